@@ -1,0 +1,65 @@
+"""A backend-neutral convolution layer spec and conformance test kit."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convspec import reference as reference
+    from convspec.cases import Case as Case
+    from convspec.chains import Chain as Chain
+    from convspec.conformance.runner import check as check
+    from convspec.errors import ConvspecError as ConvspecError
+    from convspec.errors import FrameworkAbsent as FrameworkAbsent
+    from convspec.errors import ParamsError as ParamsError
+    from convspec.errors import PlacementError as PlacementError
+    from convspec.errors import RequestError as RequestError
+    from convspec.errors import ShapeError as ShapeError
+    from convspec.errors import SpecError as SpecError
+    from convspec.errors import UnsupportedError as UnsupportedError
+    from convspec.parameters import ConvParams as ConvParams
+    from convspec.registry import adapter as adapter
+    from convspec.registry import adapters as adapters
+    from convspec.spec import ConvSpec as ConvSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Case": "cases",
+    "Chain": "chains",
+    "ConvParams": "parameters",
+    "ConvSpec": "spec",
+    "adapter": "registry",
+    "adapters": "registry",
+    "check": "conformance.runner",
+    **dict.fromkeys(
+        (
+            "ConvspecError",
+            "FrameworkAbsent",
+            "ParamsError",
+            "PlacementError",
+            "RequestError",
+            "ShapeError",
+            "SpecError",
+            "UnsupportedError",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = ["reference", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "reference":
+        return importlib.import_module("convspec.reference")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"convspec.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'convspec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,85 @@
+"""Cases: one layer, one input, and everything else that decides the numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from convspec import layouts
+from convspec.errors import SpecError
+from convspec.spec import ConvSpec
+
+if TYPE_CHECKING:
+    pass
+
+DATA_KINDS = ("exact", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing to check: its arrays come from the seed, so a case travels as a line of JSON.
+
+    Attributes:
+        spec: the layer.
+        input_shape: canonical, ``(N, C, *spatial)``, whatever the layout.
+        layout: ``"NCHW"`` or ``"NHWC"``: the layout that the adapter is given the tensors in.
+        dtype: name of the format of input, weights and output.
+        device: ``"cpu"``, ``"cuda"``, ….
+        data: kind of data, ``"exact"`` or ``"random"``.
+        seed: of the arrays.
+        name: free text, for people; not part of the case's identity.
+    """
+
+    spec: ConvSpec
+    input_shape: tuple[int, ...]
+    layout: str = layouts.CHANNELS_FIRST
+    dtype: str = "float32"
+    device: str = "cpu"
+    data: str = "exact"
+    seed: int = 0
+    name: str = field(default="", compare=False)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of spec, input shape and seed: the same on every machine."""
+        text = json.dumps([self.spec.to_dict(), list(self.input_shape), self.seed], separators=(",", ":"))
+        return sha256(text.encode()).hexdigest()[:12]
+
+    def varied(self, **changes: Any) -> Case:
+        """The same case with other values of some fields."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` reads it back."""
+        return {
+            "spec": self.spec.to_dict(),
+            "input_shape": list(self.input_shape),
+            "layout": self.layout,
+            "dtype": self.dtype,
+            "device": self.device,
+            "data": self.data,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Case:
+        """The case that a mapping describes; ``spec`` and ``input_shape`` are needed, unknown keys are left alone."""
+        problems = [f"{key} must be given" for key in ("spec", "input_shape") if key not in data]
+        shape = data.get("input_shape", ())
+        if not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
+            problems.append(f"input_shape={shape!r} must be a list of ints, none negative")
+        if problems:
+            raise SpecError(problems)
+        spec = ConvSpec.from_dict(data["spec"])
+        if len(shape) != spec.ndim + 2 or shape[1] != spec.in_channels:
+            raise SpecError([f"input_shape={list(shape)} must be (N, {spec.in_channels}, {spec.ndim} spatial sizes)"])
+        known = {k: data[k] for k in ("layout", "dtype", "device", "data", "seed", "name") if k in data}
+        return cls(spec, tuple(shape), **known)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))

@@ -1,0 +1,93 @@
+"""The floating-point formats: their precision, their NumPy carriers, and rounding to them.
+
+NumPy has no bfloat16 and no tf32: arrays "in" such a format travel as float32 holding representable values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convspec.errors import UnknownName
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A binary floating-point format.
+
+    Attributes:
+        name: ``"float32"``, …
+        digits: significant bits p, the implicit one counted; the unit roundoff is 2⁻ᵖ.
+        emin: exponent of the smallest normal number, 2ᵉᵐⁱⁿ.
+        carrier: the NumPy dtype that its values travel in.
+    """
+
+    name: str
+    digits: int
+    emin: int
+    carrier: str
+
+    @property
+    def unit_roundoff(self) -> float:
+        """u: half the distance from 1 to the next number above."""
+        return 2.0**-self.digits
+
+    @property
+    def smallest_normal(self) -> float:
+        return 2.0**self.emin
+
+    @property
+    def smallest_subnormal(self) -> float:
+        return 2.0 ** (self.emin - self.digits + 1)
+
+
+_FORMATS = {
+    f.name: f
+    for f in (
+        Format("float64", 53, -1022, "float64"),
+        Format("float32", 24, -126, "float32"),
+        Format("tf32", 11, -126, "float32"),
+        Format("bfloat16", 8, -126, "float32"),
+        Format("float16", 11, -14, "float16"),
+    )
+}
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def format_of(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UnknownName: listing the known ones.
+    """
+    if name not in _FORMATS:
+        raise UnknownName("dtype", name, _FORMATS)
+    return _FORMATS[name]
+
+
+def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
+    """``values`` rounded to the format (to nearest, ties to even), in its carrier dtype.
+
+    Subnormals of bfloat16 and tf32 are rounded on the format's own grid; overflow goes to infinity.
+    """
+    import numpy as np
+
+    form = format_of(name)
+    if name == form.carrier:
+        with np.errstate(over="ignore"):
+            return np.asarray(values).astype(form.carrier)
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    drop = np.uint32(24 - form.digits)
+    one = np.uint32(1)
+    half = (one << (drop - one)) - one + ((bits >> drop) & one)
+    result = ((bits + half) >> drop << drop).view(np.float32)
+    return np.where(np.isnan(values), np.float32(np.nan), result)
+
+
+def carried(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
+    """``values`` in the format's carrier dtype, where they are representable already."""
+    return values.astype(format_of(name).carrier, copy=False)

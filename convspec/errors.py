@@ -1,0 +1,87 @@
+"""The errors that convspec raises.
+
+::
+
+    ConvspecError(Exception)
+    ├── SpecError(ValueError)            a layer's fields break a rule; every problem is listed
+    ├── ShapeError(ValueError)           a tensor does not fit a layer; the axis and the likely cause are named
+    ├── ParamsError(ValueError)          a kernel or bias does not fit a layer
+    ├── UnsupportedError                 an adapter cannot express this layer, with the reason
+    ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
+    ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
+    └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
+        ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
+        ├── CorpusError                  a corpus file has a malformed line; file and line are named
+        └── GapError                     a declaration of a known gap is malformed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConvspecError(Exception):
+    """Base class of all errors raised by convspec."""
+
+
+class SpecError(ConvspecError, ValueError):
+    """One or more fields of a :class:`~convspec.ConvSpec` break a rule.
+
+    ``problems`` holds one sentence per bad field, each of the form ``name=value must …``.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
+
+class ShapeError(ConvspecError, ValueError):
+    """A tensor's shape does not fit the layer that it is given to."""
+
+
+class ParamsError(ConvspecError, ValueError):
+    """A kernel or a bias does not fit the layer that it is meant for."""
+
+
+class UnsupportedError(ConvspecError):
+    """An adapter cannot express the layer; the message is the reason."""
+
+
+class FrameworkAbsent(ConvspecError, ImportError):
+    """The framework that an adapter needs is not installed."""
+
+
+class PlacementError(ConvspecError):
+    """The computation ran on a device, or in a dtype, that was not asked for."""
+
+
+class RequestError(ConvspecError, ValueError):
+    """The request itself is wrong; the message says what would be right."""
+
+
+class UnknownName(RequestError):
+    """A name that nothing is known by; the message lists the known ones and the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        near = get_close_matches(name, self.known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listing = ", ".join(self.known) or "none"
+        super().__init__(
+            f"unknown {kind} {name!r}{hint} Known: {listing}" if hint else f"unknown {kind} {name!r}. Known: {listing}"
+        )
+
+    def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
+        return type(self), (self.kind, self.name, self.known)
+
+
+class CorpusError(RequestError):
+    """A corpus file cannot be read; the message names the file, the line and the fault."""
+
+
+class GapError(RequestError):
+    """A declaration of a known gap is malformed; the message names the file and the gap."""

@@ -1,0 +1,74 @@
+"""Plans: the program of one layer in one framework, as the text that is both shown and run."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from convspec.spec import ConvSpec
+
+Kind: TypeAlias = Literal["native", "composed", "unsupported"]
+_serial = itertools.count()
+
+
+class Support(str):
+    """``"native"``, ``"composed"`` or ``"unsupported"``, with the reason where it is not native.
+
+    It is a string, so ``support == "composed"`` reads as it should; ``support.reason`` says why.
+    """
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, kind: Kind, reason: str = "") -> Support:
+        self = super().__new__(cls, kind)
+        self.reason = reason
+        return self
+
+    def __repr__(self) -> str:
+        return f"{self!s}({self.reason})" if self.reason else str(self)
+
+    def __reduce__(self) -> tuple[type[Support], tuple[str, str]]:
+        return Support, (str(self), self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A straight-line program in one framework for a (spec, layout, dtype), valid for every input size.
+
+    Attributes:
+        spec: the layer.
+        layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the layer takes and gives.
+        dtype: name of the layer's format.
+        text: Python that defines ``layer``; this very text is what ``build`` executes.
+        convs: attribute names of the convolutions inside a composed ``layer`` – several where groups are split –
+            or empty where ``layer`` itself is the framework's convolution.
+        bias: attribute name of a bias that is added apart from the convolutions, None where they hold it.
+        reasons: why the layer is composed, one sentence each; empty for a native one.
+    """
+
+    spec: ConvSpec
+    layout: str
+    dtype: str
+    text: str
+    convs: tuple[str, ...] = ()
+    bias: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def support(self) -> Support:
+        """``native``, or ``composed`` with the reasons."""
+        return Support("composed", "; ".join(self.reasons)) if self.reasons else Support("native")
+
+    def execute(self) -> Any:
+        """Run the text and return the ``layer`` that it defines; its weights are the framework's own zeros or noise.
+
+        The text is known to :mod:`linecache`, so a traceback through the layer shows its lines.
+        """
+        filename = f"<convspec plan {next(_serial)}>"
+        linecache.cache[filename] = (len(self.text), None, self.text.splitlines(keepends=True), filename)
+        namespace: dict[str, Any] = {"__name__": "convspec_plan"}
+        exec(compile(self.text, filename, "exec"), namespace)
+        return namespace["layer"]

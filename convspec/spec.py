@@ -1,0 +1,361 @@
+"""ConvSpec: what one convolution layer is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from convspec import arithmetic
+from convspec.errors import SpecError
+
+if TYPE_CHECKING:
+    from convspec.arithmetic import ReceptiveField
+
+Sizes: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+Pads: TypeAlias = tuple[tuple[int, int], ...]
+
+PADDING_WORDS = ("valid", "same", "same_lower", "causal")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+_AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
+
+
+@dataclass(frozen=True, init=False, slots=True)
+class ConvSpec:
+    """One convolution layer: no framework, no tensor sizes, no weights.
+
+    Every field is brought to one canonical form, so two specs are equal (and hash alike) exactly when they mean
+    the same layer. Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of
+    transposed layers ``(I, O/groups, *kernel)``.
+
+    Args:
+        in_channels: channels of the input, C.
+        out_channels: channels of the output: the number of filters, each of which makes one feature map.
+        kernel_size: taps along each spatial axis; an int, or one int per axis.
+        stride: step between neighbouring outputs; for a transposed layer, between the places where neighbouring
+            inputs are scattered to.
+        padding: an int, one int per axis, one ``(before, after)`` per axis, or a word: ``"valid"``, ``"same"``
+            (the extra cell goes after), ``"same_lower"`` (before), ``"causal"`` (1-D: all before). A transposed
+            layer *crops* that many cells instead.
+        dilation: distance between neighbouring taps.
+        groups: parts into which the channels are split, each with filters of its own.
+        bias: whether one number per output channel is added.
+        padding_mode: what the pads hold: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+        transposed: whether this is the transposed convolution ("deconvolution").
+        output_padding: rows that a transposed layer keeps beyond the crop at the end, one int per axis.
+        ndim: number of spatial axes; needed only where every other field is an int or a word. Default 2.
+
+    Raises:
+        SpecError: with one sentence for every field that breaks a rule.
+
+    >>> spec = ConvSpec(3, 16, kernel_size=3, stride=2, padding=1)
+    >>> spec.output_shape((1, 3, 32, 32))
+    (1, 16, 16, 16)
+    >>> spec == ConvSpec(3, 16, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    True
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Pads | Literal["same", "same_lower"]
+    dilation: tuple[int, ...]
+    groups: int
+    bias: bool
+    padding_mode: str
+    transposed: bool
+    output_padding: tuple[int, ...]
+    ndim: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        transposed: bool = False,
+        output_padding: Sizes = 0,
+        *,
+        ndim: int | None = None,
+    ) -> None:
+        given = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "bias": bias,
+            "padding_mode": padding_mode,
+            "transposed": transposed,
+            "output_padding": output_padding,
+        }
+        for name, value in _canonical(given, ndim).items():
+            object.__setattr__(self, name, value)
+
+    # -- derived from the fields alone ---------------------------------------------------------------------------
+
+    @property
+    def effective_kernel(self) -> tuple[int, ...]:
+        """Cells that the kernel spans along each axis, ``(k - 1) * dilation + 1``."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the kernel in the canonical order: ``(O, I/g, *kernel)``, transposed ``(I, O/g, *kernel)``."""
+        first, second = self.out_channels, self.in_channels
+        if self.transposed:
+            first, second = second, first
+        return (first, second // self.groups, *self.kernel_size)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of learnt numbers: those of the kernel and of the bias."""
+        return arithmetic.product(self.kernel_shape) + (self.out_channels if self.bias else 0)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every input channel has filters of its own (``groups == in_channels > 1``)."""
+        return self.groups == self.in_channels > 1
+
+    # -- together with an input's size ---------------------------------------------------------------------------
+
+    def output_shape(self, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+        """Shape of the output, in ``layout``, for an input of shape ``input_shape`` in ``layout``.
+
+        Raises:
+            ShapeError: if the input does not fit, naming the axis and the likely cause.
+        """
+        return arithmetic.output_shape(self, input_shape, layout)
+
+    def explicit(self, input_shape: Sequence[int], layout: str = "NCHW") -> ConvSpec:
+        """The same layer for this input, its padding written as numbers.
+
+        >>> ConvSpec(3, 8, 3, stride=2, padding="same").explicit((1, 3, 32, 32)).padding
+        ((0, 1), (0, 1))
+        """
+        if not isinstance(self.padding, str):
+            return self
+        spatial = arithmetic.spatial_shape(self, input_shape, layout)
+        pads, output_padding = arithmetic.resolve_padding(self, spatial)
+        return replace(self, padding=pads, output_padding=output_padding)
+
+    def macs(self, input_shape: Sequence[int], layout: str = "NCHW") -> int:
+        """Multiply-accumulate operations for this input, those with padding cells counted."""
+        return arithmetic.macs(self, input_shape, layout)
+
+    def receptive_field(self, input_shape: Sequence[int] | None = None, layout: str = "NCHW") -> ReceptiveField:
+        """Size, jump and offset of the receptive field along each axis.
+
+        ``input_shape`` is needed only where the padding is a word that depends on it.
+        """
+        spec = self if input_shape is None else self.explicit(input_shape, layout)
+        return arithmetic.receptive_field((spec,))
+
+    # -- text ----------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields but ``ndim`` (which the others tell) as JSON-ready values; :meth:`from_dict` reads it back."""
+        return {f.name: _listed(getattr(self, f.name)) for f in fields(self) if f.name != "ndim"}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ConvSpec:
+        """The spec that a mapping of field names to values describes; absent fields have their defaults.
+
+        Raises:
+            SpecError: for unknown or missing fields and for values that break a rule.
+        """
+        if not isinstance(data, Mapping):
+            raise SpecError([f"spec={data!r} must be a mapping of field names to values"])
+        known = [f.name for f in fields(cls)]
+        problems = []
+        for key in data:
+            if key not in known:
+                near = get_close_matches(str(key), known, n=1)
+                problems.append(
+                    f"{key}={data[key]!r} must not be given: there is no such field"
+                    + (f" (did you mean {near[0]!r}?)" if near else "")
+                )
+        problems += [f"{name} must be given" for name in known[:3] if name not in data]
+        if problems:
+            raise SpecError(problems)
+        return cls(**data)
+
+    def to_json(self) -> str:
+        """One line of JSON; :meth:`from_json` reads it back."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ConvSpec:
+        """The spec that a JSON object describes.
+
+        Raises:
+            SpecError: if the text is no JSON object, or describes no valid layer.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SpecError([f"spec must be JSON: {error}"]) from None
+        return cls.from_dict(data)
+
+    def __repr__(self) -> str:
+        parts = [str(self.in_channels), str(self.out_channels), f"kernel_size={self.kernel_size}"]
+        defaults = _canonical(dict(zip(_FIELDS, (1, 1, self.kernel_size, *_DEFAULTS), strict=True)), self.ndim)
+        for name in _FIELDS[3:]:
+            if getattr(self, name) != defaults[name]:
+                parts.append(f"{name}={getattr(self, name)!r}")
+        return f"ConvSpec({', '.join(parts)})"
+
+
+_FIELDS = tuple(f.name for f in fields(ConvSpec) if f.name != "ndim")
+_DEFAULTS = (1, 0, 1, 1, True, "zeros", False, 0)
+assert all(f.default is MISSING for f in fields(ConvSpec))
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _integer(value: object) -> int | None:
+    """The value as a Python int, or None where it is no integer (a bool is none)."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    return int(value.__index__())
+
+
+def _sequence(value: object) -> list[Any] | None:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return None
+    return list(value)
+
+
+def _canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
+    """All fields in canonical form; raises SpecError with every problem found."""
+    problems: list[str] = []
+
+    def bad(name: str, rule: str) -> None:
+        problems.append(f"{name}={given[name]!r} must {rule}")
+
+    out: dict[str, Any] = {"ndim": _rank(given, ndim, problems)}
+    for name in ("in_channels", "out_channels", "groups"):
+        out[name] = _integer(given[name])
+        if out[name] is None or out[name] < 1:
+            bad(name, "be an int, at least 1")
+            out[name] = None
+    for name, least in _AXIS_FIELDS.items():
+        out[name] = _per_axis(given[name], out["ndim"], least)
+        if out[name] is None:
+            bad(name, f"be an int, or one int per spatial axis ({out['ndim']} here), each at least {least}")
+    for name in ("bias", "transposed"):
+        flag = given[name]
+        if not (isinstance(flag, bool) or type(flag).__name__ in ("bool_", "bool")):
+            bad(name, "be True or False")
+        out[name] = bool(flag)
+    out["padding_mode"] = given["padding_mode"]
+    if not isinstance(out["padding_mode"], str) or out["padding_mode"] not in PADDING_MODES:
+        bad("padding_mode", f"be one of {', '.join(map(repr, PADDING_MODES))}")
+    out["padding"] = _padding(given["padding"], out["ndim"])
+    if out["padding"] is None:
+        bad(
+            "padding",
+            f"be an int, one int per spatial axis ({out['ndim']} here), one (before, after) per axis – "
+            f"none negative – or one of {', '.join(map(repr, PADDING_WORDS))}",
+        )
+    _check_together(out, bad)
+    if problems:
+        raise SpecError(problems)
+    _fix_words(out)
+    return out
+
+
+def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> int:
+    """The number of spatial axes, from ``ndim`` and from every field that is written per axis."""
+    said: dict[str, int] = {}
+    if ndim is not None:
+        rank = _integer(ndim)
+        if rank is None or rank < 1:
+            problems.append(f"ndim={ndim!r} must be an int, at least 1")
+        else:
+            said["ndim"] = rank
+    for name in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
+        values = _sequence(given[name])
+        if values:
+            said[name] = len(values)
+    if len(set(said.values())) > 1:
+        listing = ", ".join(f"{name} has {n}" if name != "ndim" else f"ndim is {n}" for name, n in said.items())
+        first = next(name for name in said if name != "ndim")
+        problems.append(f"{first}={given[first]!r} must have as many axes as the other fields: {listing}")
+    return next(iter(said.values()), 2)
+
+
+def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
+    values = _sequence(value)
+    numbers = [_integer(v) for v in ([value] * ndim if values is None else values)]
+    if any(n is None or n < least for n in numbers) or len(numbers) != ndim:
+        return None
+    return tuple(cast("list[int]", numbers))
+
+
+def _padding(value: object, ndim: int) -> Pads | str | None:
+    if isinstance(value, str):
+        return value if value in PADDING_WORDS else None
+    values = _sequence(value)
+    if values is not None and values and all(_sequence(v) is not None for v in values):
+        pairs = [_per_axis(v, 2, 0) for v in values]
+        if len(pairs) != ndim or any(p is None for p in pairs):
+            return None
+        return tuple((p[0], p[1]) for p in cast("list[tuple[int, ...]]", pairs))
+    flat = _per_axis(value, ndim, 0)
+    return None if flat is None else tuple((p, p) for p in flat)
+
+
+def _check_together(out: dict[str, Any], bad: Any) -> None:
+    """The rules that bind several fields; fields already found bad are None and are left out."""
+    groups, word = out["groups"], out["padding"]
+    for name in ("in_channels", "out_channels"):
+        if groups and out[name] and out[name] % groups:
+            bad("groups", f"divide {name}={out[name]}")
+    if word == "causal" and out["ndim"] != 1:
+        bad("padding", f"not be 'causal' with {out['ndim']} spatial axes: it is defined for 1-D only (pass ndim=1)")
+    extra = out["output_padding"]
+    if not out["transposed"]:
+        if extra is not None and any(extra):
+            bad("output_padding", "be 0 unless transposed=True")
+        return
+    if word in ("causal", "same_lower"):
+        bad("padding", "be numbers, 'valid' or 'same' for a transposed layer")
+    if out["padding_mode"] in PADDING_MODES[1:]:
+        bad("padding_mode", "be 'zeros' for a transposed layer")
+    if extra is None or out["stride"] is None or out["dilation"] is None:
+        return
+    if word == "same" and any(extra):
+        bad("output_padding", "be 0 with padding='same', which fixes the output's size")
+    if any(e >= max(s, d) for e, s, d in zip(extra, out["stride"], out["dilation"], strict=True)):
+        bad(
+            "output_padding",
+            f"be less than max(stride, dilation) on every axis (stride={out['stride']}, dilation={out['dilation']})",
+        )
+
+
+def _fix_words(out: dict[str, Any]) -> None:
+    """Replace the words that mean fixed numbers, and a padding mode that nothing is left to use."""
+    spans = [(k - 1) * d for k, d in zip(out["kernel_size"], out["dilation"], strict=True)]
+    if out["padding"] == "valid":
+        out["padding"] = tuple((0, 0) for _ in spans)
+    elif out["padding"] == "causal":
+        out["padding"] = tuple((span, 0) for span in spans)
+    elif isinstance(out["padding"], str) and all(s == 1 for s in out["stride"]):
+        halves = [(span // 2, span - span // 2) for span in spans]
+        out["padding"] = tuple(h if out["padding"] == "same" else h[::-1] for h in halves)
+    if out["padding"] == tuple((0, 0) for _ in spans):
+        out["padding_mode"] = "zeros"
