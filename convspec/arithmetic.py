@@ -19,7 +19,8 @@ from convspec import layouts
 from convspec.errors import ShapeError
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.fields import Pads
+    from convspec.spec import ConvSpec
 
 
 def product(numbers: Iterable[int]) -> int:
@@ -199,25 +200,29 @@ def receptive_field(specs: Sequence[ConvSpec]) -> ReceptiveField:
 def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, Fraction]:
     """Size, jump and offset along one axis, followed back from the output.
 
-    A regular layer maps outputs a…b to inputs a·s - lo … b·s - lo + ke - 1, a transposed one to
-    ⌈(a + lo - ke + 1) / s⌉ … ⌊(b + lo) / s⌋; the latter's length varies with a, hence the maximum over phases.
+    Behind transposed layers neighbouring outputs read differently many cells, hence the maximum over phases.
     """
-    phases = product(spec.stride[axis] for spec in specs if spec.transposed)
-    size, jump, offset = 0, Fraction(1), Fraction(0)
-    for phase in range(phases):
-        first = last = phase
+    size = 0
+    for phase in range(product(spec.stride[axis] for spec in specs if spec.transposed)):
+        cells = {phase}
         for spec in reversed(specs):
-            ke, s, lo = spec.effective_kernel[axis], spec.stride[axis], _pad_before(spec, axis)
-            if spec.transposed:
-                first, last = -((ke - 1 - first - lo) // s), (last + lo) // s
-            else:
-                first, last = first * s - lo, last * s - lo + ke - 1
-        size = max(size, last - first + 1)
+            cells = {cell for output in cells for cell in _read_cells(spec, axis, output)}
+        size = max(size, max(cells) - min(cells) + 1) if cells else size
+    jump, offset = Fraction(1), Fraction(0)
     for spec in reversed(specs):
-        ke, s, lo = spec.effective_kernel[axis], spec.stride[axis], _pad_before(spec, axis)
-        centre = Fraction(ke - 1, 2) - lo
+        centre = Fraction(spec.effective_kernel[axis] - 1, 2) - _pad_before(spec, axis)
+        s = spec.stride[axis]
         jump, offset = (jump / s, (offset - centre) / s) if spec.transposed else (jump * s, offset * s + centre)
     return size, jump, offset
+
+
+def _read_cells(spec: ConvSpec, axis: int, output: int) -> Iterable[int]:
+    """The input cells, padding included, that an output reads along one axis."""
+    k, s, d, lo = spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis], _pad_before(spec, axis)
+    if not spec.transposed:
+        return (output * s - lo + j * d for j in range(k))
+    scattered = (output + lo - j * d for j in range(k))  # input i puts its tap j at i * s + j * d - lo
+    return (place // s for place in scattered if place % s == 0)
 
 
 def _pad_before(spec: ConvSpec, axis: int) -> int:

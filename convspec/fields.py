@@ -1,0 +1,153 @@
+"""Rules for the fields of a ConvSpec: what each may be, what they must be together, and the canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, cast
+
+from convspec.errors import SpecError
+
+Pads: TypeAlias = tuple[tuple[int, int], ...]
+
+PADDING_WORDS = ("valid", "same", "same_lower", "causal")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+_AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
+
+
+class _Complaint(Protocol):
+    def __call__(self, name: str, rule: str) -> None: ...
+
+
+def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
+    """All fields in canonical form; raises SpecError with every problem found."""
+    problems: list[str] = []
+
+    def bad(name: str, rule: str) -> None:
+        problems.append(f"{name}={given[name]!r} must {rule}")
+
+    out: dict[str, Any] = {"ndim": _rank(given, ndim, problems)}
+    for name in ("in_channels", "out_channels", "groups"):
+        out[name] = _integer(given[name])
+        if out[name] is None or out[name] < 1:
+            bad(name, "be an int, at least 1")
+            out[name] = None
+    for name, least in _AXIS_FIELDS.items():
+        out[name] = _per_axis(given[name], out["ndim"], least)
+        if out[name] is None:
+            bad(name, f"be an int, or one int per spatial axis ({out['ndim']} here), each at least {least}")
+    for name in ("bias", "transposed"):
+        flag = given[name]
+        if not (isinstance(flag, bool) or type(flag).__name__ in ("bool_", "bool")):
+            bad(name, "be True or False")
+        out[name] = bool(flag)
+    out["padding_mode"] = given["padding_mode"]
+    if not isinstance(out["padding_mode"], str) or out["padding_mode"] not in PADDING_MODES:
+        bad("padding_mode", f"be one of {', '.join(map(repr, PADDING_MODES))}")
+    out["padding"] = _padding(given["padding"], out["ndim"])
+    if out["padding"] is None:
+        bad(
+            "padding",
+            f"be an int, one int per spatial axis ({out['ndim']} here), one (before, after) per axis – "
+            f"none negative – or one of {', '.join(map(repr, PADDING_WORDS))}",
+        )
+    _check_together(out, bad)
+    if problems:
+        raise SpecError(problems)
+    _fix_words(out)
+    return out
+
+
+def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> int:
+    """The number of spatial axes, from ``ndim`` and from every field that is written per axis."""
+    said: dict[str, int] = {}
+    if ndim is not None:
+        rank = _integer(ndim)
+        if rank is None or rank < 1:
+            problems.append(f"ndim={ndim!r} must be an int, at least 1")
+        else:
+            said["ndim"] = rank
+    for name in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
+        values = _sequence(given[name])
+        if values:
+            said[name] = len(values)
+    if len(set(said.values())) > 1:
+        listing = ", ".join(f"{name} has {n}" if name != "ndim" else f"ndim is {n}" for name, n in said.items())
+        first = next(name for name in said if name != "ndim")
+        problems.append(f"{first}={given[first]!r} must have as many axes as the other fields: {listing}")
+    return next(iter(said.values()), 2)
+
+
+def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
+    values = _sequence(value)
+    numbers = [_integer(v) for v in ([value] * ndim if values is None else values)]
+    if any(n is None or n < least for n in numbers) or len(numbers) != ndim:
+        return None
+    return tuple(cast("list[int]", numbers))
+
+
+def _padding(value: object, ndim: int) -> Pads | str | None:
+    if isinstance(value, str):
+        return value if value in PADDING_WORDS else None
+    values = _sequence(value)
+    if values is not None and values and all(_sequence(v) is not None for v in values):
+        pairs = [_per_axis(v, 2, 0) for v in values]
+        if len(pairs) != ndim or any(p is None for p in pairs):
+            return None
+        return tuple((p[0], p[1]) for p in cast("list[tuple[int, ...]]", pairs))
+    flat = _per_axis(value, ndim, 0)
+    return None if flat is None else tuple((p, p) for p in flat)
+
+
+def _check_together(out: dict[str, Any], bad: _Complaint) -> None:
+    """The rules that bind several fields; fields already found bad are None and are left out."""
+    groups, word = out["groups"], out["padding"]
+    for name in ("in_channels", "out_channels"):
+        if groups and out[name] and out[name] % groups:
+            bad("groups", f"divide {name}={out[name]}")
+    if word == "causal" and out["ndim"] != 1:
+        bad("padding", f"not be 'causal' with {out['ndim']} spatial axes: it is defined for 1-D only (pass ndim=1)")
+    extra = out["output_padding"]
+    if not out["transposed"]:
+        if extra is not None and any(extra):
+            bad("output_padding", "be 0 unless transposed=True")
+        return
+    if word in ("causal", "same_lower"):
+        bad("padding", "be numbers, 'valid' or 'same' for a transposed layer")
+    if out["padding_mode"] in PADDING_MODES[1:]:
+        bad("padding_mode", "be 'zeros' for a transposed layer")
+    if extra is None or out["stride"] is None or out["dilation"] is None:
+        return
+    if word == "same" and any(extra):
+        bad("output_padding", "be 0 with padding='same', which fixes the output's size")
+    if any(e >= max(s, d) for e, s, d in zip(extra, out["stride"], out["dilation"], strict=True)):
+        bad(
+            "output_padding",
+            f"be less than max(stride, dilation) on every axis (stride={out['stride']}, dilation={out['dilation']})",
+        )
+
+
+def _fix_words(out: dict[str, Any]) -> None:
+    """Replace the words that mean fixed numbers, and a padding mode that nothing is left to use."""
+    spans = [(k - 1) * d for k, d in zip(out["kernel_size"], out["dilation"], strict=True)]
+    if out["padding"] == "valid":
+        out["padding"] = tuple((0, 0) for _ in spans)
+    elif out["padding"] == "causal":
+        out["padding"] = tuple((span, 0) for span in spans)
+    elif isinstance(out["padding"], str) and all(s == 1 for s in out["stride"]):
+        halves = [(span // 2, span - span // 2) for span in spans]
+        out["padding"] = tuple(h if out["padding"] == "same" else h[::-1] for h in halves)
+    if out["padding"] == tuple((0, 0) for _ in spans):
+        out["padding_mode"] = "zeros"
+
+
+def _integer(value: object) -> int | None:
+    """The value as a Python int, or None where it is no integer (a bool is none)."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    return int(value.__index__())
+
+
+def _sequence(value: object) -> list[Any] | None:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return None
+    return list(value)
