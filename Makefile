@@ -1,0 +1,58 @@
+# convspec: the commands of its developers. Every target sets up what it needs, says what it does, and may be run again.
+#
+#   make check   the main job: the curated corpora on all four frameworks, in both layouts
+#   make test    all tests: without a framework first, then each framework in a process of its own
+#   make lint    ruff, mypy --strict, import-linter
+#   make docs    the site, into docs/_build/html; warnings are errors
+#   make bench   measurements beside named peers, printed as ratios
+#   make clean   removes the virtual environment and everything generated
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FRAMEWORKS := torch flax keras onnx
+CORPORA := tutorial features architectures
+
+.PHONY: help check test lint docs bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+# Installed once, and again whenever the requirements change. torch is pinned to one release: an unpinned one brings CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== installing into $(VENV) with $(PYTHON); the frameworks take some minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,docs]'
+	@touch $@
+
+check: $(STAMP)
+	@echo "== convspec check: corpora $(CORPORA), all four frameworks, both layouts"
+	$(BIN)/convspec check --adapters torch,flax,keras,onnx $(foreach corpus,$(CORPORA),--corpus $(corpus))
+
+test: $(STAMP)
+	@echo "== tests that need no framework"
+	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx'
+	@for framework in $(FRAMEWORKS); do \
+		echo "== tests of the $$framework adapter"; \
+		$(BIN)/python -m pytest -q -m $$framework tests || exit 1; \
+	done
+
+lint: $(STAMP)
+	@echo "== ruff, mypy, import-linter"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	@echo "== the site"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
