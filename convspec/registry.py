@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from convspec.errors import UnknownName
+from convspec.errors import RequestError, UnknownName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from convspec.contract import Adapter
 
 GROUP = "convspec.adapters"
@@ -27,11 +31,53 @@ def adapters() -> tuple[str, ...]:
 def adapter(name: str) -> Adapter:
     """The adapter of that name; ``"name:variant"`` picks one of its variants.
 
+    ``"package.module:OBJECT"`` is an adapter that no distribution declares yet: the object of that name in an
+    importable module, with an optional ``":variant"`` behind it.
+
     Raises:
         UnknownName: listing the known ones, with the nearest.
+        RequestError: where there is no such module, or no such object in it.
     """
-    base, _, variant = name.partition(":")
-    if base not in _entry_points():
+    base, _, rest = name.partition(":")
+    if base in _entry_points():
+        found: Adapter = _entry_points()[base].load()
+        return found.with_variant(rest) if rest else found
+    if not rest:
         raise UnknownName("adapter", base, adapters())
-    found: Adapter = _entry_points()[base].load()
+    attribute, _, variant = rest.partition(":")
+    found = _imported(base, attribute)
     return found.with_variant(variant) if variant else found
+
+
+def _imported(module: str, attribute: str) -> Adapter:
+    try:
+        found: Adapter = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it needs is not
+        raise UnknownName("adapter or module", module, adapters()) from None
+    except AttributeError:
+        raise RequestError(f"module {module!r} has no adapter {attribute!r}") from None
+    return found
+
+
+def expanded(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each ``"name:*"`` replaced by one name per variant of that adapter, without repetitions."""
+    out: list[str] = []
+    for name in names:
+        if name.endswith(":*"):
+            out += [f"{name[:-2]}:{variant}" for variant in adapter(name[:-2]).variants]
+        else:
+            out.append(name)
+    return tuple(dict.fromkeys(out))
+
+
+def absence(found: Adapter) -> str | None:
+    """Why the adapter cannot run here: which module it needs and is not installed; None where all are there.
+
+    Nothing is imported, so a framework that is there but broken shows itself only when it is used.
+    """
+    missing = [name for name in found.requires if importlib.util.find_spec(name.partition(".")[0]) is None]
+    if not missing:
+        return None
+    return f"adapter {found.name!r} needs {', '.join(missing)}, which is not installed"
