@@ -1,1 +1,33 @@
-"""stub"""
+"""The adapter of PyTorch's own layers: ``nn.Conv1d`` to ``nn.ConvTranspose3d``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from convspec.contract import PlannedAdapter
+from convspec.errors import UnsupportedError
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchAdapter(PlannedAdapter):
+    """PyTorch. The variant ``channels_last`` keeps tensors and kernels in that memory format."""
+
+    def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
+        if self.variant == "channels_last" and spec.ndim == 1:
+            raise UnsupportedError("PyTorch has a channels_last memory format for 2-D and 3-D layers only")
+        return super().plan(spec, layout, dtype)
+
+
+ADAPTER = TorchAdapter(
+    name="torch",
+    package="convspec_torch",
+    requires=("torch",),
+    distributions=("torch", "numpy"),
+    native_layout="NCHW",
+    dtypes=("float32", "float64", "float16", "bfloat16"),
+    variants=("default", "channels_last"),
+)
+
+__all__ = ["ADAPTER", "TorchAdapter"]

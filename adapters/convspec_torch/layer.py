@@ -1,0 +1,113 @@
+"""Building and running PyTorch layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from convspec import layouts
+from convspec.contract import Gradients, check_layout
+from convspec.errors import PlacementError, ShapeError
+from convspec_torch import weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convspec.parameters import ConvParams
+    from convspec.plan import Plan
+
+    Array = NDArray[np.floating[Any]]
+
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class _NoInitialisation(TorchFunctionMode):  # type: ignore[misc]
+    """Parameters stay as they were allocated: no time for random numbers, and none taken from the user's generator."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+def build(plan: Plan, params: ConvParams, device: str, variant: str = "default") -> torch.nn.Module:
+    """The layer that the plan's text defines, with these weights, on the device.
+
+    Raises:
+        PlacementError: where this PyTorch has no such device.
+    """
+    if torch.device(device).type not in devices():
+        raise PlacementError(f"this PyTorch cannot run on {device!r}, only on {', '.join(devices())}")
+    with _NoInitialisation():
+        layer: torch.nn.Module = plan.execute()
+    weights.load(weights.convolution(layer), params, device, _memory_format(variant, plan.spec.ndim))
+    return layer
+
+
+def apply(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: str = "default") -> Array:
+    """The layer's output for ``x``, both ``layout``, on the host."""
+    with torch.no_grad():
+        return weights.array(_run(layer, _input(layer, x, layout, device, variant)))
+
+
+def gradients(
+    layer: torch.nn.Module, x: Array, dy: Array, layout: str, device: str, variant: str = "default"
+) -> Gradients:
+    """Gradients of ⟨layer(x), dy⟩ by autograd; the layer's own ``.grad`` stay as they are."""
+    conv = weights.convolution(layer)
+    inputs = _input(layer, x, layout, device, variant).requires_grad_()
+    wanted = [inputs, conv.weight] + ([] if conv.bias is None else [conv.bias])
+    y = _run(layer, inputs)
+    if y.shape != dy.shape:
+        raise ShapeError(f"dy has shape {dy.shape}, but the output has {tuple(y.shape)}")
+    found = [weights.array(g) for g in torch.autograd.grad(y, wanted, weights.tensor(dy, y.dtype, device))]
+    return Gradients(found[0], found[1], found[2] if len(found) == 3 else None)
+
+
+def devices() -> tuple[str, ...]:
+    """``cpu``, and ``cuda`` where PyTorch sees a GPU."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def configure(*, precision: str, threads: int | None, **_: str) -> None:
+    """Set the number of threads; with precision ``strict`` no float32 work is done in tf32 or bfloat16."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if precision == "strict":
+        torch.backends.fp32_precision = "ieee"
+
+
+def _input(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: str) -> torch.Tensor:
+    """``x`` on the device, checked against the layer; only bfloat16 is converted, from the float32 it travels in."""
+    conv = weights.convolution(layer)
+    ndim = len(conv.kernel_size)
+    if conv is layer and layouts.family(layout, ndim) == layouts.CHANNELS_LAST:
+        raise ShapeError(f"{type(layer).__name__} takes {layouts.name('NCHW', ndim)} only, not {layout}")
+    check_layout(x, conv.in_channels, layout, ndim)
+    bfloat16 = conv.weight.dtype == torch.bfloat16
+    tensor = weights.tensor(x, torch.bfloat16 if bfloat16 else None, device)
+    if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST:
+        tensor = tensor.contiguous(memory_format=_memory_format(variant, ndim))
+    return tensor
+
+
+def _run(layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The output, after a check of where and in which dtype it was computed."""
+    y: torch.Tensor = layer(x)
+    if y.device.type != x.device.type or y.dtype != x.dtype:
+        raise PlacementError(f"asked for {x.dtype} on {x.device.type}, but got {y.dtype} on {y.device.type}")
+    return y
+
+
+def _memory_format(variant: str, ndim: int) -> Any:
+    return _CHANNELS_LAST[ndim] if variant == "channels_last" else torch.contiguous_format

@@ -1,0 +1,183 @@
+"""From a spec to the text of a PyTorch layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from convspec import layouts
+from convspec.arithmetic import resolve_padding
+from convspec.contract import Arithmetic
+from convspec.fields import Pads
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+
+_WIDTH = 88  # the line length of PyTorch users' usual formatters
+_ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
+_SAME_PADS = '''
+
+def same_pads(size, kernel, stride):
+    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return {halves}
+'''
+_MODULE = """
+
+class {name}(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = {conv}
+
+    def forward(self, x):
+{forward}
+
+
+layer = {name}()
+"""
+
+
+class _Steps(NamedTuple):
+    """What surrounds a convolution in ``forward``, and why."""
+
+    name: str = ""
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
+    """The program: one constructor, or a module in which ``conv`` has pads, crops or moves of an axis around it."""
+    pads = fixed_pads(spec)
+    inside = pads is not None and all(lo == hi for lo, hi in pads)
+    steps = _Steps() if inside else _padded(spec, pads)
+    if layout == layouts.CHANNELS_LAST:
+        steps = _channels_last(steps, spec.ndim)
+    head = _head(spec, dtype, functional=not inside, same=pads is None)
+    arguments = _arguments(spec, pads if inside else None, dtype)
+    if not steps.reasons:
+        return Plan(spec, layout, dtype, f"{head}\nlayer = {_call(constructor(spec), arguments, indent=0)}\n")
+    text = head + _MODULE.format(
+        name=f"{steps.name}{constructor(spec).removeprefix('nn.')}",
+        conv=_call(constructor(spec), arguments, indent=8, before=len("self.conv = ")),
+        forward="\n".join(f"        {line}" for line in _forward(steps)),
+    )
+    return Plan(spec, layout, dtype, text, convs=("conv",), reasons=steps.reasons)
+
+
+def _head(spec: ConvSpec, dtype: str, *, functional: bool, same: bool) -> str:
+    """The imports, and the function that a padding of the input's size needs."""
+    lines = ["from torch import nn"]
+    if functional:
+        lines.insert(0, "import torch.nn.functional as F")
+    if dtype != "float32":
+        lines.insert(0, "import torch")
+    halves = ["total // 2", "total - total // 2"]
+    if spec.padding == "same_lower":
+        halves.reverse()
+    return "\n".join(lines) + "\n" + (_SAME_PADS.format(halves=", ".join(halves)) if same else "")
+
+
+def constructor(spec: ConvSpec) -> str:
+    """``nn.Conv2d`` and its kin."""
+    return f"nn.Conv{'Transpose' if spec.transposed else ''}{spec.ndim}d"
+
+
+def fixed_pads(spec: ConvSpec) -> Pads | None:
+    """The pads (or crops) where they are the same for every input size, else None."""
+    if not isinstance(spec.padding, str) or spec.transposed or all(k == 1 for k in spec.kernel_size):
+        return resolve_padding(spec, (1,) * spec.ndim)[0]
+    return None
+
+
+def _padded(spec: ConvSpec, pads: Pads | None) -> _Steps:
+    """The steps for pads that the constructor cannot take."""
+    if pads is None:
+        why = f"PyTorch has no padding={spec.padding!r} with a stride: the pads are computed from the input's size"
+        return _Steps("Same", (*_same(spec), _pad("pads", spec.padding_mode)), reasons=(why,))
+    last_first = [cells for pair in reversed(pads) for cells in pair]
+    if spec.transposed:
+        crops = _tuple([-cells for cells in last_first])
+        why = "PyTorch crops a transposed convolution by the same on both sides only: a crop follows it"
+        crop = f"x = F.pad(x, {crops})  # negative pads crop"
+        return _Steps("Cropped", after=(crop,), reasons=(why,))
+    why = "PyTorch pads by the same on both sides only: a pad goes before it"
+    return _Steps("Padded", (_pad(_tuple(last_first), spec.padding_mode) + _ORDER.get(spec.ndim, ""),), reasons=(why,))
+
+
+def _channels_last(steps: _Steps, ndim: int) -> _Steps:
+    first, last = layouts.name("NCHW", ndim), layouts.name("NHWC", ndim)
+    why = "PyTorch convolves channels-first tensors only: the channel axis is moved"
+    return _Steps(
+        f"ChannelsLast{steps.name}",
+        (f"x = x.movedim(-1, 1)  # {last} to {first}", *steps.before),
+        (*steps.after, "x = x.movedim(1, -1)"),
+        (*steps.reasons, why),
+    )
+
+
+def _forward(steps: _Steps) -> list[str]:
+    """The body of ``forward``."""
+    *statements, last = [*steps.before, "x = self.conv(x)", *steps.after]
+    return [*statements, f"return {last.removeprefix('x = ')}"]
+
+
+def _same(spec: ConvSpec) -> tuple[str, ...]:
+    """Statements that compute ``pads`` from x, the last axis first, as ``F.pad`` takes them."""
+    calls = [
+        f"same_pads(x.shape[-{i}], kernel={kernel}, stride={stride})"
+        for i, (kernel, stride) in enumerate(
+            zip(reversed(spec.effective_kernel), reversed(spec.stride), strict=True), start=1
+        )
+    ]
+    if len(calls) == 1:
+        return (f"pads = {calls[0]}",)
+    return ("pads = (", *(f"    *{call}," for call in calls), ")")
+
+
+def _pad(pads: str, mode: str) -> str:
+    return f"x = F.pad(x, {pads})" if mode == "zeros" else f'x = F.pad(x, {pads}, mode="{mode}")'
+
+
+def _arguments(spec: ConvSpec, pads: Pads | None, dtype: str) -> list[str]:
+    """The constructor's arguments, those that differ from its defaults; ``pads`` None: made elsewhere."""
+    output_padding = resolve_padding(spec, (1,) * spec.ndim)[1]
+    given: list[tuple[str, str, str]] = [
+        ("stride", _per_axis(spec.stride), "1"),
+        ("padding", _per_axis([lo for lo, _ in pads or ()] or [0]), "0"),
+        ("output_padding", _per_axis(output_padding), "0"),
+        ("dilation", _per_axis(spec.dilation), "1"),
+        ("groups", str(spec.groups), "1"),
+        ("bias", str(spec.bias), "True"),
+        ("padding_mode", f'"{spec.padding_mode if pads else "zeros"}"', '"zeros"'),
+        ("dtype", f"torch.{dtype}", "torch.float32"),
+    ]
+    positional = [str(spec.in_channels), str(spec.out_channels), _per_axis(spec.kernel_size)]
+    return positional + [f"{name}={value}" for name, value, default in given if value != default]
+
+
+def _per_axis(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else _tuple(values)
+
+
+def _tuple(values: Sequence[int]) -> str:
+    return f"({', '.join(map(str, values))})"
+
+
+def _call(function: str, arguments: Sequence[str], indent: int, before: int = len("layer = ")) -> str:
+    """The call in one line where it fits, else with one line for its arguments, else with one line for each."""
+    line = f"{function}({', '.join(arguments)})"
+    if indent + before + len(line) <= _WIDTH:
+        return line
+    inner, outer = " " * (indent + 4), " " * indent
+    line = f"{inner}{', '.join(arguments)}"
+    if len(line) <= _WIDTH:
+        return f"{function}(\n{line}\n{outer})"
+    lines = "".join(f"{inner}{argument},\n" for argument in arguments)
+    return f"{function}(\n{lines}{outer})"
+
+
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+    """How PyTorch computes the layer: in float32 at least; on a GPU as shipped with tf32 inputs."""
+    accumulator = "float64" if dtype == "float64" else "float32"
+    inputs = "tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None
+    return Arithmetic(accumulator, inputs=inputs)

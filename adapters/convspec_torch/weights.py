@@ -1,0 +1,60 @@
+"""Weights and data between NumPy and PyTorch, whose kernels have the canonical order already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from convspec.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.parameters import ConvParams
+
+CONVOLUTIONS = (
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.Conv3d,
+    torch.nn.ConvTranspose1d,
+    torch.nn.ConvTranspose2d,
+    torch.nn.ConvTranspose3d,
+)
+
+
+def convolution(layer: torch.nn.Module) -> Any:
+    """The one convolution that ``layer`` is or holds.
+
+    Raises:
+        UnsupportedError: if there is none, or more than one.
+    """
+    found = [module for module in layer.modules() if isinstance(module, CONVOLUTIONS)]
+    if len(found) != 1:
+        raise UnsupportedError(
+            f"{type(layer).__name__} holds {len(found)} convolutions of PyTorch's, but must hold one"
+        )
+    return found[0]
+
+
+def load(conv: Any, params: ConvParams, device: str, memory_format: Any = torch.contiguous_format) -> None:
+    """Give ``conv`` parameters of its own dtype that hold copies of these numbers, in one move to the device."""
+    dtype = conv.weight.dtype
+    kernel = tensor(params.kernel, dtype, device).contiguous(memory_format=memory_format)
+    conv.weight = torch.nn.Parameter(kernel)
+    if params.bias is not None:
+        conv.bias = torch.nn.Parameter(tensor(params.bias, dtype, device))
+
+
+def tensor(values: NDArray[np.floating[Any]], dtype: Any, device: str) -> torch.Tensor:
+    """A tensor of its own memory; bfloat16 comes from float32, in which it travels."""
+    copy = torch.from_numpy(np.array(values, order="C"))
+    return copy.to(device=device, dtype=dtype)
+
+
+def array(values: torch.Tensor) -> NDArray[np.floating[Any]]:
+    """The numbers on the host; bfloat16 as float32."""
+    values = values.detach().cpu()
+    result: NDArray[np.floating[Any]] = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return result
