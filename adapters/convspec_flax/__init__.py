@@ -1,1 +1,32 @@
-"""stub"""
+"""Flax: the adapters ``flax`` (``flax.nnx``) and ``flax-linen`` (``flax.linen``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convspec.contract import PlannedAdapter
+
+
+@dataclass(frozen=True)
+class _FlaxAdapter(PlannedAdapter):
+    """Both APIs rest on the same convolution of JAX, so the gaps of both stand in one file."""
+
+    def gaps(self) -> str:
+        return super().gaps() if self.package == __name__ else ADAPTER.gaps()
+
+
+def _adapter(name: str, package: str) -> _FlaxAdapter:
+    return _FlaxAdapter(
+        name=name,
+        package=package,
+        requires=("flax", "jax"),
+        distributions=("flax", "jax", "jaxlib"),
+        native_layout="NHWC",
+        dtypes=("float32", "float64", "float16", "bfloat16"),
+    )
+
+
+ADAPTER = _adapter("flax", "convspec_flax")
+LINEN = _adapter("flax-linen", "convspec_flax.linen")
+
+__all__ = ["ADAPTER", "LINEN"]

@@ -1,0 +1,171 @@
+"""What nnx and linen share at run time: devices, process-wide switches, compiled calls, checks of where they ran."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convspec.contract import Gradients, check_layout
+from convspec.dtypes import format_of
+from convspec.errors import PlacementError, ShapeError
+from convspec_flax import cache
+from convspec_flax.weights import from_flax, to_flax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.parameters import ConvParams
+    from convspec.plan import Plan
+
+    Array = NDArray[np.floating[Any]]
+
+_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
+_REMEDY = 'switch it on before anything else runs: jax.config.update("jax_enable_x64", True)'
+
+
+def devices() -> tuple[str, ...]:
+    """``"cpu"``, and ``"cuda"`` where JAX has an NVIDIA GPU."""
+    return tuple(name for name in _PLATFORMS if _available(name))
+
+
+def _available(name: str) -> bool:
+    try:
+        found = jax.devices(_PLATFORMS.get(name, name))
+    except RuntimeError:  # how JAX says that there is no such platform
+        return False
+    return name != "cuda" or "cuda" in found[0].client.platform_version.lower()
+
+
+def device_of(name: str) -> Any:
+    """JAX's device of that name.
+
+    Raises:
+        PlacementError: listing those that there are.
+    """
+    if not _available(name):
+        raise PlacementError(f"JAX has no device {name!r} here, only {', '.join(devices())}")
+    return jax.devices(_PLATFORMS.get(name, name))[0]
+
+
+def configure(dtype: str, device: str, precision: str, threads: int | None) -> None:
+    """Process-wide switches, for a worker: 64-bit numbers, precision, threads, memory, caches of compiled code."""
+    if device == "cuda":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if threads is not None:
+        os.environ["NPROC"] = str(threads)  # the size of XLA's thread pools, read when its client starts
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest" if precision == "strict" else None)
+    cache.keep_small()
+    cache.persist()
+
+
+def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
+    """Kernel, and bias where there is one, in Flax's order and dtype on the device.
+
+    Raises:
+        PlacementError: if the device is not there, or float64 is switched off.
+    """
+    if plan.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise PlacementError(f"JAX computes in float32 unless 64-bit numbers are on; {_REMEDY}")
+    spec, target = plan.spec, device_of(device)
+    arrays = {"kernel": to_flax(params.kernel, transposed=spec.transposed, groups=spec.groups)}
+    if params.bias is not None:
+        arrays["bias"] = params.bias
+    # a copy: on the CPU device_put may share memory with an array that the caller goes on to change
+    return {k: jax.device_put(np.array(a, jnp.dtype(plan.dtype), order="C"), target) for k, a in arrays.items()}
+
+
+class Calls:
+    """Forward and backward pass, compiled once per structure of layer and shape of input.
+
+    ``call(structure, state, x)`` is the layer's output; ``structure`` is hashable, and equal for layers that differ
+    in their weights only, so that new weights cost no compilation.
+    """
+
+    def __init__(self, call: Callable[[Any, Any, Any], Any]) -> None:
+        def pullback(structure: Any, state: Any, x: Any, dy: Any) -> Any:
+            return jax.vjp(lambda s, v: call(structure, s, v), state, x)[1](dy)
+
+        self._forward = jax.jit(call, static_argnums=0)
+        self._pullback = jax.jit(pullback, static_argnums=0)
+
+    def forward(self, structure: Any, state: Any, conv: Any, x: Array, layout: str, device: str) -> Array:
+        """The output for a NumPy array, as a NumPy array of the dtype's carrier."""
+        y = self._forward(structure, state, _on_device(conv, x, layout, device))
+        return _checked(y, conv.kernel, device)
+
+    def gradients(
+        self, structure: Any, state: Any, conv: Any, x: Array, dy: Array, layout: str, device: str
+    ) -> tuple[Any, Array]:
+        """Gradients with respect to the state, on the device, and to the input, as a NumPy array."""
+        inputs = _on_device(conv, x, layout, device)
+        cotangent = jax.device_put(np.asarray(dy, conv.kernel.dtype), device_of(device))
+        of_state, of_input = self._pullback(structure, state, inputs, cotangent)
+        return of_state, _checked(of_input, conv.kernel, device)
+
+
+class Conv:
+    """A Flax convolution: its module with the kernel's value, of nnx or linen alike.
+
+    A ``Conv`` whose ``input_dilation`` is given is a transposed layer with groups.
+    """
+
+    def __init__(self, module: Any, kernel: Any) -> None:
+        self.kernel = kernel
+        self.groups = getattr(module, "feature_group_count", 1)
+        self.plain = not hasattr(module, "feature_group_count")
+        self.transposed = self.plain or not _is_one(module.input_dilation)
+        self.swapped = self.plain and module.transpose_kernel
+        self.ndim = kernel.ndim - 2
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+        return int(self.kernel.shape[-1 if self.swapped else -2]) * int(self.groups)
+
+    def canonical(self, kernel: Array) -> Array:
+        """A kernel, or its gradient, in the canonical order."""
+        if self.plain and not self.swapped:  # Flax's own default: as stored, a flipped kernel of (*kernel, I, O)
+            kernel = np.flip(kernel, tuple(range(self.ndim))).swapaxes(-1, -2)
+        return from_flax(kernel, transposed=self.transposed, groups=self.groups)
+
+
+def _is_one(dilation: Any) -> bool:
+    return dilation is None or dilation == 1
+
+
+def results(conv: Conv, of_input: Array, of_kernel: Any, of_bias: Any, device: str) -> Gradients:
+    """The gradients in canonical order."""
+    kernel = np.ascontiguousarray(conv.canonical(_checked(of_kernel, conv.kernel, device)))
+    return Gradients(of_input, kernel, None if of_bias is None else _checked(of_bias, conv.kernel, device))
+
+
+def check_channels_last(layout: str, ndim: int) -> None:
+    """Raise ShapeError where a plain layer of Flax's, which is channels-last, is given another layout."""
+    if layout != "NHWC":
+        raise ShapeError(
+            f"layout {layout!r}: a plain Flax convolution takes channels-last tensors only; "
+            f"transpose the input, or build the layer with layout={layout!r}"
+        )
+
+
+def _on_device(conv: Conv, x: Array, layout: str, device: str) -> Any:
+    check_layout(x, conv.in_channels, layout, conv.ndim)
+    target = device_of(device)
+    if conv.kernel.devices() != {target}:
+        raise PlacementError(f"the layer's weights are on {conv.kernel.devices()}, not on {device!r} ({target})")
+    return jax.device_put(np.asarray(x, conv.kernel.dtype), target)
+
+
+def _checked(y: Any, kernel: Any, device: str) -> Array:
+    """``y`` on the host, if it was computed on the device and in the dtype of the layer."""
+    if y.devices() != {device_of(device)}:
+        raise PlacementError(f"JAX computed on {y.devices()}, not on {device!r}")
+    if y.dtype != kernel.dtype:
+        raise PlacementError(f"JAX answered in {y.dtype}, not in the layer's {kernel.dtype}")
+    return np.array(y, format_of(str(y.dtype)).carrier)

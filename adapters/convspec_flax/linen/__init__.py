@@ -1,0 +1,1 @@
+"""The adapter ``flax-linen``: what differs from nnx."""

@@ -1,0 +1,19 @@
+"""spec → the code of its layer in ``flax.linen``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convspec_flax.plan import arithmetic, written
+from convspec_flax.source import LINEN
+
+if TYPE_CHECKING:
+    from convspec.plan import Plan
+    from convspec.spec import ConvSpec
+
+__all__ = ["arithmetic", "plan"]
+
+
+def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
+    """The layer in ``flax.linen``: a module without weights, which are bound to it by ``layer.bind``."""
+    return written(spec, layout, dtype, LINEN)
