@@ -13,6 +13,7 @@ import numpy as np
 from convspec.contract import Gradients, check_layout
 from convspec.dtypes import format_of
 from convspec.errors import PlacementError, ShapeError
+from convspec.layouts import CHANNELS_LAST, family
 from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
@@ -94,18 +95,18 @@ class Calls:
         self._forward = jax.jit(call, static_argnums=0)
         self._pullback = jax.jit(pullback, static_argnums=0)
 
-    def forward(self, structure: Any, state: Any, conv: Any, x: Array, layout: str, device: str) -> Array:
-        """The output for a NumPy array, as a NumPy array of the dtype's carrier."""
-        y = self._forward(structure, state, _on_device(conv, x, layout, device))
+    def forward(self, split: tuple[Any, Any], conv: Conv, x: Array, layout: str, device: str) -> Array:
+        """The output for a NumPy array, as a NumPy array of the dtype's carrier; ``split``: structure and state."""
+        y = self._forward(*split, _on_device(conv, x, layout, device))
         return _checked(y, conv.kernel, device)
 
     def gradients(
-        self, structure: Any, state: Any, conv: Any, x: Array, dy: Array, layout: str, device: str
+        self, split: tuple[Any, Any], conv: Conv, x: Array, dy: Array, layout: str, device: str
     ) -> tuple[Any, Array]:
         """Gradients with respect to the state, on the device, and to the input, as a NumPy array."""
         inputs = _on_device(conv, x, layout, device)
         cotangent = jax.device_put(np.asarray(dy, conv.kernel.dtype), device_of(device))
-        of_state, of_input = self._pullback(structure, state, inputs, cotangent)
+        of_state, of_input = self._pullback(*split, inputs, cotangent)
         return of_state, _checked(of_input, conv.kernel, device)
 
 
@@ -147,7 +148,7 @@ def results(conv: Conv, of_input: Array, of_kernel: Any, of_bias: Any, device: s
 
 def check_channels_last(layout: str, ndim: int) -> None:
     """Raise ShapeError where a plain layer of Flax's, which is channels-last, is given another layout."""
-    if layout != "NHWC":
+    if family(layout, ndim) != CHANNELS_LAST:
         raise ShapeError(
             f"layout {layout!r}: a plain Flax convolution takes channels-last tensors only; "
             f"transpose the input, or build the layer with layout={layout!r}"

@@ -23,7 +23,8 @@ _calls = Calls(lambda structure, state, x: nnx.merge(structure, state)(x))
 @structures
 def _structure(plan: Plan) -> tuple[Any, Any]:
     """The layer without weights: executed abstractly, so that no initialiser is compiled."""
-    return nnx.split(nnx.eval_shape(plan.execute))
+    structure, state = nnx.split(nnx.eval_shape(plan.execute))
+    return structure, state
 
 
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
@@ -37,13 +38,13 @@ def build(plan: Plan, params: ConvParams, device: str) -> Any:
 def apply(layer: Any, x: Array, layout: str, device: str) -> Array:
     """The layer's output, in the layout of ``x``."""
     conv = _conv(layer, layout)
-    return _calls.forward(*nnx.split(layer), conv, x, layout, device)
+    return _calls.forward(nnx.split(layer), conv, x, layout, device)
 
 
 def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
     """Gradients of ⟨layer(x), dy⟩."""
     conv = _conv(layer, layout)
-    state, of_input = _calls.gradients(*nnx.split(layer), conv, x, dy, layout, device)
+    state, of_input = _calls.gradients(nnx.split(layer), conv, x, dy, layout, device)
     leaves = {path[-1]: leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
     return results(conv, of_input, leaves["kernel"], leaves.get("bias"), device)
 

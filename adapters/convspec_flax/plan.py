@@ -15,7 +15,8 @@ from convspec.plan import Plan
 from convspec_flax.source import NNX, Dialect, class_text, constructor, layer_text
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.fields import Pads
+    from convspec.spec import ConvSpec
 
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _FLAX_MODES = {"reflect": "REFLECT", "circular": "CIRCULAR"}

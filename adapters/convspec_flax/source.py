@@ -43,8 +43,8 @@ def constructor(dialect: Dialect, spec: ConvSpec, padding: str, dtype: str) -> t
     """
     dilated_input = spec.transposed and spec.groups > 1
     name = "ConvTranspose" if spec.transposed and not dilated_input else "Conv"
-    channels = [str(spec.in_channels)] * dialect.takes_inputs + [str(spec.out_channels)]
-    arguments = [*channels, f"kernel_size={spec.kernel_size}"]
+    arguments = [str(spec.in_channels)] if dialect.takes_inputs else []
+    arguments += [str(spec.out_channels), f"kernel_size={spec.kernel_size}"]
     if dilated_input:
         arguments.append(f"input_dilation={spec.stride}")
     elif set(spec.stride) != {1}:
@@ -67,8 +67,7 @@ def layer_text(dialect: Dialect, spec: ConvSpec, conv: tuple[str, list[str]], dt
     """Code whose ``layer`` is the framework's own layer."""
     name, arguments = conv
     call = _call("layer = ", name, [*arguments, dialect.rngs] if dialect.rngs else arguments, 0)
-    jnp = ["import jax.numpy as jnp"] * (dtype != "float32")
-    return "\n".join([*jnp, dialect.imports, "", *_remarks(spec, dtype), *call, ""])
+    return "\n".join([*_numpy_import(call), dialect.imports, "", *_remarks(spec, dtype), *call, ""])
 
 
 def class_text(
@@ -84,7 +83,7 @@ def class_text(
     call = _call("self.conv = ", name, [*arguments, "rngs=rngs"] if dialect.rngs else arguments, 8)
     *steps, last = [*before, "x = self.conv(x)", *after]
     lines = [
-        *(["import jax.numpy as jnp"] * any("jnp." in line for line in (*before, *after, *call))),
+        *_numpy_import((*before, *after, *call)),
         dialect.imports,
         "",
         "",
@@ -102,6 +101,10 @@ def class_text(
         "",
     ]
     return "\n".join(lines)
+
+
+def _numpy_import(lines: Sequence[str]) -> list[str]:
+    return ["import jax.numpy as jnp"] if any("jnp." in line for line in lines) else []
 
 
 def _remarks(spec: ConvSpec, dtype: str) -> list[str]:

@@ -29,19 +29,19 @@ def _module(plan: Plan) -> Any:
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
     """The plan's module, bound to these weights on the device."""
     arrays = placed(plan, params, device)
-    return _module(plan).bind({"params": {name: arrays for name in plan.convs} or arrays})
+    return _module(plan).bind({"params": dict.fromkeys(plan.convs, arrays) or arrays})
 
 
 def apply(layer: Any, x: Array, layout: str, device: str) -> Array:
     """The layer's output, in the layout of ``x``."""
     conv, _ = _conv(layer, layout)
-    return _calls.forward(*layer.unbind(), conv, x, layout, device)
+    return _calls.forward(layer.unbind(), conv, x, layout, device)
 
 
 def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
     """Gradients of ⟨layer(x), dy⟩."""
     conv, path = _conv(layer, layout)
-    variables, of_input = _calls.gradients(*layer.unbind(), conv, x, dy, layout, device)
+    variables, of_input = _calls.gradients(layer.unbind(), conv, x, dy, layout, device)
     leaves = variables["params"]
     for name in path:
         leaves = leaves[name]
