@@ -1,1 +1,56 @@
-"""stub"""
+"""The ONNX adapters: one model, run by ONNX Runtime (``onnx``) or by onnx's own evaluator (``onnx-reference``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from convspec.contract import PlannedAdapter
+from convspec.dtypes import DTYPES
+from convspec.errors import UnsupportedError
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+
+__all__ = ["ADAPTER", "REFERENCE"]
+
+
+class _Runtime(PlannedAdapter):
+    """ONNX Runtime, whose variants are its levels of graph optimisation: ``all`` is the level as shipped."""
+
+    def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
+        if dtype in DTYPES and dtype not in self.dtypes:
+            op, version = "ConvTranspose" if spec.transposed else "Conv", 22 if dtype == "bfloat16" else 11
+            raise UnsupportedError(
+                f"ONNX Runtime's CPU provider has no {dtype} kernel (NOT_IMPLEMENTED : Could not find an "
+                f"implementation for {op}({version})); onnx-reference has one"
+            )
+        return super().plan(spec, layout, dtype)
+
+
+@dataclass(frozen=True)
+class _Reference(PlannedAdapter):
+    """onnx's evaluator: the same plans, another module that runs them."""
+
+    def _module(self, name: str) -> Any:
+        return super()._module("evaluator" if name == "layer" else name)
+
+
+ADAPTER = _Runtime(
+    name="onnx",
+    package="convspec_onnx",
+    requires=("onnx", "onnxruntime"),
+    distributions=("onnx", "onnxruntime"),
+    native_layout="NCHW",
+    dtypes=("float32", "float16"),
+    variants=("all", "off"),
+    variant="all",
+)
+
+REFERENCE = _Reference(
+    name="onnx-reference",
+    package="convspec_onnx",
+    requires=("onnx",),
+    distributions=("onnx", "numpy"),
+    native_layout="NCHW",
+    dtypes=DTYPES,
+)

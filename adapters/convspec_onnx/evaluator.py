@@ -1,0 +1,55 @@
+"""Models on onnx's own evaluator, which is written in NumPy."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from onnx.reference import ReferenceEvaluator
+
+from convspec.errors import PlacementError, UnsupportedError
+from convspec_onnx import weights
+
+if TYPE_CHECKING:
+    import onnx
+
+    from convspec.contract import Array, Gradients
+    from convspec.parameters import ConvParams
+    from convspec.plan import Plan
+
+
+def devices() -> tuple[str, ...]:
+    """NumPy runs on the CPU."""
+    return ("cpu",)
+
+
+def configure(dtype: str, device: str, precision: str, threads: int | None) -> None:
+    """There is nothing to set: NumPy takes its threads from the environment."""
+
+
+def build(plan: Plan, params: ConvParams, device: str) -> onnx.ModelProto:
+    """The plan's model with these weights."""
+    return weights.load(plan.execute(), params, plan.dtype)
+
+
+def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str) -> Array:
+    """The model's output for ``x``.
+
+    Raises:
+        ShapeError: where ``x`` or the model is not in that layout.
+        PlacementError: for a device other than the CPU, and where the answer has another dtype.
+    """
+    if device != "cpu":
+        raise PlacementError(f"onnx's evaluator has no device {device!r}: it runs on the CPU")
+    feed = weights.feed(layer, x, layout)
+    return weights.fetch(_evaluator(layer.SerializeToString()).run(None, feed)[0], layer)
+
+
+def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: str) -> Gradients:
+    """onnx's evaluator runs forward only; raises UnsupportedError."""
+    raise UnsupportedError("onnx's evaluator has no gradients: it runs forward only")
+
+
+@functools.lru_cache(maxsize=4)
+def _evaluator(model: bytes) -> ReferenceEvaluator:
+    return ReferenceEvaluator(model)

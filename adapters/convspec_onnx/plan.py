@@ -1,0 +1,240 @@
+"""The ONNX model of a layer, as Python that makes it with ``onnx.helper``.
+
+Conv and ConvTranspose know channels-first data and zero padding only; the rest is composed from Transpose, Pad and Add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from convspec import layouts
+from convspec.arithmetic import resolve_padding
+from convspec.contract import Arithmetic
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+
+# Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. Lower is better:
+# more runtimes load the model, and more of their graph optimisations know its operators.
+_OPSET, _IR_VERSION = 19, 9
+_OPSET_BFLOAT16, _IR_VERSION_BFLOAT16 = 22, 10
+
+_TYPES = {
+    "float32": ("np.float32", "FLOAT"),
+    "float64": ("np.float64", "DOUBLE"),
+    "float16": ("np.float16", "FLOAT16"),
+    "bfloat16": ("ml_dtypes.bfloat16", "BFLOAT16"),
+}
+_AUTO_PAD = "ONNX Runtime's auto_pad fails with a dilation, and errs where the stride exceeds the kernel"
+_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
+    """The layer's model: initialisers ``weight`` and ``bias`` in canonical order, input ``x``, output ``y``."""
+    program = _Program(spec, dtype)
+    program.parameters()
+    data, result = "x", "y"
+    if layout == layouts.CHANNELS_LAST:
+        program.reasons.append("ONNX convolutions are channels first: the data are transposed before and after")
+        data, result = "x_first", "y_first"
+        program.transpose("x", data, layouts.permutation("N*C", "NC*", spec.ndim))
+    if spec.transposed:
+        program.conv_transpose(data, result)
+    else:
+        program.conv(data, result)
+    if layout == layouts.CHANNELS_LAST:
+        program.transpose(result, "y", layouts.permutation("NC*", "N*C", spec.ndim))
+    bias = "bias" if spec.bias and program.apart else None
+    return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
+
+
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+    """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
+
+    On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.
+    """
+    roundings = 2 if spec.transposed and spec.bias and any(_beyond_crop(spec)) else 1
+    tf32 = device.startswith("cuda") and dtype == "float32" and precision == "shipped"
+    return Arithmetic("float64" if dtype == "float64" else "float32", roundings, inputs="tf32" if tf32 else None)
+
+
+@dataclass
+class _Program:
+    """The tensors and nodes of a graph, collected from input to output."""
+
+    spec: ConvSpec
+    dtype: str
+    tensors: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    apart: bool = False
+
+    def parameters(self) -> None:
+        spec, (numpy_type, _) = self.spec, _TYPES[self.dtype]
+        first, second = ("in", "out") if spec.transposed else ("out", "in")
+        order = f"({first}_channels, {second}_channels / group, {', '.join(_letters(spec))})"
+        self.tensors.append(f'"weight": np.zeros({spec.kernel_shape}, {numpy_type}),  # {order}')
+        if spec.bias:
+            self.tensors.append(f'"bias": np.zeros({spec.out_channels}, {numpy_type}),')
+
+    def integers(self, **named: list[int]) -> None:
+        self.tensors += [f'"{name}": np.array({values}, np.int64),' for name, values in named.items()]
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> None:
+        arguments = [_quoted(op), _quoted(inputs), _quoted([output])]
+        arguments += [f"{name}={_quoted(value)}" for name, value in attributes.items()]
+        line = f"helper.make_node({', '.join(arguments)}),"
+        broken = "helper.make_node(\n" + "".join(f"        {a},\n" for a in arguments) + "    ),"
+        self.nodes.append(line if len(line) <= 100 else broken)
+
+    def transpose(self, source: str, target: str, axes: tuple[int, ...]) -> None:
+        self.node("Transpose", [source], target, perm=list(axes))
+
+    def conv(self, data: str, result: str) -> None:
+        """Conv, after a Pad where its own padding does not do."""
+        spec = self.spec
+        attributes = self.attributes()
+        if isinstance(spec.padding, str) and spec.padding_mode == "zeros" and _auto_pad_is_right(spec):
+            attributes["auto_pad"] = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}[spec.padding]
+        elif isinstance(spec.padding, str):
+            self.same_pads(data)
+            why = _AUTO_PAD if spec.padding_mode == "zeros" else _mode(spec)
+            data = self.pad(data, f"{why}: the pads are computed from the input's size, for a Pad before Conv")
+        elif spec.padding_mode != "zeros":
+            self.integers(pads=_begins_ends(spec.padding))
+            data = self.pad(data, f"{_mode(spec)}: a Pad before Conv")
+        else:
+            attributes["pads"] = _begins_ends(spec.padding)
+        self.node("Conv", self.weighted(data), result, **attributes)
+
+    def pad(self, data: str, reason: str) -> str:
+        """Pad the spatial axes of ``data`` by the tensor ``pads``."""
+        self.reasons.append(reason)
+        self.integers(axes=list(range(2, 2 + self.spec.ndim)))
+        self.node("Pad", [data, "pads", "", "axes"], "padded", mode=_PAD_MODES[self.spec.padding_mode])
+        return "padded"
+
+    def same_pads(self, data: str) -> None:
+        """Compute ``pads``: total = max(ke - 1 - (L - 1) mod s, 0), halved, the odd cell after or before."""
+        spec = self.spec
+        self.integers(one=[1], two=[2], zero=[0], strides=list(spec.stride))
+        self.integers(reach=[ke - 1 for ke in spec.effective_kernel])
+        self.node("Shape", [data], "size", start=2)
+        self.node("Sub", ["size", "one"], "last")
+        self.node("Mod", ["last", "strides"], "covered")
+        self.node("Sub", ["reach", "covered"], "missing")
+        self.node("Max", ["missing", "zero"], "total")
+        self.node("Div", ["total", "two"], "less")
+        self.node("Sub", ["total", "less"], "more")
+        self.node("Concat", ["less", "more"] if spec.padding == "same" else ["more", "less"], "pads", axis=0)
+
+    def conv_transpose(self, data: str, result: str) -> None:
+        """ConvTranspose, whose crops are its pads; cells beyond what it can reach are appended by a Pad.
+
+        ONNX Runtime wants output_padding < stride. From there on, output padding takes back from the crop at the
+        end; what then is left lies beyond the last product: zeros, to which the bias is added afterwards.
+        """
+        spec, beyond = self.spec, _beyond_crop(self.spec)
+        pads, extra = resolve_padding(spec, (1,) * spec.ndim)
+        large = [e >= s for e, s in zip(extra, spec.stride, strict=True)]
+        crops = tuple((lo, max(hi - e, 0) if big else hi) for (lo, hi), e, big in zip(pads, extra, large, strict=True))
+        attributes = self.attributes() | {
+            "pads": _begins_ends(crops),
+            "output_padding": [0 if big else e for e, big in zip(extra, large, strict=True)],
+        }
+        if any(large):
+            self.reasons.append("ONNX Runtime refuses an output_padding that is not less than the stride")
+        if not any(beyond):
+            self.node("ConvTranspose", self.weighted(data), result, **attributes)
+            return
+        self.apart = True
+        self.integers(pads=[0] * spec.ndim + beyond, axes=list(range(2, 2 + spec.ndim)))
+        scattered = "scattered"
+        self.node("ConvTranspose", [data, "weight"], scattered, **attributes)
+        self.node("Pad", [scattered, "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")
+        if spec.bias:
+            self.integers(spatial=list(range(1, 1 + spec.ndim)))
+            self.node("Unsqueeze", ["bias", "spatial"], "bias_column")
+            self.node("Add", ["extended", "bias_column"], result)
+
+    def weighted(self, data: str) -> list[str]:
+        return [data, "weight", "bias"] if self.spec.bias else [data, "weight"]
+
+    def attributes(self) -> dict[str, object]:
+        spec = self.spec
+        return {
+            "kernel_shape": list(spec.kernel_size),
+            "strides": list(spec.stride),
+            "dilations": list(spec.dilation),
+            "group": spec.groups,
+        }
+
+    def text(self, layout: str) -> str:
+        bfloat16 = self.dtype == "bfloat16"
+        opset, ir_version = (_OPSET_BFLOAT16, _IR_VERSION_BFLOAT16) if bfloat16 else (_OPSET, _IR_VERSION)
+        element = f"TensorProto.{_TYPES[self.dtype][1]}"
+        x, y = (_quoted(shape) for shape in _symbolic_shapes(self.spec, layout))
+        tensors = "\n".join(f"    {line}" for line in self.tensors)
+        nodes = "\n".join(f"    {line}" for line in self.nodes)
+        return f"""\
+{"import ml_dtypes" if bfloat16 else ""}
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+tensors = {{
+{tensors}
+}}
+nodes = [
+{nodes}
+]
+graph = helper.make_graph(
+    nodes,
+    "conv",
+    inputs=[helper.make_tensor_value_info("x", {element}, {x})],
+    outputs=[helper.make_tensor_value_info("y", {element}, {y})],
+    initializer=[numpy_helper.from_array(values, name) for name, values in tensors.items()],
+)
+layer = helper.make_model(graph, opset_imports=[helper.make_opsetid("", {opset})], ir_version={ir_version})
+""".lstrip("\n")
+
+
+def _auto_pad_is_right(spec: ConvSpec) -> bool:
+    """Whether ONNX Runtime's auto_pad does what the standard says, for every size of the input.
+
+    With a dilation it fails when run. With a stride larger than the kernel, its total of pads can fall below zero,
+    and it then starts inside the input. Else auto_pad, deprecated though it is, is what exported models have, and
+    the only way for a single node to follow the input's size.
+    """
+    return set(spec.dilation) == {1} and all(s <= k for s, k in zip(spec.stride, spec.kernel_size, strict=True))
+
+
+def _mode(spec: ConvSpec) -> str:
+    return f"Conv has no padding_mode {spec.padding_mode!r}"
+
+
+def _beyond_crop(spec: ConvSpec) -> list[int]:
+    """Cells per axis that a transposed layer's output has beyond the last product, where ConvTranspose cannot."""
+    pads, extra = resolve_padding(spec, (1,) * spec.ndim)
+    return [max(e - hi, 0) if e >= s else 0 for (_, hi), e, s in zip(pads, extra, spec.stride, strict=True)]
+
+
+def _begins_ends(pads: tuple[tuple[int, int], ...]) -> list[int]:
+    """All the begins, then all the ends, as ONNX wants them."""
+    return [lo for lo, _ in pads] + [hi for _, hi in pads]
+
+
+def _letters(spec: ConvSpec) -> list[str]:
+    return list(layouts.spatial_letters(spec.ndim))
+
+
+def _symbolic_shapes(spec: ConvSpec, layout: str) -> tuple[list[object], list[object]]:
+    """Shapes of x and y in ``layout``: the channels as numbers, the rest as names."""
+    shapes: list[list[object]] = []
+    for channels, suffix in ((spec.in_channels, ""), (spec.out_channels, "_out")):
+        first = ["N", channels, *(f"{letter}{suffix}" for letter in _letters(spec))]
+        axes = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
+        shapes.append([first[i] for i in axes])
+    return shapes[0], shapes[1]
+
+
+def _quoted(value: object) -> str:
+    return repr(value).replace("'", '"')

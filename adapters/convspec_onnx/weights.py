@@ -1,0 +1,64 @@
+"""Arrays in and out of models. ONNX's orders of data and kernels are the canonical ones: no byte moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from convspec import layouts
+from convspec.contract import check_layout
+from convspec.errors import PlacementError, ShapeError
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from convspec.contract import Array
+    from convspec.parameters import ConvParams
+
+
+def load(model: onnx.ModelProto, params: ConvParams, dtype: str) -> onnx.ModelProto:
+    """The model itself, its initialisers ``weight`` and ``bias`` filled."""
+    values = {"weight": params.kernel, "bias": params.bias}
+    for tensor in model.graph.initializer:
+        array = values.get(tensor.name)
+        if array is not None:
+            native = array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+            tensor.CopyFrom(numpy_helper.from_array(native, tensor.name))
+    return model
+
+
+def feed(model: onnx.ModelProto, x: Array, layout: str) -> dict[str, NDArray[Any]]:
+    """``x`` under the name of the model's input and in its dtype, after a check of its layout.
+
+    Raises:
+        ShapeError: where ``x``, or the model itself, is not in that layout.
+    """
+    entry = model.graph.input[0]
+    sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+    ndim = len(sizes) - 2
+    channels = sizes[1 if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST else -1]
+    if not channels:
+        raise ShapeError(f"this model is not {layouts.name(layout, ndim)}: its input is {_written(entry)}")
+    check_layout(x, channels, layout, ndim)
+    return {entry.name: x.astype(_dtype(entry), copy=False)}
+
+
+def fetch(y: NDArray[Any], model: onnx.ModelProto) -> Array:
+    """``y`` in NumPy's own dtypes, after a check that it came in the dtype of the model's output."""
+    expected = _dtype(model.graph.output[0])
+    if y.dtype != expected:
+        raise PlacementError(f"the model's output should be {expected}, but {y.dtype} came")
+    return y if expected.kind == "f" else y.astype(np.float32)
+
+
+def _dtype(entry: onnx.ValueInfoProto) -> np.dtype[Any]:
+    found: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+    return found
+
+
+def _written(entry: onnx.ValueInfoProto) -> str:
+    sizes = (dim.dim_param or str(dim.dim_value) for dim in entry.type.tensor_type.shape.dim)
+    return f"({', '.join(sizes)})"
