@@ -13,7 +13,12 @@ from convspec.errors import SpecError
 from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from convspec.parameters import ConvParams
+
+    Array = NDArray[np.floating[Any]]
 
 DATA_KINDS = ("exact", "random")
 
@@ -83,3 +88,26 @@ class Case:
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+def arrays(case: Case) -> tuple[ConvParams, Array]:
+    """Weights and input of a case: canonical order, in the dtype's carrier, from the seed alone.
+
+    Raises:
+        UnknownName: if the case's kind of data is none of :data:`DATA_KINDS`.
+    """
+    from convspec import data
+
+    return data.forward(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+
+
+def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
+    """Weights, input and dy of a case, for its gradients; exact data make all three gradients exact.
+
+    Raises:
+        UnknownName: if there are no gradients for the case's kind of data.
+        ShapeError: where the layer has no output.
+    """
+    from convspec import data
+
+    return data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)

@@ -44,6 +44,11 @@ class Format:
     def smallest_subnormal(self) -> float:
         return 2.0 ** (self.emin - self.digits + 1)
 
+    @property
+    def largest(self) -> float:
+        """The largest finite number."""
+        return (2.0 - 2.0 ** (1 - self.digits)) * 2.0 ** (1 - self.emin)
+
 
 _FORMATS = {
     f.name: f
@@ -86,6 +91,18 @@ def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating
     half = (one << (drop - one)) - one + ((bits >> drop) & one)
     result = ((bits + half) >> drop << drop).view(np.float32)
     return np.where(np.isnan(values), np.float32(np.nan), result)
+
+
+def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
+    """Whether all ``values``, given in the format's carrier, are numbers of the format."""
+    form = format_of(name)
+    if name == form.carrier:
+        return True
+    import numpy as np
+
+    mask = np.uint32((1 << (24 - form.digits)) - 1)
+    # NaN may carry anything in its lower bits
+    return not bool(np.any(np.ascontiguousarray(values).view(np.uint32) & mask, where=~np.isnan(values)))
 
 
 def carried(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:

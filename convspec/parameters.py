@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from convspec.spec import ConvSpec
 
-Array = "NDArray[np.floating[Any]]"
+# Small numbers are readable, and exact in every format's inputs; larger biases tell the channels apart.
+MAX_MAGNITUDE = 15
+MAX_BIAS = 4095
+SPARSE_MAGNITUDE = 3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,10 +62,8 @@ class ConvParams:
     def random(cls, spec: ConvSpec, seed: int = 0, dtype: str = "float32") -> ConvParams:
         """Normal random numbers of variance 1 / fan-in, representable in ``dtype``; the same for the same seed."""
         rng = np.random.default_rng([seed, 1])
-        fan_in = spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-        kernel = rng.standard_normal(spec.kernel_shape, np.float32) / np.float32(math.sqrt(fan_in))
-        bias = rng.standard_normal(spec.out_channels, np.float32) if spec.bias else None
-        return cls(rounded(kernel, dtype), None if bias is None else rounded(bias, dtype))
+        kernel = normal(rng, spec.kernel_shape, dtype, 1 / math.sqrt(forward_products(spec)))
+        return cls(kernel, normal(rng, (spec.out_channels,), dtype) if spec.bias else None)
 
     @classmethod
     def exact(cls, spec: ConvSpec, seed: int = 0, dtype: str = "float32", reduction: int | None = None) -> ConvParams:
@@ -79,7 +80,7 @@ class ConvParams:
         rng = np.random.default_rng([seed, 2])
         kernel = nonzero_integers(rng, spec.kernel_shape, budget.kernel)
         if budget.taps is not None:
-            kernel *= _sparse_mask(rng, spec, budget.taps)
+            kernel *= sparse_mask(rng, spec, budget.taps)
         bias = nonzero_integers(rng, (spec.out_channels,), budget.bias) if spec.bias else None
         carrier = format_of(dtype).carrier
         return cls(kernel.astype(carrier), None if bias is None else bias.astype(carrier))
@@ -114,7 +115,7 @@ class ConvParams:
 
 @dataclass(frozen=True, slots=True)
 class ExactBudget:
-    """Magnitudes of integer data, |x|·|w|·K + |b| ≤ 2ᵖ; ``taps`` is the number of non-zero ones, None for all."""
+    """Largest magnitudes of integer data, |x|·|w|·K + |b| ≤ 2ᵖ; ``taps`` non-zero ones per sum, None for all K."""
 
     x: int
     kernel: int
@@ -122,29 +123,68 @@ class ExactBudget:
     taps: int | None
 
 
+def exact_limit(dtype: str) -> int:
+    """2ᵖ: all integers up to it are representable in ``dtype``, p = 24 / 11 / 8 (24 for float64 too)."""
+    return int(2 ** min(format_of(dtype).digits, 24))
+
+
+def forward_products(spec: ConvSpec) -> int:
+    """K: products per output of the forward pass, (I/g)·∏kernel (of a transposed layer: at most that many)."""
+    return spec.in_channels // spec.groups * math.prod(spec.kernel_size)
+
+
 def exact_budget(spec: ConvSpec, dtype: str, reduction: int | None = None) -> ExactBudget:
-    """How large integers may be for a sum of ``reduction`` products to be exact in ``dtype``."""
-    limit = 2 ** min(format_of(dtype).digits, 24)
-    products = reduction or spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-    bias = max(limit // 16, 1)
-    magnitude = min(math.isqrt((limit - bias) // products), 15)
-    if magnitude >= 2:
-        return ExactBudget(magnitude, magnitude, bias, None)
-    return ExactBudget(3, 3, bias, max((limit - bias) // 9, 1))
+    """How large integers may be for a sum of ``reduction`` products and the bias to be exact in ``dtype``."""
+    limit = exact_limit(dtype)
+    bias = min(limit // 16, MAX_BIAS) if spec.bias else 0
+    kernel, x, taps = magnitudes(limit - bias, reduction or forward_products(spec))
+    return ExactBudget(x, kernel, bias, taps)
+
+
+def magnitudes(room: int, products: int) -> tuple[int, int, int | None]:
+    """Largest w and x with w·x·products ≤ room, and None; or, where there are too many, how many may be non-zero."""
+    share = room // max(products, 1)
+    if share < 1:
+        return SPARSE_MAGNITUDE, SPARSE_MAGNITUDE, room // SPARSE_MAGNITUDE**2
+    first = min(math.isqrt(share), MAX_MAGNITUDE)
+    return first, min(share // first, MAX_MAGNITUDE), None
+
+
+def normal(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0
+) -> NDArray[np.floating[Any]]:
+    """Normal random numbers of standard deviation ``scale`` with all the digits of ``dtype``, in its carrier."""
+    drawn = np.float64 if dtype == "float64" else np.float32
+    return rounded(rng.standard_normal(shape, drawn) * drawn(scale), dtype)
 
 
 def nonzero_integers(rng: np.random.Generator, shape: tuple[int, ...], magnitude: int) -> NDArray[np.float32]:
     """Integers from -magnitude to magnitude without 0, so that no error hides behind a zero."""
-    values = rng.integers(1, magnitude + 1, shape) * (2 * rng.integers(0, 2, shape) - 1)
-    return values.astype(np.float32)
+    values = rng.integers(-magnitude, magnitude, shape, np.int8 if magnitude < 128 else np.int32)
+    return (values + (values >= 0)).astype(np.float32)
 
 
-def _sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int) -> NDArray[np.float32]:
-    """1 at ``taps`` places of each output channel's filter, 0 elsewhere; every place is used where possible."""
-    channels = spec.in_channels // spec.groups
-    size = channels * math.prod(spec.kernel_size)
-    mask = np.zeros((spec.out_channels, size), np.float32)
-    start = int(rng.integers(size))
-    for o in range(spec.out_channels):
-        mask[o, (start + o * taps + np.arange(taps) * max(size // taps, 1)) % size] = 1
-    return mask.reshape(spec.out_channels, channels, *spec.kernel_size)
+def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> NDArray[np.float32]:
+    """1 at ``taps`` places of the kernel per output (or input) channel, 0 elsewhere, in the kernel's own shape.
+
+    ``per="output"`` limits the products in each sum of the forward pass, ``per="input"`` those of the input's
+    gradient.
+    """
+    kept, summed = spec.out_channels // spec.groups, spec.in_channels // spec.groups
+    if per == "input":
+        kept, summed = summed, kept
+    mask = dealt(rng, spec.groups * kept, summed * math.prod(spec.kernel_size), taps)
+    mask = mask.reshape(spec.groups, kept, summed, *spec.kernel_size)
+    if (per == "output") == spec.transposed:
+        mask = mask.swapaxes(1, 2)
+    return mask.reshape(spec.kernel_shape)
+
+
+def dealt(rng: np.random.Generator, rows: int, size: int, taps: int) -> NDArray[np.float32]:
+    """A (rows, size) array with ``taps`` ones in each row; all places are dealt out before one is used again."""
+    taps = min(taps, size)
+    order = rng.permutation(size)
+    mask = np.zeros((rows, size), np.float32)
+    places = np.arange(rows)[:, None] * taps + np.arange(taps)
+    np.put_along_axis(mask, order[places % max(size, 1)], 1, axis=1)
+    return mask

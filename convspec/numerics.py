@@ -1,0 +1,132 @@
+"""Error bounds that are derived, not guessed: the only tolerances in the project.
+
+With u the unit roundoff of the accumulator, u_out that of the output's dtype, K products per output, y the oracle,
+ŷ the actual value and G = Σ|x||w| + |b|:
+
+* exact data: ŷ = y; the tolerance is zero;
+* hard bound: |ŷ - y| ≤ γ(K+1)·G + m·u_out·G + (K+1)·η, with γ(n) = n·u / (1 - n·u);
+* statistical bound: RMS(q) ≤ √((K+1)/3), with q = (|ŷ - y| less the output's rounding) / (u·G).
+
+The derivations, and the small terms that these lines leave out (the oracle's own rounding; inputs rounded to a coarser
+format), stand in ``docs/explanation/bounds.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convspec.arithmetic import output_spatial, product, resolve_padding
+from convspec.dtypes import Format, format_of
+from convspec.parameters import forward_products
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convspec.contract import Arithmetic
+    from convspec.spec import ConvSpec
+
+ORACLE = format_of("float64")
+STATISTICAL_MINIMUM = 1000
+RESULTS = ("output", "input", "kernel", "bias")
+
+
+def gamma(n: int, unit_roundoff: float) -> float:
+    """γ(n) = n·u / (1 - n·u). Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.1.
+
+    From n·u = 1 on, where γ says nothing, n·u itself: proved for sums and inner products of any length and in any
+    order by Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34 (2013) 338.
+    """
+    nu = n * unit_roundoff
+    return nu / (1 - nu) if nu < 1 else nu
+
+
+def products(spec: ConvSpec, input_shape: Sequence[int] = (), of: str = "output") -> int:
+    """K: the largest number of products that are summed for one element of a result.
+
+    Args:
+        input_shape: canonical, ``(N, C, *spatial)``; not needed for the output.
+        of: ``"output"``, or the gradient with respect to ``"input"``, ``"kernel"`` or ``"bias"``.
+    """
+    if of == "output":
+        return forward_products(spec)
+    batch, _, *spatial = input_shape
+    if of == "input":
+        return spec.out_channels // spec.groups * product(spec.kernel_size) * _folds(spec, spatial)
+    cells = spatial if of == "kernel" and spec.transposed else output_spatial(spec, spatial)
+    return batch * product(cells)
+
+
+def _folds(spec: ConvSpec, spatial: Sequence[int]) -> int:
+    """How many cells of the padded input can be copies of the same input cell, itself included."""
+    if spec.padding_mode == "zeros":
+        return 1
+    pads, _ = resolve_padding(spec, spatial)
+    if spec.padding_mode == "replicate":
+        return product(1 + lo + hi for lo, hi in pads)
+    return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What rounding can do to a sum of ``products`` products: |ŷ - y| ≤ relative·G + absolute.
+
+    Attributes:
+        unit: u, the unit roundoff of the accumulator; errors are reported in units of u·G + ``floor``.
+        floor: η, what one underflow can cost in the accumulator.
+        relative: of the hard bound.
+        absolute: of the hard bound.
+        output_rounding: relative error of the rounding to an output format coarser than the accumulator, else 0.
+        further_rounding: what the roundings to that format before the last one cost, relative to G.
+        rms: limit for the root mean square of q.
+        largest: the largest finite number of the output's format.
+    """
+
+    unit: float
+    floor: float
+    relative: float
+    absolute: float
+    output_rounding: float
+    further_rounding: float
+    rms: float
+    largest: float
+
+
+def bounds(dtype: str, products: int, arithmetic: Arithmetic) -> Bounds:
+    """The bounds for sums of ``products`` products and a bias, computed as ``arithmetic`` says, stored in ``dtype``."""
+    out, accumulator = format_of(dtype), format_of(arithmetic.accumulator)
+    roundings, terms = arithmetic.output_roundings, products + 1
+    unit = accumulator.unit_roundoff
+    coarse = out.digits < accumulator.digits
+    inputs = _input_roundoff(out, arithmetic.inputs)
+    oracle = gamma(terms, ORACLE.unit_roundoff)
+    floor = max(_underflow(accumulator, flushes=arithmetic.flushes_subnormals), sys.float_info.min)
+    absolute = terms * floor
+    if coarse:
+        absolute += roundings * _underflow(out, flushes=arithmetic.flushes_subnormals and out.emin == accumulator.emin)
+    # log1p and expm1, because 1 + u is not representable for the smallest u
+    growth = 2 * math.log1p(inputs) + math.log1p(gamma(terms, unit)) + roundings * math.log1p(out.unit_roundoff)
+    return Bounds(
+        unit=unit,
+        floor=floor,
+        relative=math.expm1(growth) + oracle,
+        absolute=absolute,
+        output_rounding=out.unit_roundoff if coarse else 0.0,
+        further_rounding=(roundings - 1) * out.unit_roundoff if coarse else 0.0,
+        rms=math.sqrt((terms * (1 + (ORACLE.unit_roundoff / unit) ** 2) + 2 * (inputs / unit) ** 2) / 3),
+        largest=out.largest,
+    )
+
+
+def _input_roundoff(out: Format, inputs: str | None) -> float:
+    """u_in where inputs and kernels are rounded to a format coarser than the layer's own, else 0."""
+    if inputs is None or format_of(inputs).digits >= out.digits:
+        return 0.0
+    return format_of(inputs).unit_roundoff
+
+
+def _underflow(form: Format, *, flushes: bool) -> float:
+    """η: the smallest normal number where subnormal results become 0, else half a subnormal unit."""
+    return form.smallest_normal if flushes else form.smallest_subnormal / 2
