@@ -1,0 +1,47 @@
+"""Every divergence page is run: its script must still print, and end, as the page says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "divergences").glob("*.md"))
+FRONT = re.compile(r"\A---\nframework: (\w+)\nexit: (-?\d+)\n---\n")
+MARKS = {name: getattr(pytest.mark, name) for name in ("torch", "flax", "keras", "onnx")}
+
+
+def parts(page):
+    """Framework, exit status, script and printed text of a page."""
+    text = page.read_text("utf-8")
+    front = FRONT.match(text)
+    assert front, f"{page.name} must begin with framework and exit"
+    (code,), (printed,) = (re.findall(rf"^```{kind}\n(.*?)^```$", text, re.M | re.S) for kind in ("python", "text"))
+    return front[1], int(front[2]), code, printed
+
+
+def pages():
+    for page in PAGES:
+        if page.stem != "index":
+            yield pytest.param(page, id=page.stem, marks=MARKS[parts(page)[0]])
+
+
+@pytest.mark.parametrize("page", list(pages()))
+def test_the_framework_still_does_what_the_page_says(page, tmp_path):
+    _, status, code, printed = parts(page)
+    script = tmp_path / "reproducer.py"
+    script.write_text(code, "utf-8")
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.stdout == printed, f"behaviour changed – update the page and its gap:\n{done.stderr[-2000:]}"
+    assert done.returncode == status
+
+
+def test_the_scripts_are_plain_framework_code():
+    for page in PAGES:
+        if page.stem != "index":
+            assert "convspec" not in parts(page)[2], page.name
