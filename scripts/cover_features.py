@@ -7,7 +7,9 @@ the choice of cases follows. In the first part every axis has a size of its own,
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -93,21 +95,25 @@ def _output_padding(extra: str, stride: tuple[int, ...], dilation: tuple[int, ..
 def cover(geometries: list[ConvSpec]) -> Iterator[Case]:
     """The fewest cases that a greedy choice finds: each next one has the most pairs that none before had.
 
-    A case without a batch computes nothing, so it counts only for the pairs that its zero batch is part of.
+    First every pair that two spatial axes allow, by cases with two, then what is left by any. A case without a
+    batch computes nothing, so it counts only for the pairs that its zero batch is part of.
     """
-    candidates: list[tuple[int, ConvSpec, int]] = []
+    candidates: list[tuple[int, ConvSpec, tuple[int, int, int], bool, int]] = []
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
-    for geometry, channels, bias, batch in itertools.product(geometries, GROUPS.values(), BIASES.values(), (1, 2, 0)):
-        spec = _with(geometry, channels, bias)
-        values = sorted(traits(spec, (batch,)).items())
-        pairs = [p for p in itertools.combinations(values, 2) if batch or ("batch", "0") in p]
-        mask = sum(1 << numbers.setdefault(pair, len(numbers)) for pair in pairs)
-        candidates.append((mask, spec, batch))
+    for geometry in geometries:
+        base = traits(geometry, (1,))
+        for groups, bias, batch in itertools.product(GROUPS, BIASES, BATCHES):
+            values = (base | {"groups": groups, "bias": bias, "batch": batch}).items()
+            pairs = (p for p in itertools.combinations(values, 2) if batch != "0" or ("batch", "0") in p)
+            mask = sum(1 << numbers.setdefault(pair, len(numbers)) for pair in pairs)
+            candidates.append((mask, geometry, GROUPS[groups], BIASES[bias], BATCHES[batch]))
     missing = (1 << len(numbers)) - 1
-    while missing:
-        mask, spec, batch = max(candidates, key=lambda c: (c[0] & missing).bit_count())
-        missing &= ~mask
-        yield sized(spec, batch)
+    for stage in ([c for c in candidates if c[1].ndim == 2], candidates):
+        possible = functools.reduce(operator.or_, (c[0] for c in stage), 0)
+        while left := missing & possible:
+            mask, geometry, channels, with_bias, size = max(stage, key=lambda c: (c[0] & left).bit_count())
+            missing &= ~mask
+            yield sized(_with(geometry, channels, with_bias), size)
 
 
 def _with(spec: ConvSpec, channels: tuple[int, int, int], bias: bool) -> ConvSpec:
@@ -174,7 +180,7 @@ def edges() -> Iterator[Case]:
     yield edge("pad larger than the kernel", (1, 2, 4, 6), 3, (2, 3), padding=(4, 5))
     yield edge("zero batch", (0, 3, 6, 8), 5, (3, 5), padding=1)
     yield edge("zero batch", (0, 3, 6, 8), 5, (3, 5), stride=(2, 3), transposed=True)
-    yield edge("no cells, output empty", (1, 3, 0, 5), 4, (2, 3), padding="same")
+    yield edge("no cells, output empty", (1, 3, 0, 5), 4, (2, 3), stride=2, padding="same")
     yield edge("no cells, output of pads alone", (1, 3, 0, 6), 4, (2, 3), padding=(2, 1))
     yield edge("cropped to nothing", (1, 3, 2, 5), 4, (2, 3), padding=((1, 2), (1, 0)), transposed=True)
     yield edge("cropped to less than nothing", (1, 3, 2), 4, 2, padding=((2, 2),), transposed=True)
@@ -252,11 +258,13 @@ def coincidences() -> Iterator[Case]:
     yield same("output width = filters", (1, 3, 4, 5, 6), 4, (2, 2, 3))
 
 
-def main() -> None:
-    regular = cover([*legal_geometries(transposed=False)])
-    transposed = cover([*legal_geometries(transposed=True)])
-    sys.stdout.write(dump(itertools.chain(regular, transposed, edges(), coincidences())))
+def cases() -> Iterator[Case]:
+    """The corpus."""
+    for transposed in (False, True):
+        yield from cover([*legal_geometries(transposed)])
+    yield from edges()
+    yield from coincidences()
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(dump(cases()))

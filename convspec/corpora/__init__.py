@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from convspec.cases import Case
-from convspec.corpora import architectures, lines
+from convspec.corpora.architectures import cases as architecture_cases
+from convspec.corpora.lines import read, read_stdin
 from convspec.errors import CorpusError, RequestError, UnknownName
 from convspec.spec import ConvSpec
 
@@ -40,18 +41,18 @@ def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
     if name == "tutorial":
         return _tutorial()
     if name == "architectures":
-        return architectures.cases()
+        return architecture_cases()
     if name == "features":
-        return lines.read(_FOLDER / "features.jsonl")
+        return read(_FOLDER / "features.jsonl")
     if name == "timm":
-        return lines.read(_FOLDER / "timm.jsonl.gz")
+        return read(_FOLDER / "timm.jsonl.gz")
     if name == "-":
-        return lines.read_stdin()
+        return read_stdin()
     if not Path(name).exists():
         if isinstance(name_or_path, str) and not Path(name).suffix and Path(name).name == name:
             raise UnknownName("corpus", name, names())
         raise CorpusError(f"{name}: no such file")
-    return lines.read(Path(name))
+    return read(Path(name))
 
 
 def sample(cases: Sequence[Case], n: int, seed: int = 0) -> list[Case]:

@@ -50,7 +50,7 @@ def _padding(spec: ConvSpec) -> str:
         return "none"
     if spec.ndim == 1 and pads == ((spans[0], 0),) and not spec.transposed:
         return "causal"
-    if all(s == 1 for s in spec.stride):  # there the words mean these numbers
+    if all(s == 1 for s in spec.stride) and not any(spec.output_padding):  # there the words mean these numbers
         halves = tuple((span // 2, span - span // 2) for span in spans)
         if pads in (halves, tuple(h[::-1] for h in halves)):
             return "same" if pads == halves else "same_lower"
