@@ -1,0 +1,152 @@
+"""A worker as the runner sees it: a process group with a pipe to it, a pipe from it, and its last words."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from convspec.conformance import protocol
+
+if TYPE_CHECKING:
+    from convspec.conformance.bundles import Held
+    from convspec.conformance.units import Target, Unit
+
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
+_STDERR_LIMIT = 1 << 20
+_LAST_WORDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A unit and the bundle that it needs."""
+
+    unit: Unit
+    held: Held
+
+
+class Worker:
+    """One child process and the units that it has been sent as jobs, the first of which it is working on.
+
+    ``deadline`` is when the next message must have come.
+    """
+
+    def __init__(self, target: Target, threads: int, patience: float) -> None:
+        self.target = target
+        self.jobs: deque[Job] = deque()
+        self.done = 0  # verdicts received for the first job
+        self.began = 0.0  # when it turned to that job
+        self.ready = False
+        self.started = time.monotonic()
+        self.deadline = self.started + patience
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – closed with the worker
+        flags = fcntl.fcntl(self._stderr, fcntl.F_GETFL)
+        fcntl.fcntl(self._stderr, fcntl.F_SETFL, flags | os.O_APPEND)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "convspec.conformance.worker", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=_environment(threads),
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._replies = self._process.stdout.fileno()
+        os.set_blocking(self._replies, False)
+        self._partial = b""
+        self.send({"target": protocol.target_to_json(target), "threads": threads})
+
+    def fileno(self) -> int:
+        return self._replies
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Any) -> None:
+        """Send a message; a worker that is dead already shows that when it is read from."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(protocol.line(message))
+        except BrokenPipeError:
+            return
+
+    def receive(self) -> tuple[list[Any], bool]:
+        """The messages that have come, and whether the worker is gone."""
+        gone = self._process.poll() is not None  # asked first: what a dead worker wrote is all in the pipe
+        chunks = [self._partial]
+        while True:
+            try:
+                chunk = os.read(self._replies, 1 << 16)
+            except BlockingIOError:
+                break
+            if not chunk:
+                gone = True
+                break
+            chunks.append(chunk)
+        *lines, self._partial = b"".join(chunks).split(b"\n")
+        return [json.loads(line) for line in lines], gone
+
+    def dead(self) -> bool:
+        """Whether the process has ended, even where something that it started keeps the pipe open."""
+        return self._process.poll() is not None
+
+    def quiet(self) -> None:
+        """Forget what was printed so far, where it has grown large."""
+        if os.fstat(self._stderr.fileno()).st_size > _STDERR_LIMIT:
+            os.ftruncate(self._stderr.fileno(), 0)
+
+    def last_words(self) -> str:
+        """The last lines that the worker or its framework printed."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), 4096, max(size - 4096, 0)).decode(errors="replace")
+        return "\n".join([line.rstrip() for line in tail.splitlines() if line.strip()][-_LAST_WORDS:])
+
+    def end(self, patience: float = 0.0) -> str:
+        """Kill the worker and everything that it started; how it had ended by itself, if it had: ``"SIGSEGV"``."""
+        try:
+            code = self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            code = None
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole group is gone
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()
+        return _ending(code)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "killed"
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The runner's environment with its import path, and with the number of threads that a worker may use."""
+    path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 – "" means the current folder
+    return {
+        **os.environ,
+        **dict.fromkeys(_THREAD_SETTINGS, str(threads)),
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,62 @@
+"""What the runner and its workers say to each other: one JSON object a line.
+
+To the worker: first ``{"target": …, "threads": n}``, then units. From the worker: first ``{"ready": …}``,
+``{"absent": reason}`` or ``{"failed": reason}``; then one line for each trial, in the order of the unit's trials.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from convspec.cases import Case
+from convspec.conformance.bundles import Bundle
+from convspec.conformance.checks import Outcome
+from convspec.conformance.units import Target, Trial, Unit
+from convspec.spec import ConvSpec
+
+
+def line(message: Any) -> bytes:
+    """One message as it travels; NaN and infinities as JavaScript writes them."""
+    return json.dumps(message, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars and arrays as Python's."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON-ready")
+
+
+def target_to_json(target: Target) -> list[str]:
+    return [target.request, target.dtype, target.device, target.precision]
+
+
+def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
+    case = unit.case
+    return {
+        "spec": case.spec.to_dict(),
+        "input_shape": case.input_shape,
+        "seed": case.seed,
+        "trials": [(trial.layout, trial.data) for trial in unit.trials],
+        "bundle": bundle.to_json(),
+    }
+
+
+def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
+    spec = ConvSpec.from_dict(data["spec"])
+    case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
+    trials = tuple(Trial(layout, kind) for layout, kind in data["trials"])
+    return Unit(case, target, trials), Bundle.from_json(data["bundle"])
+
+
+def outcome_to_json(outcome: Outcome) -> list[Any]:
+    return [
+        outcome.support, outcome.support_reason, outcome.verdict, outcome.reason, outcome.accuracy_class,
+        outcome.evidence, round(outcome.seconds, 6),
+    ]  # fmt: skip
+
+
+def outcome_from_json(trial: Trial, data: Sequence[Any]) -> Outcome:
+    return Outcome(trial, *data)

@@ -1,0 +1,130 @@
+"""What a run found: one result per trial, the declared gaps' tallies, and what of it is unexpected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from convspec.cases import Case
+from convspec.gaps import Tally
+from convspec.verdict import VERDICTS
+
+SCHEMA = "convspec.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on one case, in one layout and kind of data, by one adapter.
+
+    Attributes:
+        case: with the layout, dtype, device and data of this result.
+        adapter: the adapter's own name; ``request`` is how it was asked for, which a reproduction needs.
+        gap: id of the declared gap that this failure belongs to, None where there is none.
+        seconds: that build and apply took in the worker; of a crash or timeout, until it was noticed.
+    """
+
+    case: Case
+    adapter: str
+    request: str
+    variant: str
+    precision: str
+    support: str
+    support_reason: str
+    verdict: str
+    reason: str
+    accuracy_class: str | None
+    evidence: dict[str, Any]
+    gap: str | None
+    seconds: float
+    direction: str = "forward"
+
+    @property
+    def unexpected(self) -> bool:
+        """Whether this is a failure that neither the adapter's ``support`` nor a gap declared."""
+        if self.verdict == "agree" or self.gap is not None:
+            return False
+        return self.verdict != "unsupported" or self.support != "unsupported"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in a report."""
+        case = self.case
+        return {
+            "case": case.id, "name": case.name, "spec": case.spec.to_dict(), "input_shape": list(case.input_shape),
+            "seed": case.seed, "adapter": self.adapter, "layout": case.layout, "dtype": case.dtype,
+            "device": case.device, "direction": self.direction, "variant": self.variant,
+            "precision": self.precision, "data": case.data, "support": self.support,
+            "support_reason": self.support_reason, "verdict": self.verdict, "reason": self.reason,
+            "class": self.accuracy_class, "evidence": self.evidence, "gap": self.gap,
+            "seconds": self.seconds,
+        }  # fmt: skip
+
+
+class UnexpectedResults(AssertionError):
+    """A run found something unexpected; the message lists it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's results.
+
+    Attributes:
+        environment: versions, machine and options of the run, JSON-ready.
+        gaps: what became of each declared gap.
+        absent: adapters that could not run here, and why.
+    """
+
+    environment: dict[str, Any]
+    results: tuple[Result, ...]
+    gaps: tuple[Tally, ...] = ()
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def unexpected(self) -> tuple[Result | Tally, ...]:
+        """The failures that nothing declared, and the gaps that are too wide or closed."""
+        results = tuple(result for result in self.results if result.unexpected)
+        return (*results, *(tally for tally in self.gaps if tally.unexpected))
+
+    @cached_property
+    def summary(self) -> dict[str, int]:
+        """How many results have each verdict, and how much is unexpected."""
+        counts = Counter(result.verdict for result in self.results)
+        return {**{verdict: counts[verdict] for verdict in VERDICTS}, "unexpected": len(self.unexpected)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON of schema ``convspec.report/1``."""
+        return {
+            "schema": SCHEMA,
+            "environment": {**self.environment, "absent": self.absent},
+            "summary": self.summary,
+            "gaps": [tally.to_dict() for tally in self.gaps if tally.status != "unmatched"],
+            "results": [result.to_dict() for result in self.results],
+        }
+
+    def expect(self) -> Report:
+        """The report itself, if nothing in it is unexpected.
+
+        Raises:
+            UnexpectedResults: with one line for each unexpected thing, at most twenty.
+        """
+        if not self.unexpected:
+            return self
+        lines = [describe(item) for item in self.unexpected[:20]]
+        more = len(self.unexpected) - len(lines)
+        head = f"{len(self.unexpected)} unexpected among {len(self.results)} results"
+        raise UnexpectedResults("\n  ".join([head, *lines, *([f"… and {more} more"] if more else [])]))
+
+
+def describe(item: Result | Tally) -> str:
+    """One line that says what is unexpected."""
+    if isinstance(item, Tally):
+        return (
+            f"gap {item.gap.id} of {item.adapter} is {item.status}: {item.passed} matching results agree, "
+            f"{item.failed} fail as declared"
+        )
+    case = item.case
+    return (
+        f"{item.adapter} {case.layout} {case.dtype} {case.data}: {item.verdict}, {item.reason} – "
+        f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
+    )

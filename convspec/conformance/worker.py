@@ -1,0 +1,111 @@
+"""The process that one adapter runs in: ``python -m convspec.conformance.worker``, started by the runner.
+
+Requests come on standard input and verdicts leave on standard output as it was at the start. Frameworks print to
+standard output, so before anything else is imported descriptor 1 is made another name of standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from convspec.conformance.units import Target
+    from convspec.contract import Adapter
+
+
+def main() -> None:
+    """Serve units until the runner closes the pipe or is gone."""
+    _die_with_parent(int(sys.argv[1]))
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    requests = os.fdopen(os.dup(0), "rb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _no_core_dumps()
+
+    import json
+
+    from convspec.conformance import protocol
+    from convspec.conformance.units import Target
+
+    opening = json.loads(requests.readline())
+    target = Target(*opening["target"])
+    adapter, reply = _start(target, opening["threads"])
+    _send(replies, protocol.line(reply))
+    if adapter is not None:
+        _serve(adapter, target, requests, replies)
+    # frameworks' threads and destructors have been seen to hang or abort at interpreter exit: leave without them
+    os._exit(0)
+
+
+def _serve(adapter: Adapter, target: Target, requests: BinaryIO, replies: int) -> None:
+    import json
+
+    from convspec.conformance import protocol
+    from convspec.conformance.checks import outcomes
+
+    for request in requests:
+        unit, bundle = protocol.unit_from_json(json.loads(request), target)
+        for outcome in outcomes(adapter, unit, bundle.read(), bundle.refusal):
+            _send(replies, protocol.line(protocol.outcome_to_json(outcome)))
+
+
+def _start(target: Target, threads: int) -> tuple[Adapter | None, dict[str, Any]]:
+    """The configured adapter, and what to tell the runner about it."""
+    from convspec.conformance.checks import first_line
+    from convspec.errors import FrameworkAbsent
+    from convspec.registry import adapter as find
+
+    try:
+        adapter = find(target.request)
+        adapter.configure(dtype=target.dtype, device=target.device, precision=target.precision, threads=threads)
+        devices = adapter.devices()
+    except FrameworkAbsent as error:
+        return None, {"absent": str(error)}
+    except Exception as error:  # noqa: BLE001 – the runner reports it for every case of this adapter
+        return None, {"failed": first_line(error)}
+    if target.device not in devices:
+        return None, {
+            "absent": f"adapter {adapter.name!r} has no device {target.device!r} here, only {', '.join(devices)}"
+        }
+    return adapter, {"ready": {"versions": adapter.versions(), "devices": devices}}
+
+
+def _send(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process with the one that started it; elsewhere than on Linux, watch for it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    else:
+        import threading
+
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it went before we asked
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    import time
+
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _no_core_dumps() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+if __name__ == "__main__":
+    main()
