@@ -139,6 +139,15 @@ class Adapter(Protocol):
         """Set process-wide switches (x64, TF32, threads, GPU memory). Called by workers only, before any build."""
         ...
 
+    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
+        """The spec that a constructor of the framework describes, given as text and parsed as literals.
+
+        Raises:
+            CallError: where the text cannot be read; the message shows the place.
+            SpecError: where the layer that it describes breaks a rule.
+        """
+        ...
+
     def gaps(self) -> str:
         """The adapter's declared gaps: the text of its ``known_gaps.toml``."""
         ...
@@ -233,6 +242,10 @@ class PlannedAdapter:
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
     ) -> None:
         self._call("configure", dtype=dtype, device=device, precision=precision, threads=threads)
+
+    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
+        spec: ConvSpec = self._module("parse").parse(call, in_channels)
+        return spec
 
     def gaps(self) -> str:
         return files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")

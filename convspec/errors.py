@@ -12,6 +12,7 @@
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
+        ├── CallError                    a constructor's text cannot be read; the position is shown
         └── GapError                     a declaration of a known gap is malformed
 """
 
@@ -85,3 +86,17 @@ class CorpusError(RequestError):
 
 class GapError(RequestError):
     """A declaration of a known gap is malformed; the message names the file and the gap."""
+
+
+class CallError(RequestError):
+    """The text of a constructor cannot be read as a layer; the message shows the place."""
+
+    def __init__(self, text: str, problem: str, column: int | None = None) -> None:
+        self.text, self.problem, self.column = text, problem, column
+        line = " ".join(text.strip().split("\n"))
+        shown = line if len(line) <= 120 else line[:119] + "…"
+        pointer = "" if column is None or column >= 120 else f"\n  {shown}\n  {' ' * column}^"
+        super().__init__(f"{shown!r} cannot be read: {problem}{pointer}")
+
+    def __reduce__(self) -> tuple[type[CallError], tuple[str, str, int | None]]:
+        return type(self), (self.text, self.problem, self.column)

@@ -1,0 +1,5 @@
+"""linen's constructors are read where nnx' are."""
+
+from convspec_flax.parse import parse as parse
+
+__all__ = ["parse"]

@@ -1,0 +1,99 @@
+"""Flax' constructors, nnx and linen → ConvSpec. The meaning of the arguments is shared with ``read``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convspec.calls import parse_call
+from convspec.errors import CallError, SpecError
+from convspec.spec import ConvSpec
+
+_LINEN = (
+    "features",
+    "kernel_size",
+    "strides",
+    "padding",
+    "input_dilation",
+    "kernel_dilation",
+    "feature_group_count",
+    "use_bias",
+)
+_NNX = ("in_features", "out_features", *_LINEN[1:])
+_IGNORED = (
+    "mask", "dtype", "param_dtype", "precision", "kernel_init", "bias_init", "rngs", "promote_dtype", "name", "parent",
+    "conv_general_dilated", "conv_general_dilated_cls", "preferred_element_type", "transpose_kernel",
+    "kernel_metadata", "bias_metadata",
+)  # fmt: skip
+
+
+def parse(text: str, in_channels: int | None = None) -> ConvSpec:
+    """The spec of ``nnx.Conv(3, 16, (3, 3), strides=2, rngs=rngs)`` or linen's ``nn.Conv(16, (3, 3))``.
+
+    linen's constructors do not say ``in_channels``: they are told apart by their ``features``, or by the lack of
+    a second channel count, and need ``in_channels`` given apart.
+
+    Raises:
+        CallError: where the text is no such constructor, with the position.
+        SpecError: where the layer that it describes breaks a rule.
+    """
+    call = parse_call(text)
+    if call.function not in ("Conv", "ConvTranspose"):
+        raise CallError(text, f"Flax has no convolution {call.function!r}; it has Conv and ConvTranspose")
+    linen = "linen" in call.name or "features" in call.kwargs or (in_channels is not None and "nnx" not in call.name)
+    names = tuple(n for n in (_LINEN if linen else _NNX) if call.function == "Conv" or n not in _LINEN[4:7:2])
+    arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
+    if linen:
+        if in_channels is None:
+            raise CallError(text, "linen's constructors do not say how many channels come in: give in_channels as well")
+        arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
+    return spec_of(arguments, transposed=call.function == "ConvTranspose")
+
+
+def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:
+    """The spec of a layer with these nnx constructor arguments or attributes.
+
+    An int ``kernel_size`` means one spatial axis. ``'CIRCULAR'`` and ``'REFLECT'`` pad ((ke-1)//2, ke//2) whatever
+    the stride. Explicit pads (a, b) of a transposed layer pad the dilated input: they crop ke-1-a and ke-1-b.
+    """
+    kernel = _numbers(arguments["kernel_size"])
+    ndim = len(kernel)
+    strides, dilation = (_numbers(arguments.get(key) or 1, ndim) for key in ("strides", "kernel_dilation"))
+    if any(d != 1 for d in _numbers(arguments.get("input_dilation") or 1, ndim)):
+        raise SpecError([f"input_dilation={arguments['input_dilation']!r} must be 1: ConvSpec has no such field"])
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    given = arguments.get("padding", "SAME")
+    word = given.upper() if isinstance(given, str) else None
+    padding: Any = _pairs(given, ndim) if word is None else word.lower()
+    mode, extra = "zeros", (0,) * ndim
+    if word in ("CIRCULAR", "REFLECT") and not transposed:
+        mode, padding = word.lower(), tuple(((ke - 1) // 2, ke // 2) for ke in spans)
+    elif word not in (None, "SAME", "VALID", *(() if transposed else ("SAME_LOWER", "CAUSAL"))):
+        raise SpecError([f"padding={given!r} must be 'SAME', 'VALID' or numbers here"])
+    if transposed and word == "VALID":
+        extra = tuple(max(s - ke, 0) for s, ke in zip(strides, spans, strict=True))
+    elif transposed and word is None:
+        padding, extra = _crops(padding, spans)
+    return ConvSpec(
+        arguments["in_features"], arguments["out_features"], kernel, strides, padding, dilation,
+        groups=arguments.get("feature_group_count") or 1, bias=arguments.get("use_bias", True), padding_mode=mode,
+        transposed=transposed, output_padding=extra, ndim=ndim,
+    )  # fmt: skip
+
+
+def _numbers(value: Any, ndim: int = 1) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * ndim
+
+
+def _pairs(padding: Any, ndim: int) -> list[tuple[int, int]]:
+    return [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in _numbers(padding, ndim)]
+
+
+def _crops(pads: list[tuple[int, int]], spans: list[int]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Crops and output padding of pads of the dilated input."""
+    if any(a > ke - 1 for (a, _), ke in zip(pads, spans, strict=True)):
+        raise SpecError(
+            [f"padding={pads!r} must not exceed {[ke - 1 for ke in spans]} in front: ConvSpec cannot say so"]
+        )
+    crops = tuple((ke - 1 - a, max(ke - 1 - b, 0)) for (a, b), ke in zip(pads, spans, strict=True))
+    return crops, tuple(max(b - ke + 1, 0) for (_, b), ke in zip(pads, spans, strict=True))
