@@ -19,7 +19,7 @@ import numpy as np
 
 from convspec import reference
 from convspec.arithmetic import product
-from convspec.cases import Case, arrays
+from convspec.cases import Case, arrays, uncompared
 from convspec.errors import ShapeError
 from convspec.parameters import ConvParams
 from convspec.verdict import EXACT_KINDS
@@ -37,12 +37,16 @@ _PREFIX = "convspec-run-"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:
-    """One kind of data of a case, with what the oracle says of it (None where the case has no output)."""
+    """One kind of data of a case, with what the oracle says of it (None where the case has no output).
+
+    ``ignore`` is True at the outputs that are not compared, None where all are.
+    """
 
     params: ConvParams
     x: Array
     expected: Array | None
     magnitude: Array | None
+    ignore: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,9 @@ class Bundle:
             array = np.frombuffer(buffer, dtype, count, at).reshape(shape)
             found.setdefault(kind, {})[name] = array
         return {
-            kind: Data(ConvParams(a["kernel"], a.get("bias")), a["x"], a.get("expected"), a.get("magnitude"))
+            kind: Data(
+                ConvParams(a["kernel"], a.get("bias")), a["x"], a.get("expected"), a.get("magnitude"), a.get("ignore")
+            )
             for kind, a in found.items()
         }
 
@@ -113,11 +119,12 @@ def compute(case: Case, kinds: Iterable[str]) -> tuple[dict[str, Data], str | No
     found = {}
     for kind in kinds:
         params, x = arrays(case.varied(data=kind))
-        expected = magnitude = None
+        expected = magnitude = ignore = None
         if refusal is None:
             expected = reference.conv(case.spec, params, x)
             magnitude = None if kind in EXACT_KINDS else reference.magnitude(case.spec, params, x)
-        found[kind] = Data(params, x, expected, magnitude)
+            ignore = uncompared(case, params) if kind == "nonfinite_kernel" else None
+        found[kind] = Data(params, x, expected, magnitude, ignore)
     return found, refusal
 
 
@@ -161,7 +168,7 @@ class Store:
             for kind, part in data.items():
                 named = {
                     "x": part.x, "kernel": part.params.kernel, "bias": part.params.bias,
-                    "expected": part.expected, "magnitude": part.magnitude,
+                    "expected": part.expected, "magnitude": part.magnitude, "ignore": part.ignore,
                 }  # fmt: skip
                 for name, array in named.items():
                     if array is None:

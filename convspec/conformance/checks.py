@@ -127,6 +127,7 @@ def _outcome(adapter: Adapter, unit: Unit, trial: Trial, support: Support, data:
         data=trial.data,
         products=numerics.products(spec, unit.case.input_shape),
         arithmetic=arithmetic,
+        ignore=data.ignore,
     )
     return outcome(judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
 

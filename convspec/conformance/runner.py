@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from convspec import gaps, registry
-from convspec.cases import Case
+from convspec.cases import DATA_KINDS, Case
 from convspec.conformance.checks import Outcome
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.results import Report, Result
@@ -19,6 +19,7 @@ from convspec.errors import FrameworkAbsent, RequestError, UnknownName
 from convspec.layouts import LAYOUTS
 
 TIMEOUT = 120.0
+PRECISIONS = ("shipped", "strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ def check(
     dtypes: Sequence[str] | None = None,
     devices: Sequence[str] | None = None,
     *,
+    data: Sequence[str] = ("exact", "random"),
+    precisions: Sequence[str] = ("shipped",),
     jobs: int | None = None,
     timeout: float = TIMEOUT,
     progress: Callable[[Progress], None] | None = None,
@@ -54,6 +57,8 @@ def check(
         layouts: ``"NCHW"``, ``"NHWC"``; both by default.
         dtypes: names; by default each case's own.
         devices: names; by default each case's own.
+        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`.
+        precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
         jobs: how many workers may be busy at a time; by default the number of cores.
         timeout: seconds that one build and run may take.
         progress: called after every result.
@@ -61,65 +66,75 @@ def check(
     Raises:
         RequestError: for unknown names, and where an adapter asked for by name cannot run here.
     """
-    run = _Run(tuple(cases), adapters, layouts, dtypes, devices, progress)
-    run.go(jobs or cores(), timeout)
-    return run.report(jobs or cores())
+    _known("layout", layouts, LAYOUTS)
+    _known("dtype", dtypes, DTYPES)
+    _known("kind of data", data, DATA_KINDS)
+    _known("precision", precisions, PRECISIONS)
+    if jobs is not None and jobs < 1:
+        raise RequestError(f"jobs={jobs} must be at least 1")
+    if timeout <= 0:
+        raise RequestError(f"timeout={timeout} must be more than 0 seconds")
+    found, absent = _find(adapters)
+    selection = Selection(
+        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data)
+    )
+    run = _Run(tuple(cases), found, absent, selection, named=adapters is not None, progress=progress)
+    return run.go(jobs or cores(), timeout)
+
+
+def _known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
+    for name in names or ():
+        if name not in known:
+            raise UnknownName(kind, name, known)
+
+
+def _find(names: Sequence[str] | None) -> tuple[dict[str, Adapter], dict[str, str]]:
+    """The adapters by the name that they were asked for, and why others are absent; a named one must be there."""
+    found, absent = {}, {}
+    for name in registry.expanded(registry.adapters() if names is None else names):
+        adapter = registry.adapter(name)
+        reason = registry.absence(adapter)
+        if reason is None:
+            found[name] = adapter
+        elif names is not None:
+            raise RequestError(reason)
+        else:
+            absent[name] = reason
+    if not found:
+        raise RequestError("no adapter to check with: " + ("; ".join(absent.values()) or "none was named"))
+    return found, absent
 
 
 class _Run:
-    """One call of :func:`check`."""
+    """One call of :func:`check`: takes the scheduler's outcomes and makes them a report."""
 
     def __init__(
         self,
         cases: tuple[Case, ...],
-        adapters: Sequence[str] | None,
-        layouts: Sequence[str] | None,
-        dtypes: Sequence[str] | None,
-        devices: Sequence[str] | None,
+        adapters: dict[str, Adapter],
+        absent: dict[str, str],
+        selection: Selection,
+        *,
+        named: bool,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        for layout in layouts or ():
-            if layout not in LAYOUTS:
-                raise UnknownName("layout", layout, LAYOUTS)
-        for dtype in dtypes or ():
-            if dtype not in DTYPES:
-                raise UnknownName("dtype", dtype, DTYPES)
-        self.cases, self.progress, self.named = cases, progress, adapters is not None
-        self.absent: dict[str, str] = {}
-        self.adapters = self._find(adapters)
+        self.cases, self.adapters, self.absent, self.selection = cases, adapters, absent, selection
+        self.named, self.progress = named, progress
         self.versions: dict[str, str] = {}
         self.ledger = gaps.Ledger()
-        for adapter in self.adapters.values():
-            found = adapter.versions()
-            self.versions |= found
-            self.ledger.declare(adapter.name, gaps.applying(adapter, found))
-        self.selection = Selection(tuple(self.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices))
+        for adapter in adapters.values():
+            versions = adapter.versions()
+            self.versions |= versions
+            self.ledger.declare(adapter.name, gaps.applying(adapter, versions))
         self.results: list[Result] = []
         self.unexpected = 0
 
-    def _find(self, names: Sequence[str] | None) -> dict[str, Adapter]:
-        """The adapters by the name that they were asked for, those that are absent noted or refused."""
-        found = {}
-        for name in registry.expanded(registry.adapters() if names is None else names):
-            adapter = registry.adapter(name)
-            reason = registry.absence(adapter)
-            if reason is None:
-                found[name] = adapter
-            elif self.named:
-                raise RequestError(reason)
-            else:
-                self.absent[name] = reason
-        if not found:
-            raise RequestError("no adapter to check: " + ("; ".join(self.absent.values()) or "none is declared"))
-        return found
-
-    def go(self, jobs: int, timeout: float) -> None:
-        if jobs < 1 or timeout <= 0:
-            raise RequestError(f"jobs={jobs} must be at least 1 and timeout={timeout} more than 0")
+    def go(self, jobs: int, timeout: float) -> Report:
         self.total = sum(len(u.trials) for p in self.selection.problems(self.cases) for u in p.units)
         self.started = time.monotonic()
         self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, timeout=timeout)
         self.scheduler.run(lambda: self.selection.problems(self.cases))
+        return self._report(jobs)
 
     def _take(self, unit: Unit, outcome: Outcome) -> None:
         """One verdict, on its way into the report."""
@@ -146,7 +161,7 @@ class _Run:
         where = target.request if target.device == "cpu" else f"{target.request} on {target.device}"
         self.absent[where] = reason
 
-    def report(self, jobs: int) -> Report:
+    def _report(self, jobs: int) -> Report:
         if not self.results and self.cases:
             raise RequestError("nothing could be checked: " + "; ".join(dict.fromkeys(self.absent.values())))
         about = environment()

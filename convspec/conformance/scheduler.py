@@ -272,8 +272,9 @@ class Scheduler:
         lane.waiting.extendleft(reversed(worker.jobs))
         trial, rest = job.unit.trials[worker.done], job.unit.after(worker.done + 1)
         seconds = time.monotonic() - worker.began
-        evidence = {"ending": ending, "last_words": words} if verdict == "crash" else {"last_words": words}
-        self._report(job.unit, Outcome(trial, "unknown", "", verdict, reason or ending, None, evidence, seconds))
+        reason = reason or ": ".join([ending, *words.splitlines()[-1:]])
+        evidence = {"ending": ending, "last_words": words}
+        self._report(job.unit, Outcome(trial, "unknown", "", verdict, reason, None, evidence, seconds))
         if rest.trials:
             lane.waiting.appendleft(Job(rest, job.held))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from convspec.cases import DATA_KINDS, Case
+from convspec.cases import Case
 from convspec.layouts import LAYOUTS
 
 
@@ -72,7 +72,7 @@ class Selection:
     dtypes: tuple[str, ...] | None = None
     devices: tuple[str, ...] | None = None
     precisions: tuple[str, ...] = ("shipped",)
-    data: tuple[str, ...] = DATA_KINDS
+    data: tuple[str, ...] = ("exact", "random")
 
     def problems(self, cases: Sequence[Case]) -> Iterator[Problem]:
         """The work in an order that keeps few processes alive: dtype by dtype."""
