@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.floating[Any]]
 
-DATA_KINDS = ("exact", "random")
+DATA_KINDS = ("exact", "random", "cancellation", "wide", "one_sign", "nonfinite", "nonfinite_kernel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Case:
         layout: ``"NCHW"`` or ``"NHWC"``: the layout that the adapter is given the tensors in.
         dtype: name of the format of input, weights and output.
         device: ``"cpu"``, ``"cuda"``, ….
-        data: kind of data, ``"exact"`` or ``"random"``.
+        data: kind of data, one of :data:`DATA_KINDS`; see :mod:`convspec.data`.
         seed: of the arrays.
         name: free text, for people; not part of the case's identity.
     """
@@ -111,3 +111,10 @@ def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
     from convspec import data
 
     return data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+
+
+def uncompared(case: Case, params: ConvParams) -> NDArray[np.bool_] | None:
+    """The outputs ``(N, O, *out)`` that are not compared, because a non-finite weight meets padding; None if none."""
+    from convspec import data
+
+    return data.uncompared(case.spec, params, case.input_shape)

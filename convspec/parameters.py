@@ -164,20 +164,30 @@ def nonzero_integers(rng: np.random.Generator, shape: tuple[int, ...], magnitude
     return (values + (values >= 0)).astype(np.float32)
 
 
-def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> NDArray[np.float32]:
+def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> NDArray[np.floating[Any]]:
     """1 at ``taps`` places of the kernel per output (or input) channel, 0 elsewhere, in the kernel's own shape.
 
     ``per="output"`` limits the products in each sum of the forward pass, ``per="input"`` those of the input's
     gradient.
     """
-    kept, summed = spec.out_channels // spec.groups, spec.in_channels // spec.groups
-    if per == "input":
-        kept, summed = summed, kept
-    mask = dealt(rng, spec.groups * kept, summed * math.prod(spec.kernel_size), taps)
-    mask = mask.reshape(spec.groups, kept, summed, *spec.kernel_size)
+    kept, summed = _kept_and_summed(spec, per)
+    rows = dealt(rng, spec.groups * kept, summed * math.prod(spec.kernel_size), taps)
+    return as_kernel(rows, spec, per)
+
+
+def as_kernel(rows: NDArray[np.floating[Any]], spec: ConvSpec, per: str = "output") -> NDArray[np.floating[Any]]:
+    """A kernel in canonical order whose taps for output (or input) channel i are row i, ``(O, I/g·∏kernel)``."""
+    kept, summed = _kept_and_summed(spec, per)
+    kernel = rows.reshape(spec.groups, kept, summed, *spec.kernel_size)
     if (per == "output") == spec.transposed:
-        mask = mask.swapaxes(1, 2)
-    return mask.reshape(spec.kernel_shape)
+        kernel = kernel.swapaxes(1, 2)
+    return kernel.reshape(spec.kernel_shape)
+
+
+def _kept_and_summed(spec: ConvSpec, per: str) -> tuple[int, int]:
+    """Channels per group that a sum belongs to, and those that it runs over."""
+    sizes = spec.out_channels // spec.groups, spec.in_channels // spec.groups
+    return sizes if per == "output" else sizes[::-1]
 
 
 def dealt(rng: np.random.Generator, rows: int, size: int, taps: int) -> NDArray[np.float32]:
