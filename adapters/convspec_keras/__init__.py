@@ -1,1 +1,107 @@
-"""stub"""
+"""The Keras adapters: one plan, run by TensorFlow (``keras``), JAX (``keras-jax``) or PyTorch (``keras-torch``).
+
+Keras takes its backend when it is imported, so the three exclude one another in a process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convspec.contract import Arithmetic, PlannedAdapter, present
+from convspec.dtypes import DTYPES
+from convspec.errors import RequestError
+
+if TYPE_CHECKING:
+    from convspec.spec import ConvSpec
+
+__all__ = ["ADAPTER", "JAX", "TORCH"]
+
+
+@dataclass(frozen=True)
+class _Keras(PlannedAdapter):
+    backend: str = "tensorflow"
+
+    def arithmetic(
+        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+    ) -> Arithmetic:
+        found = super().arithmetic(spec, dtype, device, precision)
+        return dataclasses.replace(found, flushes_subnormals=self.backend != "torch")
+
+    def configure(
+        self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
+    ) -> None:
+        with _without_chatter():
+            super().configure(dtype=dtype, device=device, precision=precision, threads=threads)
+
+    def _layer(self) -> Any:
+        with present(self.name, self.requires):
+            _choose_backend(self.name, self.backend)
+        return super()._layer()
+
+
+def _choose_backend(adapter: str, backend: str) -> None:
+    """Import Keras on that backend; where it is imported already, make sure that it is the one.
+
+    Raises:
+        RequestError: if this process has imported Keras on another backend.
+    """
+    if "keras" not in sys.modules:
+        before = os.environ.get("KERAS_BACKEND")
+        os.environ["KERAS_BACKEND"] = backend
+        try:
+            import keras
+        finally:
+            if before is None:
+                del os.environ["KERAS_BACKEND"]
+            else:
+                os.environ["KERAS_BACKEND"] = before
+    import keras
+
+    running = keras.config.backend()
+    if running != backend:
+        raise RequestError(
+            f"adapter {adapter!r} needs Keras on {backend}, but this process has imported Keras on {running}, and "
+            f"Keras cannot change its backend: use a process of its own, where KERAS_BACKEND={backend} is set before "
+            f"the first `import keras`"
+        )
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Drop what TensorFlow's C++ writes to the standard error on its import and its first operation.
+
+    Its own switch quiets it from then on, but comes too late for the first lines.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, void = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(void, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(void)
+
+
+def _adapter(name: str, backend: str) -> _Keras:
+    return _Keras(
+        name=name,
+        package="convspec_keras",
+        requires=("keras", backend),
+        distributions=("keras", backend),
+        native_layout="NHWC",
+        dtypes=DTYPES,
+        backend=backend,
+    )
+
+
+ADAPTER = _adapter("keras", "tensorflow")
+JAX = _adapter("keras-jax", "jax")
+TORCH = _adapter("keras-torch", "torch")

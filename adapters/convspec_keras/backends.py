@@ -1,0 +1,138 @@
+"""What Keras leaves to its backends: devices, gradients, process-wide switches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+
+
+class Backend(Protocol):
+    """One of the libraries that Keras runs on."""
+
+    def devices(self) -> tuple[str, ...]:
+        """``cpu`` and, where there is one, ``cuda``."""
+        ...
+
+    def device_of(self, tensor: Any) -> str:
+        """The device that a tensor lies on."""
+        ...
+
+    def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
+        """Gradients of ⟨layer(x), dy⟩ in x and in each of the variables."""
+        ...
+
+    def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
+        """Set the switches of this process."""
+        ...
+
+
+class TensorFlow:
+    """Runs eagerly; grouped and channels_first 3-D convolutions are compiled by XLA, anew for every call."""
+
+    def devices(self) -> tuple[str, ...]:
+        import tensorflow as tf
+
+        return ("cpu", "cuda") if tf.config.list_physical_devices("GPU") else ("cpu",)
+
+    def device_of(self, tensor: Any) -> str:
+        return "cuda" if "device:GPU" in tensor.device else "cpu"
+
+    def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
+
+        sources = [x, *(variable.value for variable in variables)]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        found: list[Any] = tape.gradient(y, sources, output_gradients=dy)
+        return found
+
+    def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # it warns of every grouped convolution, which Keras compiles anew
+        if threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if device == "cpu" and gpus:
+            tf.config.set_visible_devices([], "GPU")
+        tf.config.experimental.enable_tensor_float_32_execution(precision != "strict")
+
+
+class Jax:
+    """Compiles every operation once per shape."""
+
+    def devices(self) -> tuple[str, ...]:
+        import jax
+
+        return ("cpu", "cuda") if jax.default_backend() == "gpu" else ("cpu",)
+
+    def device_of(self, tensor: Any) -> str:
+        (device,) = tensor.devices()
+        return "cuda" if device.platform == "gpu" else str(device.platform)
+
+    def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
+        import jax
+
+        trainable = layer.trainable_variables
+        fixed = [variable.value for variable in layer.non_trainable_variables]
+
+        def call(values: list[Any], x: Any) -> Any:
+            return layer.stateless_call(values, fixed, x)[0]
+
+        _, pull_back = jax.vjp(call, [variable.value for variable in trainable], x)
+        of_values, of_x = pull_back(dy)
+        places = {id(variable): place for place, variable in enumerate(trainable)}
+        return [of_x, *(of_values[places[id(variable)]] for variable in variables)]
+
+    def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
+        """JAX has no switch for the number of its threads."""
+        import jax
+
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # read when the first GPU array is made
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        if precision == "strict":
+            jax.config.update("jax_default_matmul_precision", "highest")
+
+
+class Torch:
+    """Runs eagerly."""
+
+    def devices(self) -> tuple[str, ...]:
+        import torch
+
+        return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+    def device_of(self, tensor: Any) -> str:
+        return str(tensor.device.type)
+
+    def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
+        import torch
+
+        x = x.detach().requires_grad_()
+        return list(torch.autograd.grad(layer(x), [x, *(variable.value for variable in variables)], dy))
+
+    def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if precision == "strict":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+
+BACKENDS: dict[str, type[Backend]] = {"tensorflow": TensorFlow, "jax": Jax, "torch": Torch}
+
+
+def running() -> Backend:
+    """The backend that this process has imported Keras on."""
+    return BACKENDS[keras.config.backend()]()

@@ -1,0 +1,260 @@
+"""From a spec to the text of a Keras layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convspec import layouts
+from convspec.arithmetic import resolve_padding, same_pads
+from convspec.contract import Arithmetic
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+from convspec_keras import text
+
+_CHANNELS_LAST_ONLY = ("float16", "float64")
+_NO_STRIDED_DILATION = "Keras refuses strides > 1 together with dilation_rate > 1"
+_BIAS_APART = (
+    "Keras on TensorFlow adds a channels_first bias along the width where that equals filters: the bias is added apart"
+)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a layer is made of.
+
+    Attributes:
+        constructor: ``Conv2D`` and its kin.
+        arguments: of the constructor, by name; only those that differ from its defaults.
+        layout: the layout that the convolution runs in.
+        helpers: functions that the steps call.
+        before, after: statements around the convolution, from ``x`` to ``x``; ``after`` adds a bias that is apart.
+        split: number of convolutions that the channels are split over.
+        bias: whether the bias is the layer's own, added apart from the convolutions.
+        name: what the layer does beside convolving, as part of its class's name.
+        reasons: why it is no plain layer.
+    """
+
+    constructor: str
+    arguments: dict[str, object]
+    layout: str
+    helpers: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    split: int = 1
+    bias: bool = False
+    name: str = ""
+    reasons: tuple[str, ...] = ()
+
+    def but(self, reason: str, **changes: object) -> Steps:
+        """These steps with other attributes, and the reason for it."""
+        return replace(self, reasons=(*self.reasons, reason), **changes)  # type: ignore[arg-type]
+
+
+def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
+    """The program: one constructor, or a layer in which ``conv`` has pads, crops, slices, … around it."""
+    moved = layout == layouts.CHANNELS_FIRST and dtype in _CHANNELS_LAST_ONLY and _needs_channels_last(spec)
+    inside = layouts.CHANNELS_LAST if moved else layout
+    steps = _transposed(spec, inside) if spec.transposed else _regular(spec, inside)
+    if moved:
+        steps = _channels_last(steps, spec, dtype)
+    arguments = dict(steps.arguments)
+    if not spec.bias or steps.bias:
+        arguments["use_bias"] = False
+    if dtype != "float32":
+        arguments["dtype"] = dtype
+    call = text.call(f"keras.layers.{steps.constructor}", arguments, indent=8 if steps.reasons else 0)
+    if not steps.reasons:
+        return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
+    convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
+    bias = spec.out_channels if steps.bias else None
+    body = text.layer(
+        steps.name + steps.constructor,
+        dtype,
+        call,
+        convs,
+        bias,
+        steps.helpers,
+        (*steps.before, text.convolve(convs, steps.layout), *steps.after),
+    )
+    return Plan(spec, layout, dtype, body, convs, "bias" if steps.bias else None, steps.reasons)
+
+
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+    """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already."""
+    return Arithmetic(
+        accumulator="float64" if dtype == "float64" else "float32",
+        output_roundings=2 if spec.bias else 1,
+        flushes_subnormals=True,
+        inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
+    )
+
+
+# -- regular -----------------------------------------------------------------------------------------------------------
+
+
+def _regular(spec: ConvSpec, layout: str) -> Steps:
+    word = _word(spec)
+    depthwise = spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and word != "causal"
+    steps = Steps(f"{'Depthwise' if depthwise else ''}Conv{spec.ndim}D", {}, layout)
+    clash = _clash(spec)
+    arguments = _common(spec, layout, strides=(1,) * spec.ndim if clash else spec.stride)
+    if depthwise:
+        arguments |= {"depth_multiplier": spec.out_channels // spec.groups}
+        del arguments["filters"]
+    elif spec.groups > 1:
+        arguments |= {"groups": spec.groups}
+    if clash:
+        reason = f"{_NO_STRIDED_DILATION}: it runs at stride 1, and one cell of each stride is kept"
+        steps = steps.but(reason, after=(text.subsample(spec.stride, layout),), name="Subsampled")
+        steps = _bias_apart(spec, steps)
+    if word is None:
+        reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: a pad goes before it"
+        helpers, before = _padding(spec, layout)
+        steps = steps.but(reason, helpers=helpers, before=before, name=steps.name or "Padded")
+    elif word != "valid":
+        arguments |= {"padding": word}
+    return replace(steps, arguments=arguments)
+
+
+def _word(spec: ConvSpec) -> str | None:
+    """The word that Keras has for this padding, None where it has none."""
+    if isinstance(spec.padding, str):
+        return spec.padding if spec.padding == "same" and spec.padding_mode == "zeros" and not _clash(spec) else None
+    if not any(map(any, spec.padding)):
+        return "valid"
+    if spec.padding_mode != "zeros":
+        return None
+    unit = all(s == 1 for s in spec.stride)
+    axes = zip(spec.kernel_size, spec.dilation, strict=True)
+    if unit and spec.padding == tuple(same_pads(k, k, 1, d) for k, d in axes):
+        return "same"
+    causal = spec.ndim == 1 and not _clash(spec) and spec.padding == ((spec.effective_kernel[0] - 1, 0),)
+    return "causal" if causal else None
+
+
+def _padding(spec: ConvSpec, layout: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Functions and statements that pad x."""
+    taken = spec.padding_mode in text.INDICES
+    helpers = (text.indexed_pad(spec.padding_mode),) if taken else ()
+    if not isinstance(spec.padding, str):
+        pad = text.pad_axes if taken else text.pad
+        return helpers, pad(spec.padding, spec.padding_mode, layout)
+    helpers = (text.same_pads(lower=spec.padding == "same_lower"), *helpers)
+    return helpers, text.pad_same(spec.effective_kernel, spec.stride, spec.padding_mode, layout)
+
+
+# -- transposed --------------------------------------------------------------------------------------------------------
+
+
+def _transposed(spec: ConvSpec, layout: str) -> Steps:
+    """Crop at the start, and at the end so many cells more (a crop if negative) than the full result has."""
+    pads, output_padding = resolve_padding(spec, (1,) * spec.ndim)
+    start = tuple(lo for lo, _ in pads)
+    end = tuple(extra - hi for (_, hi), extra in zip(pads, output_padding, strict=True))
+    steps = Steps(f"Conv{spec.ndim}DTranspose", _common(spec, layout), layout)
+    plain = None if spec.groups > 1 or _clash(spec) else _transposed_word(spec, start, end)
+    if plain is not None:
+        return replace(steps, arguments=steps.arguments | plain)
+    if spec.groups > 1:
+        steps = steps.but(
+            "Keras has no groups in a transposed convolution: the channels are split",
+            split=spec.groups,
+            arguments=steps.arguments | {"filters": spec.out_channels // spec.groups},
+            name="Split",
+        )
+    if _clash(spec):
+        steps = steps.but(
+            f"{_NO_STRIDED_DILATION}: zeros are put between the input's cells instead",
+            helpers=(text.SPREAD,),
+            before=text.spread(spec.stride, layout),
+            arguments={name: value for name, value in steps.arguments.items() if name != "strides"},
+            name=f"{steps.name}Spread",
+        )
+        end = tuple(e - (s - 1) for e, s in zip(end, spec.stride, strict=True))  # cells that the last zeros add
+    return _cropped(spec, steps, start, end)
+
+
+def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[int, ...]) -> Steps:
+    """The crop and the extension that the layer's own arguments cannot say."""
+    more = tuple(max(e, 0) for e in end)
+    stride = (1,) * spec.ndim if _clash(spec) else spec.stride
+    inside = all(m < s for m, s in zip(more, stride, strict=True))
+    missing = tuple(max(s - ke, 0) for s, ke in zip(stride, spec.effective_kernel, strict=True))
+    wanted = more if inside else (0,) * spec.ndim
+    if wanted != missing:  # without output_padding Keras fills up to strides cells for every cell of the input
+        steps = replace(steps, arguments=steps.arguments | {"output_padding": wanted})
+    if not inside:
+        reason = "Keras refuses output_padding >= strides: zeros are appended, then the bias is added"
+        after = text.pad(tuple((0, m) for m in more), "zeros", steps.layout)
+        steps = steps.but(reason, after=after, name=f"{steps.name}Extended")
+    if any(start) or any(e < 0 for e in end):
+        reason = "Keras has no numbers for the padding of a transposed convolution: its result is cropped"
+        crop = text.crop(start, tuple(max(-e, 0) for e in end), steps.layout)
+        steps = steps.but(reason, after=(*steps.after, crop), name=steps.name or "Cropped")
+    if not inside and spec.bias and steps.layout == layouts.CHANNELS_LAST:
+        return replace(steps, bias=True, after=(*steps.after, text.add_bias(spec.ndim, steps.layout)))
+    return _bias_apart(spec, steps)
+
+
+def _transposed_word(spec: ConvSpec, start: tuple[int, ...], end: tuple[int, ...]) -> dict[str, object] | None:
+    """The constructor's arguments that give exactly this crop, None where there are none.
+
+    With h = ⌊ke / 2⌋, ``output_padding=None`` gives: valid, from 0 on max(s - ke, 0) cells more than the full result;
+    same, from ⌊max(ke - s, 0) / 2⌋ on L·s cells; and ``output_padding=op``: valid, op cells more; same, from
+    ⌊max(2h - op, 0) / 2⌋ on op - 2h cells more (measured on all three backends).
+    """
+    axes = list(zip(spec.effective_kernel, spec.stride, start, end, strict=True))
+    if all(lo == 0 and e == max(s - ke, 0) for ke, s, lo, e in axes):
+        return {}
+    if all(lo == max(ke - s, 0) // 2 and e - lo == s - ke for ke, s, lo, e in axes):
+        return {"padding": "same"}
+    if all(lo == 0 and 0 <= e < s for _, s, lo, e in axes):
+        return {"output_padding": end}
+    extra = tuple(e - lo + ke // 2 * 2 for ke, _, lo, e in axes)
+    fits = all(
+        lo == max(ke // 2 * 2 - op, 0) // 2 and 0 <= op < s and (op > 0 or ke % 2)  # TensorFlow aborts on even, 0
+        for (ke, s, lo, _), op in zip(axes, extra, strict=True)
+    )
+    return {"padding": "same", "output_padding": extra} if fits else None
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+def _clash(spec: ConvSpec) -> bool:
+    return max(spec.stride) > 1 and max(spec.dilation) > 1
+
+
+def _common(spec: ConvSpec, layout: str, strides: tuple[int, ...] | None = None) -> dict[str, object]:
+    arguments: dict[str, object] = {"filters": spec.out_channels, "kernel_size": spec.kernel_size}
+    strides = strides or spec.stride
+    if max(strides) > 1:
+        arguments["strides"] = strides
+    if max(spec.dilation) > 1:
+        arguments["dilation_rate"] = spec.dilation
+    if layout == layouts.CHANNELS_FIRST:
+        arguments["data_format"] = "channels_first"
+    return arguments
+
+
+def _bias_apart(spec: ConvSpec, steps: Steps) -> Steps:
+    """In channels_first the bias is added to the final result, whose width is the one that a user sees."""
+    if not spec.bias or steps.layout == layouts.CHANNELS_LAST:
+        return steps
+    return steps.but(_BIAS_APART, bias=True, after=(*steps.after, text.add_bias(spec.ndim, steps.layout)))
+
+
+def _needs_channels_last(spec: ConvSpec) -> bool:
+    """Whether TensorFlow on the CPU has no float16 and float64 for this layer in channels_first."""
+    return spec.transposed or (spec.ndim < 3 and spec.groups == 1)
+
+
+def _channels_last(steps: Steps, spec: ConvSpec, dtype: str) -> Steps:
+    there = layouts.permutation("NC*", "N*C", spec.ndim)
+    back = layouts.permutation("N*C", "NC*", spec.ndim)
+    return steps.but(
+        f"TensorFlow has no channels_first {dtype} convolution on the CPU: the channels are moved to the end",
+        before=(f"x = ops.transpose(x, {there})", *steps.before),
+        after=(*steps.after, f"x = ops.transpose(x, {back})"),
+        name=f"ChannelsFirst{steps.name}",
+    )

@@ -1,0 +1,218 @@
+"""The Python that plans are written in: statements on a tensor ``x``, functions they call, the layer around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from convspec import layouts
+from convspec.fields import Pads
+
+T = TypeVar("T")
+_WIDTH = 88  # the line length of the usual formatters
+INDICES = {
+    "replicate": "[min(max(i, 0), size - 1) for i in range(-before, size + after)]",
+    "circular": "[i % size for i in range(-before, size + after)]",
+}
+_CONDITION = {"replicate": "max(before, after) > 0 and size == 0", "circular": "max(before, after) > size"}
+_INDEXED_PAD = '''
+def {mode}_pad(x, axis, before, after):
+    """Pad one axis with mode "{mode}", which ops.pad does not have on every backend."""
+    size = x.shape[axis]
+    if {condition}:
+        raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} cells")
+    indices = {indices}
+    return ops.take(x, indices, axis=axis)
+'''
+_SAME_PADS = '''
+def same_pads(size, kernel, stride):
+    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return {halves}
+'''
+SPREAD = '''
+def spread(x, axis, stride):
+    """Let every cell along an axis be followed by stride - 1 zeros."""
+    shape = list(x.shape)
+    shape[axis] *= stride
+    zeros = [ops.zeros_like(x)] * (stride - 1)
+    return ops.reshape(ops.stack([x, *zeros], axis=axis + 1), shape)
+'''
+_LAYER = """
+class {name}(keras.layers.Layer):
+    def __init__(self):
+        super().__init__({dtype})
+{weights}
+
+    def call(self, x):
+{steps}
+
+
+layer = {name}()
+"""
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def layer(
+    name: str,
+    dtype: str,
+    constructor: str,
+    convs: Sequence[str],
+    bias: int | None,
+    helpers: Sequence[str],
+    steps: Sequence[str],
+) -> str:
+    """The program that defines a subclass of ``Layer`` and one ``layer`` of it; ``bias``: filters of one of its own."""
+    weights = [f"self.{conv} = {constructor}" for conv in convs]
+    dtype = "" if dtype == "float32" else f'dtype="{dtype}"'
+    if bias is not None:
+        weights.append(f'self.bias = self.add_weight(shape=({bias},), initializer="zeros", name="bias")')
+    *steps, last = steps
+    body = _LAYER.format(
+        name=name,
+        dtype=dtype,
+        weights=_indented(weights),
+        steps=_indented([*steps, last.replace("x = ", "return ", 1)]),
+    )
+    uses_ops = "ops." in body or any("ops." in helper for helper in helpers)
+    imports = "import keras\nfrom keras import ops\n" if uses_ops else "import keras\n"
+    return "\n".join([imports, *helpers, body])
+
+
+def call(function: str, arguments: Mapping[str, object], indent: int) -> str:
+    """The call in one line where it fits, else its arguments in one, else one line each; sizes go by position."""
+    parts = [
+        text(value) if name in ("filters", "kernel_size") else f"{name}={text(value)}"
+        for name, value in arguments.items()
+    ]
+    line = f"{function}({', '.join(parts)})"
+    if indent + len("self.conv = ") + len(line) <= _WIDTH:
+        return line
+    inner, outer = " " * (indent + 4), " " * indent
+    line = f"{inner}{', '.join(parts)}"
+    if len(line) <= _WIDTH:
+        return f"{function}(\n{line}\n{outer})"
+    lines = "".join(f"{inner}{part},\n" for part in parts)
+    return f"{function}(\n{lines}{outer})"
+
+
+def text(value: object) -> str:
+    """A value as Keras's users write it: a size that is the same for all axes once."""
+    if isinstance(value, tuple) and len(set(value)) == 1:
+        return repr(value[0])
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _indented(statements: Sequence[str]) -> str:
+    return "\n".join(f"        {line}" for statement in statements for line in _lines(statement))
+
+
+def _lines(statement: str) -> list[str]:
+    """Continuation lines of constructors are indented already."""
+    first, *rest = statement.split("\n")
+    return [first, *(line.removeprefix("        ") for line in rest)]
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+def convolve(convs: Sequence[str], layout: str) -> str:
+    """The convolution, or the convolutions of as many parts of the channels."""
+    if len(convs) == 1:
+        return f"x = self.{convs[0]}(x)"
+    axis = 1 if layout == layouts.CHANNELS_FIRST else -1
+    members = "".join(f"\n    self.{conv}," for conv in convs)
+    return (
+        f"convs = [{members}\n]\nparts = ops.split(x, {len(convs)}, axis={axis})\n"
+        f"x = ops.concatenate(\n    [conv(part) for conv, part in zip(convs, parts)], axis={axis}\n)"
+    )
+
+
+def pad(pads: Pads, mode: str, layout: str) -> tuple[str, ...]:
+    """``ops.pad`` with these numbers, by zeros or by reflection."""
+    pairs = ", ".join(map(str, _with_others(pads, layout, (0, 0))))
+    return (f"x = ops.pad(x, ({pairs}){_mode(mode)})",)
+
+
+def pad_axes(pads: Pads, mode: str, layout: str) -> tuple[str, ...]:
+    """One statement for each padded axis, for the modes of :data:`INDICES`."""
+    return tuple(
+        f"x = {mode}_pad(x, axis={axis}, before={lo}, after={hi})"
+        for axis, (lo, hi) in enumerate(pads, start=_first(layout))
+        if lo or hi
+    )
+
+
+def pad_same(kernel: Sequence[int], stride: Sequence[int], mode: str, layout: str) -> tuple[str, ...]:
+    """Pads that depend on the sizes of x, computed by :func:`same_pads`."""
+    first = _first(layout)
+    sizes = f"x.shape[{first}:{first + len(kernel)}]"
+    pads = f"pads = [same_pads(*axis) for axis in zip({sizes}, {tuple(kernel)}, {tuple(stride)})]"
+    if mode in INDICES:
+        loop = f"for axis, (before, after) in enumerate(pads, start={first}):"
+        return (pads, f"{loop}\n    x = {mode}_pad(x, axis, before, after)")
+    others = "(0, 0), (0, 0), *pads" if first == 2 else "(0, 0), *pads, (0, 0)"
+    return (pads, f"x = ops.pad(x, [{others}]{_mode(mode)})")
+
+
+def subsample(stride: Sequence[int], layout: str) -> str:
+    """Every strideth cell."""
+    return _slice([f"::{s}" if s > 1 else ":" for s in stride], layout)
+
+
+def crop(start: Sequence[int], end: Sequence[int], layout: str) -> str:
+    """Without the first and the last cells; no -0, which would leave none."""
+    return _slice([f"{lo or ''}:{-hi if hi else ''}" for lo, hi in zip(start, end, strict=True)], layout)
+
+
+def spread(stride: Sequence[int], layout: str) -> tuple[str, ...]:
+    """Zeros between neighbours along the axes that have a stride."""
+    return tuple(
+        f"x = spread(x, axis={axis}, stride={s})" for axis, s in enumerate(stride, start=_first(layout)) if s > 1
+    )
+
+
+def add_bias(ndim: int, layout: str) -> str:
+    """The layer's own bias, along the channel axis."""
+    if layout == layouts.CHANNELS_LAST:
+        return "x = x + self.bias"
+    return f"x = x + ops.reshape(self.bias, {(-1, *(1,) * ndim)})"
+
+
+# -- functions that steps call -----------------------------------------------------------------------------------------
+
+
+def indexed_pad(mode: str) -> str:
+    """The function that pads an axis by taking cells of x again."""
+    return _INDEXED_PAD.format(mode=mode, condition=_CONDITION[mode], indices=INDICES[mode])
+
+
+def same_pads(*, lower: bool) -> str:
+    """The function that says how many cells ``"same"`` adds; the extra one after, with ``lower`` before."""
+    halves = "total - total // 2, total // 2" if lower else "total // 2, total - total // 2"
+    return _SAME_PADS.format(halves=halves)
+
+
+# -- axes --------------------------------------------------------------------------------------------------------------
+
+
+def _first(layout: str) -> int:
+    return 2 if layout == layouts.CHANNELS_FIRST else 1
+
+
+def _mode(mode: str) -> str:
+    return "" if mode == "zeros" else f', mode="{mode}"'
+
+
+def _with_others(spatial: Sequence[T], layout: str, other: T) -> list[T]:
+    return [other, other, *spatial] if layout == layouts.CHANNELS_FIRST else [other, *spatial, other]
+
+
+def _slice(parts: Sequence[str], layout: str) -> str:
+    """Subscripts after the last that selects are left out."""
+    axes = _with_others(parts, layout, ":")
+    while axes[-1] == ":":
+        axes.pop()
+    return f"x = x[{', '.join(axes)}]"
