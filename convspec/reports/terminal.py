@@ -1,0 +1,143 @@
+"""A report for people: the matrix of verdicts, what is unexpected, and the lines that reproduce it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from convspec.conformance.results import Report, Result
+from convspec.gaps import Tally
+from convspec.verdict import VERDICTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES = {"agree": "green", "disagree": "red", "unsupported": "dim", "error": "red", "crash": "red", "timeout": "red"}
+_SHOWN = 100
+
+
+def show(report: Report, console: Console) -> None:
+    """Print everything that a person wants to know after a run."""
+    console.print(matrix(report))
+    for line in _gap_lines(report):
+        _plain(console, line)
+    for name, reason in report.absent.items():
+        _plain(console, f"absent: {name}: {reason}", "yellow")
+    failures = [item for item in report.unexpected if isinstance(item, Result)]
+    for result in failures[:_SHOWN]:
+        console.print()
+        for number, line in enumerate(failure(result)):
+            _plain(console, line, "bold red" if number == 0 else "")
+    if len(failures) > _SHOWN:
+        _plain(console, f"\n… and {len(failures) - _SHOWN} more; --json FILE has them all", "bold red")
+    console.print()
+    _plain(console, conclusion(report), "bold red" if report.unexpected else "bold green")
+
+
+def matrix(report: Report) -> Table:
+    """One row for each adapter and layout (and dtype and device, where there are several), counts by verdict."""
+    keys = [_key(result) for result in report.results]
+    varied = [n for n in range(len(_KEYS)) if n < 2 or len({key[n] for key in keys}) > 1]
+    rows: dict[tuple[str, ...], list[Result]] = {}
+    for result, key in zip(report.results, keys, strict=True):
+        rows.setdefault(tuple(key[n] for n in varied), []).append(result)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for n in varied:
+        table.add_column(_KEYS[n])
+    for title in (*VERDICTS, "declared gap", "unexpected", "seconds"):
+        table.add_column(title, justify="right")
+    for row, results in rows.items():
+        counts = Counter(result.verdict for result in results)
+        cells = [_count(counts[name], _STYLES[name]) for name in VERDICTS]
+        cells.append(_count(sum(result.gap is not None for result in results), "yellow"))
+        cells.append(_count(sum(result.unexpected for result in results), "bold red"))
+        table.add_row(*row, *cells, f"{sum(result.seconds for result in results):.1f}")
+    return table
+
+
+_KEYS = ("adapter", "layout", "dtype", "device", "precision")
+
+
+def _key(result: Result) -> tuple[str, ...]:
+    case = result.case
+    return (_adapter(result), case.layout, case.dtype, case.device, result.precision)
+
+
+def failure(result: Result) -> list[str]:
+    """What went wrong, what was right, and the line that reproduces it."""
+    case, evidence = result.case, result.evidence
+    head = f"{_adapter(result)} {case.layout} {case.dtype} {case.data} on {case.device}: {result.verdict}"
+    lines = [f"{head} – {result.reason}", f"  spec       {case.spec!r}"]
+    lines.append(f"  input      {case.input_shape}, seed {case.seed}" + (f"  ({case.name})" if case.name else ""))
+    lines.append(f"  support    {result.support}" + (f": {result.support_reason}" if result.support_reason else ""))
+    if "index" in evidence:
+        lines.append(f"  got        {evidence.get('got')} where {evidence.get('expected')} is right")
+        lines.append(f"  index      {tuple(evidence['index'])}, canonical order (N, C, …)")
+    if "wrong" in evidence:
+        lines.append(f"  wrong      {evidence['wrong']} of {evidence.get('total')} elements")
+    if "bound" in evidence:
+        lines.append(
+            f"  error      {evidence.get('worst_q')}, bound {evidence['bound']}, in {evidence.get('unit', 'u*G')}"
+        )
+    words = str(evidence.get("last_words", ""))
+    lines += [f"  last words {word}" for word in words.splitlines()]
+    return [*lines, f"  reproduce  {reproduction(result)}"]
+
+
+def reproduction(result: Result) -> str:
+    """A shell command that checks this one case, adapter and layout again."""
+    case = result.case
+    line = json.dumps({"spec": case.spec.to_dict(), "input_shape": list(case.input_shape), "seed": case.seed})
+    options = ["--adapters", result.request, "--layouts", case.layout]
+    if case.dtype != "float32":
+        options += ["--dtypes", case.dtype]
+    if case.device != "cpu":
+        options += ["--devices", case.device]
+    if case.data not in ("exact", "random"):
+        options += ["--data", case.data]
+    if result.precision != "shipped":
+        options += ["--precision", result.precision]
+    return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
+
+
+def conclusion(report: Report) -> str:
+    """The last line: how much was checked, and whether anything is unexpected."""
+    counts = ", ".join(f"{report.summary[v]} {v}" for v in VERDICTS if report.summary[v])
+    seconds = report.environment.get("seconds")
+    timing = f" in {seconds:.1f} s" if seconds is not None else ""
+    what = f"{report.summary['unexpected']} unexpected" if report.unexpected else "nothing unexpected"
+    return f"{len(report.results)} results{timing}: {counts or 'none'}; {what}"
+
+
+def _adapter(result: Result) -> str:
+    """The adapter's name, with the variant where one was asked for."""
+    return result.request if result.request.startswith(f"{result.adapter}:") else result.adapter
+
+
+def _count(number: int, style: str) -> Text:
+    return Text(str(number), style) if number else Text("·", "dim")
+
+
+def _gap_lines(report: Report) -> list[str]:
+    return [gap_line(tally) for tally in report.gaps if tally.status != "unmatched"]
+
+
+def gap_line(tally: Tally) -> str:
+    """How many results a gap stands for, and why it is there."""
+    gap = tally.gap
+    text = f"gap {gap.id} ({tally.adapter}, {gap.kind}): {tally.failed} results; {gap.reason}"
+    if tally.unexpected:
+        example = ", ".join(f"{key} {value}" for key, value in tally.example.items())
+        state = f"is {tally.status.upper()}: {tally.passed} matching results agree"
+        text = f"gap {gap.id} ({tally.adapter}) {state}, {example}"
+    return f"{text} {gap.link}".rstrip()
+
+
+def _plain(console: Console, line: str, style: str = "") -> None:
+    """A line as it is: no markup, no wrapping, so that commands can be copied."""
+    console.print(Text(line, style), soft_wrap=True)
