@@ -10,7 +10,9 @@ Pads take part in the sum like any other cell: an infinite weight that meets a p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[np.float64]
 Sizes: TypeAlias = tuple[int, ...]
 
+_PART = 1 << 18  # elements of a padded part that has several groups: 2 MiB
+_LEAD = (slice(None), slice(None))  # all of the batch, all channels
+
 
 def conv(spec: ConvSpec, params: ConvParams, x: ArrayLike) -> Array:
     """The layer's output ``(N, O, *out)`` for an input ``(N, C, *spatial)``, both in the canonical order.
@@ -45,7 +50,7 @@ def magnitude(spec: ConvSpec, params: ConvParams, x: ArrayLike) -> Array:
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.1. Raises as :func:`conv`.
     """
-    return _forward(_Problem.of(spec, params, x).absolute())
+    return _forward(_Problem.of(spec, params, x, absolute=True))
 
 
 def gradients(spec: ConvSpec, params: ConvParams, x: ArrayLike, dy: ArrayLike) -> Gradients:
@@ -60,8 +65,8 @@ def gradients(spec: ConvSpec, params: ConvParams, x: ArrayLike, dy: ArrayLike) -
 
 def gradient_magnitudes(spec: ConvSpec, params: ConvParams, x: ArrayLike, dy: ArrayLike) -> Gradients:
     """The sums of absolute products behind each of :func:`gradients`; raises as that does."""
-    problem = _Problem.of(spec, params, x)
-    return _backward(problem.absolute(), np.abs(problem.cotangent(dy)))
+    problem = _Problem.of(spec, params, x, absolute=True)
+    return _backward(problem, np.abs(problem.cotangent(dy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +81,18 @@ class _Problem:
     output_shape: Sizes
 
     @classmethod
-    def of(cls, spec: ConvSpec, params: ConvParams, x: ArrayLike) -> _Problem:
+    def of(cls, spec: ConvSpec, params: ConvParams, x: ArrayLike, *, absolute: bool = False) -> _Problem:
         params.check(spec)
         array: NDArray[Any] = np.asarray(x)
         output_shape = spec.output_shape(array.shape)
         pads, _ = resolve_padding(spec, array.shape[2:])
-        kernel = np.ascontiguousarray(params.kernel, np.float64)
-        bias = None if params.bias is None else np.asarray(params.bias, np.float64)
-        groups = kernel.reshape(spec.groups, -1, *kernel.shape[1:])
-        return cls(spec, np.ascontiguousarray(array, np.float64), groups, bias, pads, output_shape)
 
-    def absolute(self) -> _Problem:
-        """The same layer on absolute values."""
-        bias = None if self.bias is None else np.abs(self.bias)
-        return _Problem(self.spec, np.abs(self.x), np.abs(self.kernel), bias, self.pads, self.output_shape)
+        def prepared(values: NDArray[Any]) -> Array:
+            return np.ascontiguousarray(np.abs(values) if absolute else values, np.float64)
+
+        kernel = prepared(params.kernel).reshape(spec.groups, -1, *params.kernel.shape[1:])
+        bias = None if params.bias is None else prepared(params.bias)
+        return cls(spec, prepared(array), kernel, bias, pads, output_shape)
 
     def cotangent(self, dy: ArrayLike) -> Array:
         array = np.ascontiguousarray(dy, np.float64)
@@ -97,10 +100,26 @@ class _Problem:
             raise ShapeError(f"dy of shape {array.shape} must have the output's shape, {self.output_shape}")
         return array
 
-    def grouped(self, array: Array) -> Array:
-        """``(N, g, channels / g, *spatial)``."""
+    def samples(self, array: Array) -> Array:
+        """A view ``(N, g, channels / g, *spatial)``."""
         groups = self.spec.groups
         return array.reshape(len(array), groups, array.shape[1] // groups, *array.shape[2:])
+
+    def padded(self, x: Array) -> Iterator[tuple[tuple[slice, slice, slice], Array]]:
+        """Parts of one sample ``(g, B, *spatial)``, padded, and where they stand in the kernel.
+
+        A part has whole groups, or some channels of one group where the pads are so wide that a whole group would
+        not fit the memory that was promised.
+        """
+        groups, channels, *spatial = x.shape
+        cells = prod(n + lo + hi for n, (lo, hi) in zip(spatial, self.pads, strict=True))
+        budget = self.x.size + self.kernel.size + prod(self.output_shape)
+        few = max(budget // max(cells, 1), 1) if any(map(any, self.pads)) else channels
+        many = max(min(budget, _PART) // max(channels * cells, 1), 1)
+        for g in range(0, groups, many):
+            for c in range(0, channels, few):
+                part = slice(g, g + many), slice(None), slice(c, c + few)
+                yield part, pad(x[part[0], part[2]], self.pads, self.spec.padding_mode)
 
     @property
     def steps(self) -> tuple[Sizes, Sizes]:
@@ -113,13 +132,13 @@ class _Problem:
 
 @np.errstate(all="ignore")
 def _forward(problem: _Problem) -> Array:
-    y = np.zeros(problem.output_shape)
-    out = problem.grouped(y)
-    if problem.spec.transposed:
-        windows.scatter(problem.grouped(problem.x), problem.kernel, *problem.steps, problem.before, out)
-    else:
-        padded = pad(problem.x, problem.pads, problem.spec.padding_mode)
-        windows.correlate(problem.grouped(padded), problem.kernel, *problem.steps, out)
+    y = (np.zeros if problem.spec.transposed else np.empty)(problem.output_shape)
+    for x, out in zip(problem.samples(problem.x), problem.samples(y), strict=True):
+        if problem.spec.transposed:
+            windows.scatter(x, problem.kernel, *problem.steps, problem.before, out)
+        else:
+            for part, cells in problem.padded(x):
+                windows.correlate(cells, problem.kernel[part], *problem.steps, out[part[0]], add=part[2].start > 0)
     if problem.bias is not None:
         y += problem.bias.reshape(-1, *(1,) * problem.spec.ndim)
     return y
@@ -127,30 +146,31 @@ def _forward(problem: _Problem) -> Array:
 
 @np.errstate(all="ignore")
 def _backward(problem: _Problem, dy: Array) -> Gradients:
-    kernel = np.zeros_like(problem.kernel)
-    if problem.spec.transposed:
-        whole = problem.grouped(_uncrop(problem, dy))
-        dx = np.zeros_like(problem.x)
-        windows.correlate(whole, problem.kernel, *problem.steps, problem.grouped(dx))
-        windows.contract(whole, problem.grouped(problem.x), *problem.steps, kernel)
-    else:
-        padded = pad(problem.x, problem.pads, problem.spec.padding_mode)
-        windows.contract(problem.grouped(padded), problem.grouped(dy), *problem.steps, kernel)
-        dx = _input_gradient(problem, dy)
+    dx, kernel = np.zeros_like(problem.x), np.zeros_like(problem.kernel)
+    step = _backward_transposed if problem.spec.transposed else _backward_regular
+    for x, d, out in zip(*map(problem.samples, (problem.x, dy, dx)), strict=True):
+        step(problem, x, d, out, kernel)
     bias = None if problem.bias is None else dy.sum(axis=(0, *range(2, dy.ndim)))
     return Gradients(dx, kernel.reshape(problem.spec.kernel_shape), bias)
 
 
-def _input_gradient(problem: _Problem, dy: Array) -> Array:
-    """The gradient of a regular layer's input; zero pads take theirs with them, all others fold back."""
-    shape, first = list(problem.x.shape), problem.before
-    folds = problem.spec.padding_mode != "zeros"
-    if folds:
-        shape[2:] = [n + lo + hi for n, (lo, hi) in zip(shape[2:], problem.pads, strict=True)]
-        first = (0,) * len(first)
-    dx = np.zeros(shape)
-    windows.scatter(problem.grouped(dy), problem.kernel, *problem.steps, first, problem.grouped(dx))
-    return fold(dx, problem.pads, problem.spec.padding_mode) if folds else dx
+def _backward_regular(problem: _Problem, x: Array, dy: Array, dx: Array, dw: Array) -> None:
+    """Set ``dx`` and add to ``dw``; zero pads take their part of the input's gradient with them, all others fold."""
+    for part, cells in problem.padded(x):
+        windows.contract(cells, dy[part[0]], *problem.steps, dw[part])
+    if problem.spec.padding_mode == "zeros":
+        windows.scatter(dy, problem.kernel, *problem.steps, problem.before, dx)
+        return
+    sizes = [n + lo + hi for n, (lo, hi) in zip(x.shape[2:], problem.pads, strict=True)]
+    padded = np.zeros((*x.shape[:2], *sizes))
+    windows.scatter(dy, problem.kernel, *problem.steps, (0,) * problem.spec.ndim, padded)
+    dx[...] = fold(padded, problem.pads, problem.spec.padding_mode)
+
+
+def _backward_transposed(problem: _Problem, x: Array, dy: Array, dx: Array, dw: Array) -> None:
+    whole = _uncrop(problem, dy)
+    windows.correlate(whole, problem.kernel, *problem.steps, dx)
+    windows.contract(whole, x, *problem.steps, dw)
 
 
 def _uncrop(problem: _Problem, dy: Array) -> Array:
@@ -159,8 +179,8 @@ def _uncrop(problem: _Problem, dy: Array) -> Array:
     full = [max((n - 1) * s + ke, 0) for n, s, ke in sizes]
     whole = np.zeros((*dy.shape[:2], *full))
     kept = [max(min(n, size - lo), 0) for n, size, lo in zip(dy.shape[2:], full, problem.before, strict=True)]
-    inner = tuple(slice(lo, lo + n) for lo, n in zip(problem.before, kept, strict=True))
-    whole[..., *inner] = dy[..., *map(slice, kept)]
+    inner = [slice(lo, lo + n) for lo, n in zip(problem.before, kept, strict=True)]
+    whole[(*_LEAD, *inner)] = dy[(*_LEAD, *(slice(n) for n in kept))]
     return whole
 
 
@@ -171,7 +191,8 @@ def pad(x: Array, pads: Pads, mode: str) -> Array:
     if mode == "zeros":
         sizes = [n + lo + hi for n, (lo, hi) in zip(x.shape[2:], pads, strict=True)]
         padded = np.zeros((*x.shape[:2], *sizes))
-        padded[(..., *(slice(lo, lo + n) for n, (lo, _) in zip(x.shape[2:], pads, strict=True)))] = x
+        inner = [slice(lo, lo + n) for n, (lo, _) in zip(x.shape[2:], pads, strict=True)]
+        padded[(*_LEAD, *inner)] = x
         return padded
     for axis, (lo, hi) in enumerate(pads, start=2):
         if lo or hi:
@@ -192,11 +213,12 @@ def fold(padded: Array, pads: Pads, mode: str) -> Array:
     return np.ascontiguousarray(padded)
 
 
-def _sources(size: int, lo: int, hi: int, mode: str) -> NDArray[np.intp]:
+def _sources(size: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
     """For every cell of a padded axis the cell of the axis that it repeats."""
-    cells = np.arange(-lo, size + hi)
+    last = size - 1
+    cells: NDArray[np.int64] = np.arange(-lo, size + hi)
     if mode == "circular":
-        return cells % size
-    if mode == "reflect":
-        return size - 1 - np.abs(size - 1 - np.abs(cells))
-    return np.clip(cells, 0, size - 1)
+        cells = cells % size
+    elif mode == "reflect":
+        cells = last - np.abs(last - np.abs(cells))
+    return np.minimum(np.maximum(cells, 0), last)

@@ -7,9 +7,9 @@ the caller,
 * :func:`scatter` gives x from y and w: the transposed convolution, and the gradient of x;
 * :func:`contract` gives w from x and y: the gradient of the kernel.
 
-All arrays are float64 and carry the groups on an axis of their own: x is ``(N, g, B, *size)``, y ``(N, g, A, *places)``
-and w ``(g, A, B, *taps)``. The work is done by matrix products on the columns (every tap of every channel) of a block
-of places, never of all places at once where that would be large.
+All arrays are float64, hold one sample, and carry the groups on an axis of their own: x is ``(g, B, *size)``, y
+``(g, A, *places)`` and w ``(g, A, B, *taps)``. The work is done by matrix products on the *columns* – what every tap of
+every channel sees – of a block of places, never of all places at once where that would be large.
 """
 
 from __future__ import annotations
@@ -25,45 +25,78 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float64]
 Sizes: TypeAlias = tuple[int, ...]
 
-# Elements in the columns of one block: half of them fill a core's second-level cache of 1 MiB.
+_LEAD = (slice(None), slice(None))  # all groups, all channels
+
+# Elements in the columns of one block; measured: they should lie in a core's second-level cache of about 1 MiB.
 _BLOCK = 1 << 17
-# Fewer places than this and the kernel is fetched too often for what is done with it.
-_FEWEST = 192
+# With fewer places per block than this, fetching the kernel costs more than the products.
+_FEWEST = 256
+# Places along the last axis that one band matrix covers.
+_TILE = 14
 
 
-def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array) -> None:
-    """Add to ``out[n, g, a, i]`` the sum over b and j of ``x[n, g, b, i·s + j·d] · w[g, a, b, j]``."""
-    places, taps = out.shape[3:], w.shape[3:]
+def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array, *, add: bool = False) -> None:
+    """Set ``out[g, a, i]`` to the sum over b and j of ``x[g, b, i·s + j·d] · w[g, a, b, j]``, or add that to it."""
+    if w.shape[1:3] == (1, 1) and not add and _banded(w.shape[3:], stride, dilation) and bool(np.isfinite(x).all()):
+        _correlate_bands(x[:, 0], w[:, 0, 0], stride, dilation, out[:, 0])
+        return
     matrix = w.reshape(*w.shape[:2], -1)
-    for n in range(len(x)):
-        flat = out[n].reshape(*out.shape[1:3], -1)
-        for part, columns in _columns(x[n], taps, places, stride, dilation, _budget(x, w, out)):
-            flat[..., part] += matrix @ columns
+    flat = out.reshape(*out.shape[:2], -1)
+    for g, part, columns in _columns(x, w.shape[3:], out.shape[2:], stride, dilation, x.size + w.size + out.size):
+        if add:
+            flat[g, :, part] += matrix[g] @ columns
+        else:
+            np.matmul(matrix[g], columns, out=flat[g, :, part])
 
 
 def contract(x: Array, y: Array, stride: Sizes, dilation: Sizes, out: Array) -> None:
-    """Add to ``out[g, a, b, j]`` the sum over n and i of ``x[n, g, b, i·s + j·d] · y[n, g, a, i]``."""
-    places, taps = y.shape[3:], out.shape[3:]
-    matrix = out.reshape(*out.shape[:2], -1)
-    for n in range(len(x)):
-        flat = y[n].reshape(*y.shape[1:3], -1)
-        for part, columns in _columns(x[n], taps, places, stride, dilation, _budget(x, y, out)):
-            matrix += flat[..., part] @ columns.swapaxes(1, 2)
+    """Add to ``out[g, a, b, j]`` the sum over i of ``x[g, b, i·s + j·d] · y[g, a, i]``."""
+    flat = y.reshape(*y.shape[:2], -1)
+    for g, part, columns in _columns(x, out.shape[3:], y.shape[2:], stride, dilation, x.size + y.size + out.size):
+        out[g] += (flat[g, :, part] @ columns.swapaxes(1, 2)).reshape(out[g].shape)
 
 
 def scatter(y: Array, w: Array, stride: Sizes, dilation: Sizes, first: Sizes, out: Array) -> None:
-    """Add to ``out[n, g, b, i·s + j·d - first]`` the sum over a of ``y[n, g, a, i] · w[g, a, b, j]``."""
-    groups, rows, channels, *taps = w.shape
-    matrix = np.moveaxis(w.reshape(groups, rows, channels, -1), 1, 3).swapaxes(1, 2).reshape(groups, -1, rows)
-    places, limit = y.shape[3:], _limit(matrix.shape[0] * matrix.shape[1], _budget(y, w, out))
-    for n in range(len(y)):
-        flat = y[n].reshape(*y.shape[1:3], -1)
-        for index, part in _blocks(places, limit):
-            columns = matrix @ flat[..., part]
-            blocks = columns.reshape(groups, *taps, channels, *(i.stop - i.start for i in index))
+    """Add to ``out[g, b, i·s + j·d - first]``, if it exists, the sum over a of ``y[g, a, i] · w[g, a, b, j]``."""
+    _, rows, channels, *taps = w.shape
+    places, budget = y.shape[2:], y.size + w.size + out.size
+    for g in _batches(len(y), channels * prod(taps), places):
+        matrix = w[g].reshape(len(w[g]), rows, -1).swapaxes(1, 2)
+        flat, target = y[g].reshape(*y[g].shape[:2], -1), out[g]
+        for index, part in _blocks(places, _limit(matrix.shape[0] * matrix.shape[1], budget)):
+            sizes = (i.stop - i.start for i in index)
+            columns = (matrix @ flat[..., part]).reshape(len(matrix), channels, *taps, *sizes)
             for tap in np.ndindex(*taps):
-                target, source = _overlap(index, tap, stride, dilation, first, out.shape[3:])
-                out[n][..., *target] += blocks[(slice(None), *tap, slice(None), *source)]
+                to, source = _overlap(index, tap, stride, dilation, first, out.shape[2:])
+                target[(*_LEAD, *to)] += columns[(*_LEAD, *tap, *source)]
+
+
+def _banded(taps: Sizes, stride: Sizes, dilation: Sizes) -> bool:
+    """Whether one channel's filter is better laid out as band matrices: at most 5 times the products, but by BLAS."""
+    return len(taps) > 1 and (_TILE - 1) * stride[-1] + (taps[-1] - 1) * dilation[-1] + 1 <= 5 * taps[-1]
+
+
+def _correlate_bands(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array) -> None:
+    """:func:`correlate` for one channel per group, ``(g, *size)``, by matrices that hold a row of taps in each column.
+
+    The zeros beside the band meet cells that no tap sees, hence for finite ``x`` only.
+    """
+    (k, s, d), last = (w.shape[-1], stride[-1], dilation[-1]), out.shape[-1]
+    for left in range(0, last, _TILE):
+        tile = min(_TILE, last - left)
+        band = np.zeros((len(w), (tile - 1) * s + (k - 1) * d + 1, tile))
+        by_group, by_cell, by_place = band.strides
+        diagonals = as_strided(band, (len(w), k, tile), (by_group, d * by_cell, s * by_cell + by_place))
+        rows = band.reshape(len(w), *(1,) * (w.ndim - 3), *band.shape[1:])
+        total = np.zeros((*out.shape[:-1], tile))
+        for tap in np.ndindex(*w.shape[1:-1]):
+            diagonals[...] = w[(slice(None), *tap)][..., None]
+            starts = [j * e for j, e in zip(tap, dilation[:-1], strict=True)]
+            seen = [
+                slice(a, a + (n - 1) * t + 1, t) for a, n, t in zip(starts, out.shape[1:-1], stride[:-1], strict=True)
+            ]
+            total += x[(slice(None), *seen, slice(left * s, left * s + band.shape[1]))] @ rows
+        out[..., left : left + tile] = total
 
 
 def _overlap(
@@ -83,18 +116,21 @@ def _overlap(
 
 def _columns(
     x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes, budget: int
-) -> Iterator[tuple[slice, Array]]:
-    """Blocks of places, flattened, with what the taps see there: ``(g, B·∏taps, places)``, overwritten by the next."""
-    groups, channels, *_ = x.shape
-    rows = channels * prod(taps)
-    view = _view(x, taps, places, stride, dilation)
-    limit = _limit(groups * rows, budget)
-    store = np.empty(groups * rows * min(limit, prod(places)))
-    for index, part in _blocks(places, limit):
-        seen = view[..., *index]
-        columns = store[: seen.size].reshape(seen.shape)
-        columns[...] = seen
-        yield part, columns.reshape(groups, rows, -1)
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Runs of groups, blocks of places, and their columns ``(g, B·∏taps, places)``, which the next block overwrites."""
+    rows = x.shape[1] * prod(taps)
+    if x.shape[2:] == places and prod(taps) == 1:
+        yield slice(None), slice(None), x.reshape(len(x), rows, -1)
+        return
+    view, lead = _view(x, taps, places, stride, dilation), (slice(None),) * (1 + len(taps))
+    store = np.empty(0)
+    for g in _batches(len(x), rows, places):
+        for index, part in _blocks(places, _limit((g.stop - g.start) * rows, budget)):
+            seen = view[(g, *lead, *index)]
+            store = store if store.size >= seen.size else np.empty(seen.size)
+            columns = store[: seen.size].reshape(seen.shape)
+            columns[...] = seen
+            yield g, part, columns.reshape(len(columns), rows, -1)
 
 
 def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) -> Array:
@@ -106,8 +142,10 @@ def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) 
     return as_strided(x, shape, (*x.strides[:2], *between_taps, *between_places), writeable=False)
 
 
-def _budget(*arrays: Array) -> int:
-    return sum(a.size for a in arrays)
+def _batches(groups: int, rows: int, places: Sizes) -> Iterator[slice]:
+    """All groups in runs whose columns, of ``rows`` numbers for each place and group, fit one block."""
+    many = max(_BLOCK // (rows * max(min(prod(places), 2 * _FEWEST), 1)), 1)
+    return (slice(g, min(g + many, groups)) for g in range(0, groups, many))
 
 
 def _limit(rows: int, budget: int) -> int:
@@ -116,13 +154,14 @@ def _limit(rows: int, budget: int) -> int:
 
 
 def _blocks(places: Sizes, limit: int) -> Iterator[tuple[tuple[slice, ...], slice]]:
-    """All places in blocks of at most ``limit``, each as one slice per axis and as a slice of the flattened places."""
+    """All places in even blocks of at most ``limit``: a slice for each axis, and one of the flattened places."""
     inner, axis = 1, len(places) - 1
     while axis > 0 and inner * places[axis] <= limit:
         inner, axis = inner * places[axis], axis - 1
     if not prod(places):
         return
-    step = max(limit // inner, 1)
+    parts = -(-places[axis] // max(limit // inner, 1))
+    step = -(-places[axis] // parts)
     start = 0
     for outer in np.ndindex(*places[:axis]):
         for low in range(0, places[axis], step):
