@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from convspec.conformance.results import Report, Result
 from convspec.gaps import Tally
+from convspec.spec import ConvSpec
 from convspec.verdict import VERDICTS
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def failure(result: Result) -> list[str]:
 def reproduction(result: Result) -> str:
     """A shell command that checks this one case, adapter and layout again."""
     case = result.case
-    line = json.dumps({"spec": case.spec.to_dict(), "input_shape": list(case.input_shape), "seed": case.seed})
+    line = json.dumps({"spec": _brief(case.spec), "input_shape": list(case.input_shape), "seed": case.seed})
     options = ["--adapters", result.request, "--layouts", case.layout]
     if case.dtype != "float32":
         options += ["--dtypes", case.dtype]
@@ -103,6 +104,13 @@ def reproduction(result: Result) -> str:
     if result.precision != "shipped":
         options += ["--precision", result.precision]
     return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
+
+
+def _brief(spec: ConvSpec) -> dict[str, Any]:
+    """The fields that a layer cannot do without, and those that are not as they are by default."""
+    plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size).to_dict()
+    needed = ("in_channels", "out_channels", "kernel_size")
+    return {key: value for key, value in spec.to_dict().items() if key in needed or value != plain[key]}
 
 
 def conclusion(report: Report) -> str:
