@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from convspec.contract import PlannedAdapter
 from convspec.errors import UnsupportedError
-from convspec.plan import Plan
+from convspec.plan import Plan, Support
 from convspec.spec import ConvSpec
 
 
@@ -18,6 +19,20 @@ class TorchAdapter(PlannedAdapter):
         if self.variant == "channels_last" and spec.ndim == 1:
             raise UnsupportedError("PyTorch has a channels_last memory format for 2-D and 3-D layers only")
         return super().plan(spec, layout, dtype)
+
+    def support(
+        self,
+        spec: ConvSpec,
+        layout: str = "NCHW",
+        dtype: str = "float32",
+        device: str = "cpu",
+        input_shape: Sequence[int] | None = None,
+    ) -> Support:
+        found = super().support(spec, layout, dtype, device, input_shape)
+        if found == "unsupported" or input_shape is None:
+            return found
+        reason = self._module("plan").refusal(spec, input_shape, layout)
+        return Support("unsupported", reason) if reason else found
 
 
 ADAPTER = TorchAdapter(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from typing import NamedTuple
 
 from convspec import layouts
-from convspec.arithmetic import resolve_padding
+from convspec.arithmetic import product, resolve_padding
 from convspec.contract import Arithmetic
+from convspec.errors import ShapeError
 from convspec.fields import Pads
 from convspec.plan import Plan
 from convspec.spec import ConvSpec
@@ -94,7 +96,7 @@ def _padded(spec: ConvSpec, pads: Pads | None) -> _Steps:
     if pads is None:
         why = f"PyTorch has no padding={spec.padding!r} with a stride: the pads are computed from the input's size"
         return _Steps("Same", (*_same(spec), _pad("pads", spec.padding_mode)), reasons=(why,))
-    last_first = [cells for pair in reversed(pads) for cells in pair]
+    last_first = [cells for lo, hi in reversed(pads) for cells in (lo, hi)]
     if spec.transposed:
         crops = _tuple([-cells for cells in last_first])
         why = "PyTorch crops a transposed convolution by the same on both sides only: a crop follows it"
@@ -176,8 +178,38 @@ def _call(function: str, arguments: Sequence[str], indent: int, before: int = le
     return f"{function}(\n{lines}{outer})"
 
 
+def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
+    """Why PyTorch cannot be relied upon to compute the layer for this legal size; empty where it can."""
+    try:
+        output = spec.output_shape(input_shape, layout)
+    except ShapeError:
+        return ""
+    pads = fixed_pads(spec)
+    symmetric = pads is not None and all(lo == hi for lo, hi in pads)
+    if spec.transposed and symmetric and 0 in output and 0 not in input_shape:
+        return "PyTorch refuses a transposed convolution with an output of no cells, unless oneDNN computes it"
+    return ""
+
+
 def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
-    """How PyTorch computes the layer: in float32 at least; on a GPU as shipped with tf32 inputs."""
-    accumulator = "float64" if dtype == "float64" else "float32"
-    inputs = "tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None
-    return Arithmetic(accumulator, inputs=inputs)
+    """How PyTorch computes the layer.
+
+    Sums are kept in float32, or float64. Where oneDNN does not compute a transposed layer in half precision – which
+    depends on the processor – PyTorch sums over the channels in float32, rounds, and adds those columns up in the
+    layer's own dtype: one rounding for each tap that an output meets. cuDNN leaves the bias to a second kernel, and
+    is not used where output_padding is as large as the stride.
+    """
+    half = dtype in ("float16", "bfloat16")
+    roundings, inputs = 1, None
+    if device == "cpu":
+        if half and spec.transposed:
+            taps = (
+                -(-k // (s // gcd(s, d))) for k, s, d in zip(spec.kernel_size, spec.stride, spec.dilation, strict=True)
+            )
+            roundings = product(taps) + 1
+    else:
+        columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
+        roundings = 1 + spec.bias + columns
+        if dtype == "float32" and precision == "shipped":
+            inputs = "tf32"
+    return Arithmetic("float64" if dtype == "float64" else "float32", roundings, inputs=inputs)
