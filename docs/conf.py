@@ -1,0 +1,40 @@
+"""Sphinx: the site."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import generate_docs
+
+import convspec
+
+project = "convspec"
+author = "the convspec authors"
+copyright = "2026, the convspec authors"  # noqa: A001
+release = version = convspec.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "_generated"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+python_use_unqualified_type_names = True
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = "convspec"
+
+generate_docs.main()
+
+
+def escape_bars(_app, _what, _name, _object, _options, lines):
+    """Σ|x||w| is a formula, not reStructuredText's substitution."""
+    lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_bars)

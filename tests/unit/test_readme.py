@@ -1,0 +1,105 @@
+"""What README and docs show is what happens: every Python block runs, and a text block after it is its output.
+
+The blocks of a page share their names. Those after ``<!-- needs the frameworks -->`` run, with all before them, in a
+process of their own, under the marker ``torch`` – all four frameworks have to be there.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/*/*.md"))]
+PAGES = [p for p in PAGES if p.parent.name not in ("divergences", "decisions", "_generated")]
+NEEDS = "<!-- needs the frameworks -->\n"
+BLOCK = re.compile(
+    rf"^(?P<needs>{NEEDS})?```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?", re.M | re.S
+)
+
+
+def blocks(page):
+    """(code, output shown or None, whether frameworks are needed, line) of every Python block."""
+    text = page.read_text("utf-8")
+    found = [
+        (m["code"], m["shown"], bool(m["needs"]), text[: m.start("code")].count("\n")) for m in BLOCK.finditer(text)
+    ]
+    assert len(found) == len(re.findall(r"^\s*`{3,}\s*\{?python", text, re.M)), (
+        "a Python block that this test cannot see"
+    )
+    return found
+
+
+def run(codes, namespace):
+    """The output of each piece of code, run one after the other."""
+    for code, name in codes:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, name, "exec"), namespace)
+        yield out.getvalue()
+
+
+def compare(page, found, outputs):
+    for (_, shown, _, line), output in zip(found, outputs, strict=True):
+        if shown is not None:
+            assert output.rstrip() == shown.rstrip(), f"{page.relative_to(ROOT)}:{line}"
+
+
+def named(page, found):
+    return [(code, f"{page.name}:{line}") for code, _, _, line in found]
+
+
+def ids(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if not all(b[2] for b in blocks(p))], ids=ids)
+def test_blocks_that_need_no_framework(page):
+    found = [block for block in blocks(page) if not block[2]]
+    compare(page, found, list(run(named(page, found), {"__name__": "page"})))
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if any(b[2] for b in blocks(p))], ids=ids)
+def test_blocks_that_need_the_frameworks(page):
+    found = blocks(page)
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=json.dumps(named(page, found)),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    compare(page, found, json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_shows_the_job_first():
+    first_screen = (ROOT / "README.md").read_text("utf-8")[:2500]
+    assert {"describe", "build", "check"} <= set(re.findall(r"# \d\. (\w+)", first_screen))
+    assert len(blocks(ROOT / "README.md")) >= 2
+
+
+def test_a_wrong_output_is_noticed():
+    """The twin of the tests above."""
+    block = ("print(1 + 1)\n", "3\n", False, 7)
+    with pytest.raises(AssertionError, match=r"README\.md:7"):
+        compare(ROOT / "README.md", [block], list(run([("print(1 + 1)", "x")], {})))
+
+
+if __name__ == "__main__":
+    print(json.dumps(list(run(json.load(sys.stdin), {"__name__": "page"}))))
