@@ -70,11 +70,13 @@ def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", s
     shape, taps = tuple(input_shape), forward_products(spec)
     hot = as_kernel(dealt(rng, spec.out_channels, taps, 1), spec)
     bias = np.zeros(spec.out_channels) if spec.bias else None
-    reach = _reach(dtype, taps)
     data = {
         "input": (hot, _all_digits(rng, shape, dtype)),
         "kernel": (hot * _all_digits(rng, spec.kernel_shape, dtype), np.ones(shape)),
-        "accumulator": (_odd(rng, spec.kernel_shape, reach), _odd(rng, shape, reach)),
+        "accumulator": (
+            _odd_integers(rng, spec.kernel_shape, dtype, taps),
+            _odd_integers(rng, shape, dtype, taps),
+        ),
     }
     return tuple(
         Probe(name, spec, ConvParams(rounded(kernel, dtype), None if bias is None else rounded(bias, dtype)), x, dtype)
@@ -95,14 +97,17 @@ def measure(found: Sequence[Probe], outputs: Mapping[str, Array]) -> AccuracyCla
 
 
 def declared(arithmetic: Arithmetic, dtype: str) -> AccuracyClass:
-    """The class that an adapter declares."""
-    return AccuracyClass(arithmetic.inputs or dtype, arithmetic.accumulator)
+    """The class that the probes show of a layer that computes as ``arithmetic`` says."""
+    accumulator = arithmetic.accumulator
+    # a lone product keeps no more digits than the accumulator that it passes through
+    inputs = max(dtype, arithmetic.inputs or dtype, accumulator, key=LADDER.index)
+    return AccuracyClass(inputs, max(accumulator, _finest_accumulator(dtype), key=LADDER.index))
 
 
 def judge_class(measured: AccuracyClass, arithmetic: Arithmetic, dtype: str) -> Verdict:
     """Whether the measured class is the declared one; a finer one is as wrong a declaration as a coarser one.
 
-    What no output of the probes can show (an accumulator finer than the probe's sums need) is not compared.
+    What the outputs of the probes could not show is not compared.
 
     Raises:
         ValueError: if the probes showed nothing at all, say because every output is empty.
@@ -110,18 +115,13 @@ def judge_class(measured: AccuracyClass, arithmetic: Arithmetic, dtype: str) -> 
     if measured.name is None:
         raise ValueError("this layer's outputs show no accuracy class: probe a layer with outputs inside its input")
     claim = declared(arithmetic, dtype)
-    evidence = {
-        part: {"measured": getattr(measured, part), "declared": getattr(claim, part)}
-        for part in ("inputs", "accumulator")
+    pairs = {
+        "inputs": (measured.inputs, claim.inputs),
+        "accumulator": (measured.accumulator, claim.accumulator),
     }
-    finest = _finest_accumulator(dtype)
-    claims = {"inputs": claim.inputs, "accumulator": max(claim.accumulator or finest, finest, key=LADDER.index)}
-    wrong = [
-        f"{part}: measured {got}, declared {claims[part]}"
-        for part, got in (("inputs", measured.inputs), ("accumulator", measured.accumulator))
-        if got is not None and got != claims[part]
-    ]
-    reason = f"precision: {'; '.join(wrong)}" if wrong else ""
+    wrong = [f"{part} {got}, declared {said}" for part, (got, said) in pairs.items() if got not in (None, said)]
+    evidence = {part: {"measured": got, "declared": said} for part, (got, said) in pairs.items()}
+    reason = f"precision: measured {'; '.join(wrong)}" if wrong else ""
     return Verdict("disagree" if wrong else "agree", reason, measured.name, evidence)
 
 
@@ -129,29 +129,25 @@ def judge_class(measured: AccuracyClass, arithmetic: Arithmetic, dtype: str) -> 
 
 
 def _all_digits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-    """Numbers around 1, and some far from it that float16 has no room for, whose last binary digit is 1."""
+    """Numbers whose last binary digit is 1: around 1, and some so small that float16 keeps few of their digits."""
     digits = format_of(dtype).digits
     fraction = 2 * rng.integers(0, 2 ** (digits - 2), shape) + 1
     exponents = rng.integers(-1, 2, shape)
     if format_of(dtype).emin < -100:
-        exponents = np.where(rng.random(shape) < 0.25, rng.choice([-20, 20], shape), exponents)
+        exponents = np.where(rng.random(shape) < 0.25, -20, exponents)
     values = np.ldexp(1 + np.ldexp(fraction.astype(np.float64), 1 - digits), exponents)
     return np.asarray(values * rng.choice([-1.0, 1.0], shape), np.float64)
 
 
-def _reach(dtype: str, taps: int) -> int:
-    """The largest odd integer of the accumulator's probe.
+def _odd_integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, taps: int) -> Array:
+    """Odd integers of at most 7 digits, which all formats hold, for sums of ``taps`` products.
 
-    Sums of ``taps`` products come to about reach²·√taps / 3: beyond the 11 digits of float16 (for a float64 layer
-    beyond the 24 of float32), but below float16's largest number by more than ten standard deviations.
+    Those sums come to about reach²·√taps / 3: beyond the 11 digits of float16, but below its largest number by more
+    than ten standard deviations. For a float64 layer powers of two spread them beyond the 24 digits of float32.
     """
-    scale = 2.0**30 if dtype == "float64" else 2.0**14
-    return max(math.isqrt(int(scale / math.sqrt(taps))), 3)
-
-
-def _odd(rng: np.random.Generator, shape: tuple[int, ...], reach: int) -> Array:
-    values = rng.choice([-1.0, 1.0], shape)
-    return np.asarray(values * (2 * rng.integers(0, (reach + 1) // 2, shape) + 1), np.float64)
+    reach = max(math.isqrt(int(2.0**14 / math.sqrt(taps))), 3)
+    values = rng.choice([-1.0, 1.0], shape) * (2 * rng.integers(0, (reach + 1) // 2, shape) + 1)
+    return np.ldexp(values, rng.choice([-5, 5], shape) if dtype == "float64" else 0)
 
 
 # -- what the outputs show -------------------------------------------------------------------------------------------

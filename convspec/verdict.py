@@ -145,10 +145,10 @@ def _judge_bound(actual: Array, expected: Array, magnitude: Array, limits: Bound
     if tally.worst_at >= 0:
         at = np.unravel_index(tally.worst_at, expected.shape)
         evidence |= _spot(actual, expected, at) | _in_units(actual[at], expected[at], magnitude[at], limits)
-    if tally.wrong:
-        return Verdict("disagree", _wrong_reason(actual, expected, evidence), evidence=evidence)
     problem = _statistics(tally, limits, evidence, data)
-    if data != "cancellation" and not actual.any() and (np.abs(expected) > limits.absolute).any():
+    if tally.wrong:
+        problem = _wrong_reason(actual, expected, evidence)
+    elif data != "cancellation" and not actual.any() and (np.abs(expected) > limits.absolute).any():
         problem = "vacuous: the result is zero everywhere, the right one is not"
     return Verdict("disagree" if problem else "agree", problem, evidence=evidence)
 

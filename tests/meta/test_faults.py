@@ -1,0 +1,120 @@
+"""Twelve seeded faults, each caught on the `features` corpus; without the fault, the same data agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convspec import corpora, numerics, reference
+from convspec.cases import DATA_KINDS, arrays, gradient_arrays, uncompared
+from convspec.contract import Arithmetic
+from convspec.dtypes import DTYPES, rounded
+from convspec.errors import ShapeError
+from convspec.verdict import judge
+from tests.meta.emulated import layer
+from tests.meta.faults import FAULTS, two_ulp_off
+
+
+def runnable():
+    """The corpus without the layers that have no output (their verdict is about the error)."""
+    found = []
+    for case in corpora.load("features"):
+        try:
+            case.spec.output_shape(case.input_shape)
+        except ShapeError:
+            continue
+        found.append(case)
+    return found
+
+
+CASES = runnable()
+
+
+def verdict(case, actual, ignore=None):
+    params, x = arrays(case)
+    expected = reference.conv(case.spec, params, x)
+    with np.errstate(all="ignore"):
+        magnitude = reference.magnitude(case.spec, params, x)
+    accumulator = "float64" if case.dtype == "float64" else "float32"
+    return judge(
+        rounded(actual, case.dtype),
+        expected,
+        magnitude,
+        dtype=case.dtype,
+        data=case.data,
+        products=numerics.products(case.spec),
+        arithmetic=Arithmetic(accumulator),
+        ignore=ignore,
+    )
+
+
+# two ulp are within what rounding may do on random data
+@pytest.mark.parametrize(
+    ("fault", "data"),
+    [(fault, data) for fault in FAULTS for data in ("exact", "random") if (fault, data) != (two_ulp_off, "random")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_each_fault_is_caught_wherever_it_changes_the_layer(fault, data):
+    applied = 0
+    for case in (c.varied(data=data) for c in CASES):
+        params, x = arrays(case.varied(data="random", dtype="float64"))
+        right, faulty = reference.conv(case.spec, params, x), fault(case.spec, params, x)
+        # generic real numbers tell whether the fault changes the mathematics of this layer at all
+        if faulty is None or (faulty.shape == right.shape and np.array_equal(faulty, right)):
+            continue
+        applied += 1
+        found = verdict(case, fault(case.spec, *arrays(case)))
+        assert found.verdict == "disagree", (fault.__name__, case.name, found)
+        assert found.reason
+    assert applied >= 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f is not two_ulp_off], ids=lambda fault: fault.__name__)
+def test_each_fault_is_caught_in_narrow_formats(fault, dtype):
+    """Exact data of few bits repeat values: most layers must show the fault, and every layer of some size."""
+    applied, caught = 0, 0
+    for case in (c.varied(dtype=dtype) for c in CASES):
+        params, x = arrays(case.varied(data="random", dtype="float64"))
+        right, faulty = reference.conv(case.spec, params, x), fault(case.spec, params, x)
+        if faulty is None or (faulty.shape == right.shape and np.array_equal(faulty, right)):
+            continue
+        applied += 1
+        found = verdict(case, fault(case.spec, *arrays(case)))
+        caught += found.verdict == "disagree"
+        assert found.verdict == "disagree" or right.size < 16, (fault.__name__, case.name, found)
+    assert applied >= 3
+    assert caught >= 0.9 * applied
+
+
+@pytest.mark.parametrize("data", DATA_KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_fault_free_twin_agrees(dtype, data):
+    """A backend that sums in another order, by multiply-adds in the declared accumulator, is right on all data."""
+    accumulator = "float64" if dtype == "float64" else "float32"
+    cases = CASES if data in ("exact", "random") else CASES[::4]
+    for case in (c.varied(dtype=dtype, data=data) for c in cases):
+        params, x = arrays(case)
+        found = verdict(case, layer(case.spec, params, x, dtype, accumulator), uncompared(case, params))
+        assert found.verdict == "agree", (case.name, found)
+        assert found.evidence["total"] == np.prod(case.spec.output_shape(case.input_shape))
+
+
+@pytest.mark.parametrize("data", ["exact", "random"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_right_gradients_agree_and_wrong_ones_do_not(dtype, data):
+    for case in (c.varied(dtype=dtype, data=data) for c in CASES):
+        params, x, dy = gradient_arrays(case)
+        right = reference.gradients(case.spec, params, x, dy)
+        size = reference.gradient_magnitudes(case.spec, params, x, dy)
+        for of in ("input", "kernel", "bias"):
+            expected, magnitude = getattr(right, of), getattr(size, of)
+            if expected is None:
+                continue
+            products = numerics.products(case.spec, case.input_shape, of)
+            arithmetic = Arithmetic("float64" if dtype == "float64" else "float32")
+            options = {"dtype": dtype, "data": data, "products": products, "arithmetic": arithmetic}
+            assert judge(rounded(expected, dtype), expected, magnitude, **options).verdict == "agree", (case.name, of)
+            if expected.any():
+                wrong = rounded(2 * expected, dtype)
+                assert judge(wrong, expected, magnitude, **options).verdict == "disagree", (case.name, of)
