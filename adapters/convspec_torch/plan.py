@@ -119,8 +119,8 @@ def _channels_last(steps: _Steps, ndim: int) -> _Steps:
 
 def _forward(steps: _Steps) -> list[str]:
     """The body of ``forward``."""
-    *statements, last = [*steps.before, "x = self.conv(x)", *steps.after]
-    return [*statements, f"return {last.removeprefix('x = ')}"]
+    statements = [*steps.before, "x = self.conv(x)", *steps.after]
+    return [*statements[:-1], f"return {statements[-1].removeprefix('x = ')}"]
 
 
 def _same(spec: ConvSpec) -> tuple[str, ...]:
