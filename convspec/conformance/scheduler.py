@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from convspec.conformance import protocol
 from convspec.conformance.bundles import Held
 from convspec.conformance.checks import Outcome
+from convspec.conformance.environment import cores
 from convspec.conformance.feed import Feed
 from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Problem, Target, Unit
@@ -69,7 +70,7 @@ class Scheduler:
     ) -> None:
         self._report, self._absent = report, absent
         self._jobs, self._timeout, self._capacity = jobs, timeout, capacity
-        self._threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._threads = max(1, cores() // jobs)
         self._lanes: dict[Target, Lane] = {}
         self._events = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
