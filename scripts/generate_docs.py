@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -50,9 +53,30 @@ def corpus_table() -> str:
     return table(("corpus", "cases", "ranks"), rows)
 
 
+def command_help() -> str:
+    """What ``convspec --help`` prints, and the help of each command."""
+    from typer.main import get_command
+
+    from convspec.cli import app
+
+    parts = []
+    for words in ([], *([name] for name in sorted(getattr(get_command(app), "commands", {})))):
+        shown = subprocess.run(
+            [sys.executable, "-m", "convspec", *words, "--help"],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"},
+        ).stdout
+        text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
+        parts.append(f"## {' '.join(['convspec', *words])}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for name, text in {"adapters": adapter_table(), "gaps": gap_list(), "corpora": corpus_table()}.items():
+    parts = {"adapters": adapter_table, "gaps": gap_list, "corpora": corpus_table, "cli": command_help}
+    for name, text in ((name, write()) for name, write in parts.items()):
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 
 

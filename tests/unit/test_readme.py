@@ -82,6 +82,33 @@ def test_blocks_that_need_the_frameworks(page):
     compare(page, found, json.loads(done.stdout.splitlines()[-1]))
 
 
+CONSOLE = re.compile(
+    rf"^(?P<needs>{NEEDS})?```console\n\$ (?P<command>[^\n]*\bconvspec [^\n]*)\n(?P<shown>.*?)^```\n", re.M | re.S
+)
+
+
+def commands():
+    for page in PAGES:
+        for m in CONSOLE.finditer(page.read_text("utf-8")):
+            marks = [pytest.mark.torch, pytest.mark.slow] if m["needs"] else []
+            yield pytest.param(m["command"], m["shown"], marks=marks, id=f"{page.name}: {m['command'][:40]}")
+
+
+@pytest.mark.parametrize(("command", "shown"), [*commands()])
+def test_commands_print_what_is_shown(command, shown):
+    """Up to the width of columns, and to seconds; after a line of ``…`` anything may follow."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} 2>&1"], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+    )
+
+    def plain(text):
+        return re.sub(r"\d+\.\d s?", "# ", re.sub(r"\s+", " ", text + " ")).strip()
+
+    wanted = plain(shown)
+    assert plain(done.stdout).startswith(wanted[:-1]) if wanted.endswith("…") else plain(done.stdout) == wanted
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text("utf-8")):
