@@ -85,12 +85,29 @@ def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating
     if name == form.carrier:
         with np.errstate(over="ignore"):
             return np.asarray(values).astype(form.carrier)
-    bits = np.asarray(values, np.float32).view(np.uint32)
+    bits = _sticky(np.asarray(values))
     drop = np.uint32(24 - form.digits)
     one = np.uint32(1)
     half = (one << (drop - one)) - one + ((bits >> drop) & one)
     result = ((bits + half) >> drop << drop).view(np.float32)
     return np.where(np.isnan(values), np.float32(np.nan), result)
+
+
+def _sticky(values: NDArray[np.floating[Any]]) -> NDArray[np.uint32]:
+    """The bits of ``values`` in float32, with a last bit of 1 where digits were lost.
+
+    Rounding to odd first makes the second rounding, to fewer digits, the right one (Boldo and Melquiond, When double
+    rounding is odd, 2005).
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    bits = single.view(np.uint32)
+    if values.dtype == np.float64:
+        away = np.abs(single.astype(np.float64)) > np.abs(values)
+        bits = (bits - away.astype(np.uint32)) | (single != values)
+    return bits
 
 
 def representable(values: NDArray[np.floating[Any]], name: str) -> bool:

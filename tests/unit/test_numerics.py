@@ -1,0 +1,129 @@
+"""The bounds: their constants by hand, their soundness against worst cases and against exact arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convspec import ConvSpec, numerics, reference
+from convspec.contract import Arithmetic
+from convspec.dtypes import format_of, rounded
+from convspec.parameters import ConvParams
+
+FLOAT32 = Arithmetic("float32")
+
+
+def test_gamma_is_highams():
+    u = 2.0**-24
+    assert numerics.gamma(1, u) == u / (1 - u)
+    assert numerics.gamma(4609, u) == pytest.approx(4609 * u / (1 - 4609 * u), rel=1e-15)
+
+
+def test_gamma_of_too_long_a_sum_falls_back_to_the_bound_without_a_denominator():
+    assert numerics.gamma(2**11, 2.0**-11) == 1.0
+    assert numerics.gamma(2**12, 2.0**-11) == 2.0
+
+
+@pytest.mark.parametrize(("dtype", "arithmetic", "u_out", "m"), [
+    ("float32", FLOAT32, 2.0**-24, 1),
+    ("float32", Arithmetic("float32", output_roundings=2), 2.0**-24, 2),
+    ("float16", FLOAT32, 2.0**-11, 1),
+    ("bfloat16", Arithmetic("float32", output_roundings=2), 2.0**-8, 2),
+    ("float16", Arithmetic("float16"), 2.0**-11, 1),
+])  # fmt: skip
+@pytest.mark.parametrize("products", [1, 45, 1000])
+def test_the_relative_part_is_gamma_and_the_output_roundings_to_first_order(products, dtype, arithmetic, u_out, m):
+    gamma = numerics.gamma(products + 1, format_of(arithmetic.accumulator).unit_roundoff)
+    found = numerics.bounds(dtype, products, arithmetic).relative
+    oracle = numerics.gamma(products + 1, 2.0**-53)
+    assert found >= gamma + m * u_out + oracle - 1e-18
+    # what comes on top is the rounding of a sum that is itself too large by the other errors
+    assert found <= (gamma + m * u_out) + m * u_out * (gamma + m * u_out) + oracle + 1e-15
+
+
+def test_coarser_inputs_add_their_rounding():
+    plain = numerics.bounds("float32", 45, FLOAT32).relative
+    tf32 = numerics.bounds("float32", 45, Arithmetic("float32", inputs="tf32")).relative
+    u_in = 2.0**-11
+    assert tf32 - plain == pytest.approx(2 * u_in + u_in**2, rel=1e-4)
+    same = numerics.bounds("float16", 45, Arithmetic("float32", inputs="tf32"))
+    assert same == numerics.bounds("float16", 45, FLOAT32)
+
+
+def test_underflow_costs_half_a_subnormal_unit_or_a_normal_number_where_they_are_flushed():
+    assert numerics.bounds("float32", 9, FLOAT32).absolute == 10 * 2.0**-150
+    assert numerics.bounds("float32", 9, Arithmetic("float32", flushes_subnormals=True)).absolute == 10 * 2.0**-126
+    assert numerics.bounds("float16", 9, FLOAT32).absolute == 10 * 2.0**-150 + 2.0**-25
+
+
+def test_the_statistical_limit():
+    assert numerics.bounds("float32", 4608, FLOAT32).rms == pytest.approx((4609 / 3) ** 0.5, rel=1e-12)
+    # a float64 layer and the oracle both round
+    assert numerics.bounds("float64", 26, Arithmetic("float64")).rms == pytest.approx(18**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("of", "count"), [("output", 3 * 15), ("input", 2 * 15), ("kernel", 2 * 4 * 3), ("bias", 24)])
+def test_products_per_element_of_each_result(of, count):
+    spec = ConvSpec(6, 4, (3, 5), (2, 3), (1, 0), groups=2)
+    assert spec.output_shape((2, 6, 8, 11)) == (2, 4, 4, 3)
+    assert numerics.products(spec, (2, 6, 8, 11), of) == count
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_no_element_sums_more_products_than_that(mode, transposed):
+    """Counted by the oracle itself: with all numbers 1, G is the number of products."""
+    if transposed and mode != "zeros":
+        with pytest.raises(ValueError, match="padding_mode"):
+            ConvSpec(4, 6, (3, 2), padding_mode=mode, transposed=True)
+        return
+    spec = ConvSpec(4, 6, (3, 2), (1, 2), ((2, 1), (1, 1)), (1, 2), 2, True, mode, transposed)
+    shape = (2, 4, 5, 7)
+    params = ConvParams(np.ones(spec.kernel_shape), np.zeros(6))
+    x, dy = np.ones(shape), np.ones(spec.output_shape(shape))
+    counts = reference.gradients(spec, params, x, dy)
+    assert reference.conv(spec, params, x).max() <= numerics.products(spec)
+    for of in ("input", "kernel", "bias"):
+        assert getattr(counts, of).max() <= numerics.products(spec, shape, of)
+
+
+def sequential(x, w, bias, accumulator, dtype):
+    total = np.zeros(1)
+    for a, b in zip(x, w, strict=True):
+        product = rounded(np.array([a * b]), accumulator)  # of at most 24 bits each: exact before rounding
+        total = rounded(total.astype(np.float64) + product, accumulator)
+    return float(rounded(rounded(total.astype(np.float64) + bias, accumulator), dtype)[0])
+
+
+numbers = st.integers(-(2**11), 2**11).map(lambda n: float(rounded(np.array([n / 64]), "bfloat16")[0]))
+
+
+@given(
+    st.lists(st.tuples(numbers, numbers), min_size=1, max_size=40),
+    numbers,
+    st.sampled_from([("float32", "float32"), ("float32", "float16"), ("float16", "float16"), ("bfloat16", "bfloat16")]),
+)
+def test_no_sequential_sum_breaks_the_hard_bound(pairs, bias, formats):
+    """Against the exact sum, in fractions; float16 and bfloat16 accumulators come much nearer the bound."""
+    accumulator, dtype = formats
+    x, w = zip(*pairs, strict=True)
+    exact = sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(bias))
+    size = sum((abs(Fraction(a) * Fraction(b)) for a, b in pairs), abs(Fraction(bias)))
+    limits = numerics.bounds(dtype, len(pairs), Arithmetic(accumulator))
+    got = sequential(x, w, bias, accumulator, dtype)
+    if np.isfinite(got):
+        assert abs(Fraction(got) - exact) <= Fraction(limits.relative) * size + Fraction(limits.absolute)
+
+
+def test_the_worst_known_sum_keeps_the_bound_and_comes_near_it():
+    """One large term, then many that are each rounded away: nearly half the bound, so it is not idle."""
+    count = 1000
+    x, w = [2.0**24] + [1.0] * count, [1.0] * (count + 1)
+    got, exact, size = sequential(x, w, 0.0, "float32", "float32"), 2.0**24 + count, 2.0**24 + count
+    limits = numerics.bounds("float32", count + 1, FLOAT32)
+    assert abs(got - exact) <= limits.relative * size
+    assert abs(got - exact) > 0.4 * limits.relative * size
