@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import PlannedAdapter
+from convspec.contract import Arithmetic, PlannedAdapter
 from convspec.dtypes import DTYPES
 from convspec.errors import UnsupportedError
 from convspec.plan import Plan
@@ -33,6 +33,15 @@ class _Reference(PlannedAdapter):
 
     def _module(self, name: str) -> Any:
         return super()._module("evaluator" if name == "layer" else name)
+
+    def arithmetic(
+        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+    ) -> Arithmetic:
+        """NumPy's: half-precision products are summed in float32, but scattered and given their bias in float16."""
+        if dtype == "float64":
+            return Arithmetic("float64")
+        accumulator = "float16" if dtype == "float16" and spec.transposed else "float32"
+        return Arithmetic(accumulator, output_roundings=2 if spec.bias else 1)
 
 
 ADAPTER = _Runtime(

@@ -1,5 +1,7 @@
 """Models on onnx's own evaluator, which is written in NumPy."""
 
+# ruff: noqa: ARG001 – which arguments there are is fixed by the contract of adapters
+
 from __future__ import annotations
 
 import functools
@@ -29,7 +31,7 @@ def configure(dtype: str, device: str, precision: str, threads: int | None) -> N
 
 def build(plan: Plan, params: ConvParams, device: str) -> onnx.ModelProto:
     """The plan's model with these weights."""
-    return weights.load(plan.execute(), params, plan.dtype)
+    return weights.load(plan.execute(), params)
 
 
 def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str) -> Array:
@@ -46,7 +48,7 @@ def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str) -> Array:
 
 
 def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: str) -> Gradients:
-    """onnx's evaluator runs forward only; raises UnsupportedError."""
+    """The evaluator runs forward only; raises UnsupportedError."""
     raise UnsupportedError("onnx's evaluator has no gradients: it runs forward only")
 
 

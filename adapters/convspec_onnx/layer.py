@@ -1,5 +1,7 @@
 """Models on ONNX Runtime."""
 
+# ruff: noqa: ARG001 – which arguments there are is fixed by the contract of adapters
+
 from __future__ import annotations
 
 import functools
@@ -39,7 +41,7 @@ def configure(dtype: str, device: str, precision: str, threads: int | None, vari
 
 def build(plan: Plan, params: ConvParams, device: str, variant: str) -> onnx.ModelProto:
     """The plan's model with these weights; a model is on no device before it runs."""
-    return weights.load(plan.execute(), params, plan.dtype)
+    return weights.load(plan.execute(), params)
 
 
 def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str, variant: str) -> Array:

@@ -93,7 +93,9 @@ class _Program:
         """Conv, after a Pad where its own padding does not do."""
         spec = self.spec
         attributes = self.attributes()
-        if isinstance(spec.padding, str) and spec.padding_mode == "zeros" and _auto_pad_is_right(spec):
+        if isinstance(spec.padding, str) and set(spec.kernel_size) == {1}:
+            pass  # one tap needs no pads, whatever the input's size
+        elif isinstance(spec.padding, str) and spec.padding_mode == "zeros" and _auto_pad_is_right(spec):
             attributes["auto_pad"] = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}[spec.padding]
         elif isinstance(spec.padding, str):
             self.same_pads(data)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from convspec.parameters import ConvParams
 
 
-def load(model: onnx.ModelProto, params: ConvParams, dtype: str) -> onnx.ModelProto:
+def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:
     """The model itself, its initialisers ``weight`` and ``bias`` filled."""
     values = {"weight": params.kernel, "bias": params.bias}
     for tensor in model.graph.initializer:
         array = values.get(tensor.name)
         if array is not None:
-            native = array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-            tensor.CopyFrom(numpy_helper.from_array(native, tensor.name))
+            native = array.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
+            tensor.raw_data = numpy_helper.from_array(native).raw_data
     return model
 
 
