@@ -31,10 +31,17 @@ html_title = "convspec"
 generate_docs.main()
 
 
+def spare_colons(_app, what, _name, _object, _options, lines):
+    """Napoleon takes what stands before the colon of a property's first line for its type; ours are sentences."""
+    if what == "property" and lines:
+        lines.insert(0, "\\")  # an escaped line break: nothing, and without a colon
+
+
 def escape_bars(_app, _what, _name, _object, _options, lines):
     """Σ|x||w| is a formula, not reStructuredText's substitution."""
     lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
 
 
 def setup(app):
+    app.connect("autodoc-process-docstring", spare_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_bars)

@@ -62,7 +62,7 @@ def command_help() -> str:
     parts = []
     for words in ([], *([name] for name in sorted(getattr(get_command(app), "commands", {})))):
         shown = subprocess.run(
-            [sys.executable, "-m", "convspec", *words, "--help"],
+            [str(Path(sys.executable).with_name("convspec")), *words, "--help"],
             check=True,
             capture_output=True,
             text=True,
