@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from convspec.contract import Arithmetic, PlannedAdapter, present
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError
+from convspec.plan import Support
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec
@@ -26,6 +27,20 @@ __all__ = ["ADAPTER", "JAX", "TORCH"]
 @dataclass(frozen=True)
 class _Keras(PlannedAdapter):
     backend: str = "tensorflow"
+
+    def support(
+        self,
+        spec: ConvSpec,
+        layout: str = "NCHW",
+        dtype: str = "float32",
+        device: str = "cpu",
+        input_shape: Sequence[int] | None = None,
+    ) -> Support:
+        found = super().support(spec, layout, dtype, device, input_shape)
+        if self.backend == "tensorflow" and device == "cpu" and found != "unsupported":
+            missing: str = self._module("plan").missing_on_tensorflow_cpu(spec, dtype)
+            return Support("unsupported", missing) if missing else found
+        return found
 
     def arithmetic(
         self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"

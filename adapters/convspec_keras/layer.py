@@ -12,7 +12,7 @@ from keras import ops
 
 from convspec import layouts
 from convspec.contract import Gradients, check_layout
-from convspec.dtypes import carried
+from convspec.dtypes import format_of
 from convspec.errors import PlacementError, ShapeError
 from convspec_keras import weights
 from convspec_keras.backends import running
@@ -47,7 +47,7 @@ def build(plan: Plan, params: ConvParams, device: str) -> Any:
             own.assign(params.bias)
         if plan.convs:
             layer.build(_open_shape(plan.spec.in_channels, plan.spec.ndim, _FORMATS[plan.layout]))
-    _check_dtype(convs[0].kernel.dtype, plan.dtype)
+    _check_dtype(convs[0].kernel.value.dtype, plan.dtype)  # of the values: JAX may hold others than asked for
     return layer
 
 
@@ -195,4 +195,5 @@ def _array(tensor: Any, layer: Any, device: str) -> Array:
     _check_dtype(tensor.dtype, layer.compute_dtype)
     if (found := running().device_of(tensor)) != device:
         raise PlacementError(f"Keras ran on {found} where {device} was asked for")
-    return carried(ops.convert_to_numpy(tensor), layer.compute_dtype)
+    values: Array = ops.convert_to_numpy(ops.cast(tensor, format_of(layer.compute_dtype).carrier))
+    return values

@@ -11,6 +11,10 @@ from convspec.plan import Plan
 from convspec.spec import ConvSpec
 from convspec_keras import text
 
+_ORDER = (  # of the arguments in Keras's signatures
+    *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),
+    *("data_format", "dilation_rate", "groups", "use_bias", "dtype"),
+)
 _CHANNELS_LAST_ONLY = ("float16", "float64")
 _NO_STRIDED_DILATION = "Keras refuses strides > 1 together with dilation_rate > 1"
 _BIAS_APART = (
@@ -57,11 +61,12 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     steps = _transposed(spec, inside) if spec.transposed else _regular(spec, inside)
     if moved:
         steps = _channels_last(steps, spec, dtype)
-    arguments = dict(steps.arguments)
+    given = dict(steps.arguments)
     if not spec.bias or steps.bias:
-        arguments["use_bias"] = False
+        given["use_bias"] = False
     if dtype != "float32":
-        arguments["dtype"] = dtype
+        given["dtype"] = dtype
+    arguments = {name: given[name] for name in _ORDER if name in given}
     call = text.call(f"keras.layers.{steps.constructor}", arguments, indent=8 if steps.reasons else 0)
     if not steps.reasons:
         return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
@@ -87,6 +92,16 @@ def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arith
         flushes_subnormals=True,
         inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
     )
+
+
+def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
+    """Why TensorFlow on the CPU cannot run the plan; empty where it can."""
+    if spec.transposed and max(spec.dilation) > 1 and dtype in _CHANNELS_LAST_ONLY:
+        return (
+            f"TensorFlow has no dilated transposed convolution in {dtype} on the CPU (Current CPU implementations do "
+            f"not yet support dilation rates larger than 1)"
+        )
+    return ""
 
 
 # -- regular -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,3 @@
+import keras
+
+layer = keras.layers.Conv3D(3, (1, 2, 3), strides=(1, 2, 1))

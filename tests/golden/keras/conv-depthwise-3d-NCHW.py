@@ -1,0 +1,5 @@
+import keras
+
+layer = keras.layers.Conv3D(
+    4, (1, 3, 2), data_format="channels_first", groups=2, use_bias=False
+)

@@ -1,0 +1,5 @@
+import keras
+
+layer = keras.layers.Conv1D(
+    4, 3, strides=2, padding="causal", data_format="channels_first", groups=2
+)

@@ -1,0 +1,15 @@
+import keras
+from keras import ops
+
+
+class PaddedConv2D(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv = keras.layers.Conv2D(4, (3, 2), data_format="channels_first")
+
+    def call(self, x):
+        x = ops.pad(x, ((0, 0), (0, 0), (2, 1), (0, 3)), mode="reflect")
+        return self.conv(x)
+
+
+layer = PaddedConv2D()

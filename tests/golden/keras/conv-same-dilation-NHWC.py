@@ -1,0 +1,23 @@
+import keras
+from keras import ops
+
+
+def same_pads(size, kernel, stride):
+    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SubsampledConv2D(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv = keras.layers.Conv2D(4, (3, 4), dilation_rate=(1, 2))
+
+    def call(self, x):
+        pads = [same_pads(*axis) for axis in zip(x.shape[1:3], (3, 7), (2, 3))]
+        x = ops.pad(x, [(0, 0), *pads, (0, 0)])
+        x = self.conv(x)
+        return x[:, ::2, ::3]
+
+
+layer = SubsampledConv2D()

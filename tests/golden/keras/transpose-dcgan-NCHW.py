@@ -1,0 +1,5 @@
+import keras
+
+layer = keras.layers.Conv2DTranspose(
+    2, 4, strides=2, padding="same", data_format="channels_first"
+)

@@ -1,0 +1,3 @@
+import keras
+
+layer = keras.layers.Conv2DTranspose(2, 4, strides=2, padding="same")

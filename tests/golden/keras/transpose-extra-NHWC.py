@@ -1,0 +1,3 @@
+import keras
+
+layer = keras.layers.Conv1DTranspose(3, 4, strides=3, output_padding=2)

@@ -1,0 +1,5 @@
+import keras
+
+layer = keras.layers.Conv2DTranspose(
+    2, 3, strides=2, padding="same", output_padding=0, data_format="channels_first"
+)
