@@ -16,7 +16,7 @@ from typing import Any
 
 from convspec.cases import Case
 from convspec.corpora import dump
-from convspec.corpora.traits import traits
+from convspec.corpora.features import traits
 from convspec.errors import ConvspecError
 from convspec.spec import ConvSpec
 

@@ -14,7 +14,7 @@ import pytest
 
 from convspec import Case, Chain, ConvSpec, corpora
 from convspec.corpora import architectures
-from convspec.corpora.traits import traits
+from convspec.corpora.features import traits
 from convspec.errors import ConvspecError, CorpusError, RequestError, ShapeError, UnknownName
 
 ROOT = Path(__file__).parents[2]
