@@ -7,7 +7,7 @@
     kind = "upstream"                  # todo: ours to do · upstream: theirs to fix · never: cannot be
     when = "layout == 'NCHW' and out_w == out_channels and bias"
     fails = ["disagree"]               # the verdicts that a matching case has
-    match = "numbers"                  # optional: a regular expression that the reason must contain
+    match = "numbers"                  # optional: a regular expression found in the reason, message or last words
     adapters = ["keras"]               # optional: all adapters of the package
     versions = "keras>=3.7, <4"        # optional: the gap is there only with these
     reason = "the bias is added along the width where the output is as wide as it has channels"

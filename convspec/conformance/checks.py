@@ -34,6 +34,8 @@ class Check:
     rationale: str
 
 
+_MESSAGE = 2000  # characters of an exception's message that are kept
+
 CHECKS = (
     Check(
         "forward-exact",
@@ -96,7 +98,7 @@ def _outcome(adapter: Adapter, unit: Unit, trial: Trial, support: Support, data:
     )
     start = time.perf_counter()
     y: Any = None
-    failure = ""
+    failure, message = "", {}
     try:
         arithmetic = adapter.arithmetic(spec, dtype, device, unit.target.precision)
         layer = adapter.build(spec, data.params, trial.layout, dtype, device)
@@ -106,7 +108,7 @@ def _outcome(adapter: Adapter, unit: Unit, trial: Trial, support: Support, data:
     except PlacementError as error:
         failure, refusal = f"PlacementError: {error}", None  # the right numbers from the wrong place are no refusal
     except Exception as error:  # noqa: BLE001 – whatever a framework raises is what is reported
-        failure = first_line(error)
+        failure, message = first_line(error), {"message": str(error)[:_MESSAGE]}
     seconds = time.perf_counter() - start
 
     def outcome(name: str, reason: str, accuracy: str | None = None, evidence: dict[str, Any] | None = None) -> Outcome:
@@ -117,7 +119,7 @@ def _outcome(adapter: Adapter, unit: Unit, trial: Trial, support: Support, data:
             return outcome("agree", f"refused, as it must be: {refusal}", None, {"refusal": failure})
         return outcome("disagree", f"gave a result where there is none: {refusal}", None, {"shape": list(y.shape)})
     if failure:
-        return outcome("error", failure)
+        return outcome("error", failure, None, message)
     assert data.expected is not None
     judged = verdict.judge(
         _canonical(y, trial.layout, spec.ndim),

@@ -48,7 +48,7 @@ def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
     spec = ConvSpec.from_dict(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
     trials = tuple(Trial(layout, kind) for layout, kind in data["trials"])
-    return Unit(case, target, trials), Bundle.from_json(data["bundle"])
+    return Unit(0, case, target, trials), Bundle.from_json(data["bundle"])
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any]:

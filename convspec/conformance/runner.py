@@ -126,7 +126,7 @@ class _Run:
             versions = adapter.versions()
             self.versions |= versions
             self.ledger.declare(adapter.name, gaps.applying(adapter, versions))
-        self.results: list[Result] = []
+        self.results: list[tuple[int, Result]] = []
         self.unexpected = 0
 
     def go(self, jobs: int, timeout: float) -> Report:
@@ -142,12 +142,13 @@ class _Run:
         support, why = outcome.support, outcome.support_reason
         if support == "unknown":  # the worker died before it could tell
             support, why = _support(adapter, case)
-        gap = self.ledger.judge(case, adapter.name, adapter.variant, support, outcome.verdict, outcome.reason)
+        said = "\n".join([outcome.reason, *(str(outcome.evidence.get(key, "")) for key in ("message", "last_words"))])
+        gap = self.ledger.judge(case, adapter.name, adapter.variant, support, outcome.verdict, said)
         result = Result(
             case, adapter.name, unit.target.request, adapter.variant, unit.target.precision, support, why,
             outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, gap, outcome.seconds,
         )  # fmt: skip
-        self.results.append(result)
+        self.results.append((unit.index, result))
         self.unexpected += result.unexpected
         if self.progress is not None:
             elapsed = time.monotonic() - self.started
@@ -176,9 +177,9 @@ class _Run:
 
     def _ordered(self) -> Iterable[Result]:
         """The results in the order of the cases, then of adapters and trials, however the workers took them."""
-        place = {case.id: n for n, case in reversed(list(enumerate(self.cases)))}
-        names = list(self.adapters)
-        return sorted(self.results, key=lambda r: (place[r.case.id], names.index(r.request)))
+        names = {name: place for place, name in enumerate(self.adapters)}
+        found = sorted(self.results, key=lambda pair: (pair[0], names[pair[1].request]))
+        return (result for _, result in found)
 
 
 def _support(adapter: Adapter, case: Case) -> tuple[str, str]:

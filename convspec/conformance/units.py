@@ -39,9 +39,11 @@ class Unit:
     """What a worker is given at once: one case of one dtype on one target.
 
     The trials come layout by layout, so that what a framework compiles serves every kind of data. A unit whose
-    worker died goes on as another one, with the trials that have no verdict yet.
+    worker died goes on as another one, with the trials that have no verdict yet. ``index`` is the case's place among
+    those of the run.
     """
 
+    index: int
     case: Case
     target: Target
     trials: tuple[Trial, ...]
@@ -77,9 +79,10 @@ class Selection:
     def problems(self, cases: Sequence[Case]) -> Iterator[Problem]:
         """The work in an order that keeps few processes alive: dtype by dtype."""
         for dtype in self.dtypes or tuple(dict.fromkeys(case.dtype for case in cases)):
-            for case in cases if self.dtypes else (c for c in cases if c.dtype == dtype):
-                own = case.varied(dtype=dtype)
-                yield Problem(own, tuple(self._units(own)))
+            for index, case in enumerate(cases):
+                if self.dtypes or case.dtype == dtype:
+                    own = case.varied(dtype=dtype)
+                    yield Problem(own, tuple(self._units(index, own)))
 
     def targets(self, cases: Iterable[Case]) -> tuple[Target, ...]:
         """Every target that :meth:`problems` uses, each once."""
@@ -97,9 +100,9 @@ class Selection:
             for precision in self.precisions
         )
 
-    def _units(self, case: Case) -> Iterator[Unit]:
+    def _units(self, index: int, case: Case) -> Iterator[Unit]:
         trials = tuple(Trial(layout, data) for layout in self.layouts or LAYOUTS for data in self.data)
         for device in self.devices or (case.device,):
             for request in self.requests:
                 for precision in self.precisions:
-                    yield Unit(case, Target(request, case.dtype, device, precision), trials)
+                    yield Unit(index, case, Target(request, case.dtype, device, precision), trials)

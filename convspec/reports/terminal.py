@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"agree": "green", "disagree": "red", "unsupported": "dim", "error": "red", "crash": "red", "timeout": "red"}
 _SHOWN = 100
+_MESSAGE = 6  # lines of an exception's message
 
 
 def show(report: Report, console: Console) -> None:
@@ -85,8 +86,8 @@ def failure(result: Result) -> list[str]:
         lines.append(
             f"  error      {evidence.get('worst_q')}, bound {evidence['bound']}, in {evidence.get('unit', 'u*G')}"
         )
-    words = str(evidence.get("last_words", ""))
-    lines += [f"  last words {word}" for word in words.splitlines()]
+    lines += [f"  message    {line}" for line in str(evidence.get("message", "")).splitlines()[1:_MESSAGE] if line]
+    lines += [f"  last words {line}" for line in str(evidence.get("last_words", "")).splitlines()]
     return [*lines, f"  reproduce  {reproduction(result)}"]
 
 
