@@ -92,11 +92,11 @@ def test_architectures_hold_each_distinct_layer_of_ten_networks():
 
 
 def test_timm_holds_every_line_and_loads_quickly():
-    began = time.perf_counter()
+    began = time.process_time()
     cases = corpora.load("timm")
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert len(cases) == 5432
-    assert seconds < 2.5  # 0.3 s on an idle machine
+    assert seconds < 1.5  # 0.3 s where nothing else runs
 
 
 # -- the corpus "features" -----------------------------------------------------------------------------------------
