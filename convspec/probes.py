@@ -97,17 +97,21 @@ def measure(found: Sequence[Probe], outputs: Mapping[str, Array]) -> AccuracyCla
 
 
 def declared(arithmetic: Arithmetic, dtype: str) -> AccuracyClass:
-    """The class that the probes show of a layer that computes as ``arithmetic`` says."""
+    """The class that the probes show of a layer that computes as ``arithmetic`` says.
+
+    The accumulator is None where more than two roundings to the dtype mean that partial sums may be kept in it.
+    """
     accumulator = arithmetic.accumulator
     # a lone product keeps no more digits than the accumulator that it passes through
     inputs = max(dtype, arithmetic.inputs or dtype, accumulator, key=LADDER.index)
-    return AccuracyClass(inputs, max(accumulator, _finest_accumulator(dtype), key=LADDER.index))
+    shown = max(accumulator, _finest_accumulator(dtype), key=LADDER.index)
+    return AccuracyClass(inputs, shown if arithmetic.output_roundings <= 2 else None)
 
 
 def judge_class(measured: AccuracyClass, arithmetic: Arithmetic, dtype: str) -> Verdict:
     """Whether the measured class is the declared one; a finer one is as wrong a declaration as a coarser one.
 
-    What the outputs of the probes could not show is not compared.
+    What the outputs of the probes could not show, or the adapter leaves open, is not compared.
 
     Raises:
         ValueError: if the probes showed nothing at all, say because every output is empty.
@@ -119,7 +123,11 @@ def judge_class(measured: AccuracyClass, arithmetic: Arithmetic, dtype: str) -> 
         "inputs": (measured.inputs, claim.inputs),
         "accumulator": (measured.accumulator, claim.accumulator),
     }
-    wrong = [f"{part} {got}, declared {said}" for part, (got, said) in pairs.items() if got not in (None, said)]
+    wrong = [
+        f"{part} {got}, declared {said}"
+        for part, (got, said) in pairs.items()
+        if got is not None and said is not None and got != said
+    ]
     evidence = {part: {"measured": got, "declared": said} for part, (got, said) in pairs.items()}
     reason = f"precision: measured {'; '.join(wrong)}" if wrong else ""
     return Verdict("disagree" if wrong else "agree", reason, measured.name, evidence)

@@ -135,6 +135,12 @@ def test_a_float64_layer_that_sums_in_float32_is_named():
     assert measured(spec, shape, "float64", accumulator="float32").accumulator == "float32"
 
 
+def test_partial_sums_that_may_be_rounded_leave_the_accumulator_open():
+    found = AccuracyClass("float16", "float16")
+    assert judge_class(found, Arithmetic("float32", output_roundings=2), "float16").verdict == "disagree"
+    assert judge_class(found, Arithmetic("float32", output_roundings=5), "float16").verdict == "agree"
+
+
 def test_a_layer_without_outputs_shows_no_class():
     spec, shape = ConvSpec(3, 8, (3, 5)), (0, 3, 9, 11)
     found = measured(spec, shape, "float32", accumulator="float32")
