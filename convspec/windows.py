@@ -60,7 +60,10 @@ def scatter(y: Array, w: Array, stride: Sizes, dilation: Sizes, first: Sizes, ou
     """Add to ``out[g, b, i·s + j·d - first]``, if it exists, the sum over a of ``y[g, a, i] · w[g, a, b, j]``."""
     _, rows, channels, *taps = w.shape
     places, budget = y.shape[2:], y.size + w.size + out.size
-    for g in _batches(len(y), channels * prod(taps), places):
+    if rows == 1:
+        _scatter_singly(y[:, 0], w[:, 0], stride, dilation, first, out)
+        return
+    for g in _batches(len(y), channels * prod(taps), min(prod(places), 2 * _FEWEST)):
         matrix = w[g].reshape(len(w[g]), rows, -1).swapaxes(1, 2)
         flat, target = y[g].reshape(*y[g].shape[:2], -1), out[g]
         for index, part in _blocks(places, _limit(matrix.shape[0] * matrix.shape[1], budget)):
@@ -99,6 +102,18 @@ def _correlate_bands(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Ar
         out[..., left : left + tile] = total
 
 
+def _scatter_singly(y: Array, w: Array, stride: Sizes, dilation: Sizes, first: Sizes, out: Array) -> None:
+    """:func:`scatter` where each group has one ``y[g, i]``: tap by tap, as there is nothing to sum over."""
+    places = y.shape[1:]
+    index = [slice(0, n) for n in places]
+    for g in _batches(len(y), w.shape[1], prod(places)):
+        values, target = y[g][:, None], out[g]
+        for tap in np.ndindex(*w.shape[2:]):
+            to, source = _overlap(index, tap, stride, dilation, first, out.shape[2:])
+            weights = w[(g, slice(None), *tap)].reshape(-1, w.shape[1], *(1,) * len(places))
+            target[(*_LEAD, *to)] += values[(*_LEAD, *source)] * weights
+
+
 def _overlap(
     index: Sequence[slice], tap: Sizes, stride: Sizes, dilation: Sizes, first: Sizes, size: Sizes
 ) -> tuple[list[slice], list[slice]]:
@@ -124,7 +139,7 @@ def _columns(
         return
     view, lead = _view(x, taps, places, stride, dilation), (slice(None),) * (1 + len(taps))
     store = np.empty(0)
-    for g in _batches(len(x), rows, places):
+    for g in _batches(len(x), rows, min(prod(places), 2 * _FEWEST)):
         for index, part in _blocks(places, _limit((g.stop - g.start) * rows, budget)):
             seen = view[(g, *lead, *index)]
             store = store if store.size >= seen.size else np.empty(seen.size)
@@ -142,9 +157,9 @@ def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) 
     return as_strided(x, shape, (*x.strides[:2], *between_taps, *between_places), writeable=False)
 
 
-def _batches(groups: int, rows: int, places: Sizes) -> Iterator[slice]:
-    """All groups in runs whose columns, of ``rows`` numbers for each place and group, fit one block."""
-    many = max(_BLOCK // (rows * max(min(prod(places), 2 * _FEWEST), 1)), 1)
+def _batches(groups: int, rows: int, places: int) -> Iterator[slice]:
+    """All groups in runs that fit one block, with ``rows`` numbers for each place and group."""
+    many = max(_BLOCK // (rows * max(places, 1)), 1)
     return (slice(g, min(g + many, groups)) for g in range(0, groups, many))
 
 
