@@ -67,10 +67,12 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     if dtype != "float32":
         given["dtype"] = dtype
     arguments = {name: given[name] for name in _ORDER if name in given}
-    call = text.call(f"keras.layers.{steps.constructor}", arguments, indent=8 if steps.reasons else 0)
+    function = f"keras.layers.{steps.constructor}"
     if not steps.reasons:
+        call = text.call(function, arguments, "layer", indent=0)
         return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
     convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
+    call = text.call(function, arguments, f"self.{convs[-1]}", indent=8)
     bias = spec.out_channels if steps.bias else None
     body = text.layer(
         steps.name + steps.constructor,

@@ -81,14 +81,17 @@ def layer(
     return "\n".join([imports, *helpers, body])
 
 
-def call(function: str, arguments: Mapping[str, object], indent: int) -> str:
-    """The call in one line where it fits, else its arguments in one, else one line each; sizes go by position."""
+def call(function: str, arguments: Mapping[str, object], target: str, indent: int) -> str:
+    """The call in one line where it fits, else its arguments in one, else one line each; sizes go by position.
+
+    ``target`` is the name that the result gets in this line.
+    """
     parts = [
         text(value) if name in ("filters", "kernel_size") else f"{name}={text(value)}"
         for name, value in arguments.items()
     ]
     line = f"{function}({', '.join(parts)})"
-    if indent + len("self.conv = ") + len(line) <= _WIDTH:
+    if indent + len(f"{target} = {line}") <= _WIDTH:
         return line
     inner, outer = " " * (indent + 4), " " * indent
     line = f"{inner}{', '.join(parts)}"

@@ -1,5 +1,3 @@
 import keras
 
-layer = keras.layers.Conv2DTranspose(
-    2, 3, strides=2, padding="same", output_padding=0
-)
+layer = keras.layers.Conv2DTranspose(2, 3, strides=2, padding="same", output_padding=0)
