@@ -71,7 +71,7 @@ def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
     Raises:
         PlacementError: if the device is not there, or float64 is switched off.
     """
-    if plan.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if plan.dtype == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
         raise PlacementError(f"JAX computes in float32 unless 64-bit numbers are on; {_REMEDY}")
     spec, target = plan.spec, device_of(device)
     arrays = {"kernel": to_flax(params.kernel, transposed=spec.transposed, groups=spec.groups)}

@@ -32,7 +32,7 @@ class Dialect:
 
 
 NNX = Dialect("nnx", "from flax import nnx", "rngs=nnx.Rngs(0)", "def __init__(self, *, rngs: nnx.Rngs):", True)
-LINEN = Dialect("nn", "import flax.linen as nn", "", "def setup(self):", False)
+LINEN = Dialect("nn", "from flax import linen as nn", "", "def setup(self):", False)
 
 
 def constructor(dialect: Dialect, spec: ConvSpec, padding: str, dtype: str) -> tuple[str, list[str]]:
@@ -81,7 +81,8 @@ def class_text(
     """Code whose ``layer`` is a module that holds the framework's layer as ``conv``."""
     name, arguments = conv
     call = _call("self.conv = ", name, [*arguments, "rngs=rngs"] if dialect.rngs else arguments, 8)
-    *steps, last = [*before, "x = self.conv(x)", *after]
+    steps = [*before, "x = self.conv(x)", *after]
+    steps[-1] = steps[-1].replace("x = ", "return ", 1)
     lines = [
         *_numpy_import((*before, *after, *call)),
         dialect.imports,
@@ -94,7 +95,6 @@ def class_text(
         "",
         "    def __call__(self, x):",
         *(f"        {step}" for step in steps),
-        f"        return {last.removeprefix('x = ')}",
         "",
         "",
         f"layer = Layer({dialect.rngs})",

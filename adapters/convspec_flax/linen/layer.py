@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
+from flax import linen as nn
 
 from convspec_flax.cache import structures
 from convspec_flax.execution import Calls, Conv, check_channels_last, configure, devices, placed, results

@@ -1,0 +1,3 @@
+from flax import linen as nn
+
+layer = nn.Conv(4, kernel_size=(3, 5), strides=(2, 3), padding=(1, 2))

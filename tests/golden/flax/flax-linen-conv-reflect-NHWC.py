@@ -1,0 +1,14 @@
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Layer(nn.Module):
+    def setup(self):
+        self.conv = nn.Conv(4, kernel_size=(3, 2), padding="VALID")
+
+    def __call__(self, x):
+        x = jnp.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode="reflect")
+        return self.conv(x)
+
+
+layer = Layer()

@@ -1,0 +1,22 @@
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Layer(nn.Module):
+    def setup(self):
+        # a transposed convolution with groups: the input is dilated by the stride, the kernel flipped
+        self.conv = nn.Conv(
+            6,
+            kernel_size=(3, 2),
+            input_dilation=(2, 3),
+            padding=((1, 2), (1, 1)),
+            feature_group_count=2,
+        )
+
+    def __call__(self, x):
+        x = jnp.moveaxis(x, 1, -1)  # channels last, as Flax wants them
+        x = self.conv(x)
+        return jnp.moveaxis(x, -1, 1)
+
+
+layer = Layer()

@@ -1,0 +1,11 @@
+from flax import nnx
+
+layer = nnx.ConvTranspose(
+    3,
+    4,
+    kernel_size=(3, 5),
+    strides=(2, 3),
+    padding=((1, 2), (4, 2)),
+    transpose_kernel=True,
+    rngs=nnx.Rngs(0),
+)
