@@ -174,10 +174,11 @@ def _exact_gradient(
     d = max(min(math.isqrt(limit // per_input), math.isqrt(limit // per_weight), MAX_MAGNITUDE), 1)
     w, x = (min(limit // (n * d), MAX_MAGNITUDE) for n in (per_input, per_weight))
     dy = nonzero_integers(rng, y_shape, d)
-    kernel = nonzero_integers(rng, spec.kernel_shape, w or SPARSE_MAGNITUDE)
+    folds = per_input // max(spec.out_channels // spec.groups * math.prod(spec.kernel_size), 1)
+    few = SPARSE_MAGNITUDE if SPARSE_MAGNITUDE * d * folds <= limit else 1
+    kernel = nonzero_integers(rng, spec.kernel_shape, w or few)
     if not w:
-        folds = per_input // (spec.out_channels // spec.groups * math.prod(spec.kernel_size))
-        kernel *= sparse_mask(rng, spec, max(limit // (SPARSE_MAGNITUDE * d * folds), 1), per="input")
+        kernel *= sparse_mask(rng, spec, max(limit // (few * d * folds), 1), per="input")
     if not x:
         cells = (y_shape[0], *y_shape[2:])
         mask = dealt(rng, spec.out_channels, math.prod(cells), limit // (SPARSE_MAGNITUDE * d))
