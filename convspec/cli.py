@@ -78,45 +78,37 @@ Examples:
 """
 
 
+_what = functools.partial(typer.Option, rich_help_panel="What")
+_how = functools.partial(typer.Option, rich_help_panel="How")
+Adapters = Annotated[str | None, _what(metavar="A,B", help="Adapters; default: all whose framework is installed.")]
+Corpora = Annotated[
+    list[str] | None, _what(metavar="NAME|FILE|-", help="Cases; may be given several times. Default: tutorial.")
+]
+Sample = Annotated[int | None, _what(metavar="N", min=1, help="Only N of the cases.")]
+Seed = Annotated[int, _what(metavar="S", help="Of the sample.")]
+Layouts = Annotated[str | None, _how(metavar="NCHW,NHWC", help="Default: both.")]
+Dtypes = Annotated[str | None, _how(metavar="D,…", help="Names, or `all`; default: each case's own.")]
+Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Default: each case's own.")]
+Data = Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`.")]
+Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
+
+
 @app.command(epilog=_CHECK_EXAMPLES)
 @_reported
 def check(
-    adapters: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", help="Adapters; default: all whose framework is installed.", rich_help_panel="What"
-        ),
-    ] = None,
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|FILE|-", help="Cases; may be given several times. Default: tutorial.", rich_help_panel="What"
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only N of the cases.", rich_help_panel="What")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the sample.", rich_help_panel="What")] = 0,
-    layouts: Annotated[
-        str | None, typer.Option(metavar="NCHW,NHWC", help="Default: both.", rich_help_panel="How")
-    ] = None,
-    dtypes: Annotated[
-        str | None,
-        typer.Option(metavar="D,…", help="Names, or `all`; default: each case's own.", rich_help_panel="How"),
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option(metavar="cpu,cuda", help="Default: each case's own.", rich_help_panel="How")
-    ] = None,
-    data: Annotated[str, typer.Option(metavar="KIND,…", help="Kinds of data, or `all`.", rich_help_panel="How")] = (
-        "exact,random"
-    ),
-    precision: Annotated[
-        str, typer.Option(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).", rich_help_panel="How")
-    ] = "shipped",
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")] = 120.0,
+    adapters: Adapters = None,
+    corpus: Corpora = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    layouts: Layouts = None,
+    dtypes: Dtypes = None,
+    devices: Devices = None,
+    data: Data = "exact,random",
+    precision: Precision = "shipped",
+    jobs: Jobs = None,
+    timeout: Timeout = 120.0,
     json: JsonOption = None,
 ) -> None:
     """Build layers in every framework, run them, and judge each output against the mathematics."""

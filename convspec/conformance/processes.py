@@ -98,7 +98,21 @@ class Worker:
                 break
             chunks.append(chunk)
         *lines, self._partial = b"".join(chunks).split(b"\n")
-        return [json.loads(line) for line in lines], gone
+        messages = []
+        for line in lines:
+            try:
+                messages.append(json.loads(line))
+            except ValueError:  # something else wrote into the pipe: what follows cannot be trusted
+                return messages, True
+        return messages, gone
+
+    def memory(self) -> int:
+        """Bytes that the process holds in memory, 0 where the system does not tell."""
+        try:
+            with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:  # noqa: PTH123 – once per unit
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
 
     def dead(self) -> bool:
         """Whether the process has ended, even where something that it started keeps the pipe open."""

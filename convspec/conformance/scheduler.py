@@ -24,6 +24,7 @@ from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Problem, Target, Unit
 
 START_PATIENCE = 300.0
+MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers' caches grow with every layer
 _TICK = 0.2
 _BRIEF = 0.02  # seconds: units shorter than this are sent several at a time
 _AHEAD = 8
@@ -212,6 +213,8 @@ class Scheduler:
         messages, gone = worker.receive()
         lane = self._lanes[worker.target]
         for message in messages:
+            if worker not in lane.workers:  # replaced while its messages were read: its other jobs are done elsewhere
+                return
             if worker.ready:
                 self._take(lane, worker, message)
             elif not self._greet(lane, worker, message):
@@ -232,6 +235,9 @@ class Scheduler:
             worker.began = now
             worker.quiet()
             self._let_go(lane, job.held)
+            if worker.memory() > MEMORY:
+                lane.waiting.extendleft(reversed(worker.jobs))
+                self._dismiss(worker)
 
     def _greet(self, lane: Lane, worker: Worker, message: dict[str, str]) -> bool:
         """The worker's first message: whether it is ready for work."""

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import convspec
+from convspec.cli import app
 
 FAKES = str(Path(__file__).parent / "fakes")
+sys.path.append(FAKES)
 CASE = (
     '{"spec": {"in_channels": 3, "out_channels": 5, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11], "seed": 7}\n'
 )
@@ -102,9 +105,12 @@ def test_the_report_goes_to_a_file_or_to_standard_output(tmp_path):
         (["--corpus", "-", "--timeout", "-1", *fake("GOOD")], CASE, "more than 0 seconds"),
     ],
 )
-def test_a_wrong_request_is_status_2_and_one_sentence(arguments, stdin, words):
-    done = command("check", *arguments, stdin=stdin)
-    assert done.returncode == 2
+def test_a_wrong_request_is_status_2_and_one_sentence(arguments, stdin, words, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(stdin)
+    arguments = [str(file) if argument == "-" else argument for argument in arguments]
+    done = CliRunner().invoke(app, ["check", *arguments])
+    assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.startswith("convspec: ")
     assert words in done.stderr

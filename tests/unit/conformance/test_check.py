@@ -162,6 +162,13 @@ def test_more_cases_than_may_be_in_memory_at_once(monkeypatch):
     assert check("GOOD,GOOD2", cases).summary["agree"] == 12 * 2 * 4
 
 
+def test_a_worker_that_grows_is_replaced_and_nothing_is_lost(monkeypatch):
+    from convspec.conformance import scheduler
+
+    monkeypatch.setattr(scheduler, "MEMORY", 1)
+    assert check("GOOD").summary["agree"] == 12
+
+
 def test_an_oracle_that_fails_costs_its_own_case(monkeypatch):
     from convspec.conformance import bundles
 
