@@ -71,4 +71,4 @@ class Plan:
         linecache.cache[filename] = (len(self.text), None, self.text.splitlines(keepends=True), filename)
         namespace: dict[str, Any] = {"__name__": "convspec_plan"}
         exec(compile(self.text, filename, "exec"), namespace)
-        return namespace["layer"]
+        return namespace.pop("layer")  # left there, it would live as long as the classes that the text defines
