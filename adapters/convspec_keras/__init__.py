@@ -46,6 +46,9 @@ class _Keras(PlannedAdapter):
         self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
     ) -> Arithmetic:
         found = super().arithmetic(spec, dtype, device, precision)
+        if self.backend == "tensorflow" and device == "cpu" and dtype == "float16":
+            halves = self._module("plan").sums_halves_on_tensorflow_cpu(spec)
+            found = dataclasses.replace(found, accumulator="float16" if halves else found.accumulator)
         return dataclasses.replace(found, flushes_subnormals=self.backend != "torch")
 
     def configure(

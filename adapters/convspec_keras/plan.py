@@ -106,12 +106,17 @@ def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
     return ""
 
 
+def sums_halves_on_tensorflow_cpu(spec: ConvSpec) -> bool:
+    """Whether TensorFlow on the CPU sums float16 products in float16 (measured: 2048 + 1 + 1 + … stays 2048)."""
+    return spec.transposed or _depthwise(spec) or (spec.ndim == 3 and spec.groups == 1)
+
+
 # -- regular -----------------------------------------------------------------------------------------------------------
 
 
 def _regular(spec: ConvSpec, layout: str) -> Steps:
     word = _word(spec)
-    depthwise = spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and word != "causal"
+    depthwise = _depthwise(spec)
     steps = Steps(f"{'Depthwise' if depthwise else ''}Conv{spec.ndim}D", {}, layout)
     clash = _clash(spec)
     arguments = _common(spec, layout, strides=(1,) * spec.ndim if clash else spec.stride)
@@ -131,6 +136,11 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     elif word != "valid":
         arguments |= {"padding": word}
     return replace(steps, arguments=arguments)
+
+
+def _depthwise(spec: ConvSpec) -> bool:
+    """Whether it is a ``DepthwiseConv``: there is none in 3-D, for strides that differ, and with causal padding."""
+    return spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and _word(spec) != "causal"
 
 
 def _word(spec: ConvSpec) -> str | None:

@@ -246,6 +246,27 @@ def test_what_cannot_be_is_unsupported() -> None:
     assert JAX.support(dilated, dtype="float16") != "unsupported"
 
 
+@pytest.mark.parametrize(
+    ("spec", "accumulator"),
+    [
+        (ConvSpec(101, 1, 1), "float32"),
+        (ConvSpec(101, 1, (1, 1, 1)), "float16"),
+        (ConvSpec(101, 1, (1,), transposed=True), "float16"),
+        (ConvSpec(2, 2, (1, 101), groups=2), "float16"),
+        (ConvSpec(2, 2, (1, 1, 101), groups=2), "float32"),
+    ],
+)
+def test_sums_of_halves_are_what_is_declared(spec: ConvSpec, accumulator: str) -> None:
+    """2048 and a hundred ones: 2148, or, where no sum has more than eleven bits, less."""
+    assert ADAPTER.arithmetic(spec, "float16").accumulator == accumulator
+    params = ConvParams(np.ones(spec.kernel_shape, np.float16), np.zeros(spec.out_channels, np.float16))
+    x = np.ones((1, spec.in_channels, *spec.kernel_size), np.float16)
+    x[(0, 0 if spec.groups == 1 else slice(None)) + (0,) * spec.ndim] = 2048
+    layer = ADAPTER.build(spec, params, "NHWC", "float16")
+    y = ADAPTER.apply(layer, there(x, "NHWC"), "NHWC")
+    assert np.all(y == 2148) == (accumulator == "float32")
+
+
 def test_layers_are_keras_own() -> None:
     import keras
 
@@ -415,6 +436,10 @@ GAPS = {
     "keras-empty-batch-reflect": [
         (ConvSpec(2, 4, (2, 3), padding=1, padding_mode="reflect", groups=2), (0, 2, 4, 5), "NHWC"),
         (ConvSpec(2, 3, (3,), 2, padding="same", padding_mode="reflect"), (0, 2, 5), "NCHW"),
+    ],
+    "keras-same-of-nothing": [
+        (ConvSpec(3, 3, (2, 3), 2, padding="same"), (1, 3, 0, 5), "NHWC"),
+        (ConvSpec(4, 6, (3,), 2, padding="same", groups=2), (1, 4, 0), "NCHW"),
     ],
     "keras-crop-beyond-the-result": [(ConvSpec(2, 3, 2, padding=2, transposed=True), (1, 2, 2, 5), "NHWC")],
 }
