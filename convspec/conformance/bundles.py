@@ -190,6 +190,10 @@ def _room(capacity: int) -> Path:
 
 
 def _remove_if_orphaned(folder: Path) -> None:
+    """Remove a folder that nobody has locked and whose process is gone (one that is just starting has no lock yet)."""
+    process = folder.name.removeprefix(_PREFIX).partition("-")[0]
+    if not process.isdecimal() or _alive(int(process)):
+        return
     with contextlib.suppress(OSError):
         lock = os.open(folder / "lock", os.O_RDWR)
         try:
@@ -197,3 +201,13 @@ def _remove_if_orphaned(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from convspec import gaps, registry
 from convspec.cases import DATA_KINDS, Case
-from convspec.conformance.checks import Outcome
+from convspec.conformance.checks import CHECKS, Outcome
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
@@ -41,7 +41,7 @@ def check(
     dtypes: Sequence[str] | None = None,
     devices: Sequence[str] | None = None,
     *,
-    data: Sequence[str] = ("exact", "random"),
+    data: Sequence[str] = tuple(each.data for each in CHECKS),
     precisions: Sequence[str] = ("shipped",),
     jobs: int | None = None,
     timeout: float = TIMEOUT,

@@ -103,7 +103,7 @@ class Scheduler:
 
     def seconds_left(self) -> float | None:
         """A guess at the time that the rest will take; None while a target has not shown its pace."""
-        lanes = [lane for lane in self._lanes.values() if lane.left]
+        lanes = [lane for lane in self._lanes.values() if lane.left and not lane.absent]
         if any(lane.pace is None for lane in lanes):
             return None
         return sum(lane.left * (lane.pace or 0.0) for lane in lanes) / self._jobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from convspec.cases import Case
@@ -83,22 +83,6 @@ class Selection:
                 if self.dtypes or case.dtype == dtype:
                     own = case.varied(dtype=dtype)
                     yield Problem(own, tuple(self._units(index, own)))
-
-    def targets(self, cases: Iterable[Case]) -> tuple[Target, ...]:
-        """Every target that :meth:`problems` uses, each once."""
-        seen = {(case.dtype, case.device) for case in cases}
-        pairs = dict.fromkeys(
-            (dtype, device)
-            for own_dtype, own_device in sorted(seen)
-            for dtype in self.dtypes or (own_dtype,)
-            for device in self.devices or (own_device,)
-        )
-        return tuple(
-            Target(request, dtype, device, precision)
-            for dtype, device in pairs
-            for request in self.requests
-            for precision in self.precisions
-        )
 
     def _units(self, index: int, case: Case) -> Iterator[Unit]:
         trials = tuple(Trial(layout, data) for layout in self.layouts or LAYOUTS for data in self.data)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import convspec
-from convspec import Case, ConvSpec, RequestError
+from convspec import Case, ConvSpec, RequestError, registry
 from convspec.conformance.results import UnexpectedResults
 from convspec.errors import GapError, UnknownName
 
@@ -122,6 +122,21 @@ def test_a_worker_that_does_not_start_is_an_error_for_every_case(name, words):
 def test_an_absent_framework_that_was_asked_for_is_an_error(name):
     with pytest.raises(RequestError, match="not installed"):
         check(name)
+
+
+def test_without_names_absent_adapters_are_listed(monkeypatch):
+    names = tuple(f"convspec_fakes:{name}" for name in ("ABSENT", "GOOD", "ABSENT_MODULE"))
+    monkeypatch.setattr(registry, "adapters", lambda: names)
+    report = convspec.check(CASES)
+    assert report.summary["agree"] == 12
+    assert set(report.absent) == {names[0], names[2]}
+    assert "no_such_framework_at_all" in report.to_dict()["environment"]["absent"][names[2]]
+
+
+def test_without_names_and_with_nothing_there_the_request_is_wrong(monkeypatch):
+    monkeypatch.setattr(registry, "adapters", lambda: ("convspec_fakes:ABSENT",))
+    with pytest.raises(RequestError, match=r"nothing could be checked: .*not installed"):
+        convspec.check(CASES)
 
 
 def test_a_device_that_is_not_there_is_an_error():
