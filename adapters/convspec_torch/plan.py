@@ -53,7 +53,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     inside = pads is not None and all(lo == hi for lo, hi in pads)
     steps = _Steps() if inside else _padded(spec, pads)
     if layout == layouts.CHANNELS_LAST:
-        steps = _channels_last(steps, spec.ndim)
+        steps = _channels_last(steps, spec)
     head = _head(spec, dtype, functional=not inside, same=pads is None)
     arguments = _arguments(spec, pads if inside else None, dtype)
     if not steps.reasons:
@@ -106,12 +106,14 @@ def _padded(spec: ConvSpec, pads: Pads | None) -> _Steps:
     return _Steps("Padded", (_pad(_tuple(last_first), spec.padding_mode) + _ORDER.get(spec.ndim, ""),), reasons=(why,))
 
 
-def _channels_last(steps: _Steps, ndim: int) -> _Steps:
-    first, last = layouts.name("NCHW", ndim), layouts.name("NHWC", ndim)
+def _channels_last(steps: _Steps, spec: ConvSpec) -> _Steps:
+    first, last = layouts.name("NCHW", spec.ndim), layouts.name("NHWC", spec.ndim)
+    # On the strides that movedim leaves a single channel with, PyTorch 2.13 convolves wrongly to outputs of width 1.
+    move = "x.squeeze(-1).unsqueeze(1)" if spec.in_channels == 1 else "x.movedim(-1, 1)"
     why = "PyTorch convolves channels-first tensors only: the channel axis is moved"
     return _Steps(
         f"ChannelsLast{steps.name}",
-        (f"x = x.movedim(-1, 1)  # {last} to {first}", *steps.before),
+        (f"x = {move}  # {last} to {first}", *steps.before),
         (*steps.after, "x = x.movedim(1, -1)"),
         (*steps.reasons, why),
     )
