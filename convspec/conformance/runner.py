@@ -19,6 +19,7 @@ from convspec.errors import RequestError, UnknownName
 from convspec.layouts import LAYOUTS
 
 TIMEOUT = 120.0
+DATA = tuple(dict.fromkeys(each.data for each in CHECKS))
 PRECISIONS = ("shipped", "strict")
 
 
@@ -41,7 +42,7 @@ def check(
     dtypes: Sequence[str] | None = None,
     devices: Sequence[str] | None = None,
     *,
-    data: Sequence[str] = tuple(each.data for each in CHECKS),
+    data: Sequence[str] = DATA,
     precisions: Sequence[str] = ("shipped",),
     jobs: int | None = None,
     timeout: float = TIMEOUT,
