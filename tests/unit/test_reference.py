@@ -152,7 +152,7 @@ def fitting(spec: ConvSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
 def blocks(tiny: bool) -> Iterator[None]:
     """With ``tiny``, work that fits one block is cut into many, as it is for large layers."""
     limits = {"_BLOCK": 40, "_FEWEST": 3, "_TILE": 3} if tiny else {"_TILE": 14}
-    with mock.patch.multiple(windows, **limits), mock.patch.object(reference, "_PART", 40 if tiny else 1 << 18):
+    with mock.patch.multiple(windows, **limits), mock.patch.object(reference, "_PART", 40 if tiny else 1 << 17):
         yield
 
 
