@@ -62,13 +62,14 @@ def persist() -> None:
 
     Raises:
         RequestError: if others may write to the folder.
+        FileNotFoundError: if the folder that it is to be made in does not exist.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
     path = Path(folder).expanduser() / _key()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for part in (path, path.parent):
+    for part in (path.parent, path):
+        part.mkdir(mode=0o700, exist_ok=True)
         status = part.stat()
         if status.st_uid != os.getuid() or status.st_mode & 0o022:
             raise RequestError(f"{FOLDER_VARIABLE}={folder!r}: {part} must be yours, and writable by nobody else")

@@ -196,7 +196,6 @@ def check(adapter: Adapter, case: Case) -> None:
     y = run(adapter, case)
     expected = reference.conv(case.spec, *arrays(case))
     np.testing.assert_array_equal(y, expected)
-    assert np.any(expected) or expected.size == 0
     assert y.dtype == arrays(case)[1].dtype
 
 
@@ -205,7 +204,9 @@ def check(adapter: Adapter, case: Case) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_give_the_oracles_numbers(name: str, adapter: Adapter, layout: str) -> None:
     spec, shape, *_ = LAYERS[name]
-    check(adapter, Case(spec, shape, layout, seed=3))
+    case = Case(spec, shape, layout, seed=3)
+    check(adapter, case)
+    assert np.any(run(adapter, case))
 
 
 @EACH
@@ -529,7 +530,7 @@ def test_compiled_code_is_kept_only_in_a_private_folder(tmp_path: Path, monkeypa
     cache.persist()
     folder = Path(asked["jax_compilation_cache_dir"])
     assert folder.parent == tmp_path / "code"
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
     (tmp_path / "code").chmod(0o777)
     with pytest.raises(RequestError, match="writable by nobody else"):
         cache.persist()
