@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convspec.contract import Arithmetic, PlannedAdapter, present
+from convspec.contract import Arithmetic
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError
 from convspec.plan import Support
+from convspec.planned import PlannedAdapter, present
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec
@@ -57,10 +58,14 @@ class _Keras(PlannedAdapter):
         with _without_chatter():
             super().configure(dtype=dtype, device=device, precision=precision, threads=threads)
 
-    def _layer(self) -> Any:
-        with present(self.name, self.requires):
+    def owns(self, kind: type) -> bool:
+        """A Keras class belongs to the adapter of the backend that this process has imported Keras on."""
+        return super().owns(kind) and sys.modules["keras"].config.backend() == self.backend
+
+    def _module(self, name: str) -> Any:
+        if name in ("layer", "read"):
             _choose_backend(self.name, self.backend)
-        return super()._layer()
+        return super()._module(name)
 
 
 def _choose_backend(adapter: str, backend: str) -> None:
@@ -116,6 +121,7 @@ def _adapter(name: str, backend: str) -> _Keras:
         distributions=("keras", backend),
         native_layout="NHWC",
         dtypes=DTYPES,
+        roots=("keras",),
         backend=backend,
     )
 

@@ -164,8 +164,9 @@ def _padding(spec: ConvSpec, layout: str) -> tuple[tuple[str, ...], tuple[str, .
     taken = spec.padding_mode in text.INDICES
     helpers = (text.indexed_pad(spec.padding_mode),) if taken else ()
     if not isinstance(spec.padding, str):
-        pad = text.pad_axes if taken else text.pad
-        return helpers, pad(spec.padding, spec.padding_mode, layout)
+        if taken:
+            return helpers, text.pad_axes(spec.padding, spec.padding_mode, layout)
+        return helpers, text.pad(spec.padding, layout)
     helpers = (text.same_pads(lower=spec.padding == "same_lower"), *helpers)
     return helpers, text.pad_same(spec.effective_kernel, spec.stride, spec.padding_mode, layout)
 
@@ -212,7 +213,7 @@ def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[in
         steps = replace(steps, arguments=steps.arguments | {"output_padding": wanted})
     if not inside:
         reason = "Keras refuses output_padding >= strides: zeros are appended, then the bias is added"
-        after = text.pad(tuple((0, m) for m in more), "zeros", steps.layout)
+        after = text.pad(tuple((0, m) for m in more), steps.layout)
         steps = steps.but(reason, after=after, name=f"{steps.name}Extended")
     if any(start) or any(e < 0 for e in end):
         reason = "Keras has no numbers for the padding of a transposed convolution: its result is cropped"

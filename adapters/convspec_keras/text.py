@@ -11,13 +11,18 @@ from convspec.fields import Pads
 T = TypeVar("T")
 _WIDTH = 88  # the line length of the usual formatters
 INDICES = {
+    "reflect": "[size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]",
     "replicate": "[min(max(i, 0), size - 1) for i in range(-before, size + after)]",
     "circular": "[i % size for i in range(-before, size + after)]",
 }
-_CONDITION = {"replicate": "max(before, after) > 0 and size == 0", "circular": "max(before, after) > size"}
+_CONDITION = {
+    "reflect": "max(before, after) >= max(size, 1)",
+    "replicate": "max(before, after) > 0 and size == 0",
+    "circular": "max(before, after) > size",
+}
 _INDEXED_PAD = '''
 def {mode}_pad(x, axis, before, after):
-    """Pad one axis with mode "{mode}", which ops.pad does not have on every backend."""
+    """Pad one axis with mode "{mode}"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if {condition}:
         raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} cells")
@@ -133,10 +138,10 @@ def convolve(convs: Sequence[str], layout: str) -> str:
     )
 
 
-def pad(pads: Pads, mode: str, layout: str) -> tuple[str, ...]:
-    """``ops.pad`` with these numbers, by zeros or by reflection."""
+def pad(pads: Pads, layout: str) -> tuple[str, ...]:
+    """``ops.pad`` by zeros with these numbers."""
     pairs = ", ".join(map(str, _with_others(pads, layout, (0, 0))))
-    return (f"x = ops.pad(x, ({pairs}){_mode(mode)})",)
+    return (f"x = ops.pad(x, ({pairs}))",)
 
 
 def pad_axes(pads: Pads, mode: str, layout: str) -> tuple[str, ...]:
@@ -157,7 +162,7 @@ def pad_same(kernel: Sequence[int], stride: Sequence[int], mode: str, layout: st
         loop = f"for axis, (before, after) in enumerate(pads, start={first}):"
         return (pads, f"{loop}\n    x = {mode}_pad(x, axis, before, after)")
     others = "(0, 0), (0, 0), *pads" if first == 2 else "(0, 0), *pads, (0, 0)"
-    return (pads, f"x = ops.pad(x, [{others}]{_mode(mode)})")
+    return (pads, f"x = ops.pad(x, [{others}])")
 
 
 def subsample(stride: Sequence[int], layout: str) -> str:
@@ -203,10 +208,6 @@ def same_pads(*, lower: bool) -> str:
 
 def _first(layout: str) -> int:
     return 2 if layout == layouts.CHANNELS_FIRST else 1
-
-
-def _mode(mode: str) -> str:
-    return "" if mode == "zeros" else f', mode="{mode}"'
 
 
 def _with_others(spatial: Sequence[T], layout: str, other: T) -> list[T]:

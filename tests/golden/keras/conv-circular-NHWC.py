@@ -3,7 +3,7 @@ from keras import ops
 
 
 def circular_pad(x, axis, before, after):
-    """Pad one axis with mode "circular", which ops.pad does not have on every backend."""
+    """Pad one axis with mode "circular"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) > size:
         raise ValueError(f"circular padding ({before}, {after}) of {size} cells")

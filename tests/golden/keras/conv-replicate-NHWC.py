@@ -3,7 +3,7 @@ from keras import ops
 
 
 def replicate_pad(x, axis, before, after):
-    """Pad one axis with mode "replicate", which ops.pad does not have on every backend."""
+    """Pad one axis with mode "replicate"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) > 0 and size == 0:
         raise ValueError(f"replicate padding ({before}, {after}) of {size} cells")
