@@ -131,7 +131,8 @@ class Scheduler:
             if worker.dead():
                 self._listen(worker)
             elif (worker.jobs or not worker.ready) and now > worker.deadline:
-                self._bury(worker, "timeout", f"no answer within {self._timeout:g} s")
+                patience = self._timeout if worker.ready else START_PATIENCE
+                self._bury(worker, "timeout", f"no answer within {patience:g} s")
 
     def _collect(self) -> None:
         """Queue the units whose oracle has come."""
@@ -219,7 +220,7 @@ class Scheduler:
                 self._take(lane, worker, message)
             elif not self._greet(lane, worker, message):
                 return
-        if gone:
+        if gone and worker in lane.workers:
             self._bury(worker, "crash", "")
 
     def _take(self, lane: Lane, worker: Worker, message: list[object]) -> None:
@@ -285,4 +286,5 @@ class Scheduler:
         if rest.trials:
             lane.waiting.appendleft(Job(rest, job.held))
         else:
+            lane.timed(seconds)
             self._let_go(lane, job.held)
