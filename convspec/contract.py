@@ -1,17 +1,14 @@
-"""What an adapter promises, and the part of the promise that is the same for all."""
+"""What an adapter promises."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from convspec import layouts
-from convspec.errors import FrameworkAbsent, ShapeError, UnknownName, UnsupportedError
+from convspec.errors import ShapeError
 from convspec.plan import Plan, Support
 
 if TYPE_CHECKING:
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from convspec.spec import ConvSpec
 
     Array = NDArray[np.floating[Any]]
-
-Self = TypeVar("Self", bound="PlannedAdapter")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,11 +32,28 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read off a framework's own layer."""
+    """What was read off a framework's own layer.
+
+    Attributes:
+        spec: the layer; its padding in numbers where it is composed, since it was read for one input's size.
+        params: its weights in the canonical order, bit for bit; bfloat16 in float32.
+        layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the layer takes.
+        dtype: name of the weights' format.
+    """
 
     spec: ConvSpec
     params: ConvParams
     layout: str
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One convolution of a model: its path, and what was read, or why nothing could be."""
+
+    path: str
+    reading: Reading | None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,30 @@ class Adapter(Protocol):
         """Gradients of ⟨layer(x), dy⟩: input in ``layout``, kernel and bias in canonical order."""
         ...
 
+    def owns(self, kind: type) -> bool:
+        """Whether objects of this class are the framework's; asked of a layer's own class, then of its bases."""
+        ...
+
+    def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+        """The spec and the weights of any layer of the framework, by whomever it was made.
+
+        A plain convolution is read off its attributes. A layer with pads, crops or moves of axes around its
+        convolution is run on an input of shape ``input_shape`` – in the layer's own layout – whose numbers say where
+        they came from; its spec has explicit padding.
+
+        Raises:
+            UnsupportedError: saying what cannot be read, and why.
+        """
+        ...
+
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+        """Every convolution of a model, each by itself, with its path; ``input_shape`` where the model must be run.
+
+        Raises:
+            UnsupportedError: where there is none, listing what the model has instead.
+        """
+        ...
+
     def arithmetic(
         self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
     ) -> Arithmetic:
@@ -151,136 +187,6 @@ class Adapter(Protocol):
     def gaps(self) -> str:
         """The adapter's declared gaps: the text of its ``known_gaps.toml``."""
         ...
-
-
-@dataclass(frozen=True)
-class PlannedAdapter:
-    """The part of the contract that follows from a package's ``plan.py`` and ``layer.py``.
-
-    ``package`` is the import name. Its ``plan.py`` has ``plan(spec, layout, dtype) -> Plan`` and
-    ``arithmetic(spec, dtype, device, precision) -> Arithmetic``; its ``layer.py`` has ``build(plan, params, device)``,
-    ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``, ``devices()`` and
-    ``configure(dtype, device, precision, threads)``. Where there are several variants, all of ``layer.py``'s functions
-    but ``devices`` take ``variant`` too. The framework is imported on the first call of those.
-    """
-
-    name: str
-    package: str
-    requires: tuple[str, ...]
-    distributions: tuple[str, ...]
-    native_layout: str
-    dtypes: tuple[str, ...]
-    variants: tuple[str, ...] = ("default",)
-    variant: str = "default"
-    layouts: tuple[str, ...] = layouts.LAYOUTS
-
-    def with_variant(self: Self, name: str) -> Self:
-        if name not in self.variants:
-            raise UnknownName(f"variant of adapter {self.name!r}", name, self.variants)
-        return dataclasses.replace(self, variant=name)
-
-    def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
-        if dtype not in self.dtypes:
-            raise UnsupportedError(f"{self.name} has no {dtype} convolution; it has {', '.join(self.dtypes)}")
-        if spec.ndim > 3:
-            raise UnsupportedError(f"{self.name} has no convolution with {spec.ndim} spatial axes, only 1 to 3")
-        plan: Plan = self._module("plan").plan(spec, layouts.family(layout, spec.ndim), dtype)
-        return plan
-
-    def support(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        input_shape: Sequence[int] | None = None,
-    ) -> Support:
-        try:
-            return self.plan(spec, layout, dtype).support
-        except UnsupportedError as error:
-            return Support("unsupported", str(error))
-
-    def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
-        return self.plan(spec, layout, dtype).text
-
-    def build(
-        self, spec: ConvSpec, params: ConvParams, layout: str | None = None, dtype: str = "float32", device: str = "cpu"
-    ) -> Any:
-        params.check(spec)
-        return self._call("build", self.plan(spec, layout or self.native_layout, dtype), params, device)
-
-    def apply(self, layer: Any, x: Array, layout: str | None = None, device: str = "cpu") -> Array:
-        y: Array = self._call("apply", layer, x, layout or self.native_layout, device)
-        return y
-
-    def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
-        result: Gradients = self._call("gradients", layer, x, dy, layout or self.native_layout, device)
-        return result
-
-    def devices(self) -> tuple[str, ...]:
-        found: tuple[str, ...] = self._layer().devices()
-        return found
-
-    def versions(self) -> dict[str, str]:
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {}
-        for name in self.distributions:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                continue
-        return found
-
-    def arithmetic(
-        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
-    ) -> Arithmetic:
-        result: Arithmetic = self._module("plan").arithmetic(spec, dtype, device, precision)
-        return result
-
-    def configure(
-        self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
-    ) -> None:
-        self._call("configure", dtype=dtype, device=device, precision=precision, threads=threads)
-
-    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
-        spec: ConvSpec = self._module("parse").parse(call, in_channels)
-        return spec
-
-    def gaps(self) -> str:
-        return files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")
-
-    def _module(self, name: str) -> Any:
-        return importlib.import_module(f"{self.package}.{name}")
-
-    def _call(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """A function of the package's ``layer`` module, told the variant where there are several."""
-        if len(self.variants) > 1:
-            kwargs["variant"] = self.variant
-        return getattr(self._layer(), function)(*args, **kwargs)
-
-    def _layer(self) -> Any:
-        """The package's ``layer`` module, which imports the framework."""
-        with present(self.name, self.requires):
-            return self._module("layer")
-
-
-class present:
-    """Turn the absence of a framework – and of nothing else – into FrameworkAbsent."""
-
-    def __init__(self, adapter: str, requires: tuple[str, ...]) -> None:
-        self.adapter, self.requires = adapter, requires
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name in self.requires:
-            extra = self.adapter.split("-")[0]
-            raise FrameworkAbsent(
-                f"adapter {self.adapter!r} needs {error.name}, which is not installed: pip install 'convspec[{extra}]'",
-                name=error.name,
-            ) from error
 
 
 def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 from convspec import adapter, adapters, corpora
-from convspec.contract import PlannedAdapter
+from convspec.planned import PlannedAdapter
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_generated"
 

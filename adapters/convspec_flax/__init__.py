@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convspec.contract import PlannedAdapter
+from convspec.planned import PlannedAdapter
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class _FlaxAdapter(PlannedAdapter):
         return super().gaps() if self.package == __name__ else ADAPTER.gaps()
 
 
-def _adapter(name: str, package: str) -> _FlaxAdapter:
+def _adapter(name: str, package: str, root: str) -> _FlaxAdapter:
     return _FlaxAdapter(
         name=name,
         package=package,
@@ -23,10 +23,11 @@ def _adapter(name: str, package: str) -> _FlaxAdapter:
         distributions=("flax", "jax", "jaxlib"),
         native_layout="NHWC",
         dtypes=("float32", "float64", "float16", "bfloat16"),
+        roots=(root,),
     )
 
 
-ADAPTER = _adapter("flax", "convspec_flax")
-LINEN = _adapter("flax-linen", "convspec_flax.linen")
+ADAPTER = _adapter("flax", "convspec_flax", "flax.nnx")
+LINEN = _adapter("flax-linen", "convspec_flax.linen", "flax.linen")
 
 __all__ = ["ADAPTER", "LINEN"]

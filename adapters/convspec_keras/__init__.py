@@ -60,7 +60,7 @@ class _Keras(PlannedAdapter):
 
     def owns(self, kind: type) -> bool:
         """A Keras class belongs to the adapter of the backend that this process has imported Keras on."""
-        return super().owns(kind) and sys.modules["keras"].config.backend() == self.backend
+        return super().owns(kind) and "keras" in sys.modules and sys.modules["keras"].config.backend() == self.backend
 
     def _module(self, name: str) -> Any:
         if name in ("layer", "read"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import Arithmetic, PlannedAdapter
+from convspec.contract import Arithmetic
 from convspec.dtypes import DTYPES
 from convspec.errors import UnsupportedError
 from convspec.plan import Plan
+from convspec.planned import PlannedAdapter
 from convspec.spec import ConvSpec
 
 __all__ = ["ADAPTER", "REFERENCE"]
@@ -53,6 +54,7 @@ ADAPTER = _Runtime(
     dtypes=("float32", "float16"),
     variants=("all", "off"),
     variant="all",
+    roots=("onnx",),
 )
 
 REFERENCE = _Reference(

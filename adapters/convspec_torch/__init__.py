@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from convspec.contract import PlannedAdapter
 from convspec.errors import UnsupportedError
 from convspec.plan import Plan, Support
+from convspec.planned import PlannedAdapter
 from convspec.spec import ConvSpec
 
 
@@ -43,6 +43,7 @@ ADAPTER = TorchAdapter(
     native_layout="NCHW",
     dtypes=("float32", "float64", "float16", "bfloat16"),
     variants=("default", "channels_last"),
+    roots=("torch",),
 )
 
 __all__ = ["ADAPTER", "TorchAdapter"]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from convspec import ConvSpec, FrameworkAbsent, ShapeError
-from convspec.contract import Adapter, PlannedAdapter, check_layout, kernel_axes, present
+from convspec.contract import Adapter, check_layout, kernel_axes
 from convspec.errors import UnknownName
 from convspec.plan import Plan, Support
+from convspec.planned import PlannedAdapter, present
 
 
 def adapter(**changes):

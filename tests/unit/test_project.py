@@ -13,7 +13,7 @@ import convspec
 ROOT = Path(__file__).parents[2]
 MODULES = sorted([*ROOT.glob("convspec/**/*.py"), *ROOT.glob("adapters/**/*.py")])
 STANDARD_LIBRARY_ONLY = [
-    *("errors", "layouts", "fields", "spec", "arithmetic", "chains", "plan", "contract", "registry"),
+    *("errors", "layouts", "fields", "spec", "arithmetic", "chains", "plan", "contract", "planned", "registry"),
 ]
 
 

@@ -1,0 +1,172 @@
+"""The part of an adapter that is the same for all whose layers come from plans."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from convspec import layouts
+from convspec.contract import Arithmetic, Found, Gradients, Reading
+from convspec.errors import FrameworkAbsent, UnknownName, UnsupportedError
+from convspec.plan import Plan, Support
+
+if TYPE_CHECKING:
+    from convspec.contract import Array
+    from convspec.parameters import ConvParams
+    from convspec.spec import ConvSpec
+
+Self = TypeVar("Self", bound="PlannedAdapter")
+
+
+@dataclass(frozen=True)
+class PlannedAdapter:
+    """The part of the contract that follows from a package's ``plan.py`` and ``layer.py``.
+
+    ``package`` is the import name. Its ``plan.py`` has ``plan(spec, layout, dtype) -> Plan`` and
+    ``arithmetic(spec, dtype, device, precision) -> Arithmetic``; its ``layer.py`` has ``build(plan, params, device)``,
+    ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``, ``devices()`` and
+    ``configure(dtype, device, precision, threads)``. Where there are several variants, all of ``layer.py``'s functions
+    but ``devices`` take ``variant`` too. Its ``read.py`` has ``read(layer, input_shape) -> Reading`` and
+    ``convs(model, input_shape) -> list[Found]``. The framework is imported on the first call of those.
+
+    Classes whose module is one of ``roots``, or below one, are the framework's.
+    """
+
+    name: str
+    package: str
+    requires: tuple[str, ...]
+    distributions: tuple[str, ...]
+    native_layout: str
+    dtypes: tuple[str, ...]
+    variants: tuple[str, ...] = ("default",)
+    variant: str = "default"
+    layouts: tuple[str, ...] = layouts.LAYOUTS
+    roots: tuple[str, ...] = ()
+
+    def with_variant(self: Self, name: str) -> Self:
+        if name not in self.variants:
+            raise UnknownName(f"variant of adapter {self.name!r}", name, self.variants)
+        return dataclasses.replace(self, variant=name)
+
+    def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
+        if dtype not in self.dtypes:
+            raise UnsupportedError(f"{self.name} has no {dtype} convolution; it has {', '.join(self.dtypes)}")
+        if spec.ndim > 3:
+            raise UnsupportedError(f"{self.name} has no convolution with {spec.ndim} spatial axes, only 1 to 3")
+        plan: Plan = self._module("plan").plan(spec, layouts.family(layout, spec.ndim), dtype)
+        return plan
+
+    def support(
+        self,
+        spec: ConvSpec,
+        layout: str = "NCHW",
+        dtype: str = "float32",
+        device: str = "cpu",
+        input_shape: Sequence[int] | None = None,
+    ) -> Support:
+        try:
+            return self.plan(spec, layout, dtype).support
+        except UnsupportedError as error:
+            return Support("unsupported", str(error))
+
+    def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
+        return self.plan(spec, layout, dtype).text
+
+    def build(
+        self, spec: ConvSpec, params: ConvParams, layout: str | None = None, dtype: str = "float32", device: str = "cpu"
+    ) -> Any:
+        params.check(spec)
+        return self._call("build", self.plan(spec, layout or self.native_layout, dtype), params, device)
+
+    def apply(self, layer: Any, x: Array, layout: str | None = None, device: str = "cpu") -> Array:
+        y: Array = self._call("apply", layer, x, layout or self.native_layout, device)
+        return y
+
+    def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
+        result: Gradients = self._call("gradients", layer, x, dy, layout or self.native_layout, device)
+        return result
+
+    def owns(self, kind: type) -> bool:
+        return any(f"{kind.__module__}.".startswith(f"{root}.") for root in self.roots)
+
+    def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+        reading: Reading = self._reader().read(layer, input_shape)
+        return reading
+
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+        found: list[Found] = self._reader().convs(model, input_shape)
+        return found
+
+    def devices(self) -> tuple[str, ...]:
+        found: tuple[str, ...] = self._layer().devices()
+        return found
+
+    def versions(self) -> dict[str, str]:
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {}
+        for name in self.distributions:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+    def arithmetic(
+        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+    ) -> Arithmetic:
+        result: Arithmetic = self._module("plan").arithmetic(spec, dtype, device, precision)
+        return result
+
+    def configure(
+        self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
+    ) -> None:
+        self._call("configure", dtype=dtype, device=device, precision=precision, threads=threads)
+
+    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
+        spec: ConvSpec = self._module("parse").parse(call, in_channels)
+        return spec
+
+    def gaps(self) -> str:
+        return files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def _call(self, function: str, *args: Any, **kwargs: Any) -> Any:
+        """A function of the package's ``layer`` module, told the variant where there are several."""
+        if len(self.variants) > 1:
+            kwargs["variant"] = self.variant
+        return getattr(self._layer(), function)(*args, **kwargs)
+
+    def _reader(self) -> Any:
+        """The package's ``read`` module, which imports the framework."""
+        with present(self.name, self.requires):
+            return self._module("read")
+
+    def _layer(self) -> Any:
+        """The package's ``layer`` module, which imports the framework."""
+        with present(self.name, self.requires):
+            return self._module("layer")
+
+
+class present:
+    """Turn the absence of a framework – and of nothing else – into FrameworkAbsent."""
+
+    def __init__(self, adapter: str, requires: tuple[str, ...]) -> None:
+        self.adapter, self.requires = adapter, requires
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError) and error.name in self.requires:
+            extra = self.adapter.split("-")[0]
+            raise FrameworkAbsent(
+                f"adapter {self.adapter!r} needs {error.name}, which is not installed: pip install 'convspec[{extra}]'",
+                name=error.name,
+            ) from error
