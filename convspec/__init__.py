@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from convspec.cases import Case as Case
     from convspec.chains import Chain as Chain
     from convspec.conformance.runner import check as check
+    from convspec.diagnosis import diagnose as diagnose
     from convspec.errors import ConvspecError as ConvspecError
     from convspec.errors import FrameworkAbsent as FrameworkAbsent
     from convspec.errors import ParamsError as ParamsError
@@ -33,6 +34,7 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "diagnose": "diagnosis",
     **dict.fromkeys(
         (
             "ConvspecError",

@@ -1,0 +1,149 @@
+"""The numbers that are to be explained, and how near a simulated layer comes to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from convspec.contract import Arithmetic
+from convspec.diagnosis import points
+from convspec.errors import ParamsError, ShapeError, SpecError
+from convspec.numerics import STATISTICAL_MINIMUM, Bounds, bounds, products
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.diagnosis.layer import Array, Layer
+
+    Ratios: TypeAlias = NDArray[np.floating[Any]]
+
+IMPOSSIBLE = (ShapeError, ParamsError, SpecError)
+_PLACES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How near simulated numbers come.
+
+    Attributes:
+        worst: the largest |actual - simulated| in units of the rounding bound.
+        wrong: fraction of the elements beyond the bound.
+        exact: whether all are equal to the last bit.
+        rms: root mean square of the errors in units of what rounding gives at most on average; 0 where there are too
+            few elements to say.
+        bound: the largest error that rounding may have, relative to G.
+    """
+
+    worst: float
+    wrong: float
+    exact: bool
+    rms: float = 0.0
+    bound: float = 0.0
+
+    @property
+    def explains(self) -> bool:
+        """Whether rounding explains the rest."""
+        return self.worst <= 1 and self.rms <= 1
+
+
+class Evidence:
+    """The actual output ``(N, O, *out)`` of what should have been ``layer``."""
+
+    def __init__(self, layer: Layer, actual: Array, dtype: str) -> None:
+        self.layer, self.dtype = layer, dtype
+        self.expected, self.size = layer.output(), layer.magnitude()
+        self.single = actual
+        self.actual = np.asarray(actual, np.float64)
+        self.right = self._distance(layer, self.expected, self.size)
+        self.points = self._choose()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.actual.shape
+
+    def limits(self, layer: Layer) -> Bounds:
+        """What rounding can do in such a layer, whoever computes it: in float32 at least, the bias added separately."""
+        dtype = layer.dtype or self.dtype
+        wide = Arithmetic("float64" if dtype == "float64" else "float32", 2, flushes_subnormals=True)
+        return bounds(dtype, products(layer.spec), layer.arithmetic or wide)
+
+    def ratios(self) -> Ratios | None:
+        """|actual - right| / bound for each element; None where the shape is wrong."""
+        if self.actual.shape != self.expected.shape:
+            return None
+        limits = self.limits(self.layer)
+        return _ratio(self.actual, self.expected, self.size, limits)
+
+    def screen(self, layer: Layer) -> float | None:
+        """Fraction of a few elements that a layer does not explain; None where it has another shape or is impossible.
+
+        Where it is 0 the layer may explain everything; where it is not, it surely does not.
+        """
+        try:
+            if not layer.x.size or not self.points[0].size:
+                return 0.0 if layer.output().shape == self.shape else None
+            found = points.evaluate(layer, self.shape, self.points)
+        except IMPOSSIBLE:
+            return None
+        if found is None:
+            return None
+        ratio = _ratio(self.actual[self.points], *found, self.limits(layer))
+        return float(np.mean(ratio > 1))
+
+    def distance(self, layer: Layer) -> Distance | None:
+        """How near a layer comes; None where it cannot be computed, or gives the right numbers."""
+        try:
+            output = layer.output()
+            same = output.shape == self.expected.shape and np.array_equal(output, self.expected, equal_nan=True)
+            if output.shape != self.shape or (same and layer.arithmetic is None and layer.dtype is None):
+                return None
+            return self._distance(layer, output, layer.magnitude())
+        except IMPOSSIBLE:
+            return None
+
+    def _distance(self, layer: Layer, output: Array, size: Array) -> Distance:
+        if output.shape != self.shape:
+            return Distance(np.inf, 1.0, exact=False)
+        limits = self.limits(layer)
+        ratio = _ratio(self.actual, output, size, limits)
+        if not ratio.any():
+            return Distance(0.0, 0.0, exact=True, bound=limits.relative)
+        wrong = float(np.mean(ratio > 1))
+        exact = np.array_equal(self.single, output.astype(self.single.dtype), equal_nan=True)
+        return Distance(float(ratio.max()), wrong, exact, self._rms(output, size, limits), limits.relative)
+
+    def _rms(self, output: Array, size: Array, limits: Bounds) -> float:
+        """The statistical bound, which tells coarser arithmetic from rounding where sums are long."""
+        if np.count_nonzero(size) < STATISTICAL_MINIMUM:
+            return 0.0
+        with np.errstate(invalid="ignore"):
+            error = np.abs(self.actual - output) - np.abs(self.actual) * limits.output_rounding - limits.absolute
+        error = np.maximum(error - size * limits.further_rounding, 0.0) / (size * limits.unit + limits.floor)
+        return float(np.sqrt(np.nanmean(error**2))) / limits.rms
+
+    def _choose(self) -> tuple[Any, ...]:
+        """Elements that tell explanations apart: wrong ones, right ones, the corners, and some at random."""
+        total = self.actual.size
+        rng = np.random.default_rng(0)
+        if total <= _PLACES:
+            return np.unravel_index(np.arange(total), self.shape)
+        chosen: list[Any] = [rng.integers(0, total, _PLACES // 2), [0, total - 1]]
+        ratios = self.ratios()
+        if ratios is not None:
+            flat = np.flatnonzero(ratios.reshape(-1) > 1)
+            chosen.append(rng.choice(flat, min(_PLACES // 2, len(flat)), replace=False) if len(flat) else [])
+        return np.unravel_index(np.unique(np.concatenate(chosen).astype(np.intp)), self.shape)
+
+
+def _ratio(actual: Array, output: Array, size: Array, limits: Bounds) -> Ratios:
+    """|actual - output| / bound; 0 where both are the same special value, infinite where only one is."""
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual - output)
+        ratio: Ratios = error / (size * limits.relative + limits.absolute)
+    if not np.isfinite(ratio).all():
+        same = (actual == output) | (np.isnan(actual) & np.isnan(output))
+        same |= np.isinf(actual) & (np.abs(output) >= limits.largest) & (np.sign(actual) == np.sign(output))
+        ratio = np.where(same, 0.0, np.where(np.isfinite(ratio), ratio, np.inf))
+    return ratio

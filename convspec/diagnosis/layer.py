@@ -1,0 +1,133 @@
+"""A layer as somebody may have got it wrong: spec, parameters, input, and what happens to the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from convspec import reference
+from convspec.arithmetic import product
+from convspec.parameters import ConvParams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.contract import Arithmetic
+    from convspec.fields import Pads
+    from convspec.spec import ConvSpec
+
+    Array: TypeAlias = NDArray[np.floating[Any]]
+    Indices: TypeAlias = NDArray[np.intp]
+    Move: TypeAlias = Callable[[Indices], Indices]
+
+FILL = -1  # in an array of indices: an element that no convolution computed, 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layer:
+    """What is computed: the convolution of ``x`` by ``spec`` and ``params``, then what is done to its output.
+
+    A mistake is a map from such a layer to others; two mistakes at once are two such maps, one after the other.
+
+    Attributes:
+        x: ``(N, C, *spatial)``.
+        moved: rearrangements of the output, in the order in which they act, each written for an array of indices:
+            it returns, for each element of the new output, the index of the old one, or ``FILL``.
+        added: what is added to the rearranged output, of a shape that broadcasts against it.
+        finish: a function of each element, last of all.
+        flat: whether the output is flattened in the end, ``(N, features)``; it is written as if it were not.
+        dtype: format of the output, where the mistake is that it is another one.
+        arithmetic: how it is computed, where the mistake is that it is coarser.
+    """
+
+    spec: ConvSpec
+    params: ConvParams
+    x: Array
+    moved: tuple[Move, ...] = ()
+    added: Array | None = None
+    finish: Callable[[Array], Array] | None = None
+    flat: bool = False
+    dtype: str | None = None
+    arithmetic: Arithmetic | None = None
+
+    @property
+    def pads(self) -> Pads:
+        """The padding, of a transposed layer the crop, as numbers."""
+        pads = self.spec.explicit(self.x.shape).padding
+        assert not isinstance(pads, str)  # explicit() has resolved it
+        return pads
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of the convolution alone, before any rearrangement."""
+        return self.spec.output_shape(self.x.shape)
+
+    def respec(self, **changes: Any) -> Layer:
+        """The same layer with other values of some fields of its spec."""
+        return replace(self, spec=replace(self.spec, **changes))
+
+    def explicit(self, **changes: Any) -> Layer:
+        """The same layer, its padding written as numbers, with other values of some fields of its spec."""
+        return replace(self, spec=replace(self.spec.explicit(self.x.shape), **changes))
+
+    def with_input(self, x: Array) -> Layer:
+        """The same layer on another input, padded as the right one would be."""
+        return replace(self.explicit() if x.shape != self.x.shape else self, x=x)
+
+    def with_kernel(self, kernel: Array, **changes: Any) -> Layer:
+        """The same layer with another kernel, in the canonical order of the changed spec."""
+        return replace(self.respec(**changes), params=ConvParams(kernel, self.params.bias))
+
+    def with_bias(self, bias: Array | None) -> Layer:
+        """The same layer with another bias, or without one."""
+        changed = self if self.spec.bias == (bias is not None) else self.respec(bias=bias is not None)
+        return replace(changed, params=ConvParams(self.params.kernel, bias))
+
+    def then(self, move: Move) -> Layer:
+        """The same layer with its output rearranged once more."""
+        return replace(self, moved=(*self.moved, move))
+
+    def adding(self, values: Array) -> Layer:
+        """The same layer with something more added to its rearranged output."""
+        return replace(self, added=values if self.added is None else self.added + values)
+
+    def places(self) -> Indices | None:
+        """For each element of the output, its index in the flat output of the convolution; None for all in order."""
+        if not self.moved:
+            return None
+        indices = np.arange(product(self.output_shape)).reshape(self.output_shape)
+        for move in self.moved:
+            indices = move(indices)
+        return indices
+
+    def output(self) -> Array:
+        """What comes out, in float64.
+
+        Raises:
+            ShapeError, ParamsError: where such a layer cannot be computed at all.
+        """
+        y = self._arranged(reference.conv(self.spec, self.params, self.x))
+        if self.added is not None:
+            y = y + self.added
+        return y if self.finish is None else self.finish(y)
+
+    def magnitude(self) -> Array:
+        """G = Σ|x||w| + |b| of what comes out."""
+        y = self._arranged(reference.magnitude(self.spec, self.params, self.x))
+        return y if self.added is None else y + np.abs(self.added)
+
+    def _arranged(self, y: Array) -> Array:
+        places = self.places()
+        if places is None:
+            return y
+        return np.where(places == FILL, 0.0, y.reshape(-1)[places]) if y.size else np.zeros(places.shape)
+
+
+def right(spec: ConvSpec, params: ConvParams, x: Array, *, flat: bool = False) -> Layer:
+    """The layer that was meant, its numbers in float64."""
+    bias = None if params.bias is None else np.asarray(params.bias, np.float64)
+    wide = ConvParams(np.ascontiguousarray(params.kernel, np.float64), bias).check(spec)
+    return Layer(spec, wide, np.ascontiguousarray(x, np.float64), flat=flat)

@@ -1,0 +1,98 @@
+"""Single elements of a layer's output: enough to tell that a mistake was not the one, without computing the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from convspec.arithmetic import resolve_padding
+from convspec.diagnosis.layer import FILL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.diagnosis.layer import Array, Layer
+    from convspec.spec import ConvSpec
+
+    Indices: TypeAlias = NDArray[np.intp]
+    Mask: TypeAlias = NDArray[np.bool_]
+
+
+def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) -> tuple[Array, Array] | None:
+    """Values ``(P,)`` and magnitudes of the output's elements at ``points``; None where its shape is not ``shape``.
+
+    Args:
+        points: one array ``(P,)`` of indices for each axis of the output.
+
+    Raises:
+        ShapeError, ParamsError: where such a layer cannot be computed at all.
+    """
+    own = layer.output_shape
+    places = layer.places()
+    if (own if places is None else places.shape) != shape:
+        return None
+    layer.params.check(layer.spec)
+    at, filled = points, None
+    if places is not None:
+        flat = places[points]
+        filled = flat == FILL
+        at = np.unravel_index(np.where(filled, 0, flat), own)
+    y, g = _sums(layer, *at)
+    if filled is not None:
+        y, g = np.where(filled, 0.0, y), np.where(filled, 0.0, g)
+    if layer.added is not None:
+        added = np.broadcast_to(layer.added, shape)[points]
+        y, g = y + added, g + np.abs(added)
+    return (y if layer.finish is None else layer.finish(y)), g
+
+
+@np.errstate(all="ignore")
+def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Array, Array]:
+    """Σxw + b and Σ|x||w| + |b| for samples ``n``, channels ``o`` and places ``spatial`` of the convolution."""
+    spec, x, kernel = layer.spec, layer.x, layer.params.kernel
+    per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    cell, seen = _cells(spec, x.shape[2:], spatial)
+    channels = (o // per_out * per_in)[:, None] + np.arange(per_in)
+    flat = x.reshape(*x.shape[:2], -1)
+    values = flat[n[:, None, None], channels[:, :, None], cell[:, None, :]]
+    taps = kernel.reshape(*kernel.shape[:2], -1)
+    weights = taps[channels, (o % per_out)[:, None]] if spec.transposed else taps[o]
+    products = (values * weights) if bool(seen.all()) else np.where(seen[:, None, :], values * weights, 0.0)
+    y, g = products.sum((1, 2)), np.abs(products).sum((1, 2))
+    if layer.params.bias is not None:
+        b = layer.params.bias[o]
+        y, g = y + b, g + np.abs(b)
+    return y, g
+
+
+def _cells(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[Indices, Mask]:
+    """The flat input cell ``(P, taps)`` that each tap meets for outputs at ``spatial``, and whether there is one."""
+    pads, _ = resolve_padding(spec, sizes)
+    cell: Any = np.zeros((len(spatial[0]), 1), np.intp)
+    seen: Any = np.ones((len(spatial[0]), 1), bool)
+    axes = zip(spatial, sizes, spec.kernel_size, spec.stride, spec.dilation, pads, strict=True)
+    for place, size, k, s, d, (lo, _) in axes:
+        taps = np.arange(k) * d
+        if spec.transposed:
+            scattered = place[:, None] + lo - taps
+            index, there = scattered // s, scattered % s == 0
+        else:
+            index, there = place[:, None] * s + taps - lo, np.ones((len(place), k), bool)
+        if spec.padding_mode == "zeros":
+            there = there & (index >= 0) & (index < size)
+        index = _folded(index, size, spec.padding_mode)
+        cell = (cell[:, :, None] * size + index[:, None, :]).reshape(len(place), -1)
+        seen = (seen[:, :, None] & there[:, None, :]).reshape(len(place), -1)
+    return cell, seen
+
+
+def _folded(index: Indices, size: int, mode: str) -> Indices:
+    """The cell inside an axis that a cell of its padding is a copy of."""
+    if mode == "circular":
+        return index % size
+    if mode == "reflect" and size > 1:
+        folded: Indices = np.abs(index) % (2 * (size - 1))
+        return np.minimum(folded, 2 * (size - 1) - folded)
+    inside: Indices = np.clip(index, 0, max(size - 1, 0))
+    return inside
