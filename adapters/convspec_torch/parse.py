@@ -22,6 +22,8 @@ _REGULAR = (
     "padding_mode",
 )
 _TRANSPOSED = (*_REGULAR[:5], "output_padding", "groups", "bias", "dilation", "padding_mode")
+REGULAR_CALL = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # of F.conv2d and its kin
+TRANSPOSED_CALL = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 _IGNORED = ("device", "dtype")
 _NAME = re.compile(r"(Lazy)?Conv(Transpose)?([123])d")
 

@@ -193,7 +193,7 @@ def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
     return ""
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
     """How PyTorch computes the layer.
 
     Sums are kept in float32, or float64. Where oneDNN does not compute a transposed layer in half precision – which

@@ -1,0 +1,228 @@
+"""PyTorch layers and models → ConvSpec and ConvParams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.overrides import TorchFunctionMode
+
+from convspec import layouts, surroundings
+from convspec.contract import Found, Reading
+from convspec.dtypes import DTYPES
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.parameters import ConvParams
+from convspec_torch import weights
+from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
+
+if TYPE_CHECKING:
+    from convspec.traces import Answer, Array
+
+_ATTRIBUTES = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    *("padding_mode", "output_padding"),
+)
+_CALLS = {
+    torch.conv1d: (1, False),
+    torch.conv2d: (2, False),
+    torch.conv3d: (3, False),
+    torch.conv_transpose1d: (1, True),
+    torch.conv_transpose2d: (2, True),
+    torch.conv_transpose3d: (3, True),
+}
+
+
+def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+    """The one convolution that a module is or holds, weights as in inference.
+
+    Raises:
+        UnsupportedError: where the module is more than that, or is lazy and has not been called.
+    """
+    if isinstance(layer, torch.export.ExportedProgram):
+        layer = layer.module()
+    if not isinstance(layer, torch.nn.Module):
+        raise UnsupportedError(f"{type(layer).__name__} is no module of PyTorch's")
+    with _inference(layer):
+        return _plain(layer) if is_plain(layer) else surroundings.read(_runner(layer), input_shape)
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+    """Every convolution of a module or an exported program, each by itself; paths are those of ``named_modules``.
+
+    Raises:
+        UnsupportedError: where there is none, listing the kinds of layers that there are.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        from convspec_torch import programs
+
+        return programs.convs(model)
+    if not isinstance(model, torch.nn.Module):
+        raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's")
+    with _inference(model):
+        found = [_found(path, module) for path, module in model.named_modules() if is_convolution(module)]
+    if not found:
+        kinds = sorted({_kind(module) for module in model.modules()} - {_kind(model)})
+        raise UnsupportedError(f"{_kind(model)} has no convolutions; its layers: {', '.join(kinds) or 'none'}")
+    return found
+
+
+# -- plain layers ------------------------------------------------------------------------------------------------------
+
+
+def is_convolution(module: torch.nn.Module) -> bool:
+    """Whether this is one of PyTorch's convolutions, or was before it was scripted."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return _kind(module) in [kind.__name__ for kind in weights.CONVOLUTIONS]
+    return isinstance(module, weights.CONVOLUTIONS)
+
+
+def is_plain(module: torch.nn.Module) -> bool:
+    """Whether this convolution computes as PyTorch's own classes do: it has no ``forward`` of its own, nor hooks."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return is_convolution(module)
+    base = next((kind for kind in weights.CONVOLUTIONS if isinstance(module, kind)), None)
+    same = base and all(getattr(type(module), name) is getattr(base, name) for name in ("forward", "_conv_forward")
+                        if hasattr(base, name))  # fmt: skip
+    return bool(same) and not module._forward_hooks and all(map(_known, module._forward_pre_hooks.values()))
+
+
+def _known(hook: Any) -> bool:
+    """Hooks that set the weight, which is read as they would set it."""
+    return isinstance(hook, WeightNorm | SpectralNorm) or isinstance(getattr(hook, "__self__", None), LazyModuleMixin)
+
+
+def _found(path: str, module: torch.nn.Module) -> Found:
+    if not is_plain(module):
+        return Found(path, None, f"{_kind(module)} computes in its own way: read it alone, with its input_shape")
+    try:
+        return Found(path, _plain(module))
+    except (ConvspecError, AttributeError) as error:
+        return Found(path, None, str(error))
+
+
+def _kind(module: torch.nn.Module) -> str:
+    return str(module.original_name if isinstance(module, torch.jit.ScriptModule) else type(module).__name__)
+
+
+def _plain(conv: Any) -> Reading:
+    if not isinstance(conv, torch.jit.ScriptModule) and any(is_lazy(p) for p in conv.parameters(recurse=False)):
+        raise UnsupportedError(f"{_kind(conv)} has no weights yet: call it once on an input")
+    if not hasattr(conv, "kernel_size"):
+        raise UnsupportedError(f"the traced {_kind(conv)} has kept its weights, but not its arguments")
+    transposed = "Transpose" in _kind(conv) or isinstance(conv, torch.nn.modules.conv._ConvTransposeNd)
+    arguments = {name: getattr(conv, name) for name in _ATTRIBUTES if hasattr(conv, name)}
+    if not transposed:
+        del arguments["output_padding"]
+    spec = spec_of(arguments | {"bias": conv.bias is not None}, len(conv.kernel_size), transposed=transposed)
+    return Reading(spec, _params(_weight(conv), conv.bias), layouts.CHANNELS_FIRST, _dtype(conv.weight))
+
+
+def _weight(conv: Any) -> torch.Tensor:
+    """The weight that ``forward`` would use: the old norms set theirs by a hook."""
+    for hook in getattr(conv, "_forward_pre_hooks", {}).values():
+        if isinstance(hook, SpectralNorm):
+            return hook.compute_weight(conv, do_power_iteration=False)
+        if isinstance(hook, WeightNorm):
+            return hook.compute_weight(conv)
+    weight: torch.Tensor = conv.weight
+    return weight
+
+
+def _params(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
+    """Copies, which do not change when the layer is trained on."""
+    arrays = [None if t is None else np.array(weights.array(t), order="C") for t in (weight, bias)]
+    assert arrays[0] is not None
+    return ConvParams(arrays[0], arrays[1])
+
+
+def _dtype(weight: torch.Tensor) -> str:
+    name = str(weight.dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
+    return name
+
+
+# -- layers with something around the convolution ----------------------------------------------------------------------
+
+
+class _Answering(TorchFunctionMode):  # type: ignore[misc]
+    """Convolutions return what ``answer`` says."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func not in _CALLS:
+            return func(*args, **(kwargs or {}))
+        ndim, transposed = _CALLS[func]
+        names = TRANSPOSED_CALL if transposed else REGULAR_CALL
+        given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs or {})
+        x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+        if x.ndim != ndim + 2:
+            raise UnsupportedError("a convolution is called without a batch")
+        y = self.answer(called(given, weight, bias, ndim, transposed), weights.array(x))
+        return weights.tensor(y, weight.dtype, weight.device)
+
+
+def called(
+    arguments: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
+) -> Reading:
+    """The convolution that a call of the functional interface is."""
+    groups = arguments.get("groups", 1)
+    first, second = weight.shape[:2]
+    channels = (first, second * groups) if transposed else (second * groups, first)
+    numbers = {k: v if isinstance(v, str | int) else tuple(v) * (ndim // len(v)) for k, v in arguments.items()}
+    numbers |= {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": tuple(weight.shape[2:])}
+    spec = spec_of(numbers | {"bias": bias is not None}, ndim, transposed=transposed)
+    return Reading(spec, _params(weight, bias), layouts.CHANNELS_FIRST, _dtype(weight))
+
+
+def _runner(layer: torch.nn.Module) -> Callable[[Array, Answer], Array]:
+    if isinstance(layer, torch.jit.ScriptModule):
+        raise UnsupportedError("a TorchScript module can be read only where it is a plain convolution; try convs")
+    if any(is_lazy(p) for p in layer.parameters()):
+        raise UnsupportedError(f"{_kind(layer)} holds lazy layers without weights: call it once on an input")
+    like = next((p for p in layer.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def run(x: Array, answer: Answer) -> Array:
+        try:
+            with _Answering(answer):
+                y = layer(weights.tensor(x, like.dtype, str(like.device)))
+        except ConvspecError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        if not isinstance(y, torch.Tensor):
+            raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
+        return weights.array(y)
+
+    return run
+
+
+@contextmanager
+def _inference(model: torch.nn.Module) -> Iterator[None]:
+    """No gradients, and every module in evaluation: spectral norms change their buffers in training."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
