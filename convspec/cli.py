@@ -80,7 +80,13 @@ Examples:
 
 _what = functools.partial(typer.Option, rich_help_panel="What")
 _how = functools.partial(typer.Option, rich_help_panel="How")
-Adapters = Annotated[str | None, _what(metavar="A,B", help="Adapters; default: all whose framework is installed.")]
+Adapters = Annotated[
+    str | None,
+    _what(
+        metavar="A,B",
+        help="Adapters, `name:variant`, `name:*`, `all` with every variant; default: all that are installed.",
+    ),
+]
 Corpora = Annotated[
     list[str] | None, _what(metavar="NAME|FILE|-", help="Cases; may be given several times. Default: tutorial.")
 ]
@@ -89,8 +95,9 @@ Seed = Annotated[int, _what(metavar="S", help="Of the sample.")]
 Layouts = Annotated[str | None, _how(metavar="NCHW,NHWC", help="Default: both.")]
 Dtypes = Annotated[str | None, _how(metavar="D,…", help="Names, or `all`; default: each case's own.")]
 Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Default: each case's own.")]
-Data = Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`.")]
+Data = Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`; `probe` measures the accuracy class.")]
 Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
+Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
 
@@ -107,12 +114,13 @@ def check(
     devices: Devices = None,
     data: Data = "exact,random",
     precision: Precision = "shipped",
+    gradients: Gradients = False,
     jobs: Jobs = None,
     timeout: Timeout = 120.0,
     json: JsonOption = None,
 ) -> None:
     """Build layers in every framework, run them, and judge each output against the mathematics."""
-    from convspec.cases import DATA_KINDS
+    from convspec.conformance.runner import KINDS, PRECISIONS
     from convspec.conformance.runner import check as run
     from convspec.dtypes import DTYPES
     from convspec.reports import document, progress, terminal
@@ -126,8 +134,9 @@ def check(
             _names(layouts),
             _names(dtypes, DTYPES),
             _names(devices),
-            data=_names(data, DATA_KINDS) or (),
-            precisions=_names(precision) or (),
+            data=_names(data, KINDS) or (),
+            precisions=_names(precision, PRECISIONS) or (),
+            gradients=gradients,
             jobs=jobs,
             timeout=timeout,
             progress=shown,
@@ -209,6 +218,24 @@ def show(
         document.write(document.dumps(found), json)
     if json != "-":
         facts.show(found, _console())
+
+
+@app.command(epilog="""Example: `convspec diagnose '{"in_channels": 3, "out_channels": 8, "kernel_size": 3}' run.npz`""")
+@_reported
+def diagnose(
+    spec: SpecArgument,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=".npz or .safetensors with `input`, `kernel`, `bias` and `actual`.")
+    ],
+    layout: Annotated[str, typer.Option(help="Of `input` and `actual`; the kernel is (O, I/g, …) always.")] = "NCHW",
+    dtype: Annotated[str | None, typer.Option(help="What `actual` was computed in; default: its own.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="For the search among pairs of mistakes.")] = 20.0,
+    json: JsonOption = None,
+) -> None:
+    """Name the known mistake that turns a layer and its input into exactly these wrong numbers."""
+    from convspec import commands_diagnose
+
+    raise typer.Exit(commands_diagnose.run(_spec(spec), file, layout, dtype, seconds, json, _console()))
 
 
 @app.callback(invoke_without_command=True)

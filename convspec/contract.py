@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating[Any]]
 
 
+DIRECTIONS = ("forward", "input", "kernel", "bias")
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Gradients:
     """Gradients of ⟨y, dy⟩, in canonical order: ``input`` as x's layout, ``kernel``, ``bias`` (None without one)."""
@@ -136,7 +139,11 @@ class Adapter(Protocol):
         ...
 
     def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
-        """Gradients of ⟨layer(x), dy⟩: input in ``layout``, kernel and bias in canonical order."""
+        """Gradients of ⟨layer(x), dy⟩: input in ``layout``, kernel and bias in canonical order.
+
+        Raises:
+            UnsupportedError: with the reason, where the framework has no gradients.
+        """
         ...
 
     def owns(self, kind: type) -> bool:
@@ -164,9 +171,17 @@ class Adapter(Protocol):
         ...
 
     def arithmetic(
-        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+        self,
+        spec: ConvSpec,
+        dtype: str = "float32",
+        device: str = "cpu",
+        precision: str = "shipped",
+        direction: str = "forward",
     ) -> Arithmetic:
-        """How such a layer computes, for the bounds; ``precision`` is ``"shipped"`` or ``"strict"``."""
+        """How such a layer computes, for the bounds; ``precision`` is ``"shipped"`` or ``"strict"``.
+
+        ``direction`` is one of :data:`DIRECTIONS`: the output, or the gradient with respect to what it names.
+        """
         ...
 
     def configure(

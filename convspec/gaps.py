@@ -270,17 +270,29 @@ class Ledger:
         if adapter not in self.tallies:
             self.tallies[adapter] = tuple(Tally(gap, adapter) for gap in gaps)
 
-    def judge(self, case: Case, adapter: str, variant: str, support: str, verdict: str, reason: str) -> str | None:
+    def judge(
+        self,
+        case: Case,
+        adapter: str,
+        variant: str,
+        support: str,
+        verdict: str,
+        reason: str,
+        direction: str = "forward",
+    ) -> str | None:
         """The id of the gap that declares this outcome, or None; every gap that matches the case is tallied."""
         covering = None
         seen = None
         for tally in self.tallies.get(adapter, ()):
-            seen = seen or features(case, support=support, adapter=adapter, variant=variant)
+            seen = seen or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
             if not tally.gap.when(seen):
                 continue
             if verdict == "agree":
                 tally.passed += 1
-                tally.example = tally.example or {"case": case.id, "layout": case.layout, "data": case.data}
+                tally.example = tally.example or {
+                    "case": case.id, "layout": case.layout, "dtype": case.dtype, "data": case.data,
+                    "direction": direction,
+                }  # fmt: skip
             elif tally.gap.covers(verdict, reason):
                 tally.failed += 1
                 covering = covering or tally.gap.id

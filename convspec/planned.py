@@ -27,11 +27,12 @@ class PlannedAdapter:
     """The part of the contract that follows from a package's ``plan.py`` and ``layer.py``.
 
     ``package`` is the import name. Its ``plan.py`` has ``plan(spec, layout, dtype) -> Plan`` and
-    ``arithmetic(spec, dtype, device, precision) -> Arithmetic``; its ``layer.py`` has ``build(plan, params, device)``,
-    ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``, ``devices()`` and
-    ``configure(dtype, device, precision, threads)``. Where there are several variants, all of ``layer.py``'s functions
-    but ``devices`` take ``variant`` too. Its ``read.py`` has ``read(layer, input_shape) -> Reading`` and
-    ``convs(model, input_shape) -> list[Found]``. The framework is imported on the first call of those.
+    ``arithmetic(spec, dtype, device, precision, direction) -> Arithmetic``; its ``layer.py`` has
+    ``build(plan, params, device)``, ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``,
+    ``devices()`` and ``configure(dtype, device, precision, threads)``. Where there are several variants, all of
+    ``layer.py``'s functions but ``devices`` take ``variant`` too. Its ``read.py`` has
+    ``read(layer, input_shape) -> Reading`` and ``convs(model, input_shape) -> list[Found]``. The framework is imported
+    on the first call of those.
 
     Classes whose module is one of ``roots``, or below one, are the framework's.
     """
@@ -117,9 +118,14 @@ class PlannedAdapter:
         return found
 
     def arithmetic(
-        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+        self,
+        spec: ConvSpec,
+        dtype: str = "float32",
+        device: str = "cpu",
+        precision: str = "shipped",
+        direction: str = "forward",
     ) -> Arithmetic:
-        result: Arithmetic = self._module("plan").arithmetic(spec, dtype, device, precision)
+        result: Arithmetic = self._module("plan").arithmetic(spec, dtype, device, precision, direction)
         return result
 
     def configure(

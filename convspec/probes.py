@@ -11,6 +11,7 @@ are zero.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 LADDER = ("float64", "float32", "tf32", "float16", "bfloat16")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """Data of the layer's own shapes: ``params`` and ``x`` in the dtype's carrier, to be run like any other."""
 
@@ -45,7 +46,7 @@ class Probe:
     x: Array
     dtype: str
 
-    @property
+    @functools.cached_property
     def expected(self) -> Array:
         """The exact result ``(N, O, *out)``."""
         return reference.conv(self.spec, self.params, self.x)

@@ -62,13 +62,14 @@ def _imported(module: str, attribute: str) -> Adapter:
 
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each ``"name:*"`` replaced by one name per variant of that adapter, without repetitions."""
+    """The names, each once; ``"name:*"`` stands for an adapter with all its variants, ``"all"`` for all of those."""
     out: list[str] = []
     for name in names:
-        if name.endswith(":*"):
-            out += [f"{name[:-2]}:{variant}" for variant in adapter(name[:-2]).variants]
-        else:
-            out.append(name)
+        for base in adapters() if name == "all" else [name.removesuffix(":*")]:
+            out.append(base)
+            if name == "all" or name.endswith(":*"):
+                found = adapter(base)
+                out += [f"{base}:{variant}" for variant in found.variants if variant != found.variant]
     return tuple(dict.fromkeys(out))
 
 

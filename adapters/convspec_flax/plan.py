@@ -27,7 +27,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return written(spec, layout, dtype, NNX)
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
     """float32 sums, or float64 for float64; the bias is added to the rounded result.
 
     XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the precision is strict.

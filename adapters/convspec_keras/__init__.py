@@ -44,9 +44,14 @@ class _Keras(PlannedAdapter):
         return found
 
     def arithmetic(
-        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+        self,
+        spec: ConvSpec,
+        dtype: str = "float32",
+        device: str = "cpu",
+        precision: str = "shipped",
+        direction: str = "forward",
     ) -> Arithmetic:
-        found = super().arithmetic(spec, dtype, device, precision)
+        found = super().arithmetic(spec, dtype, device, precision, direction)
         if self.backend == "tensorflow" and device == "cpu" and dtype == "float16":
             halves = self._module("plan").sums_halves_on_tensorflow_cpu(spec)
             found = dataclasses.replace(found, accumulator="float16" if halves else found.accumulator)

@@ -86,7 +86,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, body, convs, "bias" if steps.bias else None, steps.reasons)
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
     """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already."""
     return Arithmetic(
         accumulator="float64" if dtype == "float64" else "float32",

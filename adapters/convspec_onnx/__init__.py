@@ -36,7 +36,12 @@ class _Reference(PlannedAdapter):
         return super()._module("evaluator" if name == "layer" else name)
 
     def arithmetic(
-        self, spec: ConvSpec, dtype: str = "float32", device: str = "cpu", precision: str = "shipped"
+        self,
+        spec: ConvSpec,
+        dtype: str = "float32",
+        device: str = "cpu",
+        precision: str = "shipped",
+        direction: str = "forward",
     ) -> Arithmetic:
         """NumPy's: half-precision products are summed in float32, but scattered and given their bias in float16."""
         if dtype == "float64":

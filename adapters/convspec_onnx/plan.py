@@ -47,7 +47,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str) -> Arithmetic:
+def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
     """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
 
     On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.

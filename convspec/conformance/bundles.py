@@ -11,7 +11,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,18 @@ import numpy as np
 
 from convspec import reference
 from convspec.arithmetic import product
-from convspec.cases import Case, arrays, uncompared
+from convspec.cases import Case, arrays, gradient_arrays, uncompared
+from convspec.conformance.units import FORWARD, GRADIENTS, Recipe
 from convspec.errors import ShapeError
 from convspec.parameters import ConvParams
 from convspec.verdict import EXACT_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from convspec.contract import Gradients
 
     Array = NDArray[Any]
 
@@ -37,16 +40,39 @@ _PREFIX = "convspec-run-"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:
-    """One kind of data of a case, with what the oracle says of it (None where the case has no output).
+    """One kind of data of a case, with what the oracle says of it, by direction.
 
-    ``ignore`` is True at the outputs that are not compared, None where all are.
+    Attributes:
+        expected: empty where the case has no output.
+        magnitude: empty where the data are exact.
+        dy: for the gradients; None for the forward pass.
+        ignore: True at the outputs that are not compared, None where all are.
     """
 
     params: ConvParams
     x: Array
-    expected: Array | None
-    magnitude: Array | None
+    expected: dict[str, Array] = field(default_factory=dict)
+    magnitude: dict[str, Array] = field(default_factory=dict)
+    dy: Array | None = None
     ignore: NDArray[np.bool_] | None = None
+
+    def named(self) -> dict[str, Array]:
+        """Every array that there is, under a name."""
+        found = {"x": self.x, "kernel": self.params.kernel, "bias": self.params.bias}
+        found |= {"dy": self.dy, "ignore": self.ignore}
+        found |= {f"expected {direction}": array for direction, array in self.expected.items()}
+        found |= {f"magnitude {direction}": array for direction, array in self.magnitude.items()}
+        return {name: array for name, array in found.items() if array is not None}
+
+    @classmethod
+    def of(cls, named: dict[str, Array]) -> Data:
+        """The data whose arrays have these names."""
+        expected, magnitude = (
+            {name.partition(" ")[2]: array for name, array in named.items() if name.startswith(f"{prefix} ")}
+            for prefix in ("expected", "magnitude")
+        )
+        params = ConvParams(named["kernel"], named.get("bias"))
+        return cls(params, named["x"], expected, magnitude, named.get("dy"), named.get("ignore"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +81,13 @@ class Bundle:
 
     Attributes:
         path: of the file, None where there is none.
-        entries: ``(kind of data, name, dtype, shape, offset)`` of each array in the file.
+        entries: ``(recipe, name, dtype, shape, offset)`` of each array in the file.
         refusal: why the layer has no output for this input, None where it has one.
         failure: why there are no data: the oracle itself failed.
     """
 
     path: str | None
-    entries: tuple[tuple[str, str, str, tuple[int, ...], int], ...] = ()
+    entries: tuple[tuple[Recipe, str, str, tuple[int, ...], int], ...] = ()
     refusal: str | None = None
     failure: str | None = None
 
@@ -70,25 +96,22 @@ class Bundle:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Bundle:
-        entries = tuple((kind, name, dtype, tuple(shape), at) for kind, name, dtype, shape, at in data["entries"])
+        entries = tuple(
+            (Recipe(*recipe), name, dtype, tuple(shape), at) for recipe, name, dtype, shape, at in data["entries"]
+        )
         return cls(data["path"], entries, data["refusal"])
 
-    def read(self) -> dict[str, Data]:
-        """The data of each kind: views of the mapped file that may be written to without changing it."""
+    def read(self) -> dict[Recipe, Data]:
+        """The data of each recipe: views of the mapped file that may be written to without changing it."""
         assert self.path is not None
         with Path(self.path).open("rb") as file:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        found: dict[str, dict[str, Array]] = {}
-        for kind, name, dtype, shape, at in self.entries:
+        found: dict[Recipe, dict[str, Array]] = {}
+        for recipe, name, dtype, shape, at in self.entries:
             count = int(np.prod(shape, dtype=np.int64))
             array = np.frombuffer(buffer, dtype, count, at).reshape(shape)
-            found.setdefault(kind, {})[name] = array
-        return {
-            kind: Data(
-                ConvParams(a["kernel"], a.get("bias")), a["x"], a.get("expected"), a.get("magnitude"), a.get("ignore")
-            )
-            for kind, a in found.items()
-        }
+            found.setdefault(recipe, {})[name] = array
+        return {recipe: Data.of(named) for recipe, named in found.items()}
 
 
 @dataclass(slots=True)
@@ -100,32 +123,48 @@ class Held:
     nbytes: int
 
 
-def expected_bytes(case: Case, kinds: int) -> int:
+def expected_bytes(case: Case, recipes: Sequence[Recipe]) -> int:
     """About how large a case's bundle will be."""
     try:
         outputs = product(case.spec.output_shape(case.input_shape))
     except ShapeError:
         outputs = 0
-    return kinds * (8 * product(case.input_shape) + 8 * product(case.spec.kernel_shape) + 16 * outputs)
+    given = product(case.input_shape) + product(case.spec.kernel_shape)
+    return sum(8 * (3 * given + outputs) if recipe.backward else 8 * (given + 2 * outputs) for recipe in recipes)
 
 
-def compute(case: Case, kinds: Iterable[str]) -> tuple[dict[str, Data], str | None]:
-    """The data of each kind, and why the case has no output (None where it has one)."""
+def compute(case: Case, recipes: Iterable[Recipe]) -> tuple[dict[Recipe, Data], str | None]:
+    """The data of each recipe, and why the case has no output (None where it has one)."""
     refusal = None
     try:
         case.spec.output_shape(case.input_shape)
     except ShapeError as error:
         refusal = str(error)
-    found = {}
-    for kind in kinds:
-        params, x = arrays(case.varied(data=kind))
-        expected = magnitude = ignore = None
-        if refusal is None:
-            expected = reference.conv(case.spec, params, x)
-            magnitude = None if kind in EXACT_KINDS else reference.magnitude(case.spec, params, x)
-            ignore = uncompared(case, params) if kind == "nonfinite_kernel" else None
-        found[kind] = Data(params, x, expected, magnitude, ignore)
-    return found, refusal
+    made = {recipe: _backward if recipe.backward else _forward for recipe in recipes}
+    return {recipe: make(case.varied(data=recipe.data), refusal is None) for recipe, make in made.items()}, refusal
+
+
+def _forward(case: Case, has_output: bool) -> Data:
+    params, x = arrays(case)
+    if not has_output:
+        return Data(params, x)
+    expected, magnitude = {FORWARD: reference.conv(case.spec, params, x)}, {}
+    if case.data not in EXACT_KINDS:
+        magnitude = {FORWARD: reference.magnitude(case.spec, params, x)}
+    ignore = uncompared(case, params) if case.data == "nonfinite_kernel" else None
+    return Data(params, x, expected, magnitude, ignore=ignore)
+
+
+def _backward(case: Case, _: bool) -> Data:
+    params, x, dy = gradient_arrays(case)
+    expected, magnitude = _by_direction(reference.gradients(case.spec, params, x, dy)), {}
+    if case.data not in EXACT_KINDS:
+        magnitude = _by_direction(reference.gradient_magnitudes(case.spec, params, x, dy))
+    return Data(params, x, expected, magnitude, dy)
+
+
+def _by_direction(found: Gradients) -> dict[str, Array]:
+    return {name: array for name in GRADIENTS if (array := getattr(found, name)) is not None}
 
 
 class Store:
@@ -143,10 +182,10 @@ class Store:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._serial = 0
 
-    def put(self, serial: int, case: Case, kinds: Iterable[str]) -> Bundle:
+    def put(self, serial: int, case: Case, recipes: Iterable[Recipe]) -> Bundle:
         """Compute and write the bundle of a case; what the oracle raises is noted in the bundle."""
         try:
-            data, refusal = compute(case, kinds)
+            data, refusal = compute(case, recipes)
             return self._write(self.folder / f"{serial}.bin", data, refusal)
         except Exception as error:  # noqa: BLE001 – whatever it is, it costs this case and is reported with it
             return Bundle(None, failure=f"{type(error).__name__}: {error}")
@@ -161,19 +200,13 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
-    def _write(self, path: Path, data: dict[str, Data], refusal: str | None) -> Bundle:
+    def _write(self, path: Path, data: dict[Recipe, Data], refusal: str | None) -> Bundle:
         entries = []
         with path.open("wb") as file:
             at = 0
-            for kind, part in data.items():
-                named = {
-                    "x": part.x, "kernel": part.params.kernel, "bias": part.params.bias,
-                    "expected": part.expected, "magnitude": part.magnitude, "ignore": part.ignore,
-                }  # fmt: skip
-                for name, array in named.items():
-                    if array is None:
-                        continue
-                    entries.append((kind, name, array.dtype.str, array.shape, at))
+            for recipe, part in data.items():
+                for name, array in part.named().items():
+                    entries.append((recipe, name, array.dtype.str, array.shape, at))
                     file.write(np.ascontiguousarray(array).data if array.size else b"")
                     file.write(bytes(-array.nbytes % _ALIGN))
                     at += array.nbytes + -array.nbytes % _ALIGN

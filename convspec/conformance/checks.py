@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec import layouts, numerics, verdict
-from convspec.errors import PlacementError
+from convspec import layouts, numerics, probes, verdict
+from convspec.conformance.attempts import Attempt, attempt, first_line
+from convspec.conformance.units import FORWARD, PROBE
 from convspec.plan import Support
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convspec.conformance.bundles import Data
-    from convspec.conformance.units import Trial, Unit
+    from convspec.conformance.units import Recipe, Trial, Unit
     from convspec.contract import Adapter
-
-    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is checked; ``data`` is the kind of data that it needs."""
+    """One thing that is checked: on what kind of data, in which directions."""
 
     id: str
     title: str
     data: str
+    directions: tuple[str, ...]
     rationale: str
 
-
-_MESSAGE = 2000  # characters of an exception's message that are kept
 
 CHECKS = (
     Check(
         "forward-exact",
         "the output on integers is exact",
         "exact",
+        ("forward",),
         "Integers small enough for every partial sum to be representable: any correct implementation, in whatever "
         "order it sums, gives exactly the oracle's numbers, so structure is judged with a tolerance of zero.",
     ),
@@ -48,8 +45,33 @@ CHECKS = (
         "forward-random",
         "the output on random numbers keeps the derived bounds",
         "random",
+        ("forward",),
         "Normal random numbers show which arithmetic was used: an error above the bound of the declared one proves "
         "a wrong result or a coarser arithmetic.",
+    ),
+    Check(
+        "gradients-exact",
+        "the gradients on integers are exact",
+        "exact",
+        ("input", "kernel", "bias"),
+        "One set of integers for which all three gradients are exact: frameworks compute them by other routines than "
+        "the output, with faults of their own.",
+    ),
+    Check(
+        "gradients-random",
+        "the gradients on random numbers keep the derived bounds",
+        "random",
+        ("input", "kernel", "bias"),
+        "Each gradient has its own number of products – that of the kernel sums over the whole batch and image – and "
+        "so its own bound.",
+    ),
+    Check(
+        "accuracy-class",
+        "inputs and sums keep the digits that the adapter declares",
+        PROBE,
+        ("forward",),
+        "Probes on which each format shows itself, however many products are summed: whether inputs were cut to tf32 "
+        "or bfloat16, and whether sums were kept in float16.",
     ),
 )
 
@@ -68,8 +90,9 @@ class Outcome:
     seconds: float
 
 
-def outcomes(adapter: Adapter, unit: Unit, data: Mapping[str, Data], refusal: str | None) -> Iterator[Outcome]:
+def outcomes(adapter: Adapter, unit: Unit, data: Mapping[Recipe, Data], refusal: str | None) -> Iterator[Outcome]:
     """The verdict on each trial of the unit, as it is reached."""
+    probing = functools.cache(lambda: probes.probes(unit.case.spec, unit.case.input_shape, unit.case.dtype, 0))
     for layout, trials in groupby(unit.trials, key=lambda trial: trial.layout):
         try:
             support = _support(adapter, unit, layout)
@@ -77,11 +100,13 @@ def outcomes(adapter: Adapter, unit: Unit, data: Mapping[str, Data], refusal: st
             reason = f"support: {first_line(error)}"
             yield from (Outcome(trial, "unknown", "", "error", reason, None, {}, 0.0) for trial in trials)
             continue
-        for trial in trials:
+        for recipe, group in groupby(trials, key=lambda trial: trial.recipe):
             if support == "unsupported":
-                yield Outcome(trial, str(support), support.reason, "unsupported", support.reason, None, {}, 0.0)
-                continue
-            yield _outcome(adapter, unit, trial, support, data[trial.data], refusal)
+                yield from (_unsupported(trial, support.reason, 0.0) for trial in group)
+            elif recipe.data == PROBE:
+                yield from (_probed(adapter, unit, trial, support, probing()) for trial in group)
+            else:
+                yield from _judged(adapter, unit, tuple(group), support, data[recipe], refusal)
 
 
 def _support(adapter: Adapter, unit: Unit, layout: str) -> Support:
@@ -91,57 +116,77 @@ def _support(adapter: Adapter, unit: Unit, layout: str) -> Support:
     return adapter.support(unit.case.spec, layout, unit.case.dtype, unit.target.device, shape)
 
 
-def _outcome(adapter: Adapter, unit: Unit, trial: Trial, support: Support, data: Data, refusal: str | None) -> Outcome:
-    spec, dtype, device = unit.case.spec, unit.case.dtype, unit.target.device
-    x = np.array(
-        data.x.transpose(layouts.permutation("NC*", layouts.order(trial.layout, spec.ndim), spec.ndim)), order="C"
-    )
-    start = time.perf_counter()
-    y: Any = None
-    failure, message = "", {}
-    try:
-        arithmetic = adapter.arithmetic(spec, dtype, device, unit.target.precision)
-        layer = adapter.build(spec, data.params, trial.layout, dtype, device)
-        y = adapter.apply(layer, x, trial.layout, device)
-        if not isinstance(y, np.ndarray):
-            raise TypeError(f"the adapter gave a {type(y).__name__}, not a NumPy array")
-    except PlacementError as error:
-        failure, refusal = f"PlacementError: {error}", None  # the right numbers from the wrong place are no refusal
-    except Exception as error:  # noqa: BLE001 – whatever a framework raises is what is reported
-        failure, message = first_line(error), {"message": str(error)[:_MESSAGE]}
-    seconds = time.perf_counter() - start
+def _unsupported(trial: Trial, reason: str, seconds: float) -> Outcome:
+    return Outcome(trial, "unsupported", reason, "unsupported", reason, None, {}, seconds)
 
-    def outcome(name: str, reason: str, accuracy: str | None = None, evidence: dict[str, Any] | None = None) -> Outcome:
-        return Outcome(trial, str(support), support.reason, name, reason, accuracy, evidence or {}, seconds)
 
-    if refusal is not None:
-        if failure:
-            return outcome("agree", f"refused, as it must be: {refusal}", None, {"refusal": failure})
-        return outcome("disagree", f"gave a result where there is none: {refusal}", None, {"shape": list(y.shape)})
-    if failure:
-        return outcome("error", failure, None, message)
-    assert data.expected is not None
-    judged = verdict.judge(
-        _canonical(y, trial.layout, spec.ndim),
-        data.expected,
-        data.magnitude,
-        dtype=dtype,
+def _judged(
+    adapter: Adapter, unit: Unit, trials: Sequence[Trial], support: Support, data: Data, refusal: str | None
+) -> Iterator[Outcome]:
+    """One run, and the verdict on each of its results."""
+    directions = [trial.direction for trial in trials]
+    made = attempt(adapter, unit, trials[0].layout, directions, data.params, data.x, data.dy)
+    for trial in trials:
+        if made.missing:
+            yield _unsupported(trial, made.missing, made.seconds)
+        else:
+            found = _verdict(unit, trial, data, made, refusal)
+            parts = (found.verdict, found.reason, found.accuracy_class, dict(found.evidence))
+            yield Outcome(trial, str(support), support.reason, *parts, made.seconds)
+        made.seconds = 0.0  # counted once
+
+
+def _verdict(unit: Unit, trial: Trial, data: Data, made: Attempt, refusal: str | None) -> verdict.Verdict:
+    # the right numbers from the wrong place are no refusal
+    if refusal is not None and not made.misplaced:
+        if made.failure:
+            return verdict.Verdict(
+                "agree", f"refused, as it must be: {refusal}", evidence={"refusal": made.failure, **made.message}
+            )
+        shape = list(made.results[FORWARD].shape)
+        return verdict.Verdict("disagree", f"gave a result where there is none: {refusal}", evidence={"shape": shape})
+    if made.failure:
+        return verdict.Verdict("error", made.failure, evidence=dict(made.message))
+    direction = trial.direction
+    return verdict.judge(
+        made.results[direction],
+        data.expected[direction],
+        data.magnitude.get(direction),
+        dtype=unit.case.dtype,
         data=trial.data,
-        products=numerics.products(spec, unit.case.input_shape),
-        arithmetic=arithmetic,
+        products=numerics.products(unit.case.spec, unit.case.input_shape, _RESULT.get(direction, direction)),
+        arithmetic=made.arithmetic[direction],
         ignore=data.ignore,
     )
-    return outcome(judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
 
 
-def _canonical(y: Array, layout: str, ndim: int) -> Array:
-    """The output in canonical order; one of another rank is left as it is, for the verdict to name its shape."""
-    if y.ndim != ndim + 2:
-        return y
-    return y.transpose(layouts.permutation(layouts.order(layout, ndim), "NC*", ndim))
+_RESULT = {FORWARD: "output"}  # what the result of a direction is called where products are counted
 
 
-def first_line(error: BaseException) -> str:
-    """Type and first line of an exception's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
+def _probed(adapter: Adapter, unit: Unit, trial: Trial, support: Support, found: Sequence[probes.Probe]) -> Outcome:
+    """The accuracy class that the probes measure, against the declared one."""
+    outputs, seconds = {}, 0.0
+    for probe in found:
+        made = attempt(adapter, unit, trial.layout, [FORWARD], probe.params, probe.x)
+        seconds += made.seconds
+        if made.failure or made.missing:
+            name = "error" if made.failure else "unsupported"
+            reason = made.failure or made.missing
+            return Outcome(trial, str(support), support.reason, name, reason, None, dict(made.message), seconds)
+        outputs[probe.name] = made.results[FORWARD]
+    judged = _class(found, outputs, made)
+    parts = (judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
+    return Outcome(trial, str(support), support.reason, *parts, seconds)
+
+
+def _class(found: Sequence[probes.Probe], outputs: Mapping[str, Any], made: Attempt) -> verdict.Verdict:
+    for probe in found:
+        got, right = outputs[probe.name].shape, probe.expected.shape
+        if got != right:
+            return verdict.Verdict("disagree", f"shape {got} where {right} is right")
+    measured = probes.measure(found, outputs)
+    if measured.name is not None:
+        return probes.judge_class(measured, made.arithmetic[FORWARD], found[0].dtype)
+    if all(np.array_equal(outputs[probe.name], probe.expected) for probe in found):
+        return verdict.Verdict("agree", "every output of the probes is zero, as it must be: no class shows itself")
+    return verdict.Verdict("disagree", "precision: no format explains what the probes gave")

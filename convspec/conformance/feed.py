@@ -34,15 +34,15 @@ class Feed:
     def fill(self) -> None:
         """Start the oracle on as many problems as the bounds allow; one may always run, however large."""
         while self._next is not None:
-            kinds = tuple(dict.fromkeys(trial.data for unit in self._next.units for trial in unit.trials))
-            nbytes = expected_bytes(self._next.case, len(kinds))
+            recipes = self._next.recipes
+            nbytes = expected_bytes(self._next.case, recipes)
             full = len(self.pending) >= _PENDING or self._live >= _BUNDLES or self._bytes + nbytes > self._capacity
             if full and self._live:
                 return
             self._serial += 1
             self._live += 1
             self._bytes += nbytes
-            future = self._threads.submit(self._store.put, self._serial, self._next.case, kinds)
+            future = self._threads.submit(self._store.put, self._serial, self._next.case, recipes)
             self.pending[future] = (self._next, nbytes)
             future.add_done_callback(lambda _: self._ring())
             self._next = next(self._problems, None)

@@ -39,7 +39,7 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
         "spec": case.spec.to_dict(),
         "input_shape": case.input_shape,
         "seed": case.seed,
-        "trials": [(trial.layout, trial.data) for trial in unit.trials],
+        "trials": [(trial.layout, trial.data, trial.direction) for trial in unit.trials],
         "bundle": bundle.to_json(),
     }
 
@@ -47,7 +47,7 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
 def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
     spec = ConvSpec.from_dict(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
-    trials = tuple(Trial(layout, kind) for layout, kind in data["trials"])
+    trials = tuple(Trial(*trial) for trial in data["trials"])
     return Unit(0, case, target, trials), Bundle.from_json(data["bundle"])
 
 

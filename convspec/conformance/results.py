@@ -19,6 +19,7 @@ class Result:
     """The verdict on one case, in one layout and kind of data, by one adapter.
 
     Attributes:
+        direction: ``"forward"``, or what the gradient is with respect to: ``"input"``, ``"kernel"``, ``"bias"``.
         case: with the layout, dtype, device and data of this result.
         adapter: the adapter's own name; ``request`` is how it was asked for, which a reproduction needs.
         gap: id of the declared gap that this failure belongs to, None where there is none.
@@ -116,6 +117,11 @@ class Report:
         raise UnexpectedResults("\n  ".join([head, *lines, *([f"… and {more} more"] if more else [])]))
 
 
+def what(result: Result) -> str:
+    """The kind of data, and which gradient where it is one."""
+    return result.case.data if result.direction == "forward" else f"{result.case.data} gradient of {result.direction}"
+
+
 def describe(item: Result | Tally) -> str:
     """One line that says what is unexpected."""
     if isinstance(item, Tally):
@@ -125,6 +131,6 @@ def describe(item: Result | Tally) -> str:
         )
     case = item.case
     return (
-        f"{item.adapter} {case.layout} {case.dtype} {case.data}: {item.verdict}, {item.reason} – "
+        f"{item.adapter} {case.layout} {case.dtype} {what(item)}: {item.verdict}, {item.reason} – "
         f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
     )

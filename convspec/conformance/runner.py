@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 from convspec import gaps, registry
 from convspec.cases import DATA_KINDS, Case
-from convspec.conformance.checks import CHECKS, Outcome
+from convspec.conformance.checks import Outcome
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.units import Selection, Target, Unit
+from convspec.conformance.units import PROBE, Selection, Target, Unit
 from convspec.contract import Adapter
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError, UnknownName
 from convspec.layouts import LAYOUTS
 
 TIMEOUT = 120.0
-DATA = tuple(dict.fromkeys(each.data for each in CHECKS))
+DATA = ("exact", "random")
+KINDS = (*DATA_KINDS, PROBE)
 PRECISIONS = ("shipped", "strict")
 
 
@@ -44,6 +45,7 @@ def check(
     *,
     data: Sequence[str] = DATA,
     precisions: Sequence[str] = ("shipped",),
+    gradients: bool = False,
     jobs: int | None = None,
     timeout: float = TIMEOUT,
     progress: Callable[[Progress], None] | None = None,
@@ -54,12 +56,14 @@ def check(
     a script without a ``__main__`` guard.
 
     Args:
-        adapters: names; by default all whose framework is installed. ``"torch:*"`` takes every variant.
+        adapters: names; by default all whose framework is installed. ``"torch:*"`` takes every variant, and
+            ``["all"]`` every variant of every adapter whose framework is installed.
         layouts: ``"NCHW"``, ``"NHWC"``; both by default.
         dtypes: names; by default each case's own.
         devices: names; by default each case's own.
-        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`.
+        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`; ``"probe"`` measures the accuracy class.
         precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
+        gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
         jobs: how many workers may be busy at a time; by default the number of cores.
         timeout: seconds that one build and run may take.
         progress: called after every result.
@@ -69,7 +73,7 @@ def check(
     """
     _known("layout", layouts, LAYOUTS)
     _known("dtype", dtypes, DTYPES)
-    _known("kind of data", data, DATA_KINDS)
+    _known("kind of data", data, KINDS)
     _known("precision", precisions, PRECISIONS)
     if jobs is not None and jobs < 1:
         raise RequestError(f"jobs={jobs} must be at least 1")
@@ -77,9 +81,9 @@ def check(
         raise RequestError(f"timeout={timeout} must be more than 0 seconds")
     found, absent = _find(adapters)
     selection = Selection(
-        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data)
+        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data), gradients
     )
-    run = _Run(tuple(cases), found, absent, selection, named=adapters is not None, progress=progress)
+    run = _Run(tuple(cases), found, absent, selection, named=_by_name(adapters), progress=progress)
     return run.go(jobs or cores(), timeout)
 
 
@@ -97,13 +101,18 @@ def _find(names: Sequence[str] | None) -> tuple[dict[str, Adapter], dict[str, st
         reason = registry.absence(adapter)
         if reason is None:
             found[name] = adapter
-        elif names is not None:
+        elif _by_name(names):
             raise RequestError(reason)
         else:
             absent[name] = reason
     if not found:
         raise RequestError("no adapter to check with: " + ("; ".join(absent.values()) or "none was named"))
     return found, absent
+
+
+def _by_name(names: Sequence[str] | None) -> bool:
+    """Whether somebody named the adapters, so that none of them may be absent."""
+    return names is not None and "all" not in names
 
 
 class _Run:
@@ -144,10 +153,13 @@ class _Run:
         if support == "unknown":  # the worker died before it could tell
             support, why = _support(adapter, case)
         said = "\n".join([outcome.reason, *(str(outcome.evidence.get(key, "")) for key in ("message", "last_words"))])
-        gap = self.ledger.judge(case, adapter.name, adapter.variant, support, outcome.verdict, said)
+        gap = self.ledger.judge(
+            case, adapter.name, adapter.variant, support, outcome.verdict, said, outcome.trial.direction
+        )
         result = Result(
             case, adapter.name, unit.target.request, adapter.variant, unit.target.precision, support, why,
             outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, gap, outcome.seconds,
+            outcome.trial.direction,
         )  # fmt: skip
         self.results.append((unit.index, result))
         self.unexpected += result.unexpected

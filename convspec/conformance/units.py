@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from convspec.arithmetic import product
 from convspec.cases import Case
+from convspec.contract import DIRECTIONS
+from convspec.errors import ShapeError
 from convspec.layouts import LAYOUTS
+
+FORWARD, *GRADIENTS = DIRECTIONS
+PROBE = "probe"
+GRADIENT_DATA = ("exact", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +34,33 @@ class Target:
     precision: str = "shipped"
 
 
+class Recipe(NamedTuple):
+    """What one run of a layer needs: a kind of data, for the forward pass or for all gradients at once."""
+
+    data: str
+    backward: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One verdict to reach within a unit: a layout and a kind of data."""
+    """One verdict to reach within a unit: a layout, a kind of data, and one of the contract's directions."""
 
     layout: str
     data: str
+    direction: str = FORWARD
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.data, self.direction != FORWARD)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What a worker is given at once: one case of one dtype on one target.
 
-    The trials come layout by layout, so that what a framework compiles serves every kind of data. A unit whose
-    worker died goes on as another one, with the trials that have no verdict yet. ``index`` is the case's place among
-    those of the run.
+    The trials come layout by layout, so that what a framework compiles serves every kind of data, and those of one
+    recipe together, so that gradients are computed once. A unit whose worker died goes on as another one, with the
+    trials that have no verdict yet. ``index`` is the case's place among those of the run.
     """
 
     index: int
@@ -64,6 +84,12 @@ class Problem:
     case: Case
     units: tuple[Unit, ...]
 
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """What the oracle must be computed for; probes bring their own."""
+        found = dict.fromkeys(trial.recipe for unit in self.units for trial in unit.trials)
+        return tuple(recipe for recipe in found if recipe.data != PROBE)
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -75,18 +101,33 @@ class Selection:
     devices: tuple[str, ...] | None = None
     precisions: tuple[str, ...] = ("shipped",)
     data: tuple[str, ...] = ("exact", "random")
+    gradients: bool = False
 
     def problems(self, cases: Sequence[Case]) -> Iterator[Problem]:
         """The work in an order that keeps few processes alive: dtype by dtype."""
         for dtype in self.dtypes or tuple(dict.fromkeys(case.dtype for case in cases)):
             for index, case in enumerate(cases):
-                if self.dtypes or case.dtype == dtype:
+                if (self.dtypes or case.dtype == dtype) and (trials := tuple(self._trials(case))):
                     own = case.varied(dtype=dtype)
-                    yield Problem(own, tuple(self._units(index, own)))
+                    yield Problem(own, tuple(self._units(index, own, trials)))
 
-    def _units(self, index: int, case: Case) -> Iterator[Unit]:
-        trials = tuple(Trial(layout, data) for layout in self.layouts or LAYOUTS for data in self.data)
+    def _units(self, index: int, case: Case, trials: tuple[Trial, ...]) -> Iterator[Unit]:
         for device in self.devices or (case.device,):
             for request in self.requests:
                 for precision in self.precisions:
                     yield Unit(index, case, Target(request, case.dtype, device, precision), trials)
+
+    def _trials(self, case: Case) -> Iterator[Trial]:
+        """Without an output there is nothing to take a gradient of, and nothing for a probe to show."""
+        try:
+            outputs: int | None = product(case.spec.output_shape(case.input_shape))
+        except ShapeError:
+            outputs = None
+        directions = [d for d in GRADIENTS if d != "bias" or case.spec.bias] if self.gradients else []
+        for layout in self.layouts or LAYOUTS:
+            for data in self.data:
+                if data != PROBE or outputs:
+                    yield Trial(layout, data)
+            for data in self.data if outputs is not None else ():
+                if data in GRADIENT_DATA:
+                    yield from (Trial(layout, data, direction) for direction in directions)

@@ -54,7 +54,7 @@ def _serve(adapter: Adapter, target: Target, requests: BinaryIO, replies: int) -
 
 def _start(target: Target, threads: int) -> tuple[Adapter | None, dict[str, Any]]:
     """The configured adapter, and what to tell the runner about it."""
-    from convspec.conformance.checks import first_line
+    from convspec.conformance.attempts import first_line
     from convspec.errors import FrameworkAbsent
     from convspec.registry import adapter as find
 

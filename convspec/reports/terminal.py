@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from convspec.conformance.results import Report, Result
+from convspec.conformance.results import Report, Result, what
 from convspec.gaps import Tally
 from convspec.spec import ConvSpec
 from convspec.verdict import VERDICTS
@@ -53,27 +53,33 @@ def matrix(report: Report) -> Table:
         table.add_column(_KEYS[n])
     for title in (*VERDICTS, "declared gap", "unexpected", "seconds"):
         table.add_column(title, justify="right")
+    probed = any(result.accuracy_class for result in report.results)
+    if probed:
+        table.add_column("class")
     for row, results in rows.items():
         counts = Counter(result.verdict for result in results)
         cells = [_count(counts[name], _STYLES[name]) for name in VERDICTS]
         cells.append(_count(sum(result.gap is not None for result in results), "yellow"))
         cells.append(_count(sum(result.unexpected for result in results), "bold red"))
-        table.add_row(*row, *cells, f"{sum(result.seconds for result in results):.1f}")
+        cells.append(Text(f"{sum(result.seconds for result in results):.1f}"))
+        if probed:
+            cells.append(Text(", ".join(sorted({r.accuracy_class for r in results if r.accuracy_class}))))
+        table.add_row(*row, *cells)
     return table
 
 
-_KEYS = ("adapter", "layout", "dtype", "device", "precision")
+_KEYS = ("adapter", "layout", "dtype", "device", "precision", "direction")
 
 
 def _key(result: Result) -> tuple[str, ...]:
     case = result.case
-    return (_adapter(result), case.layout, case.dtype, case.device, result.precision)
+    return (_adapter(result), case.layout, case.dtype, case.device, result.precision, result.direction)
 
 
 def failure(result: Result) -> list[str]:
     """What went wrong, what was right, and the line that reproduces it."""
     case, evidence = result.case, result.evidence
-    head = f"{_adapter(result)} {case.layout} {case.dtype} {case.data} on {case.device}: {result.verdict}"
+    head = f"{_adapter(result)} {case.layout} {case.dtype} {what(result)} on {case.device}: {result.verdict}"
     lines = [f"{head} – {result.reason}", f"  spec       {case.spec!r}"]
     lines.append(f"  input      {case.input_shape}, seed {case.seed}" + (f"  ({case.name})" if case.name else ""))
     lines.append(f"  support    {result.support}" + (f": {result.support_reason}" if result.support_reason else ""))
@@ -104,6 +110,8 @@ def reproduction(result: Result) -> str:
         options += ["--data", case.data]
     if result.precision != "shipped":
         options += ["--precision", result.precision]
+    if result.direction != "forward":
+        options += ["--gradients"]
     return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
 
 

@@ -47,7 +47,7 @@ def test_an_unknown_variant_is_told_the_known_ones():
 
 def test_a_star_stands_for_every_variant():
     found = registry.expanded(["convspec_fakes:GOOD:*", "torch", "torch"])
-    assert found == ("convspec_fakes:GOOD:default", "convspec_fakes:GOOD:other", "torch")
+    assert found == ("convspec_fakes:GOOD", "convspec_fakes:GOOD:other", "torch")
 
 
 def test_absence_names_what_is_missing_and_imports_nothing():

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from convspec import Case, ConvSpec, reference
-from convspec.cases import arrays
+from convspec.cases import arrays, gradient_arrays
 from convspec.conformance import bundles
 from convspec.conformance.bundles import Bundle, Store, expected_bytes
+from convspec.conformance.units import Recipe
 
-KINDS = ("exact", "random", "nonfinite_kernel")
+KINDS = tuple(map(Recipe, ("exact", "random", "nonfinite_kernel")))
+BACKWARD = (Recipe("exact", backward=True), Recipe("random", backward=True))
 CASES = [
     Case(ConvSpec(3, 4, (2, 3), padding=(1, 2)), (2, 3, 5, 7)),
     Case(ConvSpec(3, 4, (2, 3), bias=False), (0, 3, 5, 7), dtype="float64"),
@@ -33,27 +35,43 @@ def test_a_bundle_holds_the_arrays_and_the_oracle(store, case):
     assert set(found) == set(KINDS)
     for kind in ("exact", "random"):
         params, x = arrays(case.varied(data=kind))
-        data = found[kind]
+        data = found[Recipe(kind)]
         np.testing.assert_array_equal(data.x, x, strict=True)
         np.testing.assert_array_equal(data.params.kernel, params.kernel, strict=True)
         assert (data.params.bias is None) is (params.bias is None)
-        np.testing.assert_array_equal(data.expected, reference.conv(case.spec, params, x), strict=True)
-    np.testing.assert_array_equal(found["random"].magnitude, reference.magnitude(case.spec, params, x), strict=True)
-    assert found["exact"].magnitude is None
-    assert found["nonfinite_kernel"].ignore is None or found["nonfinite_kernel"].ignore.dtype == bool
+        np.testing.assert_array_equal(data.expected["forward"], reference.conv(case.spec, params, x), strict=True)
+    magnitude = found[KINDS[1]].magnitude["forward"]
+    np.testing.assert_array_equal(magnitude, reference.magnitude(case.spec, params, x), strict=True)
+    assert found[KINDS[0]].magnitude == {}
+    assert found[KINDS[2]].ignore is None or found[KINDS[2]].ignore.dtype == bool
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bundle_holds_dy_and_all_gradients_with_their_magnitudes(store, case):
+    found = Bundle.from_json(store.put(1, case, BACKWARD).to_json()).read()
+    assert set(found) == set(BACKWARD)
+    params, x, dy = gradient_arrays(case.varied(data="random"))
+    data = found[BACKWARD[1]]
+    np.testing.assert_array_equal(data.dy, dy, strict=True)
+    gradients = reference.gradients(case.spec, params, x, dy)
+    assert set(data.expected) == set(data.magnitude) == {"input", "kernel", *(["bias"] if case.spec.bias else [])}
+    for direction, array in data.expected.items():
+        np.testing.assert_array_equal(array, getattr(gradients, direction), strict=True)
+        assert (data.magnitude[direction] >= np.abs(array) * (1 - 1e-12)).all()
+    assert found[BACKWARD[0]].magnitude == {}
 
 
 def test_what_a_reader_writes_stays_with_it(store):
-    bundle = store.put(1, CASES[0], ("exact",))
-    bundle.read()["exact"].x[:] = 7
-    assert not (bundle.read()["exact"].x == 7).all()
+    bundle = store.put(1, CASES[0], KINDS[:1])
+    bundle.read()[KINDS[0]].x[:] = 7
+    assert not (bundle.read()[KINDS[0]].x == 7).all()
 
 
 def test_a_case_without_output_has_data_and_a_reason(store):
-    bundle = store.put(1, Case(ConvSpec(3, 4, 9), (1, 3, 5, 7)), ("exact",))
+    bundle = store.put(1, Case(ConvSpec(3, 4, 9), (1, 3, 5, 7)), KINDS[:1])
     assert "the kernel spans 9" in bundle.refusal
-    data = bundle.read()["exact"]
-    assert data.expected is None
+    data = bundle.read()[KINDS[0]]
+    assert data.expected == {}
     assert data.x.shape == (1, 3, 5, 7)
 
 
@@ -61,7 +79,7 @@ def test_files_go_with_their_bundle_and_the_folder_with_the_store(store):
     bundle = store.put(1, CASES[0], KINDS)
     assert sorted(p.name for p in store.folder.iterdir()) == ["1.bin", "lock"]
     size = (store.folder / "1.bin").stat().st_size
-    assert size <= 2 * expected_bytes(CASES[0], len(KINDS))
+    assert size <= 2 * expected_bytes(CASES[0], KINDS)
     store.drop(bundle)
     assert [p.name for p in store.folder.iterdir()] == ["lock"]
     folder = Store(1)
