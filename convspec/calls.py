@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -100,6 +101,57 @@ def parse_call(text: str) -> Call:
             raise CallError(text, "**arguments cannot be read", keyword.value.col_offset)
         kwargs[keyword.arg] = _literal(text, keyword.value, 0)
     return Call(text, name, tuple(_literal(text, a, 0) for a in node.args), kwargs)
+
+
+_FRAMEWORK_OF = (
+    ("torch", re.compile(r"(Lazy)?Conv(Transpose)?\dd")),
+    ("keras", re.compile(r"(Depthwise|Separable)?Conv(olution)?\dD(Transpose)?")),
+    ("onnx", re.compile(r"make_node")),
+)
+_ONNX_WORDS = {"W", "kernel_shape", "pads", "auto_pad", "dilations", "group"}
+_NNX_WORDS = {"in_features", "out_features", "rngs"}
+
+
+def adapter_of(call: Call) -> str:
+    """The adapter whose framework has this constructor: by its name, else by what its arguments are called.
+
+    ``Conv`` and ``ConvTranspose`` are nnx', linen's and ONNX': without a word that only one of them has, the module
+    must be written.
+
+    Raises:
+        CallError: where no framework has it, or more than one could.
+    """
+    for adapter, pattern in _FRAMEWORK_OF:
+        if pattern.fullmatch(call.function):
+            return adapter
+    if call.function not in ("Conv", "ConvTranspose"):
+        near = get_close_matches(call.function, _EXAMPLES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise CallError(call.text, f"no framework here has a convolution {call.function!r}{hint}", 0)
+    modules = call.name.split(".")[:-1]
+    words = set(call.kwargs)
+    if "nnx" in modules or words & _NNX_WORDS:
+        return "flax"
+    if "linen" in modules or "features" in words:
+        return "flax-linen"
+    if words & _ONNX_WORDS:
+        return "onnx"
+    positional = [*call.args, *([call.kwargs["kernel_size"]] if "kernel_size" in words else [])]
+    if len(positional) == 2 and isinstance(positional[1], tuple):
+        return "flax-linen"
+    if len(positional) == 3 and isinstance(positional[2], tuple) and "kernel_size" in words:
+        return "flax"
+    raise CallError(
+        call.text, f"{call.name} may be nnx' or linen's: write nnx.{call.function} or linen.{call.function}", 0
+    )
+
+
+_EXAMPLES = (
+    *(f"Conv{n}{d}" for n in (1, 2, 3) for d in "dD"),
+    *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
+    *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "LazyConv2d", "Conv", "ConvTranspose", "make_node"),
+)
 
 
 def _dotted(node: ast.expr) -> str | None:

@@ -8,21 +8,16 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.errors import ConvspecError, RequestError
+from convspec import layer_commands
+from convspec.console import JsonOption, console, reported
+from convspec.errors import RequestError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from convspec.cases import Case
-    from convspec.contract import Adapter
-    from convspec.spec import ConvSpec
-
-P = ParamSpec("P")
 
 app = typer.Typer(
     name="convspec",
@@ -39,30 +34,6 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers are told their own
     app()
 
-
-def _reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn the project's errors into one sentence on standard error and exit status 2."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ConvspecError as error:
-            sys.stderr.write(f"convspec: {error}\n")
-            raise typer.Exit(2) from None
-        except BrokenPipeError:  # whoever read our output has seen enough
-            sys.stdout = None
-            raise typer.Exit(1) from None
-
-    return run
-
-
-JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; `-` is standard output.")
-]
-SpecArgument = Annotated[
-    str, typer.Argument(metavar="SPEC", help="A layer as JSON, as `ConvSpec.to_json` gives it; `-` reads it.")
-]
 
 _CHECK_EXAMPLES = """
 Examples:
@@ -103,7 +74,7 @@ Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build a
 
 
 @app.command(epilog=_CHECK_EXAMPLES)
-@_reported
+@reported
 def check(
     adapters: Adapters = None,
     corpus: Corpora = None,
@@ -127,7 +98,7 @@ def check(
 
     document.writable(json)
     cases = _cases(corpus or ["tutorial"], sample, seed)
-    with progress.shown(_console(stderr=True)) as shown:
+    with progress.shown(console(stderr=True)) as shown:
         report = run(
             cases,
             _names(adapters),
@@ -144,7 +115,7 @@ def check(
     report.environment.update(corpus=corpus or ["tutorial"], sample=sample, sample_seed=seed)
     if json is not None:
         document.write(document.text(report), json)
-    terminal.show(report, _console(stderr=json == "-"))
+    terminal.show(report, console(stderr=json == "-"))
     raise typer.Exit(1 if report.unexpected else 0)
 
 
@@ -157,7 +128,7 @@ def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:
 
 
 @app.command()
-@_reported
+@reported
 def adapters(
     gaps: Annotated[bool, typer.Option("--gaps", help="List each adapter's declared gaps.")] = False,
     json: JsonOption = None,
@@ -170,72 +141,11 @@ def adapters(
     if json is not None:
         document.write(document.dumps({"adapters": [entry.to_dict() for entry in found]}), json)
     if json != "-":
-        listing.show(found, _console(), gaps=gaps)
+        listing.show(found, console(), gaps=gaps)
 
 
-@app.command(
-    epilog="""Example: `convspec source '{"in_channels": 3, "out_channels": 8, "kernel_size": 3}' --to torch`"""
-)
-@_reported
-def source(
-    spec: SpecArgument,
-    to: Annotated[str, typer.Option("--to", metavar="ADAPTER", help="The framework to write for.")],
-    layout: Annotated[str | None, typer.Option(help="`NCHW` or `NHWC`; default: the framework's own.")] = None,
-    dtype: Annotated[str, typer.Option(help="Format of the weights.")] = "float32",
-    json: JsonOption = None,
-) -> None:
-    """Print the code that an expert of that framework would write for a layer."""
-    from convspec import registry
-    from convspec.reports import document
-
-    adapter = registry.adapter(to)
-    layer = _spec(spec)
-    text = adapter.source(layer, layout or _own_layout(adapter), dtype)
-    if json is not None:
-        document.write(document.dumps({"spec": layer.to_dict(), "adapter": to, "source": text}), json)
-    if json != "-":
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-
-
-@app.command(
-    epilog="""Example: `convspec show '{"in_channels": 3, "out_channels": 8, "kernel_size": 3}' --input 1,3,32,32`"""
-)
-@_reported
-def show(
-    spec: SpecArgument,
-    input_shape: Annotated[
-        str | None, typer.Option("--input", metavar="SHAPE", help="The input's shape, `1,3,32,32`.")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="The layout that the shape is written in.")] = "NCHW",
-    json: JsonOption = None,
-) -> None:
-    """Print a layer's facts: output shape, parameters, cost, receptive field, and who supports it."""
-    from convspec.reports import document, facts
-
-    layer = _spec(spec)
-    found = facts.of(layer, None if input_shape is None else _shape(input_shape), layout)
-    if json is not None:
-        document.write(document.dumps(found), json)
-    if json != "-":
-        facts.show(found, _console())
-
-
-@app.command(epilog="""Example: `convspec diagnose '{"in_channels": 3, "out_channels": 8, "kernel_size": 3}' run.npz`""")
-@_reported
-def diagnose(
-    spec: SpecArgument,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help=".npz or .safetensors with `input`, `kernel`, `bias` and `actual`.")
-    ],
-    layout: Annotated[str, typer.Option(help="Of `input` and `actual`; the kernel is (O, I/g, …) always.")] = "NCHW",
-    dtype: Annotated[str | None, typer.Option(help="What `actual` was computed in; default: its own.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="For the search among pairs of mistakes.")] = 20.0,
-    json: JsonOption = None,
-) -> None:
-    """Name the known mistake that turns a layer and its input into exactly these wrong numbers."""
-    from convspec import commands_diagnose
-
-    raise typer.Exit(commands_diagnose.run(_spec(spec), file, layout, dtype, seconds, json, _console()))
+app.command(epilog=layer_commands.SOURCE_EXAMPLES)(reported(layer_commands.source))
+app.command(epilog=layer_commands.SHOW_EXAMPLES)(reported(layer_commands.show))
 
 
 @app.callback(invoke_without_command=True)
@@ -245,14 +155,6 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
         sys.stdout.write(f"convspec {convspec.__version__}\n")
         raise typer.Exit
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """A console; where its width is unknown, lines are as long as they are."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 200, highlight=False)
 
 
 def _names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
@@ -265,21 +167,3 @@ def _names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...
     if not names:
         raise RequestError(f"{text!r} names nothing")
     return names
-
-
-def _spec(text: str) -> ConvSpec:
-    from convspec.spec import ConvSpec
-
-    return ConvSpec.from_json(sys.stdin.read() if text == "-" else text)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts: list[Any] = text.strip("()[] ").replace("x", ",").split(",")
-    try:
-        return tuple(int(part) for part in parts)
-    except ValueError:
-        raise RequestError(f"--input {text!r} must be sizes like 1,3,32,32") from None
-
-
-def _own_layout(adapter: Adapter) -> str:
-    return getattr(adapter, "native_layout", adapter.layouts[0])

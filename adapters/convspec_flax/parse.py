@@ -55,12 +55,13 @@ def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:
 
     An int ``kernel_size`` means one spatial axis. ``'CIRCULAR'`` and ``'REFLECT'`` pad ((ke-1)//2, ke//2) whatever
     the stride. Explicit pads (a, b) of a transposed layer pad the dilated input: they crop ke-1-a and ke-1-b.
+    A ``Conv`` with an ``input_dilation`` is a transposed layer of that stride, its kernel flipped.
     """
+    if not transposed and dilates_input(arguments):
+        arguments, transposed = _undilated(arguments), True
     kernel = _numbers(arguments["kernel_size"])
     ndim = len(kernel)
     strides, dilation = (_numbers(arguments.get(key) or 1, ndim) for key in ("strides", "kernel_dilation"))
-    if any(d != 1 for d in _numbers(arguments.get("input_dilation") or 1, ndim)):
-        raise SpecError([f"input_dilation={arguments['input_dilation']!r} must be 1: ConvSpec has no such field"])
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     given = arguments.get("padding", "SAME")
     word = given.upper() if isinstance(given, str) else None
@@ -79,6 +80,28 @@ def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:
         groups=arguments.get("feature_group_count") or 1, bias=arguments.get("use_bias", True), padding_mode=mode,
         transposed=transposed, output_padding=extra, ndim=ndim,
     )  # fmt: skip
+
+
+def dilates_input(arguments: Mapping[str, Any]) -> bool:
+    """Whether a ``Conv`` is a transposed layer in disguise.
+
+    With groups, which ConvTranspose lacks, ``input_dilation`` says so even where it is 1 on every axis.
+    """
+    dilation = arguments.get("input_dilation") or 1
+    written = isinstance(dilation, tuple | list) and (arguments.get("feature_group_count") or 1) > 1
+    return written or any(d != 1 for d in _numbers(dilation))
+
+
+def _undilated(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the transposed layer that a ``Conv`` with an ``input_dilation`` is."""
+    ndim = len(_numbers(arguments["kernel_size"]))
+    padding = arguments.get("padding", "SAME")
+    if isinstance(padding, str) and padding.upper() != "VALID":
+        raise SpecError([f"padding={padding!r} must be numbers where the input is dilated"])
+    if any(s != 1 for s in _numbers(arguments.get("strides") or 1, ndim)):
+        raise SpecError([f"strides={arguments['strides']!r} must be 1 where the input is dilated"])
+    pads = 0 if isinstance(padding, str) else padding
+    return {**arguments, "strides": _numbers(arguments["input_dilation"], ndim), "padding": pads}
 
 
 def _numbers(value: Any, ndim: int = 1) -> tuple[Any, ...]:

@@ -1,31 +1,67 @@
-"""One layer's facts: what follows from its fields, and from the size of its input."""
+"""What a layer is, or a chain of layers: as one JSON document, and for people."""
 
 from __future__ import annotations
 
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from convspec import arithmetic, registry
+from convspec import drawing, kernels, layouts, registry, sentences
+from convspec.arithmetic import ReceptiveField
+from convspec.chains import Chain
+from convspec.errors import UnsupportedError
+from convspec.remarks.port import framework
+from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convspec.spec import ConvSpec
+    from convspec.contract import Adapter
+
+_WIDTH = 110
+_STYLES = {drawing.READ: "bold green", drawing.READ_PAD: "yellow", drawing.PAD: "dim", drawing.CELL: "dim"}
+_FEATURES = 8
 
 
-def of(spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str) -> dict[str, Any]:
-    """The facts, JSON-ready; those that need the input's size only where it is given.
+def of(chain: Chain, input_shape: tuple[int, ...] | None, layout: str, *, flatten: bool = False) -> dict[str, Any]:
+    """The facts, JSON-ready: those of the layer, or of all layers and of the chain.
 
     Raises:
-        ShapeError: if the input does not fit the layer.
+        ShapeError: if the input does not fit.
     """
+    shapes = None if input_shape is None else chain.shapes(input_shape, layout)
+    if len(chain.specs) == 1:
+        found = layer(chain.specs[0], input_shape, layout)
+    else:
+        inputs = shapes or (None,) * len(chain.specs)
+        found = {
+            "layers": [layer(spec, shape, layout) for spec, shape in zip(chain.specs, inputs, strict=False)],
+            "layout": layout,
+            "parameters": chain.num_parameters,
+        }
+        if shapes is not None and input_shape is not None:
+            found |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
+            found |= _field(chain.receptive_field(input_shape, layout))
+    if flatten and input_shape is not None:
+        found["flatten"] = _flatten(chain, input_shape, layout)
+    return found
+
+
+def layer(spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str) -> dict[str, Any]:
+    """The facts of one layer; those that need the input's size only where it is given."""
+    spatial = None
     found: dict[str, Any] = {
         "spec": spec.to_dict(),
+        "summary": sentences.summary(spec),
+        "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
         "kernel": list(spec.kernel_shape),
         "parameters": spec.num_parameters,
         "effective kernel": list(spec.effective_kernel),
+        "layout": layouts.name(layout, spec.ndim),
     }
     if input_shape is not None:
         explicit = spec.explicit(input_shape, layout)
@@ -34,13 +70,18 @@ def of(spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str) -> dict
         found["padding"] = [list(pair) for pair in explicit.padding]
         found["macs"] = spec.macs(input_shape, layout)
         found |= _field(spec.receptive_field(input_shape, layout))
+        spatial = layouts.canonical_shape(input_shape, layout, spec.ndim)[2:]
     elif not isinstance(spec.padding, str):
         found |= _field(spec.receptive_field())
+    found["sizes"] = dict(sentences.size_formulas(spec, spatial))
     found["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
+    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in _frameworks()}
+    small = drawing.small(spec, spatial)
+    found["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
     return found
 
 
-def _field(field: arithmetic.ReceptiveField) -> dict[str, Any]:
+def _field(field: ReceptiveField) -> dict[str, Any]:
     return {
         "receptive field": list(field.size),
         "jump": [str(n) for n in field.jump],
@@ -53,18 +94,170 @@ def _support(name: str, spec: ConvSpec, layout: str) -> str:
     return f"{support!s}: {support.reason}" if support.reason else str(support)
 
 
+def _frameworks() -> list[str]:
+    """One adapter of each framework, its first by name."""
+    first: dict[str, str] = {}
+    for name in registry.adapters():
+        first.setdefault(framework(name), name)
+    return list(first.values())
+
+
+def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
+    """The layer in a framework's own layout: support, constructor, shape of the kernel."""
+    layout = getattr(adapter, "native_layout", adapter.layouts[0])
+    support = adapter.support(spec, layout)
+    found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
+    if support.reason:
+        found["reason"] = support.reason
+    try:
+        text = adapter.source(spec, layout)
+    except UnsupportedError:
+        return found
+    stored = kernels.of_plan(spec, framework(adapter.name), text)
+    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": stored.axes(spec)}
+
+
+def constructor(text: str) -> str:
+    """The call of a program that makes its convolution, in one line; empty where there is none."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            operator = ast.unparse(node.args[0]).strip("'") if name == "helper.make_node" else name.rpartition(".")[2]
+            if "." in name and ("Conv" in operator):
+                return ast.unparse(node)
+    return ""
+
+
+def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[str, Any]:
+    features = chain.flatten(input_shape, layout)
+    return {
+        "in_features": features.in_features,
+        "channels": features.channels,
+        "spatial": list(features.spatial),
+        "axes": {name: ", ".join(features.axes(name)) for name in layouts.LAYOUTS},
+        "order of NHWC in NCHW": list(features.order("NHWC")[:_FEATURES]),
+    }
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
 def show(found: dict[str, Any], console: Console) -> None:
-    """Print the facts, one a line."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    fields = ", ".join(f"{key}={value}" for key, value in found["spec"].items())
-    table.add_row("layer", Text(fields))
-    for key, value in found.items():
-        if key not in ("spec", "support"):
-            table.add_row(key, Text(" × ".join(map(str, value)) if _flat(value) else str(value)))
-    for name, support in found["support"].items():
-        table.add_row(f"in {name}", Text(support))
-    console.print(table)
+    """Print the facts; lines have no trailing blanks, so they can be compared."""
+    for line, style in _chain_lines(found) if "layers" in found else _lines(found):
+        text = Text(line.rstrip(), style)
+        for sign, colour in _STYLES.items():
+            text.highlight_words([sign], colour)
+        console.print(text, soft_wrap=True)
 
 
-def _flat(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, int) for v in value)
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    spec = ConvSpec.from_dict(found["spec"])
+    yield repr(spec), "bold"
+    yield found["summary"], ""
+    yield from _heading("What the numbers mean")
+    for name, value, text in sentences.meanings(spec):
+        yield f"  {name:15} {value:17} {text}", ""
+    yield from _heading("Sizes")
+    yield from _sizes(found)
+    yield f"  {'parameters':16} {sentences.parameter_formula(spec)}", ""
+    if "macs" in found:
+        yield f"  {'MACs':16} {found['macs']:,}", ""
+    yield from _receptive(found)
+    yield from _flattened(found)
+    yield from _heading("In the frameworks")
+    yield from _written_lines(found["frameworks"])
+    yield from _drawn(found, spec)
+
+
+def _heading(text: str) -> Iterator[tuple[str, str]]:
+    yield "", ""
+    yield text, "bold"
+
+
+def _sizes(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "input" in found:
+        yield f"  {'input':16} {_times(found['input'])}  ({found['layout']})", ""
+    for letter, formula in found.get("sizes", {}).items():
+        yield f"  {letter:>16} {formula}", ""
+    if "output" in found:
+        yield f"  {'output':16} {_times(found['output'])}", ""
+
+
+def _receptive(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "receptive field" in found:
+        jump, offset = (_tuple(found[key]) for key in ("jump", "offset"))
+        size = _times(found["receptive field"])
+        apart = "1 cell" if set(found["jump"]) == {"1"} else f"{jump} cells"
+        yield f"  {'receptive field':16} {size} cells; outputs {apart} apart, the first centred on {offset}", ""
+
+
+def _flattened(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "flatten" not in found:
+        return
+    flat = found["flatten"]
+    yield f"  {'flatten':16} in_features = {flat['in_features']:,}", ""
+    for name, axes in flat["axes"].items():
+        yield f"  {name:>16} walks ({axes}), the last one fastest", ""
+    first = ", ".join(map(str, flat["order of NHWC in NCHW"]))
+    dots = ", …" if flat["in_features"] > _FEATURES else ""
+    yield f"  {'':16} the features of NHWC stand at {first}{dots} in NCHW", ""
+
+
+def _written_lines(frameworks: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, entry in frameworks.items():
+        reason = f": {entry['reason']}" if "reason" in entry else ""
+        head = f"  {'in ' + name:9} {entry['layout']}, {entry['support']}{reason}"
+        yield from ((line, "") for line in textwrap.wrap(head, _WIDTH, subsequent_indent=" " * 12))
+        if "constructor" in entry:
+            yield from ((line, "cyan") for line in _folded(entry["constructor"]))
+            yield f"            kernel {_tuple(entry['kernel'])}, which is {entry['order']}", ""
+
+
+def _folded(code: str) -> list[str]:
+    """The call in lines that break between arguments only."""
+    lines = [" " * 12]
+    for part in re.split(r"(?<=,) (?=\w+=)", code):
+        fits = len(lines[-1]) + len(part) < _WIDTH
+        if not fits:
+            lines.append(" " * 16)
+        lines[-1] += part if not lines[-1].strip() else f" {part}"
+    return lines
+
+
+def _drawn(found: dict[str, Any], spec: ConvSpec) -> Iterator[tuple[str, str]]:
+    drawn = found["drawing"]["lines"]
+    if not drawn:
+        return
+    what = "What one input cell writes" if spec.transposed else "What one output cell reads"
+    yield from _heading(f"{what}, for an input of {_times(found['drawing']['input'])} cells")
+    for line in drawn:
+        yield f"  {line}", ""
+    yield f"  {drawing.legend(spec, drawn)}", ""
+
+
+def _chain_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = [("", "layer", "output", "parameters", "MACs")]
+    for number, entry in enumerate(found["layers"]):
+        macs = f"{entry['macs']:,}" if "macs" in entry else ""
+        output = _times(entry["output"]) if "output" in entry else ""
+        rows.append((str(number), repr(ConvSpec.from_dict(entry["spec"])), output, f"{entry['parameters']:,}", macs))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [f"{c:>{w}}" if i > 2 else f"{c:{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        yield "  ".join(cells), "" if number else "bold"
+    yield "", ""
+    yield from _sizes(found)
+    yield f"  {'parameters':16} {found['parameters']:,}", ""
+    if "macs" in found:
+        yield f"  {'MACs':16} {found['macs']:,}", ""
+    yield from _receptive(found)
+    yield from _flattened(found)
+
+
+def _times(values: list[Any]) -> str:
+    return " × ".join(map(str, values))
+
+
+def _tuple(values: list[Any]) -> str:
+    return str(values[0]) if len(values) == 1 else f"({', '.join(map(str, values))})"
