@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec import layer_commands
+from convspec import diagnosis_command, layer_commands
 from convspec.console import JsonOption, console, reported
 from convspec.errors import RequestError
 
@@ -146,6 +146,7 @@ def adapters(
 
 app.command(epilog=layer_commands.SOURCE_EXAMPLES)(reported(layer_commands.source))
 app.command(epilog=layer_commands.SHOW_EXAMPLES)(reported(layer_commands.show))
+app.command(epilog=diagnosis_command.EXAMPLES)(reported(diagnosis_command.diagnose))
 
 
 @app.callback(invoke_without_command=True)

@@ -23,8 +23,8 @@ THEMES = (
     "bias",
     "axes",
     "edges",
-    "precision",
     "scale",
+    "precision",
 )
 
 _mistakes: dict[str, Mistake] = {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Ratios: TypeAlias = NDArray[np.floating[Any]]
 
 IMPOSSIBLE = (ShapeError, ParamsError, SpecError)
-_PLACES = 32
+_PLACES, _FEW = 32, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Evidence:
         self.actual = np.asarray(actual, np.float64)
         self.right = self._distance(layer, self.expected, self.size)
         self.points = self._choose()
+        self.few = tuple(axis[:_FEW] for axis in self.points)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,17 +80,22 @@ class Evidence:
     def screen(self, layer: Layer) -> float | None:
         """Fraction of a few elements that a layer does not explain; None where it has another shape or is impossible.
 
-        Where it is 0 the layer may explain everything; where it is not, it surely does not.
+        Where it is 0 the layer may explain everything; where it is not, it surely does not. Most layers are ruled out
+        by the first few elements.
         """
         try:
             if not layer.x.size or not self.points[0].size:
                 return 0.0 if layer.output().shape == self.shape else None
-            found = points.evaluate(layer, self.shape, self.points)
+            few = self._missed(layer, self.few)
+            return few if few in (None, 1.0) else self._missed(layer, self.points)
         except IMPOSSIBLE:
             return None
+
+    def _missed(self, layer: Layer, chosen: tuple[Any, ...]) -> float | None:
+        found = points.evaluate(layer, self.shape, chosen)
         if found is None:
             return None
-        ratio = _ratio(self.actual[self.points], *found, self.limits(layer))
+        ratio = _ratio(self.actual[chosen], *found, self.limits(layer))
         return float(np.mean(ratio > 1))
 
     def distance(self, layer: Layer) -> Distance | None:
@@ -126,15 +132,15 @@ class Evidence:
     def _choose(self) -> tuple[Any, ...]:
         """Elements that tell explanations apart: wrong ones, right ones, the corners, and some at random."""
         total = self.actual.size
-        rng = np.random.default_rng(0)
         if total <= _PLACES:
             return np.unravel_index(np.arange(total), self.shape)
-        chosen: list[Any] = [rng.integers(0, total, _PLACES // 2), [0, total - 1]]
+        rng = np.random.default_rng(0)
+        chosen = np.concatenate([rng.integers(0, total, _PLACES // 2), [0, total - 1]])
         ratios = self.ratios()
         if ratios is not None:
-            flat = np.flatnonzero(ratios.reshape(-1) > 1)
-            chosen.append(rng.choice(flat, min(_PLACES // 2, len(flat)), replace=False) if len(flat) else [])
-        return np.unravel_index(np.unique(np.concatenate(chosen).astype(np.intp)), self.shape)
+            wrong = np.flatnonzero(ratios.reshape(-1) > 1)
+            chosen = np.concatenate([rng.choice(wrong, min(_PLACES // 2, len(wrong)), replace=False), chosen])
+        return np.unravel_index(np.array(list(dict.fromkeys(chosen.tolist())), np.intp), self.shape)
 
 
 def _ratio(actual: Array, output: Array, size: Array, limits: Bounds) -> Ratios:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     from convspec.diagnosis.catalogue import Mistake
     from convspec.diagnosis.evidence import Distance
+    from convspec.diagnosis.layer import Layer
     from convspec.diagnosis.location import Location
 
 
@@ -21,11 +22,13 @@ class Finding:
         mistakes: the one mistake, or the two, that were made.
         what: what exactly was done, one phrase a mistake.
         measured: how near the simulated numbers come to the actual ones.
+        layer: the wrong layer; ``layer.output()`` simulates it.
     """
 
     mistakes: tuple[Mistake, ...]
     what: str
     measured: Distance
+    layer: Layer = field(repr=False, compare=False)
 
     @property
     def id(self) -> str:

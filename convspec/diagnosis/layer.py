@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from convspec import reference
-from convspec.arithmetic import product
+from convspec.arithmetic import output_spatial, product
 from convspec.parameters import ConvParams
 
 if TYPE_CHECKING:
@@ -62,16 +62,24 @@ class Layer:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of the convolution alone, before any rearrangement."""
-        return self.spec.output_shape(self.x.shape)
+        """Of the convolution alone, before any rearrangement.
+
+        Raises:
+            ShapeError: where the layer cannot be computed.
+        """
+        batch, channels, *spatial = self.x.shape
+        if channels != self.spec.in_channels:
+            return self.spec.output_shape(self.x.shape)  # which says what is wrong
+        return (batch, self.spec.out_channels, *output_spatial(self.spec, spatial))
 
     def respec(self, **changes: Any) -> Layer:
         """The same layer with other values of some fields of its spec."""
-        return replace(self, spec=replace(self.spec, **changes))
+        return replace(self, spec=replace(self.spec, **changes)) if changes else self
 
     def explicit(self, **changes: Any) -> Layer:
         """The same layer, its padding written as numbers, with other values of some fields of its spec."""
-        return replace(self, spec=replace(self.spec.explicit(self.x.shape), **changes))
+        spec = self.spec.explicit(self.x.shape)
+        return replace(self, spec=replace(spec, **changes) if changes else spec)
 
     def with_input(self, x: Array) -> Layer:
         """The same layer on another input, padded as the right one would be."""

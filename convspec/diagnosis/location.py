@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from convspec import layouts
-from convspec.arithmetic import resolve_padding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.diagnosis.layer import Layer
 
-    Ratios = NDArray[np.floating[Any]]
-    Mask = NDArray[np.bool_]
+    Ratios: TypeAlias = NDArray[np.floating[Any]]
+    Mask: TypeAlias = NDArray[np.bool_]
 
 _SHADES = "·░▒▓█"
 _ROWS, _COLUMNS = 16, 64
+_COARSEST = 2.0**-8  # what rounding to bfloat16 may do to the inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Location:
         wrong: how many there are.
         total: of so many.
         where: the smallest region that holds them all, in words.
+        largest: the largest |error| / G; infinite where there is a NaN.
         picture: one line of text per output row of the worst channel, darker where the error is larger.
         channel: ``(sample, channel)`` of the picture.
     """
@@ -38,12 +39,17 @@ class Location:
     wrong: int
     total: int
     where: str
+    largest: float
     picture: tuple[str, ...]
     channel: tuple[int, int]
 
     @property
     def sentence(self) -> str:
-        return f"{self.wrong} of {self.total} elements are wrong: {self.where}"
+        size = (
+            f"by at most {self.largest:.2g} of Σ|x||w| + |b|" if np.isfinite(self.largest) else "some not even finite"
+        )
+        small = ": no more than rounding to a coarser format would do" if self.largest <= _COARSEST else ""
+        return f"{self.wrong} of {self.total} elements are wrong, {size}{small}; {self.where}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -51,93 +57,125 @@ class Location:
             "wrong": self.wrong,
             "total": self.total,
             "where": self.where,
+            "largest": self.largest if np.isfinite(self.largest) else str(self.largest),
             "picture": list(self.picture),
             "channel": list(self.channel),
         }
 
 
-def locate(ratios: Ratios, layer: Layer) -> Location | None:
+def locate(ratios: Ratios, relative: float, layer: Layer) -> Location | None:
     """The location of the elements ``(N, O, *out)`` whose error exceeds the bound; None where there are none.
 
     Args:
         ratios: |error| / bound; beyond 1 is wrong.
+        relative: the bound, relative to G.
         layer: the right layer, whose borders and groups the words speak of.
     """
     wrong = ratios > 1
     count = int(np.count_nonzero(wrong))
     if not count:
         return None
-    regions = [(words, mask) for words, mask in _regions(wrong.shape, layer) if not (wrong & ~mask).any()]
-    words = min(regions, key=lambda region: np.count_nonzero(region[1]))[0] if regions else "everywhere"
-    worst = np.unravel_index(
-        int(np.argmax(np.where(wrong, ratios, 0).reshape(*wrong.shape[:2], -1).sum(-1))), wrong.shape[:2]
-    )
-    at = (int(worst[0]), int(worst[1]))
-    return Location(count, wrong.size, words, _draw(ratios[at]), at)
+    channels = np.where(wrong, np.minimum(ratios, 1e30), 0.0).reshape(*wrong.shape[:2], -1).sum(-1)
+    sample, channel = np.unravel_index(int(np.argmax(channels)), channels.shape)
+    at = int(sample), int(channel)
+    words = "; ".join(_regions(wrong, layer)) or "everywhere"
+    return Location(count, wrong.size, words, float(ratios.max()) * relative, _draw(ratios[at]), at)
 
 
-def _regions(shape: tuple[int, ...], layer: Layer) -> Iterator[tuple[str, Mask]]:
-    """Proper parts of the output that one would look for an error in, each with its name."""
+def _regions(wrong: Mask, layer: Layer) -> Iterator[str]:
+    """What is said of each axis along which not everything is wrong, and of the border as a whole."""
     spec = layer.spec
-    everything = np.ones(shape, bool)
-    for name, axis in (("sample", 0), ("output channel", 1)):
-        for i in range(shape[axis]) if 1 < shape[axis] <= 4096 else ():
-            yield f"{name} {i} only", _slab(everything, axis, np.arange(shape[axis]) == i)
-    if spec.groups > 1:
-        per_group = shape[1] // spec.groups
-        for g in range(spec.groups):
-            yield f"group {g} only", _slab(everything, 1, np.arange(shape[1]) // per_group == g)
-        yield "all groups but the first", _slab(everything, 1, np.arange(shape[1]) >= per_group)
-    letters = layouts.spatial_letters(spec.ndim)
-    border = np.zeros(shape, bool)
-    for i, letter in enumerate(letters):
-        axis, size = i + 2, shape[i + 2]
-        places = np.arange(size)
-        before, after = _padded_outputs(layer, i, size)
-        border |= _slab(everything, axis, before | after)
-        for words, which in (
-            (f"the first place along {letter} only", places == 0),
-            (f"the last place along {letter} only", places == size - 1),
-            (f"the border before along {letter}, where padding is read", before),
-            (f"the border after along {letter}, where padding is read", after),
-            (f"both borders along {letter}, where padding is read", before | after),
-            (f"everything but the first place along {letter}", places > 0),
-            (f"everything but the last place along {letter}", places < size - 1),
-            *((f"every {m}. place along {letter}, from {p} on", places % m == p) for m in (2, 3, 4) for p in range(m)),
-        ):
-            if size > 1 and which.any() and not which.all():
-                yield words, _slab(everything, axis, which)
+    letters = ("N", "C", *layouts.spatial_letters(spec.ndim))
+    names = ("sample", "output channel", *(f"place along {letter}" for letter in letters[2:]))
+    borders = [_padded_outputs(layer, axis, n) for axis, n in enumerate(wrong.shape[2:])]
+    for axis, (name, letter) in enumerate(zip(names, letters, strict=True)):
+        along = np.asarray(wrong.any(tuple(i for i in range(wrong.ndim) if i != axis)))
+        if along.all():
+            continue
+        if axis == 1 and spec.groups > 1 and (words := _groups(along, spec.groups)):
+            yield words
+        elif axis > 1 and (words := _sides(along, *borders[axis - 2])):
+            yield f"{words} along {letter}, where padding is read"
+        else:
+            yield _described(along, name)
+    border = np.zeros(wrong.shape, bool)
+    for axis, sides in enumerate(borders):
+        border |= (sides[0] | sides[1]).reshape(-1, *(1,) * (len(borders) - 1 - axis))
     if border.any() and not border.all():
-        yield "the border only, where padding is read", border
-        yield "the interior only: where padding is read all is right", ~border
+        if not (wrong & ~border).any():
+            yield "in the border only, where padding is read"
+        elif not (wrong & border).any():
+            yield "in the interior only: where padding is read all is right"
 
 
-def _slab(everything: Mask, axis: int, which: Mask) -> Mask:
-    shape = [1] * everything.ndim
-    shape[axis] = -1
-    return everything & which.reshape(shape)
+def _groups(along: Mask, groups: int) -> str:
+    """Which groups of channels, if whole groups are meant."""
+    bad = np.flatnonzero(along.reshape(groups, -1).any(1))
+    if len(bad) == groups:
+        return ""
+    return f"group{'s' * (len(bad) > 1)} {_listed(bad)} only (of {groups})"
+
+
+def _sides(along: Mask, before: Mask, after: Mask) -> str:
+    """Which of the borders, if they hold all."""
+    for words, border in (
+        ("the border before", before), ("the border after", after), ("the borders", before | after)
+    ):  # fmt: skip
+        if border.any() and not border.all() and not (along & ~border).any():
+            return words
+    return ""
+
+
+def _described(along: Mask, name: str) -> str:
+    """The places of one axis that are wrong."""
+    bad = np.flatnonzero(along)
+    steps = np.unique(np.diff(bad))
+    if len(bad) > 2 and len(steps) == 1 and steps[0] > 1:
+        return f"every {_ordinal(int(steps[0]))} {name}, from {bad[0]} to {bad[-1]}"
+    if len(bad) > 1 and len(steps) == 1:
+        right = len(along) - len(bad)
+        first, last = bad[0] == 0, bad[-1] == len(along) - 1
+        if right <= 2 and (first or last):
+            which = "last" if first else "first"
+            return f"every {name} but the {which}{f' {right}' if right > 1 else ''}"
+        return f"{_plural(name)} {bad[0]} to {bad[-1]} only (of {len(along)})"
+    if len(bad) == 1:
+        return (
+            f"{name}: {bad[0]} only (of {len(along)})" if "place" in name else f"{name} {bad[0]} only (of {len(along)})"
+        )
+    return f"{name}: {_listed(bad)} only (of {len(along)})"
+
+
+def _plural(name: str) -> str:
+    return name.replace("place", "places") if "place" in name else f"{name}s"
+
+
+def _ordinal(n: int) -> str:
+    return {2: "second", 3: "third", 4: "fourth"}.get(n, f"{n}th")
+
+
+def _listed(numbers: NDArray[np.intp]) -> str:
+    shown = ", ".join(map(str, numbers[:8]))
+    return shown if len(numbers) <= 8 else f"{shown}, …"
 
 
 def _padded_outputs(layer: Layer, axis: int, size: int) -> tuple[Mask, Mask]:
     """Outputs along a spatial axis whose window reaches into the padding before, and behind, the input."""
     spec, length = layer.spec, layer.x.shape[axis + 2]
-    lo, _ = resolve_padding(spec, layer.x.shape[2:])[0][axis]
+    lo, _ = layer.pads[axis]
     ke, s = spec.effective_kernel[axis], spec.stride[axis]
+    first = np.arange(size)
     if spec.transposed:
-        first = np.arange(size) + lo
-        return first < ke - 1, first > (length - 1) * s
-    first = np.arange(size) * s - lo
-    return first < 0, first + ke > length
+        return first + lo < ke - 1, first + lo > (length - 1) * s
+    return first * s - lo < 0, first * s - lo + ke > length
 
 
 def _draw(ratios: Ratios) -> tuple[str, ...]:
-    """One channel's errors as text: one row for 1-D, the first wrong slice for 3-D; large pictures are thinned."""
+    """One channel's errors as text: one row for 1-D, the worst slice for 3-D; large pictures are thinned."""
     while ratios.ndim > 2:
         ratios = ratios[int(np.argmax([(part > 1).sum() for part in ratios]))]
-    rows = np.atleast_2d(ratios)
-    rows = _thinned(_thinned(rows, 0, _ROWS), 1, _COLUMNS)
-    with np.errstate(divide="ignore"):
-        depth = np.clip(1 + np.log10(np.maximum(rows, 1)) // 2, 1, len(_SHADES) - 1)
+    rows = _thinned(_thinned(np.atleast_2d(ratios), 0, _ROWS), 1, _COLUMNS)
+    depth = np.clip(1 + np.log10(np.clip(rows, 1, 1e30)) // 2, 1, len(_SHADES) - 1)
     depth = np.where(rows > 1, depth, 0).astype(int)
     return tuple("".join(_SHADES[d] for d in row) for row in depth)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from convspec.arithmetic import resolve_padding
+from convspec.arithmetic import product, resolve_padding
 from convspec.diagnosis.layer import FILL
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) 
     if (own if places is None else places.shape) != shape:
         return None
     layer.params.check(layer.spec)
-    at, filled = points, None
-    if places is not None:
-        flat = places[points]
-        filled = flat == FILL
-        at = np.unravel_index(np.where(filled, 0, flat), own)
-    y, g = _sums(layer, *at)
-    if filled is not None:
-        y, g = np.where(filled, 0.0, y), np.where(filled, 0.0, g)
+    if places is None:
+        y, g = _sums(layer, *points)
+    elif not product(own):
+        y = g = np.zeros(len(points[0]))
+    else:
+        filled = places[points] == FILL
+        at = np.unravel_index(np.where(filled, 0, places[points]), own)
+        y, g = (np.where(filled, 0.0, values) for values in _sums(layer, *at))
     if layer.added is not None:
         added = np.broadcast_to(layer.added, shape)[points]
         y, g = y + added, g + np.abs(added)

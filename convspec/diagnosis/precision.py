@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from convspec.contract import Arithmetic
-from convspec.diagnosis.catalogue import Mistake, github, mistake
+from convspec.diagnosis.catalogue import Fitted, Mistake, github, mistake
 from convspec.dtypes import format_of, rounded
+from convspec.numerics import STATISTICAL_MINIMUM
 from convspec.parameters import ConvParams
 
 if TYPE_CHECKING:
@@ -162,17 +163,20 @@ class Subnormals(Mistake):
 
 
 @mistake
-class CoarseSums(Mistake):
+class CoarseSums(Fitted):
     id = "coarse-accumulation"
     title = "The sums are accumulated in 16 bits"
     frameworks = ("torch", "onnx", "flax")
     explanation = (
         "Each addition rounds: errors grow with the number of products. Their order is unknown, so the numbers can be "
-        "recognised by the size of the errors only."
+        "recognised only by their format and by the size of their errors."
     )
     fix = "Ask for float32 accumulation."
     evidence = github("pytorch/pytorch/issues/163347", "jax-ml/jax/issues/25873", "ROCm/rocm-libraries/issues/3508")
 
-    def made_in(self, layer: Layer) -> Wrong:
-        for name in ("float16", "bfloat16"):
-            yield f"the sums in {name}", replace(layer, dtype=name, arithmetic=Arithmetic(name))
+    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Wrong:
+        # the bound is so wide that much would fit it: the statistics have to decide, and the format of the numbers
+        if output.size >= STATISTICAL_MINIMUM and np.isfinite(actual).all():
+            for name in ("float16", "bfloat16"):
+                if np.array_equal(_rounded(actual, name), actual):
+                    yield f"the sums in {name}", replace(layer, dtype=name, arithmetic=Arithmetic(name))

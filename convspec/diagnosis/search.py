@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 NEAREST = 5
 SECONDS = 20.0
-LOOSE = 2.0**-10  # an explanation that allows errors of so much of G explains easily
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,8 @@ class _Search:
     def run(self) -> Diagnosis:
         evidence = self.evidence
         singles = list(self.tries((), "", evidence.layer))
-        found = self.confirmed(singles) or self.confirmed(self.fitted())
+        # what is fitted explains easily: only where nothing else does
+        found = self.confirmed(singles) or self.confirmed(self.fitted())[:1]
         if not found and evidence.right.worst <= 1:
             # only the statistics are odd, and no known arithmetic makes them so: nothing proves these numbers wrong
             return Diagnosis(agrees=True)
@@ -143,7 +143,7 @@ class _Search:
             agrees=False,
             findings=_distinct(sorted(found, key=_rank)),
             nearest=() if found else self.nearest(),
-            location=None if ratios is None else locate(ratios, evidence.layer),
+            location=None if ratios is None else locate(ratios, evidence.right.bound, evidence.layer),
             tried=self.tried,
             complete=self.complete or bool(found),
             shapes=(evidence.expected.shape, evidence.shape),
@@ -192,7 +192,7 @@ class _Search:
                 continue
             distance = self.evidence.distance(one.layer)
             if distance is not None and distance.explains:
-                found.append(Finding(one.kinds, one.what, distance))
+                found.append(Finding(one.kinds, one.what, distance, one.layer))
             elif distance is not None:
                 self.remember(one)
         return found
@@ -213,7 +213,7 @@ class _Search:
         for one in self._by_misses()[: 4 * NEAREST]:
             distance = self.evidence.distance(one.layer)
             if distance is not None and distance.wrong < self.evidence.right.wrong:
-                found.append(Finding(one.kinds, one.what, distance))
+                found.append(Finding(one.kinds, one.what, distance, one.layer))
         return _distinct(sorted(found, key=lambda f: (f.wrong, len(f.mistakes), f.distance)))[:NEAREST]
 
 
@@ -227,9 +227,8 @@ def _made(wrong: Iterator[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
 
 
 def _rank(finding: Finding) -> tuple[Any, ...]:
-    """Few mistakes before many, tight bounds before loose ones, in the order of the catalogue."""
-    themes = [theme_of(kind) for kind in finding.mistakes]
-    return len(finding.mistakes), finding.measured.bound > LOOSE, *themes
+    """Few mistakes before many, then in the order of the catalogue."""
+    return len(finding.mistakes), *map(theme_of, finding.mistakes)
 
 
 def _distinct(findings: Sequence[Finding]) -> tuple[Finding, ...]:

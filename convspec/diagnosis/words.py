@@ -26,8 +26,10 @@ def lines(diagnosis: Diagnosis) -> Lines:
         yield f"{diagnosis.location.sentence}.", ""
     if diagnosis.findings:
         yield _headline(len(diagnosis.findings)), "bold"
-        for finding in diagnosis.findings:
-            yield from _finding(finding)
+        first, *others = diagnosis.findings
+        yield from _finding(first)
+        for finding in others:
+            yield from _other(finding, first)
         return
     yield from _wrapped("", _nothing(diagnosis), "bold red")
     if diagnosis.location is not None:
@@ -65,6 +67,16 @@ def _finding(finding: Finding) -> Lines:
         yield from _wrapped("fix:  ", kind.fix, "green")
         for link in kind.evidence[:_LINKS]:
             yield f"  seen: {link}", "dim"
+
+
+def _other(finding: Finding, first: Finding) -> Lines:
+    """An explanation besides the first: only what is not said yet."""
+    yield "", ""
+    yield f"Or: {finding.title} [{finding.id}]", "bold red"
+    yield from _wrapped("what: ", finding.what, "")
+    for kind in finding.mistakes:
+        if kind not in first.mistakes:
+            yield from _wrapped("fix:  ", kind.fix, "green")
 
 
 def _picture(place: Location) -> Lines:
