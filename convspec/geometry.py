@@ -83,8 +83,8 @@ def axes(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Axis, ...]:
     sizes = arithmetic.output_spatial(spec, spatial)
     pads, extra = arithmetic.resolve_padding(spec, spatial)
     return tuple(
-        Axis(length, output, kernel, stride, dilation, *pair, added, spec.transposed, spec.padding_mode)
-        for length, output, kernel, stride, dilation, pair, added in zip(
+        Axis(length, output, kernel, stride, dilation, before, after, added, spec.transposed, spec.padding_mode)
+        for length, output, kernel, stride, dilation, (before, after), added in zip(
             spatial, sizes, spec.kernel_size, spec.stride, spec.dilation, pads, extra, strict=True
         )
     )

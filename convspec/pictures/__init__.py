@@ -1,0 +1,27 @@
+"""Pictures of layers: SVG from a spec, by the standard library, the same bytes for the same spec.
+
+Every picture carries a title and a description for those who cannot see it, and follows the reader's light or dark
+theme: ``data-theme`` of an element above it where there is one, else the system's preference.
+"""
+
+from __future__ import annotations
+
+from convspec.pictures.chain import receptive_field
+from convspec.pictures.channels import filters, groups
+from convspec.pictures.inputs import cells, padding_modes, windows
+from convspec.pictures.memory import data_layouts, formats, kernel_layouts
+from convspec.pictures.scattering import scatter, zero_stuffing
+
+__all__ = [
+    "cells",
+    "data_layouts",
+    "filters",
+    "formats",
+    "groups",
+    "kernel_layouts",
+    "padding_modes",
+    "receptive_field",
+    "scatter",
+    "windows",
+    "zero_stuffing",
+]
