@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convspec import arithmetic, layouts
+from convspec import geometry, layouts
+from convspec.geometry import Axis
 from convspec.spec import ConvSpec
 
 READ, READ_PAD, CELL, PAD, BEYOND = "■▨□·+"
@@ -26,11 +27,11 @@ _WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """One spatial axis: what stands in a row of cells, and which of them each place marks.
+class Strip:
+    """The cells along one spatial axis, and which of them each place marks.
 
     Attributes:
-        cells: the row, inputs and pads; of a transposed layer the full result, cropped cells shown as pads.
+        cells: inputs and pads; of a transposed layer the full result, cropped cells shown as pads.
         marked: for every output (input of a transposed layer) the cells that it reads (writes).
     """
 
@@ -42,30 +43,27 @@ class Axis:
         return "".join(_filled(c) if i in self.marked[place] else c for i, c in enumerate(self.cells))
 
 
-def axes_of(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Axis, ...]:
-    """The axes of a layer on an input of that size.
+def strips(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Strip, ...]:
+    """One strip for each axis of a layer on an input of that size.
 
     Raises:
         ShapeError: where the layer has no output for it.
     """
-    pads, extra = arithmetic.resolve_padding(spec, spatial)
-    sizes = arithmetic.output_spatial(spec, spatial)
-    axes = []
-    for n, out, (lo, hi), ke, s, d, op in zip(
-        spatial, sizes, pads, spec.effective_kernel, spec.stride, spec.dilation, extra, strict=True
-    ):
-        places = n if spec.transposed else out
-        marked = tuple(frozenset(range(i * s, i * s + ke, d)) for i in range(places))
-        cells = _result(n, out, lo, ke, s, hi, op) if spec.transposed else PAD * lo + CELL * n + PAD * hi
-        axes.append(Axis(cells, marked))
-    return tuple(axes)
+    return tuple(_scattered(axis) if axis.transposed else _gathered(axis) for axis in geometry.axes(spec, spatial))
 
 
-def _result(n: int, out: int, lo: int, ke: int, s: int, hi: int, op: int) -> str:
-    """The full result of a transposed axis: cropped, kept, beyond."""
-    full = (n - 1) * s + ke if n else 0
-    kept = max(min(full, lo + out) - lo, 0)
-    return PAD * lo + CELL * kept + BEYOND * max(op - hi, 0) + PAD * max(full - lo - out, 0)
+def _gathered(axis: Axis) -> Strip:
+    marked = tuple(frozenset(cell + axis.before for cell, _ in axis.reads(i)) for i in range(axis.output))
+    return Strip(PAD * axis.before + CELL * axis.length + PAD * axis.after, marked)
+
+
+def _scattered(axis: Axis) -> Strip:
+    """The full result: cropped, kept, beyond its end."""
+    starts = range(0, axis.length * axis.stride, axis.stride)
+    kept = max(min(axis.full, axis.before + axis.output) - axis.before, 0)
+    cells = PAD * axis.before + CELL * kept + BEYOND * (axis.output - kept)
+    cropped = PAD * max(axis.full - axis.before - axis.output, 0)
+    return Strip(cells + cropped, tuple(frozenset(range(i, i + axis.span, axis.dilation)) for i in starts))
 
 
 def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -76,7 +74,9 @@ def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ..
     fixed = ((0, 0),) * spec.ndim if isinstance(spec.padding, str) else spec.padding
     chosen = []
     for axis, (ke, s, (lo, hi)) in enumerate(zip(spec.effective_kernel, spec.stride, fixed, strict=True)):
-        least = 3 if spec.transposed else max(ke + 2 * s - lo - hi, ke, max(lo, hi) + 1, 4)
+        least = max(ke + 2 * s - lo - hi, ke, max(lo, hi) + 1, 4)
+        if spec.transposed:
+            least = max(3, -(-(lo + hi - ke) // s) + 3)
         given = None if spatial is None else spatial[axis]
         if given is not None and given <= (4 if spec.transposed else max(least, 12)):
             chosen.append(given)
@@ -87,14 +87,14 @@ def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ..
 
 def lines(spec: ConvSpec, spatial: Sequence[int]) -> list[str]:
     """The drawing: grids of a 2-D layer side by side, rows of each axis otherwise; empty where it would be too wide."""
-    axes = axes_of(spec, spatial)
-    if any(len(axis.cells) > MOST_CELLS for axis in axes) or not all(axis.marked for axis in axes):
+    drawn = strips(spec, spatial)
+    if any(len(strip.cells) > MOST_CELLS for strip in drawn) or not all(strip.marked for strip in drawn):
         return []
     if spec.ndim == 2:
-        return _grids(spec, axes)
+        return _grids(spec, drawn)
     found = []
-    for letter, axis in zip(layouts.spatial_letters(spec.ndim), axes, strict=True):
-        found += ([f"along {letter}"] if spec.ndim > 1 else []) + _rows(spec, axis)
+    for letter, strip in zip(layouts.spatial_letters(spec.ndim), drawn, strict=True):
+        found += ([f"along {letter}"] if spec.ndim > 1 else []) + _rows(spec, strip)
     return found
 
 
@@ -115,18 +115,18 @@ _TRANSPOSED = {
 }
 
 
-def _rows(spec: ConvSpec, axis: Axis) -> list[str]:
+def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
     """One row for each place, the middle ones left out where there are many."""
     name = "x" if spec.transposed else "y"
-    count = len(axis.marked)
+    count = len(strip.marked)
     places: list[int | None] = list(range(count))
     if count > _MOST_ROWS:
         places = [*range(_MOST_ROWS - 2), None, count - 1]
     width = len(f"{name}[{count - 1}]")
-    return ["…" if place is None else f"{f'{name}[{place}]':{width}}  {' '.join(axis.row(place))}" for place in places]
+    return ["…" if place is None else f"{f'{name}[{place}]':{width}}  {' '.join(strip.row(place))}" for place in places]
 
 
-def _grids(spec: ConvSpec, axes: Sequence[Axis]) -> list[str]:
+def _grids(spec: ConvSpec, axes: Sequence[Strip]) -> list[str]:
     """Some neighbouring places and the last one, side by side as far as there is room."""
     name = "x" if spec.transposed else "y"
     last = (len(axes[0].marked) - 1, len(axes[1].marked) - 1)
@@ -140,7 +140,7 @@ def _grids(spec: ConvSpec, axes: Sequence[Axis]) -> list[str]:
     return [row.rstrip() for row in rows]
 
 
-def _grid_row(axes: Sequence[Axis], place: tuple[int, int], h: int, cell: str) -> str:
+def _grid_row(axes: Sequence[Strip], place: tuple[int, int], h: int, cell: str) -> str:
     """One row of one grid: a pad where either axis has one."""
     marked = h in axes[0].marked[place[0]]
     row = []

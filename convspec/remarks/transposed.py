@@ -89,11 +89,11 @@ def short_kernel(port: Port) -> Remarks:
     filled = net_crops(port) == tuple((0, -n) for n in short)
     if port.of in ("keras", "flax") and port.to in ("torch", "onnx") and filled:
         text = (
-            f"The kernel is shorter than the stride: the source adds {per_axis(short, port.letters)} cells at the end"
+            f"The kernel is shorter than the stride: the source adds {per_axis(short, port.letters)} cell(s) at the end"
         )
         yield Remark("short-kernel", f"{text}, which is output_padding here.")
     elif port.of in ("torch", "onnx") and port.to in ("keras", "flax") and not filled:
-        text = f'The kernel is shorter than the stride: "valid" would add {per_axis(short, port.letters)} cells'
+        text = f'The kernel is shorter than the stride: "valid" would add {per_axis(short, port.letters)} cell(s)'
         yield Remark("short-kernel", f"{text} at the end, which this layer does not have.")
 
 
