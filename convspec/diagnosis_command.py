@@ -89,9 +89,10 @@ def _npz(path: str) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise RequestError(f"{path} holds a single array; put input, kernel, bias and actual in one .npz")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise RequestError(f"{path} holds a single array; put input, kernel, bias and actual in one .npz")
+        with file:
             return {name: file[name] for name in NAMES if name in file.files}
     except RequestError:
         raise

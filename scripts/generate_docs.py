@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 from convspec import adapter, adapters, corpora
 from convspec.planned import PlannedAdapter
+from convspec.reports.facts import constructor
+from convspec.spec import ConvSpec
+from convspec.translation import own_layout, translate
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_generated"
 
@@ -53,6 +58,33 @@ def corpus_table() -> str:
     return table(("corpus", "cases", "ranks"), rows)
 
 
+def direction_table() -> str:
+    """From each framework's own layers to every other: native, composed, unsupported, and why."""
+    names = ("torch", "flax", "keras", "onnx")
+    specs = [case.spec for case in corpora.load("features")]
+    supports = {name: [adapter(name).support(spec, own_layout(adapter(name))) for spec in specs] for name in names}
+    rows: list[tuple[object, ...]] = []
+    reasons: Counter[str] = Counter()
+    for source, target in itertools.permutations(names, 2):
+        own = [spec for spec, support in zip(specs, supports[source], strict=True) if support == "native"]
+        found = [translate(written(source, spec), target, spec.in_channels).support for spec in own]
+        reasons.update(support.reason for support in found if support == "unsupported")
+        counts = Counter(map(str, found))
+        rows.append((f"`{source}`", f"`{target}`", len(own), *(counts[kind] for kind in _KINDS)))
+    listing = "".join(f"* {count} unsupported: {reason}\n" for reason, count in reasons.most_common())
+    return table(("from", "to", "own layers", *_KINDS), rows) + ("\n" + listing if listing else "")
+
+
+def written(name: str, spec: ConvSpec) -> str:
+    """The constructor of a framework's own layer, with the weight's shape where only that tells the channels."""
+    found = adapter(name)
+    call = constructor(found.source(spec, own_layout(found)))
+    return f"{call[:-1]}, W={spec.kernel_shape})" if name == "onnx" else call
+
+
+_KINDS = ("native", "composed", "unsupported")
+
+
 def command_help() -> str:
     """What ``convspec --help`` prints, and the help of each command."""
     from typer.main import get_command
@@ -73,9 +105,40 @@ def command_help() -> str:
     return "\n".join(parts)
 
 
+def mistake_list() -> str:
+    """Every mistake that the diagnosis knows, by theme."""
+    from convspec.diagnosis.catalogue import THEMES, catalogue, theme_of
+
+    parts = []
+    for number, theme in enumerate(THEMES):
+        kinds = [kind for kind in catalogue() if theme_of(kind) == number]
+        intro = sys.modules[type(kinds[0]).__module__].__doc__
+        parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
+        for kind in kinds:
+            links = ", ".join(f"[{_thread(link)}]({link})" for link in kind.evidence)
+            parts.append(
+                f"### {kind.title}\n\n`{kind.id}` · {', '.join(kind.frameworks)}\n\n"
+                f"{kind.explanation}\n\n**Fix:** {kind.fix}\n\nSeen in {links}.\n"
+            )
+    return "\n".join(parts)
+
+
+def _thread(link: str) -> str:
+    """``owner/repository#number`` of an issue or a pull request."""
+    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
+    return f"{owner}/{repository}#{number}"
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    parts = {"adapters": adapter_table, "gaps": gap_list, "corpora": corpus_table, "cli": command_help}
+    parts = {
+        "adapters": adapter_table,
+        "gaps": gap_list,
+        "corpora": corpus_table,
+        "directions": direction_table,
+        "cli": command_help,
+    }
+    parts["mistakes"] = mistake_list
     for name, text in ((name, write()) for name, write in parts.items()):
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 

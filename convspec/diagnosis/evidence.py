@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from convspec.diagnosis.layer import Array, Layer
 
     Ratios: TypeAlias = NDArray[np.floating[Any]]
+    Finish: TypeAlias = Callable[[Array], Array] | None
 
 IMPOSSIBLE = (ShapeError, ParamsError, SpecError)
 _PLACES, _FEW = 32, 6
+_BEYOND = 1.0 + 2.0**-20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Evidence:
         if self.actual.shape != self.expected.shape:
             return None
         limits = self.limits(self.layer)
-        return _ratio(self.actual, self.expected, self.size, limits)
+        return _ratio(self.actual, self.expected, self.size, limits, None)
 
     def screen(self, layer: Layer) -> float | None:
         """Fraction of a few elements that a layer does not explain; None where it has another shape or is impossible.
@@ -95,30 +98,33 @@ class Evidence:
         found = points.evaluate(layer, self.shape, chosen)
         if found is None:
             return None
-        ratio = _ratio(self.actual[chosen], *found, self.limits(layer))
+        ratio = _ratio(self.actual[chosen], *found, self.limits(layer), layer.finish)
         return float(np.mean(ratio > 1))
 
     def distance(self, layer: Layer) -> Distance | None:
         """How near a layer comes; None where it cannot be computed, or gives the right numbers."""
         try:
-            output = layer.output()
+            sums = layer.unfinished()
+            output = sums if layer.finish is None else layer.finish(sums)
             same = output.shape == self.expected.shape and np.array_equal(output, self.expected, equal_nan=True)
             if output.shape != self.shape or (same and layer.arithmetic is None and layer.dtype is None):
                 return None
-            return self._distance(layer, output, layer.magnitude())
+            return self._distance(layer, sums, layer.magnitude())
         except IMPOSSIBLE:
             return None
 
-    def _distance(self, layer: Layer, output: Array, size: Array) -> Distance:
-        if output.shape != self.shape:
+    def _distance(self, layer: Layer, sums: Array, size: Array) -> Distance:
+        if sums.shape != self.shape:
             return Distance(np.inf, 1.0, exact=False)
         limits = self.limits(layer)
-        ratio = _ratio(self.actual, output, size, limits)
+        ratio = _ratio(self.actual, sums, size, limits, layer.finish)
         if not ratio.any():
             return Distance(0.0, 0.0, exact=True, bound=limits.relative)
         wrong = float(np.mean(ratio > 1))
+        output = sums if layer.finish is None else layer.finish(sums)
         exact = np.array_equal(self.single, output.astype(self.single.dtype), equal_nan=True)
-        return Distance(float(ratio.max()), wrong, exact, self._rms(output, size, limits), limits.relative)
+        rms = self._rms(sums, size, limits) if layer.finish is None else 0.0
+        return Distance(float(ratio.max()), wrong, exact, rms, limits.relative)
 
     def _rms(self, output: Array, size: Array, limits: Bounds) -> float:
         """The statistical bound, which tells coarser arithmetic from rounding where sums are long."""
@@ -143,11 +149,18 @@ class Evidence:
         return np.unravel_index(np.array(list(dict.fromkeys(chosen.tolist())), np.intp), self.shape)
 
 
-def _ratio(actual: Array, output: Array, size: Array, limits: Bounds) -> Ratios:
-    """|actual - output| / bound; 0 where both are the same special value, infinite where only one is."""
-    with np.errstate(invalid="ignore"):
-        error = np.abs(actual - output)
-        ratio: Ratios = error / (size * limits.relative + limits.absolute)
+def _ratio(actual: Array, sums: Array, size: Array, limits: Bounds, finish: Finish) -> Ratios:
+    """|actual - output| / bound; 0 where both are the same special value, infinite where only one is.
+
+    What ``finish`` makes of sums within the bound is within the bound.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = size * limits.relative + limits.absolute
+        output = sums if finish is None else finish(sums)
+        ratio: Ratios = np.abs(actual - output) / bound
+        if finish is not None:
+            inside = (finish(sums - bound) <= actual) & (actual <= finish(sums + bound))
+            ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, _BEYOND))
     if not np.isfinite(ratio).all():
         same = (actual == output) | (np.isnan(actual) & np.isnan(output))
         same |= np.isinf(actual) & (np.abs(output) >= limits.largest) & (np.sign(actual) == np.sign(output))

@@ -10,6 +10,7 @@ import numpy as np
 
 from convspec import reference
 from convspec.arithmetic import output_spatial, product
+from convspec.errors import ShapeError
 from convspec.parameters import ConvParams
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Layer:
         moved: rearrangements of the output, in the order in which they act, each written for an array of indices:
             it returns, for each element of the new output, the index of the old one, or ``FILL``.
         added: what is added to the rearranged output, of a shape that broadcasts against it.
-        finish: a function of each element, last of all.
+        finish: a function of each element, last of all; it must not decrease anywhere.
         flat: whether the output is flattened in the end, ``(N, features)``; it is written as if it were not.
         dtype: format of the output, where the mistake is that it is another one.
         arithmetic: how it is computed, where the mistake is that it is coarser.
@@ -95,8 +96,14 @@ class Layer:
         return replace(changed, params=ConvParams(self.params.kernel, bias))
 
     def then(self, move: Move) -> Layer:
-        """The same layer with its output rearranged once more."""
-        return replace(self, moved=(*self.moved, move))
+        """The same layer with its output rearranged once more, what was added to it too."""
+        moved = replace(self, moved=(*self.moved, move))
+        if self.added is None:
+            return moved
+        places = self.places()
+        shape = self.output_shape if places is None else places.shape
+        taken = move(np.arange(product(shape)).reshape(shape))
+        return replace(moved, added=_taken(self.addition(shape), taken))
 
     def adding(self, values: Array) -> Layer:
         """The same layer with something more added to its rearranged output."""
@@ -117,21 +124,38 @@ class Layer:
         Raises:
             ShapeError, ParamsError: where such a layer cannot be computed at all.
         """
-        y = self._arranged(reference.conv(self.spec, self.params, self.x))
-        if self.added is not None:
-            y = y + self.added
+        y = self.unfinished()
         return y if self.finish is None else self.finish(y)
 
+    def unfinished(self) -> Array:
+        """What comes out but for ``finish``; raises as :meth:`output`."""
+        y = self._arranged(reference.conv(self.spec, self.params, self.x))
+        return y if self.added is None else y + self.addition(y.shape)
+
     def magnitude(self) -> Array:
-        """G = Σ|x||w| + |b| of what comes out."""
+        """G = Σ|x||w| + |b| of what comes out but for ``finish``."""
         y = self._arranged(reference.magnitude(self.spec, self.params, self.x))
-        return y if self.added is None else y + np.abs(self.added)
+        return y if self.added is None else y + np.abs(self.addition(y.shape))
+
+    def addition(self, shape: tuple[int, ...]) -> Array:
+        """What is added, for an output of ``shape``.
+
+        Raises:
+            ShapeError: where it cannot be added to that.
+        """
+        try:
+            return np.broadcast_to(np.zeros(()) if self.added is None else self.added, shape)
+        except ValueError:
+            raise ShapeError(f"what is added to the output cannot have its shape {shape}") from None
 
     def _arranged(self, y: Array) -> Array:
         places = self.places()
-        if places is None:
-            return y
-        return np.where(places == FILL, 0.0, y.reshape(-1)[places]) if y.size else np.zeros(places.shape)
+        return y if places is None else _taken(y, places)
+
+
+def _taken(values: Array, places: Indices) -> Array:
+    """Those of ``values``, 0 where there is none."""
+    return np.where(places == FILL, 0.0, values.reshape(-1)[places]) if values.size else np.zeros(places.shape)
 
 
 def right(spec: ConvSpec, params: ConvParams, x: Array, *, flat: bool = False) -> Layer:

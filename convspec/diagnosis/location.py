@@ -92,7 +92,7 @@ def _regions(wrong: Mask, layer: Layer) -> Iterator[str]:
         along = np.asarray(wrong.any(tuple(i for i in range(wrong.ndim) if i != axis)))
         if along.all():
             continue
-        if axis == 1 and spec.groups > 1 and (words := _groups(along, spec.groups)):
+        if axis == 1 and spec.groups > 1 and np.count_nonzero(along) > 1 and (words := _groups(along, spec.groups)):
             yield words
         elif axis > 1 and (words := _sides(along, *borders[axis - 2])):
             yield f"{words} along {letter}, where padding is read"
@@ -132,7 +132,7 @@ def _described(along: Mask, name: str) -> str:
     steps = np.unique(np.diff(bad))
     if len(bad) > 2 and len(steps) == 1 and steps[0] > 1:
         return f"every {_ordinal(int(steps[0]))} {name}, from {bad[0]} to {bad[-1]}"
-    if len(bad) > 1 and len(steps) == 1:
+    if len(bad) > 1 and list(steps) == [1]:
         right = len(along) - len(bad)
         first, last = bad[0] == 0, bad[-1] == len(along) - 1
         if right <= 2 and (first or last):

@@ -98,6 +98,26 @@ class CircularOneSide(Mistake):
 
 
 @mistake
+class FlaxWrapped(Mistake):
+    id = "flax-circular-for-same"
+    title = "Flax's 'CIRCULAR' or 'REFLECT' is taken for another amount of padding"
+    frameworks = ("flax", "torch")
+    explanation = (
+        "Flax pads ⌊(ke - 1)/2⌋ and ⌊ke/2⌋ cells in these modes, whatever the stride and the input; torch pads what it "
+        "is told, and 'same' elsewhere depends on the input's size."
+    )
+    fix = "Pad by hand (jnp.pad), then convolve with 'VALID'."
+    evidence = github("google/flax/pull/1661", "google/flax/issues/4214")
+
+    def made_in(self, layer: Layer) -> Wrong:
+        if layer.spec.transposed or layer.spec.padding_mode not in ("circular", "reflect"):
+            return
+        pads = tuple(((ke - 1) // 2, ke // 2) for ke in layer.spec.effective_kernel)
+        if pads != layer.pads:
+            yield f"padded {pads}", layer.explicit(padding=pads)
+
+
+@mistake
 class PadValue(Mistake):
     id = "padding-filled-with-a-number"
     title = "The padding is filled with another number than zero"

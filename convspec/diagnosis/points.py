@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) -> tuple[Array, Array] | None:
-    """Values ``(P,)`` and magnitudes of the output's elements at ``points``; None where its shape is not ``shape``.
+    """Values ``(P,)``, unfinished, and magnitudes of the output at ``points``; None where its shape is not ``shape``.
 
     Args:
         points: one array ``(P,)`` of indices for each axis of the output.
@@ -42,9 +42,9 @@ def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) 
         at = np.unravel_index(np.where(filled, 0, places[points]), own)
         y, g = (np.where(filled, 0.0, values) for values in _sums(layer, *at))
     if layer.added is not None:
-        added = np.broadcast_to(layer.added, shape)[points]
+        added = layer.addition(shape)[points]
         y, g = y + added, g + np.abs(added)
-    return (y if layer.finish is None else layer.finish(y)), g
+    return y, g
 
 
 @np.errstate(all="ignore")
@@ -82,8 +82,9 @@ def _cells(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...])
         if spec.padding_mode == "zeros":
             there = there & (index >= 0) & (index < size)
         index = _folded(index, size, spec.padding_mode)
-        cell = (cell[:, :, None] * size + index[:, None, :]).reshape(len(place), -1)
-        seen = (seen[:, :, None] & there[:, None, :]).reshape(len(place), -1)
+        together = len(place), cell.shape[1] * k
+        cell = (cell[:, :, None] * size + index[:, None, :]).reshape(together)
+        seen = (seen[:, :, None] & there[:, None, :]).reshape(together)
     return cell, seen
 
 

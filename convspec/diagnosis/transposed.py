@@ -241,6 +241,29 @@ class ValidLength(Mistake):
 
 
 @mistake
+class KerasOutputPadding(Mistake):
+    id = "keras-output-padding-zero-for-none"
+    title = "Keras's output_padding=0 is taken for output_padding=None"
+    frameworks = ("keras", "onnx", "torch")
+    explanation = (
+        "With padding='same' and output_padding=None a transposed Keras layer has L·s outputs; any number, 0 too, lets "
+        "it crop 2·⌊ke/2⌋ - output_padding cells, for (L - 1)·s + ke - 2·⌊ke/2⌋ + output_padding outputs."
+    )
+    fix = "Leave output_padding out, or pass None."
+    evidence = github(
+        "tensorflow/tensorflow/issues/50168", "keras-team/keras/issues/14158", "keras-team/keras/issues/15666"
+    )
+
+    def made_in(self, layer: Layer) -> Wrong:
+        spec = layer.spec
+        if spec.transposed and layer.respec(padding="same", output_padding=0).pads == layer.pads:
+            for op in range(max(spec.stride)):
+                totals = [max(2 * (ke // 2) - op, 0) for ke in spec.effective_kernel]
+                crop = tuple((t // 2, t - t // 2) for t in totals)
+                yield f"{crop} cropped, for output_padding={op}", layer.explicit(padding=crop, output_padding=0)
+
+
+@mistake
 class AnyWindow(Mistake):
     id = "transposed-rows-shifted"
     title = "A transposed convolution keeps other rows of the full result"

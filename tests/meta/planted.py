@@ -18,6 +18,8 @@ def _for(names, needs):
 
 # What a layer must be for a mistake to be possible, beyond what chance brings about.
 NEEDS = {
+    "keras-output-padding-zero-for-none": {"transposed": True, "padding": "same", "stride": (2, 3)},
+    "flax-circular-for-same": {"mode": True, "transposed": False, "padding": "pairs"},
     "transposed-valid-length": {"transposed": True, "kernel": (1, 2), "stride": (2, 4)},
     "same-as-symmetric": {"padding": "same", "transposed": False, "stride": (1, 3)},
     "symmetric-as-same": {"padding": "equal", "transposed": False, "stride": (2, 3)},

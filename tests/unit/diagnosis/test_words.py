@@ -1,0 +1,61 @@
+"""What a person reads; the text is meant to change only on purpose."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from convspec import ConvParams, ConvSpec, diagnose, reference
+
+SPEC = ConvSpec(1, 2, 3, stride=2, padding="same", bias=False)
+PARAMS = ConvParams.exact(SPEC, 1)
+X = np.random.default_rng(0).integers(-9, 10, (1, 1, 6, 8)).astype(np.float32)
+
+EQUAL_PADS = """\
+24 of 24 elements are wrong, by at most {size} of Σ|x||w| + |b|; everywhere.
+5 explanations give exactly these numbers; this input cannot tell them apart:
+
+'same' padding ported as equal padding on both sides [same-as-symmetric]
+  what: padded as many cells before as after, rounded up: (1, 1) (to the last bit)
+  why:  'same' pads only as much as the output needs: with a stride, or an even kernel, that is
+        often an odd number of cells, of which the extra one goes after. padding=k//2 pads both
+        sides alike, so every window starts one cell earlier, mostly without any change of shape.
+  fix:  Pad explicitly with the resolved numbers (spec.explicit(input_shape).padding), then convolve
+        unpadded.
+  seen: https://github.com/pytorch/pytorch/issues/3867
+  seen: https://github.com/google/flax/issues/2993
+  seen: https://github.com/taehoonlee/tensornets/issues/25
+
+Or: The odd cell of the padding is on the wrong side (SAME_UPPER against SAME_LOWER) [odd-cell-on-the-wrong-side]
+  what: before and after exchanged on every axis
+  fix:  Write the pads as numbers, (before, after) for each axis.
+"""
+
+
+def test_a_finding_says_what_why_and_how_to_mend_it():
+    found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))
+    assert str(found).startswith(EQUAL_PADS.format(size=f"{found.location.largest:.2g}"))
+
+
+def test_right_numbers():
+    assert (
+        str(diagnose(SPEC, PARAMS, X, reference.conv(SPEC, PARAMS, X))) == "The numbers are right: nothing to diagnose."
+    )
+
+
+def test_an_unknown_error_is_drawn():
+    actual = reference.conv(SPEC, PARAMS, X)
+    actual[0, 1, 1, ::2] += 40
+    text = str(diagnose(SPEC, PARAMS, X, actual, seconds=0))
+    size = 40 / reference.magnitude(SPEC, PARAMS, X)[0, 1, 1, ::2].min()
+    assert text.startswith(
+        f"2 of 24 elements are wrong, by at most {size:.2g} of Σ|x||w| + |b|; output channel 1 only (of 2); "
+        "place along H: 1 only (of 3); place along W: 0, 2 only (of 4)"
+    )
+    assert "mistakes and pairs of mistakes that were tried gives these numbers." in text
+    assert "The time ran\nout before all pairs were: give it more seconds." in text
+    assert "Sample 0, channel 1; darker is further off:\n  ····\n  ▓·▓·\n  ····" in text
+
+
+def test_a_wrong_shape_is_said_first():
+    text = str(diagnose(SPEC, PARAMS, X, reference.conv(SPEC, PARAMS, X)[..., 1:]))
+    assert text.startswith("The shape is (1, 2, 3, 3) where (1, 2, 3, 4) is right")
