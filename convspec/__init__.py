@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convspec.registry import adapter as adapter
     from convspec.registry import adapters as adapters
     from convspec.spec import ConvSpec as ConvSpec
+    from convspec.translation import translate as translate
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "translate": "translation",
     "diagnose": "diagnosis",
     **dict.fromkeys(
         (

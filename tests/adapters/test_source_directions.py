@@ -67,7 +67,7 @@ def same_numbers(written, case):
 @pytest.mark.parametrize("target", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in FRAMEWORKS])
 def test_every_program_runs_and_agrees(target):
     found = programs(target)
-    assert len(found) >= 153
+    assert len(found) >= 150  # of 153 cases, some of which are one program
     assert all(same_numbers(written, case) for written, case in found)
     cases = [written for written, _ in found]
     report = convspec.check(cases, [target], layouts=[own_layout(adapter(target))], data=["exact"], jobs=2)
