@@ -52,7 +52,7 @@ def test_an_unknown_error_is_drawn():
         "place along H: 1 only (of 3); place along W: 0, 2 only (of 4)"
     )
     assert "mistakes and pairs of mistakes that were tried gives these numbers." in text
-    assert "The time ran\nout before all pairs were: give it more seconds." in text
+    assert "The time ran out before all pairs were: give it more seconds." in " ".join(text.split())
     assert "Sample 0, channel 1; darker is further off:\n  ····\n  ▓·▓·\n  ····" in text
 
 
