@@ -29,7 +29,7 @@ Run: TypeAlias = "Callable[[Array, Answer], Array]"
 Vector: TypeAlias = "NDArray[np.intp]"
 _Entry: TypeAlias = "tuple[int | None, int]"  # (axis, bit), or (None, sign): the same everywhere
 
-_CELLS = 2**22  # of the inputs of one run
+_CELLS, _BATCH = 2**22, 32  # most cells, and entries, of the input of one run
 _INPUTS = "numbers are changed before the convolution"
 _RESULTS = "the convolution's results are changed by the layer"
 _LOUD = 4.0  # results are told from inputs, 1, by their size
@@ -74,7 +74,9 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
         ShapeError: where a convolution is given what it cannot take.
     """
     recorder = _Recorder(layout)
-    silence = recorder.run(run, _codes(shape, [(None, 1)]), None, 0.0)
+    # All runs have the same batch, since JAX compiles every operation anew for another one.
+    batch = max(1, min(_BATCH, _CELLS // max(math.prod(shape), 1)))
+    silence = recorder.run(run, _codes(shape, [(None, 1)] * batch), None, 0.0)[:1]
     readings, outputs = tuple(recorder.readings), recorder.outputs
     channels = sum(reading.spec.in_channels for reading in readings)
     if channels != shape[0] and len(readings) > 1:
@@ -84,13 +86,12 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
     dtype = readings[0].dtype
     loud = max(_LOUD, 2.0 ** math.ceil(math.log2(np.abs(silence).max(initial=1.0))))
     ins, outs = _entries(shape), _entries(outputs)
-    total = max(len(ins), len(outs))
+    total = -(-max(len(ins), len(outs)) // batch) * batch
     ins, outs = ([*e, *[(None, 1)] * (total - len(e))] for e in (ins, outs))
-    chunk = max(1, _CELLS // max(math.prod(shape), math.prod(outputs), 1))
     seen: list[list[Array]] = [[] for _ in readings]
     states = []
-    for start in range(0, total, chunk):
-        part = slice(start, start + chunk)
+    for start in range(0, total, batch):
+        part = slice(start, start + batch)
         y = recorder.run(run, _codes(shape, ins[part]), outs[part], loud)
         if len(recorder.inputs) != len(readings) or y.shape[1:] != silence.shape[1:]:
             raise UnsupportedError("what the layer does depends on the numbers that it is given")

@@ -1,0 +1,231 @@
+"""Layers and models of ``flax.nnx`` → ConvSpec and ConvParams, and what linen's reader shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from convspec import layouts, surroundings
+from convspec.contract import Found, Reading
+from convspec.dtypes import DTYPES, format_of
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.parameters import ConvParams
+from convspec_flax.parse import spec_of
+from convspec_flax.weights import from_flax
+
+if TYPE_CHECKING:
+    from convspec.spec import ConvSpec
+    from convspec.traces import Answer, Array
+
+_ATTRIBUTES = (
+    *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
+)  # fmt: skip
+
+
+def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+    """The one convolution that a module is or holds.
+
+    Raises:
+        UnsupportedError: where the module is more than that.
+    """
+    _check(layer)
+    return _plain(layer) if _is_plain(layer) else surroundings.read(_runner(layer), input_shape)
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+    """Every convolution of a module, each by itself; paths are those of its attributes.
+
+    Raises:
+        UnsupportedError: where there is none, listing the kinds of modules that there are.
+    """
+    _check(model)
+    modules = list(nnx.iter_modules(model))
+    found = [_found(path, module) for path, module in modules if _is_convolution(module)]
+    if not found:
+        kinds = {type(module).__name__ for path, module in modules if path}
+        raise nothing(model, kinds)
+    return found
+
+
+def nothing(model: Any, kinds: set[str]) -> UnsupportedError:
+    """The error for a model without convolutions."""
+    listing = ", ".join(sorted(kinds)) or "none"
+    return UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {listing}")
+
+
+def _check(layer: Any) -> None:
+    if not isinstance(layer, nnx.Module):
+        raise UnsupportedError(f"{type(layer).__name__} is no module of flax.nnx")
+
+
+def _is_convolution(module: Any) -> bool:
+    return isinstance(module, nnx.Conv | nnx.ConvTranspose)
+
+
+def _is_plain(module: Any) -> bool:
+    return _is_convolution(module) and computes_as_flax(module, (nnx.Conv, nnx.ConvTranspose))
+
+
+def computes_as_flax(module: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a convolution calls what Flax's own class calls."""
+    base = next(kind for kind in kinds if isinstance(module, kind))
+    own = getattr(module, "conv_general_dilated", None)
+    return type(module).__call__ is base.__call__ and own in (None, jax.lax.conv_general_dilated)
+
+
+def _found(path: tuple[Any, ...], module: Any) -> Found:
+    name = "/".join(map(str, path))
+    try:
+        return Found(name, _plain(module))
+    except ConvspecError as error:
+        return Found(name, None, str(error))
+
+
+def _plain(module: Any) -> Reading:
+    if not _is_plain(module):
+        raise UnsupportedError(f"{type(module).__name__} computes in its own way, not as Flax's does")
+    mask = getattr(module.mask, "value", module.mask)
+    bias = None if module.bias is None else module.bias.get_value()
+    return reading(module, module.kernel.get_value(), bias, mask)
+
+
+# -- what nnx and linen share ------------------------------------------------------------------------------------------
+
+
+def reading(module: Any, kernel: Any, bias: Any, mask: Any = None) -> Reading:
+    """The convolution of a module with these weights.
+
+    Raises:
+        UnsupportedError: where its arguments say more than a spec can.
+    """
+    if mask is not None:
+        kernel = kernel * mask
+    dtype = str(kernel.dtype)
+    if dtype not in DTYPES:
+        raise UnsupportedError(f"the weights are {dtype}; read are {', '.join(DTYPES)}")
+    carrier = format_of(dtype).carrier
+    spec, canonical = _meaning(module, np.array(kernel, carrier))
+    params = ConvParams(
+        np.array(canonical, order="C"), None if bias is None else np.array(jnp.asarray(bias, dtype), carrier)
+    )
+    return Reading(spec, params.check(spec), layouts.CHANNELS_LAST, dtype)
+
+
+def _meaning(module: Any, kernel: Array) -> tuple[ConvSpec, Array]:
+    """The spec, and the kernel in the canonical order."""
+    arguments = {name: getattr(module, name) for name in _ATTRIBUTES if hasattr(module, name)}
+    groups = arguments.get("feature_group_count", 1)
+    channels = {"in_features": kernel.shape[-2] * groups, "out_features": kernel.shape[-1]}
+    if not hasattr(module, "feature_group_count"):  # a ConvTranspose
+        if module.transpose_kernel:
+            channels = {"in_features": kernel.shape[-1], "out_features": kernel.shape[-2]}
+        if arguments["padding"] == "CIRCULAR":
+            raise UnsupportedError("padding='CIRCULAR' of a ConvTranspose wraps its result, which no spec says")
+        spec = spec_of(arguments | channels, transposed=True)
+        kernel = kernel if module.transpose_kernel else _turned(kernel)
+        return spec, from_flax(kernel, transposed=True, groups=1)
+    if not _dilates(arguments["input_dilation"], groups):
+        return spec_of(arguments | channels, transposed=False), from_flax(kernel, transposed=False, groups=groups)
+    spec = spec_of(_of_dilated(arguments) | channels, transposed=True)
+    return spec, from_flax(kernel if groups > 1 else _turned(kernel), transposed=True, groups=groups)
+
+
+def _turned(kernel: Array) -> Array:
+    """A flipped kernel of order (*kernel, I, O) as one of (*kernel, O, I) that is not."""
+    return np.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-1, -2)
+
+
+def _dilates(input_dilation: Any, groups: int) -> bool:
+    """Whether a Conv is a transposed layer: where the dilation is 1, only groups need this way of writing it."""
+    if isinstance(input_dilation, tuple | list):
+        return groups > 1 or any(d > 1 for d in input_dilation)
+    return input_dilation is not None and input_dilation > 1
+
+
+def _of_dilated(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A Conv of a dilated input in the words of a transposed layer: the dilation is its stride."""
+    kernel, dilation = arguments["kernel_size"], arguments["kernel_dilation"] or 1
+    dilations = dilation if isinstance(dilation, tuple | list) else (dilation,) * len(kernel)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    strides = arguments["strides"] or 1
+    if any(s != 1 for s in (strides if isinstance(strides, tuple | list) else (strides,))):
+        raise UnsupportedError(f"strides={strides} together with input_dilation is no layer that a spec describes")
+    padding = arguments["padding"]
+    if isinstance(padding, str):
+        words = {
+            "VALID": tuple((0, 0) for _ in spans),
+            "SAME": tuple(((ke - 1) // 2, ke // 2) for ke in spans),
+            "SAME_LOWER": tuple((ke // 2, (ke - 1) // 2) for ke in spans),
+        }
+        if padding not in words:
+            raise UnsupportedError(f"padding={padding!r} together with input_dilation is nothing that a spec describes")
+        padding = words[padding]
+    return arguments | {"strides": arguments["input_dilation"], "input_dilation": 1, "padding": padding}
+
+
+def tensor(x: Array, dtype: str) -> Any:
+    """An array of JAX's for a layer whose weights are of that dtype."""
+    return jnp.asarray(x, dtype)
+
+
+def array(x: Any) -> Array:
+    """The numbers on the host, bfloat16 as float32."""
+    return np.array(x, format_of(str(x.dtype)).carrier)
+
+
+def attempted(call: Callable[[], Any], shape: tuple[int, ...]) -> Array:
+    """What a layer returns for an input of that shape.
+
+    Raises:
+        UnsupportedError: where it cannot take one.
+    """
+    try:
+        y = call()
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(f"an input of shape {shape} cannot be given to the layer: {error}") from error
+    if not isinstance(y, jax.Array):
+        raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
+    return array(y)
+
+
+# -- layers with something around the convolution ----------------------------------------------------------------------
+
+
+def _answered(self: Any, x: Any, *_: Any, **__: Any) -> Any:
+    answer, found = vars(self)["answer"], vars(self)["found"]
+    return tensor(answer(found, array(x)), str(x.dtype))
+
+
+class _AnsweringConv(nnx.Conv):  # type: ignore[misc]
+    """A Conv that is asked, not run."""
+
+    __call__ = _answered
+
+
+class _AnsweringTranspose(nnx.ConvTranspose):  # type: ignore[misc]
+    """A ConvTranspose that is asked, not run."""
+
+    __call__ = _answered
+
+
+def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
+    copy = nnx.merge(*nnx.split(layer))
+    held = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
+    found = [_plain(module) for module in held]
+    for module in held:
+        module.__class__ = _AnsweringConv if isinstance(module, nnx.Conv) else _AnsweringTranspose
+    dtype = found[0].dtype if found else "float32"
+
+    def run(x: Array, answer: Answer) -> Array:
+        for module, one in zip(held, found, strict=True):
+            vars(module).update(answer=answer, found=one)
+        return attempted(lambda: copy(tensor(x, dtype)), x.shape)
+
+    return run

@@ -1,0 +1,213 @@
+"""Keras layers and models → ConvSpec and ConvParams, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from convspec import layouts, surroundings
+from convspec.contract import Found, Reading
+from convspec.dtypes import DTYPES, format_of
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.parameters import ConvParams
+from convspec_keras import weights
+from convspec_keras.parse import spec_of
+
+if TYPE_CHECKING:
+    from convspec.traces import Answer, Array
+
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, *_TRANSPOSED, *_DEPTHWISE)
+_ATTRIBUTES = (
+    *("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "use_bias"),
+    *("depth_multiplier", "output_padding"),
+)
+_LAYOUTS = {"channels_first": layouts.CHANNELS_FIRST, "channels_last": layouts.CHANNELS_LAST}
+
+
+def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+    """The one convolution that a layer or a model is or holds.
+
+    Raises:
+        UnsupportedError: where it is more than that – a SeparableConv is two – or has not been built.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        raise UnsupportedError(f"{type(layer).__name__} is no layer of Keras's")
+    if isinstance(layer, _SEPARABLE):
+        raise UnsupportedError(
+            f"{type(layer).__name__} {layer.name!r} is two layers, a depthwise one and one of 1×1 taps: "
+            f"convspec.convs gives both"
+        )
+    if isinstance(layer, _CONVOLUTIONS) and _is_plain(layer):
+        return _alone(layer)
+    return surroundings.read(_runner(layer), input_shape)
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+    """Every convolution of a model, without its activation; a SeparableConv is two. Paths are of layers' names.
+
+    Raises:
+        UnsupportedError: where there is none, listing the kinds of layers that there are.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+    layers = list(_walk(model))
+    found = [entry for path, layer in layers for entry in _found(path, layer)]
+    if not found:
+        kinds = sorted({type(layer).__name__ for _, layer in layers if layer is not model})
+        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {', '.join(kinds) or 'none'}")
+    return found
+
+
+def _walk(layer: Any, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """A layer and all layers in it, each once, with their paths."""
+    seen = set() if seen is None else seen
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    yield f"{prefix}{layer.name}", layer
+    inside = "" if isinstance(layer, keras.Model) and not prefix else f"{prefix}{layer.name}/"
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        yield from _walk(inner, inside, seen)
+
+
+def _found(path: str, layer: Any) -> Iterator[Found]:
+    makers: dict[str, Callable[[Any], Reading]]
+    if isinstance(layer, _SEPARABLE):
+        makers = {f"{path}/depthwise": _depthwise_part, f"{path}/pointwise": _pointwise_part}
+    elif isinstance(layer, _CONVOLUTIONS):
+        makers = {path: _plain}
+    else:
+        return
+    for name, make in makers.items():
+        try:
+            if not _is_plain(layer):
+                raise UnsupportedError(f"{type(layer).__name__} computes in its own way")
+            yield Found(name, make(layer))
+        except ConvspecError as error:
+            yield Found(name, None, str(error))
+
+
+# -- plain layers ------------------------------------------------------------------------------------------------------
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether this convolution computes as Keras's own class does."""
+    base = next(kind for kind in (*_CONVOLUTIONS, *_SEPARABLE) if isinstance(layer, kind))
+    names = [name for name in ("call", "convolution_op") if hasattr(base, name)]
+    return all(getattr(type(layer), name) is getattr(base, name) for name in names)
+
+
+def _alone(conv: Any) -> Reading:
+    """A convolution that is all that its layer does."""
+    if conv.activation is not keras.activations.linear:
+        name = getattr(conv.activation, "__name__", conv.activation)
+        raise UnsupportedError(
+            f"the activation {name!r} of {type(conv).__name__} {conv.name!r} is no part of a convolution: give it a "
+            f"layer of its own, or use convspec.convs, which leaves it out"
+        )
+    return _plain(conv)
+
+
+def _plain(conv: Any) -> Reading:
+    _check_built(conv)
+    depthwise, transposed = isinstance(conv, _DEPTHWISE), isinstance(conv, _TRANSPOSED)
+    kernel = _array(conv.kernel)
+    arguments = {name: getattr(conv, name) for name in _ATTRIBUTES if hasattr(conv, name)}
+    channels = kernel.shape[-1] if transposed else kernel.shape[-2] * (1 if depthwise else conv.groups)
+    spec = spec_of(arguments, len(conv.kernel_size), channels, transposed=transposed, depthwise=depthwise)
+    params = ConvParams(weights.canonical([kernel], depthwise=depthwise), _array(conv.bias) if conv.use_bias else None)
+    return _reading(conv, spec, params, conv.kernel)
+
+
+def _depthwise_part(layer: Any) -> Reading:
+    _check_built(layer)
+    kernel = _array(layer.depthwise_kernel)
+    arguments = {name: getattr(layer, name) for name in _ATTRIBUTES if hasattr(layer, name)} | {"use_bias": False}
+    spec = spec_of(arguments, len(layer.kernel_size), kernel.shape[-2], transposed=False, depthwise=True)
+    params = ConvParams(weights.canonical([kernel], depthwise=True))
+    return _reading(layer, spec, params, layer.depthwise_kernel)
+
+
+def _pointwise_part(layer: Any) -> Reading:
+    _check_built(layer)
+    kernel = _array(layer.pointwise_kernel)
+    arguments = {"filters": layer.filters, "kernel_size": kernel.shape[:-2], "use_bias": layer.use_bias}
+    spec = spec_of(arguments, kernel.ndim - 2, kernel.shape[-2], transposed=False, depthwise=False)
+    params = ConvParams(weights.canonical([kernel], depthwise=False), _array(layer.bias) if layer.use_bias else None)
+    return _reading(layer, spec, params, layer.pointwise_kernel)
+
+
+def _reading(layer: Any, spec: Any, params: ConvParams, kernel: Any) -> Reading:
+    params = ConvParams(np.array(params.kernel, order="C"), params.bias)
+    return Reading(spec, params, _LAYOUTS[layer.data_format], _dtype(kernel))
+
+
+def _check_built(layer: Any) -> None:
+    if not layer.built:
+        raise UnsupportedError(f"{type(layer).__name__} {layer.name!r} has no weights yet: call it once on an input")
+
+
+def _array(values: Any) -> Array:
+    """A copy on the host, bfloat16 as float32."""
+    carrier = format_of(_dtype(values)).carrier
+    return np.array(ops.convert_to_numpy(ops.cast(values, np.dtype(carrier).name)), order="C")
+
+
+def _dtype(values: Any) -> str:
+    name: str = keras.backend.standardize_dtype(getattr(values, "value", values).dtype)
+    if name not in DTYPES:
+        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
+    return name
+
+
+# -- layers with something around the convolution ----------------------------------------------------------------------
+
+
+def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
+    inner = [one for _, one in _walk(layer)]
+    if any(isinstance(one, _SEPARABLE) for one in inner):
+        raise UnsupportedError(f"{type(layer).__name__} holds a SeparableConv, which is two layers: see convspec.convs")
+    held = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
+    for conv in held:
+        _check_built(conv)
+        if not _is_plain(conv):
+            raise UnsupportedError(f"{type(conv).__name__} {conv.name!r} computes in its own way, not as Keras's does")
+
+    def run(x: Array, answer: Answer) -> Array:
+        try:
+            with _answering(held, answer):
+                y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
+        except ConvspecError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        if not ops.is_tensor(y):
+            raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
+        return _array(y)
+
+    return run
+
+
+@contextmanager
+def _answering(held: list[Any], answer: Answer) -> Iterator[None]:
+    """Let the convolutions return what ``answer`` says: an instance's ``call`` goes before its class's."""
+
+    def answers(conv: Any) -> Callable[..., Any]:
+        reading = _alone(conv)
+        return lambda x: ops.convert_to_tensor(answer(reading, _array(x)), dtype=conv.compute_dtype)
+
+    try:
+        for conv in held:
+            object.__setattr__(conv, "call", answers(conv))
+        yield
+    finally:
+        for conv in held:
+            vars(conv).pop("call", None)

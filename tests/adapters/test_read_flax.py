@@ -1,0 +1,216 @@
+"""Flax layers read, nnx and linen: those that convspec built, and those of other hands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flax")
+pytest.importorskip("jax")
+
+import jax
+import jax.numpy as jnp
+from convspec_flax import ADAPTER, LINEN
+from flax import linen as nn
+from flax import nnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convspec import ConvSpec, layouts, reference, strategies
+from convspec.errors import UnsupportedError
+from tests.adapters import reading as law
+
+pytestmark = pytest.mark.flax
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(
+    strategies.cases(),
+    st.sampled_from(layouts.LAYOUTS),
+    st.sampled_from(["float32", "float16", "bfloat16"]),
+    st.sampled_from([ADAPTER, LINEN]),
+)
+def test_what_was_built_is_read_back(case, layout, dtype, adapter):
+    law.check(adapter, case, layout, dtype)
+
+
+RNGS = nnx.Rngs(0)
+PAIR = {"rngs": RNGS}
+
+
+def kernel_of(layer):
+    return np.asarray(layer.kernel.get_value())
+
+
+def agrees(call, found, shape):
+    """That the layer gives what the reading says, on integers: exactly."""
+    x = np.random.default_rng(1).integers(-3, 4, shape).astype(np.float32)
+    y = np.asarray(call(jnp.asarray(x)))
+    axes = layouts.permutation(layouts.order(found.layout, found.spec.ndim), "NC*", found.spec.ndim)
+    np.testing.assert_array_equal(y.transpose(axes), reference.conv(found.spec, found.params, x.transpose(axes)))
+
+
+def whole(layer):
+    """The layer with integers for weights."""
+    rng = np.random.default_rng(0)
+    structure, state = nnx.split(layer)
+    state = jax.tree.map(lambda leaf: jnp.asarray(rng.integers(-3, 4, leaf.shape), leaf.dtype), state)
+    return nnx.merge(structure, state)
+
+
+NATIVE = {
+    "same": (nnx.Conv(3, 4, (3, 4), (2, 3), **PAIR), ConvSpec(3, 4, (3, 4), (2, 3), "same"), (1, 8, 9, 3)),
+    "one int": (nnx.Conv(3, 4, 3, **PAIR), ConvSpec(3, 4, (3,), padding=1), (1, 8, 3)),
+    "causal": (
+        nnx.Conv(3, 4, (3,), 2, padding="CAUSAL", kernel_dilation=2, **PAIR),
+        ConvSpec(3, 4, (3,), 2, "causal", 2),
+        (1, 9, 3),
+    ),
+    "circular": (
+        nnx.Conv(3, 4, (3, 4), (2, 1), padding="CIRCULAR", **PAIR),
+        ConvSpec(3, 4, (3, 4), (2, 1), ((1, 1), (1, 2)), padding_mode="circular"),
+        (1, 8, 9, 3),
+    ),
+    "reflect": (
+        nnx.Conv(4, 6, (2, 3), padding="REFLECT", feature_group_count=2, use_bias=False, **PAIR),
+        ConvSpec(4, 6, (2, 3), padding=((0, 1), (1, 1)), groups=2, bias=False, padding_mode="reflect"),
+        (1, 8, 9, 4),
+    ),
+    "flipped": (
+        nnx.ConvTranspose(3, 4, (3, 2), (2, 3), padding="SAME", **PAIR),
+        ConvSpec(3, 4, (3, 2), (2, 3), "same", transposed=True),
+        (1, 4, 5, 3),
+    ),
+    "not flipped": (
+        nnx.ConvTranspose(3, 4, (3, 2), (2, 3), padding="VALID", transpose_kernel=True, **PAIR),
+        ConvSpec(3, 4, (3, 2), (2, 3), transposed=True, output_padding=(0, 1)),
+        (1, 4, 5, 3),
+    ),
+    "pads of the dilated input": (
+        nnx.ConvTranspose(3, 4, (3, 5), (2, 3), padding=((1, 2), (4, 3)), **PAIR),
+        ConvSpec(3, 4, (3, 5), (2, 3), ((1, 0), (0, 1)), transposed=True),
+        (1, 4, 5, 3),
+    ),
+    "dilated input": (
+        nnx.Conv(3, 4, (3, 2), input_dilation=(2, 3), padding="SAME", **PAIR),
+        ConvSpec(3, 4, (3, 2), (2, 3), ((1, 1), (1, 0)), transposed=True),
+        (1, 4, 5, 3),
+    ),
+    "dilated input, groups": (
+        nnx.Conv(4, 6, (3, 2), input_dilation=2, padding="VALID", feature_group_count=2, **PAIR),
+        ConvSpec(4, 6, (3, 2), 2, (2, 1), groups=2, transposed=True),
+        (1, 4, 5, 4),
+    ),
+    "mask": (
+        nnx.Conv(3, 4, (3,), padding=0, mask=jnp.asarray(np.arange(36).reshape(3, 3, 4) % 2, jnp.float32), **PAIR),
+        ConvSpec(3, 4, (3,)),
+        (1, 9, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_plain_layers(name):
+    layer, spec, shape = NATIVE[name]
+    layer = whole(layer)
+    found = ADAPTER.read(layer)
+    assert (found.spec, found.layout, found.dtype) == (spec, "NHWC", "float32")
+    agrees(layer, found, shape)
+
+
+class Padded(nnx.Module):
+    def __init__(self, before=lambda x: x, after=lambda y: y, **arguments):
+        self.layers = nnx.List([nnx.Conv(3, 4, (3, 2), padding="VALID", rngs=RNGS, **arguments)])
+        self.dropout = nnx.Dropout(0.5, deterministic=True)
+        self.before, self.after = before, after
+
+    def __call__(self, x):
+        return self.after(self.layers[0](self.dropout(self.before(x))))
+
+
+@pytest.mark.parametrize(
+    ("layer", "spec"),
+    [
+        (
+            Padded(lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0)), mode="edge")),
+            ConvSpec(3, 4, (3, 2), padding=((1, 0), (0, 2)), padding_mode="replicate"),
+        ),
+        (
+            Padded(lambda x: jnp.concatenate([x[:, -1:], x, x[:, :2]], 1), strides=(2, 1)),
+            ConvSpec(3, 4, (3, 2), (2, 1), ((1, 2), (0, 0)), padding_mode="circular"),
+        ),
+        (Padded(after=lambda y: y[:, ::2, ::3]), ConvSpec(3, 4, (3, 2), (2, 3))),
+    ],
+)
+def test_layers_of_other_hands(layer, spec):
+    layer = whole(layer)
+    found = ADAPTER.read(layer, (1, 7, 9, 3))
+    assert found.spec == spec
+    agrees(layer, found, (1, 7, 9, 3))
+    assert type(layer.layers[0]) is nnx.Conv
+
+
+class Model(nnx.Module):
+    def __init__(self):
+        self.stem = nnx.Conv(3, 4, (3, 5), (2, 3), rngs=RNGS)
+        self.blocks = nnx.List([nnx.Linear(4, 4, rngs=RNGS), nnx.ConvTranspose(4, 2, (2, 3), rngs=RNGS)])
+        self.wrapped = nnx.ConvTranspose(2, 2, (3, 3), padding="CIRCULAR", rngs=RNGS)
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 5), (2, 3), name="stem")(x))
+        return nn.ConvTranspose(2, (2, 3))(nn.Dense(4)(x))
+
+
+def test_convs_of_models():
+    found = ADAPTER.convs(Model())
+    assert [f.path for f in found] == ["blocks/1", "stem", "wrapped"]
+    specs = {f.path: f.reading.spec for f in found if f.reading}
+    expected = [ConvSpec(3, 4, (3, 5), (2, 3), "same"), ConvSpec(4, 2, (2, 3), padding="same", transposed=True)]
+    assert [specs["stem"], specs["blocks/1"]] == expected
+    assert "CIRCULAR" in found[2].problem
+    module = Linen()
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 9, 11, 3)))
+    for model in (module.bind(variables), (module, variables)):
+        found = LINEN.convs(model, (1, 9, 11, 3))
+        assert [f.path for f in found] == ["stem", "ConvTranspose_0"]
+        assert [f.reading.spec for f in found] == expected
+        kernel = np.asarray(variables["params"]["stem"]["kernel"])
+        np.testing.assert_array_equal(found[0].reading.params.kernel, kernel.transpose(3, 2, 0, 1))
+    with pytest.raises(UnsupportedError, match="pass input_shape"):
+        LINEN.convs((module, variables))
+    with pytest.raises(UnsupportedError, match="has no variables"):
+        LINEN.convs(module, (1, 9, 11, 3))
+    with pytest.raises(UnsupportedError, match="cannot be given"):
+        LINEN.convs((module, variables), (1, 9, 11, 5))
+
+
+def test_models_without_convolutions_list_their_layers():
+    with pytest.raises(UnsupportedError, match="Sequential has no convolutions; its layers: Linear"):
+        ADAPTER.convs(nnx.Sequential(nnx.Linear(3, 4, rngs=RNGS)))
+    module = nn.Sequential([nn.Dense(3), nn.relu])
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
+    with pytest.raises(UnsupportedError, match="Sequential has no convolutions; its layers: Dense"):
+        LINEN.convs((module, variables), (1, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Padded(jax.nn.relu), "numbers are changed before"),
+        (Padded(after=jax.nn.relu), "results are changed"),
+        (Padded(after=lambda y: (y, y)), "returns tuple"),
+        (Padded(lambda x: x[..., :2]), "3 channels|must be in_channels"),
+        (nnx.ConvTranspose(2, 2, (3,), padding="CIRCULAR", rngs=RNGS), "wraps its result"),
+        (nnx.ConvTranspose(2, 2, (3,), padding=((3, 0),), rngs=RNGS), "no spec describes this layer"),
+        (nnx.Conv(2, 2, (3,), 2, input_dilation=2, rngs=RNGS), "together with input_dilation"),
+        (nnx.Conv(2, 2, (3,), conv_general_dilated=lambda *a, **k: None, rngs=RNGS), "computes in its own way"),
+        (nnx.Linear(3, 4, rngs=RNGS), "no convolution was called"),
+        (nn.Conv(3, (3,)), "no module of flax.nnx"),
+    ],
+)
+def test_what_cannot_be_read_says_why(layer, words):
+    with pytest.raises(UnsupportedError, match=words):
+        ADAPTER.read(layer, (1, 7, 9, 3))
