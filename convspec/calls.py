@@ -78,6 +78,9 @@ def parse_call(text: str) -> Call:
     """
     if len(text) > MAX_LENGTH:
         raise CallError(text[:40] + "…", f"the text has {len(text)} characters, more than {MAX_LENGTH}")
+    control = next((c for c in text if not c.isprintable() and c not in "\n\r\t"), None)
+    if control is not None:  # its place is not shown: the line would reach the terminal
+        raise CallError(text, f"it holds the control character {control!r}")
     try:
         body = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
