@@ -24,8 +24,9 @@ Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
 class ConvSpec:
     """One convolution layer: no framework, no tensor sizes, no weights.
 
-    Every field is brought to one canonical form, so two specs are equal (and hash alike) exactly when they mean
-    the same layer. Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of
+    Every field is brought to one canonical form, so that two spellings of a layer are equal and hash alike. What
+    the fields say is kept in two places: crops and ``output_padding`` of a transposed layer are not set off
+    against each other, and a word for padding stays where a stride makes its numbers depend on the input. Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of
     transposed layers ``(I, O/groups, *kernel)``.
 
     Args:
