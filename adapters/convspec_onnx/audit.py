@@ -1,0 +1,153 @@
+"""The audit of one graph, in a process of its own: ``python -m convspec_onnx.audit`` reads a request, writes lines.
+
+The request is one JSON object on standard input (:class:`convspec.models.audit.Request`); each line of standard output
+is one message. This process may run out of memory, be killed, or crash: whoever started it draws the conclusion.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convspec.errors import ConvspecError
+from convspec_onnx import against, graph, inline, inputs, lint, running, runtimes, safe
+from convspec_onnx.running import Run
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from convspec_onnx.graph import Conv
+
+    Arrays = dict[str, NDArray[Any]]
+    Say = Callable[[dict[str, Any]], None]
+
+_TO_READ = 512 << 20  # bytes that reading may take beyond what the file itself explains
+_TO_RUN = 768 << 20
+_DATA = (".data", ".bin", ".weights", ".onnx_data")
+_COPIES = 6  # of the model that are alive at once: file, message, inlined, inferred, serialised, the runtime's
+
+
+def main() -> None:
+    """Answer the request; whatever is wrong with it becomes a message."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a runtime prints is no message
+
+    def say(message: Mapping[str, Any]) -> None:
+        lines.write(json.dumps(message, allow_nan=False, default=str) + "\n")
+        lines.flush()
+
+    try:
+        audit(json.load(sys.stdin), say)
+    except ConvspecError as error:
+        say({"refused": safe.shown(str(error))})
+    except MemoryError:
+        say({"refused": "the model needs more memory than is allowed; allow more where you trust it"})
+    except RecursionError:
+        say({"refused": "the model is nested too deeply"})
+
+
+def audit(request: Mapping[str, Any], say: Say) -> None:
+    """Load, describe, run and judge; raises RequestError where the model cannot be loaded or inputs do not fit."""
+    model, convs, notes = read(request["path"], request.get("memory"), limited=request.get("limited", False))
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions})
+    source = against.Source.load(request, convs, say)
+    levels, provider = request["levels"], request.get("provider", "CPU")
+    reached: set[str] = set()
+    for title, feeds in _sets(model.graph, request):
+        run = Run(model, convs, title, levels, provider, say, source.look if source else None)
+        run.go(feeds)
+        reached |= run.reached
+        if source:
+            source.follow(title, feeds)
+        if len([level for level in levels if level in runtimes.LEVELS]) > 1 and not run.broken:
+            for change in running.whole(model, feeds, tuple(runtimes.LEVELS), provider):
+                say({"optimisation": {"inputs": title, **change}})
+    for conv in convs:
+        if conv.path not in reached:
+            _alone(model, conv, levels, provider, say, source)
+    if source:
+        source.conclude()
+    say({"done": True})
+
+
+def _alone(
+    model: onnx.ModelProto, conv: Conv, levels: list[str], provider: str, say: Say, source: against.Source | None
+) -> None:
+    run = Run(model, [conv], "made-up input of this node alone", levels, provider, say)
+    for level in levels:
+        found, arrays = running.alone(model, conv, level, provider)
+        if source and arrays and level == levels[0]:
+            source.look(conv, arrays)
+        run.speak(conv, level, found, arrays)
+
+
+def read(
+    path: str, memory: int | None = None, *, limited: bool = False
+) -> tuple[onnx.ModelProto, list[Conv], list[dict[str, str]]]:
+    """The model ready to be run, its convolutions with what can be said of them, and what can be said of the model.
+
+    ``limited`` bounds the memory of this whole process: first what reading may take, then what running may.
+    """
+    size = _weight_of(Path(path))
+    if limited:
+        limit(_TO_READ + _COPIES * size)
+    model = inline.inlined(safe.load(path))
+    model, problem = safe.inferred(model)
+    convs = graph.convs(model)
+    notes = lint.examine(model, convs)
+    if problem:
+        notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
+    if limited:
+        limit((memory or _TO_RUN) + _COPIES * size)
+    return model, convs, notes
+
+
+def limit(more: int) -> None:
+    """Let this process take so many bytes beyond what it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if pages:
+        soft = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _weight_of(path: Path) -> int:
+    """Bytes of the model and of the files beside it that could be its data."""
+    try:
+        own = path.stat().st_size
+        beside = [p for p in path.parent.iterdir() if p.name.startswith(path.name) or p.suffix in _DATA]
+        return int(own + sum(p.lstat().st_size for p in beside if p.is_file() and p != path))
+    except OSError:
+        return 0
+
+
+def described(conv: Conv) -> dict[str, Any]:
+    """What is known of a node before it runs, JSON-ready."""
+    spec, shape = conv.spec, conv.scope.shape(conv.node.input[0])
+    found: dict[str, Any] = {
+        "name": conv.path, "op_type": conv.node.op_type, "spec": None if spec is None else spec.to_dict(),
+        "input_shape": None if shape is None else list(shape), "problem": conv.problem, "notes": conv.notes,
+        "weight": conv.weight, "parameters": None, "macs": None, "receptive_field": None, "output_shape": None,
+    }  # fmt: skip
+    declared = conv.scope.shape(conv.node.output[0])
+    found["output_shape"] = None if declared is None else list(declared)
+    if spec is not None:
+        found["parameters"] = spec.num_parameters
+    return found
+
+
+def _sets(model: onnx.GraphProto, request: Mapping[str, Any]) -> Iterator[tuple[str, Arrays]]:
+    if request.get("inputs"):
+        return inputs.given(model, request["inputs"])
+    return inputs.made(model, request.get("dims") or {}, request.get("seed", 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The convolutions of an ONNX graph: where each stands, what it is, and what is known of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from convspec.errors import RequestError, SpecError, UnsupportedError
+from convspec.parameters import ConvParams
+from convspec_onnx.inline import bodies
+from convspec_onnx.parse import spec_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.spec import ConvSpec
+
+OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
+_WEIGHT = {"QLinearConv": 3}  # place among the inputs; 1 for all others
+_BIAS = {"QLinearConv": 8, "ConvInteger": None}  # 2 for all others
+_POSITIVE = ("strides", "dilations", "kernel_shape", "group")
+
+
+@dataclass
+class Scope:
+    """One graph: its constants, the maker of each tensor, the declared shapes, and the graph around it."""
+
+    proto: onnx.GraphProto
+    outer: Scope | None = None
+    known: dict[str, NDArray[Any] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tensors = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.makers = {name: node for node in self.proto.node for name in node.output if name}
+        entries = (*self.proto.input, *self.proto.value_info, *self.proto.output)
+        self.declared = {e.name: e.type.tensor_type for e in entries if e.type.HasField("tensor_type")}
+
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        return self.makers.get(name) or (self.outer.maker(name) if self.outer and name not in self.tensors else None)
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        """The value of a tensor that follows from the file alone; None where it depends on an input."""
+        if name not in self.known:
+            self.known[name] = None  # a circle of bodies ends here
+            self.known[name] = self._constant(name)
+        return self.known[name]
+
+    def _constant(self, name: str) -> NDArray[Any] | None:
+        if name in self.tensors:
+            return array_of(self.tensors[name])
+        node = self.makers.get(name)
+        if node is None:
+            return self.outer.constant(name) if self.outer else None
+        if node.op_type == "Constant" and node.attribute:
+            value = helper.get_attribute_value(node.attribute[0])
+            return array_of(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+        if node.op_type == "Identity":
+            return self.constant(node.input[0])
+        if node.op_type == "DequantizeLinear":
+            parts = [self.constant(entry) if entry else None for entry in node.input]
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            if parts[0] is not None and parts[1] is not None:
+                return dequantised(parts[0], parts[1], parts[2] if len(parts) > 2 else None, axis)
+        return None
+
+    def element(self, name: str) -> int:
+        """The type of a tensor's elements as ONNX numbers it; 0 where it is not known."""
+        if name in self.tensors:
+            return int(self.tensors[name].data_type)
+        if name in self.declared:
+            return int(self.declared[name].elem_type)
+        return self.outer.element(name) if self.outer else 0
+
+    def shape(self, name: str) -> tuple[int | str, ...] | None:
+        """The declared or inferred shape, symbols by their names; None where the rank is not known."""
+        if name in self.tensors:
+            return tuple(self.tensors[name].dims)
+        found = self.declared.get(name)
+        if found is None:
+            return self.outer.shape(name) if self.outer else None
+        if not found.HasField("shape"):
+            return None
+        return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in found.shape.dim)
+
+
+@dataclass
+class Conv:
+    """One convolution node.
+
+    Attributes:
+        path: unique in the model; the nodes that its body belongs to stand before it.
+        owners: for a node in bodies, (node, attribute) from the outermost one in.
+        spec: None where the node describes no layer, or one that only a run can tell.
+        params: None where the weights are computed.
+        problem: why there is no spec.
+    """
+
+    path: str
+    node: onnx.NodeProto
+    scope: Scope
+    owners: tuple[tuple[str, str], ...]
+    spec: ConvSpec | None = None
+    params: ConvParams | None = None
+    problem: str = ""
+    notes: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {a.name: value_of(a) for a in self.node.attribute}
+
+    @property
+    def weight(self) -> str:
+        return str(self.node.input[_WEIGHT.get(self.node.op_type, 1)])
+
+    @property
+    def bias(self) -> str:
+        place = _BIAS.get(self.node.op_type, 2)
+        return str(self.node.input[place]) if place is not None and len(self.node.input) > place else ""
+
+    def note(self, name: str, title: str, level: str = "info") -> None:
+        self.notes.append({"id": name, "title": title, "level": level})
+
+
+def convs(model: onnx.ModelProto) -> list[Conv]:
+    """Every convolution of a model without functions, in the order of its nodes.
+
+    Raises:
+        RequestError: for strides, dilations, kernels or groups below 1 and for negative pads.
+    """
+    found = list(_walk(Scope(model.graph), "", ()))
+    for conv in found:
+        _describe(conv)
+    return found
+
+
+def _walk(scope: Scope, prefix: str, owners: tuple[tuple[str, str], ...]) -> Iterator[Conv]:
+    for index, node in enumerate(scope.proto.node):
+        path = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
+        if node.op_type in OPERATORS and node.domain in ("", "ai.onnx", "com.microsoft") and len(node.input) > 1:
+            yield Conv(path, node, scope, owners)
+        for attribute in node.attribute:
+            for body in bodies(attribute):
+                inside = (*owners, (node.name, attribute.name))
+                yield from _walk(Scope(body, scope), f"{path}/{attribute.name}/", inside)
+
+
+def _describe(conv: Conv) -> None:
+    attributes = conv.attributes
+    for name in _POSITIVE:
+        given = attributes.get(name)
+        values = (given,) if isinstance(given, int) else given or ()
+        if any(not isinstance(n, int) or n < 1 for n in values):
+            raise RequestError(f"node {conv.path!r}: {name}={list(values)} must be positive")
+    if any(n < 0 for n in attributes.get("pads") or ()):
+        raise RequestError(f"node {conv.path!r}: pads={list(attributes['pads'])} must not be negative")
+    kernel = conv.scope.constant(conv.weight)
+    bias = conv.scope.constant(conv.bias) if conv.bias else None
+    if kernel is None or (conv.bias and bias is None):
+        conv.problem = "its weights are computed, or given from outside"
+        return
+    try:
+        fix(conv, kernel, bias, conv.scope.shape(conv.node.input[0]))
+    except (SpecError, UnsupportedError) as error:
+        conv.problem = str(error)
+
+
+def fix(
+    conv: Conv, kernel: NDArray[Any], bias: NDArray[Any] | None, shape: Sequence[int | str] | None
+) -> tuple[ConvSpec, ConvParams]:
+    """Give a node its spec and parameters, from its weights and the shape of its input.
+
+    Raises:
+        SpecError: where the attributes contradict one another or the weights.
+        UnsupportedError: where ``output_shape`` needs sizes that are not known.
+    """
+    from convspec_onnx.read import _resolved  # the reading of output_shape is shared
+
+    attributes = conv.attributes
+    if kernel.ndim < 3:
+        raise SpecError([f"W={list(kernel.shape)} must have at least one spatial axis"])
+    if attributes.get("output_shape"):
+        spatial = [n for n in (shape or ())[2:] if isinstance(n, int)]
+        if len(spatial) != kernel.ndim - 2:
+            raise UnsupportedError("output_shape leaves pads that depend on the input's size, which is not known")
+        attributes = _resolved(attributes, kernel.shape[2:], spatial)
+    transposed = conv.node.op_type == "ConvTranspose"
+    groups = attributes.get("group") or 1
+    if kernel.shape[0] % groups:
+        raise SpecError([f"group={groups} must divide W's first axis, {kernel.shape[0]}"])
+    spec = spec_of(attributes, kernel.shape, bias=bias is not None, transposed=transposed)
+    if bias is not None and bias.shape != (spec.out_channels,):
+        raise SpecError([f"B of shape {list(bias.shape)} must hold {spec.out_channels} numbers"])
+    conv.spec, conv.params, conv.problem = spec, ConvParams(as_float(kernel), None if bias is None else as_float(bias)), ""
+    return spec, conv.params
+
+
+def as_float(values: NDArray[Any]) -> NDArray[Any]:
+    """Integers as float64, which holds them all; what NumPy has no type for (bfloat16) as float32."""
+    if values.dtype.kind in "iub":
+        return values.astype(np.float64)
+    return values if values.dtype.kind == "f" else values.astype(np.float32)
+
+
+def dequantised(
+    values: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any] | None, axis: int = 0
+) -> NDArray[np.float32]:
+    """(values - zero)·scale, as DequantizeLinear computes it; scale and zero are one number or one for each of an axis."""
+
+    def along(numbers: NDArray[Any]) -> NDArray[Any]:
+        if numbers.size == 1:
+            return numbers.reshape(())
+        return numbers.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
+
+    shifted = values.astype(np.int64) - (0 if zero is None else along(zero).astype(np.int64))
+    return np.asarray(shifted.astype(np.float32) * along(scale).astype(np.float32), np.float32)
+
+
+def array_of(tensor: onnx.TensorProto) -> NDArray[Any]:
+    """A tensor's numbers; raises RequestError where there are fewer than its shape has places for."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, MemoryError, KeyError) as error:
+        raise RequestError(f"tensor {tensor.name!r} cannot be read: {error}") from None
+
+
+def value_of(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, int | float) or not hasattr(value, "__iter__") else tuple(value)

@@ -1,0 +1,248 @@
+"""A graph run segment by segment at one level of optimisation after the other, its convolutions judged on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from convspec.errors import ConvspecError, RequestError, ShapeError
+from convspec.verdict import Verdict
+from convspec_onnx import capture, judging, runtimes
+from convspec_onnx.inline import uses
+from convspec_onnx.runtimes import RunError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec_onnx.capture import Segment
+    from convspec_onnx.graph import Conv
+
+    Arrays = dict[str, NDArray[Any]]
+    Say = Callable[[dict[str, Any]], None]
+    Look = Callable[[Conv, Arrays], None]
+
+_FIRST, _SECOND = 11, 17  # sizes of made-up axes, behind the kernel's reach
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "MemoryError")
+_MOST_CELLS = 1 << 25
+
+
+@dataclass
+class Run:
+    """One set of inputs at all levels.
+
+    Attributes:
+        levels: of ONNX Runtime, or the evaluator; the first one's outputs are those that later ones are held against.
+        look: called with every judged node, what it read (``x``) and wrote (``y``), at the first level.
+    """
+
+    model: onnx.ModelProto
+    convs: Sequence[Conv]
+    title: str
+    levels: Sequence[str]
+    provider: str
+    say: Say
+    look: Look | None = None
+    judging: bool = True
+    reached: set[str] = field(default_factory=set)
+    values: dict[str, Arrays] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def go(self, feeds: Arrays) -> None:
+        """Run everything; what a runtime refuses is said of the node that it refuses."""
+        parts = capture.segments(self.model.graph, self.convs)
+        later = [{entry.name for entry in self.model.graph.output}]
+        for part in reversed(parts[1:]):
+            later.insert(0, later[0].union(*map(uses, part.nodes)))
+        self.values = {level: dict(feeds) for level in self.levels}
+        for part, keep in zip(parts, later, strict=True):
+            kept = {conv.path: judging.Right() for conv in part.convs}
+            for level in self.levels:
+                if level not in self.broken:
+                    self.say({"begin": [conv.path for conv in part.convs]})
+                    self.segment(part, keep, level, kept)
+            for values in self.values.values():
+                for name in set(values) - keep:
+                    del values[name]
+
+    def segment(self, part: Segment, keep: set[str], level: str, kept: Mapping[str, judging.Right]) -> None:
+        try:
+            seen = self.captured(part, keep, level)
+        except RunError as error:
+            if len(part.nodes) > 1:
+                inner = list(capture.single(part))
+                for n, one in enumerate(inner):
+                    if level in self.broken:
+                        return
+                    rest = [node for other in inner[n + 1 :] for node in other.nodes]
+                    self.segment(one, keep.union(*map(uses, rest)), level, kept)
+                return
+            self.failed(part, level, error)
+            return
+        for conv in part.convs:
+            if conv.node.output[0] in seen or conv.owners:
+                self.verdict(conv, seen, level, kept[conv.path])
+        self.values[level] |= {name: seen[name] for name in keep & set(seen)}
+
+    def captured(self, part: Segment, keep: set[str], level: str) -> Arrays:
+        """Run one segment; where bodies do not let themselves be opened, their nodes stay unseen."""
+        values = self.values[level]
+        for inside in (True, False):
+            captures = capture.shown(part.convs, inside=inside)
+            model, names = capture.submodel(self.model, part, values, keep, captures)
+            try:
+                found = runtimes.run(model, values, names, level, self.provider)
+            except RunError:
+                if inside and any(conv.owners for conv in part.convs):
+                    continue
+                raise
+            return {**values, **found}
+        raise AssertionError("unreachable")
+
+    def failed(self, part: Segment, level: str, error: RunError) -> None:
+        """One node cannot run: of a convolution that is a verdict, and the oracle's output goes on in its place."""
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise MemoryError
+        (node,) = part.nodes
+        kind = "unsupported" if error.unsupported else "error"
+        conv = next((c for c in part.convs if not c.owners), None)
+        if conv is None:
+            for inner in part.convs:
+                self.speak(inner, level, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
+            self.broken[level] = f"node {node.name!r} ({node.op_type}) fails: {error}"
+            self.say({"broken": self.broken[level], "level": level, "inputs": self.title})
+            return
+        self.speak(conv, level, Verdict(kind, str(error)))
+        try:
+            self.values[level][node.output[0]] = _substitute(conv, self.values[level])
+        except (ConvspecError, KeyError) as failure:
+            self.broken[level] = f"behind {conv.path!r}, which fails, nothing runs: {failure}"
+            self.say({"broken": self.broken[level], "level": level, "inputs": self.title})
+
+    def verdict(self, conv: Conv, seen: Arrays, level: str, kept: judging.Right) -> None:
+        values = seen if not conv.owners else _of_body(conv, seen)
+        if not self.judging:
+            arrays = judging.seen(conv, values)
+            if arrays and self.look is not None:
+                self.look(conv, arrays)
+            return
+        found, arrays = judging.judged(conv, values, level, kept)
+        if conv.owners and not arrays:
+            return  # not seen: it is run alone
+        if level == self.levels[0] and self.look is not None and arrays:
+            self.look(conv, arrays)
+        self.speak(conv, level, found, arrays)
+
+    def speak(self, conv: Conv, level: str, found: Verdict, arrays: Arrays | None = None) -> None:
+        self.reached.add(conv.path)
+        shapes = {name: list(arrays[name].shape) for name in "xy"} if arrays else {}
+        spec = conv.spec
+        self.say({
+            "path": conv.path, "inputs": self.title, "level": level, "verdict": found.verdict, "reason": found.reason,
+            "evidence": found.evidence, "shapes": shapes, "spec": None if spec is None else spec.to_dict(),
+        })  # fmt: skip
+
+
+def _of_body(conv: Conv, seen: Arrays) -> Arrays:
+    """What a node in a body read and wrote, by its own names."""
+    found = {}
+    for number, name in enumerate(capture.wanted(conv)):
+        tag = f"convspec_shows/{conv.path}/{number}"
+        if tag in seen:
+            found[name] = seen[tag]
+    return found
+
+
+def _substitute(conv: Conv, values: Arrays) -> NDArray[Any]:
+    """The oracle's output in the type that the node would have given."""
+    if conv.spec is None or conv.params is None or conv.node.op_type not in ("Conv", "ConvTranspose"):
+        raise RequestError("its layer cannot be read")
+    x = values[conv.node.input[0]]
+    expected, _, _ = judging.expectation(conv.spec, conv.params, judging.as_float(x))
+    return expected.astype(x.dtype)
+
+
+def alone(model: onnx.ModelProto, conv: Conv, level: str, provider: str) -> tuple[Verdict, Arrays]:
+    """The verdict on a node taken out of its graph, on made-up input: for those that a run does not reach."""
+    node = onnx.NodeProto()
+    node.CopyFrom(conv.node)
+    try:
+        constants = {name: conv.scope.constant(name) for name in node.input[1:] if name}
+        if any(value is None for value in constants.values()):
+            return Verdict("unsupported", f"{judging.NOT_RUN}; its weights are computed"), {}
+        x = _made(conv)
+        feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
+        part = capture.Segment([node], [])
+        small = onnx.ModelProto()
+        small.opset_import.extend(model.opset_import)
+        small.ir_version = model.ir_version
+        element = conv.scope.element(node.output[0]) or int(helper.np_dtype_to_tensor_dtype(x.dtype))
+        show = [capture.Shown(node.output[0], node.output[0], element, ())]
+        built, names = capture.submodel(small, part, feeds, set(), show)
+        found = runtimes.run(built, feeds, names, level, provider)
+        return judging.judged(conv, {**feeds, **found}, level)
+    except RunError as error:
+        return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
+    except (ShapeError, RequestError) as error:
+        return Verdict("error", str(error)), {}
+
+
+def _made(conv: Conv) -> NDArray[Any]:
+    """Random input for one node, of the sizes that are known."""
+    weight = conv.scope.constant(conv.weight)
+    if weight is None or weight.ndim < 3:
+        raise RequestError("the node has no weight of a convolution")
+    attributes, ndim = conv.attributes, weight.ndim - 2
+    groups = attributes.get("group") or 1
+    channels = weight.shape[0] if conv.node.op_type == "ConvTranspose" else weight.shape[1] * groups
+    known = conv.scope.shape(conv.node.input[0]) or ()
+    dilations = attributes.get("dilations") or (1,) * ndim
+    sizes = []
+    for axis in range(ndim):
+        reach = (weight.shape[2 + axis] - 1) * dilations[axis] + 1
+        size = known[2 + axis] if len(known) == weight.ndim else None
+        sizes.append(size if isinstance(size, int) and size else reach + (_FIRST if axis % 2 else _SECOND))
+    batch = known[0] if known and isinstance(known[0], int) and known[0] else 2
+    if np.prod([batch, channels, *sizes], dtype=object) > _MOST_CELLS:
+        raise RequestError(f"an input of shape {(batch, channels, *sizes)} is too large to be made up")
+    rng = np.random.default_rng(0)
+    element = conv.scope.element(conv.node.input[0])
+    dtype = helper.tensor_dtype_to_np_dtype(element) if element else weight.dtype
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, int(info.max) + 1, (batch, channels, *sizes)).astype(dtype)
+    return rng.standard_normal((batch, channels, *sizes)).astype(dtype)
+
+
+def whole(model: onnx.ModelProto, feeds: Arrays, levels: Sequence[str], provider: str) -> Iterator[dict[str, Any]]:
+    """How the graph's outputs change from one level of optimisation to the next, each graph run as a whole."""
+    before: Arrays | None = None
+    base: Arrays = {}
+    names = [entry.name for entry in model.graph.output]
+    for level in levels:
+        try:
+            found = runtimes.run(model, feeds, names, level, provider)
+        except RunError as error:
+            yield {"level": level, "problem": str(error)}
+            continue
+        if before is None:
+            base = found
+        else:
+            changed = [n for n in names if not np.array_equal(found[n], before[n], equal_nan=found[n].dtype.kind == "f")]
+            yield {"level": level, "changed": changed, "largest": max((_far(found[n], base[n]) for n in names), default=0.0)}
+        before = found
+
+
+def _far(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The largest difference, in units of the larger array's largest number."""
+    if a.shape != b.shape or not a.size or a.dtype.kind not in "fiub":
+        return 0.0 if a.shape == b.shape else 1.0
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    scale = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b))) or 1.0
+    with np.errstate(invalid="ignore"):
+        far = np.abs(a - b)
+    return float(np.max(far, initial=0.0, where=np.isfinite(far))) / scale

@@ -1,0 +1,176 @@
+"""Models of unknown origin: read without trusting them, complete in memory, nothing from outside their folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError, Message
+from onnx import TensorProto
+
+from convspec.errors import RequestError
+
+_LARGEST = (1 << 31) - 1  # protobuf reads no larger message
+_WITHIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO opens at once, and is refused
+_PER_BYTE = {TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2}
+
+
+def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The model, checked, with its external data inside it: whoever runs it has no reason to open a file.
+
+    Raises:
+        RequestError: where it cannot be read, breaks a rule of ONNX, or names data that are not beside it.
+    """
+    path = Path(path)
+    model = parse(_bytes(path), path.name)
+    embed(model, path.parent)
+    check(model)
+    return model
+
+
+def parse(content: bytes, name: str = "the model") -> onnx.ModelProto:
+    """The bytes as a model with a graph; raises RequestError."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, RecursionError) as error:
+        raise RequestError(f"{shown(name)} is no ONNX model: {shown(str(error))}") from None
+    if not model.HasField("graph") or not model.ir_version:
+        raise RequestError(f"{shown(name)} is no ONNX model: it has no {'graph' if model.ir_version else 'IR version'}")
+    return model
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Hold the model against ONNX's own rules; raises RequestError with the checker's words."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError, UnicodeDecodeError) as error:
+        raise RequestError(f"the model breaks a rule of ONNX: {shown(str(error).strip())}") from None
+
+
+def inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """The model with the shapes that follow from it, and what the inference had against it, or nothing."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True), ""
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        words = shown(str(error).strip())
+    try:
+        return onnx.shape_inference.infer_shapes(model), words
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return model, words
+
+
+def tensors(message: Message) -> Iterator[TensorProto]:
+    """Every tensor anywhere below a message: found by what it is, so that no place can be forgotten."""
+    stack = [message]
+    while stack:
+        found = stack.pop()
+        if isinstance(found, TensorProto):
+            yield found
+            continue
+        for field, value in found.ListFields():
+            if field.message_type is None:
+                continue
+            if isinstance(value, Message):
+                stack.append(value)
+            else:
+                stack.extend(value)
+
+
+def embed(model: onnx.ModelProto, folder: Path) -> int:
+    """Read all external data into the model, and return how many bytes that were; raises RequestError."""
+    total = 0
+    for tensor in tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
+            continue
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = _external(tensor, folder)
+            total += len(tensor.raw_data)
+        if total + len(tensor.raw_data) > _LARGEST:
+            raise RequestError("the model has more than 2 GiB of data, more than one message can hold")
+        del tensor.external_data[:]
+        tensor.data_location = TensorProto.DEFAULT
+    return total
+
+
+def _external(tensor: TensorProto, folder: Path) -> bytes:
+    """The bytes that a tensor says are elsewhere."""
+    name = shown(tensor.name)
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        offset, length = (int(fields[key]) if key in fields else None for key in ("offset", "length"))
+    except ValueError:
+        raise RequestError(f"external data of tensor {name}: offset and length must be numbers") from None
+    needed = _size(tensor)
+    if length is None:
+        length = needed
+    if (offset or 0) < 0 or length != needed:
+        raise RequestError(f"external data of tensor {name}: {length} bytes are named where its shape has {needed}")
+    descriptor = _opened(fields.get("location", ""), folder, name)
+    with os.fdopen(descriptor, "rb") as file:
+        available = os.fstat(descriptor).st_size - (offset or 0)
+        if length > available:
+            raise RequestError(f"external data of tensor {name}: the file ends {length - available} bytes too early")
+        file.seek(offset or 0)
+        return file.read(length)
+
+
+def _size(tensor: TensorProto) -> int:
+    """Bytes of a tensor's raw data."""
+    cells = 1
+    for n in tensor.dims:
+        if n < 0:
+            raise RequestError(f"tensor {shown(tensor.name)} has a negative axis")
+        cells *= n
+    if tensor.data_type in _PER_BYTE:
+        return -(-cells // _PER_BYTE[tensor.data_type])
+    try:
+        return cells * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except (KeyError, ValueError):
+        raise RequestError(f"tensor {shown(tensor.name)} has unknown elements, type {tensor.data_type}") from None
+
+
+def _opened(location: str, folder: Path, tensor: str) -> int:
+    """A descriptor of a plain file below the folder, reached step by step without following a link."""
+    parts = PurePosixPath(location).parts
+    where = f"external data of tensor {tensor} at {shown(location)}"
+    if not parts or "\0" in location or "\\" in location or location.startswith("/") or ".." in parts:
+        raise RequestError(f"{where}: the place must be a file below the model's folder, named without '..'")
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, _WITHIN | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        descriptor = os.open(parts[-1], _WITHIN, dir_fd=at)
+    except OSError as error:
+        raise RequestError(f"{where}: {error.strerror}; links are not followed") from None
+    finally:
+        os.close(at)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        kind = "has other names elsewhere (hard links)" if stat.S_ISREG(status.st_mode) else "is no plain file"
+        raise RequestError(f"{where}: the file {kind}")
+    return descriptor
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise RequestError(f"{shown(str(path))}: no such file")
+        if path.stat().st_size > _LARGEST:
+            raise RequestError(f"{shown(str(path))} is larger than 2 GiB, more than protobuf can read")
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+
+
+def shown(text: Any, limit: int = 300) -> str:
+    """Text of unknown origin on one line, with nothing in it that a terminal would obey."""
+    plain = "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"

@@ -1,0 +1,1 @@
+"""Models as a whole: ports, comparisons, audits."""

@@ -1,0 +1,244 @@
+"""Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
+
+The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``audit`` that is run as
+``python -m <package>.audit``, is given one request as JSON, and answers with one message a line:
+
+* ``{"convs": […], "notes": […], "opsets": {…}}`` once, all that is known without running;
+* ``{"begin": [paths]}`` before nodes are run, so that a crash can be laid to them;
+* ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
+* ``{"path": …, "matched": …, "departs": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` of a source;
+* ``{"optimisation": …}``, ``{"broken": …}``, at the end ``{"done": true}`` – or ``{"refused": why}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convspec import registry
+from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
+from convspec.models.verification import VerifyReport, collected
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from convspec.contract import Adapter, Found
+
+    Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+    Message = dict[str, Any]
+
+LEVELS = ("off", "all")
+ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
+TIMEOUT = 1800.0
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def verify(
+    path: str | os.PathLike[str],
+    against: Any = None,
+    inputs: Inputs | None = None,
+    *,
+    dims: Mapping[str, int | Sequence[int]] | None = None,
+    levels: Sequence[str] = LEVELS,
+    provider: str = "CPU",
+    memory: int | None = None,
+    timeout: float = TIMEOUT,
+    accepted: frozenset[tuple[str, str]] = frozenset(),
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Judge every convolution of an ONNX model by what it really reads and writes, and hold it against its source.
+
+    Args:
+        path: of the model; its external data are read from beside it only.
+        against: what it was exported from: another ONNX file, or a model of any framework whose adapter is here.
+        inputs: arrays, one or by name or in order; or a ``.npz``, ``.npy``, or folder in ONNX's test format. None:
+            random ones of the declared shapes, two sets of different sizes where axes are symbolic.
+        dims: sizes of symbolic axes by name, one or one for each set.
+        levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own.
+        memory: bytes that running may take beyond six times the model's size; default 768 MiB.
+        timeout: seconds for the whole audit.
+        accepted: pairs (node, id) that are known and no longer unexpected.
+        progress: called with how many nodes are done, of how many.
+
+    Raises:
+        RequestError: where the model or the inputs cannot be read.
+        FrameworkAbsent: where onnx or ONNX Runtime is not installed.
+        UnsupportedError: for a source that no adapter can read.
+    """
+    adapter = registry.adapter("onnx")
+    if absence := registry.absence(adapter):
+        raise FrameworkAbsent(absence)
+    if strange := [level for level in levels if level not in ALL_LEVELS]:
+        raise RequestError(f"unknown level {strange[0]!r}; there are {', '.join(ALL_LEVELS)}")
+    if not levels:
+        raise RequestError("at least one level of optimisation must be run")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convspec-verify-")))
+        request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels), "provider": provider}  # noqa: PTH100
+        request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
+        request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
+        name = None if against is None else _against(against, request, folder, inputs)
+        report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
+        report.environment |= {"versions": adapter.versions(), "levels": list(levels), "provider": provider}
+        began = time.monotonic()
+        collected(report, _shown(_messages(f"{adapter.package}.audit", request, timeout), len(levels), progress))  # type: ignore[attr-defined]
+        report.environment["seconds"] = round(time.monotonic() - began, 3)
+    return report
+
+
+def _inputs(inputs: Inputs | None, folder: Path) -> str | None:
+    """A path of the inputs, arrays written to a file."""
+    if inputs is None:
+        return None
+    if isinstance(inputs, str | os.PathLike):
+        return os.path.abspath(inputs)  # noqa: PTH100 – links stay as they are
+    target = folder / "inputs.npz"
+    if isinstance(inputs, Mapping):
+        arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
+    elif isinstance(inputs, np.ndarray):
+        arrays = {"0": inputs}
+    else:
+        arrays = {str(i): np.asarray(array) for i, array in enumerate(inputs)}  # type: ignore[arg-type]
+    np.savez(target, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return str(target)
+
+
+def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Any) -> str:
+    """Put the source into the request; returns its name."""
+    if isinstance(against, str | os.PathLike):
+        text = os.fspath(against)
+        if not text.endswith(".onnx"):
+            raise UnsupportedError(f"{text!r} is not read as a source: give an .onnx file, or the model itself")
+        request["against"] = os.path.abspath(text)  # noqa: PTH100
+        return text
+    shape = np.shape(inputs) if isinstance(inputs, np.ndarray) else None
+    adapter = _owner(against)
+    request["readings"] = str(folder / "readings.npz")
+    _save(adapter.convs(against, shape), Path(request["readings"]))
+    return f"{type(against).__module__}.{type(against).__qualname__}"
+
+
+def _owner(model: Any) -> Adapter:
+    """The adapter that says that a model is its framework's."""
+    known = [registry.adapter(name) for name in registry.adapters()]
+    for kind in type(model).__mro__:
+        for adapter in known:
+            if adapter.owns(kind):
+                return adapter
+    raise UnsupportedError(f"no adapter knows a {type(model).__module__}.{type(model).__qualname__}")
+
+
+def _save(found: Sequence[Found], path: Path) -> None:
+    """The readings as a file for the audit's process."""
+    readings = [(entry.path, entry.reading) for entry in found if entry.reading is not None]
+    arrays: dict[str, Any] = {"layers": json.dumps([{"path": p, "spec": r.spec.to_dict()} for p, r in readings])}
+    for i, (_, reading) in enumerate(readings):
+        arrays[f"kernel_{i}"] = reading.params.kernel
+        if reading.params.bias is not None:
+            arrays[f"bias_{i}"] = reading.params.bias
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _shown(messages: Iterator[Message], levels: int, progress: Callable[[int, int], None] | None) -> Iterator[Message]:
+    """The messages themselves, the progress told on the way."""
+    total, seen = 0, set()
+    for message in messages:
+        total += len(message.get("convs", ())) * levels
+        if "verdict" in message:
+            seen.add((message["path"], message["level"]))
+        if progress is not None:
+            progress(len(seen), total)
+        yield message
+
+
+def _messages(module: str, request: Mapping[str, Any], timeout: float) -> Iterator[Message]:
+    """What the audit's process says; its death is told as verdicts on the nodes that were running."""
+    names: list[str] = []
+    running: list[str] = []
+    judged: set[str] = set()
+    last = ""
+    for message in _lines(module, request, timeout):
+        if "refused" in message:
+            raise RequestError(message["refused"])
+        if "died" in message:
+            last = message["died"]
+            break
+        names += [entry["name"] for entry in message.get("convs", ())]
+        running = message.get("begin", running)
+        if "verdict" in message:
+            judged.add(message["path"])
+        yield message
+        if message.get("done"):
+            return
+    if not names:
+        raise RequestError(f"the model could not be read: {last or 'the process that read it ended without a word'}")
+    kind = "timeout" if last.startswith("no answer") else "crash"
+    yield {"broken": last or "the process ended without a word", "level": "", "inputs": ""}
+    for name in names:
+        if name in running or name not in judged:
+            verdict = kind if name in running else "unsupported"
+            reason = last if name in running else f"not run: {last}"
+            yield {"path": name, "verdict": verdict, "reason": reason, "evidence": {}, "level": "", "inputs": "",
+                   "shapes": {}, "spec": None}  # fmt: skip
+
+
+def _lines(module: str, request: Mapping[str, Any], timeout: float) -> Iterator[Message]:
+    """The messages of one process, and ``{"died": how}`` where it did not end as it should."""
+    environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode())
+            process.stdin.close()
+            yield from map(json.loads, _patiently(process.stdout.fileno(), time.monotonic() + timeout))
+            status = process.wait(10)
+            if status:
+                errors.seek(0)
+                words = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
+                how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+                yield {"died": f"the process ended with {how} {_plain(words[0])}".strip()}
+        except TimeoutError:
+            yield {"died": f"no answer within {timeout:g} s"}
+        except BrokenPipeError:
+            yield {"died": "the process ended before it had read the request"}
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+
+
+def _patiently(descriptor: int, deadline: float) -> Iterator[bytes]:
+    """Lines as they come; raises TimeoutError at the deadline."""
+    partial = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(deadline - time.monotonic(), 0)):
+                raise TimeoutError
+            chunk = os.read(descriptor, 1 << 20)
+            if not chunk:
+                return
+            *lines, partial = (partial + chunk).split(b"\n")
+            yield from lines
