@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from convspec.errors import ShapeError as ShapeError
     from convspec.errors import SpecError as SpecError
     from convspec.errors import UnsupportedError as UnsupportedError
+    from convspec.models.finding import convs as convs
+    from convspec.models.porting import port as port
     from convspec.parameters import ConvParams as ConvParams
     from convspec.registry import adapter as adapter
     from convspec.registry import adapters as adapters
@@ -35,6 +37,8 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "convs": "models.finding",
+    "port": "models.porting",
     "translate": "translation",
     "diagnose": "diagnosis",
     **dict.fromkeys(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from convspec import layouts
 from convspec.contract import Arithmetic, Found, Gradients, Reading
-from convspec.errors import FrameworkAbsent, UnknownName, UnsupportedError
+from convspec.errors import FrameworkAbsent, SpecError, UnknownName, UnsupportedError
 from convspec.plan import Plan, Support
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ class PlannedAdapter:
         return any(f"{kind.__module__}.".startswith(f"{root}.") for root in self.roots)
 
     def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-        reading: Reading = self._reader().read(layer, input_shape)
+        try:
+            reading: Reading = self._reader().read(layer, input_shape)
+        except SpecError as error:
+            raise UnsupportedError(f"no spec describes this layer: {error}") from error
         return reading
 
     def convs(self, model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:

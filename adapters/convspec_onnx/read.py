@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from convspec import layouts
-from convspec.contract import Reading
+from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
 from convspec.parameters import ConvParams
 from convspec_onnx.parse import spec_of
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 _OPERATORS = ("Conv", "ConvTranspose")
 _MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One convolution of a model: the path of its node, and what was read, or why nothing could be."""
-
-    path: str
-    reading: Reading | None
-    problem: str = ""
 
 
 def read(layer: onnx.ModelProto | str | os.PathLike[str], input_shape: Sequence[int] | None = None) -> Reading:
@@ -55,13 +46,24 @@ def read(layer: onnx.ModelProto | str | os.PathLike[str], input_shape: Sequence[
     return _Layer(graph, nodes[0], input_shape).reading()
 
 
-def convs(model: onnx.ModelProto | str | os.PathLike[str]) -> list[Found]:
-    """Every Conv and ConvTranspose of a model, those in the bodies of If, Loop and Scan included, each by itself."""
+def convs(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    input_shape: Sequence[int] | None = None,  # noqa: ARG001 – the contract's
+) -> list[Found]:
+    """Every Conv and ConvTranspose of a model, those in the bodies of If, Loop and Scan included, each by itself.
+
+    Raises:
+        UnsupportedError: where there is none, listing the operators that there are.
+    """
     proto = _loaded(model)
     # Shapes are needed for output_shape only, and their absence is reported there.
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
         proto = onnx.shape_inference.infer_shapes(proto)
-    return list(_walk(_Graph(proto.graph), ""))
+    found = list(_walk(_Graph(proto.graph), ""))
+    if not found:
+        listing = ", ".join(sorted({node.op_type for node in proto.graph.node})) or "none"
+        raise UnsupportedError(f"this model has no convolutions; its operators: {listing}")
+    return found
 
 
 def _loaded(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
@@ -74,7 +76,7 @@ def _walk(graph: _Graph, prefix: str) -> Iterator[Found]:
         if _is_conv(node):
             try:
                 spec, params = graph.conv(node, graph.spatial(node.input[0]))
-                yield Found(path, Reading(spec, params, layouts.CHANNELS_FIRST))
+                yield Found(path, Reading(spec, params, layouts.CHANNELS_FIRST, graph.dtype(node)))
             except (UnsupportedError, ValueError) as error:
                 yield Found(path, None, str(error))
         for attribute in node.attribute:
@@ -123,6 +125,11 @@ class _Graph:
             how = f"made by {maker.op_type}" if maker else "an input"
             raise UnsupportedError(f"{'weight' if index == 1 else 'bias'} {name!r} of {node.op_type} is {how}")
         return value if value.dtype.kind == "f" else value.astype(np.float32)
+
+    def dtype(self, node: onnx.NodeProto) -> str:
+        """Name of the weight's format."""
+        value = self.constant(node.input[1])
+        return "float32" if value is None else value.dtype.name
 
     def conv(self, node: onnx.NodeProto, spatial: tuple[int, ...] | None) -> tuple[ConvSpec, ConvParams]:
         """Spec and parameters of a node alone."""
@@ -189,7 +196,7 @@ class _Layer:
             spec = self.padded(spec, node)
         for node in after:
             spec, params = self.extended(spec, params, node)
-        return Reading(spec, params, layout)
+        return Reading(spec, params, layout, self.graph.dtype(self.node))
 
     def before(self) -> list[onnx.NodeProto]:
         """The nodes from the model's input to the convolution."""

@@ -55,7 +55,7 @@ def test_what_was_built_is_read_back(case: Case, layout: str, dtype: str) -> Non
         np.testing.assert_array_equal(reference.conv(spec, params, x), same)
     else:
         assert reading.spec in (spec, explicit)
-    assert reading.layout == layout
+    assert (reading.layout, reading.dtype) == (layout, dtype)
     assert reading.params.kernel.tobytes() == params.kernel.tobytes()
     assert (reading.params.bias is None) == (params.bias is None)
     if params.bias is not None:
@@ -147,6 +147,12 @@ def test_convs_of_a_model_and_of_its_branches() -> None:
     assert found[2].reading.spec == ConvSpec(
         3, 3, (4,), 2, ((1, 0),), groups=3, bias=False, transposed=True, output_padding=1
     )
+
+
+def test_a_model_without_convolutions_lists_its_operators() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    with pytest.raises(UnsupportedError, match="no convolutions; its operators: Relu"):
+        convs(model([node], kernel(4, 3, 2), ["N", 3, "W"]))
 
 
 @pytest.mark.parametrize(

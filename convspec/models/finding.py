@@ -1,0 +1,51 @@
+"""Whose a layer or a model is, and the convolutions in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from convspec import registry
+from convspec.errors import RequestError
+
+if TYPE_CHECKING:
+    from convspec.contract import Adapter, Found
+
+
+def owner(layer: Any) -> Adapter:
+    """The adapter of the framework that a layer or a model is of; no framework is imported to tell.
+
+    A pair is a linen module with its variables, a path that of an ONNX file.
+
+    Raises:
+        RequestError: where no adapter knows the object's class, nor any of its bases.
+    """
+    if isinstance(layer, str | os.PathLike):
+        if PurePath(layer).suffix != ".onnx":
+            raise RequestError(f"{os.fspath(layer)!r} must be the path of an ONNX file, ending in .onnx, or a layer")
+        return registry.adapter("onnx")
+    kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
+    known = [registry.adapter(name) for name in registry.adapters()]
+    for base in kind.__mro__:
+        for found in known:
+            if found.owns(base):
+                return found
+    names = ", ".join(found.name for found in known)
+    raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+    """Every convolution of a model of any framework with its path, each by itself.
+
+    Args:
+        model: a module, layer, exported program, ``ModelProto`` or path of an ONNX file; a linen module bound to its
+            variables, or ``(module, variables)``.
+        input_shape: of the model's input, for linen, which makes its layers when it is called.
+
+    Raises:
+        UnsupportedError: where there is no convolution, listing what layers the model has.
+        RequestError: where the object is of no framework that an adapter knows.
+    """
+    return owner(model).convs(model, input_shape)

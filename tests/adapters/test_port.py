@@ -1,0 +1,65 @@
+"""Layers moved from one framework to another and back; both are imported in this one process."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("flax")
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import convspec
+from convspec import ConvParams, ConvSpec, layouts, strategies
+from convspec.errors import UnsupportedError
+from convspec.models.finding import owner
+from tests.adapters import reading as law
+
+pytestmark = [pytest.mark.torch, pytest.mark.onnx, pytest.mark.flax]
+
+PAIRS = [("torch", "onnx-reference", 40), ("onnx-reference", "torch", 40), ("torch", "flax", 10)]
+
+
+@pytest.mark.parametrize(("first", "second", "examples"), PAIRS)
+def test_there_and_back_is_the_same(first, second, examples):
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategies.cases(), st.sampled_from(["float32", "float16", "bfloat16"]))
+    def law_of(case, dtype):
+        a, b = convspec.adapter(first), convspec.adapter(second)
+        ndim = case.spec.ndim
+        own, other = (layouts.shape_in(case.input_shape, x.native_layout, ndim) for x in (a, b))
+        params = ConvParams.random(case.spec, case.seed, dtype)
+        there = convspec.port(a.build(case.spec, params, dtype=dtype), second, input_shape=own)
+        back = convspec.port(there, first, input_shape=other)
+        assert type(back) is type(a.build(case.spec, params, dtype=dtype)) or not isinstance(back, torch.nn.Module)
+        found = a.read(back, own)
+        assert law.equivalent(found.spec.explicit(case.input_shape), case.spec, case.input_shape)
+        assert (found.layout, found.dtype) == (a.native_layout, dtype)
+        assert law.same_bits(found.params.kernel, params.kernel)
+        assert law.same_bits(found.params.bias, params.bias)
+
+    law_of()
+
+
+def test_the_layout_of_the_new_layer():
+    layer = torch.nn.Conv2d(3, 4, (3, 5), (2, 3), padding=(1, 2))
+    for layout in (None, "NCHW", "NHWC"):
+        ported = convspec.port(layer, "flax", layout)
+        shape = layouts.shape_in((1, 3, 8, 9), layout or "NHWC", 2)
+        found = convspec.adapter("flax").read(ported, shape)
+        assert (found.layout, found.spec) == (layout or "NHWC", ConvSpec(3, 4, (3, 5), (2, 3), (1, 2)))
+
+
+def test_convs_of_a_model_of_any_framework():
+    model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv1d(3, 4, 5))
+    (found,) = convspec.convs(model)
+    assert (found.path, found.reading.spec) == ("1", ConvSpec(3, 4, 5, ndim=1))
+    exported = convspec.port(model[1], "onnx-reference")
+    assert owner(exported).name == "onnx"
+    (again,) = convspec.convs(exported)
+    assert again.reading.spec == found.reading.spec
+    with pytest.raises(UnsupportedError, match="pass input_shape"):
+        convspec.port(model, "flax")
