@@ -16,6 +16,7 @@ from convspec.models.matching import Difference, Layer, Normalised, differences,
 from convspec.numerics import products
 from convspec.verdict import judge
 from convspec_onnx import ADAPTER, judging
+from convspec_onnx.graph import as_float, pad_before
 from convspec_onnx.inline import uses
 from convspec_onnx.running import Run
 
@@ -51,7 +52,8 @@ class Source:
     @classmethod
     def load(cls, request: Mapping[str, Any], convs: Sequence[Conv], say: Say) -> Source | None:
         """The source that the request names; None where it names none."""
-        model, their_convs = None, []
+        model: onnx.ModelProto | None = None
+        their_convs: Sequence[Conv] = ()
         if path := request.get("against"):
             from convspec_onnx.audit import read
 
@@ -84,12 +86,14 @@ class Source:
     def _same_numbers(self, conv: Conv, theirs: Layer, arrays: Arrays) -> bool:
         """Whether the source's layer gives these numbers in spite of fields that are written differently."""
         try:
-            assert conv.params is not None
-            expected, size, ignore = judging.expectation(theirs.spec, conv.params, judging.as_float(arrays["x"]))
-            y = judging.as_float(arrays["y"])
+            spec = theirs.without(pad_before(conv))
+            if conv.params is None or spec is None:
+                return False
+            expected, size, ignore = judging.expectation(spec, conv.params, as_float(arrays["x"]))
+            y = as_float(arrays["y"])
             dtype = str(arrays["y"].dtype)
-            found = judge(y, expected, size, dtype=dtype, data="captured", products=products(theirs.spec),
-                          arithmetic=ADAPTER.arithmetic(theirs.spec, dtype), ignore=ignore)  # fmt: skip
+            found = judge(y, expected, size, dtype=dtype, data="captured", products=products(spec),
+                          arithmetic=ADAPTER.arithmetic(spec, dtype), ignore=ignore)  # fmt: skip
         except ConvspecError:
             return False
         return found.verdict == "agree"
@@ -100,7 +104,11 @@ class Source:
             return
         try:
             said = diagnosis.diagnose(
-                theirs.spec, theirs.params, judging.as_float(arrays["x"]), judging.as_float(arrays["y"]), seconds=_SECONDS
+                theirs.spec,
+                theirs.params,
+                as_float(arrays["x"]),
+                as_float(arrays["y"]),
+                seconds=_SECONDS,
             )
         except (ConvspecError, ValueError, MemoryError) as error:
             self.say({"path": conv.path, "undiagnosed": str(error)})
@@ -114,13 +122,19 @@ class Source:
         named = _renamed(self.model.graph, feeds)
         seen: dict[str, _Sketch] = {}
         run = Run(self.model, self.their_convs, title, ["off"], "CPU", lambda _: None, judging=False)
-        run.look = lambda conv, arrays: seen.setdefault(conv.path, _Sketch.of(arrays["x"])) and None
+
+        def look(conv: Conv, arrays: Arrays) -> None:
+            seen[conv.path] = _Sketch.of(arrays["x"])
+
+        run.look = look
         run.go(named)
         for conv in self.convs:
             theirs = self.matched.get(conv.path)
             mine = self.inputs.get(conv.path)
             if theirs is None or mine is None or theirs.path not in seen:
                 continue
+            if theirs.pads != pad_before(conv):
+                continue  # one of them is padded already, so that the tensors cannot be alike
             if problem := mine.differs(seen[theirs.path]):
                 known = self._upstream(conv)
                 if not known:
@@ -203,7 +217,7 @@ def layer_of(conv: Conv) -> Layer | None:
         if all(value is not None for value in values):
             gain, shift, mean, variance = (np.asarray(value) for value in values)
             norm = Normalised(gain, shift, mean, variance, float(epsilon))
-    return Layer(conv.path, conv.spec, conv.params, norm)
+    return Layer(conv.path, conv.spec, conv.params, norm, pad_before(conv))
 
 
 def load_readings(path: str) -> list[Layer]:
@@ -214,7 +228,7 @@ def load_readings(path: str) -> list[Layer]:
             Layer(
                 entry["path"],
                 ConvSpec.from_dict(entry["spec"]),
-                ConvParams(arrays[f"kernel_{i}"], arrays[f"bias_{i}"] if f"bias_{i}" in arrays else None),
+                ConvParams(arrays[f"kernel_{i}"], arrays.get(f"bias_{i}")),
             )
             for i, entry in enumerate(entries)
         ]

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from convspec.errors import RequestError, SpecError, UnsupportedError
 from convspec.parameters import ConvParams
+from convspec_onnx.constants import array_of, computed
 from convspec_onnx.inline import bodies
 from convspec_onnx.parse import spec_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convspec.fields import Pads
     from convspec.spec import ConvSpec
 
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
@@ -56,17 +58,11 @@ class Scope:
         node = self.makers.get(name)
         if node is None:
             return self.outer.constant(name) if self.outer else None
-        if node.op_type == "Constant" and node.attribute:
-            value = helper.get_attribute_value(node.attribute[0])
-            return array_of(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-        if node.op_type == "Identity":
-            return self.constant(node.input[0])
-        if node.op_type == "DequantizeLinear":
-            parts = [self.constant(entry) if entry else None for entry in node.input]
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            if parts[0] is not None and parts[1] is not None:
-                return dequantised(parts[0], parts[1], parts[2] if len(parts) > 2 else None, axis)
-        return None
+        element = self.element(node.input[1]) if node.op_type == "CastLike" else 0
+        values = [self.constant(entry) if entry else None for entry in node.input]
+        while values and values[-1] is None and not node.input[len(values) - 1]:
+            values.pop()
+        return computed(node, values, element)
 
     def element(self, name: str) -> int:
         """The type of a tensor's elements as ONNX numbers it; 0 where it is not known."""
@@ -195,8 +191,9 @@ def fix(
     spec = spec_of(attributes, kernel.shape, bias=bias is not None, transposed=transposed)
     if bias is not None and bias.shape != (spec.out_channels,):
         raise SpecError([f"B of shape {list(bias.shape)} must hold {spec.out_channels} numbers"])
-    conv.spec, conv.params, conv.problem = spec, ConvParams(as_float(kernel), None if bias is None else as_float(bias)), ""
-    return spec, conv.params
+    params = ConvParams(as_float(kernel), None if bias is None else as_float(bias))
+    conv.spec, conv.params, conv.problem = spec, params, ""
+    return spec, params
 
 
 def as_float(values: NDArray[Any]) -> NDArray[Any]:
@@ -206,26 +203,25 @@ def as_float(values: NDArray[Any]) -> NDArray[Any]:
     return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
-def dequantised(
-    values: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any] | None, axis: int = 0
-) -> NDArray[np.float32]:
-    """(values - zero)·scale, as DequantizeLinear computes it; scale and zero are one number or one for each of an axis."""
-
-    def along(numbers: NDArray[Any]) -> NDArray[Any]:
-        if numbers.size == 1:
-            return numbers.reshape(())
-        return numbers.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-
-    shifted = values.astype(np.int64) - (0 if zero is None else along(zero).astype(np.int64))
-    return np.asarray(shifted.astype(np.float32) * along(scale).astype(np.float32), np.float32)
-
-
-def array_of(tensor: onnx.TensorProto) -> NDArray[Any]:
-    """A tensor's numbers; raises RequestError where there are fewer than its shape has places for."""
-    try:
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, MemoryError, KeyError) as error:
-        raise RequestError(f"tensor {tensor.name!r} cannot be read: {error}") from None
+def pad_before(conv: Conv) -> Pads | None:
+    """The cells that a Pad right before the node adds; zeros where there is none, None where they are not known."""
+    ndim = conv.spec.ndim if conv.spec else 0
+    none = ((0, 0),) * ndim
+    node = conv.scope.maker(conv.node.input[0])
+    if node is None or node.op_type != "Pad" or conv.spec is None:
+        return none
+    attributes = {a.name: value_of(a) for a in node.attribute}
+    flat = conv.scope.constant(node.input[1]) if len(node.input) > 1 else attributes.get("pads")
+    axes = conv.scope.constant(node.input[3]) if len(node.input) > 3 else np.arange(ndim + 2)
+    value = conv.scope.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+    plain = attributes.get("mode", "constant") == "constant" and value is not None and not np.any(value)
+    if flat is None or axes is None or not plain or len(flat) != 2 * len(axes) or conv.spec.transposed:
+        return None
+    half = len(axes)
+    pairs = {int(a) % (ndim + 2): (int(flat[i]), int(flat[half + i])) for i, a in enumerate(axes)}
+    if any(map(any, (pairs.get(i, (0, 0)) for i in (0, 1)))) or any(n < 0 for pair in pairs.values() for n in pair):
+        return None
+    return tuple(pairs.get(i + 2, (0, 0)) for i in range(ndim))
 
 
 def value_of(attribute: onnx.AttributeProto) -> Any:

@@ -14,7 +14,7 @@ from onnx import helper
 
 from convspec.errors import RequestError
 from convspec_onnx import safe
-from convspec_onnx.graph import array_of
+from convspec_onnx.constants import array_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,9 +94,7 @@ def _fitted(entries: Sequence[onnx.ValueInfoProto], arrays: Mapping[str, Any], p
     return found
 
 
-def made(
-    graph: onnx.GraphProto, dims: Mapping[str, Sequence[int]], seed: int = 0
-) -> Iterator[tuple[str, Arrays]]:
+def made(graph: onnx.GraphProto, dims: Mapping[str, Sequence[int]], seed: int = 0) -> Iterator[tuple[str, Arrays]]:
     """Random inputs of the declared shapes: one set, or two of different sizes where an axis has none of its own.
 
     Args:
@@ -106,7 +104,9 @@ def made(
         RequestError: where an axis is negative or the whole too large, and for dims that the graph does not have.
     """
     entries = free(graph)
-    symbols = {_symbol(entry, i) for entry in entries for i, d in enumerate(_dims(entry)) if not d.HasField("dim_value")}
+    symbols = {
+        _symbol(entry, i) for entry in entries for i, d in enumerate(_dims(entry)) if not d.HasField("dim_value")
+    }
     if strange := sorted(set(dims) - symbols):
         raise RequestError(f"--dim {strange[0]}: no axis has that name; there are {sorted(symbols) or 'none'}")
     several = any(name not in dims for name in symbols) or any(len(v) > 1 for v in dims.values())
@@ -164,7 +164,9 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[An
 
 def written(entry: onnx.ValueInfoProto) -> str:
     """The declared shape in words."""
-    sizes = (str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in entry.type.tensor_type.shape.dim)
+    sizes = (
+        str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in entry.type.tensor_type.shape.dim
+    )
     return f"({safe.shown(', '.join(sizes))})"
 
 

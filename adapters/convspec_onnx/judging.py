@@ -79,7 +79,11 @@ def _judged(
     if conv.node.op_type == "QLinearConv":
         return _quantised(conv, x, weight, inputs, y), arrays
     bias = inputs[2] if len(inputs) > 2 else None
-    if conv.params is None or any(conv.scope.constant(n) is None for n in (conv.weight, conv.bias) if n) or conv.attributes.get("output_shape"):
+    if (
+        conv.params is None
+        or any(conv.scope.constant(n) is None for n in (conv.weight, conv.bias) if n)
+        or conv.attributes.get("output_shape")
+    ):
         fix(conv, weight, bias, x.shape)
     return _floating(conv, x, y, level, kept), arrays
 
@@ -105,12 +109,15 @@ def _floating(conv: Conv, x: NDArray[Any], y: NDArray[Any], level: str, kept: Ri
 def expectation(
     spec: ConvSpec, params: ConvParams, x: NDArray[Any], kept: Right | None = None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_] | None]:
-    """The oracle's output, its magnitude, and which elements say nothing: those where an infinite weight meets a pad."""
+    """The oracle's output, its magnitude, and which elements say nothing.
+
+    Those are the ones where an infinite weight meets a pad.
+    """
     kept = kept or Right()
     weights = (params.kernel,) if params.bias is None else (params.kernel, params.bias)
     same = kept.x is not None and np.array_equal(kept.x, x, equal_nan=True)
     if same and all(a is b for a, b in zip(kept.weights, weights, strict=False)):
-        return kept.results  # type: ignore[return-value]
+        return kept.results
     with np.errstate(invalid="ignore", over="ignore"):
         found = (reference.conv(spec, params, x), reference.magnitude(spec, params, x))
     ignore = None if np.isfinite(params.kernel).all() else data.uncompared(spec, params, x.shape)

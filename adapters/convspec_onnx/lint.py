@@ -79,7 +79,9 @@ def _auto_pad(conv: Conv, auto: str, given: dict[str, Any]) -> None:
     if any(d > 1 for d in dilations):
         conv.note("auto-pad-dilation", "auto_pad with a dilation: ONNX Runtime refuses to run it", "warning")
     if conv.node.op_type == "ConvTranspose" or any(s > 1 for s in strides):
-        conv.note("auto-pad-differs", f"auto_pad={auto!r} means different crops or pads to different runtimes", "warning")
+        conv.note(
+            "auto-pad-differs", f"auto_pad={auto!r} means different crops or pads to different runtimes", "warning"
+        )
 
 
 def _shapes(conv: Conv) -> None:
@@ -102,7 +104,9 @@ def _shapes(conv: Conv) -> None:
         return
     if len(y) != len(x) or any(isinstance(n, int) and n != m for n, m in zip(y[1:], right, strict=True)):
         wanted = _text((x[0], *right))
-        conv.note("shape-contradicts-spec", f"the output is declared as {_text(y)}, the spec makes it {wanted}", "error")
+        conv.note(
+            "shape-contradicts-spec", f"the output is declared as {_text(y)}, the spec makes it {wanted}", "error"
+        )
 
 
 def _text(shape: Sequence[int | str]) -> str:
@@ -129,7 +133,9 @@ def _numbers(conv: Conv, what: str, values: NDArray[Any]) -> None:
     for name, bad in (("nan", np.isnan(values)), ("inf", np.isinf(values))):
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
-            conv.note(f"{name}-weights", f"{int(bad.sum())} of the {what}'s numbers are {name}, first at {where}", "error")
+            conv.note(
+                f"{name}-weights", f"{int(bad.sum())} of the {what}'s numbers are {name}, first at {where}", "error"
+            )
     size = np.abs(values)
     form = format_of("float16" if values.dtype == np.float16 else str(values.dtype))
     denormal = (size > 0) & (size < form.smallest_normal)

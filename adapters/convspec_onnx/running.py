@@ -12,7 +12,9 @@ from onnx import helper
 
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.verdict import Verdict
-from convspec_onnx import capture, judging, runtimes
+from convspec_onnx import capture, runtimes
+from convspec_onnx import judging as judge
+from convspec_onnx.graph import as_float
 from convspec_onnx.inline import uses
 from convspec_onnx.runtimes import RunError
 
@@ -60,7 +62,7 @@ class Run:
             later.insert(0, later[0].union(*map(uses, part.nodes)))
         self.values = {level: dict(feeds) for level in self.levels}
         for part, keep in zip(parts, later, strict=True):
-            kept = {conv.path: judging.Right() for conv in part.convs}
+            kept = {conv.path: judge.Right() for conv in part.convs}
             for level in self.levels:
                 if level not in self.broken:
                     self.say({"begin": [conv.path for conv in part.convs]})
@@ -69,7 +71,7 @@ class Run:
                 for name in set(values) - keep:
                     del values[name]
 
-    def segment(self, part: Segment, keep: set[str], level: str, kept: Mapping[str, judging.Right]) -> None:
+    def segment(self, part: Segment, keep: set[str], level: str, kept: Mapping[str, judge.Right]) -> None:
         try:
             seen = self.captured(part, keep, level)
         except RunError as error:
@@ -123,14 +125,14 @@ class Run:
             self.broken[level] = f"behind {conv.path!r}, which fails, nothing runs: {failure}"
             self.say({"broken": self.broken[level], "level": level, "inputs": self.title})
 
-    def verdict(self, conv: Conv, seen: Arrays, level: str, kept: judging.Right) -> None:
+    def verdict(self, conv: Conv, seen: Arrays, level: str, kept: judge.Right) -> None:
         values = seen if not conv.owners else _of_body(conv, seen)
         if not self.judging:
-            arrays = judging.seen(conv, values)
+            arrays = judge.seen(conv, values)
             if arrays and self.look is not None:
                 self.look(conv, arrays)
             return
-        found, arrays = judging.judged(conv, values, level, kept)
+        found, arrays = judge.judged(conv, values, level, kept)
         if conv.owners and not arrays:
             return  # not seen: it is run alone
         if level == self.levels[0] and self.look is not None and arrays:
@@ -162,7 +164,7 @@ def _substitute(conv: Conv, values: Arrays) -> NDArray[Any]:
     if conv.spec is None or conv.params is None or conv.node.op_type not in ("Conv", "ConvTranspose"):
         raise RequestError("its layer cannot be read")
     x = values[conv.node.input[0]]
-    expected, _, _ = judging.expectation(conv.spec, conv.params, judging.as_float(x))
+    expected, _, _ = judge.expectation(conv.spec, conv.params, as_float(x))
     return expected.astype(x.dtype)
 
 
@@ -173,7 +175,7 @@ def alone(model: onnx.ModelProto, conv: Conv, level: str, provider: str) -> tupl
     try:
         constants = {name: conv.scope.constant(name) for name in node.input[1:] if name}
         if any(value is None for value in constants.values()):
-            return Verdict("unsupported", f"{judging.NOT_RUN}; its weights are computed"), {}
+            return Verdict("unsupported", f"{judge.NOT_RUN}; its weights are computed"), {}
         x = _made(conv)
         feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
         part = capture.Segment([node], [])
@@ -184,7 +186,7 @@ def alone(model: onnx.ModelProto, conv: Conv, level: str, provider: str) -> tupl
         show = [capture.Shown(node.output[0], node.output[0], element, ())]
         built, names = capture.submodel(small, part, feeds, set(), show)
         found = runtimes.run(built, feeds, names, level, provider)
-        return judging.judged(conv, {**feeds, **found}, level)
+        return judge.judged(conv, {**feeds, **found}, level)
     except RunError as error:
         return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
     except (ShapeError, RequestError) as error:
@@ -232,8 +234,14 @@ def whole(model: onnx.ModelProto, feeds: Arrays, levels: Sequence[str], provider
         if before is None:
             base = found
         else:
-            changed = [n for n in names if not np.array_equal(found[n], before[n], equal_nan=found[n].dtype.kind == "f")]
-            yield {"level": level, "changed": changed, "largest": max((_far(found[n], base[n]) for n in names), default=0.0)}
+            changed = [
+                n for n in names if not np.array_equal(found[n], before[n], equal_nan=found[n].dtype.kind == "f")
+            ]
+            yield {
+                "level": level,
+                "changed": changed,
+                "largest": max((_far(found[n], base[n]) for n in names), default=0.0),
+            }
         before = found
 
 

@@ -92,8 +92,9 @@ def verify(
         name = None if against is None else _against(against, request, folder, inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels), "provider": provider}
+        package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        collected(report, _shown(_messages(f"{adapter.package}.audit", request, timeout), len(levels), progress))  # type: ignore[attr-defined]
+        collected(report, _shown(_messages(f"{package}.audit", request, timeout), len(levels), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from convspec.numerics import gamma
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convspec.fields import Pads
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
 
     Array = NDArray[np.floating[Any]]
+
+T = TypeVar("T")
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when somebody folds a normalisation in float32
 _SINGLE = 2.0**-24
@@ -41,12 +44,34 @@ class Normalised:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layer:
-    """One convolution as read: its path, what it is, and the normalisation right behind it, if there is one."""
+    """One convolution as read: its path, what it is, and what stands right before and behind it.
+
+    ``pads`` are zeros that a node of their own adds to the input; None: some, but it is not known how many.
+    """
 
     path: str
     spec: ConvSpec
     params: ConvParams
     norm: Normalised | None = None
+    pads: Pads | None = ()
+
+    @property
+    def whole(self) -> ConvSpec:
+        """The spec with the pads before it, where they can be told from one another."""
+        if not self.pads or isinstance(self.spec.padding, str) or self.spec.padding_mode != "zeros":
+            return self.spec
+        total = tuple((a + c, b + d) for (a, b), (c, d) in zip(self.pads, self.spec.padding, strict=True))
+        return replace(self.spec, padding=total)
+
+    def without(self, pads: Pads | None) -> ConvSpec | None:
+        """The spec for an input that has got those pads already; None where there is no such layer."""
+        spec = self.whole
+        if not pads or not any(map(any, pads)):
+            return spec
+        if isinstance(spec.padding, str):
+            return None
+        rest = tuple((c - a, d - b) for (a, b), (c, d) in zip(pads, spec.padding, strict=True))
+        return None if any(n < 0 for pair in rest for n in pair) else replace(spec, padding=rest)
 
     def folded(self, epsilon: float | None = None) -> tuple[Array, Array]:
         """Kernel and bias with the normalisation in them, in float64; the bias is 0 where there is none."""
@@ -97,18 +122,6 @@ def pairs(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[tuple[Layer | 
     By equal kernels, names among several of them; then by name; then by the kernel's shape, its number of elements, and
     last by the order alone.
     """
-    left, found = list(theirs), dict[int, Layer]()
-
-    def take(key: Callable[[Layer], Hashable]) -> None:
-        by_key: defaultdict[Hashable, list[Layer]] = defaultdict(list)
-        for layer in left:
-            by_key[key(layer)].append(layer)
-        for place, layer in enumerate(ours):
-            same = by_key.get(key(layer))
-            if place not in found and same:
-                found[place] = same.pop(0)
-                left.remove(found[place])
-
     keys: tuple[Callable[[Layer], Hashable], ...] = (
         lambda layer: (_name(layer.path), layer.params.kernel.shape, layer.params.kernel.tobytes()),
         lambda layer: (layer.params.kernel.shape, layer.params.kernel.tobytes()),
@@ -117,8 +130,26 @@ def pairs(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[tuple[Layer | 
         lambda layer: layer.params.kernel.size,
         lambda layer: layer.spec.ndim,
     )
+    return matched(ours, theirs, keys)
+
+
+def matched(
+    ours: Sequence[T], theirs: Sequence[T], keys: Iterable[Callable[[T], Hashable]]
+) -> list[tuple[T | None, T | None]]:
+    """Each of ours with one of theirs, by the first key that is equal, in their order where several have it.
+
+    A key of None is equal to nothing. Theirs that are left come last.
+    """
+    left, found = list(theirs), dict[int, T]()
     for key in keys:
-        take(key)
+        by_key: defaultdict[Hashable, list[T]] = defaultdict(list)
+        for layer in left:
+            by_key[key(layer)].append(layer)
+        for place, layer in enumerate(ours):
+            wanted = key(layer) if place not in found else None
+            if wanted is not None and by_key.get(wanted):
+                found[place] = by_key[wanted].pop(0)
+                left.remove(found[place])
     return [*((layer, found.get(place)) for place, layer in enumerate(ours)), *((None, layer) for layer in left)]
 
 
@@ -133,12 +164,12 @@ def differences(ours: Layer, theirs: Layer, others: Iterable[Layer] = ()) -> lis
     found = [
         Difference(
             f"{name.replace('_', '-')}-differs",
-            f"{name} is {getattr(ours.spec, name)!r} where the source has {getattr(theirs.spec, name)!r}",
+            f"{name} is {getattr(ours.whole, name)!r} where the source has {getattr(theirs.whole, name)!r}",
             fatal=name in ("in_channels", "out_channels", "groups", "transposed", "kernel_size"),
         )
         for name in ("transposed", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation",
                      "groups", "padding_mode", "output_padding")
-        if getattr(ours.spec, name) != getattr(theirs.spec, name)
+        if getattr(ours.whole, name) != getattr(theirs.whole, name)
     ]  # fmt: skip
     if ours.params.kernel.shape != theirs.params.kernel.shape:
         shapes = f"{ours.params.kernel.shape} where the source has {theirs.params.kernel.shape}"
@@ -151,26 +182,32 @@ def _weights(ours: Layer, theirs: Layer, others: list[Layer]) -> list[Difference
     if plain and ours.norm is None and theirs.norm is None:
         return []
     (kernel, bias), (right, right_bias) = ours.folded(), theirs.folded()
-    if _within(kernel, right, np.abs(right)) and _within(bias, right_bias, _bias_size(theirs)):
+    size = np.maximum(_bias_size(ours), _bias_size(theirs))
+    if _within(kernel, right, np.abs(right)) and _within(bias, right_bias, size):
         return []
     if (ours.norm is not None or theirs.norm is not None) and (named := _normalisation(ours, theirs)):
         return [named]
     found = []
     if not _within(kernel, right, np.abs(right)):
         found.append(_kernel(kernel, right, others, ours.spec))
-    if not _within(bias, right_bias, _bias_size(theirs)):
+    if not _within(bias, right_bias, size):
         found.append(_bias(ours, theirs, bias, right_bias, others))
     return found
 
 
 def _equal_bias(ours: Layer, theirs: Layer) -> bool:
-    a, b = (np.zeros(1) if layer.params.bias is None else layer.params.bias for layer in (ours, theirs))
-    return bool(np.array_equal(*np.broadcast_arrays(a, b), equal_nan=True)) if a.size == b.size or 1 in (a.size, b.size) else False
+    """Whether the biases are equal, none being as good as zeros."""
+    mine, right = (layer.params.bias for layer in (ours, theirs))
+    if mine is None or right is None:
+        return not any(bias is not None and bias.any() for bias in (mine, right))
+    return np.array_equal(mine, right, equal_nan=True)
 
 
 def _bias_size(layer: Layer) -> Array:
     """What the rounding errors of a folded bias are measured by."""
-    bias = np.zeros(layer.spec.out_channels) if layer.params.bias is None else np.abs(layer.params.bias.astype(np.float64))
+    bias = (
+        np.zeros(layer.spec.out_channels) if layer.params.bias is None else np.abs(layer.params.bias.astype(np.float64))
+    )
     if layer.norm is None:
         return bias
     scale = np.abs(layer.norm.scale())
@@ -200,7 +237,7 @@ def _normalisation(ours: Layer, theirs: Layer) -> Difference | None:
             text = f"the batch normalisation has epsilon {epsilon:g} where the source has {theirs.norm.epsilon:g}"
             tries.append(("batch-norm-epsilon", text, theirs.folded(epsilon)))
     for name, title, (k, b) in tries:
-        if _within(kernel, k, np.abs(k)) and _within(bias, b, np.abs(b) + _bias_size(theirs)):
+        if _within(kernel, k, np.abs(k)) and _within(bias, b, np.abs(b) + _bias_size(ours) + _bias_size(theirs)):
             return Difference(name, title)
     if ours.norm is not None and theirs.norm is not None and np.array_equal(ours.params.kernel, theirs.params.kernel):
         return Difference("batch-norm-differs", "the batch normalisation behind the node is another one")
@@ -211,7 +248,13 @@ def _kernel(kernel: Array, right: Array, others: list[Layer], spec: ConvSpec) ->
     """What was done to the kernel, in words."""
     wrong = int(np.count_nonzero(~((kernel == right) | (np.isnan(kernel) & np.isnan(right)))))
     spatial = tuple(range(2, kernel.ndim))
-    moved = [(f"its spatial axes reversed", "kernel-flipped", right[(slice(None),) * 2 + (slice(None, None, -1),) * spec.ndim])]
+    moved = [
+        (
+            "its spatial axes reversed",
+            "kernel-flipped",
+            right[(slice(None),) * 2 + (slice(None, None, -1),) * spec.ndim],
+        )
+    ]
     if spec.ndim > 1:
         moved.append(("its spatial axes swapped", "kernel-spatial-transposed", np.swapaxes(right, *spatial[-2:])))
     moved.append(("its channel axes swapped", "kernel-channels-transposed", np.swapaxes(right, 0, 1)))

@@ -141,7 +141,9 @@ class VerifyReport:
         found: list[tuple[str, str, str]] = []
         for node in self.nodes:
             if node.departs:
-                found += [(node.name, f["id"], f["title"]) for f in node.findings] or [(node.name, "departs", node.reason)]
+                found += [(node.name, f["id"], f["title"]) for f in node.findings] or [
+                    (node.name, "departs", node.reason)
+                ]
             elif node.verdict != "agree":
                 found.append((node.name, node.verdict, node.reason))
             found += [(node.name, note["id"], note["title"]) for note in node.notes if note.get("level") == "error"]
