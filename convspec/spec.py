@@ -26,8 +26,10 @@ class ConvSpec:
 
     Every field is brought to one canonical form, so that two spellings of a layer are equal and hash alike. What
     the fields say is kept in two places: crops and ``output_padding`` of a transposed layer are not set off
-    against each other, and a word for padding stays where a stride makes its numbers depend on the input. Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of
-    transposed layers ``(I, O/groups, *kernel)``.
+    against each other, and a word for padding stays where a stride makes its numbers depend on the input.
+
+    Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of transposed layers
+    ``(I, O/groups, *kernel)``.
 
     Args:
         in_channels: channels of the input, C.
