@@ -129,43 +129,15 @@ def _meaning(module: Any, kernel: Array) -> tuple[ConvSpec, Array]:
         spec = spec_of(arguments | channels, transposed=True)
         kernel = kernel if module.transpose_kernel else _turned(kernel)
         return spec, from_flax(kernel, transposed=True, groups=1)
-    if not _dilates(arguments["input_dilation"], groups):
-        return spec_of(arguments | channels, transposed=False), from_flax(kernel, transposed=False, groups=groups)
-    spec = spec_of(_of_dilated(arguments) | channels, transposed=True)
-    return spec, from_flax(kernel if groups > 1 else _turned(kernel), transposed=True, groups=groups)
+    spec = spec_of(arguments | channels, transposed=False)
+    if spec.transposed and groups == 1:  # a Conv of a dilated input
+        kernel = _turned(kernel)
+    return spec, from_flax(kernel, transposed=spec.transposed, groups=groups)
 
 
 def _turned(kernel: Array) -> Array:
     """A flipped kernel of order (*kernel, I, O) as one of (*kernel, O, I) that is not."""
     return np.flip(kernel, tuple(range(kernel.ndim - 2))).swapaxes(-1, -2)
-
-
-def _dilates(input_dilation: Any, groups: int) -> bool:
-    """Whether a Conv is a transposed layer: where the dilation is 1, only groups need this way of writing it."""
-    if isinstance(input_dilation, tuple | list):
-        return groups > 1 or any(d > 1 for d in input_dilation)
-    return input_dilation is not None and input_dilation > 1
-
-
-def _of_dilated(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A Conv of a dilated input in the words of a transposed layer: the dilation is its stride."""
-    kernel, dilation = arguments["kernel_size"], arguments["kernel_dilation"] or 1
-    dilations = dilation if isinstance(dilation, tuple | list) else (dilation,) * len(kernel)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    strides = arguments["strides"] or 1
-    if any(s != 1 for s in (strides if isinstance(strides, tuple | list) else (strides,))):
-        raise UnsupportedError(f"strides={strides} together with input_dilation is no layer that a spec describes")
-    padding = arguments["padding"]
-    if isinstance(padding, str):
-        words = {
-            "VALID": tuple((0, 0) for _ in spans),
-            "SAME": tuple(((ke - 1) // 2, ke // 2) for ke in spans),
-            "SAME_LOWER": tuple((ke // 2, (ke - 1) // 2) for ke in spans),
-        }
-        if padding not in words:
-            raise UnsupportedError(f"padding={padding!r} together with input_dilation is nothing that a spec describes")
-        padding = words[padding]
-    return arguments | {"strides": arguments["input_dilation"], "input_dilation": 1, "padding": padding}
 
 
 def tensor(x: Array, dtype: str) -> Any:

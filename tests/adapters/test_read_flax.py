@@ -92,12 +92,12 @@ NATIVE = {
         (1, 4, 5, 3),
     ),
     "dilated input": (
-        nnx.Conv(3, 4, (3, 2), input_dilation=(2, 3), padding="SAME", **PAIR),
+        nnx.Conv(3, 4, (3, 2), input_dilation=(2, 3), padding=((1, 1), (0, 1)), **PAIR),
         ConvSpec(3, 4, (3, 2), (2, 3), ((1, 1), (1, 0)), transposed=True),
         (1, 4, 5, 3),
     ),
     "dilated input, groups": (
-        nnx.Conv(4, 6, (3, 2), input_dilation=2, padding="VALID", feature_group_count=2, **PAIR),
+        nnx.Conv(4, 6, (3, 2), input_dilation=2, padding=0, feature_group_count=2, **PAIR),
         ConvSpec(4, 6, (3, 2), 2, (2, 1), groups=2, transposed=True),
         (1, 4, 5, 4),
     ),
@@ -205,7 +205,10 @@ def test_models_without_convolutions_list_their_layers():
         (Padded(lambda x: x[..., :2]), "3 channels|must be in_channels"),
         (nnx.ConvTranspose(2, 2, (3,), padding="CIRCULAR", rngs=RNGS), "wraps its result"),
         (nnx.ConvTranspose(2, 2, (3,), padding=((3, 0),), rngs=RNGS), "no spec describes this layer"),
-        (nnx.Conv(2, 2, (3,), 2, input_dilation=2, rngs=RNGS), "together with input_dilation"),
+        (
+            nnx.Conv(2, 2, (3,), 2, input_dilation=2, rngs=RNGS),
+            "must be numbers where the input is dilated|must be 1 where",
+        ),
         (nnx.Conv(2, 2, (3,), conv_general_dilated=lambda *a, **k: None, rngs=RNGS), "computes in its own way"),
         (nnx.Linear(3, 4, rngs=RNGS), "no convolution was called"),
         (nn.Conv(3, (3,)), "no module of flax.nnx"),
