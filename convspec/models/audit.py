@@ -29,12 +29,13 @@ import numpy as np
 
 from convspec import registry
 from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
+from convspec.models.finding import owner
 from convspec.models.verification import VerifyReport, collected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from convspec.contract import Adapter, Found
+    from convspec.contract import Found
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
@@ -125,20 +126,10 @@ def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Any) -
         request["against"] = os.path.abspath(text)  # noqa: PTH100
         return text
     shape = np.shape(inputs) if isinstance(inputs, np.ndarray) else None
-    adapter = _owner(against)
+    adapter = owner(against)
     request["readings"] = str(folder / "readings.npz")
     _save(adapter.convs(against, shape), Path(request["readings"]))
     return f"{type(against).__module__}.{type(against).__qualname__}"
-
-
-def _owner(model: Any) -> Adapter:
-    """The adapter that says that a model is its framework's."""
-    known = [registry.adapter(name) for name in registry.adapters()]
-    for kind in type(model).__mro__:
-        for adapter in known:
-            if adapter.owns(kind):
-                return adapter
-    raise UnsupportedError(f"no adapter knows a {type(model).__module__}.{type(model).__qualname__}")
 
 
 def _save(found: Sequence[Found], path: Path) -> None:

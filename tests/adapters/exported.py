@@ -114,7 +114,9 @@ class Gated(nn.Module):
 
 
 def wavenet():
-    return nn.Sequential(nn.Conv1d(1, 5, 1), *(Gated(5, d) for d in (1, 2, 4)), nn.Conv1d(5, 3, 1)), torch.randn(2, 1, 60)
+    return nn.Sequential(nn.Conv1d(1, 5, 1), *(Gated(5, d) for d in (1, 2, 4)), nn.Conv1d(5, 3, 1)), torch.randn(
+        2, 1, 60
+    )
 
 
 NETWORKS = {"resnet": resnet, "mobilenet": mobilenet, "convnext": convnext, "unet": unet, "wavenet": wavenet}

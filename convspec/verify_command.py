@@ -1,0 +1,139 @@
+"""``convspec verify``: what it reads and what it prints."""
+
+from __future__ import annotations
+
+import importlib
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convspec.console import JsonOption, console
+from convspec.errors import RequestError
+
+if TYPE_CHECKING:
+    from convspec.models.verification import VerifyReport
+
+BASELINE = "convspec.baseline/1"
+EXAMPLES = """
+Exit status 0: every convolution agrees, or the baseline knows of it; 1: something is unexpected, or nothing agreed;
+2: the model or the request is wrong. The model is read in a process of its own, with limits.
+
+Examples:
+
+    convspec verify model.onnx
+
+    convspec verify model.onnx --against source.onnx --inputs batch.npz --html report.html
+
+    convspec verify model.onnx --against mypackage.models:build --dim batch=1,3 --dim width=96
+
+    convspec verify model.onnx --markdown "$GITHUB_STEP_SUMMARY" --junit verify.xml --baseline accepted.json
+"""
+_MIB = 1 << 20
+
+
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Another .onnx file, or `module:factory` of any framework.")
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
+    ] = None,
+    dim: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
+    ] = None,
+    levels: Annotated[
+        str,
+        typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own."),
+    ] = "off,all",
+    provider: Annotated[str, typer.Option(help="Execution provider of ONNX Runtime: CPU, CUDA, ….")] = "CPU",
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For the whole audit.")] = 1800.0,
+    baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
+    write_baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept what is found now.")] = None,
+    json: JsonOption = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="A page of all nodes, worst first.")] = None,
+    markdown: Annotated[str | None, typer.Option(metavar="FILE", help="A summary for GitHub; `-` prints it.")] = None,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="A report for a test runner.")] = None,
+) -> None:
+    """Judge every convolution of an ONNX model, and hold it against the model that it was exported from."""
+    from convspec.models import audit
+    from convspec.reports import document, verified, verified_files
+
+    for path in (json, html, markdown, junit, write_baseline):
+        document.writable(path)
+    dims, accepted = _dims(dim or []), _accepted(baseline)
+    with console(stderr=True).status("verifying") as status:
+        report = audit.verify(
+            model,
+            _source(against),
+            inputs,
+            dims=dims,
+            levels=[level.strip() for level in levels.split(",") if level.strip()],
+            provider=provider,
+            memory=None if memory is None else memory * _MIB,
+            timeout=timeout,
+            accepted=accepted,
+            progress=lambda done, total: status.update(f"verifying: {done} of {total}"),
+        )
+    for path, text in ((html, verified_files.page), (markdown, verified_files.markdown), (junit, verified_files.junit)):
+        if path is not None:
+            document.write(text(report), path)
+    if json is not None:
+        document.write(document.dumps(report.to_dict()), json)
+    if write_baseline is not None:
+        document.write(_baseline(report), write_baseline)
+    verified.show(report, console(stderr="-" in (json, markdown)))
+    raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
+
+
+def _dims(given: list[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        try:
+            found[name] = [int(size) for size in sizes.split(",")]
+        except ValueError:
+            found[name] = []
+        if not name or not found[name] or min(found[name]) < 0:
+            raise RequestError(f"--dim {text!r} must be like batch=1 or width=64,96")
+    return found
+
+
+def _source(text: str | None) -> Any:
+    """A path as it is, ``module:factory`` called: whoever names it runs it."""
+    if text is None or text.endswith(".onnx") or Path(text).exists() or ":" not in text:
+        return text
+    module, _, factory = text.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"--against {text!r}: {error}") from None
+    finally:
+        sys.path.remove("")
+    return found()
+
+
+def _accepted(path: str | None) -> frozenset[tuple[str, str]]:
+    """The (node, id) pairs of a baseline file."""
+    if path is None:
+        return frozenset()
+    try:
+        document = json_module.loads(Path(path).read_text("utf-8"))
+        if document["schema"] != BASELINE:
+            raise ValueError(f"its schema is {document['schema']!r}, not {BASELINE!r}")
+        return frozenset((str(entry["node"]), str(entry["id"])) for entry in document["accepted"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"baseline {path!r} cannot be read: {error}") from None
+
+
+def _baseline(report: VerifyReport) -> str:
+    pairs = dict.fromkeys((node, name) for node, name, _ in report.problems() if name != "nothing-agreed")
+    accepted = [{"node": node, "id": name} for node, name in pairs]
+    return json_module.dumps({"schema": BASELINE, "accepted": accepted}, indent=1) + "\n"

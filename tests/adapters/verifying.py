@@ -1,0 +1,43 @@
+"""Audits within the test's own process, and small graphs to audit."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from convspec_onnx import audit
+from onnx import TensorProto, helper, numpy_helper
+
+from convspec.models.verification import VerifyReport, collected
+
+
+def audited(path, **request):
+    """The report on a model, without the process that a user's audit runs in."""
+    messages = []
+    audit.audit({"path": str(path), "levels": ["off"], **request}, messages.append)
+    return collected(VerifyReport(str(path), request.get("against"), []), messages)
+
+
+def model(nodes, tensors, shape=("N", 3, "H", "W"), output="y", **more):
+    """A model with input ``x`` and one output, both float32."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9, **more)
+
+
+def weights(*shape, seed=0, dtype=np.float32):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+
+def conv(name, source, target, weight, bias="", **attributes):
+    inputs = [source, weight, bias] if bias else [source, weight]
+    return helper.make_node(attributes.pop("op", "Conv"), inputs, [target], name, **attributes)
+
+
+def saved(proto, path):
+    onnx.save(proto, path)
+    return path
