@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd
 from typing import TYPE_CHECKING
 
 from convspec import layouts
@@ -58,6 +59,41 @@ def resolve_padding(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Pads, tuple
         return pads, tuple(max(-t, 0) for t in totals)
     lower = spec.padding == "same_lower"
     return tuple(same_pads(n, k, s, d, lower=lower) for n, k, s, d, _ in axes), spec.output_padding
+
+
+def copies(spec: ConvSpec, spatial: Sequence[int]) -> int:
+    """How many cells of the padded input can be copies of the same input cell, itself included."""
+    if spec.padding_mode == "zeros":
+        return 1
+    pads, _ = resolve_padding(spec, spatial)
+    if spec.padding_mode == "replicate":
+        return product(1 + lo + hi for lo, hi in pads)
+    return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
+
+
+def overlap(spec: ConvSpec) -> int:
+    """How many taps can meet in one cell where the kernel is scattered: the output of a transposed layer.
+
+    Taps j with equal j·d modulo s meet, which are those with equal j modulo s / gcd(s, d).
+    """
+    axes = zip(spec.kernel_size, spec.stride, spec.dilation, strict=True)
+    return product(-(-k // (s // gcd(s, d))) for k, s, d in axes)
+
+
+def column_roundings(spec: ConvSpec, direction: str, input_shape: Sequence[int] | None) -> int:
+    """How often a partial sum is rounded on its way into a result, by a layer that is one product of matrices a sample.
+
+    Columns that meet in a cell – those of a transposed layer's output, or of the input's gradient of any other – are
+    added up in the layer's own dtype; so are the samples of the kernel's gradient, and the gradients of cells that a
+    pad has copied.
+    """
+    if direction == "kernel":
+        return max(input_shape[0], 1) if input_shape else 1
+    scattered = direction == ("forward" if spec.transposed else "input")
+    roundings = overlap(spec) + 1 if scattered else 1
+    if direction == "input" and input_shape:
+        roundings += copies(spec, input_shape[2:]) - 1
+    return roundings
 
 
 def spatial_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:

@@ -177,10 +177,14 @@ class Adapter(Protocol):
         device: str = "cpu",
         precision: str = "shipped",
         direction: str = "forward",
+        input_shape: Sequence[int] | None = None,
+        layout: str | None = None,
     ) -> Arithmetic:
         """How such a layer computes, for the bounds; ``precision`` is ``"shipped"`` or ``"strict"``.
 
         ``direction`` is one of :data:`DIRECTIONS`: the output, or the gradient with respect to what it names.
+        ``input_shape`` is canonical, ``(N, C, *spatial)``; without it the input is one sample without pads.
+        ``layout=None`` is the framework's own.
         """
         ...
 

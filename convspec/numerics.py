@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convspec.arithmetic import output_spatial, product, resolve_padding
+from convspec.arithmetic import copies, output_spatial, product
 from convspec.dtypes import Format, format_of
 from convspec.parameters import forward_products
 
@@ -54,19 +54,9 @@ def products(spec: ConvSpec, input_shape: Sequence[int] = (), of: str = "output"
         return forward_products(spec)
     batch, _, *spatial = input_shape
     if of == "input":
-        return spec.out_channels // spec.groups * product(spec.kernel_size) * _folds(spec, spatial)
+        return spec.out_channels // spec.groups * product(spec.kernel_size) * copies(spec, spatial)
     cells = spatial if of == "kernel" and spec.transposed else output_spatial(spec, spatial)
     return batch * product(cells)
-
-
-def _folds(spec: ConvSpec, spatial: Sequence[int]) -> int:
-    """How many cells of the padded input can be copies of the same input cell, itself included."""
-    if spec.padding_mode == "zeros":
-        return 1
-    pads, _ = resolve_padding(spec, spatial)
-    if spec.padding_mode == "replicate":
-        return product(1 + lo + hi for lo, hi in pads)
-    return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class PlannedAdapter:
     """The part of the contract that follows from a package's ``plan.py`` and ``layer.py``.
 
     ``package`` is the import name. Its ``plan.py`` has ``plan(spec, layout, dtype) -> Plan`` and
-    ``arithmetic(spec, dtype, device, precision, direction) -> Arithmetic``; its ``layer.py`` has
+    ``arithmetic(spec, dtype, device, precision, direction, input_shape, layout) -> Arithmetic``; its ``layer.py`` has
     ``build(plan, params, device)``, ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``,
     ``devices()`` and ``configure(dtype, device, precision, threads)``. Where there are several variants, all of
     ``layer.py``'s functions but ``devices`` take ``variant`` too. Its ``read.py`` has
@@ -127,8 +127,12 @@ class PlannedAdapter:
         device: str = "cpu",
         precision: str = "shipped",
         direction: str = "forward",
+        input_shape: Sequence[int] | None = None,
+        layout: str | None = None,
     ) -> Arithmetic:
-        result: Arithmetic = self._module("plan").arithmetic(spec, dtype, device, precision, direction)
+        layout = layouts.family(layout or self.native_layout, spec.ndim)
+        given = (dtype, device, precision, direction, input_shape, layout)
+        result: Arithmetic = self._module("plan").arithmetic(spec, *given)
         return result
 
     def configure(

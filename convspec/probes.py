@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from convspec import reference
+from convspec.arithmetic import overlap
 from convspec.dtypes import Format, format_of, representable, rounded
 from convspec.parameters import ConvParams, as_kernel, dealt, forward_products
 from convspec.verdict import Verdict
@@ -212,8 +213,13 @@ def _telling(y: Array, probe: Probe) -> bool:
     """Whether some sum needs more digits than the next coarser accumulator has."""
     if probe.dtype in ("float16", "bfloat16"):
         # the one rounding of a sum of two is the output's own
-        return forward_products(probe.spec) > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
+        return _meeting(probe.spec) > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
     return not representable(rounded(y, "float32"), "tf32") if probe.dtype == "float32" else _beyond_single(y)
+
+
+def _meeting(spec: ConvSpec) -> int:
+    """Products that can be summed for one output: of a transposed layer only the taps that meet in a cell."""
+    return spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
 
 
 def _beyond_single(y: Array) -> bool:

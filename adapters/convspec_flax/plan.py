@@ -6,9 +6,10 @@ channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from convspec.arithmetic import copies
 from convspec.contract import Arithmetic
 from convspec.layouts import CHANNELS_FIRST
 from convspec.plan import Plan
@@ -27,15 +28,31 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return written(spec, layout, dtype, NNX)
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
-    """float32 sums, or float64 for float64; the bias is added to the rounded result.
+def arithmetic(
+    spec: ConvSpec,
+    dtype: str,
+    device: str,
+    precision: str,
+    direction: str = "forward",
+    input_shape: Sequence[int] | None = None,
+    layout: str = "NHWC",  # noqa: ARG001
+) -> Arithmetic:
+    """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
-    XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the precision is strict.
+    The gradient of the bias is a sum over dy in the layer's own dtype (measured: 2048 + 1 + 1 + … stays 2048), and
+    gradients of cells that a pad has copied are added up in that dtype too. XLA flushes subnormals on the CPU. On a
+    GPU float32 is multiplied as tf32 unless the precision is strict.
     """
-    tf32 = device == "cuda" and dtype == "float32" and precision == "shipped"
+    half = dtype in {"float16", "bfloat16"}
+    roundings = 1
+    if half and direction == "forward":
+        roundings += spec.bias
+    if half and direction == "input" and input_shape:
+        roundings += copies(spec, input_shape[2:]) - 1
+    tf32 = device == "cuda" and dtype == "float32" and precision == "shipped" and direction != "bias"
     return Arithmetic(
-        accumulator="float64" if dtype == "float64" else "float32",
-        output_roundings=2 if spec.bias and dtype in {"float16", "bfloat16"} else 1,
+        accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
+        output_roundings=roundings,
         flushes_subnormals=True,
         inputs="tf32" if tf32 else None,
     )

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from convspec import layouts
+from convspec.arithmetic import column_roundings
 from convspec.contract import Arithmetic
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError
 from convspec.plan import Support
-from convspec.planned import PlannedAdapter, present
+from convspec.planned import PlannedAdapter
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec
@@ -50,12 +52,25 @@ class _Keras(PlannedAdapter):
         device: str = "cpu",
         precision: str = "shipped",
         direction: str = "forward",
+        input_shape: Sequence[int] | None = None,
+        layout: str | None = None,
     ) -> Arithmetic:
-        found = super().arithmetic(spec, dtype, device, precision, direction)
-        if self.backend == "tensorflow" and device == "cpu" and dtype == "float16":
-            halves = self._module("plan").sums_halves_on_tensorflow_cpu(spec)
-            found = dataclasses.replace(found, accumulator="float16" if halves else found.accumulator)
+        plan = self._module("plan")
+        layout = layouts.family(layout or self.native_layout, spec.ndim)
+        found: Arithmetic = plan.arithmetic(spec, dtype, device, precision, direction, input_shape)
+        if device == "cpu" and dtype in ("float16", "bfloat16"):
+            if self.backend == "torch":
+                roundings = column_roundings(spec, direction, input_shape) + (direction == "forward" and spec.bias)
+                found = dataclasses.replace(found, output_roundings=roundings)
+            elif self._sums_halves(spec, dtype, direction, layout):
+                found = dataclasses.replace(found, accumulator=dtype)
         return dataclasses.replace(found, flushes_subnormals=self.backend != "torch")
+
+    def _sums_halves(self, spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
+        if self.backend == "jax":
+            return direction == "bias"
+        found: bool = self._module("plan").sums_halves_on_tensorflow_cpu(spec, dtype, direction, layout)
+        return found
 
     def configure(
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None

@@ -24,12 +24,16 @@ class Backend(Protocol):
         """Gradients of ⟨layer(x), dy⟩ in x and in each of the variables."""
         ...
 
+    def no_gradients(self, depthwise: bool, dtype: str, batch: int) -> str:
+        """Why the gradients of such a layer cannot be relied upon; empty where they can."""
+        return ""
+
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
         """Set the switches of this process."""
         ...
 
 
-class TensorFlow:
+class TensorFlow(Backend):
     """Runs eagerly; grouped and channels_first 3-D convolutions are compiled by XLA, anew for every call."""
 
     def devices(self) -> tuple[str, ...]:
@@ -50,6 +54,11 @@ class TensorFlow:
         found: list[Any] = tape.gradient(y, sources, output_gradients=dy)
         return found
 
+    def no_gradients(self, depthwise: bool, dtype: str, batch: int) -> str:
+        if batch == 0 and depthwise and dtype in ("float16", "float64"):
+            return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
+        return ""
+
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
         import tensorflow as tf
 
@@ -65,7 +74,7 @@ class TensorFlow:
         tf.config.experimental.enable_tensor_float_32_execution(precision != "strict")
 
 
-class Jax:
+class Jax(Backend):
     """Compiles every operation once per shape."""
 
     def devices(self) -> tuple[str, ...]:
@@ -103,7 +112,7 @@ class Jax:
             jax.config.update("jax_default_matmul_precision", "highest")
 
 
-class Torch:
+class Torch(Backend):
     """Runs eagerly."""
 
     def devices(self) -> tuple[str, ...]:

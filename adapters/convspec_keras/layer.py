@@ -13,7 +13,7 @@ from keras import ops
 from convspec import layouts
 from convspec.contract import Gradients, check_layout
 from convspec.dtypes import format_of
-from convspec.errors import PlacementError, ShapeError
+from convspec.errors import PlacementError, ShapeError, UnsupportedError
 from convspec_keras import weights
 from convspec_keras.backends import running
 
@@ -65,6 +65,8 @@ def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Grad
     """Gradients of ⟨layer(x), dy⟩: the input's in ``layout``, the others in the canonical order."""
     _check_input(layer, x, layout)
     convs = _convolutions(layer)
+    if reason := running().no_gradients(isinstance(convs[0], _DEPTHWISE), layer.compute_dtype, x.shape[0]):
+        raise UnsupportedError(reason)
     biased = [layer] if getattr(layer, "bias", None) is not None else [conv for conv in convs if conv.use_bias]
     variables = [*(conv.kernel for conv in convs), *(owner.bias for owner in biased)]
     with _on(device):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from convspec import layouts
-from convspec.arithmetic import resolve_padding, same_pads
+from convspec.arithmetic import copies, resolve_padding, same_pads
 from convspec.contract import Arithmetic
 from convspec.plan import Plan
 from convspec.spec import ConvSpec
@@ -86,11 +87,26 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, body, convs, "bias" if steps.bias else None, steps.reasons)
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
-    """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already."""
+def arithmetic(
+    spec: ConvSpec,
+    dtype: str,
+    device: str,
+    precision: str,
+    direction: str = "forward",
+    input_shape: Sequence[int] | None = None,
+) -> Arithmetic:
+    """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
+
+    Gradients of cells that a pad has copied are added up in the layer's own dtype.
+    """
+    roundings = 1
+    if direction == "forward":
+        roundings += spec.bias
+    if direction == "input" and input_shape:
+        roundings += copies(spec, input_shape[2:]) - 1
     return Arithmetic(
         accumulator="float64" if dtype == "float64" else "float32",
-        output_roundings=2 if spec.bias else 1,
+        output_roundings=roundings,
         flushes_subnormals=True,
         inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
     )
@@ -106,9 +122,20 @@ def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
     return ""
 
 
-def sums_halves_on_tensorflow_cpu(spec: ConvSpec) -> bool:
-    """Whether TensorFlow on the CPU sums float16 products in float16 (measured: 2048 + 1 + 1 + … stays 2048)."""
-    return spec.transposed or _depthwise(spec) or (spec.ndim == 3 and spec.groups == 1)
+def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
+    """Whether TensorFlow on the CPU sums half-precision products in half precision.
+
+    Measured: 2048 + 1 + 1 + … stays 2048 in float16, 256 + 1 + 1 + … stays 256 in bfloat16. Layers that XLA compiles
+    – grouped ones, and 3-D ones in channels_first – keep their sums in float32, except for the bias.
+    """
+    if direction == "bias":
+        return dtype == "bfloat16" or (layout == layouts.CHANNELS_FIRST and not _needs_channels_last(spec))
+    if dtype != "float16":
+        return False
+    own = _depthwise(spec) or (spec.groups == 1 and not (spec.ndim == 3 and layout == layouts.CHANNELS_FIRST))
+    if spec.transposed:
+        return direction != "input" or spec.ndim == 3
+    return own and (direction != "forward" or _depthwise(spec) or spec.ndim == 3)
 
 
 # -- regular -----------------------------------------------------------------------------------------------------------

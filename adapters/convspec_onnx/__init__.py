@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from convspec.arithmetic import overlap
 from convspec.contract import Arithmetic
 from convspec.dtypes import DTYPES
 from convspec.errors import UnsupportedError
@@ -42,12 +44,14 @@ class _Reference(PlannedAdapter):
         device: str = "cpu",
         precision: str = "shipped",
         direction: str = "forward",
+        input_shape: Sequence[int] | None = None,
+        layout: str | None = None,
     ) -> Arithmetic:
-        """NumPy's: half-precision products are summed in float32, but scattered and given their bias in float16."""
+        """NumPy's: float16 products are summed over the channels in float32, but over the taps in float16."""
         if dtype == "float64":
             return Arithmetic("float64")
-        accumulator = "float16" if dtype == "float16" and spec.transposed else "float32"
-        return Arithmetic(accumulator, output_roundings=2 if spec.bias else 1)
+        taps = overlap(spec) if dtype == "float16" and spec.transposed else 1
+        return Arithmetic("float32", output_roundings=taps + spec.bias)
 
 
 ADAPTER = _Runtime(

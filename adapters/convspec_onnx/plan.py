@@ -5,6 +5,7 @@ Conv and ConvTranspose know channels-first data and zero padding only; the rest 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from convspec import layouts
@@ -47,7 +48,15 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
+def arithmetic(
+    spec: ConvSpec,
+    dtype: str,
+    device: str,
+    precision: str,
+    direction: str = "forward",  # noqa: ARG001
+    input_shape: Sequence[int] | None = None,  # noqa: ARG001
+    layout: str = "NCHW",  # noqa: ARG001
+) -> Arithmetic:
     """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
 
     On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.

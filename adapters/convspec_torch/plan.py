@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 from typing import NamedTuple
 
 from convspec import layouts
-from convspec.arithmetic import product, resolve_padding
+from convspec.arithmetic import column_roundings, resolve_padding
 from convspec.contract import Arithmetic
 from convspec.errors import ShapeError
 from convspec.fields import Pads
@@ -193,25 +192,27 @@ def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
     return ""
 
 
-def arithmetic(spec: ConvSpec, dtype: str, device: str, precision: str, direction: str = "forward") -> Arithmetic:
-    """How PyTorch computes the layer.
+def arithmetic(
+    spec: ConvSpec,
+    dtype: str,
+    device: str,
+    precision: str,
+    direction: str = "forward",
+    input_shape: Sequence[int] | None = None,
+    layout: str = "NCHW",  # noqa: ARG001
+) -> Arithmetic:
+    """How PyTorch computes the layer and its gradients.
 
-    Sums are kept in float32, or float64. Where oneDNN does not compute a transposed layer in half precision – which
-    depends on the processor – PyTorch sums over the channels in float32, rounds, and adds those columns up in the
-    layer's own dtype: one rounding for each tap that an output meets. cuDNN leaves the bias to a second kernel, and
-    is not used where output_padding is as large as the stride.
+    Sums are kept in float32, or float64. Where oneDNN does not compute a layer in half precision – which depends on
+    the processor – PyTorch sums over channels in float32, rounds, and adds up in the layer's own dtype: for the output
+    of a transposed layer, and the input's gradient of any other, the taps that a cell meets; for the kernel's gradient
+    the samples. Gradients of cells that a pad has copied are added up in that dtype too. cuDNN leaves the bias to a
+    second kernel, and is not used where output_padding is as large as the stride.
     """
     half = dtype in ("float16", "bfloat16")
-    roundings, inputs = 1, None
+    accumulator = "float64" if dtype == "float64" else "float32"
     if device == "cpu":
-        if half and spec.transposed:
-            taps = (
-                -(-k // (s // gcd(s, d))) for k, s, d in zip(spec.kernel_size, spec.stride, spec.dilation, strict=True)
-            )
-            roundings = product(taps) + 1
-    else:
-        columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
-        roundings = 1 + spec.bias + columns
-        if dtype == "float32" and precision == "shipped":
-            inputs = "tf32"
-    return Arithmetic("float64" if dtype == "float64" else "float32", roundings, inputs=inputs)
+        return Arithmetic(accumulator, column_roundings(spec, direction, input_shape) if half else 1)
+    columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
+    tf32 = dtype == "float32" and precision == "shipped"
+    return Arithmetic(accumulator, 1 + spec.bias + columns, inputs="tf32" if tf32 else None)

@@ -63,7 +63,7 @@ def attempt(
     try:
         for direction in directions:
             made.arithmetic[direction] = adapter.arithmetic(
-                spec, target.dtype, target.device, target.precision, direction
+                spec, target.dtype, target.device, target.precision, direction, unit.case.input_shape, layout
             )
         layer = adapter.build(spec, params, layout, target.dtype, target.device)
         found: Mapping[str, Any]

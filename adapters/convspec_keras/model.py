@@ -1,0 +1,143 @@
+"""Keras models: their layers with weights, what those read and write, and new weights for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.models.parts import Call, Part
+from convspec_keras import read, weights
+
+if TYPE_CHECKING:
+    from convspec.models.parts import Array
+
+_NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
+_NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "moving_variance"}
+
+
+def parts(model: Any) -> list[Part]:
+    """All convolutions, norms and dense layers, in the order of the model's layers; a SeparableConv is two."""
+    if not isinstance(model, keras.layers.Layer):
+        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+    return [part for path, layer in read._walk(model) for part in _parts(path, layer)]
+
+
+def _parts(path: str, layer: Any) -> Iterator[Part]:
+    name = type(layer).__name__
+    for found in read._found(path, layer):
+        yield Part(found.path, "conv", name, found.reading, problem=found.problem)
+    if isinstance(layer, _NORMS) and layer.built:
+        arrays = {ours: read._array(getattr(layer, theirs)) for ours, theirs in _NAMES.items()
+                  if getattr(layer, theirs, None) is not None}  # fmt: skip
+        axis = layer.axis[0] if isinstance(layer.axis, list | tuple) else layer.axis
+        yield Part(path, "norm", name, arrays=arrays, epsilon=float(layer.epsilon), axis=int(axis))
+    if isinstance(layer, keras.layers.Dense) and layer.built:
+        arrays = {"kernel": np.ascontiguousarray(read._array(layer.kernel).T)}
+        if layer.use_bias:
+            arrays["bias"] = read._array(layer.bias)
+        yield Part(path, "linear", name, arrays=arrays)
+
+
+def _layers(model: Any) -> dict[str, Any]:
+    """The layers that can be watched, by path."""
+    kinds = (*read._CONVOLUTIONS, *_NORMS, keras.layers.Dense)
+    return {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds) and layer.built}
+
+
+def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """One run in inference; what a layer writes is noted before its activation."""
+    calls: list[Call] = []
+    try:
+        with _watched(_layers(model), calls):
+            if isinstance(inputs, Mapping):
+                y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
+            else:
+                given = [_tensor(x, model) for x in inputs]
+                y = model(given[0] if len(given) == 1 else given, training=False)
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise RequestError(f"the Keras model does not take these inputs: {error}") from error
+    return calls, [_host(t) for t in keras.tree.flatten(y)]
+
+
+def _tensor(x: Array, model: Any) -> Any:
+    return ops.convert_to_tensor(x, dtype=model.compute_dtype if x.dtype.kind == "f" else None)
+
+
+def _host(t: Any) -> Array:
+    return read._array(t)
+
+
+@contextmanager
+def _watched(layers: Mapping[str, Any], calls: list[Call]) -> Iterator[None]:
+    """Note the calls: an instance's ``call`` and ``activation`` go before its class's."""
+    kept = {path: vars(layer)["activation"] for path, layer in layers.items() if "activation" in vars(layer)}
+    try:
+        for path, layer in layers.items():
+            before: list[Any] = []
+            object.__setattr__(layer, "call", _listening(path, layer.call, calls, before))
+            if kept.get(path) is not None:
+                object.__setattr__(layer, "activation", _noting(kept[path], before))
+        yield
+    finally:
+        for path, layer in layers.items():
+            vars(layer).pop("call", None)
+            if path in kept:
+                object.__setattr__(layer, "activation", kept[path])
+
+
+def _noting(activation: Callable[[Any], Any], before: list[Any]) -> Callable[[Any], Any]:
+    def note(y: Any) -> Any:
+        before.append(y)
+        return activation(y)
+
+    return note
+
+
+def _listening(path: str, call: Callable[..., Any], calls: list[Call], before: list[Any]) -> Callable[..., Any]:
+    def listen(x: Any, *args: Any, **kwargs: Any) -> Any:
+        before.clear()
+        y = call(x, *args, **kwargs)
+        calls.append(Call(path, _host(x), _host(before[0] if before else y)))
+        return y
+
+    return listen
+
+
+def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
+    """Assign the arrays to the model's own variables; returns the model."""
+    layers = dict(read._walk(model))
+    for path, own in arrays.items():
+        layer, role = layers.get(path), ""
+        if layer is None:
+            parent, _, role = path.rpartition("/")
+            layer = layers[parent]
+        for name, values in own.items():
+            if isinstance(layer, _NORMS):
+                getattr(layer, _NAMES[name]).assign(values)
+            elif name == "bias":
+                layer.bias.assign(values)
+            else:
+                getattr(layer, f"{role}_kernel" if role else "kernel").assign(_kernel(layer, values, role))
+    return model
+
+
+def _kernel(layer: Any, kernel: Array, role: str) -> Array:
+    if isinstance(layer, keras.layers.Dense):
+        return kernel.T
+    depthwise = isinstance(layer, read._DEPTHWISE) or role == "depthwise"
+    channels = kernel.shape[0] // layer.depth_multiplier if depthwise else 0
+    return weights.native(kernel, channels, 1, depthwise=depthwise)[0]
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """The model's weights, as Keras keeps them; the path must end in ``.weights.h5``."""
+    model.save_weights(path)
