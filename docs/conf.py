@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
+import site_pictures
 
 import convspec
 
@@ -17,7 +18,7 @@ release = version = convspec.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "_data"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -27,6 +28,7 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = "convspec"
+html_static_path = ["_static"]
 
 generate_docs.main()
 
@@ -43,5 +45,7 @@ def escape_bars(_app, _what, _name, _object, _options, lines):
 
 
 def setup(app):
+    app.add_directive("picture", site_pictures.Picture)
+    app.add_css_file("site.css")
     app.connect("autodoc-process-docstring", spare_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_bars)

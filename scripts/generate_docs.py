@@ -11,6 +11,8 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
+import site_parameters
+
 from convspec import adapter, adapters, corpora
 from convspec.planned import PlannedAdapter
 from convspec.reports.facts import constructor
@@ -139,7 +141,8 @@ def main() -> None:
         "cli": command_help,
     }
     parts["mistakes"] = mistake_list
-    for name, text in ((name, write()) for name, write in parts.items()):
+    texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
+    for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 
 

@@ -1,0 +1,137 @@
+"""The generated parts of a parameter's page: its names, its layer in four frameworks and what came out, its errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from convspec import ConvSpec, UnsupportedError, adapter
+from convspec.planned import PlannedAdapter
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "docs" / "_data"
+FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax (nnx)", "keras": "Keras", "onnx": "ONNX"}
+SHORT = 14  # lines; a longer source is folded
+
+
+def parameters() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = tomllib.loads((DATA / "parameters.toml").read_text("utf-8"))
+    return found
+
+
+def errors() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["error"]
+    return found
+
+
+def names(entry: dict[str, Any]) -> str:
+    lines = ["| framework | name | default |", "|---|---|---|"]
+    for key, framework in FRAMEWORKS.items():
+        said = entry[key]
+        default = said.get("default", "")
+        code = f"`{default}`" if default and " " not in default.strip("(),'<>") or "class" in default else default
+        name = f"`{said['name']}`" if "name" in said else said["words"]
+        lines.append(f"| {framework} | {name} | {code} |")
+    return "\n".join(lines) + "\n"
+
+
+def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str]]:
+    """What is to be run for a page: adapter, layer, input shape, layout, dtype."""
+    return [
+        (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), entry.get("dtype", "float32"))
+        for name in FRAMEWORKS
+        if "layer" in entry
+    ]
+
+
+def _own(name: str) -> str:
+    found = adapter(name)
+    assert isinstance(found, PlannedAdapter)
+    return found.native_layout
+
+
+def run(wanted: list[Any], store: Path) -> list[str]:
+    """What came out of each layer; runs nothing where neither code nor frameworks have changed since the last time."""
+    versions = {name: getattr(adapter(name), "versions")() for name in FRAMEWORKS}  # noqa: B009
+    sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype in wanted]
+    script = Path(__file__).with_name("site_layers.py")
+    key = hashlib.sha256(json.dumps([wanted, versions, sources, script.read_text("utf-8")]).encode()).hexdigest()
+    if store.exists() and (stored := json.loads(store.read_text("utf-8")))["key"] == key:
+        return list(stored["outcomes"])
+    done = subprocess.run(
+        [sys.executable, str(script)], input=json.dumps(wanted), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script.name} failed:\n{done.stderr[-2000:]}")
+    outcomes: list[str] = json.loads(done.stdout)
+    store.write_text(json.dumps({"key": key, "outcomes": outcomes}), "utf-8")
+    return outcomes
+
+
+def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
+    spec = ConvSpec.from_dict(entry["layer"])
+    parts = [f"```text\n{spec!r}\n```\n"]
+    for (name, _, _, layout, dtype), outcome in zip(requests(entry), outcomes, strict=True):
+        found = adapter(name)
+        support = found.support(spec, layout, dtype)
+        reason = f": {support.reason}" if support.reason else ""
+        parts.append(f"**{FRAMEWORKS[name]}**, {layout}, *{support}*{reason}\n")
+        try:
+            text = found.source(spec, layout, dtype).strip()
+        except UnsupportedError:
+            continue
+        code = f"```python\n{text}\n```\n"
+        if len(text.splitlines()) > SHORT:
+            code = f"<details><summary>{len(text.splitlines())} lines</summary>\n\n{code}\n</details>\n"
+        parts += [code, f"```text\n{outcome}\n```\n"]
+    return "\n".join(parts)
+
+
+def error_list(found: list[dict[str, Any]]) -> str:
+    lines = []
+    for error in found:
+        said = error["says"] or error["title"]
+        lines += [f"[{FRAMEWORKS[error['framework']]}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
+    return "\n".join(lines) or "None of the frameworks has an error message of its own here.\n"
+
+
+def _code(text: str) -> str:
+    """The text as code, whatever backticks it has itself."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def error_index(found: list[dict[str, Any]]) -> str:
+    """All errors, by framework: the text, what raised it, what it means, the pages that explain it."""
+    before = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["setup"]
+    parts = []
+    for key, framework in FRAMEWORKS.items():
+        setup = f"<details><summary>what runs before</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
+        parts += [f"## {framework}\n", setup]
+        for error in (e for e in found if e["framework"] == key):
+            pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
+            parts += [
+                f"({error['id']})=\n### {error['title']}\n",
+                f"```text\n{error['says'] or 'AssertionError'}\n```\n",
+                f"{error['means']} See {pages}.\n",
+                f"```python\n{error['code'].strip()}\n```\n",
+            ]
+    return "\n".join(parts)
+
+
+def parts(folder: Path) -> dict[str, str]:
+    """Every generated file of the parameter pages, by name without ending."""
+    pages, known = parameters(), errors()
+    wanted = [request for entry in pages.values() for request in requests(entry)]
+    outcomes = iter(run(wanted, folder / "outcomes.json"))
+    written = {"errors": error_index(known)}
+    for name, entry in pages.items():
+        written[f"{name}-names"] = names(entry)
+        written[f"{name}-errors"] = error_list([e for e in known if name in e["parameters"]])
+        if "layer" in entry:
+            written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
+    return written

@@ -1,0 +1,30 @@
+"""The ``picture`` directive of the site: a Python expression of ``convspec.pictures``, drawn when the site is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from convspec import Chain, ConvSpec, pictures
+
+
+def draw(expression: str) -> str:
+    """The SVG that an expression over ``ConvSpec``, ``Chain`` and the functions of ``convspec.pictures`` gives."""
+    names: dict[str, Any] = {name: getattr(pictures, name) for name in pictures.__all__}
+    return str(eval(expression, {**names, "ConvSpec": ConvSpec, "Chain": Chain}))
+
+
+class Picture(SphinxDirective):
+    """A picture in the page, and below it the call that drew it."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        expression = "\n".join(self.content)
+        call = " ".join(line.strip() for line in self.content)
+        box = nodes.container(classes=["picture"])
+        box += nodes.raw("", draw(expression), format="html")
+        box += nodes.paragraph("", "", nodes.literal(call, call), classes=["drawn-by"])
+        return [box]

@@ -1,0 +1,79 @@
+"""Every message that the documentation explains is what the framework says today; each framework in its own process."""
+
+import inspect
+import tomllib
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = tomllib.loads((ROOT / "docs" / "_data" / "errors.toml").read_text("utf-8"))
+PAGES = tomllib.loads((ROOT / "docs" / "_data" / "parameters.toml").read_text("utf-8"))
+FRAMEWORKS = ("torch", "flax", "keras", "onnx")
+_spaces: dict[str, dict[str, object]] = {}
+
+
+def namespace(framework):
+    if framework not in _spaces:
+        _spaces[framework] = {}
+        exec(DATA["setup"][framework], _spaces[framework])
+    return _spaces[framework]
+
+
+@pytest.mark.parametrize(
+    "error", [pytest.param(e, id=e["id"], marks=getattr(pytest.mark, e["framework"])) for e in DATA["error"]]
+)
+def test_the_framework_says_so(error):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        space = namespace(error["framework"])
+        with pytest.raises(Exception) as caught:  # noqa: PT011 – which it is, is what the message tells
+            exec(error["code"], space)
+    said = " ".join(str(caught.value).split())
+    if error["says"]:
+        assert " ".join(error["says"].split()) in said
+    else:
+        assert said == ""
+        assert error["title"].startswith(caught.type.__name__)
+
+
+def test_every_error_is_whole():
+    ids = [error["id"] for error in DATA["error"]]
+    assert len(set(ids)) == len(ids)
+    for error in DATA["error"]:
+        assert error["framework"] in FRAMEWORKS
+        assert error["parameters"], error["id"]
+        assert set(error["parameters"]) <= set(PAGES), error["id"]
+        assert error["title"] and error["means"].endswith((".", "`"))
+
+
+@pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in FRAMEWORKS])
+def test_names_and_defaults_are_the_frameworks(framework):
+    """The table of names of every parameter, compared with the installed constructors."""
+    for parameter, page in PAGES.items():
+        said = page[framework]
+        if "name" not in said:
+            continue
+        transposed = page.get("layer", {}).get("transposed", False)
+        if framework == "onnx":
+            import onnx
+
+            schema = onnx.defs.get_schema("ConvTranspose" if transposed else "Conv")
+            assert said["name"] in schema.attributes, parameter
+            assert not schema.attributes[said["name"]].required
+            continue
+        if framework == "torch":
+            from torch import nn
+
+            kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        elif framework == "flax":
+            from flax import nnx
+
+            kinds = (nnx.Conv, nnx.ConvTranspose)
+        else:
+            from keras import layers
+
+            kinds = (layers.Conv2D, layers.Conv2DTranspose)
+        found = inspect.signature(kinds[transposed].__init__).parameters[said["name"]].default
+        assert ("required" if found is inspect.Parameter.empty else repr(found)) == said["default"], parameter
