@@ -67,13 +67,14 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
 
 
 def _walk(layer: Any, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """A layer and all layers in it, each once, with their paths."""
+    """A layer and all layers in it, each once, with their paths; the model's own name is in none but its own."""
+    root = seen is None
     seen = set() if seen is None else seen
     if id(layer) in seen:
         return
     seen.add(id(layer))
     yield f"{prefix}{layer.name}", layer
-    inside = "" if isinstance(layer, keras.Model) and not prefix else f"{prefix}{layer.name}/"
+    inside = "" if root else f"{prefix}{layer.name}/"
     for inner in layer._flatten_layers(include_self=False, recursive=False):
         yield from _walk(inner, inside, seen)
 

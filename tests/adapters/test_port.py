@@ -34,7 +34,7 @@ def test_there_and_back_is_the_same(first, second, examples):
         params = ConvParams.random(case.spec, case.seed, dtype)
         there = convspec.port(a.build(case.spec, params, dtype=dtype), second, input_shape=own)
         back = convspec.port(there, first, input_shape=other)
-        assert type(back) is type(a.build(case.spec, params, dtype=dtype)) or not isinstance(back, torch.nn.Module)
+        assert owner(back).name.startswith(first.split("-")[0])
         found = a.read(back, own)
         assert law.equivalent(found.spec.explicit(case.input_shape), case.spec, case.input_shape)
         assert (found.layout, found.dtype) == (a.native_layout, dtype)

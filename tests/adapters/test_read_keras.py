@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("keras")
 
+import keras
 from convspec_keras import ADAPTER, JAX, TORCH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from keras import layers, ops
 
 from convspec import ConvSpec, layouts, reference, strategies
 from convspec.errors import UnsupportedError
@@ -20,12 +22,11 @@ from tests.adapters import reading as law
 BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]
 pytest.importorskip(BACKEND.backend)
 
-BACKEND.configure(threads=1)
-
-import keras
-from keras import layers, ops
-
-pytestmark = pytest.mark.keras
+pytestmark = [
+    pytest.mark.keras,
+    # Keras on PyTorch hands its tensors to NumPy so
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -33,3 +34,123 @@ pytestmark = pytest.mark.keras
 def test_what_was_built_is_read_back(case, layout, dtype):
     if BACKEND.support(case.spec, layout, dtype) != "unsupported":
         law.check(BACKEND, case, layout, dtype)
+
+
+def whole(layer):
+    """The layer, which must be built, with integers for weights."""
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.integers(-3, 4, w.shape).astype(np.float32) for w in layer.get_weights()])
+    return layer
+
+
+def agrees(layer, found, shape):
+    """That the layer gives what the reading says, on integers: exactly."""
+    x = np.random.default_rng(1).integers(-3, 4, shape).astype(np.float32)
+    y = ops.convert_to_numpy(layer(ops.convert_to_tensor(x)))
+    axes = layouts.permutation(layouts.order(found.layout, found.spec.ndim), "NC*", found.spec.ndim)
+    np.testing.assert_array_equal(y.transpose(axes), reference.conv(found.spec, found.params, x.transpose(axes)))
+
+
+LAST = (1, 8, 9, 3)
+PLAIN = {
+    "same": (layers.Conv2D(4, (3, 4), (2, 3), "same"), LAST, ConvSpec(3, 4, (3, 4), (2, 3), "same")),
+    "first": (
+        layers.Conv2D(4, (3, 5), data_format="channels_first", use_bias=False),
+        (1, 3, 8, 9),
+        ConvSpec(3, 4, (3, 5), bias=False),
+    ),
+    "causal": (layers.Conv1D(4, 3, 2, "causal"), (1, 9, 3), ConvSpec(3, 4, (3,), 2, "causal")),
+    "depthwise": (
+        layers.DepthwiseConv2D((3, 4), 2, "same", depth_multiplier=2),
+        LAST,
+        ConvSpec(3, 6, (3, 4), 2, "same", groups=3),
+    ),
+    "transposed": (
+        layers.Conv2DTranspose(4, (3, 2), (2, 3), "same"),
+        (1, 4, 5, 3),
+        ConvSpec(3, 4, (3, 2), (2, 3), "same", transposed=True),
+    ),
+    "output padding": (
+        layers.Conv2DTranspose(4, 3, 2, "same", output_padding=1),
+        (1, 4, 5, 3),
+        ConvSpec(3, 4, 3, 2, ((0, 1), (0, 1)), transposed=True),
+    ),
+    "groups": (layers.Conv1D(6, 3, groups=2, dilation_rate=2), (1, 9, 4), ConvSpec(4, 6, (3,), dilation=2, groups=2)),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_layers(name):
+    layer, shape, spec = PLAIN[name]
+    layer.build(shape)
+    whole(layer)
+    found = BACKEND.read(layer)
+    assert (found.spec, found.dtype) == (spec, "float32")
+    assert found.layout == ("NCHW" if name == "first" else "NHWC")
+    agrees(layer, found, shape)
+
+
+def functional(*steps, shape=LAST):
+    x = inputs = keras.Input(shape[1:])
+    for step in steps:
+        x = step(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_pad_before_a_convolution_is_part_of_its_spec(sequential):
+    steps = [layers.ZeroPadding2D(((0, 1), (2, 3))), layers.Conv2D(4, (3, 5), (2, 3))]
+    model = whole(keras.Sequential([keras.Input(LAST[1:]), *steps]) if sequential else functional(*steps))
+    found = BACKEND.read(model, LAST)
+    assert found.spec == ConvSpec(3, 4, (3, 5), (2, 3), ((0, 1), (2, 3)))
+    agrees(model, found, LAST)
+
+
+def test_separable_convolutions_are_two():
+    layer = layers.SeparableConv2D(5, (3, 4), 2, "same", depth_multiplier=2, name="s")
+    layer.build(LAST)
+    with pytest.raises(UnsupportedError, match=r"two layers.*convs"):
+        BACKEND.read(layer)
+    first, second = BACKEND.convs(layer)
+    assert (first.path, second.path) == ("s/depthwise", "s/pointwise")
+    assert first.reading.spec == ConvSpec(3, 6, (3, 4), 2, "same", groups=3, bias=False)
+    assert second.reading.spec == ConvSpec(6, 5, 1)
+    whole(layer)
+    first, second = (found.reading for found in BACKEND.convs(layer))
+    x = np.random.default_rng(1).integers(-3, 4, LAST).astype(np.float32)
+    between = reference.conv(first.spec, first.params, x.transpose(0, 3, 1, 2))
+    expected = reference.conv(second.spec, second.params, between)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)).transpose(0, 3, 1, 2), expected)
+
+
+def test_convs_of_models():
+    block = keras.Sequential([layers.Conv2DTranspose(2, 3, name="up"), layers.ReLU()], name="block")
+    model = functional(layers.Conv2D(4, 3, activation="relu", name="stem"), layers.BatchNormalization(), block)
+    found = BACKEND.convs(model)
+    assert [f.path for f in found] == ["stem", "block/up"]
+    assert [f.reading.spec for f in found] == [ConvSpec(3, 4, 3), ConvSpec(4, 2, 3, transposed=True)]
+    with pytest.raises(UnsupportedError, match=r"Functional has no convolutions; its layers: .*ReLU"):
+        BACKEND.convs(functional(layers.ReLU()))
+
+
+class OwnWay(layers.Conv2D):
+    def call(self, x):
+        return super().call(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (layers.Conv2D(4, 3), "has no weights yet"),
+        (functional(layers.Conv2D(4, 3, activation="relu")), "activation 'relu'"),
+        (functional(layers.Conv2D(4, 3), layers.ReLU()), "results are changed"),
+        (functional(layers.ReLU(), layers.Conv2D(4, 3)), "numbers are changed before"),
+        (functional(OwnWay(4, 3)), "in its own way"),
+        (functional(layers.Dense(3)), "no convolution was called"),
+        (functional(layers.SeparableConv2D(3, 3)), "SeparableConv"),
+        (3, "no layer of Keras's"),
+    ],
+)
+def test_what_cannot_be_read_says_why(layer, words):
+    with pytest.raises(UnsupportedError, match=words):
+        BACKEND.read(layer, LAST)
