@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from convspec.errors import UnsupportedError as UnsupportedError
     from convspec.models.finding import convs as convs
     from convspec.models.porting import port as port
+    from convspec.models.comparison import compare as compare
+    from convspec.models.weights import port_weights as port_weights
     from convspec.parameters import ConvParams as ConvParams
     from convspec.registry import adapter as adapter
     from convspec.registry import adapters as adapters
@@ -37,6 +39,8 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "compare": "models.comparison",
+    "port_weights": "models.weights",
     "convs": "models.finding",
     "port": "models.porting",
     "translate": "translation",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec import diagnosis_command, layer_commands, verify_command
+from convspec import diagnosis_command, layer_commands, model_commands, verify_command
 from convspec.console import JsonOption, console, reported
 from convspec.errors import RequestError
 
@@ -147,6 +147,8 @@ def adapters(
 app.command(epilog=layer_commands.SOURCE_EXAMPLES)(reported(layer_commands.source))
 app.command(epilog=layer_commands.SHOW_EXAMPLES)(reported(layer_commands.show))
 app.command(epilog=diagnosis_command.EXAMPLES)(reported(diagnosis_command.diagnose))
+app.command(epilog=model_commands.COMPARE_EXAMPLES)(reported(model_commands.compare))
+app.command(epilog=model_commands.PORT_EXAMPLES)(reported(model_commands.port))
 app.command(epilog=verify_command.EXAMPLES)(reported(verify_command.verify))
 
 

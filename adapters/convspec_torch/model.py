@@ -1,0 +1,117 @@
+"""PyTorch models: their layers with weights, what those read and write, and new weights for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.models.parts import Call, Part
+from convspec_torch import read, weights
+
+if TYPE_CHECKING:
+    from convspec.models.parts import Array
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
+_NAMES = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+
+
+def parts(model: Any) -> list[Part]:
+    """All convolutions, norms and linear layers, in the order of ``named_modules``."""
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's: compare runs modules")
+    with read._inference(model):
+        found = (_part(path, module) for path, module in model.named_modules())
+        return [part for part in found if part is not None]
+
+
+def _part(path: str, module: Any) -> Part | None:
+    name = type(module).__name__
+    if read.is_convolution(module):
+        conv = read._found(path, module)
+        return Part(path, "conv", name, conv.reading, problem=conv.problem)
+    if isinstance(module, _NORMS):
+        arrays = {ours: _array(module, theirs) for ours, theirs in _NAMES.items() if _has(module, theirs)}
+        axis = -1 if isinstance(module, nn.LayerNorm) else 1
+        return Part(path, "norm", name, arrays=arrays, epsilon=float(module.eps), axis=axis)
+    if isinstance(module, nn.Linear):
+        arrays = {"kernel": _array(module, "weight")}
+        if module.bias is not None:
+            arrays["bias"] = _array(module, "bias")
+        return Part(path, "linear", name, arrays=arrays)
+    return None
+
+
+def _has(module: Any, name: str) -> bool:
+    return getattr(module, name, None) is not None
+
+
+def _array(module: Any, name: str) -> Array:
+    return np.array(weights.array(getattr(module, name)))
+
+
+def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """One run in evaluation mode, without gradients."""
+    calls: list[Call] = []
+    wanted = {part.path for part in parts(model)}
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def tensor(x: Array) -> torch.Tensor:
+        dtype = first.dtype if x.dtype.kind == "f" else None
+        return weights.tensor(x, dtype, str(first.device))
+
+    def hook(path: str) -> Callable[..., None]:
+        def listen(_: Any, args: Any, kwargs: Any, y: Any) -> None:
+            x = args[0] if args else next(iter(kwargs.values()))
+            calls.append(Call(path, np.array(weights.array(x)), np.array(weights.array(y))))
+
+        return listen
+
+    handles = [m.register_forward_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()
+               if path in wanted]  # fmt: skip
+    try:
+        with read._inference(model):
+            if isinstance(inputs, Mapping):
+                y = model(**{name: tensor(x) for name, x in inputs.items()})
+            else:
+                y = model(*map(tensor, inputs))
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise RequestError(f"the PyTorch model does not take these inputs: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, [np.array(weights.array(t)) for t in _tensors(y)]
+
+
+def _tensors(y: Any) -> list[torch.Tensor]:
+    if isinstance(y, torch.Tensor):
+        return [y]
+    if isinstance(y, Mapping):
+        y = y.values()
+    return [t for one in y for t in _tensors(one)] if hasattr(y, "__iter__") else []
+
+
+def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
+    """Copy the arrays into the model's own parameters and buffers; returns the model."""
+    modules = dict(model.named_modules())
+    with torch.no_grad():
+        for path, own in arrays.items():
+            module = modules[path]
+            for name, values in own.items():
+                target = getattr(module, _NAMES[name] if isinstance(module, _NORMS) else
+                                 {"kernel": "weight", "bias": "bias"}[name])  # fmt: skip
+                target.copy_(weights.tensor(values, target.dtype, str(target.device)))
+    return model
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """The model's state dict, in PyTorch's own format."""
+    torch.save(model.state_dict(), path)

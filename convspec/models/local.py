@@ -1,0 +1,161 @@
+"""Whether what one layer wrote is what the other model's layer makes of the same input.
+
+Bounds: a convolution's and a linear layer's are those of :mod:`convspec.numerics`. A batch norm rounds at most eight
+times. Between two layers there are activations, pools, sums and gates, of which nothing is known but that they pass on
+a difference at most times the largest number around (a gate) or twice (activations: swish 1.1, hard-swish 1.5), and
+that a pool sums no more numbers than its input has.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convspec import numerics, reference
+from convspec.contract import Arithmetic
+from convspec.dtypes import format_of, rounded
+from convspec.errors import ShapeError
+from convspec.parameters import ConvParams
+from convspec.spec import ConvSpec
+from convspec.verdict import judge
+
+if TYPE_CHECKING:
+    from convspec.contract import Adapter
+    from convspec.models.matching import Normalised
+    from convspec.models.parts import Array
+
+_NORM_ROUNDINGS = 8
+_STRETCH = 2.0
+_DATA = "activations"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """``ok`` is None where nothing could be judged; ``reason`` says why not, or what is wrong."""
+
+    ok: bool | None
+    reason: str = ""
+    wrong: int = 0
+    total: int = 0
+
+
+def conv(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapter, dtype: str) -> Local:
+    """Whether ``y`` is this convolution of ``x``, both canonical, as the adapter computes it in ``dtype``."""
+    try:
+        expected = reference.conv(spec, params, x)
+    except ShapeError as error:
+        return Local(False, str(error))
+    arithmetic = adapter.arithmetic(spec, dtype, input_shape=x.shape)
+    carrier = format_of(dtype).carrier
+    found = judge(
+        rounded(y, dtype).astype(carrier), expected, reference.magnitude(spec, params, x), dtype=dtype, data=_DATA,
+        products=numerics.products(spec), arithmetic=arithmetic,
+    )  # fmt: skip
+    wrong = int(found.evidence.get("wrong", 0))
+    return Local(found.verdict == "agree", found.reason, wrong, int(found.evidence.get("total", y.size)))
+
+
+def linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> Local:
+    """Whether ``y`` is ``x @ kernel.T + bias``; ``kernel`` is ``(O, I)``."""
+    if x.shape[-1] != kernel.shape[1]:
+        return Local(False, f"the input has {x.shape[-1]} features where {kernel.shape[1]} are right")
+    wide = kernel.astype(np.float64)
+    added = np.zeros(len(kernel)) if bias is None else bias.astype(np.float64)
+    expected = x.astype(np.float64) @ wide.T + added
+    size = np.abs(x.astype(np.float64)) @ np.abs(wide).T + np.abs(added)
+    limits = numerics.bounds("float32", kernel.shape[1], Arithmetic("float32", 2, flushes_subnormals=True))
+    return _judged(y, expected, size * limits.relative + limits.absolute)
+
+
+def batch_norm(norm: Normalised, axis: int, x: Array, y: Array) -> Local:
+    """Whether ``y`` is the batch norm of ``x`` along ``axis``."""
+
+    def along(vector: Array) -> Array:
+        return vector.astype(np.float64).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+    scale, mean, shift = (along(np.asarray(v)) for v in (norm.scale(), norm.mean, norm.shift))
+    wide = x.astype(np.float64)
+    expected = (wide - mean) * scale + shift
+    size = (np.abs(wide) + np.abs(mean)) * np.abs(scale) + np.abs(shift)
+    limits = numerics.bounds("float32", 1, Arithmetic("float32", 1, flushes_subnormals=True))
+    return _judged(y, expected, size * numerics.gamma(_NORM_ROUNDINGS, limits.unit) + limits.absolute)
+
+
+def _judged(y: Array, expected: Array, bound: Array) -> Local:
+    if y.shape != expected.shape:
+        return Local(False, f"shape {y.shape} where {expected.shape} is right")
+    with np.errstate(invalid="ignore"):
+        right = (np.abs(y - expected) <= bound) | (np.isnan(y) & np.isnan(expected)) | (y == expected)
+    wrong = int(right.size - np.count_nonzero(right))
+    if not wrong:
+        return Local(True, total=y.size)
+    at = np.unravel_index(int(np.argmin(right)), right.shape)
+    place = tuple(map(int, at))
+    reason = f"value: {wrong} of {y.size} elements are wrong; at {place} got {y[at]:g} where {expected[at]:g} is right"
+    return Local(False, reason, wrong, y.size)
+
+
+# -- between the layers ------------------------------------------------------------------------------------------------
+
+
+class Glue:
+    """How much the inputs of a layer may differ, given how much the outputs before it did."""
+
+    def __init__(self) -> None:
+        self.total, self.largest, self.cells = 0.0, 0.0, 1
+
+    def explains(self, difference: float, x: Array) -> bool:
+        """Whether a difference of two inputs follows from those of the outputs before."""
+        reach = max(_STRETCH, self.largest)
+        size = max(float(np.max(np.abs(x), initial=0.0)), self.largest)
+        unit = format_of("float32").unit_roundoff
+        return difference <= self.total * reach + numerics.gamma(self.cells + _NORM_ROUNDINGS, unit) * size
+
+    def passed(self, difference: float | None, y: Array) -> None:
+        """Note the outputs of one more layer."""
+        self.total += difference or 0.0
+        self.largest = max(self.largest, float(np.max(np.abs(y), initial=0.0)))
+        self.cells = max(self.cells, int(np.prod(y.shape[2:])))
+
+
+def furthest(a: Array, b: Array) -> float | None:
+    """The largest difference of two tensors; None where their shapes differ."""
+    if a.shape != b.shape:
+        return None
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b)
+    apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    worst = float(np.max(apart, initial=0.0))
+    return float("inf") if np.isnan(worst) else worst
+
+
+def margins(large: Array, small: Array) -> tuple[tuple[int, int], ...] | None:
+    """The zeros around ``large`` beyond ``small``, (before, after) for each spatial axis; None where it is not that.
+
+    A pad of its own before a convolution belongs to the convolution's padding.
+    """
+    more = [m - n for m, n in zip(large.shape[2:], small.shape[2:], strict=True)]
+    if large.shape[:2] != small.shape[:2] or min(more) < 0 or max(more) > max(small.shape[2:]):
+        return None
+    best: tuple[float, tuple[tuple[int, int], ...]] | None = None
+    for pads in _splits(more):
+        inside = cropped(large, pads)
+        if np.count_nonzero(large) == np.count_nonzero(inside):
+            apart = furthest(inside, small)
+            if apart is not None and (best is None or apart < best[0]):
+                best = apart, pads
+    return None if best is None else best[1]
+
+
+def _splits(more: list[int]) -> Iterator[tuple[tuple[int, int], ...]]:
+    return itertools.product(*[[(lo, n - lo) for lo in range(n + 1)] for n in more])
+
+
+def cropped(x: Array, pads: tuple[tuple[int, int], ...]) -> Array:
+    """``x`` without its margins along the spatial axes."""
+    inner = tuple(slice(lo, n - hi) for (lo, hi), n in zip(pads, x.shape[2:], strict=True))
+    return np.ascontiguousarray(x[(slice(None), slice(None), *inner)])

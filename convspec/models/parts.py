@@ -1,0 +1,164 @@
+"""The layers of a model that have weights, and what they read and wrote in one run.
+
+The seam to a framework: its package's ``model.py`` has ``parts(model) -> list[Part]``, in the order of definition;
+``capture(model, inputs) -> (list[Call], list[Array])``, the calls in the order of execution and the model's outputs;
+``write(model, {path: {name: array}}) -> model``; and ``save(model, path)``, in the framework's own format.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convspec import layouts
+from convspec.errors import RequestError, UnsupportedError
+from convspec.models.finding import owner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.contract import Adapter, Reading
+
+    Array = NDArray[np.floating[Any]]
+
+KINDS = ("conv", "norm", "linear")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """One layer with weights.
+
+    Attributes:
+        path: where it stands in the model.
+        kind: one of :data:`KINDS`.
+        name: of its class.
+        reading: of a convolution.
+        arrays: of a norm ``gain``, ``shift``, ``mean``, ``variance``, those that it has; of a linear layer ``kernel``
+            of shape ``(O, I)`` and ``bias``.
+        epsilon: of a norm.
+        axis: of a norm: where its channels stand, 1 or -1.
+        problem: why a convolution could not be read.
+    """
+
+    path: str
+    kind: str
+    name: str
+    reading: Reading | None = None
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    epsilon: float = 0.0
+    axis: int = -1
+    problem: str = ""
+
+    @property
+    def batch_norm(self) -> bool:
+        return self.kind == "norm" and "variance" in self.arrays
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """All its arrays in canonical order, by name."""
+        if self.reading is None:
+            return dict(self.arrays)
+        params = self.reading.params
+        return {"kernel": params.kernel} | ({} if params.bias is None else {"bias": params.bias})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """What a part read and wrote, in the axis order of its framework."""
+
+    path: str
+    x: Array
+    y: Array
+
+
+@dataclass(slots=True)
+class Model:
+    """A model opened: whose it is, its parts, and, where it has been run, the calls of its parts."""
+
+    native: Any
+    adapter: Adapter
+    parts: list[Part]
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[Array] = field(default_factory=list)
+
+    @property
+    def executed(self) -> bool:
+        return bool(self.calls)
+
+    @property
+    def layout(self) -> str:
+        """That of its first convolution."""
+        return next((p.reading.layout for p in self.parts if p.reading is not None), layouts.CHANNELS_FIRST)
+
+    def ordered(self, kind: str) -> list[Part]:
+        """The parts of a kind, those that were called first, in the order of their first calls."""
+        first = {call.path: place for place, call in reversed(list(enumerate(self.calls)))}
+        parts = [part for part in self.parts if part.kind == kind]
+        return sorted(parts, key=lambda part: first.get(part.path, len(self.calls)))
+
+    def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
+        """Capture one run."""
+        self.calls, self.outputs = seam(self.adapter).capture(self.native, inputs)
+
+
+def opened(model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None) -> Model:
+    """The model with its parts; run on ``inputs``, where given, which are moved from layout ``source`` to ``layout``.
+
+    Raises:
+        UnsupportedError: where the adapter cannot look into models, or there is no convolution in this one.
+        RequestError: where the object is of no framework that an adapter knows.
+    """
+    adapter = owner(model)
+    module = seam(adapter)
+    needs_run = getattr(module, "NEEDS_RUN", False)
+    if needs_run and inputs is None:
+        raise UnsupportedError(f"{adapter.name} makes its layers when the model is called: give inputs")
+    found = Model(model, adapter, [] if needs_run else module.parts(model))
+    if inputs is not None:
+        own = layout or (found.layout if not needs_run else layouts.CHANNELS_LAST)
+        given = moved(inputs, source or own, own)
+        if needs_run:
+            found.parts = module.parts(model, given)
+        found.run(given)
+    if not any(part.kind == "conv" for part in found.parts):
+        names = ", ".join(sorted({part.name for part in found.parts})) or "none with weights"
+        raise UnsupportedError(f"this model has no convolutions; its layers: {names}")
+    return found
+
+
+def seam(adapter: Adapter) -> Any:
+    """The ``model`` module of an adapter's package; raises UnsupportedError where it has none."""
+    package = getattr(adapter, "package", None)
+    try:
+        return importlib.import_module(f"{package}.model")
+    except ModuleNotFoundError as error:
+        if error.name != f"{package}.model":
+            raise
+        raise UnsupportedError(f"adapter {adapter.name!r} reads layers, but does not run models") from None
+
+
+def moved(inputs: Any, source: str, target: str) -> Any:
+    """The inputs in another layout: arrays of three to five axes are moved, others are none of images."""
+    if isinstance(inputs, Mapping):
+        return {name: moved(array, source, target)[0] for name, array in inputs.items()}
+    arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    return [_moved(np.asarray(array), source, target) for array in arrays]
+
+
+def _moved(x: Array, source: str, target: str) -> Array:
+    if x.dtype.kind not in "fiub":
+        raise RequestError(f"an input must be an array of numbers, not of {x.dtype}")
+    ndim = x.ndim - 2
+    if ndim not in (1, 2, 3) or source == target:
+        return x
+    axes = layouts.permutation(layouts.order(source, ndim), layouts.order(target, ndim), ndim)
+    return np.ascontiguousarray(x.transpose(axes))
+
+
+def canonical(x: Array, layout: str) -> Array:
+    """A tensor of images, moved to ``(N, C, *spatial)``."""
+    return _moved(x, layouts.family(layout, max(x.ndim - 2, 1)), layouts.CHANNELS_FIRST)
