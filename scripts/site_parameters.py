@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -34,7 +35,7 @@ def names(entry: dict[str, Any]) -> str:
     for key, framework in FRAMEWORKS.items():
         said = entry[key]
         default = said.get("default", "")
-        code = f"`{default}`" if default and " " not in default.strip("(),'<>") or "class" in default else default
+        code = f"`{default}`" if re.fullmatch(r"\(.*\)|'.*'|<.*>|\d+|None|True", default) else default
         name = f"`{said['name']}`" if "name" in said else said["words"]
         lines.append(f"| {framework} | {name} | {code} |")
     return "\n".join(lines) + "\n"

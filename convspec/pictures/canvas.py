@@ -33,6 +33,7 @@ _STYLE = (
     "svg.convspec rect.dash{stroke-dasharray:3 2}"
     "svg.convspec .small{font-size:10px}"
     + "".join(f"svg.convspec rect.{hue}{{fill:var(--{hue})}}" for hue in "abcd")
+    + "svg.convspec rect.pad.a{stroke:var(--strong)}"
     + "".join(f"svg.convspec line.{hue}{{stroke:var(--{hue});stroke-width:2}}" for hue in "abcd")
 )
 

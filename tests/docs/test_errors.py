@@ -45,7 +45,8 @@ def test_every_error_is_whole():
         assert error["framework"] in FRAMEWORKS
         assert error["parameters"], error["id"]
         assert set(error["parameters"]) <= set(PAGES), error["id"]
-        assert error["title"] and error["means"].endswith((".", "`"))
+        assert error["title"]
+        assert error["means"].endswith((".", "`"))
 
 
 @pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in FRAMEWORKS])

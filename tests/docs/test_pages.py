@@ -1,0 +1,93 @@
+"""The pages are whole: a page with all its parts per parameter, pictures that can be drawn, answers to the questions."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from convspec import Chain, ConvSpec, pictures
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PARAMETERS = tomllib.loads((DOCS / "_data" / "parameters.toml").read_text("utf-8"))
+NAMES = {name: getattr(pictures, name) for name in pictures.__all__} | {"ConvSpec": ConvSpec, "Chain": Chain}
+PICTURES = [
+    pytest.param(m[1], id=f"{page.stem}-{i}")
+    for page in sorted(DOCS.rglob("*.md"))
+    for i, m in enumerate(re.finditer(r"^```\{picture\}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S))
+]
+SECTIONS = ("Formula", "What each framework calls it", "Where they differ", "Error messages", "Classic mistakes")
+
+
+def page(name):
+    return (DOCS / "reference" / "parameters" / f"{name}.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("expression", PICTURES)
+def test_pictures_can_be_drawn(expression):
+    assert ET.fromstring(eval(expression, dict(NAMES))).tag.endswith("svg")
+
+
+def test_there_is_a_page_for_every_field_of_a_spec():
+    fields = set(ConvSpec.__dataclass_fields__) - {"ndim"}
+    assert set(PARAMETERS) == fields | {"layout", "dtype", "device"}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_page_has_all_parts(name):
+    text = page(name)
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    assert set(SECTIONS) <= set(headings)
+    assert "{picture}" in text or name == "device"
+    for part in ("names", "errors", *(["layers"] if "layer" in PARAMETERS[name] else [])):
+        assert f"_generated/{name}-{part}.md" in text
+    assert f"[`{name}`]({name}.md)" in page("index")
+
+
+@pytest.mark.parametrize("name", [n for n, entry in PARAMETERS.items() if "layer" in entry])
+def test_the_example_layer_shows_its_parameter(name):
+    entry = PARAMETERS[name]
+    spec = ConvSpec.from_dict(entry["layer"])
+    assert spec.output_shape(entry["input"])
+    assert name in entry["layer"] or {"layout": entry.get("layout"), "dtype": entry.get("dtype")}[name]
+    sizes = entry["input"][1:]
+    assert len(set(sizes)) == len(sizes), "equal sizes hide swapped axes"
+
+
+def test_the_front_page_answers_the_questions():
+    text = (DOCS / "index.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)
+    questions = [(question, answer) for question, answer in rows if "](" in answer]
+    assert len(questions) == 10
+    words = (
+        "out_channels",
+        "same",
+        "output_padding",
+        "NHWC",
+        "size",
+        "weights",
+        "groups",
+        "Given groups=1",
+        "auto_pad",
+        "ONNX",
+    )
+    for word, (question, _) in zip(words, questions, strict=True):
+        assert word in question
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_every_output_of_every_layer_shown_is_the_references(tmp_path):
+    """What the site's build shows, run again: in all four frameworks, exact to the last bit."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import site_parameters
+
+    wanted = [request for entry in PARAMETERS.values() for request in site_parameters.requests(entry)]
+    outcomes = site_parameters.run(wanted, tmp_path / "outcomes.json")
+    assert len(outcomes) == 4 * (len(PARAMETERS) - 1)
+    for request, outcome in zip(wanted, outcomes, strict=True):
+        right, total = re.search(r"; ([\d,]+) of ([\d,]+) outputs are exactly", outcome).groups()
+        assert right == total != "0", (request, outcome)
