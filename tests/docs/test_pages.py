@@ -1,4 +1,4 @@
-"""The pages are whole: a page with all its parts per parameter, pictures that can be drawn, answers to the questions."""
+"""The pages are whole: one with all its parts per parameter, pictures that can be drawn, answers to the questions."""
 
 import re
 import sys
