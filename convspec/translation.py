@@ -11,7 +11,7 @@ from convspec.calls import Call, Unread, adapter_of, parse_call
 from convspec.errors import RequestError, SpecError
 from convspec.plan import Support
 from convspec.remarks import Port, Remark, remarks_on
-from convspec.remarks.port import framework
+from convspec.remarks.remark import framework
 from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:

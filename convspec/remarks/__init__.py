@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec.remarks import defaults, layout, padding, support, transposed, weights
-from convspec.remarks.port import Port, Remark
+from convspec.remarks.remark import Port, Remark
 
 __all__ = ["Port", "Remark", "remarks_on"]
 

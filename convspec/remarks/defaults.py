@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec.remarks import layout, weights
-from convspec.remarks.port import NAMES, Port, Remark, Remarks, listed
+from convspec.remarks.remark import NAMES, Port, Remark, Remarks, listed
 
 _STARTS = {
     "torch": "kernel and bias uniform in ±1/√fan_in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convspec import layouts
 from convspec.arithmetic import output_spatial, product
 from convspec.errors import ShapeError
-from convspec.remarks.port import NAMES, Port, Remark, Remarks
+from convspec.remarks.remark import NAMES, Port, Remark, Remarks
 
 _ROWS_FIRST = ("torch", "onnx", None)  # their dense layers keep (out, in); Keras and Flax (in, out)
 

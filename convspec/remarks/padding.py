@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec.arithmetic import same_pads
-from convspec.remarks.port import Port, Remark, Remarks, listed, per_axis
+from convspec.remarks.remark import Port, Remark, Remarks, listed, per_axis
 
 _MOST_CASES = 3
 

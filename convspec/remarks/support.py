@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convspec.remarks.port import Port, Remark, Remarks
+from convspec.remarks.remark import Port, Remark, Remarks
 
 
 def composed(port: Port) -> Remarks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convspec.arithmetic import resolve_padding
 from convspec.fields import Pads
-from convspec.remarks.port import Port, Remark, Remarks, per_axis
+from convspec.remarks.remark import Port, Remark, Remarks, per_axis
 
 
 def net_crops(port: Port) -> Pads:

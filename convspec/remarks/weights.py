@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec import kernels
-from convspec.remarks.port import Port, Remark, Remarks
+from convspec.remarks.remark import Port, Remark, Remarks
 
 
 def kernel_order(port: Port) -> Remarks:
