@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec import diagnosis_command, layer_commands, model_commands, verify_command
+from convspec import diagnosis_command, layer_commands, model_commands, vectors_command, verify_command
 from convspec.console import JsonOption, console, reported
 from convspec.errors import RequestError
 
@@ -150,6 +150,7 @@ app.command(epilog=diagnosis_command.EXAMPLES)(reported(diagnosis_command.diagno
 app.command(epilog=model_commands.COMPARE_EXAMPLES)(reported(model_commands.compare))
 app.command(epilog=model_commands.PORT_EXAMPLES)(reported(model_commands.port))
 app.command(epilog=verify_command.EXAMPLES)(reported(verify_command.verify))
+app.add_typer(vectors_command.app)
 
 
 @app.callback(invoke_without_command=True)

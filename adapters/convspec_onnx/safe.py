@@ -108,7 +108,9 @@ def _external(tensor: TensorProto, folder: Path) -> bytes:
     needed = _size(tensor)
     if length is None:
         length = needed
-    if (offset or 0) < 0 or length != needed:
+    if (offset or 0) < 0:
+        raise RequestError(f"external data of tensor {name}: the offset {offset} is negative")
+    if length != needed:
         raise RequestError(f"external data of tensor {name}: {length} bytes are named where its shape has {needed}")
     descriptor = _opened(fields.get("location", ""), folder, name)
     with os.fdopen(descriptor, "rb") as file:

@@ -43,7 +43,7 @@ class Node:
     verdict: str = "unsupported"
     reason: str = "not run"
     worst_q: float | str | None = None
-    bound: float | None = None
+    bound: float | str | None = None
     matched: str | None = None
     departs: bool = False
     findings: list[dict[str, str]] = field(default_factory=list)
@@ -78,8 +78,11 @@ class Node:
 def _badness(run: Mapping[str, Any]) -> tuple[int, float]:
     evidence = run.get("evidence", {})
     q, bound = evidence.get("worst_q"), evidence.get("bound")
-    ratio = float(q) / bound if q is not None and bound else 0.0
-    return _WORST_FIRST.index(run["verdict"]), -ratio
+    try:
+        ratio = float(q) / float(bound) if q is not None and bound else 0.0
+    except ZeroDivisionError:
+        ratio = 0.0
+    return _WORST_FIRST.index(run["verdict"]), -ratio if ratio == ratio else 0.0  # noqa: PLR0124 – NaN compares with nothing
 
 
 def _macs(spec: ConvSpec, shape: list[Any] | None) -> int | None:
@@ -127,8 +130,9 @@ class VerifyReport:
 
     @property
     def first_departure(self) -> str | None:
-        """The first node, in the order of the graph, whose numbers are wrong or other than the source's."""
-        return next((node.name for node in self.nodes if node.departs or node.verdict == "disagree"), None)
+        """The first node, in the order of the graph, whose numbers are wrong or other than the source's, or never come."""
+        wrong = ("disagree", "error", "crash", "timeout")
+        return next((node.name for node in self.nodes if node.departs or node.verdict in wrong), None)
 
     @property
     def worst_first(self) -> list[Node]:

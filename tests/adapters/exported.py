@@ -56,7 +56,8 @@ def mobilenet():
     def block(i, wide, o, k, s):
         return nn.Sequential(
             nn.Conv2d(i, wide, 1, bias=False), nn.BatchNorm2d(wide, eps=1e-3), nn.Hardswish(),
-            nn.Conv2d(wide, wide, k, s, k // 2, groups=wide, bias=False), nn.BatchNorm2d(wide, eps=1e-3), nn.Hardswish(),
+            nn.Conv2d(wide, wide, k, s, k // 2, groups=wide, bias=False), nn.BatchNorm2d(wide, eps=1e-3),
+            nn.Hardswish(),
             Squeeze(wide, 4), nn.Conv2d(wide, o, 1, bias=False), nn.BatchNorm2d(o, eps=1e-3),
         )  # fmt: skip
 

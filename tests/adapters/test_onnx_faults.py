@@ -51,7 +51,7 @@ def test_a_folded_export_is_the_unfolded_one(networks):
         assert None not in [node.matched for node in report.nodes]
 
 
-# -- faults: (network, place of the convolution) and what is done to it -------------------------------------------------
+# -- faults: (network, place of the convolution) and what is done to it ---
 
 
 def convs(model):
@@ -97,7 +97,7 @@ def dilation_added(model, node):
 
 
 def stride_moved_to_pads(model, node):
-    """The stride is changed, and the shape kept by an AveragePool-like crop: here a Slice with steps before the node."""
+    """The stride is changed, and the shape kept by a Slice behind the node that takes the wrong rows."""
     put(node, strides=[1, 1])
     target = node.output[0]
     node.output[0] = target + "/full"
@@ -110,7 +110,7 @@ def stride_moved_to_pads(model, node):
 
 
 def auto_pad_swapped(model, node):
-    put(node, pads=None, auto_pad="SAME_LOWER")
+    put(node, pads=None, auto_pad="SAME_UPPER")  # SAME_LOWER would be right for 7 taps, stride 2 and 3 pads
 
 
 def spatially_transposed(model, node):
@@ -236,16 +236,36 @@ def activation_lost(model, node):
 
 
 FAULTS = [
-    ("resnet", 0, pad_moved), ("mobilenet", 2, pad_moved), ("unet", 1, pad_of_one_axis_moved), ("unet", 2, dilation_dropped),
-    ("unet", 1, dilation_added), ("resnet", 6, stride_moved_to_pads), ("resnet", 0, auto_pad_swapped),
-    ("resnet", 2, spatially_transposed), ("unet", 0, flipped), ("unet", 1, channels_transposed),
-    ("resnet", 3, outputs_reversed), ("resnet", 12, one_sign), ("mobilenet", 4, one_sign), ("unet", 5, one_weight_zero),
-    ("wavenet", 3, one_weight_nan), ("unet", 4, half_weights), ("unet", 1, bias_of_another), ("wavenet", 2, bias_lost),
-    ("mobilenet", 2, groups_one), ("mobilenet", 2, group_does_not_divide), ("resnet-raw", 1, epsilon_wrong),
-    ("resnet-raw", 5, epsilon_wrong), ("resnet-raw", 1, statistics_of_another), ("resnet-raw", 4, folded_twice),
-    ("resnet-raw", 2, normalisation_lost), ("unet", 3, crop_moved), ("unet", 1, activation_lost),
-    ("convnext", 1, one_sign), ("wavenet", 9, one_sign),
-]  # fmt: skip
+    ("resnet", 0, pad_moved),
+    ("mobilenet", 2, pad_moved),
+    ("unet", 1, pad_of_one_axis_moved),
+    ("unet", 2, dilation_dropped),
+    ("unet", 1, dilation_added),
+    ("resnet", 6, stride_moved_to_pads),
+    ("resnet", 0, auto_pad_swapped),
+    ("resnet", 2, spatially_transposed),
+    ("unet", 0, flipped),
+    ("unet", 1, channels_transposed),
+    ("resnet", 3, outputs_reversed),
+    ("resnet", 12, one_sign),
+    ("mobilenet", 4, one_sign),
+    ("unet", 5, one_weight_zero),
+    ("wavenet", 3, one_weight_nan),
+    ("unet", 4, half_weights),
+    ("unet", 1, bias_of_another),
+    ("wavenet", 2, bias_lost),
+    ("mobilenet", 2, groups_one),
+    ("mobilenet", 2, group_does_not_divide),
+    ("resnet-raw", 1, epsilon_wrong),
+    ("resnet-raw", 5, epsilon_wrong),
+    ("resnet-raw", 1, statistics_of_another),
+    ("resnet-raw", 4, folded_twice),
+    ("resnet-raw", 2, normalisation_lost),
+    ("unet", 3, crop_moved),
+    ("unet", 1, activation_lost),
+    ("convnext", 1, one_sign),
+    ("wavenet", 9, one_sign),
+]
 
 
 def names(network, place, fault):

@@ -23,7 +23,7 @@ def model(nodes, tensors, shape=("N", 3, "H", "W"), output="y", **more):
         nodes,
         "net",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [f"{output}{axis}" for axis in range(len(shape))])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9, **more)

@@ -1,0 +1,132 @@
+"""Cases as ONNX's own backend tests, outputs by the oracle: any runtime, in any language, can be held to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from convspec import reference, registry
+from convspec.cases import arrays
+from convspec.dtypes import rounded
+from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
+from convspec.numerics import products
+from convspec.verdict import Verdict, judge
+from convspec_onnx import REFERENCE, graph, inline, inputs, read, safe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.cases import Case
+    from convspec.contract import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one test: of ``"expected"``, the file's own output, or of an adapter."""
+
+    name: str
+    adapter: str
+    verdict: Verdict
+
+
+def export(cases: Iterable[Case], folder: Path) -> Iterator[tuple[str, str]]:
+    """Write each case as ``<id>/model.onnx`` and ``<id>/test_data_set_0``; yields id and why left out, or "".
+
+    Raises:
+        RequestError: where a file cannot be written.
+    """
+    for case in cases:
+        try:
+            model = REFERENCE.build(case.spec, arrays(case)[0], "NCHW", case.dtype)
+            params, x = arrays(case)
+            y = rounded(reference.conv(case.spec, params, x), case.dtype)
+        except (UnsupportedError, ShapeError, ParamsError) as error:
+            yield case.id, str(error)
+            continue
+        try:
+            _write(model, case, x, y, folder / case.id)
+        except OSError as error:
+            raise RequestError(f"cannot write {folder / case.id}: {error.strerror}") from None
+        yield case.id, ""
+
+
+def _write(model: onnx.ModelProto, case: Case, x: NDArray[Any], y: NDArray[Any], folder: Path) -> None:
+    data = folder / "test_data_set_0"
+    data.mkdir(parents=True, exist_ok=True)
+    model.doc_string = case.to_json()
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    for name, entry, array in (("input", model.graph.input[0], x), ("output", model.graph.output[0], y)):
+        dtype = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+        tensor = numpy_helper.from_array(np.ascontiguousarray(array).astype(dtype), entry.name)
+        (data / f"{name}_0.pb").write_bytes(tensor.SerializeToString())
+
+
+def folders(root: Path) -> list[Path]:
+    """Every folder at or below ``root`` that holds a test; raises RequestError where there is none."""
+    found = sorted({path.parent for path in root.rglob("model.onnx") if list(path.parent.glob("test_data_set_*"))})
+    if not found:
+        raise RequestError(f"{root}: no folder with model.onnx and test_data_set_0 in it")
+    return found
+
+
+def run(folder: Path, adapters: Sequence[str]) -> Iterator[Outcome]:
+    """Hold a test's own output, and what each adapter makes of its layer, against the oracle."""
+    model = inline.inlined(safe.load(folder / "model.onnx"))
+    for data in sorted(folder.glob("test_data_set_*")):
+        name = f"{folder.name}/{data.name}"
+        given = [inputs.tensor(p) for p in sorted(data.glob("input_*.pb"))]
+        expected = inputs.tensor(data / "output_0.pb")
+        try:
+            reading, x = _layer(model, given)
+            yield Outcome(name, "expected", _judged(reading, x, expected, "onnx-reference"))
+        except (UnsupportedError, ShapeError, ParamsError, RequestError) as error:
+            yield Outcome(name, "expected", Verdict("unsupported", str(error)))
+            continue
+        for adapter in adapters:
+            yield Outcome(name, adapter, _applied(adapter, reading, x))
+
+
+def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, NDArray[Any]]:
+    """The one layer that the model is, and its input; weights that come as inputs are put into the model first."""
+    if not given:
+        raise UnsupportedError("the test has no input")
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    names = [entry.name for entry in inputs.free(model.graph)]
+    for name, value in list(zip(names, given, strict=False))[1:]:
+        fixed.graph.initializer.append(numpy_helper.from_array(value, name))
+    return read.read(fixed, given[0].shape), given[0]
+
+
+def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) -> Verdict:
+    from convspec import layouts
+
+    spec = reading.spec
+    back = layouts.permutation(layouts.order(reading.layout, spec.ndim), "NC*", spec.ndim)
+    dtype = "bfloat16" if y.dtype.kind == "V" or str(y.dtype) == "bfloat16" else str(y.dtype)
+    data, actual = (np.transpose(graph.as_float(a), back) for a in (x, y))
+    right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
+    arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
+    return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
+
+
+def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
+    adapter = registry.adapter(name)
+    dtype = "bfloat16" if str(x.dtype) == "bfloat16" else str(x.dtype)
+    support = adapter.support(reading.spec, reading.layout, dtype)
+    if str(support) == "unsupported":
+        return Verdict("unsupported", support.reason)
+    try:
+        layer = adapter.build(reading.spec, reading.params, reading.layout, dtype)
+        y = adapter.apply(layer, graph.as_float(x), reading.layout)
+    except ConvspecError as error:
+        return Verdict("error", str(error))
+    except Exception as error:  # noqa: BLE001 – a framework's errors have no common base but this
+        return Verdict("error", f"{type(error).__name__}: {error}")
+    return _judged(reading, x, y, name)
