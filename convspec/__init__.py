@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convspec.errors import UnsupportedError as UnsupportedError
     from convspec.models.finding import convs as convs
     from convspec.models.porting import port as port
+    from convspec.models.audit import verify as verify
     from convspec.models.comparison import compare as compare
     from convspec.models.weights import port_weights as port_weights
     from convspec.parameters import ConvParams as ConvParams
@@ -41,6 +42,7 @@ _HOME = {
     "check": "conformance.runner",
     "compare": "models.comparison",
     "port_weights": "models.weights",
+    "verify": "models.audit",
     "convs": "models.finding",
     "port": "models.porting",
     "translate": "translation",

@@ -1,8 +1,10 @@
+# ruff: noqa: T201 – a script for people
 """Throw damaged models at the audit: every one must end in a report or in one of the project's own errors.
 
     python scripts/fuzz_verify.py 50000 --seed 0
 
-Inputs are small models whose bytes are changed, cut, repeated and swapped. They are audited in child processes with limits; one that dies is a find, and its input is kept.
+Inputs are small models whose bytes are changed, cut, repeated and swapped. They are audited in child processes with
+limits; one that dies is a find.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _inputs(inputs: Inputs | None, folder: Path) -> str | None:
         arrays = {"0": inputs}
     else:
         arrays = {str(i): np.asarray(array) for i, array in enumerate(inputs)}  # type: ignore[arg-type]
-    np.savez(target, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(target, allow_pickle=False, **arrays)
     return str(target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def _badness(run: Mapping[str, Any]) -> tuple[int, float]:
         ratio = float(q) / float(bound) if q is not None and bound else 0.0
     except ZeroDivisionError:
         ratio = 0.0
-    return _WORST_FIRST.index(run["verdict"]), -ratio if ratio == ratio else 0.0  # noqa: PLR0124 – NaN compares with nothing
+    return _WORST_FIRST.index(run["verdict"]), 0.0 if math.isnan(ratio) else -ratio
 
 
 def _macs(spec: ConvSpec, shape: list[Any] | None) -> int | None:
@@ -130,7 +131,7 @@ class VerifyReport:
 
     @property
     def first_departure(self) -> str | None:
-        """The first node, in the order of the graph, whose numbers are wrong or other than the source's, or never come."""
+        """The first node in the graph whose numbers are wrong, other than the source's, or never come."""
         wrong = ("disagree", "error", "crash", "timeout")
         return next((node.name for node in self.nodes if node.departs or node.verdict in wrong), None)
 

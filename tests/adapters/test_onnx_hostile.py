@@ -78,19 +78,18 @@ def cyclic():
 
 
 def nested():
-    """Branches in branches, a hundred deep."""
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["d0"])], "d", [], [helper.make_tensor_value_info("d0", 1, list("abcd"))]
-    )
-    for level in range(1, 100):
-        node = helper.make_node("If", ["flag"], [f"d{level}"], f"if{level}", then_branch=graph, else_branch=graph)
-        graph = helper.make_graph([node], "d", [], [helper.make_tensor_value_info(f"d{level}", 1, list("abcd"))])
-        if len(graph.SerializeToString()) > 1 << 20:
-            break
-    proto = plain()
-    proto.graph.node.extend(graph.node)
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "flag"))
-    return proto
+    """Bodies in bodies, a thousand deep: written as bytes, since protobuf itself refuses to."""
+
+    def field(number, content):
+        size, length = len(content), b""
+        while size >= 0x80:
+            length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    graph = b""
+    for _ in range(1000):
+        graph = field(1, field(5, field(6, graph)))  # node of a graph, attribute of a node, graph of an attribute
+    return plain().SerializeToString() + field(7, graph)
 
 
 def multiplying():
