@@ -185,8 +185,30 @@ def edges() -> Iterator[Case]:
     yield edge("cropped to nothing", (1, 3, 2, 5), 4, (2, 3), padding=((1, 2), (1, 0)), transposed=True)
     yield edge("cropped to nothing", (2, 3, 1), 4, 3, padding=((2, 1),), transposed=True)
     yield edge("cropped to less than nothing", (1, 3, 2), 4, 2, padding=((2, 2),), transposed=True)
+    yield edge(
+        "no cells along one axis, output of the kernel alone",
+        (1, 3, 0, 4),
+        4,
+        (5, 3),
+        stride=2,
+        output_padding=(1, 0),
+        transposed=True,
+    )
+    yield edge("no cells along one axis", (1, 2, 0, 3, 4), 3, (3, 2, 2), stride=(2, 1, 1), transposed=True)
+    yield edge(
+        "nothing left but output_padding",
+        (1, 3, 1),
+        4,
+        2,
+        dilation=3,
+        padding=((5, 0),),
+        output_padding=2,
+        transposed=True,
+    )
+    yield edge("one channel in, one column out", (2, 1, 6, 5), 3, (2, 3), stride=(1, 4))
     yield edge("reflect by all but one cell", (1, 2, 4, 6), 3, (3, 2), padding=(3, 5), padding_mode="reflect")
     yield edge("reflect by all cells", (1, 2, 4, 6), 3, (3, 2), padding=(4, 1), padding_mode="reflect")
+    yield edge("reflect by all cells of no samples", (0, 2, 4, 6), 3, (3, 2), padding=(4, 1), padding_mode="reflect")
     yield edge("circular by all cells", (1, 2, 4, 6), 3, (3, 2), padding=(4, 6), padding_mode="circular")
     yield edge("circular by more than all cells", (1, 2, 4, 6), 3, (3, 2), padding=(5, 1), padding_mode="circular")
     yield edge("replicate by more than all cells", (1, 2, 2, 5), 3, (3, 2), padding=(4, 7), padding_mode="replicate")
