@@ -71,7 +71,7 @@ def _kind(problem: str) -> str:
 def _auto_pad(conv: Conv, auto: str, given: dict[str, Any]) -> None:
     strides = given.get("strides") or (1,)
     dilations = given.get("dilations") or (1,)
-    conv.note("auto-pad", f"auto_pad={auto!r} is deprecated: write pads")
+    conv.note("auto-pad", f"auto_pad={auto!r} is a word that runtimes read differently: write pads")
     if any(given.get("pads") or ()):
         conv.note("auto-pad-and-pads", f"pads beside auto_pad={auto!r}: runtimes differ in which they heed", "error")
     if not auto.startswith("SAME"):

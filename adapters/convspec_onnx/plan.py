@@ -212,7 +212,7 @@ def _auto_pad_is_right(spec: ConvSpec) -> bool:
     """Whether ONNX Runtime's auto_pad does what the standard says, for every size of the input.
 
     With a dilation it fails when run. With a stride larger than the kernel, its total of pads can fall below zero,
-    and it then starts inside the input. Else auto_pad, deprecated though it is, is what exported models have, and
+    and it then starts inside the input. Else auto_pad is what exported models have, and
     the only way for a single node to follow the input's size.
     """
     return set(spec.dilation) == {1} and all(s <= k for s, k in zip(spec.stride, spec.kernel_size, strict=True))

@@ -147,14 +147,14 @@ def own_pads_of_modes(port: Port) -> Remarks:
 
 
 def auto_pad(port: Port) -> Remarks:
-    """ONNX' words for padding, deprecated and badly kept."""
+    """ONNX' words for padding, which runtimes read differently."""
     word = port.arguments.get("auto_pad", "NOTSET") if port.of == "onnx" else "NOTSET"
     if word not in ("NOTSET", "VALID") and port.spec.dilation != (1,) * port.spec.ndim:
         text = f"ONNX Runtime refuses auto_pad={word} with a dilation: the source itself may never have run there."
         yield Remark("auto-pad", text)
     if port.to != "onnx" or "auto_pad=" not in port.text:
         return
-    text = "auto_pad follows the input's size, as this layer must, but is deprecated; tools rewrite it, some wrongly."
+    text = "auto_pad follows the input's size, as this layer must, but tools read it differently, some wrongly."
     if port.spatial is not None:
         pairs = [_same(port, axis, size) for axis, size in enumerate(port.spatial)]
         pads = [lo for lo, _ in pairs] + [hi for _, hi in pairs]
