@@ -46,7 +46,7 @@ def aligned(a: Model, b: Model) -> list[Pair]:
     found: list[Pair] = []
     behind: dict[int, int] = {}
     for place, (ours, theirs) in enumerate(convs):
-        norms = _norm_behind(a, ours), _norm_behind(b, theirs)
+        norms = norm_behind(a, ours), norm_behind(b, theirs)
         fold = ours is not None and theirs is not None and (norms[0] is None) != (norms[1] is None)
         found.append(Pair(ours, theirs, *(norms if fold else (None, None))))
         behind |= {id(norm): place for norm in norms if norm is not None}
@@ -60,7 +60,7 @@ def aligned(a: Model, b: Model) -> list[Pair]:
     return sorted(found, key=lambda pair: order.get(pair.a.path, len(order)) if pair.a else len(order) + 1)
 
 
-def _norm_behind(model: Model, conv: Part | None) -> Part | None:
+def norm_behind(model: Model, conv: Part | None) -> Part | None:
     """The batch norm that reads exactly what the convolution wrote, and nobody else did."""
     if conv is None:
         return None
@@ -178,11 +178,13 @@ def weight_differences(pair: Pair, others: Sequence[Part] = ()) -> list[matching
 def norm_differences(a: Part, b: Part) -> list[str]:
     """In what two norms differ, a's value before b's."""
     found = [] if a.epsilon == b.epsilon else [f"epsilon {a.epsilon:g} against {b.epsilon:g}"]
+    apart = []
     for what, neutral in (("gain", 1.0), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)):
         ours, theirs = (part.arrays.get(what, np.asarray(neutral)) for part in (a, b))
         if ours.size != theirs.size and 1 not in (ours.size, theirs.size):
             found.append(f"{what} of {ours.size} numbers against {theirs.size}")
         elif not (ours == theirs).all():
-            wrong = int(np.count_nonzero(ours != theirs))
-            found.append(f"{wrong} numbers of its {what} differ, by up to {float(np.max(np.abs(ours - theirs))):.3g}")
+            apart.append(what)
+    if apart:
+        found.append(f"{', '.join(apart)} {'differs' if len(apart) == 1 else 'differ'}")
     return found

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from convspec.chains import Flattened
+from convspec.errors import UnsupportedError
 from convspec.models import alignment
 from convspec.models.comparison import compared
 from convspec.models.parts import KINDS, Model, Part, opened, seam
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from convspec.models.parts import Array
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
+
+
+_Pair: TypeAlias = tuple[Part, Part, str]
 
 
 @dataclass(slots=True)
@@ -141,28 +145,53 @@ def port_weights(
     a = opened(source, inputs, layouts[0])
     b = opened(target, inputs, layouts[1], layouts[0] or a.layout)
     report = PortReport((a.adapter.name, b.adapter.name), model=target)
+    done: list[_Pair] = []
     for kind in KINDS:
-        for ours, theirs, how in _matched(a, b, kind, report):
-            _move(ours, theirs, how, a, b, report)
+        done += _matched(a, b, kind, _behind(a, b, done) if kind == "norm" else [], report)
+    for ours, theirs, how in done:
+        _move(ours, theirs, how, a, b, report)
     if dry_run or (report.ambiguous and not force):
         return report
     report.model = seam(b.adapter).write(target, report.arrays)
     report.written = True
+    _check_written(report, inputs, layouts[1], layouts[0] or a.layout)
     if inputs is not None:
         report.comparison = compared(a, opened(report.model, inputs, layouts[1], layouts[0] or a.layout))
     return report
 
 
-def _matched(a: Model, b: Model, kind: str, report: PortReport) -> list[tuple[Part, Part, str]]:
-    """The pairs of one kind; what has no partner, or more than one, goes to the report."""
+def _check_written(report: PortReport, inputs: Any, layout: str | None, source: str) -> None:
+    """Read the target again: what was written must be there, bit for bit."""
+    there = {part.path: part.weights for part in opened(report.model, inputs, layout, source).parts}
+    for path, own in report.arrays.items():
+        for name, array in own.items():
+            if not np.array_equal(there[path][name], array, equal_nan=True):
+                raise UnsupportedError(f"the {name} of {path} could not be written: it reads back differently")
+
+
+def _behind(a: Model, b: Model, convs: Sequence[_Pair]) -> list[_Pair]:
+    """Batch norms that stand behind convolutions that are matched already."""
+    found = ((alignment.norm_behind(a, ours), alignment.norm_behind(b, theirs)) for ours, theirs, _ in convs)
+    return [
+        (ours, theirs, "place")
+        for ours, theirs in found
+        if ours is not None and theirs is not None and alignment.shape(ours) == alignment.shape(theirs)
+    ]
+
+
+def _matched(a: Model, b: Model, kind: str, found: list[_Pair], report: PortReport) -> list[_Pair]:
+    """The pairs of one kind beyond those found; what has no partner, or more than one, goes to the report."""
+    done = {id(part) for pair in found for part in pair[:2]}
     groups: defaultdict[Hashable, tuple[list[Part], list[Part]]] = defaultdict(lambda: ([], []))
     for place, model in enumerate((a, b)):
         for part in model.ordered(kind):
+            if id(part) in done:
+                continue
             if kind == "conv" and part.reading is None:
                 report.ambiguous.append(f"{part.path} cannot be read: {part.problem}")
             else:
                 groups[alignment.shape(part)][place].append(part)
-    found = []
+    found = list(found)
     for ours, theirs in groups.values():
         pairs = _within(ours, theirs, executed=a.executed and b.executed, report=report)
         found += pairs
@@ -173,7 +202,7 @@ def _matched(a: Model, b: Model, kind: str, report: PortReport) -> list[tuple[Pa
     return sorted(found, key=lambda pair: order[id(pair[0])])
 
 
-def _within(ours: Sequence[Part], theirs: Sequence[Part], *, executed: bool, report: PortReport) -> list[Any]:
+def _within(ours: Sequence[Part], theirs: Sequence[Part], *, executed: bool, report: PortReport) -> list[_Pair]:
     """The pairs among layers of the same shape."""
     names = [[alignment.name(part) for part in side] for side in (ours, theirs)]
     same = set(names[0]) == set(names[1]) and None not in names[0]

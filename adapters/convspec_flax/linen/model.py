@@ -1,0 +1,125 @@
+"""``flax.linen`` models, which make their layers when they are called: (module, variables)."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import serialization
+
+from convspec.errors import ConvspecError, RequestError
+from convspec.models.parts import Call, Part
+from convspec_flax import model as shared
+from convspec_flax import read as readers
+from convspec_flax.linen import read
+
+if TYPE_CHECKING:
+    from convspec.models.parts import Array
+
+NEEDS_RUN = True
+_NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_KINDS = (*read._KINDS, *_NORMS, nn.Dense)
+
+
+def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Part]:
+    """All convolutions, norms and linear layers that a call meets, in that order."""
+    module, variables = read._parted(model)
+    dtype = str(read._dtype(variables))
+    arrays = dict(inputs) if isinstance(inputs, Mapping) else dict(enumerate(inputs))
+    shapes = {
+        key: jax.ShapeDtypeStruct(x.shape, dtype if x.dtype.kind == "f" else x.dtype) for key, x in arrays.items()
+    }
+    found: dict[str, Part] = {}
+
+    def apply(given: dict[Any, Any]) -> Any:
+        if isinstance(inputs, Mapping):
+            return module.apply(variables, **given)
+        return module.apply(variables, *given.values())
+
+    try:
+        with nn.intercept_methods(_listening(lambda module, x, y: _note(found, module))):  # noqa: ARG005
+            jax.eval_shape(apply, shapes)
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
+    return list(found.values())
+
+
+def _listening(listen: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        y = call(*args, **kwargs)
+        if context.method_name == "__call__" and isinstance(context.module, _KINDS):
+            listen(context.module, args[0] if args else next(iter(kwargs.values())), y)
+        return y
+
+    return intercept
+
+
+def _note(found: dict[str, Part], module: Any) -> None:
+    path, name = "/".join(module.path), type(module).__name__
+    if path in found:
+        return
+    variables = nn.meta.unbox(module.variables)
+    params = {key: readers.array(value) for key, value in variables.get("params", {}).items()}
+    if isinstance(module, read._KINDS):
+        conv = read._found(module.path, module, module.variables.get("params", {}))
+        found[path] = Part(path, "conv", name, conv.reading, problem=conv.problem)
+    elif isinstance(module, _NORMS):
+        stats = {key: readers.array(value) for key, value in variables.get("batch_stats", {}).items()}
+        arrays = {ours: (params | stats)[theirs] for ours, theirs in shared.NORMS.items() if theirs in params | stats}
+        axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
+        found[path] = Part(path, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
+    else:
+        kernel = np.ascontiguousarray(params["kernel"].T)
+        found[path] = Part(path, "linear", name, arrays=shared.linear(kernel, params.get("bias")))
+
+
+def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """One run; the module itself says whether it is for training."""
+    module, variables = read._parted(model)
+    calls: list[Call] = []
+
+    def listen(module: Any, x: Any, y: Any) -> None:
+        calls.append(Call("/".join(module.path), readers.array(x), readers.array(y)))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with nn.intercept_methods(_listening(listen)):
+            return module.apply(variables, *args, **kwargs)
+
+    return calls, shared.ran(call, inputs, str(read._dtype(variables)), calls)
+
+
+def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
+    """A new pair of the module and variables with these arrays; the old variables are as they were."""
+    module, variables = read._parted(model)
+    new: dict[str, Any] = copy.deepcopy(jax.tree.map(lambda leaf: leaf, dict(variables)))
+    for path, own in arrays.items():
+        for name, numbers in own.items():
+            norm = name in shared.NORMS
+            collection = "batch_stats" if name in ("mean", "variance") else "params"
+            leaves = new[collection]
+            for word in path.split("/"):
+                leaves = leaves[word]
+            key = shared.NORMS[name] if norm else name
+            leaves[key] = _like(leaves[key], numbers, name)
+    return module, new
+
+
+def _like(old: Any, new: Array, name: str) -> Any:
+    """A canonical array in the order of the one that it replaces; a plain Conv's or Dense's kernel."""
+    if name == "kernel":
+        new = new.T if new.ndim == 2 else np.moveaxis(new, (0, 1), (-1, -2))
+    return readers.tensor(np.ascontiguousarray(new), str(old.dtype)).reshape(old.shape)
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """The variables as Flax's own msgpack."""
+    _, variables = read._parted(model)
+    with open(path, "wb") as file:  # noqa: PTH123 – any kind of path
+        file.write(serialization.to_bytes(variables))

@@ -1,0 +1,143 @@
+"""``flax.nnx`` models: their layers with weights, what those read and write, and new weights for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx, serialization
+
+from convspec.errors import ConvspecError, RequestError
+from convspec.models.parts import Call, Part
+from convspec_flax import read
+from convspec_flax.weights import to_flax
+
+if TYPE_CHECKING:
+    from convspec.models.parts import Array
+
+NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
+_NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+_KINDS = (nnx.Conv, nnx.ConvTranspose, *_NORMS, nnx.Linear)
+
+
+def parts(model: Any) -> list[Part]:
+    """All convolutions, norms and linear layers, in the order of nnx's walk."""
+    read._check(model)
+    found = (_part(path, module) for path, module in nnx.iter_modules(model))
+    return [part for part in found if part is not None]
+
+
+def _part(path: tuple[Any, ...], module: Any) -> Part | None:
+    where, name = "/".join(map(str, path)), type(module).__name__
+    if read._is_convolution(module):
+        conv = read._found(path, module)
+        return Part(where, "conv", name, conv.reading, problem=conv.problem)
+    if isinstance(module, _NORMS):
+        arrays = {ours: values(module, theirs) for ours, theirs in NORMS.items() if has(module, theirs)}
+        axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
+        return Part(where, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
+    if isinstance(module, nnx.Linear):
+        kernel = np.ascontiguousarray(values(module, "kernel").T)
+        return Part(
+            where, "linear", name, arrays=linear(kernel, values(module, "bias") if has(module, "bias") else None)
+        )
+    return None
+
+
+def linear(kernel: Array, bias: Array | None) -> dict[str, Array]:
+    """The arrays of a linear layer."""
+    return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
+
+
+def has(module: Any, name: str) -> bool:
+    variable = getattr(module, name, None)
+    return variable is not None and variable.get_value() is not None
+
+
+def values(module: Any, name: str) -> Array:
+    return read.array(getattr(module, name).get_value())
+
+
+def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """One run of a copy of the model in evaluation mode; what is compiled within it is run as it is written."""
+    calls: list[Call] = []
+    copy = nnx.merge(*nnx.split(model))
+    copy.eval()
+    for path, module in nnx.iter_modules(copy):
+        if isinstance(module, _KINDS):
+            module.__class__ = _watched(type(module), "/".join(map(str, path)), calls)
+    dtype = str(next((leaf.dtype for leaf in jax.tree.leaves(nnx.state(copy, nnx.Param))), "float32"))
+    return calls, ran(copy, inputs, dtype, calls)
+
+
+def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, calls: list[Call]) -> list[Array]:
+    """The results of a call on these inputs, uncompiled where compilation hides what is to be noted in ``calls``."""
+
+    def tensor(x: Array) -> Any:
+        return read.tensor(x, dtype if x.dtype.kind == "f" else str(x.dtype))
+
+    def run() -> Any:
+        if isinstance(inputs, Mapping):
+            return call(**{name: tensor(x) for name, x in inputs.items()})
+        return call(*map(tensor, inputs))
+
+    try:
+        try:
+            y = run()
+        except jax.errors.TracerArrayConversionError:  # something within is compiled
+            calls.clear()
+            with jax.disable_jit():
+                y = run()
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
+    return [read.array(leaf) for leaf in jax.tree.leaves(y)]
+
+
+def _watched(kind: type, path: str, calls: list[Call]) -> type:
+    """The class of one layer whose calls are noted."""
+
+    def listen(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        y = kind.__call__(self, x, *args, **kwargs)  # type: ignore[operator]
+        calls.append(Call(path, read.array(x), read.array(y)))
+        return y
+
+    return type(kind.__name__, (kind,), {"__call__": listen})
+
+
+def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
+    """Set the model's own variables; returns the model."""
+    modules = {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
+    for path, own in arrays.items():
+        module = modules[path]
+        for name, new in own.items():
+            variable = getattr(module, NORMS[name] if isinstance(module, _NORMS) else name)
+            old = variable.get_value()
+            variable.set_value(read.tensor(native(module, name, new, _NORMS), str(old.dtype)).reshape(old.shape))
+    return model
+
+
+def native(module: Any, name: str, new: Array, norms: tuple[type, ...]) -> Array:
+    """An array in Flax's order: of a convolution or a linear layer."""
+    if name != "kernel" or isinstance(module, norms):
+        return new
+    if new.ndim == 2:
+        return np.ascontiguousarray(new.T)
+    if hasattr(module, "transpose_kernel"):
+        kernel = to_flax(new, transposed=True, groups=1)
+        return kernel if module.transpose_kernel else read._turned(kernel)
+    transposed, groups = read._plain(module).spec.transposed, module.feature_group_count
+    kernel = to_flax(new, transposed=transposed, groups=groups)
+    # A Conv of a dilated input is a transposed layer whose kernel is flipped; with groups, to_flax does that.
+    return read._turned(kernel) if transposed and groups == 1 else kernel
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """The model's state as Flax's own msgpack."""
+    state = nnx.to_pure_dict(nnx.state(model))
+    with open(path, "wb") as file:  # noqa: PTH123 – any kind of path
+        file.write(serialization.to_bytes(jax.tree.map(np.asarray, state)))
