@@ -117,7 +117,8 @@ def submodel(
     read = set().union(*map(uses, nodes)) if nodes else set()
     weights = [t for t in model.graph.initializer if t.name in read and t.name not in values]
     sparse = [t for t in model.graph.sparse_initializer if t.values.name in read and t.values.name not in values]
-    inputs = [_entry(name, values[name]) for name in sorted(read & set(values)) if name not in made]
+    declared = {entry.name: entry for entry in model.graph.input}  # as in the whole graph, sizes left open
+    inputs = [declared.get(n) or _entry(n, values[n]) for n in sorted(read & set(values)) if n not in made]
     tags = [c.tag for c in captures]
     outputs = sorted((keep & made) | {tag for tag in tags if tag in made})
     scope = Scope(model.graph)

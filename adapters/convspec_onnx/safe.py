@@ -101,6 +101,10 @@ def _external(tensor: TensorProto, folder: Path) -> bytes:
     """The bytes that a tensor says are elsewhere."""
     name = shown(tensor.name)
     fields = {entry.key: entry.value for entry in tensor.external_data}
+    if not all(
+        isinstance(text, str) for pair in fields.items() for text in pair
+    ):  # protobuf hands broken text on as bytes
+        raise RequestError(f"external data of tensor {name}: their place is no text")
     try:
         offset, length = (int(fields[key]) if key in fields else None for key in ("offset", "length"))
     except ValueError:

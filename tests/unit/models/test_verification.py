@@ -12,8 +12,8 @@ SPEC = ConvSpec(3, 4, (3, 5), padding=((0, 1), (2, 1)))
 
 
 def entry(name, notes=()):
-    return {"name": name, "op_type": "Conv", "spec": SPEC.to_dict(), "input_shape": ["N", 3, 8, 9], "output_shape": None,
-            "problem": "", "notes": list(notes)}  # fmt: skip
+    shapes = {"input_shape": ["N", 3, 8, 9], "output_shape": None}
+    return {"name": name, "op_type": "Conv", "spec": SPEC.to_dict(), **shapes, "problem": "", "notes": list(notes)}
 
 
 def verdict(name, word, level="off", q=1.0, bound=4.0):

@@ -1,0 +1,67 @@
+"""The ONNX files of the package silero-vad, which are said to be one network."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+pytest.importorskip("onnxruntime")
+from convspec_onnx import audit
+from convspec_onnx.against import layer_of
+from verifying import audited
+
+from convspec.models.matching import differences, pairs
+
+FOUND = importlib.util.find_spec("silero_vad")
+pytestmark = [
+    pytest.mark.onnx,
+    pytest.mark.skipif(FOUND is None, reason="pip install --no-deps silero-vad==6.2.3"),
+]
+DATA = Path(FOUND.origin).parent / "data" if FOUND and FOUND.origin else Path()
+CONVS = {
+    "silero_vad": 12, "silero_vad_16k_op15": 6, "silero_vad_op18_ifless": 12, "silero_vad_half": 6,
+    "silero_vad_openvino_16k": 6,
+}  # fmt: skip
+SAME = {**CONVS, "silero_vad_op18_ifless": 7, "silero_vad_half": 1, "silero_vad_16k_sequence": 6}
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """One window of noise in the shapes that the network wants, with the sampling rate and without it."""
+    x = np.random.default_rng(0).standard_normal((1, 576)).astype(np.float32) / 10
+    arrays = {"input": x, "state": np.zeros((2, 1, 128), np.float32)}
+    np.savez(tmp_path / "two.npz", **arrays)
+    np.savez(tmp_path / "three.npz", **arrays, sr=np.array(16000))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_every_convolution_computes_what_its_graph_says(name, speech):
+    inputs = speech / ("two.npz" if name in ("silero_vad_half", "silero_vad_openvino_16k") else "three.npz")
+    report = audited(DATA / f"{name}.onnx", inputs=str(inputs), levels=["off", "all"])
+    assert report.summary["agree"] == report.summary["convs"] == CONVS[name]
+    assert not report.unexpected
+
+
+def layers(name):
+    return [layer_of(conv) for conv in audit.read(str(DATA / f"{name}.onnx"))[1]]
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_two_of_the_files_hold_another_training(name):
+    matched = [(a, b) for a, b in pairs(layers(name), layers("silero_vad")) if a is not None and b is not None]
+    assert sum(not [d for d in differences(a, b) if d.fatal] for a, b in matched) == SAME[name]
+
+
+def test_the_first_departure_of_the_half_precision_file_is_its_first_learnt_layer(speech):
+    report = audited(
+        DATA / "silero_vad_half.onnx",
+        inputs=str(speech / "two.npz"),
+        against=str(DATA / "silero_vad_openvino_16k.onnx"),
+    )
+    assert report.first_departure == "/encoder/0/reparam_conv/Conv"
