@@ -359,7 +359,7 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize("arguments", map(str.split, WRONG))
+@pytest.mark.parametrize("arguments", [text.split() for text in WRONG])
 def test_a_wrong_request_is_status_2(tmp_path, arguments):
     assert command(saved(chain(1), tmp_path / "m.onnx"), *arguments).exit_code == 2
 
