@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from convspec import arithmetic, layouts
 from convspec.errors import GapError, ShapeError
 from convspec.predicates import Predicate
+from convspec.versions import Requirement
 
 if TYPE_CHECKING:
     from convspec.cases import Case
@@ -109,7 +110,7 @@ def _gap(table: Mapping[str, Any], where: str) -> Gap:
     try:
         when = Predicate.parse(table["when"], SCALARS, VECTORS)
         re.compile(table.get("match", ""))
-        _requirement(table.get("versions", ""))
+        Requirement.parse(table.get("versions", ""))
     except (GapError, re.error) as error:
         raise GapError(f"{where}: {error}") from None
     words = {key: table[key] for key in ("id", "kind", "reason", "match", "versions", "link") if key in table}
@@ -128,50 +129,7 @@ def declared(adapter: Adapter) -> tuple[Gap, ...]:
 
 def applying(adapter: Adapter, versions: Mapping[str, str]) -> tuple[Gap, ...]:
     """The declared gaps that are there with these versions (distribution → version)."""
-    return tuple(gap for gap in declared(adapter) if _met(gap, versions))
-
-
-# -- versions --------------------------------------------------------------------------------------------------------
-
-_COMPARE = {
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b, "<": lambda a, b: a < b,
-}  # fmt: skip
-
-
-def _requirement(text: str) -> tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]:
-    """``"keras>=3.6, <4"`` as the distribution and its bounds."""
-    if not text:
-        return "", ()
-    head = re.match(r"\s*([A-Za-z0-9._-]+?)\s*(?=[=!<>])", text)
-    parts = (
-        [re.fullmatch(r"\s*(==|!=|>=|<=|>|<)\s*(\d+(?:\.\d+)*)\s*", p) for p in text[head.end() :].split(",")]
-        if head
-        else []
-    )
-    if head is None or not all(parts):
-        raise GapError(f"versions={text!r} must read like 'keras>=3.6, <4'")
-    return head[1], tuple((p[1], _release(p[2])) for p in parts if p)
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without local part and trailing zeros: ``2.13.0+cpu`` is (2, 13)."""
-    head = re.match(r"\d+(?:\.\d+)*", version)
-    numbers = [int(n) for n in head[0].split(".")] if head else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
-
-
-def _met(gap: Gap, versions: Mapping[str, str]) -> bool:
-    name, bounds = _requirement(gap.versions)
-    if not name:
-        return True
-    if name not in versions:
-        raise GapError(
-            f"gap {gap.id!r}: versions names {name!r}, but the adapter reports {', '.join(versions) or 'none'}"
-        )
-    return all(_COMPARE[op](_release(versions[name]), bound) for op, bound in bounds)
+    return tuple(gap for gap in declared(adapter) if Requirement.parse(gap.versions).met(versions, f"gap {gap.id!r}"))
 
 
 # -- features --------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class _Keras(PlannedAdapter):
     ) -> Support:
         found = super().support(spec, layout, dtype, device, input_shape)
         if self.backend == "tensorflow" and device == "cpu" and found != "unsupported":
-            missing: str = self._module("plan").missing_on_tensorflow_cpu(spec, dtype)
+            missing: str = self._module("kinds").missing_on_tensorflow_cpu(spec, dtype)
             return Support("unsupported", missing) if missing else found
         return found
 
@@ -69,7 +69,7 @@ class _Keras(PlannedAdapter):
     def _sums_halves(self, spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
         if self.backend == "jax":
             return direction == "bias"
-        found: bool = self._module("plan").sums_halves_on_tensorflow_cpu(spec, dtype, direction, layout)
+        found: bool = self._module("kinds").sums_halves_on_tensorflow_cpu(spec, dtype, direction, layout)
         return found
 
     def configure(

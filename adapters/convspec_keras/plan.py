@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from convspec import layouts
-from convspec.arithmetic import copies, resolve_padding, same_pads
-from convspec.contract import Arithmetic
+from convspec.arithmetic import resolve_padding
 from convspec.plan import Plan
 from convspec.spec import ConvSpec
 from convspec_keras import text
+from convspec_keras.kinds import (
+    CHANNELS_LAST_ONLY,
+    arithmetic,
+    depthwise_layer,
+    needs_channels_last,
+    padding_word,
+    strided_and_dilated,
+)
+
+__all__ = ["arithmetic", "plan"]
 
 _ORDER = (  # of the arguments in Keras's signatures
     *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),
     *("data_format", "dilation_rate", "groups", "use_bias", "dtype"),
 )
-_CHANNELS_LAST_ONLY = ("float16", "float64")
 _NO_STRIDED_DILATION = "Keras refuses strides > 1 together with dilation_rate > 1"
 _BIAS_APART = (
     "Keras on TensorFlow adds a channels_first bias along the width where that equals filters: the bias is added apart"
@@ -57,7 +64,7 @@ class Steps:
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     """The program: one constructor, or a layer in which ``conv`` has pads, crops, slices, … around it."""
-    moved = layout == layouts.CHANNELS_FIRST and dtype in _CHANNELS_LAST_ONLY and _needs_channels_last(spec)
+    moved = layout == layouts.CHANNELS_FIRST and dtype in CHANNELS_LAST_ONLY and needs_channels_last(spec)
     inside = layouts.CHANNELS_LAST if moved else layout
     steps = _transposed(spec, inside) if spec.transposed else _regular(spec, inside)
     if moved:
@@ -87,65 +94,14 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, body, convs, "bias" if steps.bias else None, steps.reasons)
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-) -> Arithmetic:
-    """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
-
-    Gradients of cells that a pad has copied are added up in the layer's own dtype.
-    """
-    roundings = 1
-    if direction == "forward":
-        roundings += spec.bias
-    if direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
-    return Arithmetic(
-        accumulator="float64" if dtype == "float64" else "float32",
-        output_roundings=roundings,
-        flushes_subnormals=True,
-        inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
-    )
-
-
-def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
-    """Why TensorFlow on the CPU cannot run the plan; empty where it can."""
-    if spec.transposed and max(spec.dilation) > 1 and dtype in _CHANNELS_LAST_ONLY:
-        return (
-            f"TensorFlow has no dilated transposed convolution in {dtype} on the CPU (Current CPU implementations do "
-            f"not yet support dilation rates larger than 1)"
-        )
-    return ""
-
-
-def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
-    """Whether TensorFlow on the CPU sums half-precision products in half precision.
-
-    Measured: 2048 + 1 + 1 + … stays 2048 in float16, 256 + 1 + 1 + … stays 256 in bfloat16. Layers that XLA compiles
-    – grouped ones, and 3-D ones in channels_first – keep their sums in float32, except for the bias.
-    """
-    if direction == "bias":
-        return dtype == "bfloat16" or (layout == layouts.CHANNELS_FIRST and not _needs_channels_last(spec))
-    if dtype != "float16":
-        return False
-    own = _depthwise(spec) or (spec.groups == 1 and not (spec.ndim == 3 and layout == layouts.CHANNELS_FIRST))
-    if spec.transposed:
-        return direction != "input" or spec.ndim == 3
-    return own and (direction != "forward" or _depthwise(spec) or spec.ndim == 3)
-
-
 # -- regular -----------------------------------------------------------------------------------------------------------
 
 
 def _regular(spec: ConvSpec, layout: str) -> Steps:
-    word = _word(spec)
-    depthwise = _depthwise(spec)
+    word = padding_word(spec)
+    depthwise = depthwise_layer(spec)
     steps = Steps(f"{'Depthwise' if depthwise else ''}Conv{spec.ndim}D", {}, layout)
-    clash = _clash(spec)
+    clash = strided_and_dilated(spec)
     arguments = _common(spec, layout, strides=(1,) * spec.ndim if clash else spec.stride)
     if depthwise:
         arguments |= {"depth_multiplier": spec.out_channels // spec.groups}
@@ -163,27 +119,6 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     elif word != "valid":
         arguments |= {"padding": word}
     return replace(steps, arguments=arguments)
-
-
-def _depthwise(spec: ConvSpec) -> bool:
-    """Whether it is a ``DepthwiseConv``: there is none in 3-D, for strides that differ, and with causal padding."""
-    return spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and _word(spec) != "causal"
-
-
-def _word(spec: ConvSpec) -> str | None:
-    """The word that Keras has for this padding, None where it has none."""
-    if isinstance(spec.padding, str):
-        return spec.padding if spec.padding == "same" and spec.padding_mode == "zeros" and not _clash(spec) else None
-    if not any(map(any, spec.padding)):
-        return "valid"
-    if spec.padding_mode != "zeros":
-        return None
-    unit = all(s == 1 for s in spec.stride)
-    axes = zip(spec.kernel_size, spec.dilation, strict=True)
-    if unit and spec.padding == tuple(same_pads(k, k, 1, d) for k, d in axes):
-        return "same"
-    causal = spec.ndim == 1 and not _clash(spec) and spec.padding == ((spec.effective_kernel[0] - 1, 0),)
-    return "causal" if causal else None
 
 
 def _padding(spec: ConvSpec, layout: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -207,7 +142,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
     start = tuple(lo for lo, _ in pads)
     end = tuple(extra - hi for (_, hi), extra in zip(pads, output_padding, strict=True))
     steps = Steps(f"Conv{spec.ndim}DTranspose", _common(spec, layout), layout)
-    plain = None if spec.groups > 1 or _clash(spec) else _transposed_word(spec, start, end)
+    plain = None if spec.groups > 1 or strided_and_dilated(spec) else _transposed_word(spec, start, end)
     if plain is not None:
         return replace(steps, arguments=steps.arguments | plain)
     if spec.groups > 1:
@@ -217,7 +152,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
             arguments=steps.arguments | {"filters": spec.out_channels // spec.groups},
             name="Split",
         )
-    if _clash(spec):
+    if strided_and_dilated(spec):
         steps = steps.but(
             f"{_NO_STRIDED_DILATION}: zeros are put between the input's cells instead",
             helpers=(text.SPREAD,),
@@ -232,7 +167,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
 def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[int, ...]) -> Steps:
     """The crop and the extension that the layer's own arguments cannot say."""
     more = tuple(max(e, 0) for e in end)
-    stride = (1,) * spec.ndim if _clash(spec) else spec.stride
+    stride = (1,) * spec.ndim if strided_and_dilated(spec) else spec.stride
     inside = all(m < s for m, s in zip(more, stride, strict=True))
     missing = tuple(max(s - ke, 0) for s, ke in zip(stride, spec.effective_kernel, strict=True))
     wanted = more if inside else (0,) * spec.ndim
@@ -276,10 +211,6 @@ def _transposed_word(spec: ConvSpec, start: tuple[int, ...], end: tuple[int, ...
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-def _clash(spec: ConvSpec) -> bool:
-    return max(spec.stride) > 1 and max(spec.dilation) > 1
-
-
 def _common(spec: ConvSpec, layout: str, strides: tuple[int, ...] | None = None) -> dict[str, object]:
     arguments: dict[str, object] = {"filters": spec.out_channels, "kernel_size": spec.kernel_size}
     strides = strides or spec.stride
@@ -297,11 +228,6 @@ def _bias_apart(spec: ConvSpec, steps: Steps) -> Steps:
     if not spec.bias or steps.layout == layouts.CHANNELS_LAST:
         return steps
     return steps.but(_BIAS_APART, bias=True, after=(*steps.after, text.add_bias(spec.ndim, steps.layout)))
-
-
-def _needs_channels_last(spec: ConvSpec) -> bool:
-    """Whether TensorFlow on the CPU has no float16 and float64 for this layer in channels_first."""
-    return spec.transposed or (spec.ndim < 3 and spec.groups == 1)
 
 
 def _channels_last(steps: Steps, spec: ConvSpec, dtype: str) -> Steps:
