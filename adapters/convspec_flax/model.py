@@ -102,7 +102,7 @@ def _watched(kind: type, path: str, calls: list[Call]) -> type:
     """The class of one layer whose calls are noted."""
 
     def listen(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        y = kind.__call__(self, x, *args, **kwargs)  # type: ignore[operator]
+        y = kind.__call__(self, x, *args, **kwargs)
         calls.append(Call(path, read.array(x), read.array(y)))
         return y
 

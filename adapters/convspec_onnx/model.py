@@ -46,14 +46,14 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
         if path in convs:
             yield _conv(path, convs[path]), node.input[0], node.output[0]
         elif node.op_type == "BatchNormalization":
-            arrays = {name: scope.constant(node.input[i]) for name, i in _NORM_INPUTS.items()}
-            if all(array is not None for array in arrays.values()):
+            found = {name: scope.constant(node.input[i]) for name, i in _NORM_INPUTS.items()}
+            arrays = {name: array for name, array in found.items() if array is not None}
+            if len(arrays) == len(found):
                 epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-                norm = Part(path, "norm", node.op_type, arrays=arrays, epsilon=_short(epsilon), axis=1)  # type: ignore[arg-type]
+                norm = Part(path, "norm", node.op_type, arrays=arrays, epsilon=_short(epsilon), axis=1)
                 yield norm, node.input[0], node.output[0]
-        elif node.op_type in ("Gemm", "MatMul") and (found := _linear(node, scope, names)):
-            arrays, output = found
-            yield Part(path, "linear", node.op_type, arrays=arrays), node.input[0], output
+        elif node.op_type in ("Gemm", "MatMul") and (linear := _linear(node, scope, names)):
+            yield Part(path, "linear", node.op_type, arrays=linear[0]), node.input[0], linear[1]
 
 
 def _short(number: float) -> float:

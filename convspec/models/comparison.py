@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convspec.models import pairing
 from convspec.models.alignment import Pair, aligned
 from convspec.models.local import Glue, furthest
+from convspec.models.pairing import Row
 from convspec.models.parts import Model, canonical, opened
 
 if TYPE_CHECKING:
@@ -20,41 +21,6 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0
 FINE = ("agree", "downstream", "not judged", "not run")
-
-
-@dataclass(slots=True)
-class Row:
-    """One pair of layers.
-
-    Attributes:
-        label: the kind and its number: ``conv 7``.
-        a, b: the paths, empty where one model has no such layer.
-        spec: in what the settings differ, a's before b's.
-        weights: in what the weights differ.
-        input, output: how far the two activations are apart; None where they were not seen or have other shapes.
-        verdict: ``agree``; ``departs``, what it wrote does not follow from what it read; ``fed`` differently, what it
-            read does not follow from the layers before; ``downstream`` of one of those; ``missing``; ``not judged``;
-            ``not run``.
-        reason: of the verdict.
-        diagnosis: of a convolution that departs.
-    """
-
-    label: str
-    a: str
-    b: str
-    spec: list[str] = field(default_factory=list)
-    weights: list[str] = field(default_factory=list)
-    input: float | None = None
-    output: float | None = None
-    verdict: str = "not run"
-    reason: str = ""
-    diagnosis: Diagnosis | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        names = ("label", "a", "b", "spec", "weights", "input", "output", "verdict", "reason")
-        found = {name: getattr(self, name) for name in names}
-        return found | {"diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict()}
 
 
 @dataclass(slots=True)
@@ -214,7 +180,7 @@ def _settle(row: Row, judged: pairing.Judged, glue: Glue, found: Comparison) -> 
     else:
         row.verdict = "agree" if judged.local.ok else "not judged"
         row.reason = judged.local.reason
-        glue.passed(judged.output, judged.y)
+        glue.passed(judged.output, judged.x, judged.y)
 
 
 def _explain(row: Row) -> None:

@@ -1,9 +1,10 @@
 """Whether what one layer wrote is what the other model's layer makes of the same input.
 
 Bounds: a convolution's and a linear layer's are those of :mod:`convspec.numerics`. A batch norm rounds at most eight
-times. Between two layers there are activations, pools, sums and gates, of which nothing is known but that they pass on
-a difference at most times the largest number around (a gate) or twice (activations: swish 1.1, hard-swish 1.5), and
-that a pool sums no more numbers than its input has.
+times. Between two layers there are activations, pools, sums and gates, of which nothing is known but how they pass on a
+difference: an activation makes it at most twice as large (swish 1.1, hard-swish 1.5), a gate, which is a sigmoid, at
+most a quarter of the numbers that it multiplies, a sum adds those of what it sums, and a pool rounds no more often
+than its input has cells.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _NORM_ROUNDINGS = 8
 _STRETCH = 2.0
+_GATE = 0.25  # the steepest that a sigmoid gets
 _DATA = "activations"
 
 
@@ -106,19 +108,25 @@ class Glue:
     """How much the inputs of a layer may differ, given how much the outputs before it did."""
 
     def __init__(self) -> None:
-        self.total, self.largest, self.cells = 0.0, 0.0, 1
+        self.passed_on: list[tuple[float, float]] = []  # how far two outputs are apart, and how large they are
+        self.last: Array | None = None
+        self.cells = 1
 
     def explains(self, difference: float, x: Array) -> bool:
         """Whether a difference of two inputs follows from those of the outputs before."""
-        reach = max(_STRETCH, self.largest)
-        size = max(float(np.max(np.abs(x), initial=0.0)), self.largest)
+        total = sum(apart for apart, _ in self.passed_on)
+        largest = max((size for _, size in self.passed_on), default=0.0)
+        size = max(float(np.max(np.abs(x), initial=0.0)), largest)
         unit = format_of("float32").unit_roundoff
-        return difference <= self.total * reach + numerics.gamma(self.cells + _NORM_ROUNDINGS, unit) * size
+        rounding = numerics.gamma(self.cells + _NORM_ROUNDINGS, unit) * size
+        return difference <= total * max(_STRETCH, largest * _GATE) + rounding
 
-    def passed(self, difference: float | None, y: Array) -> None:
-        """Note the outputs of one more layer."""
-        self.total += difference or 0.0
-        self.largest = max(self.largest, float(np.max(np.abs(y), initial=0.0)))
+    def passed(self, difference: float | None, x: Array, y: Array) -> None:
+        """Note the output of one more layer, which takes the place of the one before where it has read just that."""
+        if self.last is not None and np.array_equal(self.last, x):
+            self.passed_on.pop()
+        self.passed_on.append((difference or 0.0, float(np.max(np.abs(y), initial=0.0))))
+        self.last = y
         self.cells = max(self.cells, int(np.prod(y.shape[2:])))
 
 

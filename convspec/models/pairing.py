@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,45 @@ from convspec.models.parts import canonical
 
 if TYPE_CHECKING:
     from convspec.diagnosis import Diagnosis
-    from convspec.models.comparison import Row
     from convspec.models.parts import Array, Call, Model, Part
     from convspec.spec import ConvSpec
 
     Calls = tuple[Call, Call, Call | None, Call | None]
+
+
+@dataclass(slots=True)
+class Row:
+    """One pair of layers.
+
+    Attributes:
+        label: the kind and its number: ``conv 7``.
+        a, b: the paths, empty where one model has no such layer.
+        spec: in what the settings differ, a's before b's.
+        weights: in what the weights differ.
+        input, output: how far the two activations are apart; None where they were not seen or have other shapes.
+        verdict: ``agree``; ``departs``, what it wrote does not follow from what it read; ``fed`` differently, what it
+            read does not follow from the layers before; ``downstream`` of one of those; ``missing``; ``not judged``;
+            ``not run``.
+        reason: of the verdict.
+        diagnosis: of a convolution that departs.
+    """
+
+    label: str
+    a: str
+    b: str
+    spec: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
+    input: float | None = None
+    output: float | None = None
+    verdict: str = "not run"
+    reason: str = ""
+    diagnosis: Diagnosis | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        names = ("label", "a", "b", "spec", "weights", "input", "output", "verdict", "reason")
+        found = {name: getattr(self, name) for name in names}
+        return found | {"diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict()}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,8 +84,6 @@ class Judged:
 
 def static(label: str, pair: Pair, others: Sequence[Part]) -> Row:
     """The row of a pair, with all that is known without running."""
-    from convspec.models.comparison import Row
-
     a, b = pair.a, pair.b
     assert a is not None
     assert b is not None

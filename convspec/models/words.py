@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from convspec.models.comparison import Comparison, Row
+    from convspec.models.comparison import Comparison
+    from convspec.models.pairing import Row
     from convspec.models.weights import PortReport
 
     Lines: TypeAlias = Iterator[tuple[str, str]]
