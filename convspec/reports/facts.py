@@ -14,7 +14,7 @@ from convspec import drawing, kernels, layouts, registry, sentences
 from convspec.arithmetic import ReceptiveField
 from convspec.chains import Chain
 from convspec.errors import UnsupportedError
-from convspec.remarks.port import framework
+from convspec.remarks.remark import framework
 from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:
