@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from convspec.errors import ShapeError as ShapeError
     from convspec.errors import SpecError as SpecError
     from convspec.errors import UnsupportedError as UnsupportedError
-    from convspec.models.finding import convs as convs
-    from convspec.models.porting import port as port
     from convspec.models.audit import verify as verify
     from convspec.models.comparison import compare as compare
+    from convspec.models.finding import convs as convs
+    from convspec.models.porting import port as port
     from convspec.models.weights import port_weights as port_weights
     from convspec.parameters import ConvParams as ConvParams
     from convspec.registry import adapter as adapter

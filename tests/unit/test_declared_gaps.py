@@ -1,4 +1,4 @@
-"""The declared gaps of the project's own adapters: each is met by the corpus ``features``, so a run decides about it."""
+"""The declared gaps of the project's own adapters: a case of the corpus ``features`` meets each, so a run decides."""
 
 import itertools
 

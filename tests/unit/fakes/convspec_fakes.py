@@ -74,7 +74,16 @@ class Fake:
     def source(self, spec, layout="NCHW", dtype="float32"):
         return f"layer = fake({spec!r}, {layout!r})\n"
 
-    def arithmetic(self, spec, dtype="float32", device="cpu", precision="shipped", direction="forward", input_shape=None, layout=None):
+    def arithmetic(
+        self,
+        spec,
+        dtype="float32",
+        device="cpu",
+        precision="shipped",
+        direction="forward",
+        input_shape=None,
+        layout=None,
+    ):
         return Arithmetic(dtype)
 
     def configure(self, *, dtype="float32", device="cpu", precision="shipped", threads=None):
