@@ -3,13 +3,14 @@
 Bounds: a convolution's and a linear layer's are those of :mod:`convspec.numerics`. A batch norm rounds at most eight
 times. Between two layers there are activations, pools, sums and gates, of which nothing is known but how they pass on a
 difference: an activation makes it at most twice as large (swish 1.1, hard-swish 1.5), a gate, which is a sigmoid, at
-most a quarter of the numbers that it multiplies, a sum adds those of what it sums, and a pool rounds no more often
-than its input has cells.
+most a quarter of the numbers that it multiplies, and a sum adds those of what it sums. They round at most sixteen
+times, and a pool four times for every cell that it takes away: its windows overlap by half, at most.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _NORM_ROUNDINGS = 8
 _STRETCH = 2.0
+_BETWEEN = 16
+_OVERLAP = 4
 _GATE = 0.25  # the steepest that a sigmoid gets
 _DATA = "activations"
 
@@ -110,7 +113,6 @@ class Glue:
     def __init__(self) -> None:
         self.passed_on: list[tuple[float, float]] = []  # how far two outputs are apart, and how large they are
         self.last: Array | None = None
-        self.cells = 1
 
     def explains(self, difference: float, x: Array) -> bool:
         """Whether a difference of two inputs follows from those of the outputs before."""
@@ -118,7 +120,8 @@ class Glue:
         largest = max((size for _, size in self.passed_on), default=0.0)
         size = max(float(np.max(np.abs(x), initial=0.0)), largest)
         unit = format_of("float32").unit_roundoff
-        rounding = numerics.gamma(self.cells + _NORM_ROUNDINGS, unit) * size
+        pooled = 1.0 if self.last is None else _cells(self.last) / _cells(x)
+        rounding = numerics.gamma(_BETWEEN + _OVERLAP * math.ceil(pooled), unit) * size
         return difference <= total * max(_STRETCH, largest * _GATE) + rounding
 
     def passed(self, difference: float | None, x: Array, y: Array) -> None:
@@ -127,7 +130,10 @@ class Glue:
             self.passed_on.pop()
         self.passed_on.append((difference or 0.0, float(np.max(np.abs(y), initial=0.0))))
         self.last = y
-        self.cells = max(self.cells, int(np.prod(y.shape[2:])))
+
+
+def _cells(x: Array) -> int:
+    return max(int(np.prod(x.shape[2:])), 1)
 
 
 def furthest(a: Array, b: Array) -> float | None:

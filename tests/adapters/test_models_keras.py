@@ -85,14 +85,29 @@ def test_flatten_order():
     shown(found, "compare", "mobilenet_flatten")
 
 
-def test_depthwise_channels_in_the_wrong_order():
+def test_a_depthwise_kernel_with_its_axes_swapped():
     model = planted.mobilenet()
     layer = model.get_layer("block2_1_depthwise")
-    kernel = keras.ops.convert_to_numpy(layer.kernel)
-    layer.kernel.assign(kernel.swapaxes(0, 1))
+    layer.kernel.assign(keras.ops.transpose(layer.kernel, (1, 0, 2, 3)))
     found = convspec.compare(torch_models.mobilenet(), model, planted.MOBILENET_INPUT, seconds=1)
     assert found.first.b == "block2_1_depthwise"
     assert found.first.weights == ["the kernel is that of the source with its spatial axes swapped"]
+
+
+def test_depthwise_filters_in_the_wrong_order():
+    """Channel by channel in PyTorch, multiplier by multiplier where someone has only reshaped the kernel."""
+    import torch
+
+    source = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 12, (3, 5), groups=4)).eval()
+    layers = [keras.layers.Conv2D(4, 1), keras.layers.DepthwiseConv2D((3, 5), depth_multiplier=3)]
+    target = keras.Sequential([keras.Input((9, 11, 3)), *layers])
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 11), np.float32)
+    assert convspec.port_weights(source, target, x).comparison.agrees
+    kernel = source[1].weight.detach().numpy()  # (4·3, 1, 3, 5)
+    layers[1].kernel.assign(kernel.transpose(2, 3, 0, 1).reshape(3, 5, 3, 4).swapaxes(2, 3))
+    found = convspec.compare(source, target, x)
+    assert found.first.label == "conv 1"
+    assert "depthwise" in found.diagnosis[0].id
 
 
 def test_activations_within_a_convolution_are_left_out():
