@@ -104,7 +104,10 @@ def test_layers_of_one_shape_are_ambiguous_by_definition_alone(port):
 
 
 def test_names_tell_layers_of_one_shape_apart(port):
-    source, target = [conv("net.first", B, 0), conv("net.last", B, 1)], [conv("net/last", B, 3), conv("net/first", B, 4)]
+    source, target = (
+        [conv("net.first", B, 0), conv("net.last", B, 1)],
+        [conv("net/last", B, 3), conv("net/first", B, 4)],
+    )
     report = port(source, target)
     assert [move.how for move in report.moves] == ["name", "name"]
     assert equal(source[0], target[1])
@@ -138,9 +141,7 @@ def test_rows_behind_a_global_pool_or_another_linear_layer_stay(port):
 
 
 def test_features_that_are_no_multiple_of_the_channels_are_ambiguous(port):
-    report = port(
-        [conv("a", A, 0), linear("fc", (7, 9), 1)], [conv("x", A, 2, "NHWC"), linear("y", (7, 9), 3)]
-    )
+    report = port([conv("a", A, 0), linear("fc", (7, 9), 1)], [conv("x", A, 2, "NHWC"), linear("y", (7, 9), 3)])
     assert "no multiple of the 4 channels" in report.ambiguous[0]
     assert not report.written
 
