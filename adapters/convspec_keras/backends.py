@@ -24,7 +24,7 @@ class Backend(Protocol):
         """Gradients of ⟨layer(x), dy⟩ in x and in each of the variables."""
         ...
 
-    def no_gradients(self, depthwise: bool, dtype: str, batch: int) -> str:
+    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int]) -> str:
         """Why the gradients of such a layer cannot be relied upon; empty where they can."""
         return ""
 
@@ -54,9 +54,14 @@ class TensorFlow(Backend):
         found: list[Any] = tape.gradient(y, sources, output_gradients=dy)
         return found
 
-    def no_gradients(self, depthwise: bool, dtype: str, batch: int) -> str:
-        if batch == 0 and depthwise and dtype in ("float16", "float64"):
+    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int]) -> str:
+        depthwise = hasattr(conv, "depth_multiplier")
+        if shape[0] == 0 and depthwise and dtype in ("float16", "float64"):
             return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
+        if type(conv).__name__.endswith("Transpose") and 0 in shape[1:]:
+            return (
+                "TensorFlow ends the process, or leaves the gradient of the kernel as it finds it, where x has no cells"
+            )
         return ""
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:

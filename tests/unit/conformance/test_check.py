@@ -210,6 +210,63 @@ def test_progress_counts_up_to_the_end():
     assert seen[-1].left < 1
 
 
+# -- gradients and probes ---------------------------------------------------------------------------------------------
+
+
+def by_direction(report):
+    return {d: {r.verdict for r in report.results if r.direction == d} for d in ("forward", "input", "kernel", "bias")}
+
+
+def test_gradients_are_checked_where_they_are_asked_for():
+    report = check("GOOD", gradients=True).expect()
+    assert report.summary["agree"] == 3 * 2 * (2 + 2 * 3)
+    directions = [(r.case.data, r.direction) for r in report.results[:8]]
+    assert directions[2:5] == [("exact", "input"), ("exact", "kernel"), ("exact", "bias")]
+    assert report.results[3].to_dict()["direction"] == "kernel"
+
+
+def test_a_layer_without_bias_has_two_gradients_and_one_without_output_none():
+    cases = [Case(ConvSpec(2, 4, 3, bias=False), (1, 2, 5, 6)), Case(ConvSpec(2, 4, 9), (1, 2, 5, 6))]
+    report = check("GOOD", cases, gradients=True, layouts=["NCHW"], data=["exact"])
+    assert [r.direction for r in report.results] == ["forward", "input", "kernel", "forward"]
+    assert verdicts(report) == {"agree"}
+
+
+def test_a_wrong_gradient_costs_its_own_verdict():
+    report = check("WRONG_GRADIENTS", gradients=True)
+    found = by_direction(report)
+    assert found.pop("kernel") == {"disagree"}
+    assert set(map(frozenset, found.values())) == {frozenset({"agree"})}
+    with pytest.raises(UnexpectedResults, match="exact gradient of kernel: disagree"):
+        report.expect()
+
+
+def test_an_adapter_without_gradients_says_so_and_that_is_expected():
+    report = check("NO_GRADIENTS", gradients=True).expect()
+    assert by_direction(report)["kernel"] == {"unsupported"}
+    assert next(r for r in report.results if r.direction == "bias").reason == "this framework runs forward only"
+
+
+def test_a_gap_may_name_a_direction():
+    assert [t.status for t in check("GAP_OF_GRADIENT", gradients=True).expect().gaps] == ["holds"]
+
+
+def test_probes_measure_the_accuracy_class():
+    (good,) = check("GOOD", EVEN[:1], layouts=["NHWC"], data=["probe"]).expect().results
+    assert good.accuracy_class == "float32"
+    (coarse,) = check("COARSE", EVEN[:1], layouts=["NHWC"], data=["probe"]).results
+    assert (coarse.verdict, coarse.accuracy_class) == ("disagree", "bfloat16")
+    assert coarse.reason.startswith("precision: measured inputs bfloat16, declared float32")
+
+
+def test_all_takes_every_variant_and_forgives_what_is_absent(monkeypatch):
+    names = tuple(f"convspec_fakes:{name}" for name in ("GOOD", "ABSENT_MODULE"))
+    monkeypatch.setattr(registry, "adapters", lambda: names)
+    report = convspec.check(EVEN[:1], ["all"])
+    assert {(r.request, r.variant) for r in report.results} == {(names[0], "default"), (f"{names[0]}:other", "other")}
+    assert set(report.absent) == {names[1], f"{names[1]}:other"}
+
+
 # -- gaps ------------------------------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from convspec import layouts, reference
-from convspec.contract import Arithmetic
-from convspec.errors import FrameworkAbsent, UnknownName
+from convspec import dtypes, layouts, reference
+from convspec.contract import Arithmetic, Gradients
+from convspec.errors import FrameworkAbsent, UnknownName, UnsupportedError
 from convspec.plan import Support
 
 
@@ -66,7 +66,17 @@ class Fake:
         return getattr(self, "_" + self.fault.replace(" ", "_"), lambda v: v)(y) if bad else y
 
     def gradients(self, layer, x, dy, layout=None, device="cpu"):
-        raise NotImplementedError
+        if self.fault == "no gradients":
+            raise UnsupportedError("this framework runs forward only")
+        spec, params, dtype = layer
+        to, back = (layouts.order(layout, spec.ndim), "NC*"), ("NC*", layouts.order(layout, spec.ndim))
+        x, dy = (a.transpose(layouts.permutation(*to, spec.ndim)) for a in (x, dy))
+        found = reference.gradients(spec, params, x, dy)
+        kernel = found.kernel.astype(dtype)
+        if self.fault == "wrong gradients":
+            kernel = kernel[..., ::-1].copy()
+        of_x = found.input.transpose(layouts.permutation(*back, spec.ndim)).astype(dtype)
+        return Gradients(of_x, kernel, None if found.bias is None else found.bias.astype(dtype))
 
     def plan(self, spec, layout="NCHW", dtype="float32") -> Any:
         raise NotImplementedError
@@ -112,6 +122,9 @@ class Fake:
 
     def _wrong_dtype(self, y):
         return y.astype(np.float16)
+
+    def _coarse(self, y):
+        return dtypes.rounded(y, "bfloat16").astype(y.dtype)
 
     def _no_array(self, y):
         return y.tolist()
@@ -161,6 +174,12 @@ EXITS = Fake("exits", "exits")
 HANGS = Fake("hangs", "hangs")
 CHATTERS = Fake("chatters", "chatters")
 FORKS = Fake("forks", "forks")
+WRONG_GRADIENTS = Fake("wrong-gradients", "wrong gradients")
+NO_GRADIENTS = Fake("no-gradients", "no gradients")
+COARSE = Fake("coarse", "coarse", always=True)
+GAP_OF_GRADIENT = Fake(
+    "gap-of-gradient", "wrong gradients", gap_text=_gap("direction == 'kernel' and data != 'x'", "disagree")
+)
 NEVER_REFUSES = Fake("never-refuses", "never refuses")
 SUPPORT_RAISES = Fake("support-raises", "support raises")
 ABSENT = Fake("absent", "absent")
