@@ -90,9 +90,16 @@ CONSOLE = re.compile(
 )
 
 
+ELSEWHERE = re.compile(r"<!-- the commands of this page are run by (\S+) -->")
+
+
 def commands():
     for page in PAGES:
-        for m in CONSOLE.finditer(page.read_text("utf-8")):
+        text = page.read_text("utf-8")
+        if named_test := ELSEWHERE.search(text):
+            assert page.name in (ROOT / named_test[1]).read_text("utf-8")
+            continue
+        for m in CONSOLE.finditer(text):
             marks = [pytest.mark.torch, pytest.mark.slow] if m["needs"] else []
             yield pytest.param(m["command"], m["shown"], marks=marks, id=f"{page.name}: {m['command'][:40]}")
 
