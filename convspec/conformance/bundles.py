@@ -241,6 +241,6 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
-        pass
+    except PermissionError:  # it is there, and somebody else's
+        return True
     return True

@@ -33,13 +33,19 @@ _ATTEMPTS = 2
 
 @dataclass(slots=True)
 class Lane:
-    """The work and the workers of one target; ``pace`` is the mean time of its recent units, in seconds."""
+    """The work and the workers of one target.
+
+    ``pace`` is the mean time of its recent units in seconds, by which work is dealt out; ``seconds`` that of all its
+    ``units`` together, by which the time left is told: one large layer says little about the rest.
+    """
 
     target: Target
     left: int
     waiting: deque[Job] = field(default_factory=deque)
     workers: list[Worker] = field(default_factory=list)
     pace: float | None = None
+    units: int = 0
+    seconds: float = 0.0
     startup: float = 0.0
     failures: int = 0
     failure: str | None = None
@@ -55,6 +61,8 @@ class Lane:
 
     def timed(self, seconds: float) -> None:
         self.pace = seconds if self.pace is None else 0.9 * self.pace + 0.1 * seconds
+        self.units += 1
+        self.seconds += seconds
 
 
 class Scheduler:
@@ -106,7 +114,7 @@ class Scheduler:
         lanes = [lane for lane in self._lanes.values() if lane.left and not lane.absent]
         if any(lane.pace is None for lane in lanes):
             return None
-        return sum(lane.left * (lane.pace or 0.0) for lane in lanes) / self._jobs
+        return sum(lane.left * lane.seconds / lane.units for lane in lanes) / self._jobs
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
