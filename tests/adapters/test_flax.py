@@ -505,6 +505,15 @@ def test_gaps_jax_answers_where_there_is_no_output(name: str, adapter: Adapter) 
     assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == [name]
 
 
+@EACH
+def test_gap_jax_gives_a_transposed_layer_of_no_cells_too_many(adapter: Adapter) -> None:
+    case = Case(ConvSpec(2, 3, (3,), stride=2, transposed=True), (1, 2, 0), "NHWC")
+    assert case.spec.output_shape(case.input_shape)[2:] == (1,)
+    assert run(adapter, case).shape[2:] == (2,)
+    known = gaps.features(case, support="native", adapter=adapter.name, variant="default")
+    assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == ["jax-transposed-empty-axis"]
+
+
 def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
     cleared = []
     monkeypatch.setattr(cache, "_state", {"worker": False, "layers": 0})

@@ -441,7 +441,8 @@ def test_half_precision_is_summed_as_declared(adapter: Adapter, spec: ConvSpec, 
     kernel = np.ones(spec.kernel_shape, carrier)
     kernel[..., 0], kernel[..., -1] = large, -large
     y = adapter.apply(adapter.build(spec, ConvParams(kernel), dtype=dtype), np.ones((1, 1, 9), carrier))
-    assert adapter.arithmetic(spec, dtype).accumulator == declared
+    arithmetic = adapter.arithmetic(spec, dtype)  # several roundings of the result: partial sums are kept in float16
+    assert (arithmetic.accumulator, arithmetic.output_roundings > 1) == ("float32", declared == "float16")
     assert (y.max() == 7 if not spec.transposed else y[0, 0, 8] == 7) == (declared == "float32")
 
 
