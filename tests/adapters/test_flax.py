@@ -511,7 +511,7 @@ def test_gap_jax_gives_a_transposed_layer_of_no_cells_too_many(adapter: Adapter)
     assert case.spec.output_shape(case.input_shape)[2:] == (1,)
     assert run(adapter, case).shape[2:] == (2,)
     known = gaps.features(case, support="native", adapter=adapter.name, variant="default")
-    assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == ["jax-transposed-empty-axis"]
+    assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == ["jax-spreads-nothing-over-nothing"]
 
 
 def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
