@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.console import JsonOption, console
+from convspec.commands.console import JsonOption, console
+from convspec.commands.layers import InChannels, SpecArgument
 from convspec.errors import RequestError, UnknownName
-from convspec.layer_commands import InChannels, SpecArgument
 
 if TYPE_CHECKING:
     from rich.console import Console

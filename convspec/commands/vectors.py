@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convspec.console import JsonOption, console, reported
+from convspec.commands.console import JsonOption, console, reported
 from convspec.errors import FrameworkAbsent, RequestError
 
 app = typer.Typer(

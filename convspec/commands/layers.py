@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.console import JsonOption, console
+from convspec.commands.console import JsonOption, console
 from convspec.errors import RequestError, SpecError, UnsupportedError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from convspec import ConvSpec, sentences
 from convspec.cli import app
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 TORCH = "nn.Conv2d(3, 16, 3, stride=2, padding=1)"
 SOURCES = {
     "torch_to_keras": [TORCH, "--to", "keras", "--input", "1,3,32,30"],
