@@ -116,11 +116,8 @@ def convspec_findings(request: pytest.FixtureRequest) -> Findings:
     """The results of all layers that were not deselected, from one run."""
     config = request.config
     if _REPORT not in config.stash:
-        chosen = [
-            item.callspec.params["convspec_layer"]
-            for item in request.session.items
-            if isinstance(item, pytest.Function) and "convspec_layer" in getattr(item, "callspec", _NONE).params
-        ]
+        found = (getattr(item, "callspec", _NONE).params.get("convspec_layer") for item in request.session.items)
+        chosen = [layer for layer in found if isinstance(layer, Layer)]
         config.stash[_REPORT] = _run(config, chosen)
     return config.stash[_REPORT]
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("keras")
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 from convspec_keras import ADAPTER
 
 ADAPTER.configure(threads=1)
 
 import keras  # noqa: E402
+import torch  # noqa: E402
 
 import convspec  # noqa: E402
 from convspec.testing import assert_layers_agree, assert_models_agree  # noqa: E402
@@ -70,7 +71,7 @@ def test_weights_in_another_order_are_named():
 
 
 def test_another_dtype_and_other_channels_are_said():
-    layer, other = ported("same")
+    layer, _ = ported("same")
     with pytest.raises(AssertionError, match="the weights of actual are float16, those of expected float32"):
         assert_layers_agree(layer, torch.nn.Conv2d(3, 5, 3).half())
     with pytest.raises(AssertionError, match="in channels 3 against 4"):
