@@ -4,6 +4,7 @@
 #   make test    all tests: without a framework first, then each framework in a process of its own
 #   make lint    ruff, mypy --strict, import-linter
 #   make docs    the site, into docs/_build/html; warnings are errors
+#   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
 #   make bench   measurements beside named peers, printed as ratios
 #   make clean   removes the virtual environment and everything generated
 
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := torch flax keras onnx
 CORPORA := tutorial features architectures
 
-.PHONY: help check test lint docs bench clean
+.PHONY: help check test lint docs docs-serve bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,7 +36,9 @@ check: $(STAMP)
 
 test: $(STAMP)
 	@echo "== tests that need no framework"
-	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx'
+	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx and not browser'
+	@echo "== tests of the site in a browser, where there is one"
+	$(BIN)/python -m pytest -q -rs -m browser tests
 	@for framework in $(FRAMEWORKS); do \
 		echo "== tests of the $$framework adapter"; \
 		$(BIN)/python -m pytest -q -m $$framework tests || exit 1; \
@@ -51,7 +54,10 @@ lint: $(STAMP)
 docs: $(STAMP)
 	@echo "== the site"
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
-	@echo "open docs/_build/html/index.html"
+	@echo "open docs/_build/html/index.html; make docs-serve for the calculator page"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -239,11 +239,15 @@ def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, F
     Behind transposed layers neighbouring outputs read differently many cells, hence the maximum over phases.
     """
     size = 0
+    regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))
     for phase in range(product(spec.stride[axis] for spec in specs if spec.transposed)):
         cells = {phase}
-        for spec in reversed(specs):
+        for spec in reversed(specs[regular:]):
             cells = {cell for output in cells for cell in _read_cells(spec, axis, output)}
-        size = max(size, max(cells) - min(cells) + 1) if cells else size
+        span = max(cells) - min(cells) + 1 if cells else 0
+        for spec in reversed(specs[:regular]) if cells else ():  # these keep the order: the first and last cell suffice
+            span = (span - 1) * spec.stride[axis] + spec.effective_kernel[axis]
+        size = max(size, span)
     jump, offset = Fraction(1), Fraction(0)
     for spec in reversed(specs):
         centre = Fraction(spec.effective_kernel[axis] - 1, 2) - _pad_before(spec, axis)

@@ -52,6 +52,12 @@ def strips(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Strip, ...]:
     return tuple(_scattered(axis) if axis.transposed else _gathered(axis) for axis in geometry.axes(spec, spatial))
 
 
+def _cells(axis: Axis) -> int:
+    if axis.transposed:
+        return max(axis.full, axis.before + axis.output)
+    return axis.before + axis.length + axis.after
+
+
 def _gathered(axis: Axis) -> Strip:
     marked = tuple(frozenset(cell + axis.before for cell, _ in axis.reads(i)) for i in range(axis.output))
     return Strip(PAD * axis.before + CELL * axis.length + PAD * axis.after, marked)
@@ -87,8 +93,10 @@ def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ..
 
 def lines(spec: ConvSpec, spatial: Sequence[int]) -> list[str]:
     """The drawing: grids of a 2-D layer side by side, rows of each axis otherwise; empty where it would be too wide."""
+    if any(_cells(axis) > MOST_CELLS for axis in geometry.axes(spec, spatial)):
+        return []
     drawn = strips(spec, spatial)
-    if any(len(strip.cells) > MOST_CELLS for strip in drawn) or not all(strip.marked for strip in drawn):
+    if not all(strip.marked for strip in drawn):
         return []
     if spec.ndim == 2:
         return _grids(spec, drawn)

@@ -129,6 +129,18 @@ def parameter_formula(spec: ConvSpec) -> str:
     return f"{'·'.join(map(str, spec.kernel_shape))}{bias} = {spec.num_parameters:,}"
 
 
+def mac_formula(spec: ConvSpec, input_shape: Sequence[int]) -> str:
+    """``16·3·3·3 × 16·16 = 110,592``: the kernel's products at every place; ``input_shape`` is ``(N, C, *spatial)``.
+
+    Raises:
+        ShapeError: where the layer has no output for that input.
+    """
+    places = input_shape[2:] if spec.transposed else output_spatial(spec, input_shape[2:])
+    batch = f"{input_shape[0]} × " if input_shape[0] != 1 else ""
+    kernel, cells = ("·".join(map(str, sizes)) for sizes in (spec.kernel_shape, places))
+    return f"{batch}{kernel} × {cells} = {spec.macs(input_shape):,}"
+
+
 def _times(values: Sequence[int]) -> str:
     return " × ".join(map(str, values))
 

@@ -204,7 +204,7 @@ class ConvSpec:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError([f"spec must be JSON: {error}"]) from None
         return cls.from_dict(data)
 

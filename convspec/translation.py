@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import ast
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from convspec import arithmetic, layouts, registry
@@ -17,6 +20,7 @@ from convspec.spec import ConvSpec
 if TYPE_CHECKING:
     from convspec.contract import Adapter
 
+MAX_PROGRAM = 20_000  # characters of a text with several layers
 _CHANNELS_LAST = ("flax", "keras")
 
 
@@ -113,15 +117,79 @@ def layer_of(layer: str | ConvSpec, in_channels: int | None = None) -> tuple[Con
     """
     if isinstance(layer, ConvSpec) or layer.lstrip().startswith("{"):
         spec = layer if isinstance(layer, ConvSpec) else ConvSpec.from_json(layer)
-        if in_channels not in (None, spec.in_channels):
-            raise RequestError(f"in_channels={in_channels} contradicts the spec, which has {spec.in_channels}")
-        return spec, None, None
+        return _agreed(spec, in_channels, "the spec"), None, None
     call = parse_call(layer)
+    if call.function == "ConvSpec":
+        return _own(call, in_channels), None, None
     origin = adapter_of(call)
-    spec = registry.adapter(origin).parse(layer, in_channels)
+    return _agreed(registry.adapter(origin).parse(layer, in_channels), in_channels, call.name), origin, call
+
+
+def _own(call: Call, in_channels: int | None) -> ConvSpec:
+    """The spec of ``ConvSpec(…)`` itself, as its repr writes it."""
+    names = [field.name for field in fields(ConvSpec)]
+    return _agreed(ConvSpec(**call.bind(names, required=3)), in_channels, call.name)
+
+
+def _agreed(spec: ConvSpec, in_channels: int | None, what: str) -> ConvSpec:
     if in_channels not in (None, spec.in_channels):
-        raise RequestError(f"in_channels={in_channels} contradicts {call.name}, which has {spec.in_channels}")
-    return spec, origin, call
+        raise RequestError(f"in_channels={in_channels} contradicts {what}, which has {spec.in_channels}")
+    return spec
+
+
+def layers_of(texts: Iterable[str], in_channels: int | None = None) -> list[tuple[ConvSpec, str]]:
+    """The layers that texts describe, first to last, each with its text.
+
+    A text holds one layer, a JSON list of layers, or one constructor a statement; imports are passed over. A layer that
+    does not say how many channels come in gets those of the one before.
+
+    Raises:
+        CallError, SpecError, RequestError: as :func:`layer_of`.
+    """
+    found: list[tuple[ConvSpec, str]] = []
+    for item in [item for text in texts for item in _statements(text)]:
+        channels = found[-1][0].out_channels if found else in_channels
+        needs = found and not item.lstrip().startswith("{")
+        try:
+            spec = layer_of(item, None if found else in_channels)[0]
+        except RequestError as error:
+            if not needs or "in_channels" not in str(error):
+                raise
+            spec = layer_of(item, channels)[0]
+        found.append((spec, item))
+    return found
+
+
+def _statements(text: str) -> list[str]:
+    """The layers of a JSON list or of a program, else the text itself."""
+    if text.lstrip().startswith("["):
+        try:
+            items: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError([f"the list of layers must be JSON: {error}"]) from None
+        return [item if isinstance(item, str) else json.dumps(item) for item in items]
+    program = textwrap.dedent(text.strip("\n"))
+    try:
+        body = ast.parse(program).body if len(program) <= MAX_PROGRAM else []
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        body = []
+    wanted = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return [ast.get_source_segment(program, node) or "" for node in wanted] if len(body) > 1 else [text]
+
+
+def layout_of(layer: str) -> str:
+    """The layout of the tensors of a constructor's own framework; NCHW for a spec.
+
+    Raises:
+        CallError: where the constructor cannot be read.
+    """
+    if layer.lstrip().startswith("{"):
+        return layouts.CHANNELS_FIRST
+    call = parse_call(layer)
+    if call.function == "ConvSpec":
+        return layouts.CHANNELS_FIRST
+    origin = adapter_of(call)
+    return _layout_of(origin, _arguments(call, origin))
 
 
 def own_layout(adapter: Adapter) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
+import site_calculator
 import site_pictures
 
 import convspec
@@ -44,7 +45,14 @@ def escape_bars(_app, _what, _name, _object, _options, lines):
     lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
 
 
+def add_calculator(app, exception):
+    """What the calculator needs; without a network the rest of the site is whole, and this says so."""
+    if exception is None and app.builder.format == "html" and (missing := site_calculator.main(Path(app.outdir))):
+        print(f"the calculator page cannot compute in this build: {missing}", file=sys.stderr)
+
+
 def setup(app):
+    app.connect("build-finished", add_calculator)
     app.add_directive("picture", site_pictures.Picture)
     app.add_css_file("site.css")
     app.connect("autodoc-process-docstring", spare_colons, priority=400)

@@ -14,8 +14,8 @@ from pathlib import Path
 import site_parameters
 
 from convspec import adapter, adapters, corpora
+from convspec.facts import constructor
 from convspec.planned import PlannedAdapter
-from convspec.reports.facts import constructor
 from convspec.spec import ConvSpec
 from convspec.translation import own_layout, translate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import re
 import sys
 import textwrap
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convspec.commands.console import JsonOption, console
-from convspec.errors import RequestError, SpecError, UnsupportedError
+from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+    from convspec.chains import Chain
     from convspec.translation import Translation
 
 _WIDTH = 100
@@ -96,49 +95,35 @@ def show(
     in_channels: InChannels = None,
     layout: Annotated[str, typer.Option(help="The layout that the shape is written in.")] = "NCHW",
     flatten: Annotated[bool, typer.Option("--flatten", help="What a flatten behind it gives a dense layer.")] = False,
+    svg: Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write the picture; `-`: to here.")] = None,
     json: JsonOption = None,
 ) -> None:
     """Explain a layer, or a chain of them: what the numbers mean, sizes, cost, every framework's code, a drawing."""
+    from convspec import facts
     from convspec.chains import Chain
-    from convspec.reports import document, facts
+    from convspec.reports import document
+    from convspec.reports import layers as report
+    from convspec.translation import layers_of
 
     shape = None if input_shape is None else _shape(input_shape)
     if flatten and shape is None:
         raise RequestError("--flatten needs --input SHAPE: the number of features follows from it")
-    chain = Chain(_layers(specs, in_channels))
+    chain = Chain(spec for spec, _ in layers_of(map(_read, specs), in_channels))
     found = facts.of(chain, shape, layout, flatten=flatten)
+    if svg is not None:
+        document.write(_picture(chain, shape, layout), svg)
     if json is not None:
         document.write(document.dumps(found), json)
-    if json != "-":
-        facts.show(found, console())
+    if "-" not in (json, svg):
+        report.show(found, console())
 
 
-def _layers(texts: list[str], in_channels: int | None) -> list[ConvSpec]:
-    """The specs; a layer that does not say how many channels come in gets those of the one before."""
-    from convspec.translation import layer_of
+def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
+    from convspec import layouts, pictures
 
-    found: list[ConvSpec] = []
-    for item in [item for text in texts for item in _listed(_read(text))]:
-        channels = found[-1].out_channels if found else in_channels
-        needs = found and not item.lstrip().startswith("{")
-        try:
-            found.append(layer_of(item, None if found else in_channels)[0])
-        except RequestError as error:
-            if not needs or "in_channels" not in str(error):
-                raise
-            found.append(layer_of(item, channels)[0])
-    return found
-
-
-def _listed(text: str) -> list[str]:
-    """The layers of a JSON list, else the text itself."""
-    if not text.lstrip().startswith("["):
-        return [text]
-    try:
-        items: Any = json_.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SpecError([f"the list of layers must be JSON: {error}"]) from None
-    return [item if isinstance(item, str) else json_.dumps(item) for item in items]
+    first = chain.specs[0]
+    spatial = None if shape is None else layouts.canonical_shape(shape, layout, first.ndim)[2:]
+    return pictures.layer(first, spatial) if len(chain.specs) == 1 else pictures.sequence(chain, spatial)
 
 
 def _read(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from convspec.pictures.chain import receptive_field
 from convspec.pictures.channels import filters, groups
 from convspec.pictures.inputs import cells, padding_modes, windows
+from convspec.pictures.layers import layer, sequence
 from convspec.pictures.memory import data_layouts, formats, kernel_layouts
 from convspec.pictures.scattering import scatter, zero_stuffing
 
@@ -19,9 +20,11 @@ __all__ = [
     "formats",
     "groups",
     "kernel_layouts",
+    "layer",
     "padding_modes",
     "receptive_field",
     "scatter",
+    "sequence",
     "windows",
     "zero_stuffing",
 ]

@@ -11,7 +11,7 @@ from convspec.geometry import Axis, axes
 from convspec.pictures.canvas import CELL, Canvas
 from convspec.spec import ConvSpec
 
-_MOST = 64  # cells along an axis; beyond that nobody can read them
+MOST = 64  # cells along an axis; beyond that nobody can read them
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -62,8 +62,8 @@ def _two(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Axis, Axis]:
     if len(spatial) != spec.ndim:
         raise RequestError(f"spatial={tuple(spatial)} must have one size per spatial axis ({spec.ndim} here)")
     found = axes(spec, spatial)
-    if any(max(axis.length + axis.before + axis.after, axis.output) > _MOST for axis in found):
-        raise RequestError(f"more than {_MOST} cells along an axis cannot be read in a picture")
+    if any(max(axis.length + axis.before + axis.after, axis.output, axis.span) > MOST for axis in found):
+        raise RequestError(f"more than {MOST} cells along an axis cannot be read in a picture")
     return (found[0], found[1]) if len(found) == 2 else (Axis(1, 1, 1, 1, 1, 0, 0, 0, False, "zeros"), found[0])
 
 
@@ -96,16 +96,18 @@ def windows(layers: Mapping[str, ConvSpec], length: int) -> str:
     reach = max(axis.before for axis in found.values())
     sheet, y = Canvas(), 0.0
     for caption, axis in found.items():
-        y = _window_rows(sheet, y, caption, axis, reach) + 22
-    told = "; ".join(
-        f"{caption}: pads {axis.before} before and {axis.after} after, outputs read "
-        + ", ".join(f"[{_listed([c for c, _ in axis.reads(o)])}]" for o in range(axis.output))
-        for caption, axis in found.items()
-    )
+        y = window_rows(sheet, y, caption, axis, reach) + 22
+    told = "; ".join(f"{caption}: {told_windows(axis)}" for caption, axis in found.items())
     return sheet.render(f"What each output reads: {', '.join(found)}", f"Of an input of {length} cells, {told}.")
 
 
-def _window_rows(sheet: Canvas, y: float, caption: str, axis: Axis, reach: int) -> float:
+def told_windows(axis: Axis) -> str:
+    """The rows of an axis in words."""
+    reads = ", ".join(f"[{_listed([cell for cell, _ in axis.reads(o)])}]" for o in range(axis.output))
+    return f"pads {axis.before} before and {axis.after} after, outputs read {reads}"
+
+
+def window_rows(sheet: Canvas, y: float, caption: str, axis: Axis, reach: int) -> float:
     """One layer: its padded input, and below it a row of taps for every output; the y below them."""
     sheet.text(0, y + 12, caption, "strong")
     read = {cell for o in range(axis.output) for cell, _ in axis.reads(o)}

@@ -21,29 +21,44 @@ def scatter(spec: ConvSpec, length: int) -> str:
         RequestError: for any other layer.
     """
     axis = _axis(spec, length)
-    sheet, left = Canvas(), 56
-    for i in range(length):
-        y = i * (CELL + 4)
+    sheet = Canvas()
+    scatter_rows(sheet, 0, axis)
+    return sheet.render("A transposed convolution as a scatter", told_scatter(axis))
+
+
+def scatter_rows(sheet: Canvas, y: float, axis: Axis) -> float:
+    """The products of every input in a row of their own, their sum below; the y below them."""
+    left = 56
+    for i in range(axis.length):
         hue = "abcd"[i % 4]
         sheet.cell(0, y, hue, f"x{i}")
         sheet.arrow(CELL + 4, y + CELL / 2, left - 6)
         for tap in range(axis.kernel):
             sheet.cell(left + (i * axis.stride + tap * axis.dilation) * CELL, y, hue, f"w{tap}")
-    y = length * (CELL + 4) + 18
+        y += CELL + 4
+    y += 18
     sheet.text(left - 8, y + 17, "sum", "soft", anchor="end")
     first, last = axis.before, axis.before + axis.output
     for place in range(max(axis.full, last)):
         kept = first <= place < last
         kind = ("dash " if place >= axis.full else "") + ("c" if kept else "pad")
         sheet.cell(left + place * CELL, y, kind, f"y{place - first}" if kept else "×")
+    sheet.text(left, y + CELL + 16, _cropped(axis), "soft")
+    return y + CELL + 16
+
+
+def _cropped(axis: Axis) -> str:
     words = f"{axis.before} cropped before, {axis.after} after"
     if axis.extra:
         words += f"; output_padding keeps {axis.extra} more at the end"
-    sheet.text(left, y + CELL + 16, words, "soft")
-    return sheet.render(
-        "A transposed convolution as a scatter",
-        f"Each of {length} inputs is multiplied by {axis.kernel} taps, {axis.stride} cells further on for each. The "
-        f"overlapping products are summed in {axis.full} cells; {words}: {axis.output} remain.",
+    return words
+
+
+def told_scatter(axis: Axis) -> str:
+    """The scatter of an axis in words."""
+    return (
+        f"Each of {axis.length} inputs is multiplied by {axis.kernel} taps, {axis.stride} cells further on for each. "
+        f"The overlapping products are summed in {axis.full} cells; {_cropped(axis)}: {axis.output} remain."
     )
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 
-from convspec import Chain, ConvSpec, pictures
+from convspec import Chain, ConvSpec, drawing, geometry, pictures
 from convspec.errors import RequestError, ShapeError
 from convspec.strategies import specs
 
@@ -161,3 +161,37 @@ def test_any_layer_can_be_drawn(spec):
 def test_what_cannot_be_drawn_is_refused(draw):
     with pytest.raises(RequestError):
         draw()
+
+
+@settings(deadline=None, max_examples=80)
+@given(specs())
+def test_every_layer_has_a_picture_or_a_reason(spec):
+    cells = [
+        max(axis.length + axis.before + axis.after, axis.output, axis.span)
+        for axis in geometry.axes(spec, drawing.small(spec))
+    ]
+    if max(cells) > 64:
+        with pytest.raises(RequestError, match="cannot be read in a picture"):
+            pictures.layer(spec)
+    else:
+        assert parsed(pictures.layer(spec)).find(f"{SVG}desc").text
+
+
+def test_the_picture_of_a_3d_layer_shows_every_axis():
+    root = parsed(pictures.layer(ConvSpec(2, 4, (3, 2, 1), stride=(2, 1, 3), padding=(1, 0, 2)), (9, 8, 7)))
+    words = [t.text for t in root.iter(f"{SVG}text")]
+    assert [w for w in words if w.startswith("along ")] == ["along D", "along H", "along W"]
+
+
+def test_the_pads_of_a_large_input_are_those_of_the_small_one_that_is_drawn():
+    spec = ConvSpec(1, 1, (3,), stride=2, padding="same")
+    for length in (224, 225):
+        ((lo, hi),) = spec.explicit((1, 1, length)).padding
+        assert f"pads {lo} before and {hi} after" in pictures.layer(spec, (length,))
+
+
+def test_a_sequence_is_drawn_along_its_last_axis():
+    chain = Chain([ConvSpec(1, 6, (5, 3), padding="same"), ConvSpec(6, 16, (5, 3), stride=2)])
+    assert "Receptive field of 2 layers: 5 cells" in pictures.sequence(chain, (28, 300))
+    with pytest.raises(RequestError, match="cannot be read"):
+        pictures.sequence(Chain([ConvSpec(1, 1, 99)]))

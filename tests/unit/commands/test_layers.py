@@ -167,3 +167,19 @@ def test_every_field_that_matters_has_its_sentence():
         sentences.summary(ConvSpec(4, 8, 3, groups=4)) == "A 2-D depthwise convolution: 8 filters of 1 × 3 × 3 numbers."
     )
     assert sentences.parameter_formula(ConvSpec(64, 128, 3)) == "128·64·3·3 + 128 = 73,856"
+
+
+def test_show_writes_the_picture(tmp_path):
+    file = tmp_path / "layer.svg"
+    done = command("show", TORCH, "--input", "1,3,32,30", "--svg", str(file))
+    assert done.exit_code == 0, done.stderr
+    assert file.read_text("utf-8").startswith("<svg ")
+    assert "What the numbers mean" in done.stdout
+    chain = command("show", "nn.Conv1d(1, 6, 5, padding=2)", "nn.Conv1d(6, 16, 5)", "--svg", "-")
+    assert chain.stdout.startswith("<svg ")
+    assert "Receptive field of 2 layers: 9 cells" in chain.stdout
+
+
+def test_show_reads_a_spec_as_its_repr_writes_it():
+    spec = ConvSpec(3, 8, (3, 5), (2, 3), "same")
+    assert command("show", repr(spec)).stdout == command("show", spec.to_json()).stdout

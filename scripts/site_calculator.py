@@ -1,0 +1,75 @@
+"""What the calculator page needs beside the site: Python for the browser, and the project's own wheel.
+
+Python is the npm package ``pyodide``, of one pinned release whose checksum is written here. It is fetched once, into
+``docs/_build``; where there is no npm or no network, the site is built all the same, and the page says what is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSION = "314.0.7"
+INTEGRITY = "0YvXxEhfEdpLfb/XkM2BFAeMROq0iMUX2bzzH9pOttyMcWkwq+HbE5uyuGD82LN7y2q+SNvi/6V5JEsOlD2R1A=="  # SHA-512
+NEEDED = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+ARCHIVE = ROOT / "docs" / "_build" / f"pyodide-{VERSION}.tgz"
+SECONDS = 180
+
+
+def main(site: Path) -> str | None:
+    """Put all into the folder ``calculator`` of a built site; what is missing, if anything."""
+    folder = site / "calculator"
+    folder.mkdir(exist_ok=True)
+    wheel(folder / "convspec.whl")
+    problem = fetched()
+    if problem is None:
+        unpack(folder / "pyodide")
+    return problem
+
+
+def wheel(target: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=SECONDS)
+        shutil.copyfile(next(Path(folder).glob("*.whl")), target)
+
+
+def fetched() -> str | None:
+    """Fetch the archive unless it is there, and check it; the problem, if there is one."""
+    if not ARCHIVE.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            return "npm, which fetches pyodide, is not installed"
+        ARCHIVE.parent.mkdir(exist_ok=True)
+        command = [npm, "pack", "--silent", f"pyodide@{VERSION}", "--pack-destination", str(ARCHIVE.parent)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"npm has not fetched pyodide {VERSION} within {SECONDS} seconds"
+        if done.returncode:
+            return f"npm cannot fetch pyodide {VERSION}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
+    if base64.b64encode(hashlib.sha512(ARCHIVE.read_bytes()).digest()).decode() != INTEGRITY:
+        ARCHIVE.unlink()
+        raise RuntimeError(f"{ARCHIVE.name} is not what was pinned: its SHA-512 differs")
+    return None
+
+
+def unpack(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(ARCHIVE) as archive:
+        for name in NEEDED:
+            member = archive.extractfile(f"package/{name}")
+            assert member is not None, name
+            (folder / name).write_bytes(member.read())
+
+
+if __name__ == "__main__":
+    if said := main(Path(sys.argv[1])):
+        sys.exit(said)
