@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from convspec.cases import Case as Case
     from convspec.chains import Chain as Chain
     from convspec.conformance.runner import check as check
+    from convspec.conformance.runner import resume as resume
     from convspec.diagnosis import diagnose as diagnose
     from convspec.errors import ConvspecError as ConvspecError
     from convspec.errors import FrameworkAbsent as FrameworkAbsent
+    from convspec.errors import JournalError as JournalError
     from convspec.errors import ParamsError as ParamsError
     from convspec.errors import PlacementError as PlacementError
     from convspec.errors import RequestError as RequestError
@@ -40,6 +42,7 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "resume": "conformance.runner",
     "compare": "models.comparison",
     "port_weights": "models.weights",
     "verify": "models.audit",
@@ -51,6 +54,7 @@ _HOME = {
         (
             "ConvspecError",
             "FrameworkAbsent",
+            "JournalError",
             "ParamsError",
             "PlacementError",
             "RequestError",

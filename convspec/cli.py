@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convspec.commands import checking, diagnosis, installed, layers, models, vectors, verification
+from convspec.commands import checking, diagnosis, installed, layers, models, reporting, vectors, verification
 from convspec.commands.console import reported
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command(epilog=models.COMPARE_EXAMPLES)(reported(models.compare))
 app.command(epilog=models.PORT_EXAMPLES)(reported(models.port))
 app.command(epilog=verification.EXAMPLES)(reported(verification.verify))
 app.add_typer(vectors.app)
+app.add_typer(reporting.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@
     ├── UnsupportedError                 an adapter cannot express this layer, with the reason
     ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
     ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
+    ├── JournalError(OSError)            a run's journal cannot be written: the disk is full, say
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
@@ -58,6 +59,10 @@ class FrameworkAbsent(ConvspecError, ImportError):
 
 class PlacementError(ConvspecError):
     """The computation ran on a device, or in a dtype, that was not asked for."""
+
+
+class JournalError(ConvspecError, OSError):
+    """The journal of a run cannot be written any more; the message names the line that goes on with the run."""
 
 
 class RequestError(ConvspecError, ValueError):

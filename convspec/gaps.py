@@ -68,6 +68,14 @@ class Gap:
         """Whether a matching case that ended so is what the gap declares."""
         return verdict in self.fails and re.search(self.match, reason) is not None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The table that declares it, which :func:`from_tables` reads."""
+        table = {
+            "id": self.id, "kind": self.kind, "when": self.when.text, "fails": list(self.fails), "reason": self.reason,
+            "match": self.match, "adapters": list(self.adapters), "versions": self.versions, "link": self.link,
+        }  # fmt: skip
+        return {key: value for key, value in table.items() if value}
+
 
 def parse(text: str, origin: str) -> tuple[Gap, ...]:
     """The gaps of a ``known_gaps.toml``; ``origin`` names it in messages.
@@ -82,6 +90,15 @@ def parse(text: str, origin: str) -> tuple[Gap, ...]:
     tables = data.get("gap", [])
     if set(data) - {"gap"} or not isinstance(tables, list):
         raise GapError(f"{origin} must hold [[gap]] tables and nothing else")
+    return from_tables(tables, origin)
+
+
+def from_tables(tables: Iterable[Mapping[str, Any]], origin: str) -> tuple[Gap, ...]:
+    """The gaps that the tables declare; ``origin`` names their source in messages.
+
+    Raises:
+        GapError: naming the source, the gap and what is wrong with it.
+    """
     gaps = tuple(_gap(table, f"{origin}: gap {table.get('id', index)!r}") for index, table in enumerate(tables, 1))
     ids = [gap.id for gap in gaps]
     repeated = sorted({i for i in ids if ids.count(i) > 1})
@@ -189,7 +206,7 @@ class Tally:
     """How the cases that match one gap of one adapter ended.
 
     ``failed`` counts those that failed as declared, ``passed`` those that agreed; one that failed otherwise is
-    unexpected by itself and counts in neither.
+    unexpected by itself and counts in neither. ``whole`` is False where other cases of the run are elsewhere.
     """
 
     gap: Gap
@@ -197,12 +214,16 @@ class Tally:
     failed: int = 0
     passed: int = 0
     example: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
 
     @property
     def status(self) -> str:
-        """``"holds"``, ``"too wide"``, ``"closed"``, or ``"unmatched"`` where no case matched."""
+        """``"holds"``, ``"too wide"``, ``"closed"``, or ``"unmatched"`` where no case matched.
+
+        ``"passing"`` is either of the second and third: which one, only the whole run shows.
+        """
         if self.passed:
-            return "too wide" if self.failed else "closed"
+            return "too wide" if self.failed else "closed" if self.whole else "passing"
         return "holds" if self.failed else "unmatched"
 
     @property

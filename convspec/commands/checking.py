@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +17,7 @@ from convspec.errors import RequestError
 
 if TYPE_CHECKING:
     from convspec.cases import Case
+    from convspec.conformance.results import Report
 
 EXAMPLES = """
 Examples:
@@ -22,6 +28,8 @@ Examples:
 
     convspec check --corpus timm --sample 500 --seed 1
 
+    convspec check --corpus timm --journal run.jsonl
+
     echo '{"spec": {"in_channels": 3, "out_channels": 8, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11]}' |
     convspec check --corpus - --adapters keras --layouts NCHW
 """
@@ -29,6 +37,7 @@ Examples:
 
 _what = functools.partial(typer.Option, rich_help_panel="What")
 _how = functools.partial(typer.Option, rich_help_panel="How")
+_kept = functools.partial(typer.Option, rich_help_panel="Long runs")
 Adapters = Annotated[
     str | None,
     _what(
@@ -48,10 +57,14 @@ Data = Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`; `p
 Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
 Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")]
+Journal = Annotated[str | None, _kept(metavar="FILE", help="Write every verdict into this new file as it is reached.")]
+Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of this journal, as it was asked for.")]
+Shard = Annotated[str | None, _kept(metavar="I/N", help="Only every N-th case, from the I-th on; the first is 1.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
 
 
 def check(
+    context: typer.Context,
     adapters: Adapters = None,
     corpus: Corpora = None,
     sample: Sample = None,
@@ -64,19 +77,26 @@ def check(
     gradients: Gradients = False,
     jobs: Jobs = None,
     timeout: Timeout = 120.0,
+    shard: Shard = None,
+    journal: Journal = None,
+    resume: Resume = None,
     json: JsonOption = None,
 ) -> None:
     """Build layers in every framework, run them, and judge each output against the mathematics."""
-    from convspec.conformance.runner import KINDS, PRECISIONS
-    from convspec.conformance.runner import check as run
+    from convspec.conformance import runner
+    from convspec.conformance.units import KINDS, PRECISIONS
     from convspec.dtypes import DTYPES
     from convspec.reports import document, progress, terminal
 
     document.writable(json)
-    cases = _cases(corpus or ["tutorial"], sample, seed)
-    with progress.shown(console(stderr=True)) as shown:
-        report = run(
-            cases,
+    run: Callable[..., Report]
+    if resume is not None:
+        _only_of_this_session(context)
+        run = functools.partial(runner.resume, resume)
+    else:
+        run = functools.partial(
+            runner.check,
+            _cases(corpus or ["tutorial"], sample, seed),
             _names(adapters),
             _names(layouts),
             _names(dtypes, DTYPES),
@@ -84,15 +104,57 @@ def check(
             data=_names(data, KINDS) or (),
             precisions=_names(precision, PRECISIONS) or (),
             gradients=gradients,
-            jobs=jobs,
             timeout=timeout,
-            progress=shown,
+            shard=_shard(shard),
+            journal=journal,
+            origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )
-    report.environment.update(corpus=corpus or ["tutorial"], sample=sample, sample_seed=seed)
+    with _interruptible(journal or resume), progress.shown(console(stderr=True)) as shown:
+        report = run(jobs=jobs, progress=shown)
     if json is not None:
         document.write(document.text(report), json)
     terminal.show(report, console(stderr=json == "-"))
-    raise typer.Exit(1 if report.unexpected else 0)
+    raise typer.Exit(1 if report.unexpected or report.missing else 0)
+
+
+_SESSION = ("resume", "jobs", "json")
+
+
+def _only_of_this_session(context: typer.Context) -> None:
+    """Refuse options that would make another run of the one that is resumed."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _SESSION and source is not None and source.name == "COMMANDLINE":
+            raise RequestError(f"--{name} cannot be given with --resume: the journal has the request of its run")
+
+
+@contextlib.contextmanager
+def _interruptible(journal: str | None) -> Iterator[None]:
+    """End cleanly, and say how to go on, where somebody interrupts or terminates the run."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        from convspec.conformance.journal import resuming
+
+        way = f"go on with: {resuming(Path(journal))}" if journal else "with --journal FILE it could be gone on with"
+        sys.stderr.write(f"convspec: interrupted; {way}\n")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise RequestError(f"--shard {text!r} must be I/N, as in 1/4")
+    return int(part), int(parts)
 
 
 def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from convspec.cases import Case
-from convspec.gaps import Tally
+from convspec.conformance.units import KINDS, PRECISIONS, Key
+from convspec.contract import DIRECTIONS
+from convspec.dtypes import DTYPES
+from convspec.gaps import Ledger, Tally
+from convspec.layouts import LAYOUTS
+from convspec.spec import ConvSpec
 from convspec.verdict import VERDICTS
 
 SCHEMA = "convspec.report/1"
@@ -24,6 +31,7 @@ class Result:
         adapter: the adapter's own name; ``request`` is how it was asked for, which a reproduction needs.
         gap: id of the declared gap that this failure belongs to, None where there is none.
         seconds: that build and apply took in the worker; of a crash or timeout, until it was noticed.
+        index: the case's place among those of the run.
     """
 
     case: Case
@@ -40,6 +48,7 @@ class Result:
     gap: str | None
     seconds: float
     direction: str = "forward"
+    index: int = 0
 
     @property
     def unexpected(self) -> bool:
@@ -52,14 +61,82 @@ class Result:
         """As in a report."""
         case = self.case
         return {
-            "case": case.id, "name": case.name, "spec": case.spec.to_dict(), "input_shape": list(case.input_shape),
-            "seed": case.seed, "adapter": self.adapter, "layout": case.layout, "dtype": case.dtype,
+            "case": case.id, "index": self.index, "name": case.name, "spec": case.spec.to_dict(),
+            "input_shape": list(case.input_shape), "seed": case.seed, "adapter": self.adapter,
+            "request": self.request, "layout": case.layout, "dtype": case.dtype,
             "device": case.device, "direction": self.direction, "variant": self.variant,
             "precision": self.precision, "data": case.data, "support": self.support,
             "support_reason": self.support_reason, "verdict": self.verdict, "reason": self.reason,
             "class": self.accuracy_class, "evidence": self.evidence, "gap": self.gap,
             "seconds": self.seconds,
         }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """The result that :meth:`to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: where it is none.
+        """
+        case = Case(
+            _spec(json.dumps(data["spec"])), tuple(data["input_shape"]), _text(data, "layout"),
+            _text(data, "dtype"), _text(data, "device"), _text(data, "data"), data["seed"], _text(data, "name"),
+        )  # fmt: skip
+        if data["verdict"] not in VERDICTS or data["direction"] not in DIRECTIONS:
+            raise ValueError(f"verdict {data['verdict']!r} of direction {data['direction']!r}")
+        words = {key: _text(data, key) for key in _WORDS}
+        return cls(
+            case=case, request=str(data.get("request", words["adapter"])), accuracy_class=data["class"],
+            evidence=dict(data["evidence"]), gap=data["gap"], seconds=float(data["seconds"]),
+            index=int(data.get("index", 0)), **words,
+        )  # fmt: skip
+
+    @property
+    def key(self) -> Key:
+        """What no other result of a run has in common with it."""
+        case = self.case
+        target = (self.index, self.request, case.dtype, case.device, self.precision)
+        return (*target, case.layout, case.data, self.direction)
+
+    def under(self, ledger: Ledger) -> Result:
+        """The result with the gap that declares it; every gap that matches it is tallied."""
+        said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
+        adapter = (self.adapter, self.variant, self.support)
+        return replace(self, gap=ledger.judge(self.case, *adapter, self.verdict, said, self.direction))
+
+
+_WORDS = ("adapter", "variant", "precision", "support", "support_reason", "verdict", "reason", "direction")
+
+
+@lru_cache(maxsize=4096)
+def _spec(fields: str) -> ConvSpec:
+    return ConvSpec.from_dict(json.loads(fields))
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    if not isinstance(data[key], str):
+        raise TypeError(f"{key}={data[key]!r} must be a text")
+    return str(data[key])
+
+
+def in_order(results: Iterable[Result], requests: Sequence[str]) -> list[Result]:
+    """The results by case, then by adapter in the order of the request, then as a worker takes them."""
+    adapters = {name: place for place, name in enumerate(requests)}
+
+    def place(result: Result) -> tuple[Any, ...]:
+        case, direction = result.case, DIRECTIONS.index(result.direction)
+        return (
+            result.index, adapters.get(result.request, len(adapters)), _place(DTYPES, case.dtype), case.device,
+            _place(PRECISIONS, result.precision), _place(LAYOUTS, case.layout), direction > 0, _place(KINDS, case.data),
+            direction,
+        )  # fmt: skip
+
+    return sorted(results, key=place)
+
+
+def _place(names: Iterable[str], name: str) -> int:
+    found = list(names)
+    return found.index(name) if name in found else len(found)
 
 
 class UnexpectedResults(AssertionError):
@@ -74,12 +151,14 @@ class Report:
         environment: versions, machine and options of the run, JSON-ready.
         gaps: what became of each declared gap.
         absent: adapters that could not run here, and why.
+        missing: what the run has not come to, one sentence each: it was cut short, or shards of it are elsewhere.
     """
 
     environment: dict[str, Any]
     results: tuple[Result, ...]
     gaps: tuple[Tally, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def unexpected(self) -> tuple[Result | Tally, ...]:
@@ -99,6 +178,7 @@ class Report:
             "schema": SCHEMA,
             "environment": {**self.environment, "absent": self.absent},
             "summary": self.summary,
+            "missing": list(self.missing),
             "gaps": [tally.to_dict() for tally in self.gaps if tally.status != "unmatched"],
             "results": [result.to_dict() for result in self.results],
         }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from convspec import gaps, registry
-from convspec.cases import DATA_KINDS, Case
+from convspec.cases import Case
 from convspec.conformance.checks import Outcome
 from convspec.conformance.environment import cores, environment
+from convspec.conformance.journal import Journal, Opening, Record, summed_up
+from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.units import PROBE, Selection, Target, Unit
+from convspec.conformance.units import KINDS, PRECISIONS, Selection, Target, Unit
 from convspec.contract import Adapter
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError, UnknownName
@@ -20,13 +25,14 @@ from convspec.layouts import LAYOUTS
 
 TIMEOUT = 120.0
 DATA = ("exact", "random")
-KINDS = (*DATA_KINDS, PROBE)
-PRECISIONS = ("shipped", "strict")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: results reached and in all, seconds since the start, and a guess at those left."""
+    """How far a run is: results reached and in all, seconds since the start, and a guess at those left.
+
+    ``before`` is how many of the results an earlier session of a resumed run had reached.
+    """
 
     done: int
     total: int
@@ -34,6 +40,7 @@ class Progress:
     left: float | None
     unexpected: int
     latest: Result | None = None
+    before: int = 0
 
 
 def check(
@@ -48,6 +55,9 @@ def check(
     gradients: bool = False,
     jobs: int | None = None,
     timeout: float = TIMEOUT,
+    shard: tuple[int, int] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    origin: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Build every case in every adapter and layout, run it, and judge its output against the oracle.
@@ -66,25 +76,72 @@ def check(
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
         jobs: how many workers may be busy at a time; by default the number of cores.
         timeout: seconds that one build and run may take.
+        shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
+        journal: a new file, in which every verdict is written as it is reached; see :func:`resume`.
+        origin: where the cases come from, for whoever reads the report.
         progress: called after every result.
 
     Raises:
         RequestError: for unknown names, and where an adapter asked for by name cannot run here.
+        JournalError: if the journal cannot be written any more.
     """
     _known("layout", layouts, LAYOUTS)
     _known("dtype", dtypes, DTYPES)
     _known("kind of data", data, KINDS)
     _known("precision", precisions, PRECISIONS)
-    if jobs is not None and jobs < 1:
-        raise RequestError(f"jobs={jobs} must be at least 1")
-    if timeout <= 0:
-        raise RequestError(f"timeout={timeout} must be more than 0 seconds")
     found, absent = _find(adapters)
     selection = Selection(
         tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data), gradients
     )
-    run = _Run(tuple(cases), found, absent, selection, named=_by_name(adapters), progress=progress)
-    return run.go(jobs or cores(), timeout)
+    request = Request(tuple(cases), selection, _by_name(adapters), timeout, shard, origin or {})
+    about = _surroundings(found, jobs)
+    opening = Opening(request, about, absent, {a.name: gaps.applying(a, a.versions()) for a in found.values()})
+    writing = None if journal is None else Journal.create(Path(journal), opening)
+    return _Run(Record(opening), found, writing, progress).go(about["jobs"])
+
+
+def resume(
+    journal: str | os.PathLike[str], *, jobs: int | None = None, progress: Callable[[Progress], None] | None = None
+) -> Report:
+    """Go on with a run that was cut short: what its journal has no verdict on is checked, and the whole reported.
+
+    Raises:
+        RequestError: if there is no such journal, another run is writing it, or versions have changed since.
+        JournalError: if the journal cannot be written any more.
+    """
+    writing, record = Journal.reopen(Path(journal))
+    try:
+        found, _ = _find(record.opening.request.selection.requests)
+        about = _surroundings(found, jobs)
+        _same_versions(writing.path, record.opening.environment, about)
+        session = {"resumed": {"environment": about}}
+        writing.append(session)
+        record.take(session)
+    except BaseException:
+        writing.close()
+        raise
+    return _Run(record, found, writing, progress).go(about["jobs"])
+
+
+def _surroundings(adapters: Mapping[str, Adapter], jobs: int | None) -> dict[str, Any]:
+    """The environment of a run, with the number of its jobs."""
+    if jobs is not None and jobs < 1:
+        raise RequestError(f"jobs={jobs} must be at least 1")
+    about = environment()
+    for adapter in adapters.values():
+        about["versions"] |= adapter.versions()
+    return {**about, "jobs": jobs or cores()}
+
+
+def _same_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old = {**before["versions"], "convspec": before["convspec"]}
+    new = {**now["versions"], "convspec": now["convspec"]}
+    changed = [f"{n} {old.get(n)}, here {new.get(n)}" for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
+    if changed:
+        raise RequestError(
+            f"{path} was begun with {'; '.join(changed)}. One run has one set of versions: install those, or begin a "
+            "new run and compare the two: convspec report diff OLD NEW"
+        )
 
 
 def _known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
@@ -116,83 +173,82 @@ def _by_name(names: Sequence[str] | None) -> bool:
 
 
 class _Run:
-    """One call of :func:`check`: takes the scheduler's outcomes and makes them a report."""
+    """One session of a run: takes the scheduler's outcomes into the record, and into the journal if there is one."""
 
     def __init__(
         self,
-        cases: tuple[Case, ...],
-        adapters: dict[str, Adapter],
-        absent: dict[str, str],
-        selection: Selection,
-        *,
-        named: bool,
+        record: Record,
+        adapters: Mapping[str, Adapter],
+        journal: Journal | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.cases, self.adapters, self.absent, self.selection = cases, adapters, absent, selection
-        self.named, self.progress = named, progress
-        self.versions: dict[str, str] = {}
+        self.record, self.adapters, self.journal, self.progress = record, adapters, journal, progress
+        self.request = record.opening.request
         self.ledger = gaps.Ledger()
         for adapter in adapters.values():
-            versions = adapter.versions()
-            self.versions |= versions
-            self.ledger.declare(adapter.name, gaps.applying(adapter, versions))
-        self.results: list[tuple[int, Result]] = []
-        self.unexpected = 0
+            self.ledger.declare(adapter.name, gaps.applying(adapter, adapter.versions()))
+        self.results = [result.under(self.ledger) for result in record.results]
+        self.before = len(self.results)
+        self.unexpected = sum(result.unexpected for result in self.results)
 
-    def go(self, jobs: int, timeout: float) -> Report:
-        self.total = sum(len(u.trials) for p in self.selection.problems(self.cases) for u in p.units)
+    def go(self, jobs: int) -> Report:
+        done = frozenset(result.key for result in self.results)
+        self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
-        self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, timeout=timeout)
-        self.scheduler.run(lambda: self.selection.problems(self.cases))
-        return self._report(jobs)
+        self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, timeout=self.request.timeout)
+        try:
+            self.scheduler.run(lambda: self.request.problems(done))
+            self._end()
+        except KeyboardInterrupt:
+            self._end()
+            raise
+        except RequestError:
+            if self.journal is not None and not self.results:
+                self.journal.discard()
+            raise
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+        report = summed_up(self.record, self.results, self.ledger)
+        if not self.results and self.total:
+            raise RequestError("nothing could be checked: " + "; ".join(dict.fromkeys(report.absent.values())))
+        return report
+
+    def _end(self) -> None:
+        seconds = round(time.monotonic() - self.started, 3)
+        self._write({"ended": {"seconds": seconds}})
+        self.record.seconds += seconds
 
     def _take(self, unit: Unit, outcome: Outcome) -> None:
-        """One verdict, on its way into the report."""
+        """One verdict, on its way into the journal and the report."""
         case, adapter = unit.case_of(outcome.trial), self.adapters[unit.target.request]
         support, why = outcome.support, outcome.support_reason
         if support == "unknown":  # the worker died before it could tell
             support, why = _support(adapter, case)
-        said = "\n".join([outcome.reason, *(str(outcome.evidence.get(key, "")) for key in ("message", "last_words"))])
-        gap = self.ledger.judge(
-            case, adapter.name, adapter.variant, support, outcome.verdict, said, outcome.trial.direction
-        )
         result = Result(
             case, adapter.name, unit.target.request, adapter.variant, unit.target.precision, support, why,
-            outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, gap, outcome.seconds,
-            outcome.trial.direction,
-        )  # fmt: skip
-        self.results.append((unit.index, result))
+            outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, None, outcome.seconds,
+            outcome.trial.direction, unit.index,
+        ).under(self.ledger)  # fmt: skip
+        self._write(result.to_dict())
+        self.results.append(result)
         self.unexpected += result.unexpected
         if self.progress is not None:
-            elapsed = time.monotonic() - self.started
-            left = self.scheduler.seconds_left()
-            self.progress(Progress(len(self.results), self.total, elapsed, left, self.unexpected, result))
+            elapsed, left = time.monotonic() - self.started, self.scheduler.seconds_left()
+            done = len(self.results)
+            self.progress(Progress(done, self.total, elapsed, left, self.unexpected, result, self.before))
 
     def _miss(self, target: Target, reason: str) -> None:
         """A worker says that its framework, or the device, is not there."""
-        if self.named:
+        if self.request.named:
             raise RequestError(reason)
-        where = target.request if target.device == "cpu" else f"{target.request} on {target.device}"
-        self.absent[where] = reason
+        entry = {"absent": reason, "target": [target.request, target.device]}
+        self._write(entry)
+        self.record.take(entry)
 
-    def _report(self, jobs: int) -> Report:
-        if not self.results and self.cases:
-            raise RequestError("nothing could be checked: " + "; ".join(dict.fromkeys(self.absent.values())))
-        about = environment()
-        about["versions"] |= self.versions
-        about |= {"adapters": list(self.adapters), "cases": len(self.cases), "jobs": jobs, "seed": self._seeds()}
-        about["seconds"] = round(time.monotonic() - self.started, 3)
-        return Report(about, tuple(self._ordered()), tuple(self.ledger.all()), self.absent)
-
-    def _seeds(self) -> int | list[int]:
-        seeds = sorted({case.seed for case in self.cases})
-        return seeds[0] if len(seeds) == 1 else seeds
-
-    def _ordered(self) -> Iterable[Result]:
-        """The results in the order of the cases, then of adapters and trials, however the workers took them."""
-        names = {name: place for place, name in enumerate(self.adapters)}
-        found = sorted(self.results, key=lambda pair: (pair[0], names[pair[1].request]))
-        return (result for _, result in found)
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self.journal is not None:
+            self.journal.append(entry)
 
 
 def _support(adapter: Adapter, case: Case) -> tuple[str, str]:

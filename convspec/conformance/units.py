@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from convspec.arithmetic import product
-from convspec.cases import Case
+from convspec.cases import DATA_KINDS, Case
 from convspec.contract import DIRECTIONS
 from convspec.errors import ShapeError
 from convspec.layouts import LAYOUTS
@@ -15,6 +15,10 @@ from convspec.layouts import LAYOUTS
 FORWARD, *GRADIENTS = DIRECTIONS
 PROBE = "probe"
 GRADIENT_DATA = ("exact", "random")
+KINDS = (*DATA_KINDS, PROBE)
+PRECISIONS = ("shipped", "strict")
+
+Key = tuple[int, str, str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,12 @@ class Unit:
     target: Target
     trials: tuple[Trial, ...]
 
+    def key(self, trial: Trial) -> Key:
+        """What no other verdict of a run has in common with that trial's."""
+        target = self.target
+        where = (self.index, target.request, target.dtype, target.device, target.precision)
+        return (*where, trial.layout, trial.data, trial.direction)
+
     def after(self, done: int) -> Unit:
         """The unit without its first ``done`` trials."""
         return replace(self, trials=self.trials[done:])
@@ -89,6 +99,11 @@ class Problem:
         """What the oracle must be computed for; probes bring their own."""
         found = dict.fromkeys(trial.recipe for unit in self.units for trial in unit.trials)
         return tuple(recipe for recipe in found if recipe.data != PROBE)
+
+    def without(self, done: Set[Key]) -> Problem:
+        """The problem with the trials alone whose keys are not among these."""
+        left = (replace(u, trials=tuple(t for t in u.trials if u.key(t) not in done)) for u in self.units)
+        return Problem(self.case, tuple(unit for unit in left if unit.trials))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Bar:
 
 def line(progress: Progress) -> str:
     """Done, rate and time left, in words."""
-    rate = progress.done / progress.elapsed if progress.elapsed else 0.0
+    rate = (progress.done - progress.before) / progress.elapsed if progress.elapsed else 0.0
     left = "" if progress.left is None else f", {clock(progress.left)} left"
     odd = f", {progress.unexpected} unexpected" if progress.unexpected else ""
     return f"{progress.done} of {progress.total}, {rate:.1f}/s, {clock(progress.elapsed)} gone{left}{odd}"

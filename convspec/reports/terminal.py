@@ -27,18 +27,20 @@ def show(report: Report, console: Console) -> None:
     """Print everything that a person wants to know after a run."""
     console.print(matrix(report))
     for line in _gap_lines(report):
-        _plain(console, line)
+        plain(console, line)
     for name, reason in report.absent.items():
-        _plain(console, f"absent: {name}: {reason}", "yellow")
+        plain(console, f"absent: {name}: {reason}", "yellow")
     failures = [item for item in report.unexpected if isinstance(item, Result)]
     for result in failures[:_SHOWN]:
         console.print()
         for number, line in enumerate(failure(result)):
-            _plain(console, line, "bold red" if number == 0 else "")
+            plain(console, line, "bold red" if number == 0 else "")
     if len(failures) > _SHOWN:
-        _plain(console, f"\n… and {len(failures) - _SHOWN} more; --json FILE has them all", "bold red")
+        plain(console, f"\n… and {len(failures) - _SHOWN} more; --json FILE has them all", "bold red")
     console.print()
-    _plain(console, conclusion(report), "bold red" if report.unexpected else "bold green")
+    for sentence in report.missing:
+        plain(console, f"unfinished: {sentence}", "bold red")
+    plain(console, conclusion(report), "bold red" if report.unexpected else "bold green")
 
 
 def matrix(report: Report) -> Table:
@@ -64,7 +66,7 @@ def matrix(report: Report) -> Table:
         cells.append(Text(f"{sum(result.seconds for result in results):.1f}"))
         if probed:
             cells.append(Text(", ".join(sorted({r.accuracy_class for r in results if r.accuracy_class}))))
-        table.add_row(*row, *cells)
+        table.add_row(*(Text(cell) for cell in row), *cells)
     return table
 
 
@@ -155,6 +157,7 @@ def gap_line(tally: Tally) -> str:
     return f"{text} {gap.link}".rstrip()
 
 
-def _plain(console: Console, line: str, style: str = "") -> None:
-    """A line as it is: no markup, no wrapping, so that commands can be copied."""
-    console.print(Text(line, style), soft_wrap=True)
+def plain(console: Console, line: str, style: str = "") -> None:
+    """A line as it is: no markup, no wrapping, so that commands can be copied; nothing that a terminal would obey."""
+    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in line)
+    console.print(Text(shown, style), soft_wrap=True)

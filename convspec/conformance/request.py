@@ -1,0 +1,72 @@
+"""What a run was asked to do: all that another process needs to go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from convspec.cases import Case
+from convspec.conformance.units import Key, Problem, Selection
+from convspec.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run's cases, what is run of each, and its limits.
+
+    Attributes:
+        named: whether somebody named the adapters, so that none of them may be absent.
+        timeout: seconds that one build and run may take.
+        shard: ``(i, n)``: only every n-th case, from the i-th on (the first is 1).
+        origin: where the cases come from, for the report's readers.
+    """
+
+    cases: tuple[Case, ...]
+    selection: Selection
+    named: bool
+    timeout: float
+    shard: tuple[int, int] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise RequestError(f"timeout={self.timeout} must be more than 0 seconds")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise RequestError(f"shard={self.shard[0]}/{self.shard[1]} must be i/n with i from 1 to n")
+
+    def problems(self, done: Set[Key] = frozenset()) -> Iterator[Problem]:
+        """The work of this run, or of this shard of it, without the results that are done."""
+        part, parts = self.shard or (1, 1)
+        for problem in self.selection.problems(self.cases):
+            if problem.units[0].index % parts == part - 1:
+                left = problem.without(done) if done else problem
+                if left.units:
+                    yield left
+
+    def described(self) -> dict[str, Any]:
+        """What a report says of the request."""
+        seeds = sorted({case.seed for case in self.cases})
+        found = {"adapters": list(self.selection.requests), "cases": len(self.cases)}
+        found |= {"seed": seeds[0] if len(seeds) == 1 else seeds, **self.origin}
+        return found if self.shard is None else {**found, "shard": f"{self.shard[0]}/{self.shard[1]}"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the cases; :meth:`from_dict` reads it back."""
+        selection = {entry.name: getattr(self.selection, entry.name) for entry in fields(Selection)}
+        mine = {"named": self.named, "timeout": self.timeout, "shard": self.shard, "origin": dict(self.origin)}
+        return {**selection, **mine}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], cases: tuple[Case, ...]) -> Request:
+        """The request that :meth:`to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: where it is none.
+        """
+        selection = Selection(**{entry.name: _frozen(data[entry.name]) for entry in fields(Selection)})
+        return cls(cases, selection, data["named"], data["timeout"], _frozen(data["shard"]), dict(data["origin"]))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
