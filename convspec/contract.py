@@ -69,12 +69,15 @@ class Arithmetic:
         flushes_subnormals: whether numbers below the smallest normal one become 0.
         inputs: the format that inputs and kernels are rounded to before they are multiplied, where it is
             coarser than the layer's dtype (``"tf32"`` on a GPU as shipped); None where it is not.
+        stored: the format that results are rounded to before they come out in the layer's dtype, where it is coarser
+            (a runtime that keeps all tensors in bfloat16); None where it is not.
     """
 
     accumulator: str
     output_roundings: int = 1
     flushes_subnormals: bool = False
     inputs: str | None = None
+    stored: str | None = None
 
 
 @runtime_checkable

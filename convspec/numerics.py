@@ -90,14 +90,18 @@ def bounds(dtype: str, products: int, arithmetic: Arithmetic) -> Bounds:
     roundings, terms = arithmetic.output_roundings, products + 1
     unit = accumulator.unit_roundoff
     coarse = out.digits < accumulator.digits
-    inputs = _input_roundoff(out, arithmetic.inputs)
+    inputs = form.unit_roundoff if (form := _coarser(out, arithmetic.inputs)) else 0.0
     oracle = gamma(terms, ORACLE.unit_roundoff)
     floor = max(_underflow(accumulator, flushes=arithmetic.flushes_subnormals), sys.float_info.min)
     absolute = terms * floor
     if coarse:
         absolute += roundings * _underflow(out, flushes=arithmetic.flushes_subnormals and out.emin == accumulator.emin)
+    stored = _coarser(out, arithmetic.stored)
+    if stored is not None:
+        absolute += _underflow(stored, flushes=arithmetic.flushes_subnormals)
     # log1p and expm1, because 1 + u is not representable for the smallest u
     growth = 2 * math.log1p(inputs) + math.log1p(gamma(terms, unit)) + roundings * math.log1p(out.unit_roundoff)
+    growth += math.log1p(stored.unit_roundoff) if stored else 0.0
     return Bounds(
         unit=unit,
         floor=floor,
@@ -110,11 +114,9 @@ def bounds(dtype: str, products: int, arithmetic: Arithmetic) -> Bounds:
     )
 
 
-def _input_roundoff(out: Format, inputs: str | None) -> float:
-    """u_in where inputs and kernels are rounded to a format coarser than the layer's own, else 0."""
-    if inputs is None or format_of(inputs).digits >= out.digits:
-        return 0.0
-    return format_of(inputs).unit_roundoff
+def _coarser(out: Format, name: str | None) -> Format | None:
+    """The format of that name, if it is coarser than the layer's own."""
+    return None if name is None or format_of(name).digits >= out.digits else format_of(name)
 
 
 def _underflow(form: Format, *, flushes: bool) -> float:

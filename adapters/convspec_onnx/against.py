@@ -19,6 +19,7 @@ from convspec_onnx import ADAPTER, judging
 from convspec_onnx.graph import as_float, pad_before
 from convspec_onnx.inline import uses
 from convspec_onnx.running import Run
+from convspec_onnx.runtimes import Arm
 
 if TYPE_CHECKING:
     import onnx
@@ -121,7 +122,7 @@ class Source:
             return
         named = _renamed(self.model.graph, feeds)
         seen: dict[str, _Sketch] = {}
-        run = Run(self.model, self.their_convs, title, ["off"], "CPU", lambda _: None, judging=False)
+        run = Run(self.model, self.their_convs, title, [Arm("off")], lambda _: None, judging=False)
 
         def look(conv: Conv, arrays: Arrays) -> None:
             seen[conv.path] = _Sketch.of(arrays["x"])

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
-from convspec_onnx import against, graph, inline, inputs, lint, running, runtimes, safe
+from convspec_onnx import against, graph, inline, inputs, lint, passes, running, runtimes, safe
+from convspec_onnx.accuracy import Classes
 from convspec_onnx.running import Run
 
 if TYPE_CHECKING:
@@ -58,34 +59,37 @@ def audit(request: Mapping[str, Any], say: Say) -> None:
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions})
     source = against.Source.load(request, convs, say)
-    levels, provider = request["levels"], request.get("provider", "CPU")
+    providers = [runtimes.provider(name) for name in request.get("providers") or [runtimes.CPU]]
+    arms = runtimes.arms(request["levels"], providers)
+    expected = {runtimes.provider(name): found for name, found in (request.get("expect") or {}).items()}
+    classes = Classes(expected, model)
     reached: set[str] = set()
     for title, feeds in _sets(model.graph, request):
-        run = Run(model, convs, title, levels, provider, say, source.look if source else None)
+        run = Run(model, convs, title, arms, say, source.look if source else None, classes=classes)
         run.go(feeds)
         reached |= run.reached
         if source:
             source.follow(title, feeds)
-        if len([level for level in levels if level in runtimes.LEVELS]) > 1 and not run.broken:
-            for change in running.whole(model, feeds, tuple(runtimes.LEVELS), provider):
-                say({"optimisation": {"inputs": title, **change}})
+        for provider in providers if not run.broken else ():
+            if sum(arm.provider == provider for arm in arms) > 1:
+                for change in passes.changes(model, feeds, provider):
+                    say({"optimisation": {"inputs": title, **change}})
     for conv in convs:
         if conv.path not in reached:
-            _alone(model, conv, levels, provider, say, source)
+            _alone(Run(model, [conv], "made-up input of this node alone", arms, say, classes=classes), source)
     if source:
         source.conclude()
     say({"done": True})
 
 
-def _alone(
-    model: onnx.ModelProto, conv: Conv, levels: list[str], provider: str, say: Say, source: against.Source | None
-) -> None:
-    run = Run(model, [conv], "made-up input of this node alone", levels, provider, say)
-    for level in levels:
-        found, arrays = running.alone(model, conv, level, provider)
-        if source and arrays and level == levels[0]:
+def _alone(run: Run, source: against.Source | None) -> None:
+    (conv,) = run.convs
+    for arm in run.arms:
+        run.say({"begin": [conv.path]})
+        found, arrays = running.alone(run.model, conv, arm, run.classes)
+        if source and arrays and arm == run.arms[0]:
             source.look(conv, arrays)
-        run.speak(conv, level, found, arrays)
+        run.speak(conv, arm, found, arrays)
 
 
 def read(

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from convspec import data, reference
 from convspec.contract import Arithmetic
+from convspec.dtypes import format_of
 from convspec.errors import ParamsError, RequestError, ShapeError, SpecError, UnsupportedError
 from convspec.numerics import gamma, products
+from convspec.parameters import ConvParams
 from convspec.verdict import Verdict, judge
-from convspec_onnx import ADAPTER, REFERENCE, runtimes
+from convspec_onnx import capture, runtimes
 from convspec_onnx.graph import Conv, as_float, fix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
+    from convspec_onnx.runtimes import Arm
 
     Arrays = dict[str, NDArray[Any]]
+    How = Callable[[ConvSpec, str], Arithmetic]  # a layer computes in a dtype
 
 _NAMES = {"float32": "float32", "float64": "float64", "float16": "float16", "bfloat16": "bfloat16"}
 NOT_RUN = "not run: with these inputs the node is in a branch that is not taken, or in a loop without a step"
@@ -36,7 +42,7 @@ class Right:
     results: tuple[Any, ...] = field(default=())
 
 
-def judged(conv: Conv, values: Arrays, level: str, kept: Right | None = None) -> tuple[Verdict, Arrays]:
+def judged(conv: Conv, values: Arrays, how: How, kept: Right | None = None) -> tuple[Verdict, Arrays]:
     """The verdict on a node, and what it read and wrote as ``x`` and ``y``, the steps of a loop in the batch axis."""
     try:
         inputs = [_value(conv, name, values) for name in conv.node.input]
@@ -46,11 +52,23 @@ def judged(conv: Conv, values: Arrays, level: str, kept: Right | None = None) ->
     if any(v is not None and v.ndim == 1 and not v.size for v in (inputs[0], y)):
         return Verdict("unsupported", NOT_RUN), {}
     try:
-        return _judged(conv, inputs, y, level, kept or Right())
+        return _judged(conv, inputs, y, how, kept or Right())
     except (SpecError, ParamsError, ShapeError) as error:
         return Verdict("error", f"no layer: {error}"), {}
     except (UnsupportedError, RequestError) as error:
         return Verdict("unsupported", str(error)), {}
+
+
+def once(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays, element: int, arm: Arm) -> Arrays:
+    """Run one node of ``model`` by itself on ``values``; ``element`` is the type of its output."""
+    small = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    for name, value in values.items():
+        if name != node.input[0]:  # some runtimes take no weights from outside
+            small.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    feeds = {node.input[0]: values[node.input[0]]}
+    show = [capture.Shown(node.output[0], node.output[0], element, ())]
+    built, names = capture.submodel(small, capture.Segment([node], []), feeds, set(), show)
+    return runtimes.run(built, feeds, names, arm)
 
 
 def seen(conv: Conv, values: Arrays) -> Arrays:
@@ -67,7 +85,7 @@ def _value(conv: Conv, name: str, values: Arrays) -> NDArray[Any] | None:
 
 
 def _judged(
-    conv: Conv, inputs: list[NDArray[Any] | None], y: NDArray[Any], level: str, kept: Right
+    conv: Conv, inputs: list[NDArray[Any] | None], y: NDArray[Any], how: How, kept: Right
 ) -> tuple[Verdict, Arrays]:
     x, weight = inputs[0], inputs[3 if conv.node.op_type == "QLinearConv" else 1]
     if x is None or weight is None:
@@ -85,10 +103,10 @@ def _judged(
         or conv.attributes.get("output_shape")
     ):
         fix(conv, weight, bias, x.shape)
-    return _floating(conv, x, y, level, kept), arrays
+    return _floating(conv, x, y, how, kept), arrays
 
 
-def _floating(conv: Conv, x: NDArray[Any], y: NDArray[Any], level: str, kept: Right) -> Verdict:
+def _floating(conv: Conv, x: NDArray[Any], y: NDArray[Any], how: How, kept: Right) -> Verdict:
     spec, params = conv.spec, conv.params
     assert spec is not None
     assert params is not None
@@ -101,9 +119,23 @@ def _floating(conv: Conv, x: NDArray[Any], y: NDArray[Any], level: str, kept: Ri
     expected, size, ignore = expectation(spec, params, as_float(x), kept)
     if activation == "Relu":
         expected = np.maximum(expected, 0)  # moves no two numbers further apart: the bound stays
-    adapter = REFERENCE if level == runtimes.EVALUATOR else ADAPTER
+    arithmetic = how(spec, dtype)
+    if arithmetic.inputs and format_of(arithmetic.inputs).emin > format_of(dtype).emin:
+        size = _lifted_magnitude(spec, params, as_float(x), format_of(arithmetic.inputs).smallest_normal)
     return judge(as_float(y), expected, size, dtype=dtype, data="captured", products=products(spec),
-                 arithmetic=adapter.arithmetic(spec, dtype), ignore=ignore)  # fmt: skip
+                 arithmetic=arithmetic, ignore=ignore)  # fmt: skip
+
+
+def _lifted_magnitude(spec: ConvSpec, params: ConvParams, x: NDArray[Any], least: float) -> NDArray[Any]:
+    """G with no number but 0 below ``least``, the smallest normal one of the format that inputs are rounded to.
+
+    Rounding to that format costs at most u·max(|x|, least), so that the bound of rounded inputs holds with this G.
+    """
+
+    def lifted(a: NDArray[Any]) -> NDArray[Any]:
+        return np.where(a == 0, 0, np.maximum(np.abs(a), least)).astype(a.dtype)
+
+    return reference.magnitude(spec, ConvParams(lifted(params.kernel), params.bias), lifted(x))
 
 
 def expectation(

@@ -115,7 +115,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     copy.CopyFrom(proto)
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in results)
     try:
-        found = runtimes.run(copy, feeds, wanted, "off") | feeds
+        found = runtimes.run(copy, feeds, wanted, runtimes.Arm("off")) | feeds
     except ConvspecError as error:
         raise RequestError(f"the ONNX model does not take these inputs: {safe.shown(str(error))}") from None
     calls = [Call(part.path, found[x], found[y]) for part, x, y in layers]

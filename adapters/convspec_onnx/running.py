@@ -1,8 +1,8 @@
-"""A graph run segment by segment at one level of optimisation after the other, its convolutions judged on the way."""
+"""A graph run segment by segment by one arm after the other, its convolutions judged on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.verdict import Verdict
 from convspec_onnx import capture, runtimes
 from convspec_onnx import judging as judge
+from convspec_onnx.accuracy import Classes
 from convspec_onnx.graph import as_float
 from convspec_onnx.inline import uses
-from convspec_onnx.runtimes import RunError
+from convspec_onnx.runtimes import Arm, RunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,24 +36,24 @@ _MOST_CELLS = 1 << 25
 
 @dataclass
 class Run:
-    """One set of inputs at all levels.
+    """One set of inputs on all arms.
 
     Attributes:
-        levels: of ONNX Runtime, or the evaluator; the first one's outputs are those that later ones are held against.
-        look: called with every judged node, what it read (``x``) and wrote (``y``), at the first level.
+        look: called with every judged node, what it read (``x``) and wrote (``y``), on the first arm.
+        classes: what accuracy class is expected of a provider, and measured on every layer.
     """
 
     model: onnx.ModelProto
     convs: Sequence[Conv]
     title: str
-    levels: Sequence[str]
-    provider: str
+    arms: Sequence[Arm]
     say: Say
     look: Look | None = None
     judging: bool = True
+    classes: Classes = field(default_factory=Classes)
     reached: set[str] = field(default_factory=set)
-    values: dict[str, Arrays] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    values: dict[Arm, Arrays] = field(default_factory=dict)
+    broken: dict[Arm, str] = field(default_factory=dict)
 
     def go(self, feeds: Arrays) -> None:
         """Run everything; what a runtime refuses is said of the node that it refuses."""
@@ -60,44 +61,44 @@ class Run:
         later = [{entry.name for entry in self.model.graph.output}]
         for part in reversed(parts[1:]):
             later.insert(0, later[0].union(*map(uses, part.nodes)))
-        self.values = {level: dict(feeds) for level in self.levels}
+        self.values = {arm: dict(feeds) for arm in self.arms}
         for part, keep in zip(parts, later, strict=True):
             kept = {conv.path: judge.Right() for conv in part.convs}
-            for level in self.levels:
-                if level not in self.broken:
+            for arm in self.arms:
+                if arm not in self.broken:
                     self.say({"begin": [conv.path for conv in part.convs]})
-                    self.segment(part, keep, level, kept)
+                    self.segment(part, keep, arm, kept)
             for values in self.values.values():
                 for name in set(values) - keep:
                     del values[name]
 
-    def segment(self, part: Segment, keep: set[str], level: str, kept: Mapping[str, judge.Right]) -> None:
+    def segment(self, part: Segment, keep: set[str], arm: Arm, kept: Mapping[str, judge.Right]) -> None:
         try:
-            seen = self.captured(part, keep, level)
+            seen = self.captured(part, keep, arm)
         except RunError as error:
             if len(part.nodes) > 1:
                 inner = list(capture.single(part))
                 for n, one in enumerate(inner):
-                    if level in self.broken:
+                    if arm in self.broken:
                         return
                     rest = [node for other in inner[n + 1 :] for node in other.nodes]
-                    self.segment(one, keep.union(*map(uses, rest)), level, kept)
+                    self.segment(one, keep.union(*map(uses, rest)), arm, kept)
                 return
-            self.failed(part, level, error)
+            self.failed(part, arm, error)
             return
         for conv in part.convs:
             if conv.node.output[0] in seen or conv.owners:
-                self.verdict(conv, seen, level, kept[conv.path])
-        self.values[level] |= {name: seen[name] for name in keep & set(seen)}
+                self.verdict(conv, seen, arm, kept[conv.path])
+        self.values[arm] |= {name: seen[name] for name in keep & set(seen)}
 
-    def captured(self, part: Segment, keep: set[str], level: str) -> Arrays:
+    def captured(self, part: Segment, keep: set[str], arm: Arm) -> Arrays:
         """Run one segment; where bodies do not let themselves be opened, their nodes stay unseen."""
-        values = self.values[level]
+        values = self.values[arm]
         for inside in (True, False):
             captures = capture.shown(part.convs, inside=inside)
             model, names = capture.submodel(self.model, part, values, keep, captures)
             try:
-                found = runtimes.run(model, values, names, level, self.provider)
+                found = runtimes.run(model, values, names, arm)
             except RunError:
                 if inside and any(conv.owners for conv in part.convs):
                     continue
@@ -105,7 +106,7 @@ class Run:
             return {**values, **found}
         raise AssertionError("unreachable")
 
-    def failed(self, part: Segment, level: str, error: RunError) -> None:
+    def failed(self, part: Segment, arm: Arm, error: RunError) -> None:
         """One node cannot run: of a convolution that is a verdict, and the oracle's output goes on in its place."""
         if any(words in str(error) for words in _NO_MEMORY):
             raise MemoryError
@@ -114,38 +115,39 @@ class Run:
         conv = next((c for c in part.convs if not c.owners), None)
         if conv is None:
             for inner in part.convs:
-                self.speak(inner, level, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
-            self.broken[level] = f"node {node.name!r} ({node.op_type}) fails: {error}"
-            self.say({"broken": self.broken[level], "level": level, "inputs": self.title})
+                self.speak(inner, arm, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
+            self.broken[arm] = f"node {node.name!r} ({node.op_type}) fails: {error}"
+            self.say({"broken": self.broken[arm], "inputs": self.title})
             return
-        self.speak(conv, level, Verdict(kind, str(error)))
+        self.speak(conv, arm, Verdict(kind, str(error)))
         try:
-            self.values[level][node.output[0]] = _substitute(conv, self.values[level])
+            self.values[arm][node.output[0]] = _substitute(conv, self.values[arm])
         except (ConvspecError, KeyError) as failure:
-            self.broken[level] = f"behind {conv.path!r}, which fails, nothing runs: {failure}"
-            self.say({"broken": self.broken[level], "level": level, "inputs": self.title})
+            self.broken[arm] = f"behind {conv.path!r}, which fails, nothing runs: {failure}"
+            self.say({"broken": self.broken[arm], "inputs": self.title})
 
-    def verdict(self, conv: Conv, seen: Arrays, level: str, kept: judge.Right) -> None:
+    def verdict(self, conv: Conv, seen: Arrays, arm: Arm, kept: judge.Right) -> None:
         values = seen if not conv.owners else _of_body(conv, seen)
         if not self.judging:
             arrays = judge.seen(conv, values)
             if arrays and self.look is not None:
                 self.look(conv, arrays)
             return
-        found, arrays = judge.judged(conv, values, level, kept)
+        found, arrays = self.classes.judged(conv, values, arm, kept)
         if conv.owners and not arrays:
             return  # not seen: it is run alone
-        if level == self.levels[0] and self.look is not None and arrays:
+        if arm == self.arms[0] and self.look is not None and arrays:
             self.look(conv, arrays)
-        self.speak(conv, level, found, arrays)
+        self.speak(conv, arm, found, arrays)
 
-    def speak(self, conv: Conv, level: str, found: Verdict, arrays: Arrays | None = None) -> None:
+    def speak(self, conv: Conv, arm: Arm, found: Verdict, arrays: Arrays | None = None) -> None:
         self.reached.add(conv.path)
         shapes = {name: list(arrays[name].shape) for name in "xy"} if arrays else {}
         spec = conv.spec
         self.say({
-            "path": conv.path, "inputs": self.title, "level": level, "verdict": found.verdict, "reason": found.reason,
-            "evidence": found.evidence, "shapes": shapes, "spec": None if spec is None else spec.to_dict(),
+            "path": conv.path, "inputs": self.title, "level": arm.level, "provider": arm.provider,
+            "verdict": found.verdict, "reason": found.reason, "evidence": found.evidence, "class": found.accuracy_class,
+            "shapes": shapes, "spec": None if spec is None else spec.to_dict(),
         })  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def _substitute(conv: Conv, values: Arrays) -> NDArray[Any]:
     return expected.astype(x.dtype)
 
 
-def alone(model: onnx.ModelProto, conv: Conv, level: str, provider: str) -> tuple[Verdict, Arrays]:
+def alone(model: onnx.ModelProto, conv: Conv, arm: Arm, classes: Classes) -> tuple[Verdict, Arrays]:
     """The verdict on a node taken out of its graph, on made-up input: for those that a run does not reach."""
     node = onnx.NodeProto()
     node.CopyFrom(conv.node)
@@ -178,15 +180,9 @@ def alone(model: onnx.ModelProto, conv: Conv, level: str, provider: str) -> tupl
             return Verdict("unsupported", f"{judge.NOT_RUN}; its weights are computed"), {}
         x = _made(conv)
         feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
-        part = capture.Segment([node], [])
-        small = onnx.ModelProto()
-        small.opset_import.extend(model.opset_import)
-        small.ir_version = model.ir_version
         element = conv.scope.element(node.output[0]) or int(helper.np_dtype_to_tensor_dtype(x.dtype))
-        show = [capture.Shown(node.output[0], node.output[0], element, ())]
-        built, names = capture.submodel(small, part, feeds, set(), show)
-        found = runtimes.run(built, feeds, names, level, provider)
-        return judge.judged(conv, {**feeds, **found}, level)
+        found = judge.once(model, node, feeds, element, arm)
+        return classes.judged(conv, {**feeds, **found}, arm)
     except RunError as error:
         return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
     except (ShapeError, RequestError) as error:
@@ -218,39 +214,3 @@ def _made(conv: Conv) -> NDArray[Any]:
         info = np.iinfo(dtype)
         return rng.integers(info.min, int(info.max) + 1, (batch, channels, *sizes)).astype(dtype)
     return rng.standard_normal((batch, channels, *sizes)).astype(dtype)
-
-
-def whole(model: onnx.ModelProto, feeds: Arrays, levels: Sequence[str], provider: str) -> Iterator[dict[str, Any]]:
-    """How the graph's outputs change from one level of optimisation to the next, each graph run as a whole."""
-    before: Arrays | None = None
-    base: Arrays = {}
-    names = [entry.name for entry in model.graph.output]
-    for level in levels:
-        try:
-            found = runtimes.run(model, feeds, names, level, provider)
-        except RunError as error:
-            yield {"level": level, "problem": str(error)}
-            continue
-        if before is None:
-            base = found
-        else:
-            changed = [
-                n for n in names if not np.array_equal(found[n], before[n], equal_nan=found[n].dtype.kind == "f")
-            ]
-            yield {
-                "level": level,
-                "changed": changed,
-                "largest": max((_far(found[n], base[n]) for n in names), default=0.0),
-            }
-        before = found
-
-
-def _far(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """The largest difference, in units of the larger array's largest number."""
-    if a.shape != b.shape or not a.size or a.dtype.kind not in "fiub":
-        return 0.0 if a.shape == b.shape else 1.0
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    scale = float(np.max(np.abs(b), initial=0.0, where=np.isfinite(b))) or 1.0
-    with np.errstate(invalid="ignore"):
-        far = np.abs(a - b)
-    return float(np.max(far, initial=0.0, where=np.isfinite(far))) / scale

@@ -29,6 +29,8 @@ Examples:
 
     convspec verify model.onnx --against mypackage.models:build --dim batch=1,3 --dim width=96
 
+    convspec verify model.onnx --levels off,basic,extended,all,evaluator --providers CPU,CUDA --expect CUDA=tf32
+
     convspec verify model.onnx --markdown "$GITHUB_STEP_SUMMARY" --junit verify.xml --baseline accepted.json
 """
 _MIB = 1 << 20
@@ -49,7 +51,16 @@ def verify(
         str,
         typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own."),
     ] = "off,all",
-    provider: Annotated[str, typer.Option(help="Execution provider of ONNX Runtime: CPU, CUDA, ….")] = "CPU",
+    providers: Annotated[
+        str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each at every level: CPU, CUDA, ….")
+    ] = "CPU",
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER=CLASS",
+            help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
+        ),
+    ] = None,
     memory: Annotated[
         int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
     ] = None,
@@ -67,15 +78,17 @@ def verify(
 
     for path in (json, html, markdown, junit, write_baseline):
         document.writable(path)
-    dims, accepted = _dims(dim or []), _accepted(baseline)
+    dims, (accepted, expected) = _dims(dim or []), _known(baseline)
+    expected |= _expected(expect or [])
     with console(stderr=True).status("verifying") as status:
         report = audit.verify(
             model,
             _source(against),
             inputs,
             dims=dims,
-            levels=[level.strip() for level in levels.split(",") if level.strip()],
-            provider=provider,
+            levels=_words(levels),
+            providers=_words(providers),
+            expect=expected,
             memory=None if memory is None else memory * _MIB,
             timeout=timeout,
             accepted=accepted,
@@ -90,6 +103,17 @@ def verify(
         document.write(_baseline(report), write_baseline)
     verified.show(report, console(stderr="-" in (json, markdown)))
     raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _expected(given: list[str]) -> dict[str, str]:
+    found = dict(text.partition("=")[::2] for text in given)
+    if wrong := [text for text in given if not all(text.partition("="))]:
+        raise RequestError(f"--expect {wrong[0]!r} must be like CPU=float32 or CUDA=tf32")
+    return found
 
 
 def _dims(given: list[str]) -> dict[str, list[int]]:
@@ -120,20 +144,22 @@ def _source(text: str | None) -> Any:
     return found()
 
 
-def _accepted(path: str | None) -> frozenset[tuple[str, str]]:
-    """The (node, id) pairs of a baseline file."""
+def _known(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
+    """The (node, id) pairs of a baseline file, and the accuracy class that it expects of each provider."""
     if path is None:
-        return frozenset()
+        return frozenset(), {}
     try:
         document = json_module.loads(Path(path).read_text("utf-8"))
         if document["schema"] != BASELINE:
             raise ValueError(f"its schema is {document['schema']!r}, not {BASELINE!r}")
-        return frozenset((str(entry["node"]), str(entry["id"])) for entry in document["accepted"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        accepted = frozenset((str(entry["node"]), str(entry["id"])) for entry in document["accepted"])
+        return accepted, {str(name): str(found) for name, found in document.get("expect", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"baseline {path!r} cannot be read: {error}") from None
 
 
 def _baseline(report: VerifyReport) -> str:
     pairs = dict.fromkeys((node, name) for node, name, _ in report.problems() if name != "nothing-agreed")
     accepted = [{"node": node, "id": name} for node, name in pairs]
-    return json_module.dumps({"schema": BASELINE, "accepted": accepted}, indent=1) + "\n"
+    document = {"schema": BASELINE, "expect": report.environment["expect"], "accepted": accepted}
+    return json_module.dumps(document, indent=1) + "\n"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
+CLASSES = ("float32", "tf32", "float16", "bfloat16")
 TIMEOUT = 1800.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -53,7 +54,8 @@ def verify(
     *,
     dims: Mapping[str, int | Sequence[int]] | None = None,
     levels: Sequence[str] = LEVELS,
-    provider: str = "CPU",
+    providers: Sequence[str] = ("CPU",),
+    expect: Mapping[str, str] | None = None,
     memory: int | None = None,
     timeout: float = TIMEOUT,
     accepted: frozenset[tuple[str, str]] = frozenset(),
@@ -68,6 +70,9 @@ def verify(
             random ones of the declared shapes, two sets of different sizes where axes are symbolic.
         dims: sizes of symbolic axes by name, one or one for each set.
         levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own.
+        providers: execution providers of ONNX Runtime, each at every level: ``"CPU"``, ``"CUDA"``, ….
+        expect: the accuracy class that a provider has, ``{"CUDA": "tf32"}``: the bounds allow it, and probes of every
+            layer must measure just it. Without: float32's bounds, and no probes.
         memory: bytes that running may take beyond six times the model's size; default 768 MiB.
         timeout: seconds for the whole audit.
         accepted: pairs (node, id) that are known and no longer unexpected.
@@ -83,19 +88,22 @@ def verify(
         raise FrameworkAbsent(absence)
     if strange := [level for level in levels if level not in ALL_LEVELS]:
         raise RequestError(f"unknown level {strange[0]!r}; there are {', '.join(ALL_LEVELS)}")
-    if not levels:
-        raise RequestError("at least one level of optimisation must be run")
+    if not levels or not providers:
+        raise RequestError("at least one level of optimisation on one provider must be run")
+    _classes(expect or {}, providers)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convspec-verify-")))
-        request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels), "provider": provider}  # noqa: PTH100
+        request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
+        request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {})}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
         name = None if against is None else _against(against, request, folder, inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
-        report.environment |= {"versions": adapter.versions(), "levels": list(levels), "provider": provider}
+        report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
+        report.environment |= {"providers": request["providers"], "expect": request["expect"]}
         package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        collected(report, _shown(_messages(f"{package}.audit", request, timeout), len(levels), progress))
+        collected(report, _shown(_messages(f"{package}.audit", request, timeout), _arms(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
 
@@ -143,13 +151,28 @@ def _save(found: Sequence[Found], path: Path) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def _shown(messages: Iterator[Message], levels: int, progress: Callable[[int, int], None] | None) -> Iterator[Message]:
+def _classes(expect: Mapping[str, str], providers: Sequence[str]) -> None:
+    """Raise RequestError for a class that there is not, or of a provider that is not run."""
+    for provider, name in expect.items():
+        if name not in CLASSES:
+            raise RequestError(f"expect {provider}={name}: the class must be one of {', '.join(CLASSES)}")
+        if provider.lower() not in [other.lower() for other in providers]:
+            raise RequestError(f"expect {provider}={name}: only {', '.join(providers)} will run; name it in providers")
+
+
+def _arms(request: Message) -> int:
+    """How often each node is judged with one set of inputs."""
+    levels = [level for level in request["levels"] if level != "evaluator"]
+    return len(levels) * len(request["providers"]) + ("evaluator" in request["levels"])
+
+
+def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int], None] | None) -> Iterator[Message]:
     """The messages themselves, the progress told on the way."""
     total, seen = 0, set()
     for message in messages:
-        total += len(message.get("convs", ())) * levels
+        total += len(message.get("convs", ())) * arms
         if "verdict" in message:
-            seen.add((message["path"], message["level"]))
+            seen.add((message["path"], message["level"], message.get("provider")))
         if progress is not None:
             progress(len(seen), total)
         yield message

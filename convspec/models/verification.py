@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
+from convspec.probes import LADDER
 from convspec.verdict import VERDICTS
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ class Node:
     notes: list[dict[str, str]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def classes(self) -> dict[str, str]:
+        """The accuracy class that probes measured, by provider; the coarsest one of its levels."""
+        found: dict[str, str] = {}
+        for run in self.runs:
+            if name := run.get("class"):
+                found[run["provider"]] = max(found.get(run["provider"], name), name, key=LADDER.index)
+        return found
+
     def judge(self, run: Mapping[str, Any]) -> None:
         """Take in the verdict of one run."""
         self.runs.append(dict(run))
@@ -72,7 +82,7 @@ class Node:
             "output_shape": self.output_shape,
             "parameters": None if spec is None else spec.num_parameters,
             "macs": _macs(spec, shape) if known and spec is not None else None,
-            "receptive_field": None if spec is None else _reach(spec),
+            "receptive_field": None if spec is None else _reach(spec), "accuracy_class": self.classes,
         }  # fmt: skip
 
 
@@ -232,8 +242,12 @@ def _against(node: Node, message: Mapping[str, Any]) -> None:
 
 def _blame_optimisation(node: Node) -> None:
     """Where a node is right without graph optimisation and wrong with it, say so."""
-    right = {run["inputs"] for run in node.runs if run["level"] == "off" and run["verdict"] == "agree"}
-    wrong = sorted({run["level"] for run in node.runs if run["verdict"] == "disagree" and run["inputs"] in right})
+
+    def where(run: Mapping[str, Any]) -> tuple[Any, Any]:
+        return run["inputs"], run.get("provider")
+
+    right = {where(run) for run in node.runs if run["level"] == "off" and run["verdict"] == "agree"}
+    wrong = sorted({run["level"] for run in node.runs if run["verdict"] == "disagree" and where(run) in right})
     if wrong:
         title = f"right with graph optimisation off, wrong with it at {', '.join(wrong)}"
         node.findings.append({"id": "graph-optimisation", "title": title})

@@ -51,16 +51,16 @@ def show(report: VerifyReport, console: Console) -> None:
 
 
 def changes(report: VerifyReport) -> list[str]:
-    """Which level of optimisation changed the outputs' bits, in one line for each set of inputs."""
+    """Which level of optimisation changed bits of the outputs, and by which passes: a line for each kind of change."""
     lines = []
     for change in report.optimisation:
+        where = f"optimisation {change['level']}" + (f" on {change['provider']}" * (change["provider"] != "CPU"))
         if change.get("problem"):
-            lines.append(f"optimisation {change['level']}: does not run: {change['problem']}")
+            lines.append(f"{where}: does not run: {change['problem']}")
         elif change["changed"]:
             far = f"{change['largest']:.2g} of the largest output away from those without optimisation"
-            lines.append(
-                f"optimisation {change['level']} changes the bits of {', '.join(change['changed'][:3])}: now {far}"
-            )
+            by = ", ".join(change["passes"])
+            lines.append(f"{where} changes the bits of {', '.join(change['changed'][:3])} by {by}: now {far}")
     return list(dict.fromkeys(lines))
 
 

@@ -255,9 +255,9 @@ def chain(n=20):
 def test_a_wrong_number_in_the_middle_is_found_where_it_is(tmp_path, monkeypatch):
     honest = runtimes.run
 
-    def wrong(proto, feeds, outputs, level, provider="CPU"):
-        found = honest(proto, feeds, outputs, level, provider)
-        if level == "all" and "t16" in found:
+    def wrong(proto, feeds, outputs, arm, without=()):
+        found = honest(proto, feeds, outputs, arm, without)
+        if arm.level == "all" and "t16" in found:
             found["t16"].reshape(-1)[5] *= np.float32(1.001)
         return found
 

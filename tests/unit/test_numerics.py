@@ -54,6 +54,15 @@ def test_coarser_inputs_add_their_rounding():
     assert same == numerics.bounds("float16", 45, FLOAT32)
 
 
+def test_tensors_kept_in_a_coarser_format_are_rounded_once_more():
+    plain, kept = (numerics.bounds("float32", 45, Arithmetic("float32", stored=name)) for name in (None, "float16"))
+    assert kept.relative - plain.relative == pytest.approx(2.0**-11, rel=1e-4)
+    assert kept.absolute - plain.absolute == 2.0**-25
+    assert numerics.bounds("float16", 45, Arithmetic("float32", stored="float16")) == numerics.bounds(
+        "float16", 45, FLOAT32
+    )
+
+
 def test_underflow_costs_half_a_subnormal_unit_or_a_normal_number_where_they_are_flushed():
     assert numerics.bounds("float32", 9, FLOAT32).absolute == 10 * 2.0**-150
     assert numerics.bounds("float32", 9, Arithmetic("float32", flushes_subnormals=True)).absolute == 10 * 2.0**-126
