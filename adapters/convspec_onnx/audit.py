@@ -57,7 +57,8 @@ def audit(request: Mapping[str, Any], say: Say) -> None:
     """Load, describe, run and judge; raises RequestError where the model cannot be loaded or inputs do not fit."""
     model, convs, notes = read(request["path"], request.get("memory"), limited=request.get("limited", False))
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions})
+    sets = inputs.number(model.graph, request.get("inputs"), request.get("dims") or {})
+    say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions, "sets": sets})
     source = against.Source.load(request, convs, say)
     providers = [runtimes.provider(name) for name in request.get("providers") or [runtimes.CPU]]
     arms = runtimes.arms(request["levels"], providers)

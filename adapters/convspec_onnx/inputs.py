@@ -31,6 +31,15 @@ def free(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [entry for entry in graph.input if entry.name not in known]
 
 
+def number(graph: onnx.GraphProto, path: str | None, dims: Mapping[str, Sequence[int]]) -> int:
+    """How many sets of inputs there are: those of :func:`given` or of :func:`made`."""
+    if path:
+        return max(len(list(Path(path).glob("test_data_set_*"))), 1)
+    symbols = _symbols(free(graph))
+    several = any(name not in dims for name in symbols) or any(len(sizes) > 1 for sizes in dims.values())
+    return 2 if symbols and several else 1
+
+
 def given(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, Arrays]]:
     """Each set of inputs in a file or folder with its name: ``.npz``, ``.npy``, ``.pb``, or ONNX's ``test_data_set_*``.
 
@@ -104,24 +113,21 @@ def made(graph: onnx.GraphProto, dims: Mapping[str, Sequence[int]], seed: int = 
         RequestError: where an axis is negative or the whole too large, and for dims that the graph does not have.
     """
     entries = free(graph)
-    symbols = {
-        _symbol(entry, i) for entry in entries for i, d in enumerate(_dims(entry)) if not d.HasField("dim_value")
-    }
+    symbols = _symbols(entries)
     if strange := sorted(set(dims) - symbols):
         raise RequestError(f"--dim {strange[0]}: no axis has that name; there are {sorted(symbols) or 'none'}")
-    several = any(name not in dims for name in symbols) or any(len(v) > 1 for v in dims.values())
-    for number in range(2 if symbols and several else 1):
-        rng = np.random.default_rng([seed, number])
-        chosen = {name: values[min(number, len(values) - 1)] for name, values in dims.items()}
-        shapes = {entry.name: _shape(entry, chosen, number) for entry in entries}
+    for turn in range(number(graph, None, dims)):
+        rng = np.random.default_rng([seed, turn])
+        chosen = {name: values[min(turn, len(values) - 1)] for name, values in dims.items()}
+        shapes = {entry.name: _shape(entry, chosen, turn) for entry in entries}
         title = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         yield title, {entry.name: _random(rng, shapes[entry.name], _dtype(entry)) for entry in entries}
 
 
-def _shape(entry: onnx.ValueInfoProto, chosen: Mapping[str, int], number: int) -> tuple[int, ...]:
+def _shape(entry: onnx.ValueInfoProto, chosen: Mapping[str, int], turn: int) -> tuple[int, ...]:
     shape = []
     for axis, dim in enumerate(_dims(entry)):
-        default = _SIZES[number][min(axis, 2)]
+        default = _SIZES[turn][min(axis, 2)]
         size = dim.dim_value if dim.HasField("dim_value") else chosen.get(_symbol(entry, axis), default)
         if size < 0:
             raise RequestError(f"input {entry.name!r} is declared as {written(entry)}, with a negative axis")
@@ -137,6 +143,13 @@ def _dims(entry: onnx.ValueInfoProto) -> Any:
     if not entry.type.tensor_type.HasField("shape"):
         raise RequestError(f"input {entry.name!r} is declared without a shape: give the inputs")
     return entry.type.tensor_type.shape.dim
+
+
+def _symbols(entries: Sequence[onnx.ValueInfoProto]) -> set[str]:
+    """Names of the axes that have no size of their own."""
+    return {
+        _symbol(entry, i) for entry in entries for i, dim in enumerate(_dims(entry)) if not dim.HasField("dim_value")
+    }
 
 
 def _symbol(entry: onnx.ValueInfoProto, axis: int) -> str:

@@ -36,35 +36,44 @@ Examples:
 _MIB = 1 << 20
 
 
+AgainstOption = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="Another .onnx file, or `module:factory` of any framework.")
+]
+InputsOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
+]
+DimOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
+]
+LevelsOption = Annotated[
+    str, typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own.")
+]
+ProvidersOption = Annotated[
+    str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each at every level: CPU, CUDA, ….")
+]
+ExpectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PROVIDER=CLASS",
+        help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
+    ),
+]
+MemoryOption = Annotated[
+    int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
+]
+TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="For the whole audit.")]
+
+
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")],
-    against: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Another .onnx file, or `module:factory` of any framework.")
-    ] = None,
-    inputs: Annotated[
-        str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
-    ] = None,
-    dim: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
-    ] = None,
-    levels: Annotated[
-        str,
-        typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own."),
-    ] = "off,all",
-    providers: Annotated[
-        str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each at every level: CPU, CUDA, ….")
-    ] = "CPU",
-    expect: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PROVIDER=CLASS",
-            help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
-        ),
-    ] = None,
-    memory: Annotated[
-        int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For the whole audit.")] = 1800.0,
+    against: AgainstOption = None,
+    inputs: InputsOption = None,
+    dim: DimOption = None,
+    levels: LevelsOption = "off,all",
+    providers: ProvidersOption = "CPU",
+    expect: ExpectOption = None,
+    memory: MemoryOption = None,
+    timeout: TimeoutOption = 1800.0,
     baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
     write_baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept what is found now.")] = None,
     json: JsonOption = None,
@@ -74,13 +83,13 @@ def verify(
 ) -> None:
     """Judge every convolution of an ONNX model, and hold it against the model that it was exported from."""
     from convspec.models import audit
-    from convspec.reports import document, verified, verified_files
+    from convspec.reports import document, progress, verified, verified_files
 
     for path in (json, html, markdown, junit, write_baseline):
         document.writable(path)
     dims, (accepted, expected) = _dims(dim or []), _known(baseline)
     expected |= _expected(expect or [])
-    with console(stderr=True).status("verifying") as status:
+    with progress.shown(console(stderr=True), "verifying") as shown:
         report = audit.verify(
             model,
             _source(against),
@@ -92,7 +101,7 @@ def verify(
             memory=None if memory is None else memory * _MIB,
             timeout=timeout,
             accepted=accepted,
-            progress=lambda done, total: status.update(f"verifying: {done} of {total}"),
+            progress=progress.counted(shown),
         )
     for path, text in ((html, verified_files.page), (markdown, verified_files.markdown), (junit, verified_files.junit)):
         if path is not None:

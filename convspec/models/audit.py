@@ -3,7 +3,8 @@
 The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``audit`` that is run as
 ``python -m <package>.audit``, is given one request as JSON, and answers with one message a line:
 
-* ``{"convs": […], "notes": […], "opsets": {…}}`` once, all that is known without running;
+* ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
+  of inputs will be;
 * ``{"begin": [paths]}`` before nodes are run, so that a crash can be laid to them;
 * ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
 * ``{"path": …, "matched": …, "departs": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` of a source;
@@ -168,13 +169,16 @@ def _arms(request: Message) -> int:
 
 def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int], None] | None) -> Iterator[Message]:
     """The messages themselves, the progress told on the way."""
-    total, seen = 0, set()
+    nodes, sets, seen = 0, 1, set()
     for message in messages:
-        total += len(message.get("convs", ())) * arms
+        nodes += len(message.get("convs", ()))
+        sets = message.get("sets", sets)
         if "verdict" in message:
-            seen.add((message["path"], message["level"], message.get("provider")))
-        if progress is not None:
-            progress(len(seen), total)
+            seen.add((message["path"], message["level"], message.get("provider"), message["inputs"]))
+        if progress is not None and ("verdict" in message or message.get("done")):
+            total = nodes * sets * arms
+            # a node in a branch that no input takes is run once, by itself
+            progress(total if message.get("done") else len(seen), total)
         yield message
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from convspec.conformance.runner import Progress
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.console import Console
-
-    from convspec.conformance.runner import Progress
 
 _EVERY = 10.0  # seconds between lines
 
@@ -24,9 +26,20 @@ class Shown(Protocol):
     def __call__(self, progress: Progress) -> None: ...
 
 
-def shown(console: Console) -> Shown:
+def shown(console: Console, doing: str = "checking") -> Shown:
     """A bar where the console is a terminal, lines where it is not."""
-    return Bar(console) if console.is_terminal else Lines(console)
+    return Bar(console, doing) if console.is_terminal else Lines(console)
+
+
+def counted(show: Shown) -> Callable[[int, int], None]:
+    """Something to call with how many steps are done, of how many: time is taken from now on."""
+    began = time.monotonic()
+
+    def step(done: int, total: int) -> None:
+        elapsed = time.monotonic() - began
+        show(Progress(done, total, elapsed, elapsed / done * (total - done) if done else None, 0))
+
+    return step
 
 
 class Lines:
@@ -50,11 +63,11 @@ class Lines:
 class Bar:
     """Rich's bar with the rate and the time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, doing: str) -> None:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[text]}"))
+        columns = (TextColumn(doing), BarColumn(), TextColumn("{task.fields[text]}"))
         self._bar = RichProgress(*columns, console=console, transient=True, refresh_per_second=5)
         self._task = self._bar.add_task("", total=None, text="starting")
 

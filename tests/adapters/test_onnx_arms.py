@@ -218,3 +218,38 @@ def test_a_run_from_python_takes_providers_and_classes(tmp_path):
     report = audit.verify(plain(tmp_path), providers=["cpu"], expect={"cpu": "float32"}).expect()
     assert report.environment["expect"] == {"cpu": "float32"}
     assert report.nodes[0].classes == {"CPU": "float32"}
+
+
+# -- progress ---
+
+
+def test_in_a_pipe_progress_is_a_line_every_ten_seconds(tmp_path, monkeypatch):
+    from convspec.reports import progress
+
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    done = command(plain(tmp_path))
+    assert done.exit_code == 0
+    lines = [line for line in done.stderr.splitlines() if " gone" in line]
+    assert lines[-1].startswith("2 of 2, ")
+    monkeypatch.setattr(progress, "_EVERY", 999.0)
+    assert not command(plain(tmp_path)).stderr
+
+
+def test_on_a_terminal_progress_is_a_bar(tmp_path):
+    """A pseudo-terminal as standard error: rich draws its bar there, and the report stays on standard output."""
+    import os
+    import pty
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "convspec", "verify", str(plain(tmp_path))],
+        stdout=subprocess.PIPE, stderr=theirs, timeout=100, check=True, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "verifying" in seen
+    assert "━" in seen
+    assert b"nothing unexpected" in done.stdout
+    assert b"\x1b" not in done.stdout

@@ -117,6 +117,17 @@ def test_a_refusal_is_a_bad_request(tmp_path, monkeypatch):
         list(audit._messages(name, {}, 60))
 
 
+def test_progress_reaches_the_end_for_every_arm_and_set_of_inputs():
+    steps = []
+    first = {"convs": [entry("a"), entry("b")], "sets": 2}
+    verdicts = [
+        verdict(name, "agree", level) | {"inputs": inputs, "provider": "CPU"}
+        for inputs in "pq" for name in "ab" for level in ("off", "all") if (name, inputs) != ("b", "q")
+    ]  # fmt: skip
+    list(audit._shown(iter([first, *verdicts, {"done": True}]), 2, lambda *step: steps.append(step)))
+    assert steps == [(n, 8) for n in range(1, 7)] + [(8, 8)]
+
+
 # -- matching ---
 
 
