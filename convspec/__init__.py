@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convspec.errors import UnsupportedError as UnsupportedError
     from convspec.models.audit import verify as verify
     from convspec.models.comparison import compare as compare
+    from convspec.models.files import ModelFile as ModelFile
     from convspec.models.finding import convs as convs
     from convspec.models.porting import port as port
     from convspec.models.weights import port_weights as port_weights
@@ -38,6 +39,7 @@ _HOME = {
     "Case": "cases",
     "Chain": "chains",
     "ConvParams": "parameters",
+    "ModelFile": "models.files",
     "ConvSpec": "spec",
     "adapter": "registry",
     "adapters": "registry",

@@ -211,6 +211,25 @@ class Adapter(Protocol):
         ...
 
 
+@runtime_checkable
+class LoadsFiles(Protocol):
+    """An adapter that also takes files. They are programs: they are loaded in a process of their own only.
+
+    ``files`` says which: how a name ends (``".keras"``), or what a folder holds (``"saved_model.pb"``). What ``load``
+    returns is a model to the adapter's ``convs`` and ``read``, and to its package's ``model.py``.
+    """
+
+    files: tuple[str, ...]
+
+    def load(self, path: str) -> Any:
+        """The model in a file. Raises RequestError or UnsupportedError: saying what it is instead, or what it lacks."""
+        ...
+
+    def store(self, model: Any, path: str) -> None:
+        """Write a loaded model as a whole, in the format that the name says. Raises UnsupportedError."""
+        ...
+
+
 def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
     """Raise ShapeError where ``x`` cannot be a batch of ``channels`` channels in ``layout``."""
     if x.ndim != ndim + 2:

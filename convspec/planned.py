@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convspec import layouts
@@ -32,7 +32,8 @@ class PlannedAdapter:
     ``devices()`` and ``configure(dtype, device, precision, threads)``. Where there are several variants, all of
     ``layer.py``'s functions but ``devices`` take ``variant`` too. Its ``read.py`` has
     ``read(layer, input_shape) -> Reading`` and ``convs(model, input_shape) -> list[Found]``. The framework is imported
-    on the first call of those.
+    on the first call of those. Where it reads files that are programs, its ``files.py`` has ``load(path)`` and
+    ``store(model, path)``.
 
     Classes whose module is one of ``roots``, or below one, are the framework's.
     """
@@ -47,6 +48,7 @@ class PlannedAdapter:
     variant: str = "default"
     layouts: tuple[str, ...] = layouts.LAYOUTS
     roots: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def with_variant(self: Self, name: str) -> Self:
         if name not in self.variants:
@@ -105,6 +107,13 @@ class PlannedAdapter:
         found: list[Found] = self._reader().convs(model, input_shape)
         return found
 
+    def load(self, path: str) -> Any:
+        with present(self.name, self.requires):
+            return self._module("files").load(path)
+
+    def store(self, model: Any, path: str) -> None:
+        self._module("files").store(model, path)
+
     def devices(self) -> tuple[str, ...]:
         found: tuple[str, ...] = self._layer().devices()
         return found
@@ -145,7 +154,7 @@ class PlannedAdapter:
         return spec
 
     def gaps(self) -> str:
-        return files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")
+        return resources.files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")
 
     def _module(self, name: str) -> Any:
         return importlib.import_module(f"{self.package}.{name}")

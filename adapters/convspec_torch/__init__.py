@@ -44,6 +44,7 @@ ADAPTER = TorchAdapter(
     dtypes=("float32", "float64", "float16", "bfloat16"),
     variants=("default", "channels_last"),
     roots=("torch",),
+    files=(".pt", ".pth", ".ts", ".jit", ".torchscript", ".pt2"),
 )
 
 __all__ = ["ADAPTER", "TorchAdapter"]

@@ -12,7 +12,7 @@ from torch import nn
 
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.models.parts import Call, Part
-from convspec_torch import read, weights
+from convspec_torch import programs, read, weights
 
 if TYPE_CHECKING:
     from convspec.models.parts import Array
@@ -23,7 +23,9 @@ _NAMES = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance":
 
 
 def parts(model: Any) -> list[Part]:
-    """All convolutions, norms and linear layers, in the order of ``named_modules``."""
+    """All convolutions, norms and linear layers, in the order of ``named_modules``; a program's in that of its text."""
+    if programs.is_program(model):
+        return programs.parts(model)
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's: compare runs modules")
     with read._inference(model):
@@ -58,6 +60,8 @@ def _array(module: Any, name: str) -> Array:
 
 def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
     """One run in evaluation mode, without gradients."""
+    if programs.is_program(model):
+        return programs.capture(model, inputs)
     calls: list[Call] = []
     wanted = {part.path for part in parts(model)}
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
@@ -88,19 +92,13 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     finally:
         for handle in handles:
             handle.remove()
-    return calls, [np.array(weights.array(t)) for t in _tensors(y)]
-
-
-def _tensors(y: Any) -> list[torch.Tensor]:
-    if isinstance(y, torch.Tensor):
-        return [y]
-    if isinstance(y, Mapping):
-        y = y.values()
-    return [t for one in y for t in _tensors(one)] if hasattr(y, "__iter__") else []
+    return calls, [np.array(weights.array(t)) for t in programs.tensors(y)]
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """Copy the arrays into the model's own parameters and buffers; returns the model."""
+    if programs.is_program(model):
+        return programs.write(model, arrays)
     modules = dict(model.named_modules())
     with torch.no_grad():
         for path, own in arrays.items():

@@ -1,79 +1,244 @@
-"""The convolutions of a program that ``torch.export`` made."""
+"""The layers of a program – TorchScript, or what ``torch.export`` made – and what they read and write."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import Found, Reading
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL
+from convspec.contract import Found
+from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.models.parts import Call, Part
+from convspec_torch import weights
+from convspec_torch.operations import Computed, Operation, Program, operations, strange
 from convspec_torch.read import called
 
-_GENERAL = (
-    *("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups"),
-)  # fmt: skip
+if TYPE_CHECKING:
+    from convspec.contract import Reading
+    from convspec.models.parts import Array
+
+_REGULAR = tuple(f"aten::conv{n}d" for n in (1, 2, 3))
+_TRANSPOSED = tuple(f"aten::conv_transpose{n}d" for n in (1, 2, 3))
+_GENERAL = ("aten::convolution", "aten::_convolution", "aten::_convolution_mode")
+CONVOLUTIONS = (*_REGULAR, *_TRANSPOSED, *_GENERAL)
+_NORMS = {"aten::batch_norm": 1, "aten::group_norm": 1, "aten::layer_norm": -1}
+_ARRAYS = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+_ARGUMENTS = ("stride", "padding", "dilation", "groups", "output_padding")
 
 
-def convs(program: torch.export.ExportedProgram) -> list[Found]:
-    """Every convolution of the program, named by the module that it came from, else by its node.
+def is_program(model: Any) -> bool:
+    """Whether its layers are operators of a graph."""
+    return isinstance(model, torch.export.ExportedProgram | torch.jit.ScriptModule)
+
+
+def convs(program: Program) -> list[Found]:
+    """Every convolution of the program, in branches too, named by the module that it came from, else by its weight.
 
     Raises:
         UnsupportedError: where there is none, listing the operators that there are.
     """
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    found = [_found(program, node) for node in calls if _operator(node) is not None]
+    found = [Found(part.path, part.reading, part.problem) for part in parts(program) if part.kind == "conv"]
     if not found:
-        kinds = sorted({str(node.target) for node in calls})
+        kinds = sorted({operation.name for operation in operations(program)})
         raise UnsupportedError(f"this program has no convolutions; its operators: {', '.join(kinds) or 'none'}")
     return found
 
 
-def _operator(node: torch.fx.Node) -> tuple[int, bool] | str | None:
-    """Rank and direction, ``"general"`` for ``aten.convolution``, None for anything else."""
-    name = str(node.target)
-    for transposed, stem in ((False, "aten.conv"), (True, "aten.conv_transpose")):
-        for ndim in (1, 2, 3):
-            if name in (f"{stem}{ndim}d.default", f"{stem}{ndim}d.padding", f"{stem}{ndim}d.input"):
-                return ndim, transposed
-    return "general" if name == "aten.convolution.default" else None
+def parts(program: Program) -> list[Part]:
+    """All convolutions, norms and linear layers; one that is called several times alike is there once."""
+    return [part for part, _ in _layers(program)]
 
 
-def _found(program: torch.export.ExportedProgram, node: torch.fx.Node) -> Found:
-    path = _path(node)
-    try:
-        return Found(path, _reading(program, node))
-    except (ConvspecError, KeyError) as error:
-        return Found(path, None, str(error))
+def _layers(program: Program) -> list[tuple[Part, Operation]]:
+    """Each layer with its operator; paths are told apart where one module's weight is used in several ways."""
+    seen: defaultdict[str, list[str]] = defaultdict(list)
+    found = []
+    for operation in operations(program):
+        part = _part(operation)
+        if part is None:
+            continue
+        how = repr((part.kind, part.problem, part.epsilon, None if part.reading is None else part.reading.spec,
+                    sorted(operation.names.items())))  # fmt: skip
+        if how in seen[part.path]:
+            continue
+        seen[part.path].append(how)
+        count = len(seen[part.path])
+        if count > 1:
+            fields = ("kind", "name", "reading", "arrays", "epsilon", "axis", "problem")
+            part = Part(f"{part.path} ({count})", **{name: getattr(part, name) for name in fields})
+        found.append((part, operation))
+    return found
 
 
-def _reading(program: torch.export.ExportedProgram, node: torch.fx.Node) -> Reading:
-    kind = _operator(node)
-    names = _GENERAL if kind == "general" else TRANSPOSED_CALL if isinstance(kind, tuple) and kind[1] else REGULAR_CALL
-    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    given.pop("input")
-    weight, bias = _value(program, given.pop("weight")), _value(program, given.pop("bias", None))
-    assert weight is not None
-    transposed = bool(given.pop("transposed", isinstance(kind, tuple) and kind[1]))
+def _part(operation: Operation) -> Part | None:
+    name, given = operation.name, operation.given
+    if name in CONVOLUTIONS:
+        path = _path(operation)
+        try:
+            return Part(path, "conv", _kind(name), _reading(operation))
+        except ConvspecError as error:
+            return Part(path, "conv", _kind(name), problem=str(error))
+    if name in _NORMS:
+        tensors = {ours: given.get(theirs) for ours, theirs in _ARRAYS.items()}
+        if not any(isinstance(t, torch.Tensor) for t in tensors.values()):
+            return None
+        arrays = {ours: _array(t) for ours, t in tensors.items() if isinstance(t, torch.Tensor)}
+        return Part(_path(operation), "norm", _kind(name), arrays=arrays, epsilon=float(given["eps"]),
+                    axis=_NORMS[name])  # fmt: skip
+    if name == "aten::linear" and isinstance(given["weight"], torch.Tensor):
+        tensors = {"kernel": given["weight"], "bias": given.get("bias")}
+        arrays = {ours: _array(t) for ours, t in tensors.items() if isinstance(t, torch.Tensor)}
+        return Part(_path(operation), "linear", _kind(name), arrays=arrays)
+    return None
+
+
+def _kind(name: str) -> str:
+    return name.removeprefix("aten::").strip("_")
+
+
+def _path(operation: Operation) -> str:
+    name = operation.names.get("weight") or operation.names.get("running_mean", "")
+    module, _, last = name.rpartition(".")
+    own = module if last in ("weight", "running_mean") else name
+    return operation.path or own or _kind(operation.name)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return np.array(weights.array(tensor), order="C")
+
+
+def _reading(operation: Operation) -> Reading:
+    given = operation.given
+    weight, bias = given["weight"], given.get("bias")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if isinstance(tensor, Computed):
+            raise UnsupportedError(f"its {name} is computed: by {tensor.by}")
+    if not isinstance(weight, torch.Tensor):
+        raise UnsupportedError("it has no weight")
+    transposed = operation.name in _TRANSPOSED or bool(given.get("transposed", False))
+    arguments = {name: given[name] for name in _ARGUMENTS if name in given}
     if not transposed:
-        given.pop("output_padding", None)
-    return called(given, weight, bias, weight.ndim - 2, transposed)
+        arguments.pop("output_padding", None)
+    for name, value in arguments.items():
+        if isinstance(value, Computed):
+            raise UnsupportedError(f"its {name} is computed: by {value.by}")
+    return called(arguments, weight, bias, weight.ndim - 2, transposed)
 
 
-def _value(program: torch.export.ExportedProgram, node: Any) -> torch.Tensor | None:
-    if node is None:
-        return None
-    signature = program.graph_signature
-    for names in (signature.inputs_to_parameters, signature.inputs_to_buffers):
-        if node.name in names:
-            name = names[node.name]
-            return program.state_dict.get(name, program.constants.get(name))
-    if node.name in signature.inputs_to_lifted_tensor_constants:
-        return program.constants[signature.inputs_to_lifted_tensor_constants[node.name]]
-    raise UnsupportedError(f"its weight {node.name!r} is computed: by {node.target}")
+# -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def _path(node: torch.fx.Node) -> str:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]).removeprefix("L['self'].") if stack and stack[-1][0] else str(node.name)
+def capture(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """One run of a copy, in inference, every operator that has a layer's weight being watched.
+
+    Raises:
+        UnsupportedError: where the program holds operators that may do more than compute.
+        RequestError: where it does not take the inputs.
+    """
+    if isinstance(program, torch.jit.ScriptModule):
+        if foreign := strange(program):
+            raise UnsupportedError(f"it is not run: of its operators these may do more than compute: {foreign}")
+        program = copy.deepcopy(program)  # a run may change its attributes
+    layers = _layers(program)
+    runnable = program.module(check_guards=False) if isinstance(program, torch.export.ExportedProgram) else program
+    first = next((t for t in runnable.parameters() if t.is_floating_point()), torch.empty(0))
+    watch = _Watch(layers)
+    given, named = _inputs(program, inputs, first)
+    try:
+        with torch.inference_mode(), torch.jit.optimized_execution(False), watch:
+            y = runnable(*given, **named)
+    except ConvspecError:
+        raise
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[-1:] or [""]
+        raise RequestError(f"the PyTorch program does not take these inputs: {first_line[0]}") from error
+    return watch.calls, [_array(t) for t in tensors(y)]
+
+
+def tensors(y: Any) -> list[torch.Tensor]:
+    """All tensors of a result, in order."""
+    if isinstance(y, torch.Tensor):
+        return [y]
+    if isinstance(y, Mapping):
+        y = y.values()
+    return [t for one in y for t in tensors(one)] if hasattr(y, "__iter__") and not isinstance(y, str) else []
+
+
+def _inputs(
+    program: Program, inputs: Sequence[Array] | Mapping[str, Array], like: torch.Tensor
+) -> tuple[list[Any], dict[str, Any]]:
+    """Tensors; where TorchScript takes a number, that."""
+    types: dict[str, str] = {}
+    if isinstance(program, torch.jit.ScriptModule):
+        arguments = program._c._get_method("forward").schema.arguments[1:]
+        types = {argument.name: str(argument.type) for argument in arguments}
+
+    def value(x: Array, kind: str) -> Any:
+        if x.ndim == 0 and kind in ("int", "float", "bool"):
+            return x.item()
+        return weights.tensor(x, like.dtype if x.dtype.kind == "f" else None, "cpu")
+
+    if isinstance(inputs, Mapping):
+        return [], {name: value(x, types.get(name, "")) for name, x in inputs.items()}
+    kinds = [*types.values(), *[""] * len(inputs)]
+    return [value(x, kind) for x, kind in zip(inputs, kinds, strict=False)], {}
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[misc]
+    """Notes what the operators read and wrote whose weight is a layer's."""
+
+    def __init__(self, layers: Sequence[tuple[Part, Operation]]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._paths: defaultdict[tuple[str, int], list[tuple[str, Operation]]] = defaultdict(list)
+        for part, operation in layers:
+            for tensor in _identity(operation.given):
+                self._paths[part.kind, tensor].append((part.path, operation))
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = _kinds().get(function._schema.name)
+        if kind is None:
+            return function(*args, **kwargs)
+        names = (argument.name for argument in function._schema.arguments)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        found = [path for tensor in _identity(given) for path in self._paths[kind, tensor]]
+        x = _array(given["input"]) if len(found) == 1 else None
+        y = function(*args, **kwargs)
+        if x is not None:
+            self.calls.append(Call(found[0][0], x, _array(y[0] if isinstance(y, tuple) else y)))
+        return y
+
+
+def _kinds() -> dict[str, str]:
+    return {**dict.fromkeys(CONVOLUTIONS, "conv"), **dict.fromkeys(_NORMS, "norm"), "aten::linear": "linear"}
+
+
+def _identity(given: Mapping[str, Any]) -> Iterator[int]:
+    """Where the weight – of a norm without one its mean – lies in memory."""
+    for name in ("weight", "running_mean"):
+        tensor = given.get(name)
+        if isinstance(tensor, torch.Tensor) and tensor.numel():
+            yield tensor.data_ptr()
+            return
+
+
+# -- new weights -------------------------------------------------------------------------------------------------------
+
+
+def write(program: Program, arrays: Mapping[str, Mapping[str, Array]]) -> Program:
+    """Copy the arrays into the program's own parameters and buffers; returns the program."""
+    own = {part.path: (part, operation) for part, operation in _layers(program)}
+    with torch.no_grad():
+        for path, values in arrays.items():
+            part, operation = own[path]
+            for name, array in values.items():
+                theirs = _ARRAYS[name] if part.kind == "norm" else {"kernel": "weight", "bias": "bias"}[name]
+                target = operation.given[theirs]
+                target.copy_(weights.tensor(array, target.dtype, str(target.device)))
+    return program

@@ -60,7 +60,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
     Raises:
         UnsupportedError: where there is none, listing the kinds of layers that there are.
     """
-    if isinstance(model, torch.export.ExportedProgram):
+    if isinstance(model, torch.export.ExportedProgram) or _is_scripted(model):
         from convspec_torch import programs
 
         return programs.convs(model)
@@ -97,6 +97,11 @@ def is_plain(module: torch.nn.Module) -> bool:
 def _known(hook: Any) -> bool:
     """Hooks that set the weight, which is read as they would set it."""
     return isinstance(hook, WeightNorm | SpectralNorm) or isinstance(getattr(hook, "__self__", None), LazyModuleMixin)
+
+
+def _is_scripted(model: Any) -> bool:
+    """Whether this is a TorchScript program; one without ``forward`` is nothing but its modules."""
+    return isinstance(model, torch.jit.ScriptModule) and model._c._has_method("forward")
 
 
 def _found(path: str, module: torch.nn.Module) -> Found:

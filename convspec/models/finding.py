@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from convspec import registry
 from convspec.errors import RequestError
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 def owner(layer: Any) -> Adapter:
     """The adapter of the framework that a layer or a model is of; no framework is imported to tell.
 
-    A pair is a linen module with its variables, a path that of an ONNX file.
+    A pair is a linen module with its variables; a path is that of an ONNX file, or of a program as in
+    :class:`~convspec.models.files.ModelFile`.
 
     Raises:
         RequestError: where no adapter knows the object's class, nor any of its bases.
     """
-    if isinstance(layer, str | os.PathLike):
-        if PurePath(layer).suffix != ".onnx":
-            raise RequestError(f"{os.fspath(layer)!r} must be the path of an ONNX file, ending in .onnx, or a layer")
+    if isinstance(layer, str | os.PathLike) and PurePath(layer).suffix == ".onnx":
         return registry.adapter("onnx")
+    if isinstance(layer, str | os.PathLike) or type(layer).__module__ == "convspec.models.files":
+        from convspec.models import files
+
+        return cast("Adapter", files.FileAdapter(files.held(layer).loader))
     kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
     known = [registry.adapter(name) for name in registry.adapters()]
     for base in kind.__mro__:
@@ -40,8 +43,9 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
     """Every convolution of a model of any framework with its path, each by itself.
 
     Args:
-        model: a module, layer, exported program, ``ModelProto`` or path of an ONNX file; a linen module bound to its
-            variables, or ``(module, variables)``.
+        model: a module, layer, exported program or ``ModelProto``; a linen module bound to its variables, or
+            ``(module, variables)``; the path of an ONNX file, or of a TorchScript archive, an exported program, a Keras
+            file or a SavedModel, which are loaded in a process of their own.
         input_shape: of the model's input, for linen, which makes its layers when it is called.
 
     Raises:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.errors import RequestError
+from convspec.models.files import ModelFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def model(name: str) -> Any:
-    """An ONNX file's path as it is; of ``module:factory`` what the object is, or what it returns when it is called.
+    """A model file's path as it is; of ``module:factory`` what the object is, or what it returns when it is called.
 
     The module is imported, from the working directory too: that is what its name is given for. A class and a function
     are called without arguments; a model is taken as it is.
@@ -29,9 +30,11 @@ def model(name: str) -> Any:
         if not Path(name).is_file():
             raise RequestError(f"there is no file {name!r}")
         return name
+    if Path(name).exists() or (":" not in name and "." in Path(name).name):
+        return ModelFile(name)
     path, colon, attribute = name.partition(":")
     if not colon or not all(word.isidentifier() for word in (*path.split("."), *attribute.split("."))):
-        raise RequestError(f"{name!r} must be the path of an ONNX file, or module:factory")
+        raise RequestError(f"{name!r} must be the path of a model file, or module:factory")
     found = _imported(path)
     try:
         for word in attribute.split("."):

@@ -114,6 +114,7 @@ def opened(model: Any, inputs: Any = None, layout: str | None = None, source: st
     """
     adapter = owner(model)
     module = seam(adapter)
+    model = getattr(module, "held", lambda same: same)(model)
     needs_run = getattr(module, "NEEDS_RUN", False)
     if needs_run and inputs is None:
         raise UnsupportedError(f"{adapter.name} makes its layers when the model is called: give inputs")
@@ -131,7 +132,15 @@ def opened(model: Any, inputs: Any = None, layout: str | None = None, source: st
 
 
 def seam(adapter: Adapter) -> Any:
-    """The ``model`` module of an adapter's package; raises UnsupportedError where it has none."""
+    """The ``model`` module of an adapter's package, for files :mod:`convspec.models.files`.
+
+    Raises:
+        UnsupportedError: where the package has none.
+    """
+    from convspec.models import files
+
+    if isinstance(adapter, files.FileAdapter):
+        return files
     package = getattr(adapter, "package", None)
     try:
         return importlib.import_module(f"{package}.model")

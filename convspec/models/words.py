@@ -33,7 +33,7 @@ def comparison(found: Comparison) -> Lines:
     for note in found.notes:
         yield f"{plain(note)}.", ""
     if found.agrees:
-        word = "Every layer agrees" if ran else "Settings and weights agree; nothing was run"
+        word = _agreement(found) if ran else "Settings and weights agree; nothing was run"
         yield (
             word + (f"; the results differ by at most {found.output:.3g}." if found.output is not None else "."),
             "green",
@@ -48,6 +48,11 @@ def comparison(found: Comparison) -> Lines:
     for row in found.rows:
         if row.verdict == "departs" and row is not found.first:
             yield f"It departs again at {row.label} ({plain(row.a)}): {plain(row.reason)}", "red"
+
+
+def _agreement(found: Comparison) -> str:
+    unseen = sum(row.verdict == "not judged" for row in found.rows)
+    return f"Every layer that was judged agrees, {unseen} were not" if unseen else "Every layer agrees"
 
 
 def _cells(row: Row, ran: bool) -> list[str]:

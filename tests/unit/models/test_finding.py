@@ -51,4 +51,6 @@ def test_a_name_that_only_begins_alike_is_another(name):
 def test_paths_are_those_of_onnx_files(tmp_path):
     assert owner("a.onnx").name == owner(tmp_path / "b.onnx").name == "onnx"
     with pytest.raises(RequestError, match="ending in"):
+        convspec.convs("model.txt")
+    with pytest.raises(RequestError, match="there is no file"):
         convspec.convs("model.pt")

@@ -1,0 +1,127 @@
+"""Programs of ``torch.export`` out of their archive, by PyTorch's own deserialiser, which is given nothing to run.
+
+``torch.export.load`` unpickles weights, constants and sample inputs, evaluates shape expressions and guards as Python,
+calls whatever functions of ``torch`` the graph names, and writes names into code. So the weights are read here, without
+pickle but for ``weights_only``, sample inputs and guards are left out, and of the graph every text is one that
+:mod:`convspec_torch.vetting` knows to be harmless.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from typing import Any
+
+import torch
+
+from convspec.errors import RequestError, UnsupportedError
+from convspec_torch.vetting import vetted
+
+_LARGEST = 1 << 28  # bytes of the graph's text
+
+
+class _Archive:
+    """The records of an archive, without the folder that they are all in."""
+
+    def __init__(self, content: bytes) -> None:
+        self._zip = zipfile.ZipFile(io.BytesIO(content))
+        self.names = {name.partition("/")[2]: name for name in self._zip.namelist()}
+
+    def bytes(self, name: str, largest: int = 1 << 40) -> bytes:
+        if name not in self.names:
+            raise RequestError(f"the archive has no {name!r}")
+        if self._zip.getinfo(self.names[name]).file_size > largest:
+            raise RequestError(f"{name!r} in the archive has more than {largest >> 20} MiB")
+        try:
+            return self._zip.read(self.names[name])
+        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+            raise RequestError(f"{name!r} in the archive is broken: {error}") from None
+
+    def json(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads(self.bytes(name, _LARGEST))
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{name!r} in the archive is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise RequestError(f"{name!r} in the archive is not what torch.export writes")
+        return found
+
+
+def load(content: bytes) -> torch.export.ExportedProgram:
+    """The program that the archive holds.
+
+    Raises:
+        RequestError: where the archive is broken, or holds what could do more than compute.
+        UnsupportedError: where it holds no program, or several.
+    """
+    archive = _Archive(content)
+    graphs = [name for name in archive.names if name.startswith("models/") and name.endswith(".json")]
+    if len(graphs) != 1:
+        compiled = any(name.startswith("data/aotinductor") for name in archive.names)
+        what = "a compiled library, which is not loaded," if compiled else f"{len(graphs)} programs"
+        raise UnsupportedError(f"it holds {what} where one program of torch.export is wanted")
+    model = graphs[0].removeprefix("models/").removesuffix(".json")
+    graph = vetted(archive.json(graphs[0]))
+    try:
+        state = _tensors(archive, "weights", model)
+        return _program(graph, state, _tensors(archive, "constants", model))
+    except (KeyError, TypeError, AttributeError, AssertionError, ValueError, RuntimeError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"its program cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _program(graph: dict[str, Any], state: dict[str, Any], constants: dict[str, Any]) -> torch.export.ExportedProgram:
+    from torch._export.serde import schema, serialize
+
+    serialized = serialize._dict_to_dataclass(schema.ExportedProgram, graph)
+    return serialize.ExportedProgramDeserializer().deserialize(serialized, state, constants)
+
+
+def _tensors(archive: _Archive, kind: str, model: str) -> dict[str, Any]:
+    """The tensors of ``data/weights`` or ``data/constants`` by name."""
+    if f"data/{kind}/{model}.pt" in archive.names:  # so PyTorch wrote them before 2.9
+        return dict(_unpickled(archive.bytes(f"data/{kind}/{model}.pt"), kind))
+    config = archive.json(f"data/{kind}/{model}_{kind}_config.json")["config"]
+    records: dict[str, bytearray] = {}
+    found: dict[str, Any] = {}
+    for name, entry in config.items():
+        place = str(entry["path_name"])
+        if not place.startswith(("weight_", "tensor_")):
+            raise UnsupportedError(f"its constant {name!r} is a pickled object, which is not read")
+        if entry["use_pickle"]:
+            found[name] = _unpickled(archive.bytes(f"data/{kind}/{place}"), kind)
+            continue
+        if place not in records:  # tensors may share their memory
+            records[place] = bytearray(archive.bytes(f"data/{kind}/{place}"))
+        tensor = _tensor(records[place], entry["tensor_meta"], name)
+        found[name] = torch.nn.Parameter(tensor, requires_grad=False) if entry["is_param"] else tensor
+    return found
+
+
+def _unpickled(content: bytes, kind: str) -> Any:
+    try:
+        return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except Exception as error:  # noqa: BLE001 – it raises whatever the bytes make it
+        first = str(error).strip().splitlines()[:1] or [""]
+        raise RequestError(f"its {kind} are pickled, and more than tensors: {first[0]}") from None
+
+
+def _tensor(record: bytearray, meta: dict[str, Any], name: str) -> torch.Tensor:
+    """A view of a record's bytes; raises RequestError where it would reach beyond them."""
+    from torch._export.serde import schema, serialize
+
+    dtype = serialize.deserialize_scalar_type(schema.ScalarType(meta["dtype"]))
+    sizes, strides = ([int(n["as_int"]) for n in meta[key]] for key in ("sizes", "strides"))
+    offset = int(meta["storage_offset"]["as_int"])
+    if min([*sizes, *strides, offset], default=0) < 0 or len(sizes) != len(strides):
+        raise RequestError(f"the shape of {name!r} in the archive is none")
+    if not math.prod(sizes):
+        return torch.empty(sizes, dtype=dtype)
+    last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
+    if (last + 1) * dtype.itemsize > len(record):
+        raise RequestError(f"{name!r} in the archive has fewer bytes than its shape {tuple(sizes)} needs")
+    flat = torch.frombuffer(record, dtype=dtype, count=len(record) // dtype.itemsize)
+    return flat.as_strided(sizes, strides, offset)

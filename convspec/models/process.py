@@ -1,0 +1,147 @@
+"""The process of a model file as the parent sees it: a question, a deadline, an answer – or how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from convspec import errors
+from convspec.errors import ConvspecError, RequestError
+
+if TYPE_CHECKING:
+    Message = dict[str, Any]
+
+_LONGEST = 1 << 26  # bytes of an answer
+_KINDS: dict[str, type[ConvspecError]] = {
+    kind.__name__: kind
+    for kind in (
+        errors.FrameworkAbsent, errors.ParamsError, errors.PlacementError, errors.RequestError, errors.ShapeError,
+        errors.UnsupportedError,
+    )
+}  # fmt: skip
+
+
+class Process:
+    """One child process with the model that it has loaded; it ends with this object.
+
+    Raises:
+        ConvspecError: where the model could not be loaded; whatever is wrong with it, the message begins with its name.
+    """
+
+    def __init__(self, opening: Message, name: str, seconds: float) -> None:
+        self.name = plain(name)
+        self._folder = tempfile.TemporaryDirectory(prefix="convspec-model-")
+        self.folder = Path(self._folder.name)
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – as long as the process
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "convspec.models.child", str(os.getpid())],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_environment(), bufsize=0,
+            start_new_session=True,
+        )  # fmt: skip
+        self.end = weakref.finalize(self, _end, self._child, self._errors, self._folder)
+        self.ask({**opening, "folder": str(self.folder)}, seconds)
+
+    @property
+    def ended(self) -> bool:
+        return not self.end.alive
+
+    def ask(self, message: Message, seconds: float) -> Message:
+        """The answer; raises RequestError where there is none in time, or never will be, and what it says is wrong."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a dead process shows itself when it is read from
+            self._child.stdin.write(json.dumps(message).encode() + b"\n")
+        answer: Message = self._parsed(self._line(time.monotonic() + seconds, seconds))
+        if "error" in answer:
+            kind = _KINDS.get(str(answer["error"]), RequestError)
+            raise kind(f"{self.name}: {plain(str(answer.get('message')))}")
+        return answer
+
+    def _parsed(self, line: bytes) -> Message:
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            self.end()
+            raise RequestError(f"{self.name}: its process answered with nonsense")
+        return answer
+
+    def _line(self, deadline: float, seconds: float) -> bytes:
+        assert self._child.stdout is not None
+        found, descriptor = b"", self._child.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while not found.endswith(b"\n"):
+                if not selector.select(max(deadline - time.monotonic(), 0)):
+                    self.end()
+                    raise RequestError(
+                        f"{self.name}: no answer within {seconds:g} s; where it only is slow, give "
+                        f"convspec.ModelFile(path, seconds=…)"
+                    )
+                chunk = os.read(descriptor, 1 << 20)
+                found += chunk
+                if not chunk or len(found) > _LONGEST:
+                    raise self._gone(too_long=bool(chunk))
+        return found
+
+    def _gone(self, *, too_long: bool) -> RequestError:
+        if too_long:
+            self.end()
+            return RequestError(f"{self.name}: its process said more than {_LONGEST >> 20} MiB")
+        try:
+            code = self._child.wait(10)
+        except subprocess.TimeoutExpired:
+            code = None
+        words = _last_words(self._errors)
+        self.end()
+        return RequestError(f"{self.name}: the process that read it ended with {_ending(code)}{words}")
+
+
+def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+    """Kill the process and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole group is gone
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for pipe in (child.stdin, child.stdout, words):
+        if pipe is not None:
+            pipe.close()
+    folder.cleanup()
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "a closed pipe"
+    if code >= 0:
+        return f"exit status {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def _last_words(file: IO[bytes]) -> str:
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), 4096, max(size - 4096, 0)).decode(errors="replace")
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return f": {plain(lines[-1])}" if lines else ""
+
+
+def plain(text: str, most: int = 1000) -> str:
+    """Text of unknown origin on one line, with nothing in it that a terminal would obey."""
+    one = "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in text[:most])
+    return one if len(text) <= most else one + "…"
+
+
+def _environment() -> dict[str, str]:
+    """The parent's, with its import path and without its accelerators."""
+    path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 – "" means the current folder
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""}
