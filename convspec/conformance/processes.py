@@ -141,10 +141,11 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
-        return _ending(code)
+        return ended(code)
 
 
-def _ending(code: int | None) -> str:
+def ended(code: int | None) -> str:
+    """How a process ended: its exit status, or the signal that killed it."""
     if code is None:
         return "killed"
     if code >= 0:
