@@ -8,17 +8,51 @@ import typer
 
 from convspec.commands.console import JsonOption, console
 
+_MARKS = {True: ("kept", "green"), False: ("BROKEN", "bold red"), None: ("not tried", "yellow")}
+
 
 def adapters(
     gaps: Annotated[bool, typer.Option("--gaps", help="List each adapter's declared gaps.")] = False,
+    validate: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Hold an adapter against the contract, before any case runs.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """List the adapters, the versions of their frameworks, and what they declare."""
     from convspec import registry
     from convspec.reports import document, listing
 
+    if validate is not None:
+        _validated(validate, json)
     found = [listing.Entry.of(registry.adapter(name)) for name in registry.adapters()]
     if json is not None:
         document.write(document.dumps({"adapters": [entry.to_dict() for entry in found]}), json)
     if json != "-":
         listing.show(found, console(), gaps=gaps)
+
+
+def _validated(name: str, json: str | None) -> None:
+    """Print each promise of the contract and whether it is kept; leave with status 1 where one is not."""
+    from rich.text import Text
+
+    from convspec.conformance.validation import validate
+    from convspec.reports import document
+
+    checked = validate(name)
+    if json is not None:
+        document.write(document.dumps({"adapter": name, "promises": [one.to_dict() for one in checked]}), json)
+    if json != "-":
+        shown = console()
+        for one in checked:
+            mark, style = {True: ("kept", "green"), False: ("BROKEN", "bold red"), None: ("not tried", "yellow")}[
+                one.kept
+            ]
+            line = Text.assemble((f"{mark:9}", style), f"  {one.id:10}  {one.title}")
+            shown.print(line, soft_wrap=True)
+            if one.reason:
+                shown.print(Text(f"{'':23}{one.reason}", style), soft_wrap=True)
+        broken = sum(one.kept is False for one in checked)
+        missing = sum(one.kept is None for one in checked)
+        words = f"{len(checked) - broken - missing} promises kept, {broken} broken, {missing} not tried"
+        shown.print(words, style="bold")
+    raise typer.Exit(0 if all(one.kept for one in checked) else 1)

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from convspec import registry
-from convspec.conformance.promises import RUNNING, STATIC, Broken, Promise
+from convspec.conformance.behaviour import RUNNING
 from convspec.conformance.processes import ended
+from convspec.conformance.promises import STATIC, Broken, Promise
 
 TIMEOUT = 300.0
 
@@ -43,10 +44,9 @@ def validate(name: str, timeout: float = TIMEOUT) -> list[Checked]:
     registry.adapter(name)
     command = [sys.executable, "-P", "-m", "convspec.conformance.validation", name]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True}
     try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(command, text=True, timeout=timeout, check=False, **options)
         lines, ending = done.stdout, ended(done.returncode) if done.returncode else ""
         words = done.stderr.strip().splitlines()[-1:]
     except subprocess.TimeoutExpired as error:
@@ -79,7 +79,7 @@ def main() -> None:
 
 def _checked(promise: Promise, adapter: Any, name: str) -> Checked:
     try:
-        promise.kept(adapter, name)
+        promise.check(adapter, name)
     except Broken as broken:
         return Checked(promise.id, promise.title, False, str(broken))
     except Exception as error:  # noqa: BLE001 – what an adapter raises is what is reported of it
