@@ -56,7 +56,7 @@ def regular(spec: ConvSpec, axis: int, around: Around) -> Iterator[Axis]:
     results = np.arange(around.size) if around.results is None else around.results
     if np.any(results < 0):
         return
-    for mode, lo, hi in _pads(around.sources, around.length):
+    for mode, lo, hi in pads_of(around.sources, around.length):
         if own and lo + hi and not (mode == spec.padding_mode and mode in ("zeros", "replicate")):
             continue
         for step in _steps(results):
@@ -74,7 +74,7 @@ def _pair(spec: ConvSpec, axis: int) -> tuple[int, int]:
     return spec.padding[axis]
 
 
-def _pads(sources: Vector, size: int) -> Iterator[tuple[str, int, int]]:
+def pads_of(sources: Vector, size: int) -> Iterator[tuple[str, int, int]]:
     """Every (mode, before, after) that turns 0, 1, … into these places."""
     room = len(sources) - size
     for mode in PADDING_MODES if room else ("zeros",):

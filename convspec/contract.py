@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from convspec.fields import Pads
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
 
@@ -52,11 +53,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One convolution of a model: its path, and what was read, or why nothing could be."""
+    """One convolution of a model: its path, and what was read, or why nothing could be.
+
+    Attributes:
+        pads: ``(before, after)`` for each spatial axis: the cells of pads before it that its spec contains; none where
+            no pad was folded.
+        note: why a pad before it was not folded, where that was asked for.
+    """
 
     path: str
     reading: Reading | None
     problem: str = ""
+    pads: Pads = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +174,10 @@ class Adapter(Protocol):
         """
         ...
 
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[Found]:
         """Every convolution of a model, each by itself, with its path; ``input_shape`` where the model must be run.
+
+        With ``fold_pads`` a pad that stands right before a convolution is part of its spec.
 
         Raises:
             UnsupportedError: where there is none, listing what the model has instead.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from convspec import layouts
 from convspec.contract import Arithmetic, Found, Gradients, Reading
 from convspec.errors import FrameworkAbsent, SpecError, UnknownName, UnsupportedError
+from convspec.folding import folded
 from convspec.plan import Plan, Support
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+    from convspec.folding import Before
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
 
@@ -31,8 +33,9 @@ class PlannedAdapter:
     ``build(plan, params, device)``, ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout, device)``,
     ``devices()`` and ``configure(dtype, device, precision, threads)``. Where there are several variants, all of
     ``layer.py``'s functions but ``devices`` take ``variant`` too. Its ``read.py`` has
-    ``read(layer, input_shape) -> Reading`` and ``convs(model, input_shape) -> list[Found]``. The framework is imported
-    on the first call of those. Where it reads files that are programs, its ``files.py`` has ``load(path)`` and
+    ``read(layer, input_shape) -> Reading`` and ``convs(model, input_shape) -> list[Found]``; its ``pads.py`` has
+    ``before(model, input_shape)``, the pads before each convolution by its path. The framework is imported on the
+    first call of those. Where it reads files that are programs, its ``files.py`` has ``load(path)`` and
     ``store(model, path)``.
 
     Classes whose module is one of ``roots``, or below one, are the framework's.
@@ -103,9 +106,13 @@ class PlannedAdapter:
             raise UnsupportedError(f"no spec describes this layer: {error}") from error
         return reading
 
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[Found]:
         found: list[Found] = self._reader().convs(model, input_shape)
-        return found
+        if not fold_pads:
+            return found
+        with present(self.name, self.requires):
+            before: Mapping[str, Before] = self._module("pads").before(model, input_shape)
+        return [folded(one, before.get(one.path, ())) for one in found]
 
     def load(self, path: str) -> Any:
         with present(self.name, self.requires):

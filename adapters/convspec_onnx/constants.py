@@ -66,6 +66,22 @@ def _dequantise(attributes: dict[str, Any], values: Array, scale: Array, *zero: 
     return dequantised(values, scale, zero[0] if zero else None, attributes.get("axis", 1))
 
 
+def _concatenated(attributes: dict[str, Any], *parts: Array) -> Array | None:
+    return np.concatenate(parts, attributes["axis"]) if sum(p.size for p in parts) <= _LARGEST else None
+
+
+def _sliced(_: dict[str, Any], x: Array, starts: Array, ends: Array, *rest: Array) -> Array:
+    axes = rest[0] if rest else np.arange(len(starts))
+    steps = rest[1] if len(rest) > 1 else np.ones(len(starts), np.int64)
+    index = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(*(a.tolist() for a in (axes, starts, ends, steps)), strict=True):
+        size = x.shape[axis]
+        # backwards to before the first cell, which Python cannot say by a number
+        stop = None if step < 0 and end < -size else end
+        index[axis] = slice(start, stop, step)
+    return x[tuple(index)]
+
+
 def _unsqueeze(attributes: dict[str, Any], x: Array, *axes: Array) -> Array:
     return np.expand_dims(x, tuple(int(n) for n in (axes[0] if axes else attributes["axes"])))
 
@@ -79,6 +95,8 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Transpose": lambda a, x: np.transpose(x, a.get("perm")),
     "Unsqueeze": _unsqueeze,
     "Squeeze": lambda a, x, *axes: np.squeeze(x, tuple(axes[0]) if axes else tuple(a["axes"]) if "axes" in a else None),
+    "Concat": _concatenated,
+    "Slice": _sliced,
     "Add": _binary(np.add),
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),

@@ -174,8 +174,6 @@ def fix(
         SpecError: where the attributes contradict one another or the weights.
         UnsupportedError: where ``output_shape`` needs sizes that are not known.
     """
-    from convspec_onnx.read import _resolved  # the reading of output_shape is shared
-
     attributes = conv.attributes
     if kernel.ndim < 3:
         raise SpecError([f"W={list(kernel.shape)} must have at least one spatial axis"])
@@ -183,7 +181,7 @@ def fix(
         spatial = [n for n in (shape or ())[2:] if isinstance(n, int)]
         if len(spatial) != kernel.ndim - 2:
             raise UnsupportedError("output_shape leaves pads that depend on the input's size, which is not known")
-        attributes = _resolved(attributes, kernel.shape[2:], spatial)
+        attributes = resolved(attributes, kernel.shape[2:], spatial)
     transposed = conv.node.op_type == "ConvTranspose"
     groups = attributes.get("group") or 1
     if kernel.shape[0] % groups:
@@ -194,6 +192,25 @@ def fix(
     params = ConvParams(as_float(kernel), None if bias is None else as_float(bias))
     conv.spec, conv.params, conv.problem = spec, params, ""
     return spec, params
+
+
+def resolved(attributes: dict[str, Any], kernel: Sequence[int], spatial: Sequence[int]) -> dict[str, Any]:
+    """``pads`` instead of ``output_shape``: the odd cell at the end for SAME_UPPER, else in front, as ONNX says."""
+    ndim = len(kernel)
+    ones, zeros = (1,) * ndim, (0,) * ndim
+    strides, dilations = attributes.get("strides") or ones, attributes.get("dilations") or ones
+    extra = list(attributes.get("output_padding") or zeros)
+    lows, highs = [], []
+    wanted = attributes["output_shape"][-ndim:]
+    for axis, (n, s, k, d, out) in enumerate(zip(spatial, strides, kernel, dilations, wanted, strict=True)):
+        total = (n - 1) * s + (k - 1) * d + 1 + extra[axis] - out
+        if total < 0:
+            extra[axis], total = extra[axis] - total, 0
+        low = total // 2 if attributes.get("auto_pad") == "SAME_UPPER" else total - total // 2
+        lows.append(low)
+        highs.append(total - low)
+    kept = {k: v for k, v in attributes.items() if k not in ("output_shape", "auto_pad")}
+    return kept | {"pads": (*lows, *highs), "output_padding": tuple(extra)}
 
 
 def as_float(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from convspec import layouts
 from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
 from convspec.parameters import ConvParams
+from convspec_onnx import safe
+from convspec_onnx.graph import Scope, resolved, value_of
+from convspec_onnx.inline import inlined
 from convspec_onnx.parse import spec_of
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from convspec.spec import ConvSpec
 
 _OPERATORS = ("Conv", "ConvTranspose")
+_QUANTISED = ("ConvInteger", "QLinearConv")
 _MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
@@ -55,11 +59,11 @@ def convs(
     Raises:
         UnsupportedError: where there is none, listing the operators that there are.
     """
-    proto = _loaded(model)
+    proto = _expanded(model)
     # Shapes are needed for output_shape only, and their absence is reported there.
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
         proto = onnx.shape_inference.infer_shapes(proto)
-    found = list(_walk(_Graph(proto.graph), ""))
+    found = [_found(*one) for one in nodes(proto)]
     if not found:
         listing = ", ".join(sorted({node.op_type for node in proto.graph.node})) or "none"
         raise UnsupportedError(f"this model has no convolutions; its operators: {listing}")
@@ -67,21 +71,38 @@ def convs(
 
 
 def _loaded(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
-    return onnx.load(model) if isinstance(model, str | os.PathLike) else model
+    return safe.load(model) if isinstance(model, str | os.PathLike) else model
 
 
-def _walk(graph: _Graph, prefix: str) -> Iterator[Found]:
+def _expanded(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
+    """The model, its functions replaced by their nodes."""
+    proto = _loaded(model)
+    return inlined(proto) if proto.functions else proto
+
+
+def nodes(proto: onnx.ModelProto) -> Iterator[tuple[str, _Graph, onnx.NodeProto]]:
+    """Every convolution with its path and the graph that it is a node of."""
+    yield from _walk(_Graph(proto.graph), "")
+
+
+def _walk(graph: _Graph, prefix: str) -> Iterator[tuple[str, _Graph, onnx.NodeProto]]:
     for index, node in enumerate(graph.proto.node):
         path = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
-        if _is_conv(node):
-            try:
-                spec, params = graph.conv(node, graph.spatial(node.input[0]))
-                yield Found(path, Reading(spec, params, layouts.CHANNELS_FIRST, graph.dtype(node)))
-            except (UnsupportedError, ValueError) as error:
-                yield Found(path, None, str(error))
+        if _is_conv(node) or node.op_type in _QUANTISED:
+            yield path, graph, node
         for attribute in node.attribute:
             for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from _walk(_Graph(body, graph), f"{path}/")
+
+
+def _found(path: str, graph: _Graph, node: onnx.NodeProto) -> Found:
+    if node.op_type in _QUANTISED:
+        return Found(path, None, f"{node.op_type} computes on integers, which no spec describes")
+    try:
+        spec, params = graph.conv(node, graph.spatial(node.input[0]))
+    except (UnsupportedError, ValueError) as error:
+        return Found(path, None, str(error))
+    return Found(path, Reading(spec, params, layouts.CHANNELS_FIRST, graph.dtype(node)))
 
 
 def _is_conv(node: onnx.NodeProto) -> bool:
@@ -94,20 +115,12 @@ class _Graph:
     def __init__(self, proto: onnx.GraphProto, outer: _Graph | None = None) -> None:
         self.proto = proto
         self.outer = outer
-        self.initializers = {tensor.name: tensor for tensor in proto.initializer}
-        self.makers = {name: node for node in proto.node for name in node.output}
+        self.scope: Scope = Scope(proto, outer.scope if outer else None)
+        self.makers = self.scope.makers
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """The value of a tensor that depends on no input: an initialiser or a Constant node, here or around."""
-        if name in self.initializers:
-            value: NDArray[Any] = numpy_helper.to_array(self.initializers[name])
-            return value
-        node = self.makers.get(name)
-        if node is None:
-            return self.outer.constant(name) if self.outer else None
-        if node.op_type == "Constant":
-            return np.asarray(ReferenceEvaluator(node).run(None, {})[0])
-        return self.constant(node.input[0]) if node.op_type == "Identity" else None
+        """The value of a tensor that follows from the file alone, here or around."""
+        return self.scope.constant(name)
 
     def spatial(self, name: str) -> tuple[int, ...] | None:
         """The spatial sizes of a tensor, where the model states them all as numbers."""
@@ -135,40 +148,14 @@ class _Graph:
         """Spec and parameters of a node alone."""
         weight = self.weights(node, 1)
         bias = self.weights(node, 2) if len(node.input) > 2 and node.input[2] else None
-        attributes = {a.name: _value(a) for a in node.attribute}
+        attributes = {a.name: value_of(a) for a in node.attribute}
         if attributes.get("output_shape"):
             if spatial is None:
                 raise UnsupportedError("output_shape leaves pads that depend on the input's size, which is not known")
-            attributes = _resolved(attributes, weight.shape[2:], spatial)
+            attributes = resolved(attributes, weight.shape[2:], spatial)
         transposed = node.op_type == "ConvTranspose"
         spec = spec_of(attributes, weight.shape, bias=bias is not None, transposed=transposed)
         return spec, ConvParams(weight, bias)
-
-
-def _value(attribute: onnx.AttributeProto) -> Any:
-    value = helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode()
-    return value if isinstance(value, int | float) else tuple(value)
-
-
-def _resolved(attributes: dict[str, Any], kernel: Sequence[int], spatial: Sequence[int]) -> dict[str, Any]:
-    """``pads`` instead of ``output_shape``: the odd cell at the end for SAME_UPPER, else in front, as ONNX says."""
-    ndim = len(kernel)
-    ones, zeros = (1,) * ndim, (0,) * ndim
-    strides, dilations = attributes.get("strides") or ones, attributes.get("dilations") or ones
-    extra = list(attributes.get("output_padding") or zeros)
-    lows, highs = [], []
-    wanted = attributes["output_shape"][-ndim:]
-    for axis, (n, s, k, d, out) in enumerate(zip(spatial, strides, kernel, dilations, wanted, strict=True)):
-        total = (n - 1) * s + (k - 1) * d + 1 + extra[axis] - out
-        if total < 0:
-            extra[axis], total = extra[axis] - total, 0
-        low = total // 2 if attributes.get("auto_pad") == "SAME_UPPER" else total - total // 2
-        lows.append(low)
-        highs.append(total - low)
-    kept = {k: v for k, v in attributes.items() if k not in ("output_shape", "auto_pad")}
-    return kept | {"pads": (*lows, *highs), "output_padding": tuple(extra)}
 
 
 @dataclass
@@ -220,7 +207,7 @@ class _Layer:
         return found
 
     def transpose(self, node: onnx.NodeProto, source: str, target: str, ndim: int) -> None:
-        perm = tuple(_value(node.attribute[0])) if node.attribute else ()
+        perm = tuple(value_of(node.attribute[0])) if node.attribute else ()
         if perm != layouts.permutation(source, target, ndim):
             raise UnsupportedError(f"a Transpose by {perm} is no change between channels first and last")
 
@@ -257,7 +244,7 @@ class _Layer:
 
     def pads(self, node: onnx.NodeProto, ndim: int) -> tuple[str, tuple[tuple[int, int], ...]]:
         """Mode and ``(before, after)`` of a Pad of the spatial axes."""
-        given = {a.name: _value(a) for a in node.attribute}
+        given = {a.name: value_of(a) for a in node.attribute}
         flat = self.computed(node.input[1])
         axes = self.graph.constant(node.input[3]) if len(node.input) > 3 else np.arange(2 + ndim)
         if axes is None:

@@ -52,6 +52,7 @@ def compare(
     seed: Seed = 0,
     layouts: Layouts = None,
     seconds: Annotated[float, typer.Option(min=0, help="For the search among pairs of mistakes.")] = 20.0,
+    fold_pads: Annotated[bool, typer.Option("--fold-pads", help="Count pads right before convs as theirs.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Hold two models of any two frameworks together, conv by conv, and name the first that departs."""
@@ -60,7 +61,9 @@ def compare(
 
     document.writable(json)
     inputs = naming.inputs(input, shape, seed)
-    found = comparison.compare(naming.model(a), naming.model(b), inputs, layouts=_both(layouts), seconds=seconds)
+    found = comparison.compare(
+        naming.model(a), naming.model(b), inputs, layouts=_both(layouts), seconds=seconds, fold_pads=fold_pads
+    )
     if json is not None:
         document.write(document.dumps(found.to_dict()), json)
     if json != "-":

@@ -96,6 +96,7 @@ def compare(
     *,
     layouts: tuple[str | None, str | None] = (None, None),
     seconds: float = SECONDS,
+    fold_pads: bool = False,
 ) -> Comparison:
     """Align the layers of two models of any two frameworks, run both, and find the first that departs.
 
@@ -108,13 +109,15 @@ def compare(
         inputs: one array, or several in order or by name, in a's layout. None: specs and weights alone are compared.
         layouts: of the inputs that a and b take; None: the layout of the model's first convolution.
         seconds: for the search among pairs of mistakes in the first convolution that departs.
+        fold_pads: whether a pad that stands right before a convolution is counted as the convolution's own, as by
+            :func:`convspec.convs`.
 
     Raises:
         UnsupportedError: where a model cannot be looked into, or has no convolutions; says what it has.
         RequestError: where an object is no model that is known, or does not take the inputs.
     """
-    first = opened(a, inputs, layouts[0])
-    second = opened(b, inputs, layouts[1], layouts[0] or first.layout)
+    first = opened(a, inputs, layouts[0], fold_pads=fold_pads)
+    second = opened(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads)
     return compared(first, second, seconds)
 
 
@@ -135,6 +138,7 @@ def compared(a: Model, b: Model, seconds: float = SECONDS) -> Comparison:
         count = sum(pair[place] is not None for pair in folds)
         if count:
             found.notes.append(f"{count} batch norms of model {'ab'[place]} are within the other model's kernels")
+    found.notes += [f"{part.path}: {part.note}" for model in (a, b) for part in model.parts if part.note]
     _compare_outputs(a, b, glue, found)
     return found
 

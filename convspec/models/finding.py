@@ -39,7 +39,7 @@ def owner(layer: Any) -> Adapter:
     raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[Found]:
     """Every convolution of a model of any framework with its path, each by itself.
 
     Args:
@@ -47,9 +47,12 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
             ``(module, variables)``; the path of an ONNX file, or of a TorchScript archive, an exported program, a Keras
             file or a SavedModel, which are loaded in a process of their own.
         input_shape: of the model's input, for linen, which makes its layers when it is called.
+        fold_pads: whether a pad that stands right before a convolution – ``nn.ZeroPad2d``, ``ZeroPadding2D``, a
+            ``Pad`` node – is counted as the convolution's own padding. Where code says what follows what – ``F.pad``,
+            ``jnp.pad``, models that are subclasses – only a run does: give ``input_shape``.
 
     Raises:
         UnsupportedError: where there is no convolution, listing what layers the model has.
         RequestError: where the object is of no framework that an adapter knows.
     """
-    return owner(model).convs(model, input_shape)
+    return owner(model).convs(model, input_shape, fold_pads=fold_pads)

@@ -170,6 +170,8 @@ def _splits(more: list[int]) -> Iterator[tuple[tuple[int, int], ...]]:
 
 
 def cropped(x: Array, pads: tuple[tuple[int, int], ...]) -> Array:
-    """``x`` without its margins along the spatial axes."""
+    """``x`` without its margins along the spatial axes; as it is, where there are none."""
+    if not pads:
+        return x
     inner = tuple(slice(lo, n - hi) for (lo, hi), n in zip(pads, x.shape[2:], strict=True))
     return np.ascontiguousarray(x[(slice(None), slice(None), *inner)])

@@ -139,6 +139,7 @@ def conv(row: Row, pair: Pair, seen: Calls, a: Model, b: Model, glue: Glue) -> J
         (canonical(call.x, layout), canonical(call.y, layout))
         for call, layout in zip(seen[:2], (_layout(pair.a, a), _layout(pair.b, b)), strict=True)
     )
+    xa, xb = local.cropped(xa, pair.a.pads), local.cropped(xb, pair.b.pads)
     ends = [canonical(fold.y, model.layout) if fold else y for fold, model, y in ((seen[2], a, ya), (seen[3], b, yb))]
     if ours is None or theirs is None:
         apart = local.furthest(xa, xb), local.furthest(*ends)

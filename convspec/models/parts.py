@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.contract import Adapter, Reading
+    from convspec.fields import Pads
 
     Array = NDArray[np.floating[Any]]
 
@@ -42,6 +43,8 @@ class Part:
         epsilon: of a norm.
         axis: of a norm: where its channels stand, 1 or -1.
         problem: why a convolution could not be read.
+        pads: of a convolution: the cells of pads before it that its spec contains, though its input has them already.
+        note: why a pad before it was not folded into its spec.
     """
 
     path: str
@@ -52,6 +55,8 @@ class Part:
     epsilon: float = 0.0
     axis: int = -1
     problem: str = ""
+    pads: Pads = ()
+    note: str = ""
 
     @property
     def batch_norm(self) -> bool:
@@ -105,7 +110,14 @@ class Model:
         self.calls, self.outputs = seam(self.adapter).capture(self.native, inputs)
 
 
-def opened(model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None) -> Model:
+def opened(
+    model: Any,
+    inputs: Any = None,
+    layout: str | None = None,
+    source: str | None = None,
+    *,
+    fold_pads: bool = False,
+) -> Model:
     """The model with its parts; run on ``inputs``, where given, which are moved from layout ``source`` to ``layout``.
 
     Raises:
@@ -124,11 +136,24 @@ def opened(model: Any, inputs: Any = None, layout: str | None = None, source: st
         given = moved(inputs, source or own, own)
         if needs_run:
             found.parts = module.parts(model, given)
+        if fold_pads:
+            _fold(found, given)
         found.run(given)
+    elif fold_pads:
+        _fold(found, ())
     if not any(part.kind == "conv" for part in found.parts):
         names = ", ".join(sorted({part.name for part in found.parts})) or "none with weights"
         raise UnsupportedError(f"this model has no convolutions; its layers: {names}")
     return found
+
+
+def _fold(model: Model, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
+    """Count the pads before convolutions as theirs; those of code are met by a run, which takes a single input."""
+    shape = inputs[0].shape if isinstance(inputs, Sequence) and len(inputs) == 1 else None
+    found = {one.path: one for one in model.adapter.convs(model.native, shape, fold_pads=True)}
+    for place, part in enumerate(model.parts):
+        if part.reading is not None and (one := found.get(part.path)) is not None:
+            model.parts[place] = replace(part, reading=one.reading, pads=one.pads, note=one.note)
 
 
 def seam(adapter: Adapter) -> Any:

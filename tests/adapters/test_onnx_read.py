@@ -11,6 +11,7 @@ pytest.importorskip("onnx")
 
 import onnx
 from convspec_onnx import REFERENCE
+from convspec_onnx.pads import before
 from convspec_onnx.read import convs, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +148,65 @@ def test_convs_of_a_model_and_of_its_branches() -> None:
     assert found[2].reading.spec == ConvSpec(
         3, 3, (4,), 2, ((1, 0),), groups=3, bias=False, transposed=True, output_padding=1
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "padding", "note"),
+    [
+        ("constant", 0.0, ((2, 1),), ""),
+        ("edge", 0.0, ((2, 1),), ""),
+        ("wrap", 0.0, ((2, 1),), ""),
+        ("constant", 3.0, ((0, 0),), "puts 3.0 around"),
+    ],
+)
+def test_pads_before_convolutions_are_folded_on_request(mode: str, value: float, padding: object, note: str) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["half"], value_ints=[0, 0, 2]),
+        helper.make_node("Concat", ["half", "end"], ["pads"], axis=0),
+        helper.make_node("Pad", ["x", "pads", "value"], ["h"], mode=mode),
+        helper.make_node("Conv", ["h", "w"], ["y"], name="c"),
+    ]
+    extra = {"end": np.array([0, 0, 1]), "value": np.float32(value)}
+    proto = model(nodes, kernel(4, 3, 2), ["N", 3, "W"], **extra)
+    (plain,) = convs(proto)
+    assert plain.reading is not None
+    assert plain.reading.spec.padding == ((0, 0),)
+    (found,) = REFERENCE.convs(proto, fold_pads=True)
+    assert found.reading is not None
+    assert found.reading.spec.padding == padding
+    assert note in found.note
+    (one,) = before(proto, None)["c"]
+    assert isinstance(one, str) == bool(note)
+
+
+def test_weights_that_follow_from_the_file_are_read_through_its_nodes() -> None:
+    values = np.arange(-12, 12, dtype=np.int8).reshape(3, 4, 2)  # (I, O, k)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["dq"]),
+        helper.make_node("Transpose", ["dq"], ["turned"], perm=[1, 0, 2]),
+        helper.make_node("Cast", ["turned"], ["half"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["k"], to=FLOAT),
+        helper.make_node("Conv", ["x", "k"], ["y"]),
+        helper.make_node("QLinearConv", ["a", "s", "z", "q", "s", "z", "s", "z"], ["b"], name="integers"),
+    ]
+    first, second = convs(model(nodes, kernel(1), ["N", 3, "W"], q=values, scale=np.float32(0.5)))
+    assert first.reading is not None
+    np.testing.assert_array_equal(first.reading.params.kernel, values.transpose(1, 0, 2) * np.float32(0.5))
+    assert (second.path, second.reading) == ("integers", None)
+    assert "integers, which no spec describes" in second.problem
+
+
+def test_convolutions_in_functions_are_found() -> None:
+    inner = helper.make_node("Conv", ["a", "b"], ["c"], name="inner")
+    function = helper.make_function("own", "Block", ["a", "b"], ["c"], [inner], [helper.make_opsetid("", 19)])
+    proto = model(
+        [helper.make_node("Block", ["x", "w"], ["y"], name="call", domain="own")], kernel(4, 3, 2), ["N", 3, 9]
+    )
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    (found,) = convs(proto)
+    assert found.reading is not None
+    assert "inner" in found.path
 
 
 def test_a_model_without_convolutions_lists_its_operators() -> None:

@@ -187,6 +187,53 @@ def test_convs_of_models():
         LINEN.convs((module, variables), (1, 9, 11, 5))
 
 
+PADS = ((0, 0), (1, 0), (2, 3), (0, 0))
+
+
+class Pads(nnx.Module):
+    def __init__(self):
+        self.convs = nnx.List([nnx.Conv(3, 3, (3, 2), padding=0, rngs=RNGS) for _ in range(6)])
+        self.own = nnx.Conv(3, 3, (3, 2), padding=((1, 1), (0, 2)), rngs=RNGS)
+
+    def __call__(self, x):
+        x = self.convs[0](jnp.pad(jax.nn.relu(x), PADS, mode="reflect"))
+        x = self.convs[1](jnp.pad(x, PADS, mode="edge"))
+        x = self.convs[2](jnp.pad(x, PADS, mode="wrap"))
+        x = self.convs[3](jnp.pad(x, PADS, constant_values=1))
+        x = self.convs[4](jnp.pad(x, PADS, mode="symmetric"))
+        x = self.convs[5](jax.jit(lambda x: x + 1)(x))
+        return self.own(jnp.pad(jnp.pad(x, PADS), ((0, 0), (0, 1), (0, 0), (0, 0))))
+
+
+class LinenPads(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(4, (3, 3), padding="VALID")(jnp.pad(x, PADS, mode="wrap"))
+
+
+def test_pads_before_convolutions_are_folded_on_request():
+    shape, cells, none = (1, 16, 17, 3), PADS[1:3], ((0, 0), (0, 0))
+    found = {f.path: f for f in ADAPTER.convs(Pads(), shape, fold_pads=True)}
+    assert {path: (f.reading.spec.padding, f.reading.spec.padding_mode) for path, f in found.items()} == {
+        "convs/0": (cells, "reflect"),
+        "convs/1": (cells, "replicate"),
+        "convs/2": (cells, "circular"),
+        "convs/3": (none, "zeros"),
+        "convs/4": (none, "zeros"),
+        "convs/5": (none, "zeros"),
+        "own": (((2, 2), (2, 5)), "zeros"),
+    }
+    assert "no padding of a spec" in found["convs/3"].note
+    assert "no padding of a spec" in found["convs/4"].note
+    assert found["own"].pads == ((1, 1), (2, 3))
+    module = LinenPads()
+    variables = module.init(jax.random.key(0), jnp.zeros(shape))
+    (one,) = LINEN.convs((module, variables), shape, fold_pads=True)
+    assert (one.reading.spec.padding, one.reading.spec.padding_mode) == (cells, "circular")
+    with pytest.raises(UnsupportedError, match="pass input_shape"):
+        ADAPTER.convs(Pads(), fold_pads=True)
+
+
 def test_models_without_convolutions_list_their_layers():
     with pytest.raises(UnsupportedError, match="Sequential has no convolutions; its layers: Linear"):
         ADAPTER.convs(nnx.Sequential(nnx.Linear(3, 4, rngs=RNGS)))

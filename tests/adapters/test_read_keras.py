@@ -133,6 +133,56 @@ def test_convs_of_models():
         BACKEND.convs(functional(layers.ReLU()))
 
 
+def test_pads_before_convolutions_are_folded_on_request():
+    block = keras.Sequential([layers.ZeroPadding2D(1), layers.Conv2D(4, 3, 2, "same", name="same")], name="block")
+    model = functional(
+        layers.ZeroPadding2D(((1, 0), (2, 3))),
+        layers.Conv2D(4, 3, padding="same", name="first"),
+        lambda x: ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0)), mode="reflect"),
+        layers.Conv2D(4, 3, name="reflected"),
+        layers.ZeroPadding2D(1),
+        layers.SeparableConv2D(4, 3, name="separable"),
+        layers.ZeroPadding2D(1),
+        layers.Conv2DTranspose(4, 3, name="up"),
+        layers.ZeroPadding2D(1),
+        layers.ReLU(),
+        layers.Conv2D(4, 3, name="apart"),
+        block,
+    )
+    none = ((0, 0), (0, 0))
+    assert not any(f.pads or f.note for f in BACKEND.convs(model))
+    found = {f.path: f for f in BACKEND.convs(model, fold_pads=True)}
+    said = {path: (f.reading.spec.padding, f.reading.spec.padding_mode, f.pads) for path, f in found.items()}
+    assert said == {
+        "first": (((2, 1), (3, 4)), "zeros", ((1, 0), (2, 3))),
+        "reflected": (((1, 1), (2, 0)), "reflect", ((1, 1), (2, 0))),
+        "separable/depthwise": (((1, 1), (1, 1)), "zeros", ((1, 1), (1, 1))),
+        "separable/pointwise": (none, "zeros", ()),
+        "up": (none, "zeros", ()),
+        "apart": (none, "zeros", ()),
+        "block/same": ("same", "zeros", ()),
+    }
+    assert "transposed" in found["up"].note
+    assert "depends on the input's size" in found["block/same"].note
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.pad, self.conv = layers.ZeroPadding1D((2, 0)), layers.Conv1D(4, 3, name="conv")
+
+    def call(self, x):
+        return self.conv(self.pad(x))
+
+
+def test_pads_of_a_subclass_are_met_by_a_run():
+    model = Subclass()
+    model(np.zeros((1, 9, 3), np.float32))
+    assert BACKEND.convs(model, fold_pads=True)[0].pads == ()
+    (found,) = BACKEND.convs(model, (1, 9, 3), fold_pads=True)
+    assert (found.pads, found.reading.spec) == (((2, 0),), ConvSpec(3, 4, (3,), padding="causal"))
+
+
 class OwnWay(layers.Conv2D):
     def call(self, x):
         return super().call(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))

@@ -340,3 +340,86 @@ def test_convs_of_an_exported_program_and_of_a_script():
 def test_a_model_without_convolutions_lists_its_layers():
     with pytest.raises(UnsupportedError, match="Sequential has no convolutions; its layers: Linear, ReLU"):
         ADAPTER.convs(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
+
+
+# -- pads before convolutions ------------------------------------------------------------------------------------------
+
+
+class Pads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        steps = [nn.ReflectionPad2d((0, 1, 2, 3)), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ZeroPad2d(1)]
+        steps += [nn.ConstantPad2d((0, 1, 0, 1), 0.0), nn.Conv2d(4, 4, 3, padding=1), nn.ConstantPad2d(1, 2.0)]
+        steps += [nn.Conv2d(4, 4, 3), nn.ReplicationPad2d(2), nn.Conv2d(4, 4, 3), nn.ZeroPad2d(1)]
+        steps += [nn.ConvTranspose2d(4, 4, 3), nn.CircularPad2d(1), nn.Conv2d(4, 4, 3)]
+        self.steps, self.last = nn.Sequential(*steps), nn.Conv2d(4, 4, (3, 5), (2, 3))
+
+    def forward(self, x):
+        return self.last(F.pad(self.steps(x), (0, 1, 2, 0)))
+
+
+FOLDED = {
+    "steps.1": (((2, 3), (0, 1)), "reflect", ""),
+    "steps.5": (((2, 3), (2, 3)), "zeros", ""),
+    "steps.7": (((0, 0), (0, 0)), "zeros", "puts 2.0 around"),
+    "steps.9": (((2, 2), (2, 2)), "replicate", ""),
+    "steps.11": (((0, 0), (0, 0)), "zeros", "transposed"),
+    "steps.13": (((1, 1), (1, 1)), "circular", ""),
+    "last": (((2, 0), (0, 1)), "zeros", ""),
+}
+
+
+def told(found):
+    return {f.path: (f.reading.spec.padding, f.reading.spec.padding_mode, f.note) for f in found}
+
+
+def test_pads_before_convolutions_are_folded_on_request():
+    model = filled(Pads()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model, (torch.zeros(1, 3, 16, 17),))
+        lowered, script = program.run_decompositions(), torch.jit.script(model)
+    assert not any(f.pads or f.note for f in ADAPTER.convs(model))
+    for other, shape in ((model, None), (model, (1, 3, 16, 17)), (program, None), (script, None)):
+        found = told(ADAPTER.convs(other, shape, fold_pads=True))
+        for path, (padding, mode, note) in FOLDED.items():
+            if path == "last" and shape is None and other is not program:
+                padding = ((0, 0), (0, 0))  # noqa: PLW2901 – F.pad is code, which only a run meets
+            assert found[path][:2] == (padding, mode)
+            assert note in found[path][2]
+    assert told(ADAPTER.convs(lowered, fold_pads=True))["last"] == FOLDED["last"]
+    with pytest.raises(UnsupportedError, match="cannot be given"):
+        ADAPTER.convs(model, (1, 4, 16, 17), fold_pads=True)
+
+
+def test_a_folded_layer_gives_the_same_numbers_from_what_stands_before_the_pad():
+    model = filled(Pads()).eval()
+    seen = {}
+    handles = [
+        step.register_forward_hook(lambda _, args, y, place=place: seen.update({place: (args[0], y)}))
+        for place, step in enumerate(model.steps)
+    ]
+    with torch.no_grad():
+        model.double()(torch.randn(1, 3, 16, 17, dtype=torch.float64))
+    for handle in handles:
+        handle.remove()
+    for path, first in (("steps.1", 0), ("steps.5", 3), ("steps.9", 8), ("steps.13", 12)):
+        one = next(f for f in ADAPTER.convs(model, fold_pads=True) if f.path == path).reading
+        y = reference.conv(one.spec, one.params, seen[first][0].numpy())
+        assert np.abs(y - seen[int(path[6:])][1].numpy()).max() < 1e-9
+
+
+def test_a_shared_layer_is_folded_only_where_it_is_padded_alike_everywhere():
+    class Shared(nn.Module):
+        def __init__(self, second):
+            super().__init__()
+            self.conv, self.second = nn.Conv2d(3, 3, 3), second
+
+        def forward(self, x):
+            x = self.conv(F.pad(x, (1, 1, 1, 1)))
+            return self.conv(F.pad(x, self.second))
+
+    (one,) = ADAPTER.convs(Shared((1, 1, 1, 1)), (1, 3, 8, 9), fold_pads=True)
+    assert one.reading.spec.padding == ((1, 1), (1, 1))
+    (one,) = ADAPTER.convs(Shared((2, 1, 1, 1)), (1, 3, 8, 9), fold_pads=True)
+    assert "several times" in one.note

@@ -1,0 +1,38 @@
+"""Pads right before the convolutions of linen models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from convspec.errors import UnsupportedError
+from convspec.folding import Pad
+from convspec_flax.linen import read
+from convspec_flax.pads import mark, met
+
+
+def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
+    """By the path of each convolution, the pads before it, the nearest first, in a call on an input of that shape.
+
+    Raises:
+        UnsupportedError: where there is no shape: Flax's pads are calls, not layers.
+    """
+    module, variables = read._parted(model)
+    if input_shape is None:
+        raise UnsupportedError("pads are calls in Flax, which only a run meets: pass input_shape, the input's shape")
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        inner = context.module
+        if context.method_name != "__call__" or not isinstance(inner, read._KINDS):
+            return call(*args, **kwargs)
+        x, *rest = args or (kwargs.pop("inputs"),)
+        return mark("/".join(inner.path), lambda x: call(x, *rest, **kwargs))(x)
+
+    def apply(x: Any) -> Any:
+        with nn.intercept_methods(intercept):
+            return module.apply(variables, x)
+
+    return met(apply, jax.ShapeDtypeStruct(tuple(input_shape), read._dtype(variables)))

@@ -1,0 +1,109 @@
+"""Pads right before the convolutions of Keras models: ``ZeroPadding`` layers and ``ops.pad``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from convspec.errors import UnsupportedError
+from convspec.folding import Pad, described
+from convspec_keras import read
+
+_ZERO = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
+
+_VARIES = "it is called several times, with other pads before it"
+
+
+def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
+    """By the path of each convolution, the pads before it, the nearest first.
+
+    They are read off the graph of a functional or sequential model. What is within a layer or a model that is a
+    subclass has none: there it is the pads that a run on an input of that shape meets.
+    """
+    kinds = (*read._CONVOLUTIONS, *read._SEPARABLE)
+    convs = {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds)}
+    hidden = {path: layer for path, layer in convs.items() if not layer._inbound_nodes}
+    met = {} if input_shape is None or not hidden else _met(model, hidden, input_shape)
+    found = {path: met.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
+    return found | {f"{path}/depthwise": pads for path, pads in found.items()}
+
+
+# -- functional and sequential models ----------------------------------------------------------------------------------
+
+
+def _in_graph(conv: Any) -> list[Pad | str]:
+    """The pads before a layer's place in a graph; a shared layer's only where they are the same everywhere."""
+    all_of_them = [list(_chain(node, conv.data_format)) for node in conv._inbound_nodes]
+    if any(pads != all_of_them[0] for pads in all_of_them):
+        return [_VARIES]
+    return all_of_them[0] if all_of_them else []
+
+
+def _chain(node: Any, data_format: str) -> Iterator[Pad | str]:
+    while len(node.parent_nodes) == 1:
+        node = node.parent_nodes[0]
+        operation = node.operation
+        if isinstance(operation, _ZERO):
+            yield _of_layer(operation, data_format)
+        elif type(operation).__name__ == "Pad" and hasattr(operation, "pad_width"):
+            value = node.arguments.kwargs.get("constant_values")
+            yield _of_call(operation.pad_width, operation.mode, value, data_format)
+        else:
+            return
+
+
+def _of_layer(layer: Any, data_format: str) -> Pad | str:
+    pairs = layer.padding if isinstance(layer.padding[0], list | tuple) else (layer.padding,)
+    if layer.data_format != data_format:
+        return f"its data_format={layer.data_format!r} is not the convolution's"
+    return described("zeros", pairs, layout="")
+
+
+def _of_call(width: Any, mode: str, value: Any, data_format: str) -> Pad | str:
+    if not all(isinstance(n, int) for pair in width for n in pair):
+        return "it depends on the input's size"
+    return described(mode, width, 0 if value is None else value, read._LAYOUTS[data_format])
+
+
+# -- what a run meets --------------------------------------------------------------------------------------------------
+
+
+def _met(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
+    made: dict[int, tuple[Any, Any, Any]] = {}
+    found: dict[str, list[Pad | str]] = {}
+
+    def padding(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def note(x: Any, *args: Any, **kwargs: Any) -> Any:
+            y = call(x, *args, **kwargs)
+            made[id(y)] = y, x, layer
+            return y
+
+        return note
+
+    def convolution(path: str, conv: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def note(x: Any, *args: Any, **kwargs: Any) -> Any:
+            pads, source = [], x
+            while id(source) in made:
+                _, source, layer = made[id(source)]
+                pads.append(_of_layer(layer, conv.data_format))
+            if found.setdefault(path, pads) != pads:
+                found[path] = [_VARIES]
+            return call(x, *args, **kwargs)
+
+        return note
+
+    listeners = [(layer, padding(layer, layer.call)) for _, layer in read._walk(model) if isinstance(layer, _ZERO)]
+    listeners += [(conv, convolution(path, conv, conv.call)) for path, conv in convs.items()]
+    try:
+        for layer, call in listeners:
+            object.__setattr__(layer, "call", call)
+        model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
+    except Exception as error:
+        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
+    finally:
+        for layer, _ in listeners:
+            vars(layer).pop("call", None)
+    return found
