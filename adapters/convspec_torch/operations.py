@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -13,9 +13,10 @@ Program: TypeAlias = "torch.export.ExportedProgram | torch.jit.ScriptModule"
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What is known only when the program runs: by which operator it comes about."""
+    """What is known only when the program runs: by which operator it comes about, and that call of it, where seen."""
 
     by: str
+    made: Operation | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +56,24 @@ def _arguments(schema: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exported(program: torch.export.ExportedProgram) -> Iterator[Operation]:
+    made: dict[str, Operation] = {}
     for node in program.graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if node.op != "call_function" or schema is None:
             continue
         names = [argument.name for argument in schema.arguments]
         given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-        known = {name: _node(program, value) for name, value in given.items()}
+        known = {name: _node(program, value, made) for name, value in given.items()}
         values = {name: value for name, (value, _) in known.items()}
-        yield Operation(schema.name, _arguments(schema, values), {n: name for n, (_, name) in known.items() if name},
-                        _module(node))  # fmt: skip
+        names = {n: name for n, (_, name) in known.items() if name}
+        made[node.name] = Operation(schema.name, _arguments(schema, values), names, _module(node))
+        yield made[node.name]
 
 
-def _node(program: torch.export.ExportedProgram, value: Any) -> tuple[Any, str]:
+def _node(program: torch.export.ExportedProgram, value: Any, made: dict[str, Operation]) -> tuple[Any, str]:
     """A constant as it is, a parameter or buffer with its name."""
     if isinstance(value, list | tuple):
-        found = [_node(program, one)[0] for one in value]
+        found = [_node(program, one, made)[0] for one in value]
         return (Computed("a list") if any(isinstance(one, Computed) for one in found) else found), ""
     if not isinstance(value, torch.fx.Node):
         return value, ""
@@ -80,7 +83,7 @@ def _node(program: torch.export.ExportedProgram, value: Any) -> tuple[Any, str]:
         if value.name in names:
             name = names[value.name]
             return program.state_dict.get(name, program.constants.get(name)), name
-    return Computed(str(value.target) if value.op == "call_function" else "an input"), ""
+    return Computed(str(value.target) if value.op == "call_function" else "an input", made.get(value.name)), ""
 
 
 def _module(node: torch.fx.Node) -> str:
@@ -96,6 +99,7 @@ class _Script:
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         self.module = module
+        self.made: dict[str, Operation] = {}
 
     def walk(self, block: Any) -> Iterator[Operation]:
         for node in block.nodes():
@@ -112,7 +116,9 @@ class _Script:
         known = {name: self._value(value) for name, value in inputs}
         given = {name: value for name, (value, _) in known.items()}
         names = {n: name for n, (_, name) in known.items() if name}
-        yield Operation(node.kind(), _arguments(schema, given), names)
+        operation = Operation(node.kind(), _arguments(schema, given), names)
+        self.made.update({value.debugName(): operation for value in node.outputs()})
+        yield operation
 
     def _value(self, value: Any) -> tuple[Any, str]:
         node = value.node()
@@ -127,7 +133,7 @@ class _Script:
             return (Computed("an input"), "") if path is None else (self._attribute(path), ".".join(path))
         if kind in ("prim::unchecked_cast", "prim::data", "aten::detach", "aten::contiguous"):
             return self._value(next(iter(node.inputs())))
-        return Computed("an input" if kind == "prim::Param" else kind), ""
+        return Computed("an input" if kind == "prim::Param" else kind, self.made.get(value.debugName())), ""
 
     def _attribute(self, path: list[str]) -> Any:
         found: Any = self.module

@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode
 from convspec.errors import UnsupportedError
 from convspec.folding import Pad, described
 from convspec_torch import programs, read
+from convspec_torch.operations import Computed, Operation
 
 _MODULE = re.compile(r"(Zero|Constant|Reflection|Replication|Circular)Pad([123])d")
-_OPERATOR = re.compile(r"aten\.(constant_pad_nd|pad|(?:reflection|replication)_pad[123]d)\.default")
+_OPERATOR = re.compile(r"aten::(constant_pad_nd|pad|(?:reflection|replication)_pad[123]d)")
 
 
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
@@ -23,10 +24,10 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     A module's are those that a run on an input of that shape meets; without a shape, those that stand before it in a
     Sequential.
     """
-    if isinstance(model, torch.export.ExportedProgram):
-        nodes = [node for node in model.graph.nodes if node.op == "call_function" and programs._operator(node)]
-        return {programs._path(node): list(_chain(node.args[0])) for node in nodes}
-    if input_shape is None or isinstance(model, torch.jit.ScriptModule):
+    if programs.is_program(model):
+        layers = programs.layers(model)
+        return {part.path: list(_chain(call)) for part, call in layers if part.reading is not None}
+    if input_shape is None:
         return _in_sequences(model)
     return _met(model, input_shape)
 
@@ -66,22 +67,22 @@ def _described(flat: Sequence[Any], mode: str, value: Any, ndim: int) -> Pad | s
     return described(mode, [(0, 0)] * (ndim + 2 - len(pairs)) + pairs, 0 if value is None else value)
 
 
-# -- exported programs -------------------------------------------------------------------------------------------------
+# -- programs ----------------------------------------------------------------------------------------------------------
 
 
-def _chain(node: Any) -> Iterator[Pad | str]:
-    while isinstance(node, torch.fx.Node):
-        match = _OPERATOR.fullmatch(str(node.target))
+def _chain(conv: Operation) -> Iterator[Pad | str]:
+    """The pads before a call of a convolution."""
+    rank = conv.given["weight"].ndim
+    source = conv.given["input"]
+    while isinstance(source, Computed) and source.made is not None:
+        match = _OPERATOR.fullmatch(source.made.name)
         if match is None:
             return
-        x, flat, *rest = node.args
-        value = next(iter(rest[-1:]), node.kwargs.get("value"))
-        mode = {"constant_pad_nd": "constant", "pad": str(next(iter(rest), "constant"))}.get(
-            match[1], match[1].partition("_")[0]
-        )
-        value = value if mode == "constant" and not isinstance(value, str) else 0
-        yield _described(flat, mode, value, len(x.meta["val"].shape) - 2)
-        node = x
+        given = source.made.given
+        flat = given.get("pad", given.get("padding"))
+        mode = given.get("mode") or ("constant" if match[1] == "constant_pad_nd" else match[1].partition("_")[0])
+        yield _described([flat] if isinstance(flat, Computed) else flat, mode, given.get("value"), rank - 2)
+        source = given["self"]
 
 
 # -- what a run meets --------------------------------------------------------------------------------------------------

@@ -51,10 +51,10 @@ def convs(program: Program) -> list[Found]:
 
 def parts(program: Program) -> list[Part]:
     """All convolutions, norms and linear layers; one that is called several times alike is there once."""
-    return [part for part, _ in _layers(program)]
+    return [part for part, _ in layers(program)]
 
 
-def _layers(program: Program) -> list[tuple[Part, Operation]]:
+def layers(program: Program) -> list[tuple[Part, Operation]]:
     """Each layer with its operator; paths are told apart where one module's weight is used in several ways."""
     seen: defaultdict[str, list[str]] = defaultdict(list)
     found = []
@@ -144,7 +144,7 @@ def capture(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> 
         if foreign := strange(program):
             raise UnsupportedError(f"it is not run: of its operators these may do more than compute: {foreign}")
         program = copy.deepcopy(program)  # a run may change its attributes
-    layers = _layers(program)
+    layers = layers(program)
     runnable = program.module(check_guards=False) if isinstance(program, torch.export.ExportedProgram) else program
     first = next((t for t in runnable.parameters() if t.is_floating_point()), torch.empty(0))
     watch = _Watch(layers)
@@ -233,7 +233,7 @@ def _identity(given: Mapping[str, Any]) -> Iterator[int]:
 
 def write(program: Program, arrays: Mapping[str, Mapping[str, Array]]) -> Program:
     """Copy the arrays into the program's own parameters and buffers; returns the program."""
-    own = {part.path: (part, operation) for part, operation in _layers(program)}
+    own = {part.path: (part, operation) for part, operation in layers(program)}
     with torch.no_grad():
         for path, values in arrays.items():
             part, operation = own[path]
