@@ -144,10 +144,9 @@ def capture(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> 
         if foreign := strange(program):
             raise UnsupportedError(f"it is not run: of its operators these may do more than compute: {foreign}")
         program = copy.deepcopy(program)  # a run may change its attributes
-    layers = layers(program)
+    watch = _Watch(layers(program))
     runnable = program.module(check_guards=False) if isinstance(program, torch.export.ExportedProgram) else program
     first = next((t for t in runnable.parameters() if t.is_floating_point()), torch.empty(0))
-    watch = _Watch(layers)
     given, named = _inputs(program, inputs, first)
     try:
         with torch.inference_mode(), torch.jit.optimized_execution(False), watch:
