@@ -65,8 +65,8 @@ def _exported(program: torch.export.ExportedProgram) -> Iterator[Operation]:
         given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
         known = {name: _node(program, value, made) for name, value in given.items()}
         values = {name: value for name, (value, _) in known.items()}
-        names = {n: name for n, (_, name) in known.items() if name}
-        made[node.name] = Operation(schema.name, _arguments(schema, values), names, _module(node))
+        stored = {n: name for n, (_, name) in known.items() if name}
+        made[node.name] = Operation(schema.name, _arguments(schema, values), stored, _module(node))
         yield made[node.name]
 
 

@@ -79,7 +79,7 @@ def _chain(conv: Operation) -> Iterator[Pad | str]:
         if match is None:
             return
         given = source.made.given
-        flat = given.get("pad", given.get("padding"))
+        flat: Any = given.get("pad", given.get("padding"))
         mode = given.get("mode") or ("constant" if match[1] == "constant_pad_nd" else match[1].partition("_")[0])
         yield _described([flat] if isinstance(flat, Computed) else flat, mode, given.get("value"), rank - 2)
         source = given["self"]
