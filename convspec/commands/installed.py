@@ -16,12 +16,18 @@ def adapters(
     validate: Annotated[
         str | None, typer.Option(metavar="NAME", help="Hold an adapter against the contract, before any case runs.")
     ] = None,
+    new: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write convspec-NAME/: an adapter of your own, to be filled in.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """List the adapters, the versions of their frameworks, and what they declare."""
     from convspec import registry
     from convspec.reports import document, listing
 
+    if new is not None:
+        _created(new)
+        return
     if validate is not None:
         _validated(validate, json)
     found = [listing.Entry.of(registry.adapter(name)) for name in registry.adapters()]
@@ -56,3 +62,16 @@ def _validated(name: str, json: str | None) -> None:
         words = f"{len(checked) - broken - missing} promises kept, {broken} broken, {missing} not tried"
         shown.print(words, style="bold")
     raise typer.Exit(0 if all(one.kept for one in checked) else 1)
+
+
+def _created(name: str) -> None:
+    """Write the package of a new adapter, and say what comes next."""
+    from rich.text import Text
+
+    from convspec.scaffold import create
+
+    written = create(name)
+    shown = console()
+    for path in written:
+        shown.print(Text(str(path)), soft_wrap=True)
+    shown.print(Text(f"next: pip install -e {written[0].parts[0]} && convspec adapters --validate {name}", "bold"))

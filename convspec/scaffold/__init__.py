@@ -1,0 +1,46 @@
+"""A new adapter's package, to be filled in: the files beside this one, with the name put in."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from convspec.errors import RequestError
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_FOLDERS = {"pyproject.toml": "", "README.md": "", "test_conformance.py": "tests"}
+
+
+def create(name: str, parent: str | Path = ".") -> list[Path]:
+    """Write ``convspec-<name>/``, a distribution with one adapter that lacks the framework's own calls.
+
+    Args:
+        name: of the adapter, lower case with dashes; it is taken for the import name of the framework, too.
+        parent: folder that the new one is made in.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        RequestError: for a bad name, and where the folder is there already.
+    """
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise RequestError(f"name={name!r} must be lower-case words with dashes between, like 'my-framework'")
+    root = Path(parent) / f"convspec-{name}"
+    if root.exists():
+        raise RequestError(f"{root} is there already: take another name or folder")
+    module = name.replace("-", "_")
+    words = {"name": name, "framework": module, "package": f"convspec_{module}"}
+    written = []
+    for template in sorted(files(__package__).iterdir(), key=lambda entry: entry.name):
+        if not template.name.endswith(".txt"):
+            continue
+        target = template.name.removesuffix(".txt")
+        path = root / _FOLDERS.get(target, f"src/{words['package']}") / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(Template(template.read_text("utf-8")).substitute(words), "utf-8")
+        written.append(path)
+    return written
