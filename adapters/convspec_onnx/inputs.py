@@ -50,7 +50,7 @@ def given(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, Arrays]]:
     if place.is_dir():
         folders = sorted(place.glob("test_data_set_*")) or [place]
         for folder in folders:
-            files = sorted(folder.glob("input_*.pb"), key=_number)
+            files = sorted(folder.glob("input_*.pb"), key=number_of)
             yield folder.name, _fitted(entries, {str(i): tensor(file) for i, file in enumerate(files)}, path)
         return
     if not place.is_file():
@@ -68,7 +68,7 @@ def given(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, Arrays]]:
 
 def outputs(graph: onnx.GraphProto, folder: Path) -> Arrays:
     """The expected outputs in a folder of ONNX's test format, by the graph's names."""
-    files = sorted(folder.glob("output_*.pb"), key=_number)
+    files = sorted(folder.glob("output_*.pb"), key=number_of)
     return {entry.name: tensor(file) for entry, file in zip(graph.output, files, strict=False)}
 
 
@@ -183,6 +183,7 @@ def written(entry: onnx.ValueInfoProto) -> str:
     return f"({safe.shown(', '.join(sizes))})"
 
 
-def _number(file: Path) -> int:
+def number_of(file: Path) -> int:
+    """The place that a file of ONNX's test format has: 3 of ``input_3.pb``."""
     found = re.search(r"(\d+)\.pb$", file.name)
     return int(found[1]) if found else 0

@@ -10,7 +10,7 @@ import onnx
 
 from convspec.dtypes import format_of
 from convspec.errors import ShapeError
-from convspec_onnx.inline import uses
+from convspec_onnx.inline import bodies, uses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def examine(model: onnx.ModelProto, convs: Sequence[Conv]) -> list[dict[str, str
             conv.note("shared-weights", f"{shared[conv.weight]} convolutions use the weight {conv.weight!r}")
         if not conv.owners and not alive & set(conv.node.output):
             conv.note("dead-node", "nothing that the model returns depends on this node", "warning")
-    return _unused(model.graph)
+    return _unused(model.graph) + _unjudged(model.graph, {id(conv.node) for conv in convs})
 
 
 def _attributes(conv: Conv) -> None:
@@ -172,3 +172,16 @@ def _unused(graph: onnx.GraphProto) -> list[dict[str, str]]:
         for tensor in graph.initializer
         if tensor.name not in used
     ]
+
+
+def _unjudged(graph: onnx.GraphProto, judged: set[int]) -> list[dict[str, str]]:
+    """Operators that convolve, but are none of those that are judged."""
+    found = []
+    for node in graph.node:
+        if "Conv" in node.op_type and id(node) not in judged:
+            title = f"{node.name!r} is a {node.op_type}, which is not judged"
+            found.append({"id": "not-judged", "title": title, "level": "warning"})
+        for attribute in node.attribute:
+            for body in bodies(attribute):
+                found += _unjudged(body, judged)
+    return found

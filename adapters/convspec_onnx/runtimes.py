@@ -62,7 +62,7 @@ class RunError(ConvspecError):
 
     @property
     def unsupported(self) -> bool:
-        return "NOT_IMPLEMENTED" in str(self)
+        return "NOT_IMPLEMENTED" in str(self) or "NotImplementedError" in str(self)
 
 
 def run(

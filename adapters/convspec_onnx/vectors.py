@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from convspec import reference, registry
-from convspec.cases import arrays
+from convspec import layouts, reference, registry
+from convspec.cases import Case, arrays
 from convspec.dtypes import rounded
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.numerics import products
@@ -22,17 +24,10 @@ from convspec_onnx import REFERENCE, graph, inline, inputs, read, safe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.cases import Case
     from convspec.contract import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one test: of ``"expected"``, the file's own output, or of an adapter."""
-
-    name: str
-    adapter: str
-    verdict: Verdict
+EXPECTED = "expected"  # the file's own output, which is held against the oracle like an adapter's
 
 
 def export(cases: Iterable[Case], folder: Path) -> Iterator[tuple[str, str]]:
@@ -75,21 +70,59 @@ def folders(root: Path) -> list[Path]:
     return found
 
 
-def run(folder: Path, adapters: Sequence[str]) -> Iterator[Outcome]:
-    """Hold a test's own output, and what each adapter makes of its layer, against the oracle."""
-    model = inline.inlined(safe.load(folder / "model.onnx"))
+def main() -> None:
+    """Answer ``{"folders": […], "adapter": …}``: for each test ``{"begin": its folder, …}``, then what became of it."""
+    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a framework prints is no message
+    request = json.load(sys.stdin)
+
+    def say(message: dict[str, Any]) -> None:
+        messages.write(json.dumps(message, default=str) + "\n")
+        messages.flush()
+
+    for folder in request["folders"]:
+        say({"begin": folder, "case": None})
+        run(Path(folder), request["adapter"], say)
+    say({"done": True})
+
+
+def run(folder: Path, adapter: str, say: Callable[[dict[str, Any]], None]) -> None:
+    """Hold a test's own output (:data:`EXPECTED`), or what an adapter makes of its layer, against the oracle.
+
+    Says of each set of data ``{"begin": folder, "case": …}`` before it is run, then its name and verdict.
+    """
+    own = adapter == EXPECTED
+
+    def tell(name: str, found: Verdict) -> None:
+        say({"name": name, "verdict": found.verdict, "reason": found.reason, "evidence": found.evidence})
+
+    try:
+        model = inline.inlined(safe.load(folder / "model.onnx"))
+    except ConvspecError as error:
+        if own:
+            tell(folder.name, Verdict("error", str(error)))
+        return
     for data in sorted(folder.glob("test_data_set_*")):
         name = f"{folder.name}/{data.name}"
-        given = [inputs.tensor(p) for p in sorted(data.glob("input_*.pb"))]
-        expected = inputs.tensor(data / "output_0.pb")
         try:
+            given = [inputs.tensor(p) for p in sorted(data.glob("input_*.pb"), key=inputs.number_of)]
+            expected = inputs.tensor(data / "output_0.pb")
             reading, x = _layer(model, given)
-            yield Outcome(name, "expected", _judged(reading, x, expected, "onnx-reference"))
-        except (UnsupportedError, ShapeError, ParamsError, RequestError) as error:
-            yield Outcome(name, "expected", Verdict("unsupported", str(error)))
-            continue
-        for adapter in adapters:
-            yield Outcome(name, adapter, _applied(adapter, reading, x))
+            say({"begin": str(folder), "case": _case(reading, x)})
+            tell(name, _judged(reading, x, expected, REFERENCE.name) if own else _applied(adapter, reading, x))
+        except (UnsupportedError, ShapeError, ParamsError, RequestError, OSError) as error:
+            if own:  # else it is said already
+                tell(name, Verdict("unsupported", str(error)))
+
+
+def _case(reading: Reading, x: NDArray[Any]) -> dict[str, Any]:
+    order = layouts.permutation(layouts.order(reading.layout, reading.spec.ndim), "NC*", reading.spec.ndim)
+    shape = [x.shape[i] for i in order]
+    return Case(reading.spec, tuple(shape), layout=reading.layout, dtype=_name(x.dtype)).to_dict()
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    return "bfloat16" if dtype.kind == "V" or str(dtype) == "bfloat16" else str(dtype)
 
 
 def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, NDArray[Any]]:
@@ -105,11 +138,9 @@ def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, 
 
 
 def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) -> Verdict:
-    from convspec import layouts
-
     spec = reading.spec
     back = layouts.permutation(layouts.order(reading.layout, spec.ndim), "NC*", spec.ndim)
-    dtype = "bfloat16" if y.dtype.kind == "V" or str(y.dtype) == "bfloat16" else str(y.dtype)
+    dtype = _name(y.dtype)
     data, actual = (np.transpose(graph.as_float(a), back) for a in (x, y))
     right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
     arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
@@ -118,7 +149,7 @@ def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) ->
 
 def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
     adapter = registry.adapter(name)
-    dtype = "bfloat16" if str(x.dtype) == "bfloat16" else str(x.dtype)
+    dtype = _name(x.dtype)
     support = adapter.support(reading.spec, reading.layout, dtype)
     if str(support) == "unsupported":
         return Verdict("unsupported", support.reason)
@@ -130,3 +161,7 @@ def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
     except Exception as error:  # noqa: BLE001 – a framework's errors have no common base but this
         return Verdict("error", f"{type(error).__name__}: {error}")
     return _judged(reading, x, y, name)
+
+
+if __name__ == "__main__":
+    main()

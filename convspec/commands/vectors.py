@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 
 from convspec.commands.console import JsonOption, console, reported
 from convspec.errors import FrameworkAbsent, RequestError
+
+PATIENCE = 120.0  # seconds for one test
 
 app = typer.Typer(
     name="vectors", no_args_is_help=True, help="Cases as ONNX's own backend tests, outputs by the oracle."
@@ -62,6 +65,7 @@ def run(
     json: JsonOption = None,
 ) -> None:
     """Hold the outputs in the files, and what adapters make of the layers, against the oracle."""
+    from convspec import registry
     from convspec.reports import document
     from convspec.reports.verified import plain
 
@@ -70,18 +74,61 @@ def run(
     document.writable(json)
     vectors = _vectors()
     names = [name.strip() for name in adapters.split(",") if name.strip()]
-    found = [outcome for place in vectors.folders(Path(folder)) for outcome in vectors.run(place, names)]
+    for name in names:
+        if absence := registry.absence(registry.adapter(name)):
+            raise FrameworkAbsent(absence)
+    places = [str(place.absolute()) for place in vectors.folders(Path(folder))]
+    found = [outcome for name in (vectors.EXPECTED, *names) for outcome in _outcomes(vectors, places, name)]
     out = console(stderr=json == "-")
-    for outcome in found:
-        if outcome.verdict.verdict != "agree":
-            text = f"{outcome.name}: {outcome.adapter}: {outcome.verdict.verdict}: {outcome.verdict.reason}"
+    for at in found:
+        if at["verdict"] != "agree":
+            known = f" (declared as {at['gap']})" if at["gap"] else ""
+            text = f"{at['name']}: {at['adapter']}: {at['verdict']}{known}: {at['reason']}"
             out.print(plain(text, 500), markup=False, soft_wrap=True)
-    counts = Counter((o.adapter, o.verdict.verdict) for o in found)
-    for (name, verdict), n in sorted(counts.items()):
-        out.print(f"{name}: {n} {verdict}", markup=False)
+    counts = Counter((at["adapter"], at["verdict"], at["gap"] is not None) for at in found)
+    for (name, verdict, declared), n in sorted(counts.items()):
+        out.print(f"{name}: {n} {verdict}{', declared as gaps' if declared else ''}", markup=False)
     if json is not None:
-        results = [{"name": o.name, "adapter": o.adapter, "verdict": o.verdict.verdict, "reason": o.verdict.reason,
-                    "evidence": o.verdict.evidence} for o in found]  # fmt: skip
-        document.write(document.dumps({"schema": "convspec.vectors/1", "results": results}), json)
-    wrong = any(o.verdict.verdict not in ("agree", "unsupported") for o in found)
-    raise typer.Exit(1 if wrong or not any(o.verdict.verdict == "agree" for o in found) else 0)
+        document.write(document.dumps({"schema": "convspec.vectors/1", "results": found}), json)
+    wrong = any(at["verdict"] not in ("agree", "unsupported") and at["gap"] is None for at in found)
+    raise typer.Exit(1 if wrong or not any(at["verdict"] == "agree" for at in found) else 0)
+
+
+def _outcomes(vectors: Any, places: list[str], adapter: str) -> Iterator[dict[str, Any]]:
+    """What becomes of the tests, in a process of their own; one that it dies of is a crash, and the rest goes on."""
+    from convspec.models import isolation
+
+    while places:
+        begun: dict[str, Any] = {"begin": places[0], "case": None}
+        last: dict[str, Any] = {}
+        for last in isolation.lines(vectors.__name__, {"folders": places, "adapter": adapter}, PATIENCE, each=True):
+            begun = last if "case" in last else begun
+            if "verdict" in last:
+                yield _outcome(adapter, begun["case"], last)
+        if "died" not in last:
+            return
+        kind = "timeout" if last["died"].startswith("no answer") else "crash"
+        died = {"name": Path(begun["begin"]).name, "verdict": kind, "reason": last["died"], "evidence": {}}
+        yield _outcome(adapter, begun["case"], died)
+        places = places[places.index(begun["begin"]) + 1 :]
+
+
+def _outcome(adapter: str, case: dict[str, Any] | None, said: dict[str, Any]) -> dict[str, Any]:
+    """What became of one test, and the declared gap that explains a failure, or None."""
+    found = {key: said[key] for key in ("name", "verdict", "reason", "evidence")} | {"adapter": adapter, "gap": None}
+    if case is not None and found["verdict"] not in ("agree", "unsupported"):
+        found["gap"] = _gap(adapter, case, found["verdict"], found["reason"])
+    return found
+
+
+def _gap(name: str, case: dict[str, Any], verdict: str, reason: str) -> str | None:
+    from convspec import gaps, registry
+    from convspec.cases import Case
+
+    if name not in registry.adapters():
+        return None
+    adapter, at = registry.adapter(name), Case.from_dict(case)
+    support = str(adapter.support(at.spec, at.layout, at.dtype))
+    features = gaps.features(at, support=support, adapter=name, variant=adapter.variant)
+    known = gaps.applying(adapter, adapter.versions())
+    return next((gap.id for gap in known if gap.when(features) and gap.covers(verdict, reason)), None)

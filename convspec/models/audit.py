@@ -15,10 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +26,7 @@ import numpy as np
 
 from convspec import registry
 from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
+from convspec.models import isolation
 from convspec.models.finding import owner
 from convspec.models.verification import VerifyReport, collected
 
@@ -45,7 +42,6 @@ LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
 CLASSES = ("float32", "tf32", "float16", "bfloat16")
 TIMEOUT = 1800.0
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def verify(
@@ -188,7 +184,7 @@ def _messages(module: str, request: Mapping[str, Any], timeout: float) -> Iterat
     running: list[str] = []
     judged: set[str] = set()
     last = ""
-    for message in _lines(module, request, timeout):
+    for message in isolation.lines(module, request, timeout):
         if "refused" in message:
             raise RequestError(message["refused"])
         if "died" in message:
@@ -211,53 +207,3 @@ def _messages(module: str, request: Mapping[str, Any], timeout: float) -> Iterat
             reason = last if name in running else f"not run: {last}"
             yield {"path": name, "verdict": verdict, "reason": reason, "evidence": {}, "level": "", "inputs": "",
                    "shapes": {}, "spec": None}  # fmt: skip
-
-
-def _lines(module: str, request: Mapping[str, Any], timeout: float) -> Iterator[Message]:
-    """The messages of one process, and ``{"died": how}`` where it did not end as it should."""
-    environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=environment, start_new_session=True,
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request).encode())
-            process.stdin.close()
-            yield from map(json.loads, _patiently(process.stdout.fileno(), time.monotonic() + timeout))
-            status = process.wait(10)
-            if status:
-                errors.seek(0)
-                words = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
-                how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-                yield {"died": f"the process ended with {how} {_plain(words[0])}".strip()}
-        except TimeoutError:
-            yield {"died": f"no answer within {timeout:g} s"}
-        except BrokenPipeError:
-            yield {"died": "the process ended before it had read the request"}
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            process.stdout.close()
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
-
-
-def _patiently(descriptor: int, deadline: float) -> Iterator[bytes]:
-    """Lines as they come; raises TimeoutError at the deadline."""
-    partial = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if not selector.select(max(deadline - time.monotonic(), 0)):
-                raise TimeoutError
-            chunk = os.read(descriptor, 1 << 20)
-            if not chunk:
-                return
-            *lines, partial = (partial + chunk).split(b"\n")
-            yield from lines

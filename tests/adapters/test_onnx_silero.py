@@ -25,9 +25,12 @@ pytestmark = [
 DATA = Path(FOUND.origin).parent / "data" if FOUND and FOUND.origin else Path()
 CONVS = {
     "silero_vad": 12, "silero_vad_16k_op15": 6, "silero_vad_op18_ifless": 12, "silero_vad_half": 6,
-    "silero_vad_openvino_16k": 6,
+    "silero_vad_openvino_16k": 6, "silero_vad_16k_sequence": 6,
 }  # fmt: skip
-SAME = {**CONVS, "silero_vad_op18_ifless": 7, "silero_vad_half": 1, "silero_vad_16k_sequence": 6}
+INPUTS = dict.fromkeys(CONVS, "three.npz") | {
+    "silero_vad_half": "two.npz", "silero_vad_openvino_16k": "two.npz", "silero_vad_16k_sequence": "sequence.npz",
+}  # fmt: skip
+SAME = {**CONVS, "silero_vad_op18_ifless": 7, "silero_vad_half": 1}
 
 
 @pytest.fixture
@@ -37,13 +40,14 @@ def speech(tmp_path):
     arrays = {"input": x, "state": np.zeros((2, 1, 128), np.float32)}
     np.savez(tmp_path / "two.npz", **arrays)
     np.savez(tmp_path / "three.npz", **arrays, sr=np.array(16000))
+    windows = np.random.default_rng(1).standard_normal((5, 576)).astype(np.float32) / 10
+    np.savez(tmp_path / "sequence.npz", input=windows, **dict.fromkeys("hc", np.zeros((1, 1, 128), np.float32)))
     return tmp_path
 
 
 @pytest.mark.parametrize("name", CONVS)
 def test_every_convolution_computes_what_its_graph_says(name, speech):
-    inputs = speech / ("two.npz" if name in ("silero_vad_half", "silero_vad_openvino_16k") else "three.npz")
-    report = audited(DATA / f"{name}.onnx", inputs=str(inputs), levels=["off", "all"])
+    report = audited(DATA / f"{name}.onnx", inputs=str(speech / INPUTS[name]), levels=["off", "all"])
     assert report.summary["agree"] == report.summary["convs"] == CONVS[name]
     assert not report.unexpected
 

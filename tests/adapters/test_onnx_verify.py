@@ -16,7 +16,7 @@ import onnx
 from convspec_onnx import running, runtimes
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
-from verifying import audited, conv, model, saved, weights
+from verifying import audited, conv, model, node_cases, saved, weights
 
 import convspec
 from convspec.cli import app
@@ -44,22 +44,11 @@ def test_the_wheel_has_conv_models():
     assert len(FOLDERS) >= 30
 
 
-def node_cases():
-    from onnx.backend.test.case.node import collect_testcases
-
-    wanted = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv")
-    return [
-        case
-        for case in collect_testcases(None)
-        if case.model and any(n.op_type in wanted for n in case.model.graph.node)
-    ]
-
-
 @pytest.mark.filterwarnings("ignore")  # of other operators' cases, while they are collected
 def test_the_conv_cases_of_onnx_agree_but_for_those_that_are_explained(tmp_path):
     found = {}
     cases = node_cases()
-    assert len(cases) >= 15
+    assert len(cases) >= 33
     for case in cases:
         path = saved(case.model, tmp_path / f"{case.name}.onnx")
         names = [entry.name for entry in case.model.graph.input]
@@ -131,6 +120,15 @@ def test_further_findings(tmp_path):
     assert "shape-contradicts-spec" in findings(proto, tmp_path)
 
 
+def test_what_convolves_but_is_not_judged_is_told(tmp_path):
+    deformed = helper.make_node("DeformConv", ["x", "w", "offset"], ["h"], "bent", pads=[0, 0, 0, 0])
+    tensors = {"w": weights(3, 3, 3, 3), "offset": np.zeros((1, 18, 7, 9), np.float32), "v": weights(4, 3, 3, 5)}
+    report = audited(saved(model([deformed, conv("c", "h", "y", "v")], tensors, (1, 3, 9, 11)), tmp_path / "m.onnx"))
+    ((found, level),) = [(n["title"], n["level"]) for n in report.notes if n["id"] == "not-judged"]
+    assert ("'bent' is a DeformConv" in found, level) == (True, "warning")
+    assert report.summary["convs"] == 1
+
+
 # -- where convolutions hide -------------------------------------------------------------------------------------------
 
 
@@ -169,6 +167,53 @@ def test_all_steps_of_a_loop_are_judged(tmp_path):
     )
     (node,) = audited(saved(proto, tmp_path / "m.onnx")).nodes
     assert (node.name, node.verdict, node.input_shape) == ("loop/body/inner", "agree", [8, 3, 6, 7])
+
+
+def scanning(direction=0, axis=0):
+    """A state that is convolved and added to each of four slices; the slices come along ``axis``, maybe backwards."""
+    state = helper.make_tensor_value_info("s", 1, ["a", "b", "d", "e"])
+    slice_ = helper.make_tensor_value_info("u", 1, ["a", "b", "d", "e"])
+    nodes = [
+        conv("inner", "s", "c", "w", pads=[1, 2, 1, 2]),
+        helper.make_node("Add", ["c", "u"], ["n"]),
+        helper.make_node("Identity", ["n"], ["seen"]),
+    ]
+    inner = body(nodes, [("n", 1, "abde"), ("seen", 1, "abde")], [state, slice_])
+    scan = helper.make_node(
+        "Scan", ["first", "x"], ["last", "y"], "scan", body=inner, num_scan_inputs=1,
+        scan_input_axes=[axis], scan_input_directions=[direction], scan_output_axes=[axis],
+        scan_output_directions=[direction],
+    )  # fmt: skip
+    shape = [2, 3, 6, 7]
+    shape.insert(axis, 4)
+    return model([scan], {"w": weights(3, 3, 3, 5), "first": weights(2, 3, 6, 7)}, shape)
+
+
+@pytest.mark.parametrize(("direction", "axis"), [(0, 0), (1, 0), (0, 1), (1, 4)])
+def test_all_steps_of_a_scan_are_judged(tmp_path, direction, axis):
+    """Slices along any axis, forwards or backwards, in and out; the captured steps always come along the first one."""
+    levels = ["off", "all", "evaluator"] if direction == axis == 0 else ["off", "all"]  # onnx's own has no others
+    report = audited(saved(scanning(direction, axis), tmp_path / "m.onnx"), levels=levels)
+    (node,) = report.nodes
+    assert (node.name, node.verdict, node.input_shape) == ("scan/body/inner", "agree", [8, 3, 6, 7])
+    assert all(run["inputs"].startswith("x ") for run in node.runs)
+    assert not report.broken
+
+
+def test_a_wrong_step_of_a_scan_is_found(tmp_path, monkeypatch):
+    honest = runtimes.run
+
+    def wrong(proto, feeds, outputs, arm, without=()):
+        found = honest(proto, feeds, outputs, arm, without)
+        for name, value in found.items():
+            if name.endswith("/1"):  # what the node in the body wrote
+                value[2, 1, 2, 3, 4] += 1
+        return found
+
+    monkeypatch.setattr(running.runtimes, "run", wrong)
+    (node,) = audited(saved(scanning(), tmp_path / "m.onnx")).nodes
+    assert node.verdict == "disagree"
+    assert "(5, 2, 3, 4)" in node.reason  # the third step's second sample
 
 
 def test_a_function_is_looked_into_at_each_call(tmp_path):
@@ -370,30 +415,3 @@ def test_arrays_are_inputs(tmp_path):
     for given in (x, {"x": x}, [x]):
         report = audit.verify(path, inputs=given, levels=["off"])
         assert {tuple(node.input_shape) for node in report.nodes} == {(1, 3, 6, 7)}
-
-
-# -- vectors -----------------------------------------------------------------------------------------------------------
-
-
-def test_cases_become_tests_that_any_runtime_can_run(tmp_path):
-    done = CliRunner().invoke(app, ["vectors", "export", str(tmp_path / "v"), "--corpus", "features", "--sample", "12"])
-    assert done.exit_code == 0, done.output
-    done = CliRunner().invoke(app, ["vectors", "run", str(tmp_path / "v"), "--adapters", "onnx-reference,onnx"])
-    assert done.exit_code in (0, 1)
-    assert "expected: " in done.output
-    assert not any(line.startswith("expected: ") and "disagree" in line for line in done.output.splitlines())
-    outputs = (tmp_path / "v").glob("*/test_data_set_0/output_0.pb")
-    output = next(path for path in outputs if numpy_helper.to_array(onnx.load_tensor(path)).size)
-    folder = output.parent.parent
-    tensor = onnx.load_tensor(output)
-    array = numpy_helper.to_array(tensor) + 1
-    output.write_bytes(numpy_helper.from_array(array, tensor.name).SerializeToString())
-    done = CliRunner().invoke(app, ["vectors", "run", str(folder)])
-    assert done.exit_code == 1
-    assert "expected: disagree" in done.output
-
-
-def test_onnx_own_folders_are_run():
-    done = CliRunner().invoke(app, ["vectors", "run", str(FOLDERS[0])])
-    assert done.exit_code == 0
-    assert "expected: 1 agree" in done.output

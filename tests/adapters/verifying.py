@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import numpy as np
 import onnx
 from convspec_onnx import audit
@@ -41,3 +44,14 @@ def conv(name, source, target, weight, bias="", **attributes):
 def saved(proto, path):
     onnx.save(proto, path)
     return path
+
+
+def node_cases():
+    """The tests of single nodes that onnx makes when asked, as far as they hold a convolution."""
+    from onnx.backend.test.case import node
+
+    for module in pkgutil.iter_modules(node.__path__):  # its own function imports all, which takes long
+        if "conv" in module.name:
+            importlib.import_module(f"{node.__name__}.{module.name}")
+    wanted = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv")
+    return [case for case in node._NodeTestCases if any(n.op_type in wanted for n in case.model.graph.node)]
