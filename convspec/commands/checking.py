@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.commands.console import JsonOption, console
+from convspec.commands.console import (
+    HtmlOption,
+    JsonOption,
+    JunitOption,
+    MarkdownOption,
+    console,
+    write_report,
+)
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -81,6 +88,9 @@ def check(
     journal: Journal = None,
     resume: Resume = None,
     json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
 ) -> None:
     """Build layers in every framework, run them, and judge each output against the mathematics."""
     from convspec.conformance import runner
@@ -88,7 +98,8 @@ def check(
     from convspec.dtypes import DTYPES
     from convspec.reports import document, progress, terminal
 
-    document.writable(json)
+    for path in (json, html, markdown, junit):
+        document.writable(path)
     run: Callable[..., Report]
     if resume is not None:
         _only_of_this_session(context)
@@ -111,13 +122,11 @@ def check(
         )
     with _interruptible(journal or resume), progress.shown(console(stderr=True)) as shown:
         report = run(jobs=jobs, progress=shown)
-    if json is not None:
-        document.write(document.text(report), json)
-    terminal.show(report, console(stderr=json == "-"))
+    terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
     raise typer.Exit(1 if report.unexpected or report.missing else 0)
 
 
-_SESSION = ("resume", "jobs", "json")
+_SESSION = ("resume", "jobs", "json", "html", "markdown", "junit")
 
 
 def _only_of_this_session(context: typer.Context) -> None:

@@ -14,11 +14,47 @@ from convspec.errors import ConvspecError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from convspec.conformance.results import Report
+
 P = ParamSpec("P")
 
 JsonOption = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; `-` is standard output.")
 ]
+
+HtmlOption = Annotated[
+    str | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing but itself.")
+]
+MarkdownOption = Annotated[
+    str | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for GitHub; `-` prints it.")
+]
+JunitOption = Annotated[str | None, typer.Option("--junit", metavar="FILE", help="Write a report for a test runner.")]
+
+
+def write(*files: tuple[str | None, Callable[[], str]]) -> bool:
+    """Write each text for which there is a path; whether standard output is one of them, and so nothing else's.
+
+    Raises:
+        RequestError: if a file cannot be written.
+    """
+    from convspec.reports import document
+
+    for path, text in files:
+        if path is not None:
+            document.write(text(), path)
+    return any(path == "-" for path, _ in files)
+
+
+def write_report(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> bool:
+    """Write a run's report in every form that is asked for; whether standard output is taken by one of them."""
+    from convspec.reports import document, run_files
+
+    return write(
+        (json, lambda: document.text(report)),
+        (html, lambda: run_files.page(report)),
+        (markdown, lambda: run_files.markdown(report)),
+        (junit, lambda: run_files.junit(report)),
+    )
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from convspec.commands.console import JsonOption, console, reported
+from convspec.commands.console import (
+    HtmlOption,
+    JsonOption,
+    JunitOption,
+    MarkdownOption,
+    console,
+    reported,
+    write,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from convspec.conformance.results import Report
@@ -15,11 +24,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
-    convspec report run.jsonl
+    convspec report run.jsonl --html run.html --markdown "$GITHUB_STEP_SUMMARY" --junit run.xml
 
     convspec report merge shard-1.jsonl shard-2.jsonl --json whole.json
 
-    convspec report diff torch-2.11.jsonl torch-2.12.jsonl
+    convspec report diff torch-2.11.jsonl torch-2.12.jsonl --html diff.html
 """
 
 _KEPT = "A run's journal, or the document of `check --json`."
@@ -41,20 +50,32 @@ app = typer.Typer(
 
 @app.command()
 @reported
-def show(file: Annotated[str, typer.Argument(metavar="FILE", help=_KEPT)], json: JsonOption = None) -> None:
+def show(
+    file: Annotated[str, typer.Argument(metavar="FILE", help=_KEPT)],
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
+) -> None:
     """Print the report of a run, finished or not. Exit status as that of the run; 1 also where it is unfinished."""
     from convspec.reports import saved
 
-    _give(saved.load(file), json)
+    _give(saved.load(file), json, html, markdown, junit)
 
 
 @app.command()
 @reported
-def merge(files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_KEPT)], json: JsonOption = None) -> None:
+def merge(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_KEPT)],
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
+) -> None:
     """Print one report of several runs – the shards of one, say – with the declared gaps counted over all of them."""
     from convspec.reports import saved
 
-    _give(saved.merged([saved.load(file) for file in files]), json)
+    _give(saved.merged([saved.load(file) for file in files]), json, html, markdown, junit)
 
 
 @app.command()
@@ -63,28 +84,29 @@ def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help=_KEPT)],
     new: Annotated[str, typer.Argument(metavar="NEW", help=_KEPT)],
     json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Say what changed from one run to another: versions, verdicts, accuracy classes, gaps.
 
     Exit status 1 if a verdict, a class or a gap's status is another, or a result is gone.
     """
-    from convspec.reports import difference, document, saved, terminal
+    from convspec.reports import difference, document, run_files, saved, terminal
 
-    document.writable(json)
     found = difference.Difference(saved.load(old), saved.load(new))
-    if json is not None:
-        document.write(document.dumps(found.to_dict()), json)
-    out = console(stderr=json == "-")
+    taken = write(
+        (json, lambda: document.dumps(found.to_dict())),
+        (html, lambda: run_files.difference_page(found)),
+        (markdown, lambda: run_files.difference_markdown(found)),
+    )
+    out = console(stderr=taken)
     for line in found.lines():
         terminal.plain(out, line)
     raise typer.Exit(1 if found.changed else 0)
 
 
-def _give(report: Report, json: str | None) -> None:
-    from convspec.reports import document, terminal
+def _give(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> None:
+    from convspec.reports import terminal
 
-    document.writable(json)
-    if json is not None:
-        document.write(document.text(report), json)
-    terminal.show(report, console(stderr=json == "-"))
+    terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
     raise typer.Exit(1 if report.unexpected or report.missing else 0)

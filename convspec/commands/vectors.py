@@ -67,7 +67,7 @@ def run(
     """Hold the outputs in the files, and what adapters make of the layers, against the oracle."""
     from convspec import registry
     from convspec.reports import document
-    from convspec.reports.verified import plain
+    from convspec.reports.formats import plain
 
     if not Path(folder).is_dir():
         raise RequestError(f"{folder}: no such folder")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.commands.console import JsonOption, console
+from convspec.commands.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, write
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def verify(
     baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
     write_baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept what is found now.")] = None,
     json: JsonOption = None,
-    html: Annotated[str | None, typer.Option(metavar="FILE", help="A page of all nodes, worst first.")] = None,
-    markdown: Annotated[str | None, typer.Option(metavar="FILE", help="A summary for GitHub; `-` prints it.")] = None,
-    junit: Annotated[str | None, typer.Option(metavar="FILE", help="A report for a test runner.")] = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
 ) -> None:
     """Judge every convolution of an ONNX model, and hold it against the model that it was exported from."""
     from convspec.models import audit
@@ -103,14 +103,14 @@ def verify(
             accepted=accepted,
             progress=progress.counted(shown),
         )
-    for path, text in ((html, verified_files.page), (markdown, verified_files.markdown), (junit, verified_files.junit)):
-        if path is not None:
-            document.write(text(report), path)
-    if json is not None:
-        document.write(document.dumps(report.to_dict()), json)
-    if write_baseline is not None:
-        document.write(_baseline(report), write_baseline)
-    verified.show(report, console(stderr="-" in (json, markdown)))
+    taken = write(
+        (json, lambda: document.dumps(report.to_dict())),
+        (html, lambda: verified_files.page(report)),
+        (markdown, lambda: verified_files.markdown(report)),
+        (junit, lambda: verified_files.junit(report)),
+        (write_baseline, lambda: _baseline(report)),
+    )
+    verified.show(report, console(stderr=taken))
     raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from convspec import layouts, numerics, probes, verdict
 from convspec.conformance.attempts import Attempt, attempt, first_line
+from convspec.conformance.explanation import explained
 from convspec.conformance.units import FORWARD, PROBE
 from convspec.plan import Support
 
@@ -131,7 +132,10 @@ def _judged(
             yield _unsupported(trial, made.missing, made.seconds)
         else:
             found = _verdict(unit, trial, data, made, refusal)
-            parts = (found.verdict, found.reason, found.accuracy_class, dict(found.evidence))
+            evidence = dict(found.evidence)
+            if found.verdict == "disagree" and refusal is None:
+                evidence |= _explained(unit, trial, data, made)
+            parts = (found.verdict, found.reason, found.accuracy_class, evidence)
             yield Outcome(trial, str(support), support.reason, *parts, made.seconds)
         made.seconds = 0.0  # counted once
 
@@ -158,6 +162,14 @@ def _verdict(unit: Unit, trial: Trial, data: Data, made: Attempt, refusal: str |
         arithmetic=made.arithmetic[direction],
         ignore=data.ignore,
     )
+
+
+def _explained(unit: Unit, trial: Trial, data: Data, made: Attempt) -> dict[str, Any]:
+    """What the diagnosis says of a wrong output; a fault of its own does not change the verdict, and is shown."""
+    try:
+        return explained(unit, trial, data, made.results[trial.direction])
+    except Exception as error:  # noqa: BLE001 – the numbers may be of any shape and size
+        return {"undiagnosed": first_line(error)}
 
 
 _RESULT = {FORWARD: "output"}  # what the result of a direction is called where products are counted

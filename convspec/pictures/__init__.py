@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convspec.pictures.chain import receptive_field
 from convspec.pictures.channels import filters, groups
+from convspec.pictures.errors import errors
 from convspec.pictures.inputs import cells, padding_modes, windows
 from convspec.pictures.layers import layer, sequence
 from convspec.pictures.memory import data_layouts, formats, kernel_layouts
@@ -16,6 +17,7 @@ from convspec.pictures.scattering import scatter, zero_stuffing
 __all__ = [
     "cells",
     "data_layouts",
+    "errors",
     "filters",
     "formats",
     "groups",

@@ -33,6 +33,7 @@ _STYLE = (
     "svg.convspec rect.dash{stroke-dasharray:3 2}"
     "svg.convspec .small{font-size:10px}"
     + "".join(f"svg.convspec rect.{hue}{{fill:var(--{hue})}}" for hue in "abcd")
+    + "".join(f"svg.convspec rect.e{n}{{fill:var(--warn);fill-opacity:{n / 4:g}}}" for n in range(1, 5))
     + "svg.convspec rect.pad.a{stroke:var(--strong)}"
     + "".join(f"svg.convspec line.{hue}{{stroke:var(--{hue});stroke-width:2}}" for hue in "abcd")
 )

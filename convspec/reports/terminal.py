@@ -79,7 +79,23 @@ def _key(result: Result) -> tuple[str, ...]:
 
 
 def failure(result: Result) -> list[str]:
-    """What went wrong, what was right, and the line that reproduces it."""
+    """What went wrong, what was right, why, and the line that reproduces it."""
+    return [*evidence_lines(result), *_explained(result), f"  reproduce  {reproduction(result)}"]
+
+
+def _explained(result: Result) -> list[str]:
+    """Where the error lives, and the known mistakes that give these numbers."""
+    place, lines = result.evidence.get("location"), []
+    if isinstance(place, dict):
+        lines.append(f"  where      {place.get('where')}")
+        lines += [f"             {row}" for row in place.get("picture", ())]
+    for finding in result.evidence.get("findings", ()):
+        lines.append(f"  mistake    {finding.get('title')} [{finding.get('id')}]: {finding.get('fix')}")
+    return lines
+
+
+def evidence_lines(result: Result) -> list[str]:
+    """What went wrong and what would have been right; the first line says it in short."""
     case, evidence = result.case, result.evidence
     head = f"{_adapter(result)} {case.layout} {case.dtype} {what(result)} on {case.device}: {result.verdict}"
     lines = [f"{head} – {result.reason}", f"  spec       {case.spec!r}"]
@@ -96,7 +112,7 @@ def failure(result: Result) -> list[str]:
         )
     lines += [f"  message    {line}" for line in str(evidence.get("message", "")).splitlines()[1:_MESSAGE] if line]
     lines += [f"  last words {line}" for line in str(evidence.get("last_words", "")).splitlines()]
-    return [*lines, f"  reproduce  {reproduction(result)}"]
+    return lines
 
 
 def reproduction(result: Result) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from convspec.reports.formats import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -90,12 +92,6 @@ def size(shape: list[int | str] | None) -> str:
 
 def number(value: float | str | None) -> str:
     return "–" if value is None else f"{value:.3g}" if isinstance(value, float | int) else str(value)
-
-
-def plain(text: object, limit: int = 200) -> str:
-    """Text on one line, with nothing in it that a terminal would obey or that turns the reading direction."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

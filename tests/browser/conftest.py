@@ -27,6 +27,11 @@ def serve(folder):
     return server
 
 
+FAKES = str(ROOT / "tests" / "unit" / "fakes")
+if FAKES not in sys.path:
+    sys.path.append(FAKES)
+
+
 @pytest.fixture(scope="session")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -58,6 +58,8 @@ class Fake:
     def apply(self, layer, x, layout=None, device="cpu"):
         spec, params, dtype = layer
         x = x.transpose(layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim))
+        if self.fault == "same lower" and spec.padding == "same" and not spec.transposed:
+            spec = dataclasses.replace(spec, padding="same_lower")
         # the caught ShapeError of the reference is what a careful framework would do
         y = reference.conv(spec, params, x) if self.fault != "never refuses" else np.zeros((1, 1, 1, 1))
         y = y.transpose(layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim))
@@ -176,6 +178,7 @@ CHATTERS = Fake("chatters", "chatters")
 FORKS = Fake("forks", "forks")
 WRONG_GRADIENTS = Fake("wrong-gradients", "wrong gradients")
 NO_GRADIENTS = Fake("no-gradients", "no gradients")
+SAME_LOWER = Fake("same-lower", "same lower")
 COARSE = Fake("coarse", "coarse", always=True)
 GAP_OF_GRADIENT = Fake(
     "gap-of-gradient", "wrong gradients", gap_text=_gap("direction == 'kernel' and data != 'x'", "disagree")
