@@ -36,7 +36,7 @@ def test_screenshot(name, browser, site, tmp_path):
     page.wait_for_selector(awaited, timeout=60_000)
     if path is None:
         page.click("details.case summary")
-        page.evaluate("document.getElementById('failures').scrollIntoView()")
+        page.evaluate("document.getElementById('failures').scrollIntoView(); scrollBy(0, -260)")
     if name == "calculator":
         page.evaluate("document.querySelector('label[for=layer]').scrollIntoView()")
     taken = page.screenshot()
