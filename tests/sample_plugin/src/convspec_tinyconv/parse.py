@@ -1,0 +1,33 @@
+"""``tinyconv.Conv(3, 16, kernel_size=(3, 3), …)``, given as text, to a spec. It is parsed, never evaluated."""
+
+from __future__ import annotations
+
+from convspec.calls import parse_call
+from convspec.errors import CallError
+from convspec.spec import ConvSpec
+
+NAMES = ("in_channels", "filters", "kernel_size", "stride", "padding", "dilation", "groups", "use_bias")
+
+
+def parse(text: str, in_channels: int | None = None) -> ConvSpec:
+    """The spec that a constructor describes.
+
+    Raises:
+        CallError: where the text is no such constructor, with the position.
+        SpecError: where the layer that it describes breaks a rule.
+    """
+    call = parse_call(text)
+    if call.function != "Conv":
+        raise CallError(text, f"tinyconv has no layer {call.function!r}; it has Conv")
+    given = call.bind(NAMES, required=6)
+    return ConvSpec(
+        given["in_channels"],
+        given["filters"],
+        given["kernel_size"],
+        stride=given["stride"],
+        padding=given["padding"],
+        dilation=given["dilation"],
+        groups=given.get("groups", 1),
+        bias=given.get("use_bias", True),
+        ndim=len(given["kernel_size"]),
+    )

@@ -1,0 +1,59 @@
+"""From a spec to the text of a layer of tinyconv. This module needs neither tinyconv nor NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convspec.arithmetic import resolve_padding
+from convspec.contract import Arithmetic
+from convspec.errors import UnsupportedError
+from convspec.plan import Plan
+from convspec.spec import ConvSpec
+
+TEXT = """\
+import tinyconv
+
+layer = tinyconv.Conv(
+    {spec.in_channels},
+    {spec.out_channels},
+    kernel_size={spec.kernel_size},
+    stride={spec.stride},
+    padding={padding},
+    dilation={spec.dilation},
+    groups={spec.groups},
+    use_bias={spec.bias},
+)
+"""
+
+
+def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
+    """The program that defines ``layer``.
+
+    Raises:
+        UnsupportedError: with the reason, where tinyconv has no such layer.
+    """
+    if layout != "NHWC":
+        raise UnsupportedError("tinyconv is channels-last")
+    if spec.transposed:
+        raise UnsupportedError("tinyconv has no transposed convolutions")
+    if spec.padding_mode != "zeros":
+        raise UnsupportedError(f"tinyconv pads with zeros only, not {spec.padding_mode}")
+    if isinstance(spec.padding, str):
+        raise UnsupportedError(f"tinyconv has no padding={spec.padding!r} with a stride")
+    pads, _ = resolve_padding(spec, (1,) * spec.ndim)
+    if any(before != after for before, after in pads):
+        raise UnsupportedError("tinyconv pads the same on both sides only")
+    return Plan(spec, layout, dtype, TEXT.format(spec=spec, padding=tuple(before for before, _ in pads)))
+
+
+def arithmetic(
+    spec: ConvSpec,
+    dtype: str,
+    device: str,
+    precision: str,
+    direction: str = "forward",
+    input_shape: Sequence[int] | None = None,
+    layout: str = "NHWC",
+) -> Arithmetic:
+    """Products are summed in float32, in any order."""
+    return Arithmetic(accumulator="float32")
