@@ -1,155 +1,235 @@
-"""A graph against its source: another graph, or the readings of any framework's model."""
+"""A graph against its source: which layer each node was made from, and the first node that departs from its own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from convspec import ConvParams, ConvSpec, diagnosis
-from convspec.dtypes import format_of
-from convspec.errors import ConvspecError, RequestError
-from convspec.models.matching import Difference, Layer, Normalised, differences, pairs
+from convspec import ConvParams, diagnosis
+from convspec.errors import ConvspecError
+from convspec.models import contrast, forms
+from convspec.models.contrast import Difference
+from convspec.models.matching import Layer, pairs
 from convspec.numerics import products
 from convspec.verdict import judge
-from convspec_onnx import ADAPTER, judging
-from convspec_onnx.graph import as_float, pad_before
+from convspec_onnx import ADAPTER, judging, origins, pointwise
+from convspec_onnx.graph import Scope, as_float
 from convspec_onnx.inline import uses
-from convspec_onnx.running import Run
-from convspec_onnx.runtimes import Arm
+from convspec_onnx.origins import Shown, layer_of
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from convspec import ConvSpec
+    from convspec.models.forms import Form
     from convspec_onnx.graph import Conv
+    from convspec_onnx.origins import Ask
 
     Arrays = dict[str, NDArray[Any]]
     Say = Callable[[dict[str, Any]], None]
 
-_SAMPLE = 4096  # numbers of a tensor that are kept to compare it with another model's
 _SECONDS = 3.0  # for the search among pairs of mistakes
+_PLACES = ("padding-differs", "output-padding-differs")
+
+
+class Origin(Protocol):
+    """Where a source shows what it does."""
+
+    def show(self, title: str, feeds: Mapping[str, NDArray[Any]]) -> Shown: ...
 
 
 @dataclass
 class Source:
-    """What the graph was made from, its convolutions matched with the graph's."""
+    """What the graph was made from, its convolutions matched with the graph's.
 
-    convs: Sequence[Conv]
+    Attributes:
+        matched: the layer of the source that each node was made from, by the node's path.
+        found: in what each node differs from it.
+        departed: the nodes whose numbers are other than the source's, or that read other numbers.
+    """
+
+    model: onnx.ModelProto
+    convs: list[Conv]
     say: Say
-    matched: dict[str, Layer]
-    missing: list[Layer]
-    layers: list[Layer]
-    found: dict[str, list[Difference]]
-    model: onnx.ModelProto | None = None
-    their_convs: Sequence[Conv] = ()
-    equal: set[str] = field(default_factory=set)
+    origin: Origin
+    shown: Shown | None = None
+    matched: dict[str, Layer] = field(default_factory=dict)
+    missing: list[Layer] = field(default_factory=list)
+    found: dict[str, list[Difference]] = field(default_factory=dict)
     departed: set[str] = field(default_factory=set)
-    inputs: dict[str, _Sketch] = field(default_factory=dict)
+    used: set[Path] = field(default_factory=set)
 
     @classmethod
-    def load(cls, request: Mapping[str, Any], convs: Sequence[Conv], say: Say) -> Source | None:
+    def load(
+        cls, request: Mapping[str, Any], model: onnx.ModelProto, convs: list[Conv], say: Say, ask: Ask | None = None
+    ) -> Source | None:
         """The source that the request names; None where it names none."""
-        model: onnx.ModelProto | None = None
-        their_convs: Sequence[Conv] = ()
+        folder = Path(request.get("folder") or ".")
         if path := request.get("against"):
             from convspec_onnx.audit import read
 
-            model, their_convs, _ = read(path, request.get("memory"), limited=request.get("limited", False))
-            layers = [layer for conv in their_convs if (layer := layer_of(conv)) is not None]
-        elif path := request.get("readings"):
-            layers = load_readings(path)
-        else:
-            return None
-        ours = [layer for conv in convs if (layer := layer_of(conv)) is not None]
-        matched, missing, found = {}, [], {}
-        for mine, theirs in pairs(ours, layers):
-            if mine is None and theirs is not None:
-                missing.append(theirs)
-            elif mine is not None and theirs is not None:
-                matched[mine.path] = theirs
-                found[mine.path] = differences(mine, theirs, [other for other in layers if other is not theirs])
-        return cls(convs, say, matched, missing, layers, found, model, their_convs)
+            theirs, their_convs, _ = read(path, request.get("memory"), limited=request.get("limited", False))
+            return cls(model, convs, say, origins.Graph(theirs, their_convs, folder))
+        if ask is not None and request.get("source"):
+            return cls(model, convs, say, origins.Asked(ask, model.graph, folder))
+        return None
+
+    def begin(self, title: str, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Run the source on the inputs that the graph will be run on; the first time the layers are matched."""
+        first = self.shown is None
+        self.shown = self.origin.show(title, feeds)
+        self.used.clear()
+        if self.shown.problem:
+            self.say({"broken": f"the source: {self.shown.problem}", "level": "", "inputs": title})
+        if first:
+            self._match(self.shown)
+
+    def _match(self, shown: Shown) -> None:
+        theirs = [copy for layer in shown.layers for copy in [layer] * max(len(shown.inputs.get(layer.path, ())), 1)]
+        ran = any(shown.inputs.values())
+        sizes = {(one.spec.in_channels, one.spec.out_channels) for one in theirs if one.pointwise and not one.linear}
+        extra = list(pointwise.products(Scope(self.model.graph), sizes)) if sizes else []
+        ours = [layer for conv in (*self.convs, *extra) if (layer := layer_of(conv)) is not None]
+        others = {id(layer): layer for layer in theirs}.values()
+        for mine, right in pairs(ours, theirs):
+            if mine is None and right is not None:
+                self.missing += [right] if not ran or shown.inputs.get(right.path) else []
+            elif mine is not None and right is not None:
+                self.matched[mine.path] = right
+                self.found[mine.path] = _static(mine, right, others)
+        self._again(ours, theirs, others)
+        self._add([conv for conv in extra if conv.path in self.matched])
+
+    def _again(self, ours: Sequence[Layer], theirs: Sequence[Layer], others: Iterable[Layer]) -> None:
+        """Layers that are called once where the graph has several nodes with their weights, or the other way round."""
+        for mine in ours:
+            if mine.path in self.matched or mine.linear:
+                continue
+            for right in theirs:
+                if right.params.kernel.shape == mine.params.kernel.shape and not (
+                    found := _static(mine, right, others)
+                ):
+                    self.matched[mine.path], self.found[mine.path] = right, found
+                    break
+        paths = {layer.path for layer in self.matched.values()}
+        self.missing = [layer for layer in self.missing if layer.path not in paths]
+
+    def _add(self, extra: Sequence[Conv]) -> None:
+        """Take in the products of matrices that the source has convolutions for, at their places in the graph."""
+        from convspec_onnx.audit import described
+
+        order = {id(node): place for place, node in enumerate(self.model.graph.node)}
+        names = {node.name: place for place, node in enumerate(self.model.graph.node)}
+        place = {id(c): names[c.owners[0][0]] if c.owners else order.get(id(c.node), 0) for c in (*self.convs, *extra)}
+        self.convs += extra
+        self.convs.sort(key=lambda conv: place[id(conv)])
+        for number, conv in enumerate(self.convs):
+            if conv.rows:
+                after = next((c.path for c in self.convs[number + 1 :] if not c.rows), None)
+                self.say({"convs": [described(conv)], "before": after})
+
+    # -- one node ---
 
     def look(self, conv: Conv, arrays: Arrays) -> None:
         """Hold one node's numbers against its source's layer, computed from what the node really read."""
-        self.inputs.setdefault(conv.path, _Sketch.of(arrays["x"]))
-        theirs, static = self.matched.get(conv.path), self.found.get(conv.path, [])
-        if theirs is None or not static or conv.path in self.departed:
+        mine = layer_of(conv)
+        if mine is None or conv.path in self.departed:
             return
-        if any(d.fatal for d in static) or not self._same_numbers(conv, theirs, arrays):
-            self.departed.add(conv.path)
-            self._explain(conv, theirs, arrays)
+        if conv.path not in self.matched:
+            self._late(mine)
+        theirs = self.matched.get(conv.path)
+        if theirs is None:
+            return
+        form = forms.shared(mine, theirs)
+        if form is None:
+            self._depart(conv, contrast.differences(mine, theirs))
+            return
+        x, y = (form.mine(as_float(arrays[name])) for name in "xy")
+        settled = self._settled(conv, form, x)
+        differing = self._fields(conv, form, settled, x)
+        weights = self.found[conv.path]
+        wrong = [d for d in (*differing, *weights) if d.fatal]
+        if differing and not wrong and not _same_numbers(form, settled.theirs, x, y, str(arrays["y"].dtype)):
+            wrong = differing
+        if wrong:
+            self._depart(conv, differing)
+            self._explain(conv, form, settled.theirs, x, y)
+        else:
+            self._remark(conv, differing)
+        if settled.apart and conv.path not in self.departed and not self._upstream(conv):
+            fix = "look at what stands between this node and the convolutions before it"
+            self._depart(conv, [Difference("input-departs", f"before this node, {settled.apart}", fix=fix)])
 
-    def _same_numbers(self, conv: Conv, theirs: Layer, arrays: Arrays) -> bool:
-        """Whether the source's layer gives these numbers in spite of fields that are written differently."""
-        try:
-            spec = theirs.without(pad_before(conv))
-            if conv.params is None or spec is None:
-                return False
-            expected, size, ignore = judging.expectation(spec, conv.params, as_float(arrays["x"]))
-            y = as_float(arrays["y"])
-            dtype = str(arrays["y"].dtype)
-            found = judge(y, expected, size, dtype=dtype, data="captured", products=products(spec),
-                          arithmetic=ADAPTER.arithmetic(spec, dtype), ignore=ignore)  # fmt: skip
-        except ConvspecError:
-            return False
-        return found.verdict == "agree"
+    def _late(self, mine: Layer) -> None:
+        """Match a node whose weights were computed by the graph, and so were not known before."""
+        right = {a and a.path: b for a, b in pairs([mine], self.missing)}.get(mine.path)
+        if right is not None:
+            self.missing.remove(right)
+            self.matched[mine.path] = right
+            self.found[mine.path] = _static(mine, right, [])
 
-    def _explain(self, conv: Conv, theirs: Layer, arrays: Arrays) -> None:
+    def _settled(self, conv: Conv, form: Form, x: NDArray[Any]) -> forms.Settled:
+        """Both specs for this input; of several calls of the source's layer the one that fits."""
+        files = [f for f in (self.shown.inputs.get(form.theirs.path, []) if self.shown else []) if f not in self.used]
+        stored = [form.other(np.load(file, mmap_mode="r")) for file in files]
+        if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
+            return forms.settled(form, x, np.concatenate(stored))
+        tries = []
+        for file, source in zip(files, stored, strict=True):
+            tries.append(forms.settled(form, x, source))
+            if not tries[-1].apart:
+                self.used.add(file)
+                return tries[-1]
+        if tries:
+            self.used.add(files[0])
+        return tries[0] if tries else forms.settled(form, x, None)
+
+    def _fields(self, conv: Conv, form: Form, settled: forms.Settled, x: NDArray[Any]) -> list[Difference]:
+        """In what the specs differ on this input; a crop behind a transposed node may stand for its pads."""
+        theirs = settled.theirs or form.theirs.whole
+        found = contrast.fields(settled.ours if settled.theirs else form.ours.whole, theirs)
+        if found and form.ours.spec.transposed and {d.id for d in found} <= set(_PLACES):
+            try:
+                mine, right = forms.window(form.ours.spec, x), forms.window(theirs, x)
+            except ConvspecError:
+                return found
+            if right in (mine, origins.behind(conv).cropped(mine)):
+                return []
+        return found
+
+    def _depart(self, conv: Conv, found: Sequence[Difference]) -> None:
+        self.departed.add(conv.path)
+        self._remark(conv, found)
+
+    def _remark(self, conv: Conv, found: Sequence[Difference]) -> None:
+        known = {d.id for d in self.found[conv.path]}
+        self.found[conv.path] += [d for d in found if d.id not in known]
+
+    def _explain(self, conv: Conv, form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any]) -> None:
         """Ask the diagnosis for the mistake's name; it works from numbers, so it can say more than the fields."""
-        if theirs.norm is not None:
+        weights = any(d.id.startswith(("kernel", "bias", "batch")) for d in self.found[conv.path])
+        if spec is None or (weights and form.theirs.norm is not None):
             return
+        params = form.theirs.params if weights else form.ours.params
+        right = replace(spec, bias=params.bias is not None)
         try:
-            said = diagnosis.diagnose(
-                theirs.spec,
-                theirs.params,
-                as_float(arrays["x"]),
-                as_float(arrays["y"]),
-                seconds=_SECONDS,
-            )
+            said = diagnosis.diagnose(right, params, x, y, seconds=_SECONDS)
         except (ConvspecError, ValueError, MemoryError) as error:
             self.say({"path": conv.path, "undiagnosed": str(error)})
             return
-        self.found[conv.path] += [Difference(f.id, f"{f.title}: {f.what}") for f in list(said)[:2]]
-
-    def follow(self, title: str, feeds: Arrays) -> None:
-        """Run the source on the same inputs and find the first node that already reads other numbers."""
-        if self.model is None:
-            return
-        named = _renamed(self.model.graph, feeds)
-        seen: dict[str, _Sketch] = {}
-        run = Run(self.model, self.their_convs, title, [Arm("off")], lambda _: None, judging=False)
-
-        def look(conv: Conv, arrays: Arrays) -> None:
-            seen[conv.path] = _Sketch.of(arrays["x"])
-
-        run.look = look
-        run.go(named)
-        for conv in self.convs:
-            theirs = self.matched.get(conv.path)
-            mine = self.inputs.get(conv.path)
-            if theirs is None or mine is None or theirs.path not in seen:
-                continue
-            if theirs.pads != pad_before(conv):
-                continue  # one of them is padded already, so that the tensors cannot be alike
-            if problem := mine.differs(seen[theirs.path]):
-                known = self._upstream(conv)
-                if not known:
-                    self.departed.add(conv.path)
-                    self.found[conv.path].append(Difference("input-departs", f"before this node, {problem}"))
-        self.inputs.clear()
+        self._remark(conv, [Difference(f.id, f"{f.title}: {f.what}", fix=f.fix) for f in list(said)[:2]])
 
     def _upstream(self, conv: Conv) -> bool:
         """Whether a node that has departed already explains what this one reads."""
         graph, needed = conv.scope.proto, set(uses(conv.node))
-        outer = {o for o, _ in conv.owners}
-        paths = {id(c.node): c.path for c in self.convs}
-        if outer and self.departed:
+        if conv.owners and self.departed:
             return True
+        paths = {id(c.node): c.path for c in self.convs}
         for node in reversed(graph.node):
             if needed & set(node.output):
                 if paths.get(id(node)) in self.departed or any(p.startswith(f"{node.name}/") for p in self.departed):
@@ -157,91 +237,60 @@ class Source:
                 needed |= uses(node)
         return False
 
+    # -- the whole ---
+
+    def end(self, outputs: Sequence[NDArray[Any] | None]) -> None:
+        """Hold the results of both together, where no convolution departs."""
+        if self.departed or self.shown is None or self.shown.problem or not self.shown.outputs:
+            return
+        if len(outputs) != len(self.shown.outputs):
+            title = f"the graph has {len(outputs)} outputs, the source {len(self.shown.outputs)}: they are not compared"
+            self.say({"model": [{"id": "outputs", "title": title, "level": "info"}]})
+            return
+        for number, (mine, theirs) in enumerate(zip(outputs, self.shown.outputs, strict=True)):
+            if mine is None or mine.dtype.kind != "f":
+                continue
+            moved = origins.agree_in_layout(mine, theirs)
+            apart = forms.differs(*map(np.atleast_1d, (mine, theirs if moved is None else moved)))
+            if apart:
+                title = f"behind the last convolution, output {number}: {apart}"
+                self.say({"model": [{"id": "output-departs", "title": title, "level": "error"}]})
+                return
+
     def conclude(self) -> None:
         """Say of every node what it was matched with, and in what it differs."""
         for conv in self.convs:
             theirs = self.matched.get(conv.path)
-            harmless = conv.path not in self.departed
             found = self.found.get(conv.path, [])
-            fatal = not harmless or any(d.fatal for d in found)
+            title = "the source shows no layer that this node was made from"
+            alone = [] if theirs else [{"id": "unmatched", "title": title, "level": "warning"}]
+            fatal = conv.path in self.departed or any(d.fatal for d in found)
             self.say({
                 "path": conv.path, "matched": None if theirs is None else theirs.path, "departs": fatal,
                 "findings": [d.to_dict() for d in found] if fatal else [],
-                "notes": [] if fatal else [{**d.to_dict(), "level": "info"} for d in found],
+                "notes": [] if fatal else [{**d.to_dict(), "level": "info"} for d in found] + alone,
             })  # fmt: skip
-        self.say({"missing": [layer.path for layer in self.missing]})
+        self.say({"missing": list(dict.fromkeys(layer.path for layer in self.missing))})
 
 
-@dataclass(frozen=True, eq=False)
-class _Sketch:
-    """Some numbers of a tensor, evenly spread, and its largest: enough to see that two tensors differ."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    sample: NDArray[Any]
-    largest: float
-
-    @classmethod
-    def of(cls, x: NDArray[Any]) -> _Sketch:
-        flat = x.reshape(-1)
-        step = max(flat.size // _SAMPLE, 1)
-        finite = np.where(np.isfinite(flat), np.abs(flat), 0) if flat.dtype.kind == "f" else np.abs(flat)
-        return cls(x.shape, str(x.dtype), flat[::step].astype(np.float64), float(finite.max(initial=0.0)))
-
-    def differs(self, other: _Sketch) -> str:
-        """What is different, or nothing: more than half of the format's digits are lost.
-
-        Rounding errors of whole networks have no useful bound; that half of the digits stay is a convention.
-        """
-        if self.shape != other.shape:
-            return f"the data have shape {self.shape} where the source has {other.shape}"
-        if self.dtype not in ("float16", "float32", "float64"):
-            return ""
-        scale = max(self.largest, other.largest)
-        with np.errstate(invalid="ignore"):
-            far = np.abs(self.sample - other.sample)
-        far = float(np.max(far[np.isfinite(far)], initial=0.0))
-        if far <= format_of(self.dtype).unit_roundoff ** 0.5 * scale:
-            return ""
-        return f"the data differ from the source's by {far:.3g}, where their largest number is {scale:.3g}"
+def _static(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
+    """In what the weights differ; that there are no such weights is said where the node is looked at."""
+    form = forms.shared(mine, theirs)
+    if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
+        return contrast.differences(mine, theirs)
+    return contrast.weights(form.ours, form.theirs, [other for other in others if other is not theirs])
 
 
-def layer_of(conv: Conv) -> Layer | None:
-    """A node as a layer, with the normalisation that alone reads it."""
-    if conv.spec is None or conv.params is None:
-        return None
-    users = [node for node in conv.scope.proto.node if conv.node.output[0] in node.input]
-    norm = None
-    if len(users) == 1 and users[0].op_type == "BatchNormalization" and len(users[0].input) == 5:
-        values = [conv.scope.constant(name) for name in users[0].input[1:]]
-        epsilon = next((a.f for a in users[0].attribute if a.name == "epsilon"), 1e-5)
-        if all(value is not None for value in values):
-            gain, shift, mean, variance = (np.asarray(value) for value in values)
-            norm = Normalised(gain, shift, mean, variance, float(epsilon))
-    return Layer(conv.path, conv.spec, conv.params, norm, pad_before(conv))
-
-
-def load_readings(path: str) -> list[Layer]:
-    """Layers that another process read off a model of any framework."""
-    with np.load(path, allow_pickle=False) as arrays:
-        entries = json.loads(str(arrays["layers"]))
-        return [
-            Layer(
-                entry["path"],
-                ConvSpec.from_dict(entry["spec"]),
-                ConvParams(arrays[f"kernel_{i}"], arrays.get(f"bias_{i}")),
-            )
-            for i, entry in enumerate(entries)
-        ]
-
-
-def _renamed(graph: onnx.GraphProto, feeds: Arrays) -> Arrays:
-    """The same arrays under the source's names, by order where the names differ."""
-    from convspec_onnx.inputs import free
-
-    names = [entry.name for entry in free(graph)]
-    if set(names) == set(feeds):
-        return feeds
-    if len(names) != len(feeds):
-        raise RequestError(f"the source wants the inputs {names}, the model {sorted(feeds)}")
-    return dict(zip(names, feeds.values(), strict=True))
+def _same_numbers(form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any], dtype: str) -> bool:
+    """Whether the source's layer gives these numbers in spite of fields that are written differently."""
+    params = form.ours.params
+    if spec is None:
+        return False
+    try:
+        right = replace(spec, bias=params.bias is not None)
+        expected, size, ignore = judging.expectation(right, ConvParams(params.kernel, params.bias), x)
+        found = judge(y, expected, size, dtype=dtype, data="captured", products=products(right),
+                      arithmetic=ADAPTER.arithmetic(right, dtype), ignore=ignore)  # fmt: skip
+    except ConvspecError:
+        return False
+    return found.verdict == "agree"

@@ -1,7 +1,8 @@
 """The audit of one graph, in a process of its own: ``python -m convspec_onnx.audit`` reads a request, writes lines.
 
-The request is one JSON object on standard input (:class:`convspec.models.audit.Request`); each line of standard output
-is one message. This process may run out of memory, be killed, or crash: whoever started it draws the conclusion.
+The request is the first line of standard input, JSON (:mod:`convspec.models.audit`); each line of standard output is
+one message, and each further line of input the answer to a message ``wanted``. This process may run out of memory, be
+killed, or crash: whoever started it draws the conclusion.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from convspec_onnx.graph import Conv
 
     Arrays = dict[str, NDArray[Any]]
+    Ask = Callable[[dict[str, Any]], dict[str, Any]]
     Say = Callable[[dict[str, Any]], None]
 
 _TO_READ = 512 << 20  # bytes that reading may take beyond what the file itself explains
@@ -43,8 +45,13 @@ def main() -> None:
         lines.write(json.dumps(message, allow_nan=False, default=str) + "\n")
         lines.flush()
 
+    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
+        say({"wanted": wanted})
+        answer: dict[str, Any] = json.loads(sys.stdin.readline())
+        return answer
+
     try:
-        audit(json.load(sys.stdin), say)
+        audit(json.loads(sys.stdin.readline()), say, ask)
     except ConvspecError as error:
         say({"refused": safe.shown(str(error))})
     except MemoryError:
@@ -53,24 +60,29 @@ def main() -> None:
         say({"refused": "the model is nested too deeply"})
 
 
-def audit(request: Mapping[str, Any], say: Say) -> None:
-    """Load, describe, run and judge; raises RequestError where the model cannot be loaded or inputs do not fit."""
+def audit(request: Mapping[str, Any], say: Say, ask: Ask | None = None) -> None:
+    """Load, describe, run and judge; raises RequestError where the model cannot be loaded or inputs do not fit.
+
+    ``ask`` has the source run where it is (:mod:`convspec.models.origin`).
+    """
     model, convs, notes = read(request["path"], request.get("memory"), limited=request.get("limited", False))
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     sets = inputs.number(model.graph, request.get("inputs"), request.get("dims") or {})
     say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions, "sets": sets})
-    source = against.Source.load(request, convs, say)
+    source = against.Source.load(request, model, convs, say, ask)
     providers = [runtimes.provider(name) for name in request.get("providers") or [runtimes.CPU]]
     arms = runtimes.arms(request["levels"], providers)
     expected = {runtimes.provider(name): found for name, found in (request.get("expect") or {}).items()}
     classes = Classes(expected, model)
     reached: set[str] = set()
     for title, feeds in _sets(model.graph, request):
+        if source:
+            source.begin(title, feeds)
         run = Run(model, convs, title, arms, say, source.look if source else None, classes=classes)
         run.go(feeds)
         reached |= run.reached
-        if source:
-            source.follow(title, feeds)
+        if source and not run.broken:
+            source.end([run.values[arms[0]].get(entry.name) for entry in model.graph.output])
         for provider in providers if not run.broken else ():
             if sum(arm.provider == provider for arm in arms) > 1:
                 for change in passes.changes(model, feeds, provider):
@@ -106,7 +118,7 @@ def read(
     model = inline.inlined(safe.load(path))
     model, problem = safe.inferred(model)
     convs = graph.convs(model)
-    notes = lint.examine(model, convs)
+    notes = lint.examine(model, convs, consistent=not problem)
     if problem:
         notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
     if limited:
@@ -135,7 +147,7 @@ def _weight_of(path: Path) -> int:
 
 def described(conv: Conv) -> dict[str, Any]:
     """What is known of a node before it runs, JSON-ready."""
-    spec, shape = conv.spec, conv.scope.shape(conv.node.input[0])
+    spec, shape = conv.spec, conv.scope.shape(conv.data)
     found: dict[str, Any] = {
         "name": conv.path, "op_type": conv.node.op_type, "spec": None if spec is None else spec.to_dict(),
         "input_shape": None if shape is None else list(shape), "problem": conv.problem, "notes": conv.notes,

@@ -67,7 +67,7 @@ def segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]:
 
 def _cost(conv: Conv) -> int:
     total = 0
-    for name in (conv.node.input[0], conv.node.output[0]):
+    for name in (conv.data, conv.node.output[0]):
         cells = 4
         for n in conv.scope.shape(name) or ():
             cells *= n if isinstance(n, int) else 1

@@ -91,7 +91,7 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Shape": lambda a, x: np.array(x.shape[a.get("start", 0) : a.get("end")], np.int64),
     "Expand": _expand,
     "ConstantOfShape": _filled,
-    "Reshape": lambda a, x, s: None if a.get("allowzero") or 0 in s else x.reshape(tuple(int(n) for n in s)),
+    "Reshape": lambda _, x, s: None if 0 in s else x.reshape(tuple(int(n) for n in s)),
     "Transpose": lambda a, x: np.transpose(x, a.get("perm")),
     "Unsqueeze": _unsqueeze,
     "Squeeze": lambda a, x, *axes: np.squeeze(x, tuple(axes[0]) if axes else tuple(a["axes"]) if "axes" in a else None),
@@ -103,6 +103,7 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Div": _binary(lambda a, b: a / b if a.dtype.kind == "f" else a // b),
     "Neg": lambda _, x: -x,
     "Sqrt": lambda _, x: np.sqrt(x),
+    "Reciprocal": lambda _, x: (1 / x).astype(x.dtype),
     "DequantizeLinear": _dequantise,
 }
 

@@ -35,6 +35,7 @@ class Scope:
     proto: onnx.GraphProto
     outer: Scope | None = None
     known: dict[str, NDArray[Any] | None] = field(default_factory=dict)
+    readers: dict[str, list[onnx.NodeProto]] | None = None  # made on first use
 
     def __post_init__(self) -> None:
         self.tensors = {tensor.name: tensor for tensor in self.proto.initializer}
@@ -94,6 +95,8 @@ class Conv:
         spec: None where the node describes no layer, or one that only a run can tell.
         params: None where the weights are computed.
         problem: why there is no spec.
+        rows: for a product of matrices that stands for a convolution: which axes of what it reads and writes are the
+            channels, and the name of what it reads.
     """
 
     path: str
@@ -104,13 +107,21 @@ class Conv:
     params: ConvParams | None = None
     problem: str = ""
     notes: list[dict[str, str]] = field(default_factory=list)
+    rows: tuple[str, int, int] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
         return {a.name: value_of(a) for a in self.node.attribute}
 
     @property
+    def data(self) -> str:
+        """The tensor that it convolves."""
+        return self.rows[0] if self.rows else str(self.node.input[0])
+
+    @property
     def weight(self) -> str:
+        if self.rows:
+            return str(self.node.input[1 if self.node.input[0] == self.rows[0] else 0])
         return str(self.node.input[_WEIGHT.get(self.node.op_type, 1)])
 
     @property

@@ -19,6 +19,7 @@ from convspec.parameters import ConvParams
 from convspec.verdict import Verdict, judge
 from convspec_onnx import capture, runtimes
 from convspec_onnx.graph import Conv, as_float, fix
+from convspec_onnx.pointwise import rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +53,9 @@ def judged(conv: Conv, values: Arrays, how: How, kept: Right | None = None) -> t
     if any(v is not None and v.ndim == 1 and not v.size for v in (inputs[0], y)):
         return Verdict("unsupported", NOT_RUN), {}
     try:
+        if conv.rows:
+            x, y = rows(values[conv.data], conv.rows[1]), rows(y, conv.rows[2])
+            return _floating(conv, x, y, how, kept or Right()), {"x": x, "y": y}
         return _judged(conv, inputs, y, how, kept or Right())
     except (SpecError, ParamsError, ShapeError) as error:
         return Verdict("error", f"no layer: {error}"), {}
@@ -73,7 +77,9 @@ def once(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays, element: 
 
 def seen(conv: Conv, values: Arrays) -> Arrays:
     """What a node read, unjudged: ``x``, or nothing where it did not run."""
-    x, ndim = values.get(conv.node.input[0]), conv.spec.ndim + 2 if conv.spec else 0
+    if conv.rows:
+        return {"x": rows(values[conv.data], conv.rows[1])} if conv.data in values else {}
+    x, ndim = values.get(conv.data), conv.spec.ndim + 2 if conv.spec else 0
     return {} if x is None or x.ndim < max(ndim, 2) else {"x": _flat(x, ndim) if ndim else x}
 
 

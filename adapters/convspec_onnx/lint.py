@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 _ENOUGH = 64  # weights from which on it is no chance that all of them have few digits
 
 
-def examine(model: onnx.ModelProto, convs: Sequence[Conv]) -> list[dict[str, str]]:
-    """Add to each convolution what is to be said of it; return what is to be said of the model."""
+def examine(model: onnx.ModelProto, convs: Sequence[Conv], *, consistent: bool = True) -> list[dict[str, str]]:
+    """Add to each convolution what is to be said of it; return what is to be said of the model.
+
+    ``consistent``: whether the declared shapes follow from one another; where not, they may be what is wrong.
+    """
     shared = Counter(conv.weight for conv in convs)
     alive = _alive(model.graph)
     for conv in convs:
         _attributes(conv)
-        _shapes(conv)
+        _shapes(conv, consistent=consistent)
         _weights(conv)
         if shared[conv.weight] > 1:
             conv.note("shared-weights", f"{shared[conv.weight]} convolutions use the weight {conv.weight!r}")
@@ -84,7 +87,7 @@ def _auto_pad(conv: Conv, auto: str, given: dict[str, Any]) -> None:
         )
 
 
-def _shapes(conv: Conv) -> None:
+def _shapes(conv: Conv, *, consistent: bool) -> None:
     """The output's declared shape against the one that follows from the spec."""
     x, y = conv.scope.shape(conv.node.input[0]), conv.scope.shape(conv.node.output[0])
     spec = conv.spec
@@ -92,7 +95,7 @@ def _shapes(conv: Conv) -> None:
         return
     if len(x) != spec.ndim + 2 or (isinstance(x[1], int) and x[1] != spec.in_channels):
         conv.note("input-contradicts-weight", f"the input is {_text(x)}, the weight wants {spec.in_channels} channels "
-                  f"and {spec.ndim} spatial axes", "error")  # fmt: skip
+                  f"and {spec.ndim} spatial axes", "error" if consistent else "warning")  # fmt: skip
         return
     sizes = [n for n in x[2:] if isinstance(n, int)]
     if y is None or len(sizes) != spec.ndim:

@@ -165,13 +165,15 @@ def _substitute(conv: Conv, values: Arrays) -> NDArray[Any]:
     """The oracle's output in the type that the node would have given."""
     if conv.spec is None or conv.params is None or conv.node.op_type not in ("Conv", "ConvTranspose"):
         raise RequestError("its layer cannot be read")
-    x = values[conv.node.input[0]]
+    x = values[conv.data]
     expected, _, _ = judge.expectation(conv.spec, conv.params, as_float(x))
     return expected.astype(x.dtype)
 
 
 def alone(model: onnx.ModelProto, conv: Conv, arm: Arm, classes: Classes) -> tuple[Verdict, Arrays]:
     """The verdict on a node taken out of its graph, on made-up input: for those that a run does not reach."""
+    if conv.rows:
+        return Verdict("unsupported", judge.NOT_RUN), {}
     node = onnx.NodeProto()
     node.CopyFrom(conv.node)
     try:

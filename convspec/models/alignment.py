@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convspec.models import matching
+from convspec.models import contrast, matching
 from convspec.models.matching import Layer, Normalised
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _pads(padding: str | Sequence[tuple[int, int]]) -> str:
     return str(tuple(padding[0])) if len(set(padding)) == 1 else str(tuple(padding))
 
 
-def weight_differences(pair: Pair, others: Sequence[Part] = ()) -> list[matching.Difference]:
+def weight_differences(pair: Pair, others: Sequence[Part] = ()) -> list[contrast.Difference]:
     """In what the weights of b's convolution differ from a's, folded norms counted; ``others`` are a's layers."""
     assert pair.a is not None
     assert pair.b is not None
@@ -172,7 +172,7 @@ def weight_differences(pair: Pair, others: Sequence[Part] = ()) -> list[matching
     if ours is None or theirs is None:
         return []
     rest = [one for one in (layer(part) for part in others if part is not pair.a) if one is not None]
-    return [d for d in matching.differences(ours, theirs, rest) if d.id not in _SPEC_IDS]
+    return [d for d in contrast.differences(ours, theirs, rest) if d.id not in _SPEC_IDS]
 
 
 def norm_differences(a: Part, b: Part) -> list[str]:

@@ -8,6 +8,8 @@ The seam to a graph format is thin: the package of the adapter ``onnx`` has a mo
 * ``{"begin": [paths]}`` before nodes are run, so that a crash can be laid to them;
 * ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
 * ``{"path": …, "matched": …, "departs": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` of a source;
+* ``{"wanted": …}``, which is answered with one line (:mod:`convspec.models.origin`);
+* ``{"model": […]}``, notes on the model as a whole; ``{"convs": […], "before": path}``, further nodes;
 * ``{"optimisation": …}``, ``{"broken": …}``, at the end ``{"done": true}`` – or ``{"refused": why}``.
 """
 
@@ -25,18 +27,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import registry
-from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
-from convspec.models import isolation
-from convspec.models.finding import owner
+from convspec.errors import FrameworkAbsent, RequestError
+from convspec.models import isolation, origin
 from convspec.models.verification import VerifyReport, collected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from convspec.contract import Found
-
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
+    Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
@@ -62,7 +62,8 @@ def verify(
 
     Args:
         path: of the model; its external data are read from beside it only.
-        against: what it was exported from: another ONNX file, or a model of any framework whose adapter is here.
+        against: what it was exported from: a model of any framework whose adapter is here, another ONNX file, or a
+            file that :class:`~convspec.models.files.ModelFile` reads.
         inputs: arrays, one or by name or in order; or a ``.npz``, ``.npy``, or folder in ONNX's test format. None:
             random ones of the declared shapes, two sets of different sizes where axes are symbolic.
         dims: sizes of symbolic axes by name, one or one for each set.
@@ -94,13 +95,14 @@ def verify(
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {})}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name = None if against is None else _against(against, request, folder, inputs)
+        name, answer = (None, None) if against is None else _against(against, request, folder)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
         package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        collected(report, _shown(_messages(f"{package}.audit", request, timeout), _arms(request), progress))
+        messages = _messages(f"{package}.audit", request, timeout, answer)
+        collected(report, _shown(messages, _arms(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
 
@@ -122,30 +124,16 @@ def _inputs(inputs: Inputs | None, folder: Path) -> str | None:
     return str(target)
 
 
-def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Any) -> str:
-    """Put the source into the request; returns its name."""
+def _against(against: Any, request: dict[str, Any], folder: Path) -> tuple[str, Answer | None]:
+    """Put the source into the request; returns its name, and who answers for it."""
+    request["folder"] = str(folder)
     if isinstance(against, str | os.PathLike):
         text = os.fspath(against)
-        if not text.endswith(".onnx"):
-            raise UnsupportedError(f"{text!r} is not read as a source: give an .onnx file, or the model itself")
-        request["against"] = os.path.abspath(text)  # noqa: PTH100
-        return text
-    shape = np.shape(inputs) if isinstance(inputs, np.ndarray) else None
-    adapter = owner(against)
-    request["readings"] = str(folder / "readings.npz")
-    _save(adapter.convs(against, shape), Path(request["readings"]))
-    return f"{type(against).__module__}.{type(against).__qualname__}"
-
-
-def _save(found: Sequence[Found], path: Path) -> None:
-    """The readings as a file for the audit's process."""
-    readings = [(entry.path, entry.reading) for entry in found if entry.reading is not None]
-    arrays: dict[str, Any] = {"layers": json.dumps([{"path": p, "spec": r.spec.to_dict()} for p, r in readings])}
-    for i, (_, reading) in enumerate(readings):
-        arrays[f"kernel_{i}"] = reading.params.kernel
-        if reading.params.bias is not None:
-            arrays[f"bias_{i}"] = reading.params.bias
-    np.savez(path, allow_pickle=False, **arrays)
+        if text.endswith(".onnx"):
+            request["against"] = os.path.abspath(text)  # noqa: PTH100
+            return text, None
+    request["source"] = True
+    return origin.named(against), origin.Origin(against, folder).answer
 
 
 def _classes(expect: Mapping[str, str], providers: Sequence[str]) -> None:
@@ -178,13 +166,15 @@ def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int]
         yield message
 
 
-def _messages(module: str, request: Mapping[str, Any], timeout: float) -> Iterator[Message]:
+def _messages(
+    module: str, request: Mapping[str, Any], timeout: float, answer: Answer | None = None
+) -> Iterator[Message]:
     """What the audit's process says; its death is told as verdicts on the nodes that were running."""
     names: list[str] = []
     running: list[str] = []
     judged: set[str] = set()
     last = ""
-    for message in isolation.lines(module, request, timeout):
+    for message in isolation.lines(module, request, timeout, answer):
         if "refused" in message:
             raise RequestError(message["refused"])
         if "died" in message:

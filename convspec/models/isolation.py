@@ -1,6 +1,7 @@
 """A module run in a process of its own, that may hang or crash: it is given one request and answers line by line.
 
-``python -m <module>`` reads one JSON object from standard input and writes one to each line of standard output.
+``python -m <module>`` reads one JSON object from standard input and writes one to each line of standard output. Where it
+may ask back, the object is the first line, and each further line the answer to a message ``wanted``.
 """
 
 from __future__ import annotations
@@ -13,18 +14,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
 
 Message = dict[str, Any]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def lines(module: str, request: Mapping[str, Any], timeout: float, *, each: bool = False) -> Iterator[Message]:
+@dataclass
+class _Deadline:
+    at: float
+
+
+def lines(
+    module: str,
+    request: Mapping[str, Any],
+    timeout: float,
+    answer: Callable[[Message], Message] | None = None,
+    *,
+    each: bool = False,
+) -> Iterator[Message]:
     """The messages of one process, and ``{"died": how}`` where it did not end as it should.
 
     Args:
-        timeout: seconds for all of them, or, where ``each``, from one to the next.
+        timeout: seconds for all of them, or, where ``each``, from one to the next; answers take none of them.
+        answer: what to say to a message ``wanted``.
     """
     environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
     with tempfile.TemporaryFile() as errors:
@@ -35,9 +51,15 @@ def lines(module: str, request: Mapping[str, Any], timeout: float, *, each: bool
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps(request).encode())
-            process.stdin.close()
-            yield from map(json.loads, _patiently(process.stdout.fileno(), timeout, each=each))
+            _tell(process.stdin, request, last=answer is None)
+            deadline = _Deadline(time.monotonic() + timeout)
+            for message in map(json.loads, _patiently(process.stdout.fileno(), deadline, timeout if each else 0.0)):
+                if answer is None or "wanted" not in message:
+                    yield message
+                    continue
+                began = time.monotonic()
+                _tell(process.stdin, answer(message["wanted"]))
+                deadline.at += time.monotonic() - began
             status = process.wait(10)
             if status:
                 errors.seek(0)
@@ -53,24 +75,32 @@ def lines(module: str, request: Mapping[str, Any], timeout: float, *, each: bool
                 process.kill()
             process.wait()
             process.stdout.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+
+
+def _tell(pipe: IO[bytes], message: Mapping[str, Any], *, last: bool = False) -> None:
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
+    if last:
+        pipe.close()
 
 
 def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:300]
 
 
-def _patiently(descriptor: int, timeout: float, *, each: bool) -> Iterator[bytes]:
-    """Lines as they come; raises TimeoutError when the time is up."""
+def _patiently(descriptor: int, deadline: _Deadline, each: float) -> Iterator[bytes]:
+    """Lines as they come; raises TimeoutError when the time is up, ``each`` seconds after the last one if not 0."""
     partial = b""
-    deadline = time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            if not selector.select(max(deadline - time.monotonic(), 0)):
+            if not selector.select(max(deadline.at - time.monotonic(), 0)):
                 raise TimeoutError
             chunk = os.read(descriptor, 1 << 20)
             if not chunk:
                 return
-            deadline = time.monotonic() + timeout if each else deadline
+            deadline.at = time.monotonic() + each if each else deadline.at
             *lines, partial = (partial + chunk).split(b"\n")
             yield from lines

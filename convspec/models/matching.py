@@ -1,16 +1,14 @@
-"""Which convolution of one model is which of another, and in what the two differ. No framework: readings only."""
+"""Which convolution of one model is which of another. No framework: readings only."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-
-from convspec.dtypes import rounded
-from convspec.numerics import gamma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +21,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when somebody folds a normalisation in float32
-_SINGLE = 2.0**-24
+_ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
+_SAID = {"node", "model", "graph", "conv1d", "conv2d", "conv3d"}
+_ENDINGS = {"weight", "kernel", "bias", "w"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Normalised:
-    """A batch normalisation behind a convolution: y = (x - mean)·gain / √(variance + epsilon) + shift."""
+    """A batch normalisation behind a convolution: y = (x - mean)·gain / √(variance + epsilon) + shift.
+
+    Any other product and sum by channel is one with a variance of 1 and an epsilon of 0.
+    """
 
     gain: Array
     shift: Array
@@ -46,7 +48,12 @@ class Normalised:
 class Layer:
     """One convolution as read: its path, what it is, and what stands right before and behind it.
 
-    ``pads`` are zeros that a node of their own adds to the input; None: some, but it is not known how many.
+    Attributes:
+        norm: a batch normalisation right behind it.
+        pads: zeros that a node of their own adds to the input; None: some, but it is not known how many.
+        behind: products and sums by channel that follow, of which it is open whether they belong to the layer.
+        alias: another name that may say where the layer comes from: that of its weights.
+        linear: whether it is a linear layer, seen as a convolution of one cell.
     """
 
     path: str
@@ -54,6 +61,9 @@ class Layer:
     params: ConvParams
     norm: Normalised | None = None
     pads: Pads | None = ()
+    behind: tuple[Normalised, ...] = ()
+    alias: str = ""
+    linear: bool = False
 
     @property
     def whole(self) -> ConvSpec:
@@ -72,6 +82,14 @@ class Layer:
             return None
         rest = tuple((c - a, d - b) for (a, b), (c, d) in zip(pads, spec.padding, strict=True))
         return None if any(n < 0 for pair in rest for n in pair) else replace(spec, padding=rest)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it only mixes the channels of each cell, so that a product of matrices can stand for it."""
+        spec = self.spec
+        if {*spec.kernel_size, *spec.stride, spec.groups} != {1} or spec.transposed or isinstance(spec.padding, str):
+            return False
+        return not any(map(any, spec.padding))
 
     def folded(self, epsilon: float | None = None) -> tuple[Array, Array]:
         """Kernel and bias with the normalisation in them, in float64; the bias is 0 where there is none."""
@@ -104,33 +122,68 @@ def _along(spec: ConvSpec, scale: Array) -> Array:
     return repeated.reshape(spec.in_channels, -1, *ones)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing in which a layer differs from its source; ``fatal`` where the numbers must differ, too."""
-
-    id: str
-    title: str
-    fatal: bool = True
-
-    def to_dict(self) -> dict[str, str]:
-        return {"id": self.id, "title": self.title}
+# -- pairs -------------------------------------------------------------------------------------------------------------
 
 
 def pairs(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[tuple[Layer | None, Layer | None]]:
     """Each of our layers with the one of theirs that it was made from, in our order; then theirs that are left.
 
-    By equal kernels, names among several of them; then by name; then by the kernel's shape, its number of elements, and
-    last by the order alone.
+    By equal kernels, names among several of them; by kernels that are alike but for a factor of each output channel;
+    then by name; by the kernel's shape, its number of elements, and last by the order alone. Linear layers are only
+    taken for convolutions by their numbers, and never for one another.
     """
+    found = dict(_exact(ours, theirs))
+    for similar in (_alike, _by_words):
+        left = [place for place in range(len(ours)) if place not in found]
+        taken = set(found.values())
+        others = [place for place in range(len(theirs)) if place not in taken]
+        found |= similar(ours, theirs, left, others)
+    taken = set(found.values())
+    rest = [layer for place, layer in enumerate(theirs) if place not in taken and not layer.linear]
+    mine = [(layer, theirs[found[place]] if place in found else None) for place, layer in enumerate(ours)]
+    return [*((a, b) for a, b in mine if b is not None or not a.linear), *((None, layer) for layer in rest)]
+
+
+def _exact(ours: Sequence[Layer], theirs: Sequence[Layer]) -> dict[int, int]:
     keys: tuple[Callable[[Layer], Hashable], ...] = (
-        lambda layer: (_name(layer.path), layer.params.kernel.shape, layer.params.kernel.tobytes()),
-        lambda layer: (layer.params.kernel.shape, layer.params.kernel.tobytes()),
-        lambda layer: _name(layer.path),
-        lambda layer: (layer.spec.transposed, layer.params.kernel.shape),
-        lambda layer: layer.params.kernel.size,
-        lambda layer: layer.spec.ndim,
+        lambda layer: (_name(layer.path), _form(layer), layer.params.kernel.tobytes()),
+        lambda layer: (_name(layer.alias or layer.path), _form(layer), layer.params.kernel.tobytes()),
+        lambda layer: (_form(layer), layer.params.kernel.tobytes()),
     )
-    return matched(ours, theirs, keys)
+    return _places(ours, theirs, range(len(ours)), range(len(theirs)), keys)
+
+
+def _by_words(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], others: list[int]) -> dict[int, int]:
+    keys: tuple[Callable[[Layer], Hashable], ...] = (
+        lambda layer: None if layer.linear else _name(layer.path),
+        lambda layer: None if layer.linear else _name(layer.alias or layer.path),
+        lambda layer: None if layer.linear else (layer.spec.transposed, layer.params.kernel.shape),
+        lambda layer: None if layer.linear else layer.params.kernel.size,
+        lambda layer: None if layer.linear else layer.spec.ndim,
+    )
+    return _places(ours, theirs, left, others, keys)
+
+
+def _places(
+    ours: Sequence[Layer], theirs: Sequence[Layer], left: Iterable[int], others: Iterable[int],
+    keys: Iterable[Callable[[Layer], Hashable]],
+) -> dict[int, int]:  # fmt: skip
+    """Which place of ours goes with which of theirs, by the first key that is equal; no linear one with another."""
+
+    def of(layers: Sequence[Layer], key: Callable[[Layer], Hashable]) -> Callable[[int], Hashable]:
+        return lambda place: key(layers[place])
+
+    found: dict[int, int] = {}
+    free = list(others)
+    waiting = list(left)
+    for key in keys:
+        for a, b in _matched(waiting, free, of(ours, key), of(theirs, key)):
+            if not (ours[a].linear and theirs[b].linear):
+                found[a] = b
+        waiting = [place for place in waiting if place not in found]
+        taken = set(found.values())
+        free = [place for place in free if place not in taken]
+    return found
 
 
 def matched(
@@ -140,151 +193,76 @@ def matched(
 
     A key of None is equal to nothing. Theirs that are left come last.
     """
-    left, found = list(theirs), dict[int, T]()
+    left, waiting = list(range(len(theirs))), list(range(len(ours)))
+    found: dict[int, int] = {}
     for key in keys:
-        by_key: defaultdict[Hashable, list[T]] = defaultdict(list)
-        for layer in left:
-            by_key[key(layer)].append(layer)
-        for place, layer in enumerate(ours):
-            wanted = key(layer) if place not in found else None
-            if wanted is not None and by_key.get(wanted):
-                found[place] = by_key[wanted].pop(0)
-                left.remove(found[place])
-    return [*((layer, found.get(place)) for place, layer in enumerate(ours)), *((None, layer) for layer in left)]
+        found |= dict(_matched(waiting, left, lambda a, k=key: k(ours[a]), lambda b, k=key: k(theirs[b])))  # type: ignore[misc]
+        waiting = [place for place in waiting if place not in found]
+        taken = set(found.values())
+        left = [place for place in left if place not in taken]
+    mine = [(layer, theirs[found[place]] if place in found else None) for place, layer in enumerate(ours)]
+    return [*mine, *((None, theirs[place]) for place in left)]
 
 
-def _name(path: str) -> str:
-    """A path without what exporters put around it: prefixes, suffixes, separators."""
-    words = [w for w in path.replace("/", ".").replace("_", ".").lower().split(".") if w]
-    return ".".join(w for w in words if w not in ("node", "conv2d", "conv1d", "conv3d", "model", "graph"))
-
-
-def differences(ours: Layer, theirs: Layer, others: Iterable[Layer] = ()) -> list[Difference]:
-    """In what our layer differs from theirs, normalisations counted; ``others`` are layers that could be mixed up."""
-    found = [
-        Difference(
-            f"{name.replace('_', '-')}-differs",
-            f"{name} is {getattr(ours.whole, name)!r} where the source has {getattr(theirs.whole, name)!r}",
-            fatal=name in ("in_channels", "out_channels", "groups", "transposed", "kernel_size"),
-        )
-        for name in ("transposed", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation",
-                     "groups", "padding_mode", "output_padding")
-        if getattr(ours.whole, name) != getattr(theirs.whole, name)
-    ]  # fmt: skip
-    if ours.params.kernel.shape != theirs.params.kernel.shape:
-        shapes = f"{ours.params.kernel.shape} where the source has {theirs.params.kernel.shape}"
-        return [*found, Difference("kernel-shape-differs", f"the kernel's shape is {shapes}")]
-    return found + _weights(ours, theirs, list(others))
-
-
-def _weights(ours: Layer, theirs: Layer, others: list[Layer]) -> list[Difference]:
-    plain = np.array_equal(ours.params.kernel, theirs.params.kernel, equal_nan=True) and _equal_bias(ours, theirs)
-    if plain and ours.norm is None and theirs.norm is None:
-        return []
-    (kernel, bias), (right, right_bias) = ours.folded(), theirs.folded()
-    size = np.maximum(_bias_size(ours), _bias_size(theirs))
-    if _within(kernel, right, np.abs(right)) and _within(bias, right_bias, size):
-        return []
-    if (ours.norm is not None or theirs.norm is not None) and (named := _normalisation(ours, theirs)):
-        return [named]
+def _matched(
+    ours: Sequence[int], theirs: Sequence[int], our_key: Callable[[int], Hashable], key: Callable[[int], Hashable]
+) -> list[tuple[int, int]]:
+    by_key: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place in reversed(theirs):
+        by_key[key(place)].append(place)
     found = []
-    if not _within(kernel, right, np.abs(right)):
-        found.append(_kernel(kernel, right, others, ours.spec))
-    if not _within(bias, right_bias, size):
-        found.append(_bias(ours, theirs, bias, right_bias, others))
+    for place in ours:
+        wanted = our_key(place)
+        if wanted is not None and by_key.get(wanted):
+            found.append((place, by_key[wanted].pop()))
     return found
 
 
-def _equal_bias(ours: Layer, theirs: Layer) -> bool:
-    """Whether the biases are equal, none being as good as zeros."""
-    mine, right = (layer.params.bias for layer in (ours, theirs))
-    if mine is None or right is None:
-        return not any(bias is not None and bias.any() for bias in (mine, right))
-    return np.array_equal(mine, right, equal_nan=True)
+def _form(layer: Layer) -> Hashable:
+    """What remains of a kernel's shape when axes of one tap are dropped: they may come and go in an export."""
+    shape = layer.params.kernel.shape
+    return layer.spec.transposed, layer.spec.groups, shape[:2], tuple(n for n in shape[2:] if n > 1)
 
 
-def _bias_size(layer: Layer) -> Array:
-    """What the rounding errors of a folded bias are measured by."""
-    bias = (
-        np.zeros(layer.spec.out_channels) if layer.params.bias is None else np.abs(layer.params.bias.astype(np.float64))
-    )
-    if layer.norm is None:
-        return bias
-    scale = np.abs(layer.norm.scale())
-    return np.asarray((bias + np.abs(layer.norm.mean)) * scale + np.abs(layer.norm.shift))
+def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], others: list[int]) -> dict[int, int]:
+    """The pairs whose output channels point the same way, as they do where a normalisation was folded in."""
+    by_form: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place in others:
+        by_form[_form(theirs[place])].append(place)
+    rays = {place: _directions(theirs[place]) for place in others}
+    scored = []
+    for a in left:
+        mine = _directions(ours[a]) if by_form.get(_form(ours[a])) else None
+        for b in by_form.get(_form(ours[a]), ()):
+            if mine is None or mine.shape != rays[b].shape or (ours[a].linear and theirs[b].linear):
+                continue
+            near = float(np.mean(np.abs(np.sum(mine * rays[b], axis=1))))
+            if near >= _ALIKE:
+                names = {_name(ours[a].path), _name(ours[a].alias)} - {None}
+                scored.append((-round(near, 3), _name(theirs[b].path) not in names, a, b))
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, _, a, b in sorted(scored):
+        if a not in found and b not in taken:
+            found[a] = b
+            taken.add(b)
+    return found
 
 
-def _within(a: Array, b: Array, size: Array) -> bool:
-    """Whether the difference is what folding in float32 rounds."""
+def _directions(layer: Layer) -> Array:
+    """One unit vector for each output channel, ``(O, …)``; a factor of the channel changes no more than its sign."""
+    kernel, spec = layer.params.kernel.astype(np.float64), layer.spec
+    if spec.transposed:
+        kernel = kernel.reshape(spec.groups, spec.in_channels // spec.groups, *kernel.shape[1:]).swapaxes(1, 2)
+    rows = kernel.reshape(spec.out_channels, -1)
     with np.errstate(invalid="ignore"):
-        near = np.abs(a - b) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * size
-    return bool((near | (np.isnan(a) & np.isnan(b)) | (a == b)).all())
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.nan_to_num(rows / np.where(length > 0, length, 1.0))
 
 
-def _normalisation(ours: Layer, theirs: Layer) -> Difference | None:
-    """Which mistake of a fold, or of the normalisation itself, turns theirs into ours."""
-    norm = theirs.norm or ours.norm
-    assert norm is not None
-    kernel, bias = ours.folded()
-    plain = Layer(theirs.path, theirs.spec, theirs.params)
-    once = theirs.folded()
-    tries: list[tuple[str, str, tuple[Array, Array]]] = [
-        ("batch-norm-twice", "the batch normalisation is applied twice", fold(theirs.spec, *once, norm)),
-        ("batch-norm-lost", "the batch normalisation is missing", plain.folded()),
-    ]
-    for epsilon in (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 0.0):
-        if theirs.norm is not None and epsilon != theirs.norm.epsilon:
-            text = f"the batch normalisation has epsilon {epsilon:g} where the source has {theirs.norm.epsilon:g}"
-            tries.append(("batch-norm-epsilon", text, theirs.folded(epsilon)))
-    for name, title, (k, b) in tries:
-        if _within(kernel, k, np.abs(k)) and _within(bias, b, np.abs(b) + _bias_size(ours) + _bias_size(theirs)):
-            return Difference(name, title)
-    if ours.norm is not None and theirs.norm is not None and np.array_equal(ours.params.kernel, theirs.params.kernel):
-        return Difference("batch-norm-differs", "the batch normalisation behind the node is another one")
-    return None
-
-
-def _kernel(kernel: Array, right: Array, others: list[Layer], spec: ConvSpec) -> Difference:
-    """What was done to the kernel, in words."""
-    wrong = int(np.count_nonzero(~((kernel == right) | (np.isnan(kernel) & np.isnan(right)))))
-    spatial = tuple(range(2, kernel.ndim))
-    moved = [
-        (
-            "its spatial axes reversed",
-            "kernel-flipped",
-            right[(slice(None),) * 2 + (slice(None, None, -1),) * spec.ndim],
-        )
-    ]
-    if spec.ndim > 1:
-        moved.append(("its spatial axes swapped", "kernel-spatial-transposed", np.swapaxes(right, *spatial[-2:])))
-    moved.append(("its channel axes swapped", "kernel-channels-transposed", np.swapaxes(right, 0, 1)))
-    moved.append(("its output channels reversed", "kernel-channels-reversed", right[::-1]))
-    for words, name, candidate in moved:
-        if candidate.shape == kernel.shape and np.array_equal(candidate, kernel):
-            return Difference(name, f"the kernel is that of the source with {words}")
-    if np.array_equal(np.abs(kernel), np.abs(right)):
-        at = tuple(int(i) for i in np.argwhere(kernel != right)[0])
-        return Difference("kernel-sign", f"{wrong} of the kernel's numbers have the other sign, first at {at}")
-    for form in ("float16", "bfloat16"):
-        if np.array_equal(kernel, rounded(right, form).astype(np.float64)):
-            return Difference(f"kernel-{form}", f"the kernel has been rounded to {form} on the way")
-    for other in others:
-        if other.params.kernel.shape == kernel.shape and np.array_equal(other.params.kernel, kernel):
-            return Difference("kernel-of-another", f"the kernel is that of {other.path!r} in the source")
-    if np.array_equal(np.sort(kernel, axis=None), np.sort(right, axis=None)):
-        return Difference("kernel-permuted", "the kernel has the source's numbers in another order")
-    at = tuple(int(i) for i in np.argwhere(kernel != right)[0])
-    numbers = f"first at {at}: {kernel[at]:g} where the source has {right[at]:g}"
-    return Difference("kernel-differs", f"{wrong} of the kernel's {kernel.size} numbers differ, {numbers}")
-
-
-def _bias(ours: Layer, theirs: Layer, bias: Array, right: Array, others: list[Layer]) -> Difference:
-    if ours.params.bias is None and ours.norm is None:
-        return Difference("bias-lost", "the source has a bias, this node has none")
-    if theirs.params.bias is None and theirs.norm is None:
-        return Difference("bias-added", "this node has a bias, the source has none")
-    for other in others:
-        if other.params.bias is not None and np.array_equal(other.params.bias, bias):
-            return Difference("bias-of-another", f"the bias is that of {other.path!r} in the source")
-    wrong = int(np.count_nonzero(bias != right))
-    return Difference("bias-differs", f"{wrong} of the bias's {bias.size} numbers differ from the source's")
+def _name(path: str) -> str | None:
+    """A path without what exporters put around it: prefixes, suffixes, separators; None where nothing is left."""
+    words = [w for w in re.split(r"[/._:]+", path.lower()) if w]
+    while len(words) > 1 and words[-1] in _ENDINGS:
+        words.pop()
+    return ".".join(w for w in words if w not in _SAID) or None

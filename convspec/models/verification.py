@@ -212,9 +212,10 @@ def collected(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Ve
             node = Node(entry["name"], entry["op_type"], spec, entry["input_shape"], entry["output_shape"])
             node.notes = list(entry["notes"])
             node.reason = entry["problem"] or node.reason
-            report.nodes.append(node)
+            before = by_name.get(message.get("before", ""))
+            report.nodes.insert(report.nodes.index(before) if before else len(report.nodes), node)
             by_name[node.name] = node
-        report.notes += message.get("notes", ()) if "convs" in message else ()
+        report.notes += message.get("notes", ()) if "convs" in message else message.get("model", ())
         if "opsets" in message:
             report.environment["opsets"] = message["opsets"]
         if "verdict" in message:

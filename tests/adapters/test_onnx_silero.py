@@ -12,10 +12,11 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 from convspec_onnx import audit
-from convspec_onnx.against import layer_of
+from convspec_onnx.origins import layer_of
 from verifying import audited
 
-from convspec.models.matching import differences, pairs
+from convspec.models.contrast import differences
+from convspec.models.matching import pairs
 
 FOUND = importlib.util.find_spec("silero_vad")
 pytestmark = [

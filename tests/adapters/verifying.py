@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
 from convspec_onnx import audit
 from onnx import TensorProto, helper, numpy_helper
 
+from convspec.models.origin import Origin
 from convspec.models.verification import VerifyReport, collected
 
 
 def audited(path, **request):
-    """The report on a model, without the process that a user's audit runs in."""
+    """The report on a model, without the process that a user's audit runs in; ``source`` is one of any framework."""
     messages = []
-    audit.audit({"path": str(path), "levels": ["off"], **request}, messages.append)
+    source = request.pop("source", None)
+    with tempfile.TemporaryDirectory() as folder:
+        request = {"path": str(path), "levels": ["off"], "folder": folder, "source": source is not None, **request}
+        audit.audit(request, messages.append, None if source is None else Origin(source, Path(folder)).answer)
     return collected(VerifyReport(str(path), request.get("against"), []), messages)
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.models import audit
-from convspec.models.matching import Layer, Normalised, differences, fold, pairs
+from convspec.models.contrast import differences
+from convspec.models.matching import Layer, Normalised, fold, pairs
 from convspec.models.verification import VerificationFailed, VerifyReport, collected
 
 SPEC = ConvSpec(3, 4, (3, 5), padding=((0, 1), (2, 1)))
