@@ -67,13 +67,15 @@ class Origin:
         own = _own_layout(self.model)
         there = next((layout for layout in declared.values() if layout), None)
         other = layouts.CHANNELS_LAST if own == layouts.CHANNELS_FIRST else layouts.CHANNELS_FIRST
-        sources = [own, other] if there in (None, own) else [other, own]
+        moves = [(own, own), (other, own), (own, other)]  # the first one moves nothing
+        if there not in (None, own):
+            moves = [moves[1], moves[0], moves[2]]
         failures = []
         given: list[Any] = [list(feeds.values())] + ([dict(feeds)] if len(feeds) > 1 else [])
         for inputs in given:
-            for source in sources:
+            for move in moves:
                 try:
-                    return parts.opened(self.model, _arrays(inputs, source, own), own, own)
+                    return parts.opened(self.model, _arrays(inputs, *move), own, own)
                 except RequestError as error:
                     failures.append(str(error))
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())

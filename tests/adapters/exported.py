@@ -1,5 +1,7 @@
 """Small networks in the style of well-known ones, exported by PyTorch's own exporter, weights and statistics random."""
 
+import functools
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -121,6 +123,17 @@ def wavenet():
 
 
 NETWORKS = {"resnet": resnet, "mobilenet": mobilenet, "convnext": convnext, "unet": unet, "wavenet": wavenet}
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="convspec-exported-")  # as long as the process
+
+
+@functools.cache
+def network(name: str) -> tuple[Path, nn.Module, int]:
+    """The network as ONNX, the module, and how many convolutions it has; exported once; ``-raw``: as it is."""
+    plain, _, raw = name.partition("-")
+    path = Path(_FOLDER.name) / f"{name}.onnx"
+    return path, *export(plain, path, optimize=not raw)
 
 
 def export(name: str, path: Path, *, optimize: bool = True, dynamic: bool = False) -> tuple[nn.Module, int]:

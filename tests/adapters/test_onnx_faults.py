@@ -12,39 +12,26 @@ sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
 import exported  # noqa: E402
+import faulty  # noqa: E402
 import onnx  # noqa: E402
-from convspec_onnx.constants import array_of  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from verifying import audited, saved  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
-CONVS = ("Conv", "ConvTranspose")
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Every network as exported, its normalisations folded, and one with them left as they are."""
-    folder = tmp_path_factory.mktemp("exported")
-    found = {}
-    for name in exported.NETWORKS:
-        found[name] = folder / f"{name}.onnx"
-        _, found[name, "convs"] = exported.export(name, found[name])
-    found["resnet-raw"] = folder / "resnet-raw.onnx"
-    exported.export("resnet", found["resnet-raw"], optimize=False)
-    return found
 
 
 @pytest.mark.parametrize("name", exported.NETWORKS)
-def test_every_convolution_of_an_exported_network_is_accounted_for_and_agrees(networks, name):
-    report = audited(networks[name], levels=["off", "all", "evaluator"])
-    assert report.summary == {"convs": networks[name, "convs"], "agree": networks[name, "convs"], "disagree": 0,
+def test_every_convolution_of_an_exported_network_is_accounted_for_and_agrees(name):
+    path, _, count = exported.network(name)
+    report = audited(path, levels=["off", "all", "evaluator"])
+    assert report.summary == {"convs": count, "agree": count, "disagree": 0,
                               "unsupported": 0, "error": 0, "crash": 0, "timeout": 0}  # fmt: skip
     assert not report.unexpected
     assert all(0 < node.worst_q <= node.bound for node in report.nodes)
 
 
-def test_a_folded_export_is_the_unfolded_one(networks):
-    folded, raw = networks["resnet"], networks["resnet-raw"]
+def test_a_folded_export_is_the_unfolded_one():
+    folded, raw = exported.network("resnet")[0], exported.network("resnet-raw")[0]
     for ours, theirs in ((folded, raw), (raw, folded)):
         report = audited(ours, against=str(theirs))
         assert not report.unexpected
@@ -54,239 +41,54 @@ def test_a_folded_export_is_the_unfolded_one(networks):
 # -- faults: (network, place of the convolution) and what is done to it ---
 
 
-def convs(model):
-    return [node for node in model.graph.node if node.op_type in CONVS]
-
-
-def attribute(node, name):
-    return next((a for a in node.attribute if a.name == name), None)
-
-
-def put(node, **values):
-    for name, value in values.items():
-        old = attribute(node, name)
-        if old is not None:
-            node.attribute.remove(old)
-        if value is not None:
-            node.attribute.append(helper.make_attribute(name, value))
-
-
-def change(model, name, function):
-    tensor = next(t for t in model.graph.initializer if t.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(function(array_of(tensor).copy())), name))
-
-
-def pad_moved(model, node):
-    pads = list(attribute(node, "pads").ints)
-    half = len(pads) // 2
-    put(node, pads=[p + 1 if i < half else p - 1 for i, p in enumerate(pads)])
-
-
-def pad_of_one_axis_moved(model, node):
-    pads = list(attribute(node, "pads").ints)
-    half = len(pads) // 2
-    put(node, pads=[p - 1 if i == 0 else p + 1 if i == half else p for i, p in enumerate(pads)])
-
-
-def dilation_dropped(model, node):
-    put(node, dilations=[1, 1], pads=[1, 1, 1, 1])
-
-
-def dilation_added(model, node):
-    put(node, dilations=[2, 2], pads=[2, 2, 2, 2])
-
-
-def stride_moved_to_pads(model, node):
-    """The stride is changed, and the shape kept by a Slice behind the node that takes the wrong rows."""
-    put(node, strides=[1, 1])
-    target = node.output[0]
-    node.output[0] = target + "/full"
-    for name, values in (("starts", [1, 1]), ("ends", [99, 99]), ("axes", [2, 3]), ("steps", [2, 2])):
-        model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"fault/{name}"))
-    cut = helper.make_node(
-        "Slice", [node.output[0], *(f"fault/{n}" for n in ("starts", "ends", "axes", "steps"))], [target]
-    )
-    model.graph.node.insert(list(model.graph.node).index(node) + 1, cut)
-
-
-def auto_pad_swapped(model, node):
-    put(node, pads=None, auto_pad="SAME_UPPER")  # SAME_LOWER would be right for 7 taps, stride 2 and 3 pads
-
-
-def spatially_transposed(model, node):
-    change(model, node.input[1], lambda w: np.swapaxes(w, 2, 3))
-
-
-def flipped(model, node):
-    change(model, node.input[1], lambda w: w[..., ::-1, ::-1])
-
-
-def channels_transposed(model, node):
-    change(model, node.input[1], lambda w: np.swapaxes(w, 0, 1))
-
-
-def outputs_reversed(model, node):
-    change(model, node.input[1], lambda w: w[::-1])
-
-
-def one_sign(model, node):
-    def flip(w):
-        w.reshape(-1)[w.size // 2] *= -1
-        return w
-
-    change(model, node.input[1], flip)
-
-
-def one_weight_zero(model, node):
-    def zero(w):
-        w.reshape(-1)[w.size // 3] = 0
-        return w
-
-    change(model, node.input[1], zero)
-
-
-def one_weight_nan(model, node):
-    def spoil(w):
-        w.reshape(-1)[w.size // 3] = np.nan
-        return w
-
-    change(model, node.input[1], spoil)
-
-
-def half_weights(model, node):
-    change(model, node.input[1], lambda w: w.astype(np.float16).astype(np.float32))
-
-
-def bias_of_another(model, node):
-    mine = next(t for t in model.graph.initializer if t.name == node.input[2])
-    other = next(n.input[2] for n in convs(model) if n is not node and len(n.input) > 2
-                 and list(_dims(model, n.input[2])) == list(mine.dims))  # fmt: skip
-    change(model, node.input[2], lambda b: array_of(next(t for t in model.graph.initializer if t.name == other)))
-
-
-def _dims(model, name):
-    return next(t.dims for t in model.graph.initializer if t.name == name)
-
-
-def bias_lost(model, node):
-    del node.input[2]
-
-
-def groups_one(model, node):
-    put(node, group=1)
-
-    def spread(w):
-        wide = np.zeros((w.shape[0], w.shape[0], *w.shape[2:]), w.dtype)
-        wide[:] = w / w.shape[0]
-        return wide
-
-    change(model, node.input[1], spread)
-
-
-def group_does_not_divide(model, node):
-    put(node, group=5)
-
-
-def _normalisation(model, node):
-    return next(n for n in model.graph.node if n.op_type == "BatchNormalization" and n.input[0] == node.output[0])
-
-
-def epsilon_wrong(model, node):
-    put(_normalisation(model, node), epsilon=1e-3)
-
-
-def statistics_of_another(model, node):
-    norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
-    mine = _normalisation(model, node)
-    other = next(n for n in norms if n is not mine and _dims(model, n.input[3]) == _dims(model, mine.input[3]))
-    mine.input[3] = other.input[3]
-
-
-def folded_twice(model, node):
-    """Applied to the unfolded graph: the fold is done, and the normalisation left in."""
-    norm = _normalisation(model, node)
-    gain, shift, mean, variance = (
-        array_of(next(t for t in model.graph.initializer if t.name == n)) for n in norm.input[1:]
-    )
-    scale = gain / np.sqrt(variance + 1e-5)
-    change(model, node.input[1], lambda w: w * scale.reshape(-1, 1, 1, 1))
-    model.graph.initializer.append(
-        numpy_helper.from_array(((0 - mean) * scale + shift).astype(np.float32), "fault/bias")
-    )
-    node.input[:] = [*node.input[:2], "fault/bias"]
-
-
-def normalisation_lost(model, node):
-    norm = _normalisation(model, node)
-    target = norm.output[0]
-    node.output[0] = target
-    model.graph.node.remove(norm)
-
-
-def crop_moved(model, node):
-    put(node, pads=[0, 0, 0, 0], strides=[2, 2], output_padding=[0, 0], kernel_shape=None)
-    change(model, node.input[1], lambda w: w[..., ::-1, :])
-
-
-def activation_lost(model, node):
-    """Between two convolutions: the second one already reads other numbers."""
-    before = next(n for n in model.graph.node if n.output[0] == node.input[0])
-    before.op_type = "Identity"
-    del before.attribute[:]
-
-
 FAULTS = [
-    ("resnet", 0, pad_moved),
-    ("mobilenet", 2, pad_moved),
-    ("unet", 1, pad_of_one_axis_moved),
-    ("unet", 2, dilation_dropped),
-    ("unet", 1, dilation_added),
-    ("resnet", 6, stride_moved_to_pads),
-    ("resnet", 0, auto_pad_swapped),
-    ("resnet", 2, spatially_transposed),
-    ("unet", 0, flipped),
-    ("unet", 1, channels_transposed),
-    ("resnet", 3, outputs_reversed),
-    ("resnet", 12, one_sign),
-    ("mobilenet", 4, one_sign),
-    ("unet", 5, one_weight_zero),
-    ("wavenet", 3, one_weight_nan),
-    ("unet", 4, half_weights),
-    ("unet", 1, bias_of_another),
-    ("wavenet", 2, bias_lost),
-    ("mobilenet", 2, groups_one),
-    ("mobilenet", 2, group_does_not_divide),
-    ("resnet-raw", 1, epsilon_wrong),
-    ("resnet-raw", 5, epsilon_wrong),
-    ("resnet-raw", 1, statistics_of_another),
-    ("resnet-raw", 4, folded_twice),
-    ("resnet-raw", 2, normalisation_lost),
-    ("unet", 3, crop_moved),
-    ("unet", 1, activation_lost),
-    ("convnext", 1, one_sign),
-    ("wavenet", 9, one_sign),
+    ("resnet", 0, faulty.pad_moved),
+    ("mobilenet", 2, faulty.pad_moved),
+    ("unet", 1, faulty.pad_of_one_axis_moved),
+    ("unet", 2, faulty.dilation_dropped),
+    ("unet", 1, faulty.dilation_added),
+    ("resnet", 6, faulty.stride_moved_to_pads),
+    ("resnet", 0, faulty.auto_pad_swapped),
+    ("resnet", 2, faulty.spatially_transposed),
+    ("unet", 0, faulty.flipped),
+    ("unet", 1, faulty.channels_transposed),
+    ("resnet", 3, faulty.outputs_reversed),
+    ("resnet", 12, faulty.one_sign),
+    ("mobilenet", 4, faulty.one_sign),
+    ("unet", 5, faulty.one_weight_zero),
+    ("wavenet", 3, faulty.one_weight_nan),
+    ("unet", 4, faulty.half_weights),
+    ("unet", 1, faulty.bias_of_another),
+    ("wavenet", 2, faulty.bias_lost),
+    ("mobilenet", 2, faulty.groups_one),
+    ("mobilenet", 2, faulty.group_does_not_divide),
+    ("resnet-raw", 1, faulty.epsilon_wrong),
+    ("resnet-raw", 5, faulty.epsilon_wrong),
+    ("resnet-raw", 1, faulty.statistics_of_another),
+    ("resnet-raw", 4, faulty.folded_twice),
+    ("resnet-raw", 2, faulty.normalisation_lost),
+    ("unet", 3, faulty.crop_moved),
+    ("unet", 1, faulty.activation_lost),
+    ("convnext", 1, faulty.one_sign),
+    ("wavenet", 9, faulty.one_sign),
 ]
 
 
-def names(network, place, fault):
-    return f"{network}-{place}-{fault.__name__}"
-
-
-@pytest.mark.parametrize(("network", "place", "fault"), FAULTS, ids=[names(*fault) for fault in FAULTS])
-def test_a_planted_fault_is_seen_and_its_node_named_first(networks, tmp_path, network, place, fault):
-    model = onnx.load(networks[network])
-    node = convs(model)[place]
+@pytest.mark.parametrize(("network", "place", "fault"), FAULTS, ids=[faulty.names(*fault) for fault in FAULTS])
+def test_a_planted_fault_is_seen_and_its_node_named_first(tmp_path, network, place, fault):
+    model = onnx.load(exported.network(network)[0])
+    node = faulty.convs(model)[place]
     fault(model, node)
-    report = audited(saved(model, tmp_path / "faulty.onnx"), against=str(networks[network]))
+    report = audited(saved(model, tmp_path / "faulty.onnx"), against=str(exported.network(network)[0]))
     assert report.unexpected
     assert report.first_departure == node.name, report.unexpected[:3]
 
 
 @pytest.mark.parametrize("hiding", ["zero gain", "dead branch"])
-def test_a_fault_that_the_outputs_hide_is_seen_as_well(networks, tmp_path, hiding):
-    source, model = (onnx.load(networks["unet"]) for _ in range(2))
+def test_a_fault_that_the_outputs_hide_is_seen_as_well(tmp_path, hiding):
+    source, model = (onnx.load(exported.network("unet")[0]) for _ in range(2))
     for proto in (source, model):
-        node = convs(proto)[1]
+        node = faulty.convs(proto)[1]
         place = list(proto.graph.node).index(node)
         if hiding == "zero gain":
             target = node.output[0]
@@ -297,14 +99,16 @@ def test_a_fault_that_the_outputs_hide_is_seen_as_well(networks, tmp_path, hidin
             copy = onnx.NodeProto.FromString(node.SerializeToString())
             copy.name, copy.output[0] = "dead", "never_read"
             proto.graph.node.insert(place, copy)
-    guilty = next(n for n in convs(model) if n.name == ("dead" if hiding == "dead branch" else convs(model)[1].name))
-    put(guilty, pads=[2, 0, 0, 2])
+    guilty = next(
+        n for n in faulty.convs(model) if n.name == ("dead" if hiding == "dead branch" else faulty.convs(model)[1].name)
+    )
+    faulty.put(guilty, pads=[2, 0, 0, 2])
     saved(source, tmp_path / "source.onnx")
     report = audited(saved(model, tmp_path / "faulty.onnx"), against=str(tmp_path / "source.onnx"))
     assert report.first_departure == guilty.name
 
 
-def test_nothing_is_seen_where_nothing_was_planted(networks):
+def test_nothing_is_seen_where_nothing_was_planted():
     for network in (*exported.NETWORKS, "resnet-raw"):
-        report = audited(networks[network], against=str(networks[network]))
+        report = audited(exported.network(network)[0], against=str(exported.network(network)[0]))
         assert (report.first_departure, report.unexpected) == (None, [])
