@@ -37,7 +37,7 @@ _MIB = 1 << 20
 
 
 AgainstOption = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="Another .onnx file, or `module:factory` of any framework.")
+    str | None, typer.Option(metavar="SOURCE", help="`module:factory` of any framework, or a model's file.")
 ]
 InputsOption = Annotated[
     str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")

@@ -15,7 +15,6 @@ The seam to a graph format is thin: the package of the adapter ``onnx`` has a mo
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time

@@ -1,7 +1,7 @@
 """A module run in a process of its own, that may hang or crash: it is given one request and answers line by line.
 
-``python -m <module>`` reads one JSON object from standard input and writes one to each line of standard output. Where it
-may ask back, the object is the first line, and each further line the answer to a message ``wanted``.
+``python -m <module>`` reads one JSON object from standard input and writes one to each line of standard output. Where
+it may ask back, the object is the first line, and each further line the answer to a message ``wanted``.
 """
 
 from __future__ import annotations

@@ -49,6 +49,9 @@ def show(report: VerifyReport, console: Console) -> None:
         _line(console, f"{name}: {kind}: {title}", "red")
     if report.first_departure:
         _line(console, f"first departure: {report.first_departure}", "bold red")
+        first = next(node for node in report.nodes if node.name == report.first_departure)
+        for fix in dict.fromkeys(f["fix"] for f in first.findings if f.get("fix")):
+            _line(console, f"fix: {fix}")
     _line(console, conclusion(report), "bold red" if report.unexpected else "bold green")
 
 
