@@ -9,7 +9,8 @@
     ├── UnsupportedError                 an adapter cannot express this layer, with the reason
     ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
     ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
-    ├── JournalError(OSError)            a run's journal cannot be written: the disk is full, say
+    ├── StorageError(OSError)            there is no room for what a run needs on disk
+    │   └── JournalError                 nor for its journal; the line that goes on with the run is named
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
@@ -61,7 +62,11 @@ class PlacementError(ConvspecError):
     """The computation ran on a device, or in a dtype, that was not asked for."""
 
 
-class JournalError(ConvspecError, OSError):
+class StorageError(ConvspecError, OSError):
+    """What a run needs cannot be written: the disk is full, say."""
+
+
+class JournalError(StorageError):
     """The journal of a run cannot be written any more; the message names the line that goes on with the run."""
 
 

@@ -69,6 +69,10 @@ Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of
 Shard = Annotated[str | None, _kept(metavar="I/N", help="Only every N-th case, from the I-th on; the first is 1.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
 
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="That a worker may hold, as in 4GiB; more is a crash.")
+]
+
 
 def check(
     context: typer.Context,
@@ -84,6 +88,7 @@ def check(
     gradients: Gradients = False,
     jobs: Jobs = None,
     timeout: Timeout = 120.0,
+    memory: Memory = None,
     shard: Shard = None,
     journal: Journal = None,
     resume: Resume = None,
@@ -94,6 +99,7 @@ def check(
 ) -> None:
     """Build layers in every framework, run them, and judge each output against the mathematics."""
     from convspec.conformance import runner
+    from convspec.conformance.memory import parsed
     from convspec.conformance.units import KINDS, PRECISIONS
     from convspec.dtypes import DTYPES
     from convspec.reports import document, progress, terminal
@@ -116,6 +122,7 @@ def check(
             precisions=_names(precision, PRECISIONS) or (),
             gradients=gradients,
             timeout=timeout,
+            memory=None if memory is None else parsed(memory),
             shard=_shard(shard),
             journal=journal,
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},

@@ -21,7 +21,7 @@ from convspec import reference
 from convspec.arithmetic import product
 from convspec.cases import Case, arrays, gradient_arrays, uncompared
 from convspec.conformance.units import FORWARD, GRADIENTS, Recipe
-from convspec.errors import ShapeError
+from convspec.errors import ShapeError, StorageError
 from convspec.parameters import ConvParams
 from convspec.verdict import EXACT_KINDS
 
@@ -183,10 +183,16 @@ class Store:
         self._serial = 0
 
     def put(self, serial: int, case: Case, recipes: Iterable[Recipe]) -> Bundle:
-        """Compute and write the bundle of a case; what the oracle raises is noted in the bundle."""
+        """Compute and write the bundle of a case; what the oracle raises is noted in the bundle.
+
+        Raises:
+            StorageError: if there is no room for it, which is not the case's fault.
+        """
         try:
             data, refusal = compute(case, recipes)
             return self._write(self.folder / f"{serial}.bin", data, refusal)
+        except OSError as error:
+            raise StorageError(f"cannot keep the arrays of a run in {self.folder.parent}: {error.strerror}") from None
         except Exception as error:  # noqa: BLE001 – whatever it is, it costs this case and is reported with it
             return Bundle(None, failure=f"{type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""A worker as the runner sees it: a process group with a pipe to it, a pipe from it, and its last words."""
+"""A worker as the runner sees it: a process with its keeper, a pipe to it, a pipe from it, and its last words."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from convspec.conformance import protocol
+from convspec.conformance.memory import EXIT_STATUS
 
 if TYPE_CHECKING:
     from convspec.conformance.bundles import Held
+    from convspec.conformance.checks import Outcome
     from convspec.conformance.units import Target, Unit
 
 _THREAD_SETTINGS = (
@@ -27,14 +29,16 @@ _THREAD_SETTINGS = (
 )  # fmt: skip
 _STDERR_LIMIT = 1 << 20
 _LAST_WORDS = 5
+_STOPPING = 5.0  # seconds that a keeper has to end everything
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A unit and the bundle that it needs."""
+    """A unit and the bundle that it needs; ``first`` is how it ended before, where it is a suspect that runs alone."""
 
     unit: Unit
     held: Held
+    first: Outcome | None = None
 
 
 class Worker:
@@ -43,12 +47,13 @@ class Worker:
     ``deadline`` is when the next message must have come.
     """
 
-    def __init__(self, target: Target, threads: int, patience: float) -> None:
+    def __init__(self, target: Target, threads: int, patience: float, memory: int | None) -> None:
         self.target = target
         self.jobs: deque[Job] = deque()
         self.done = 0  # verdicts received for the first job
+        self.served = 0  # and for all jobs
         self.began = 0.0  # when it turned to that job
-        self.ready = False
+        self.process = 0  # of the worker itself, once it is ready
         self.started = time.monotonic()
         self.deadline = self.started + patience
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – closed with the worker
@@ -67,14 +72,15 @@ class Worker:
         self._replies = self._process.stdout.fileno()
         os.set_blocking(self._replies, False)
         self._partial = b""
-        self.send({"target": protocol.target_to_json(target), "threads": threads})
+        self.send({"target": protocol.target_to_json(target), "threads": threads, "memory": memory})
 
     def fileno(self) -> int:
         return self._replies
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def ready(self) -> bool:
+        """Whether it has started and waits for jobs, or is at one."""
+        return self.process > 0
 
     def send(self, message: Any) -> None:
         """Send a message; a worker that is dead already shows that when it is read from."""
@@ -106,14 +112,6 @@ class Worker:
                 return messages, True
         return messages, gone
 
-    def memory(self) -> int:
-        """Bytes that the process holds in memory, 0 where the system does not tell."""
-        try:
-            with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:  # noqa: PTH123 – once per unit
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError):
-            return 0
-
     def dead(self) -> bool:
         """Whether the process has ended, even where something that it started keeps the pipe open."""
         return self._process.poll() is not None
@@ -129,15 +127,22 @@ class Worker:
         tail = os.pread(self._stderr.fileno(), 4096, max(size - 4096, 0)).decode(errors="replace")
         return "\n".join([line.rstrip() for line in tail.splitlines() if line.strip()][-_LAST_WORDS:])
 
+    def stop(self) -> None:
+        """Tell the keeper to end the worker and everything that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
     def end(self, patience: float = 0.0) -> str:
-        """Kill the worker and everything that it started; how it had ended by itself, if it had: ``"SIGSEGV"``."""
+        """End the worker and everything that it started; how it had ended by itself, if it had: ``"SIGSEGV"``."""
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:
             code = None
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole group is gone
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+            self.stop()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOPPING)
+            self._process.kill()
+            self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
@@ -148,6 +153,8 @@ def ended(code: int | None) -> str:
     """How a process ended: its exit status, or the signal that killed it."""
     if code is None:
         return "killed"
+    if code == EXIT_STATUS:
+        return "memory"
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -10,6 +10,8 @@ from convspec.cases import Case
 from convspec.conformance.units import Key, Problem, Selection
 from convspec.errors import RequestError
 
+_LEAST = 256 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -18,6 +20,7 @@ class Request:
     Attributes:
         named: whether somebody named the adapters, so that none of them may be absent.
         timeout: seconds that one build and run may take.
+        memory: bytes that a worker may hold, None for no limit.
         shard: ``(i, n)``: only every n-th case, from the i-th on (the first is 1).
         origin: where the cases come from, for the report's readers.
     """
@@ -26,12 +29,15 @@ class Request:
     selection: Selection
     named: bool
     timeout: float
+    memory: int | None = None
     shard: tuple[int, int] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.timeout <= 0:
             raise RequestError(f"timeout={self.timeout} must be more than 0 seconds")
+        if self.memory is not None and self.memory < _LEAST:
+            raise RequestError(f"memory={self.memory} must be at least {_LEAST} bytes: a framework alone takes as much")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise RequestError(f"shard={self.shard[0]}/{self.shard[1]} must be i/n with i from 1 to n")
 
@@ -44,6 +50,12 @@ class Request:
                 if left.units:
                     yield left
 
+    @property
+    def limits(self) -> list[str]:
+        """The command's options that set the limits of a single trial."""
+        memory = [] if self.memory is None else ["--memory", str(self.memory)]
+        return ["--timeout", f"{self.timeout:g}", *memory]
+
     def described(self) -> dict[str, Any]:
         """What a report says of the request."""
         seeds = sorted({case.seed for case in self.cases})
@@ -54,8 +66,8 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the cases; :meth:`from_dict` reads it back."""
         selection = {entry.name: getattr(self.selection, entry.name) for entry in fields(Selection)}
-        mine = {"named": self.named, "timeout": self.timeout, "shard": self.shard, "origin": dict(self.origin)}
-        return {**selection, **mine}
+        names = ("named", "timeout", "memory", "shard")
+        return {**selection, **{name: getattr(self, name) for name in names}, "origin": dict(self.origin)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], cases: tuple[Case, ...]) -> Request:
@@ -65,7 +77,8 @@ class Request:
             KeyError, TypeError, ValueError: where it is none.
         """
         selection = Selection(**{entry.name: _frozen(data[entry.name]) for entry in fields(Selection)})
-        return cls(cases, selection, data["named"], data["timeout"], _frozen(data["shard"]), dict(data["origin"]))
+        limits = (data["timeout"], data["memory"], _frozen(data["shard"]))
+        return cls(cases, selection, data["named"], *limits, dict(data["origin"]))
 
 
 def _frozen(value: Any) -> Any:

@@ -14,6 +14,7 @@ from convspec.cases import Case
 from convspec.conformance.checks import Outcome
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
+from convspec.conformance.reproduction import reproduction
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
@@ -55,6 +56,7 @@ def check(
     gradients: bool = False,
     jobs: int | None = None,
     timeout: float = TIMEOUT,
+    memory: int | None = None,
     shard: tuple[int, int] | None = None,
     journal: str | os.PathLike[str] | None = None,
     origin: Mapping[str, Any] | None = None,
@@ -76,6 +78,7 @@ def check(
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
         jobs: how many workers may be busy at a time; by default the number of cores.
         timeout: seconds that one build and run may take.
+        memory: bytes that a worker may hold; what takes more is a crash with the reason ``memory``.
         shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
         journal: a new file, in which every verdict is written as it is reached; see :func:`resume`.
         origin: where the cases come from, for whoever reads the report.
@@ -93,7 +96,7 @@ def check(
     selection = Selection(
         tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data), gradients
     )
-    request = Request(tuple(cases), selection, _by_name(adapters), timeout, shard, origin or {})
+    request = Request(tuple(cases), selection, _by_name(adapters), timeout, memory, shard, origin or {})
     about = _surroundings(found, jobs)
     opening = Opening(request, about, absent, {a.name: gaps.applying(a, a.versions()) for a in found.values()})
     writing = None if journal is None else Journal.create(Path(journal), opening)
@@ -195,7 +198,9 @@ class _Run:
         done = frozenset(result.key for result in self.results)
         self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
-        self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, timeout=self.request.timeout)
+        self.scheduler = Scheduler(
+            self._take, self._miss, jobs=jobs, timeout=self.request.timeout, memory=self.request.memory
+        )
         try:
             self.scheduler.run(lambda: self.request.problems(done))
             self._end()
@@ -230,6 +235,8 @@ class _Run:
             outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, None, outcome.seconds,
             outcome.trial.direction, unit.index,
         ).under(self.ledger)  # fmt: skip
+        if result.verdict in ("crash", "timeout"):
+            result.evidence["reproduce"] = reproduction(result, *self.request.limits)
         self._write(result.to_dict())
         self.results.append(result)
         self.unexpected += result.unexpected

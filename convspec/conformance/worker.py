@@ -7,7 +7,6 @@ standard output, so before anything else is imported descriptor 1 is made anothe
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve units until the runner closes the pipe or is gone."""
-    _die_with_parent(int(sys.argv[1]))
+    from convspec.conformance.keeper import keep
+
+    keep(int(sys.argv[1]))
     replies = os.dup(1)
     os.dup2(2, 1)
     requests = os.fdopen(os.dup(0), "rb")
@@ -28,27 +29,35 @@ def main() -> None:
     import json
 
     from convspec.conformance import protocol
+    from convspec.conformance.memory import confine
     from convspec.conformance.units import Target
 
     opening = json.loads(requests.readline())
     target = Target(*opening["target"])
     adapter, reply = _start(target, opening["threads"])
+    limited = opening["memory"] is not None and target.device == "cpu"  # drivers reserve more than there is
+    if limited:
+        confine(opening["memory"])
     _send(replies, protocol.line(reply))
     if adapter is not None:
-        _serve(adapter, target, requests, replies)
+        _serve(adapter, target, requests, replies, limited=limited)
     # frameworks' threads and destructors have been seen to hang or abort at interpreter exit: leave without them
     os._exit(0)
 
 
-def _serve(adapter: Adapter, target: Target, requests: BinaryIO, replies: int) -> None:
+def _serve(adapter: Adapter, target: Target, requests: BinaryIO, replies: int, *, limited: bool) -> None:
     import json
 
-    from convspec.conformance import protocol
+    from convspec.conformance import memory, protocol
     from convspec.conformance.checks import outcomes
 
     for request in requests:
         unit, bundle = protocol.unit_from_json(json.loads(request), target)
         for outcome in outcomes(adapter, unit, bundle.read(), bundle.refusal):
+            if limited and outcome.verdict == "error" and memory.refused(outcome.reason):
+                sys.stderr.write(f"{outcome.reason}\n")  # what it could not take, others have: a fresh worker decides
+                sys.stderr.flush()
+                os._exit(memory.EXIT_STATUS)
             _send(replies, protocol.line(protocol.outcome_to_json(outcome)))
 
 
@@ -70,35 +79,12 @@ def _start(target: Target, threads: int) -> tuple[Adapter | None, dict[str, Any]
         return None, {
             "absent": f"adapter {adapter.name!r} has no device {target.device!r} here, only {', '.join(devices)}"
         }
-    return adapter, {"ready": {"versions": adapter.versions(), "devices": devices}}
+    return adapter, {"ready": os.getpid()}
 
 
 def _send(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process with the one that started it; elsewhere than on Linux, watch for it."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    else:
-        import threading
-
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it went before we asked
-        os._exit(1)
-
-
-def _watch(parent: int) -> None:
-    import time
-
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _no_core_dumps() -> None:

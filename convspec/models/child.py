@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from convspec.conformance.worker import _die_with_parent, _no_core_dumps, _send
+from convspec.conformance.keeper import keep
+from convspec.conformance.worker import _no_core_dumps, _send
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, LoadsFiles
@@ -25,7 +26,7 @@ _MEMORY_WORDS = ("can't allocate memory", "bad_alloc", "out of memory", "oom whe
 
 def main() -> None:
     """Serve until the pipe is closed or the parent is gone."""
-    _die_with_parent(int(sys.argv[1]))
+    keep(int(sys.argv[1]))
     replies = os.dup(1)
     os.dup2(2, 1)  # frameworks print: nothing of that may come between the answers
     requests = os.fdopen(os.dup(0), "rb")

@@ -21,6 +21,7 @@ from convspec.errors import ConvspecError, RequestError
 if TYPE_CHECKING:
     Message = dict[str, Any]
 
+_PATIENCE = 5.0  # seconds that a keeper has to end everything
 _LONGEST = 1 << 26  # bytes of an answer
 _KINDS: dict[str, type[ConvspecError]] = {
     kind.__name__: kind
@@ -108,10 +109,13 @@ class Process:
 
 
 def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
-    """Kill the process and all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole group is gone
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    """Have the keeper end the process and all that it started."""
+    child.terminate()
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
     for pipe in (child.stdin, child.stdout, words):
         if pipe is not None:
             pipe.close()

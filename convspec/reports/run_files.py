@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from convspec import pictures
+from convspec.conformance.reproduction import reproduction
 from convspec.conformance.results import Report, Result, describe, what
 from convspec.gaps import Tally
 from convspec.reports import formats, matrix, terminal
@@ -116,7 +117,7 @@ def _case(result: Result) -> dict[str, Any]:
         "picture": _safe(_drawn(place)),
         "findings": evidence.get("findings") or (),
         "open": False,
-        "reproduction": terminal.reproduction(result),
+        "reproduction": reproduction(result),
     }
 
 

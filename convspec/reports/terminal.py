@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from convspec.conformance.results import Report, Result, what
+from convspec.conformance.reproduction import reproduction
+from convspec.conformance.results import Report, Result, describe, what
 from convspec.gaps import Tally
-from convspec.spec import ConvSpec
 from convspec.verdict import VERDICTS
 
 if TYPE_CHECKING:
@@ -30,6 +28,9 @@ def show(report: Report, console: Console) -> None:
         plain(console, line)
     for name, reason in report.absent.items():
         plain(console, f"absent: {name}: {reason}", "yellow")
+    for result in report.results:
+        if "first" in result.evidence and not result.unexpected:
+            plain(console, f"run again alone: {describe(result)}; {before(result)}", "yellow")
     failures = [item for item in report.unexpected if isinstance(item, Result)]
     for result in failures[:_SHOWN]:
         console.print()
@@ -112,32 +113,15 @@ def evidence_lines(result: Result) -> list[str]:
         )
     lines += [f"  message    {line}" for line in str(evidence.get("message", "")).splitlines()[1:_MESSAGE] if line]
     lines += [f"  last words {line}" for line in str(evidence.get("last_words", "")).splitlines()]
+    if "first" in evidence:
+        lines.append(f"  before     {before(result)}")
     return lines
 
 
-def reproduction(result: Result) -> str:
-    """A shell command that checks this one case, adapter and layout again."""
-    case = result.case
-    line = json.dumps({"spec": _brief(case.spec), "input_shape": list(case.input_shape), "seed": case.seed})
-    options = ["--adapters", result.request, "--layouts", case.layout]
-    if case.dtype != "float32":
-        options += ["--dtypes", case.dtype]
-    if case.device != "cpu":
-        options += ["--devices", case.device]
-    if case.data not in ("exact", "random"):
-        options += ["--data", case.data]
-    if result.precision != "shipped":
-        options += ["--precision", result.precision]
-    if result.direction != "forward":
-        options += ["--gradients"]
-    return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
-
-
-def _brief(spec: ConvSpec) -> dict[str, Any]:
-    """The fields that a layer cannot do without, and those that are not as they are by default."""
-    plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size).to_dict()
-    needed = ("in_channels", "out_channels", "kernel_size")
-    return {key: value for key, value in spec.to_dict().items() if key in needed or value != plain[key]}
+def before(result: Result) -> str:
+    """How a result had ended in a worker that had done others before."""
+    first = result.evidence["first"]
+    return f"{first['verdict']} ({first['reason']}) in a process that had run others before"
 
 
 def conclusion(report: Report) -> str:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from convspec import Case, ConvSpec, RequestError
+from convspec.conformance.reproduction import reproduction
 from convspec.conformance.results import Report, Result
 from convspec.conformance.runner import Progress
 from convspec.gaps import Tally, parse
@@ -68,7 +69,7 @@ def test_the_reproduction_is_a_shell_command_for_exactly_this_result():
     odd = result(
         case=CASE.varied(dtype="float16", device="cuda", data="wide"), request="torch:channels_last", precision="strict"
     )
-    words = shlex.split(terminal.reproduction(odd))
+    words = shlex.split(reproduction(odd))
     assert words[0] == "echo"
     line = json.loads(words[1])
     assert Case.from_dict(line).varied(layout="NHWC", data="random") == CASE

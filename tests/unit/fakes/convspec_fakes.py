@@ -19,6 +19,9 @@ from convspec.contract import Arithmetic, Gradients
 from convspec.errors import FrameworkAbsent, UnknownName, UnsupportedError
 from convspec.plan import Support
 
+_LEAKED: list[Any] = []
+EVERYTHING = ("segfaults", "hangs", "leaks", "chatters", "wrong shape", "forks", "exits", "aborts")
+
 
 @dataclasses.dataclass(frozen=True)
 class Fake:
@@ -64,8 +67,11 @@ class Fake:
         y = reference.conv(spec, params, x) if self.fault != "never refuses" else np.zeros((1, 1, 1, 1))
         y = y.transpose(layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim))
         y = np.ascontiguousarray(y.astype(dtype))
+        if self.fault == "poisons" and _LEAKED:
+            os.kill(os.getpid(), signal.SIGSEGV)
         bad = self.always or spec.out_channels % 2 == 1
-        return getattr(self, "_" + self.fault.replace(" ", "_"), lambda v: v)(y) if bad else y
+        fault = EVERYTHING[spec.in_channels - 1] if self.fault == "everything" else self.fault
+        return getattr(self, "_" + fault.replace(" ", "_"), lambda v: v)(y) if bad else y
 
     def gradients(self, layer, x, dy, layout=None, device="cpu"):
         if self.fault == "no gradients":
@@ -152,6 +158,36 @@ class Fake:
         os.write(1, b'{"ready": 1}\n[]\n')
         return y
 
+    def _aborts(self, y):
+        os.abort()
+
+    def _leaks(self, y):
+        for _ in range(64):
+            _LEAKED.append(np.ones(1 << 23))  # 64 MiB, touched; 4 GiB in all
+        return y
+
+    def _takes_too_much(self, y):
+        np.ones(1 << 32)
+        return y
+
+    def _poisons(self, y):
+        """Does its damage to whoever comes next in this process."""
+        _LEAKED.append(y)
+        return y
+
+    def _breeds(self, y):
+        """A grandchild in a session of its own, whose parent is gone, and one that has none of the signals."""
+        for ignored in (False, True):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    if ignored:
+                        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                            signal.signal(number, signal.SIG_IGN)
+                    os.execvp("sleep", ["sleep", os.environ["CONVSPEC_TEST_SLEEP"]])
+                os._exit(0)
+        time.sleep(600)
+
     def _forks(self, y):
         if os.fork() == 0:
             time.sleep(600)  # keeps the pipes open
@@ -176,6 +212,11 @@ EXITS = Fake("exits", "exits")
 HANGS = Fake("hangs", "hangs")
 CHATTERS = Fake("chatters", "chatters")
 FORKS = Fake("forks", "forks")
+LEAKS = Fake("leaks", "leaks")
+TAKES_TOO_MUCH = Fake("takes-too-much", "takes too much")
+POISONS = Fake("poisons", "poisons")
+BREEDS = Fake("breeds", "breeds")
+ALL_AT_ONCE = Fake("all-at-once", "everything")
 WRONG_GRADIENTS = Fake("wrong-gradients", "wrong gradients")
 NO_GRADIENTS = Fake("no-gradients", "no gradients")
 SAME_LOWER = Fake("same-lower", "same lower")
