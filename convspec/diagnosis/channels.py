@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from convspec.diagnosis.catalogue import Mistake, github, mistake
+from convspec.diagnosis.layer import derived
 from convspec.diagnosis.moves import indexed
 
 if TYPE_CHECKING:
@@ -123,6 +124,13 @@ class GroupedKernel(Mistake):
         yield "the groups taken as the outer part of the second axis", layer.with_kernel(inner)
 
 
+def _kept(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
+    """The input with zeros for all but some channels of each group."""
+    within = np.zeros(per_in)
+    within[slice(*ends)] = 1
+    return x * np.tile(within, x.shape[1] // per_in).reshape(1, -1, *(1,) * (x.ndim - 2))
+
+
 @mistake
 class ChannelLeftOut(Mistake):
     id = "input-channels-left-out"
@@ -140,11 +148,9 @@ class ChannelLeftOut(Mistake):
         per_in = layer.spec.in_channels // layer.spec.groups
         if per_in == 1:
             return
-        within = np.arange(layer.spec.in_channels) % per_in
-        shape = (1, -1, *(1,) * layer.spec.ndim)
         for what, kept in (
-            ("only the first channel of each group summed", within == 0),
-            ("the first channel of each group left out", within > 0),
-            ("the last channel of each group left out", within < per_in - 1),
+            ("only the first channel of each group summed", slice(0, 1)),
+            ("the first channel of each group left out", slice(1, None)),
+            ("the last channel of each group left out", slice(0, -1)),
         ):
-            yield what, replace(layer, x=layer.x * kept.reshape(shape))
+            yield what, replace(layer, x=derived(layer.x, _kept, per_in, (kept.start, kept.stop)))

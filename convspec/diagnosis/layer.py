@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -102,7 +103,7 @@ class Layer:
             return moved
         places = self.places()
         shape = self.output_shape if places is None else places.shape
-        taken = move(np.arange(product(shape)).reshape(shape))
+        taken = move(_moved(shape, ()))
         return replace(moved, added=_taken(self.addition(shape), taken))
 
     def adding(self, values: Array) -> Layer:
@@ -111,12 +112,7 @@ class Layer:
 
     def places(self) -> Indices | None:
         """For each element of the output, its index in the flat output of the convolution; None for all in order."""
-        if not self.moved:
-            return None
-        indices = np.arange(product(self.output_shape)).reshape(self.output_shape)
-        for move in self.moved:
-            indices = move(indices)
-        return indices
+        return _moved(self.output_shape, self.moved) if self.moved else None
 
     def output(self) -> Array:
         """What comes out, in float64.
@@ -151,6 +147,36 @@ class Layer:
     def _arranged(self, y: Array) -> Array:
         places = self.places()
         return y if places is None else _taken(y, places)
+
+
+@functools.lru_cache(maxsize=16)
+def _moved(shape: tuple[int, ...], moves: tuple[Move, ...]) -> Indices:
+    """For each element after the moves, its index in a flat array of that shape; not to be written to."""
+    if moves:
+        return moves[-1](_moved(shape, moves[:-1]))
+    indices = np.arange(product(shape)).reshape(shape)
+    indices.flags.writeable = False
+    return indices
+
+
+_KEPT, _BYTES = 128, 1 << 28
+_made: dict[tuple[Any, ...], tuple[Array, Array]] = {}
+
+
+def derived(values: Array, make: Callable[..., Array], *arguments: Any) -> Array:
+    """``make(values, *arguments)``, made once for each array: pairs of mistakes ask for it again and again."""
+    key = id(values), make, arguments
+    if key not in _made:
+        if len(_made) >= _KEPT or sum(made.nbytes for _, made in _made.values()) > _BYTES:
+            _made.clear()
+        _made[key] = values, make(values, *arguments)  # values are kept too, for their id
+    return _made[key][1]
+
+
+def forget() -> None:
+    """Give back the memory that arrays have taken which are kept for the next pair of mistakes."""
+    _moved.cache_clear()
+    _made.clear()
 
 
 def _taken(values: Array, places: Indices) -> Array:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from convspec.diagnosis.catalogue import Mistake, github, mistake
+from convspec.diagnosis.layer import derived
 from convspec.fields import PADDING_MODES
 
 if TYPE_CHECKING:
-    from convspec.diagnosis.layer import Layer
+    from convspec.diagnosis.layer import Array, Layer
+    from convspec.fields import Pads
 
     Wrong: TypeAlias = Iterator[tuple[str, Layer]]
 
@@ -117,6 +119,10 @@ class FlaxWrapped(Mistake):
             yield f"padded {pads}", layer.explicit(padding=pads)
 
 
+def _filled(x: Array, widths: Pads, number: float) -> Array:
+    return np.pad(x, widths, constant_values=number)
+
+
 @mistake
 class PadValue(Mistake):
     id = "padding-filled-with-a-number"
@@ -132,8 +138,8 @@ class PadValue(Mistake):
     def made_in(self, layer: Layer) -> Wrong:
         if not _padded(layer):
             return
-        widths = [(0, 0), (0, 0), *layer.pads]
+        widths = (0, 0), (0, 0), *layer.pads
         numbers = {"-1": -1.0, "1": 1.0, "its smallest": float(layer.x.min()), "its largest": float(layer.x.max())}
         for name, number in {**numbers, "-0.5": -0.5, "0.5": 0.5, "its mean": float(layer.x.mean())}.items():
-            x = np.pad(layer.x, widths, constant_values=number)
+            x = derived(layer.x, _filled, widths, number)
             yield f"padded with {name}", replace(layer.explicit(padding=0), x=x)

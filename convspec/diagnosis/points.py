@@ -52,40 +52,44 @@ def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Arra
     """Σxw + b and Σ|x||w| + |b| for samples ``n``, channels ``o`` and places ``spatial`` of the convolution."""
     spec, x, kernel = layer.spec, layer.x, layer.params.kernel
     per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
-    cell, seen = _cells(spec, x.shape[2:], spatial)
+    cells, seen = _cells(spec, x.shape[2:], spatial)
     channels = (o // per_out * per_in)[:, None] + np.arange(per_in)
-    flat = x.reshape(*x.shape[:2], -1)
-    values = flat[n[:, None, None], channels[:, :, None], cell[:, None, :]]
-    taps = kernel.reshape(*kernel.shape[:2], -1)
-    weights = taps[channels, (o % per_out)[:, None]] if spec.transposed else taps[o]
-    products = (values * weights) if bool(seen.all()) else np.where(seen[:, None, :], values * weights, 0.0)
-    y, g = products.sum((1, 2)), np.abs(products).sum((1, 2))
+    # x and the kernel may be views of any strides: they are indexed as they are, since a reshape would copy them whole
+    deep = (slice(None), slice(None), *(None,) * spec.ndim)
+    values = x[(n[(slice(None), *(None,) * (spec.ndim + 1))], channels[deep], *(cell[:, None] for cell in cells))]
+    weights = kernel[channels, (o % per_out)[:, None]] if spec.transposed else kernel[o]
+    products = values * weights if seen.all() else np.where(seen[:, None], values * weights, 0.0)
+    axes = tuple(range(1, products.ndim))
+    y, g = products.sum(axes), np.abs(products).sum(axes)
     if layer.params.bias is not None:
         b = layer.params.bias[o]
         y, g = y + b, g + np.abs(b)
     return y, g
 
 
-def _cells(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[Indices, Mask]:
-    """The flat input cell ``(P, taps)`` that each tap meets for outputs at ``spatial``, and whether there is one."""
+def _cells(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[list[Indices], Mask]:
+    """For outputs at ``spatial`` the input cell of every tap, one array for each axis, and whether there is one.
+
+    The arrays broadcast to ``(P, *kernel)``.
+    """
     pads, _ = resolve_padding(spec, sizes)
-    cell: Any = np.zeros((len(spatial[0]), 1), np.intp)
-    seen: Any = np.ones((len(spatial[0]), 1), bool)
+    cells: list[Indices] = []
+    seen: Any = np.ones((1,) * (1 + spec.ndim), bool)
     axes = zip(spatial, sizes, spec.kernel_size, spec.stride, spec.dilation, pads, strict=True)
-    for place, size, k, s, d, (lo, _) in axes:
+    for axis, (place, size, k, s, d, (lo, _)) in enumerate(axes):
         taps = np.arange(k) * d
         if spec.transposed:
             scattered = place[:, None] + lo - taps
             index, there = scattered // s, scattered % s == 0
         else:
-            index, there = place[:, None] * s + taps - lo, np.ones((len(place), k), bool)
+            index, there = place[:, None] * s + taps - lo, True
         if spec.padding_mode == "zeros":
             there = there & (index >= 0) & (index < size)
-        index = _folded(index, size, spec.padding_mode)
-        together = len(place), cell.shape[1] * k
-        cell = (cell[:, :, None] * size + index[:, None, :]).reshape(together)
-        seen = (seen[:, :, None] & there[:, None, :]).reshape(together)
-    return cell, seen
+        along = (len(place), *(k if a == axis else 1 for a in range(spec.ndim)))
+        cells.append(_folded(index, size, spec.padding_mode).reshape(along))
+        if there is not True:
+            seen = seen & there.reshape(along)
+    return cells, seen
 
 
 def _folded(index: Indices, size: int, mode: str) -> Indices:

@@ -11,6 +11,7 @@ import numpy as np
 
 from convspec.contract import Arithmetic
 from convspec.diagnosis.catalogue import Fitted, Mistake, github, mistake
+from convspec.diagnosis.layer import derived
 from convspec.dtypes import format_of, rounded
 from convspec.numerics import STATISTICAL_MINIMUM
 from convspec.parameters import ConvParams
@@ -32,15 +33,20 @@ def _rounded(values: Array, name: str) -> Array:
     return np.asarray(rounded(values, name), np.float64)
 
 
+def _flushed(values: Array, least: float) -> Array:
+    return np.where(np.abs(values) < least, 0.0, values)
+
+
 def _coarse_inputs(layer: Layer, name: str) -> Wrong:
     kernel, bias = layer.params.kernel, layer.params.bias
-    coarse = replace(layer, x=_rounded(layer.x, name), params=ConvParams(_rounded(kernel, name), bias))
+    whole = derived(kernel, _rounded, name)
+    coarse = replace(layer, x=derived(layer.x, _rounded, name), params=ConvParams(whole, bias))
     yield f"input and kernel rounded to {name}", coarse
     if name != "float16":
-        params = ConvParams(_cut_off(kernel, name), bias)
-        yield f"input and kernel cut off to {name}", replace(layer, x=_cut_off(layer.x, name), params=params)
+        params = ConvParams(derived(kernel, _cut_off, name), bias)
+        yield f"input and kernel cut off to {name}", replace(layer, x=derived(layer.x, _cut_off, name), params=params)
     if bias is not None:
-        params = ConvParams(_rounded(kernel, name), _rounded(bias, name))
+        params = ConvParams(whole, _rounded(bias, name))
         yield f"input, kernel and bias rounded to {name}", replace(coarse, params=params)
 
 
@@ -100,7 +106,7 @@ class CoarseWeights(Mistake):
     def made_in(self, layer: Layer) -> Wrong:
         kernel, bias = layer.params.kernel, layer.params.bias
         for name in ("float16", "bfloat16", "tf32"):
-            coarse = layer.with_kernel(_rounded(kernel, name))
+            coarse = layer.with_kernel(derived(kernel, _rounded, name))
             yield f"the kernel rounded to {name}", coarse
             if bias is not None:
                 yield f"kernel and bias rounded to {name}", coarse.with_bias(_rounded(bias, name))
@@ -155,7 +161,7 @@ class Subnormals(Mistake):
     def made_in(self, layer: Layer) -> Wrong:
         for name in ("float32", "float16"):
             least = format_of(name).smallest_normal
-            x, kernel = (np.where(np.abs(a) < least, 0.0, a) for a in (layer.x, layer.params.kernel))
+            x, kernel = (derived(a, _flushed, least) for a in (layer.x, layer.params.kernel))
             yield f"below {least:.2g}, where {name} is subnormal, zero", replace(layer.with_kernel(kernel), x=x)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from convspec.diagnosis.catalogue import Fitted, Mistake, github, mistake
+from convspec.diagnosis.layer import derived
 from convspec.parameters import ConvParams
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     Wrong: TypeAlias = Iterator[tuple[str, Layer]]
 
 _ENOUGH = 8  # outputs of a channel for which a fit of two numbers proves anything
+
+
+_RANGES: dict[str, Callable[[Array], Array]] = {
+    "divided by 255": lambda x: x / 255,
+    "multiplied by 255": lambda x: x * 255,
+    "brought from 0…1 to -1…1": lambda x: x * 2 - 1,
+    "brought from 0…255 to -1…1": lambda x: x / 127.5 - 1,
+    "brought from -1…1 to 0…1": lambda x: (x + 1) / 2,
+}
 
 
 @mistake
@@ -29,15 +39,8 @@ class InputScale(Mistake):
     evidence = github("chaiNNer-org/chaiNNer/issues/3106", "microsoft/MMdnn/issues/595")
 
     def made_in(self, layer: Layer) -> Wrong:
-        x = layer.x
-        for what, changed in (
-            ("divided by 255", x / 255),
-            ("multiplied by 255", x * 255),
-            ("brought from 0…1 to -1…1", x * 2 - 1),
-            ("brought from 0…255 to -1…1", x / 127.5 - 1),
-            ("brought from -1…1 to 0…1", (x + 1) / 2),
-        ):
-            yield f"the input {what}", replace(layer, x=changed)
+        for what, change in _RANGES.items():
+            yield f"the input {what}", replace(layer, x=derived(layer.x, change))
 
 
 def _rescaled(layer: Layer, scale: Array, shift: Array) -> Layer:

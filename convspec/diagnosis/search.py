@@ -16,7 +16,7 @@ from convspec import layouts
 from convspec.diagnosis.catalogue import Fitted, Mistake, catalogue, theme_of
 from convspec.diagnosis.evidence import IMPOSSIBLE, Evidence
 from convspec.diagnosis.findings import Diagnosis, Finding
-from convspec.diagnosis.layer import right
+from convspec.diagnosis.layer import forget, right
 from convspec.diagnosis.location import locate
 from convspec.dtypes import representable
 from convspec.errors import ShapeError
@@ -77,7 +77,10 @@ def diagnose(
     evidence = Evidence(layer, numbers, dtype or named or _format(numbers, params, canonical))
     if evidence.right.explains:
         return Diagnosis(agrees=True)
-    return _Search(evidence, time.monotonic() + seconds).run()
+    try:
+        return _Search(evidence, time.monotonic() + seconds).run()
+    finally:
+        forget()
 
 
 def _plain(actual: Array) -> tuple[Array, str | None]:
