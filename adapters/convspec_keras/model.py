@@ -47,7 +47,7 @@ def _parts(path: str, layer: Any) -> Iterator[Part]:
 
 def _layers(model: Any) -> dict[str, Any]:
     """The layers that can be watched, by path."""
-    kinds = (*read._CONVOLUTIONS, *_NORMS, keras.layers.Dense)
+    kinds = (*read._CONVOLUTIONS, *read._SEPARABLE, *_NORMS, keras.layers.Dense)
     return {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds) and layer.built}
 
 
@@ -83,7 +83,7 @@ def _watched(layers: Mapping[str, Any], calls: list[Call]) -> Iterator[None]:
     try:
         for path, layer in layers.items():
             before: list[Any] = []
-            object.__setattr__(layer, "call", _listening(path, layer.call, calls, before))
+            object.__setattr__(layer, "call", _listening(path, layer, calls, before))
             if kept.get(path) is not None:
                 object.__setattr__(layer, "activation", _noting(kept[path], before))
         yield
@@ -102,14 +102,35 @@ def _noting(activation: Callable[[Any], Any], before: list[Any]) -> Callable[[An
     return note
 
 
-def _listening(path: str, call: Callable[..., Any], calls: list[Call], before: list[Any]) -> Callable[..., Any]:
+def _listening(path: str, layer: Any, calls: list[Call], before: list[Any]) -> Callable[..., Any]:
+    call, between = layer.call, _between(layer)
+
     def listen(x: Any, *args: Any, **kwargs: Any) -> Any:
         before.clear()
         y = call(x, *args, **kwargs)
-        calls.append(Call(path, _host(x), _host(before[0] if before else y)))
+        written = _host(before[0] if before else y)
+        if between is None:
+            calls.append(Call(path, _host(x), written))
+        else:
+            middle = _host(between(x))
+            calls.extend((Call(f"{path}/depthwise", _host(x), middle), Call(f"{path}/pointwise", middle, written)))
         return y
 
     return listen
+
+
+def _between(layer: Any) -> Callable[[Any], Any] | None:
+    """What a SeparableConv's first part makes of an input, by the backend's own operation; None of other layers."""
+    if not isinstance(layer, read._SEPARABLE):
+        return None
+
+    def first(x: Any) -> Any:
+        return ops.depthwise_conv(
+            x, layer.depthwise_kernel, strides=layer.strides, padding=layer.padding,
+            dilation_rate=layer.dilation_rate, data_format=layer.data_format,
+        )  # fmt: skip
+
+    return first
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

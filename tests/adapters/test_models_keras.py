@@ -110,6 +110,35 @@ def test_depthwise_filters_in_the_wrong_order():
     assert "depthwise" in found.diagnosis[0].id
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_both_parts_of_a_separable_convolution_are_judged(data_format):
+    import torch
+
+    source = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, (3, 5), 2, groups=3, bias=False), torch.nn.Conv2d(6, 5, 1), torch.nn.ReLU()
+    ).eval()
+    shape = (9, 11, 3) if data_format == "channels_last" else (3, 9, 11)
+    layer = keras.layers.SeparableConv2D(
+        5, (3, 5), 2, depth_multiplier=2, activation="relu", name="s", data_format=data_format
+    )
+    target = keras.Sequential([keras.Input(shape), layer])
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 11), np.float32)
+    report = convspec.port_weights(source, target, x)
+    assert report.comparison.agrees, str(report.comparison)
+    rows = report.comparison.rows
+    assert [(row.a, row.b, row.verdict) for row in rows] == [
+        ("0", "s/depthwise", "agree"),
+        ("1", "s/pointwise", "agree"),
+    ]
+    layer.bias.assign(layer.bias + 1)
+    found = convspec.compare(source, target, x)
+    assert [row.verdict for row in found.rows] == ["agree", "departs"]
+    layer.depthwise_kernel.assign(layer.depthwise_kernel[::-1])
+    found = convspec.compare(source, target, x)
+    assert found.first.b == "s/depthwise"
+    assert "kernel-flipped" in found.diagnosis[0].id
+
+
 def test_activations_within_a_convolution_are_left_out():
     import torch
 

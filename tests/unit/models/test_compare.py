@@ -213,3 +213,13 @@ def test_names_of_layers_reach_no_terminal_as_commands():
     a = model()
     a.parts[0] = replace(a.parts[0], path="first\x1b[2J")
     assert "\x1b" not in str(compared(a, model()))
+
+
+def test_results_are_held_together_in_either_order_of_axes_where_sizes_coincide():
+    a, b = model("NCHW"), model("NHWC")
+    y = np.random.default_rng(3).standard_normal((2, 4, 4, 4), np.float32)
+    for theirs in (y, y.transpose(0, 2, 3, 1)):
+        a.outputs, b.outputs = [y], [theirs]
+        assert compared(a, b).output == 0
+    b.outputs = [y.transpose(0, 1, 3, 2)]
+    assert compared(a, b).output > 0
