@@ -1,0 +1,119 @@
+"""Layers and models of Equinox → ConvSpec and ConvParams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from convspec import surroundings
+from convspec.contract import Found, Reading
+from convspec.dtypes import DTYPES, format_of
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.parameters import ConvParams
+from convspec.traces import Answer
+from convspec_equinox.parse import spec_of
+from convspec_equinox.weights import from_equinox
+
+if TYPE_CHECKING:
+    from convspec.traces import Array, Run
+
+_CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.ConvTranspose)
+_ATTRIBUTES = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "use_bias"),
+    *("padding_mode", "output_padding"),
+)
+
+
+def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+    """The one convolution that a module is or holds.
+
+    Raises:
+        UnsupportedError: where the module is more than that.
+    """
+    if not isinstance(layer, eqx.Module):
+        raise UnsupportedError(f"{type(layer).__name__} is no module of Equinox")
+    return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else surroundings.read(_runner(layer), input_shape)
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+    """Every convolution of a module, each by itself; paths are those of its attributes.
+
+    Raises:
+        UnsupportedError: where there is none, listing the kinds of modules that there are.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))[0]
+    found = [_found(path, leaf) for path, leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
+    if not found:
+        parts = jax.tree_util.tree_leaves(model, is_leaf=lambda x: isinstance(x, eqx.Module) and x is not model)
+        kinds = ", ".join(sorted({type(part).__name__ for part in parts if isinstance(part, eqx.Module)})) or "none"
+        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {kinds}")
+    return found
+
+
+def _found(path: Any, module: Any) -> Found:
+    name = jax.tree_util.keystr(path).lstrip(".")
+    try:
+        return Found(name, _plain(module))
+    except ConvspecError as error:
+        return Found(name, None, str(error))
+
+
+def _plain(module: Any) -> Reading:
+    base = next(kind for kind in _CONVOLUTIONS if isinstance(module, kind))
+    if type(module).__call__ is not base.__call__:
+        raise UnsupportedError(f"{type(module).__name__} computes in its own way, not as Equinox's does")
+    dtype = str(module.weight.dtype)
+    if dtype not in DTYPES:
+        raise UnsupportedError(f"the weights are {dtype}; read are {', '.join(DTYPES)}")
+    transposed = base is eqx.nn.ConvTranspose
+    arguments = {name: getattr(module, name) for name in _ATTRIBUTES if hasattr(module, name)}
+    spec = spec_of(arguments, module.num_spatial_dims, transposed=transposed)
+    carrier = format_of(dtype).carrier
+    kernel = from_equinox(np.array(module.weight, carrier), transposed=transposed, groups=spec.groups)
+    bias = None if module.bias is None else np.array(module.bias, carrier).reshape(-1)
+    return Reading(spec, ConvParams(np.ascontiguousarray(kernel), bias).check(spec), "NCHW", dtype)
+
+
+# -- layers with something around the convolution ----------------------------------------------------------------------
+
+
+class _Asked(eqx.Module):  # type: ignore[misc]
+    """Stands where a convolution stood, and is asked, not run."""
+
+    found: Reading = eqx.field(static=True)
+    answer: Answer = eqx.field(static=True)
+
+    def __call__(self, x: Any, **_: Any) -> Any:
+        shape = self.found.spec.output_shape((1, *x.shape))[1:]
+        form = jax.ShapeDtypeStruct(shape, x.dtype)
+        return jax.pure_callback(lambda v: self._reply(np.asarray(v)), form, x, vmap_method="broadcast_all")
+
+    def _reply(self, x: Array) -> Any:
+        return self.answer(self.found, x.astype(format_of(str(x.dtype)).carrier)).astype(x.dtype)
+
+
+def _runner(layer: Any) -> Run:
+    def held(module: Any) -> list[Any]:
+        leaves = jax.tree_util.tree_leaves(module, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))
+        return [leaf for leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
+
+    found = [_plain(module) for module in held(layer)]
+    dtype = found[0].dtype if found else "float32"
+
+    def run(x: Array, answer: Answer) -> Array:
+        asked = eqx.tree_at(held, layer, [_Asked(one, answer) for one in found]) if found else layer
+        try:
+            y = jax.vmap(asked)(jax.numpy.asarray(x, dtype))
+        except ConvspecError:
+            raise
+        except Exception as error:
+            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        if not isinstance(y, jax.Array):
+            raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
+        return np.array(y, format_of(str(y.dtype)).carrier)
+
+    return run
