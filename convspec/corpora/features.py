@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from convspec.arithmetic import product
+from convspec.numerics import STATISTICAL_MINIMUM
 from convspec.spec import ConvSpec
+
+if TYPE_CHECKING:
+    from convspec.cases import Case
 
 
 def traits(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, str]:
@@ -27,6 +33,29 @@ def traits(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, str]:
         "output_padding": _output_padding(spec),
         "batch": str(input_shape[0]) if input_shape[0] < 3 else "more",
     }
+
+
+def case_traits(case: Case) -> dict[str, str]:
+    """The traits of a case's layer, with ``layout``, ``dtype`` and ``size``, how large input and output are.
+
+    Raises:
+        ShapeError: where the layer has no output.
+    """
+    found = traits(case.spec, case.input_shape)
+    return found | {"layout": case.layout, "dtype": case.dtype, "size": _size(case)}
+
+
+def _size(case: Case) -> str:
+    """``"single"``: one window along every axis; ``"coincident"``: as many channels as cells along every axis;
+    ``"large"``: enough outputs for the statistical bound; else ``"plain"``."""
+    spatial = case.input_shape[2:]
+    output = case.spec.output_shape(case.input_shape)
+    windows = spatial if case.spec.transposed else output[2:]
+    if all(n == 1 for n in windows):
+        return "single"
+    if set(spatial) == {case.spec.in_channels}:
+        return "coincident"
+    return "large" if product(output) >= STATISTICAL_MINIMUM else "plain"
 
 
 def _kernel(size: tuple[int, ...]) -> str:

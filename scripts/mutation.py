@@ -1,0 +1,126 @@
+"""Which corpus catches which faulty convolution: ``python scripts/mutation.py``, into ``docs/_data/mutation.json``.
+
+Every mutant is run behind an adapter's door, in this process, through the same code that judges a framework. For each
+corpus the first case is noted that catches it. Beside them stand the Conv and ConvTranspose tests of ONNX's own
+backend suite, held against the mutants with that suite's own comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convspec import corpora
+from convspec.cases import Case
+from convspec.conformance import bundles
+from convspec.conformance.checks import outcomes
+from convspec.conformance.units import Selection
+from convspec.errors import ConvspecError
+from mutants import MUTANTS
+from mutants.engine import Layer
+from mutants.mutant import Mutant, MutantAdapter
+
+STORE = Path(__file__).parents[1] / "docs" / "_data" / "mutation.json"
+CORPORA = ("tutorial", "features", "pairwise", "threewise")
+ONNX = "ONNX node tests"
+
+Kills = dict[str, str | None]  # mutant → the first case that catches it
+
+
+def kills(cases: Iterable[Case], mutants: Iterable[Mutant] = MUTANTS) -> Kills:
+    """Which case catches each mutant first; both layouts, exact and random data, as ``convspec check`` runs them."""
+    found: Kills = {mutant.id: None for mutant in mutants}
+    alive = {mutant.id: mutant for mutant in mutants if not mutant.proof}
+    for problem in Selection(("mutant",)).problems(tuple(cases)):
+        data, refusal = bundles.compute(problem.case, problem.recipes)
+        for name in list(alive):
+            done = outcomes(MutantAdapter(alive[name]), problem.units[0], data, refusal)  # type: ignore[arg-type]
+            if any(outcome.verdict not in ("agree", "unsupported") for outcome in done):
+                found[name] = problem.case.id
+                del alive[name]
+    return found
+
+
+def onnx_tests() -> Iterator[tuple[str, Layer, Any, Any]]:
+    """ONNX's own tests of the two operators: name, the layer, the output that they expect, and the test itself."""
+    from onnx import helper, numpy_helper
+    from onnx.backend.test.case.node import collect_testcases
+
+    from convspec import adapter
+
+    for test in collect_testcases(None):
+        if {node.op_type for node in test.model.graph.node} & {"Conv", "ConvTranspose"} and len(test.model.graph.node) == 1:
+            model = type(test.model)()
+            model.CopyFrom(test.model)
+            for given, expected in test.data_sets:
+                names = [entry.name for entry in model.graph.input]
+                for name, value in list(zip(names, given, strict=False))[1:]:
+                    model.graph.initializer.append(numpy_helper.from_array(value, name))
+                for name in names[1:]:
+                    model.graph.input.remove(next(e for e in model.graph.input if e.name == name))
+                helper.make_model  # noqa: B018
+                reading = adapter("onnx").read(model, given[0].shape)
+                yield test.name, Layer.of(reading.spec, reading.params, given[0], "NCHW", "float32"), expected[0], test
+
+
+def onnx_kills(mutants: Iterable[Mutant] = MUTANTS) -> tuple[Kills, int]:
+    """Which of ONNX's tests catches each mutant, by that suite's own comparison, and how many tests there are."""
+    from onnx.backend.test.runner import Runner
+
+    tests = list(onnx_tests())
+    found: Kills = {}
+    for mutant in mutants:
+        found[mutant.id] = None
+        for name, layer, expected, test in tests:
+            try:
+                actual = mutant.output(layer).astype(expected.dtype)
+                Runner.assert_similar_outputs([expected], [actual], rtol=test.rtol, atol=test.atol)
+            except (AssertionError, ConvspecError):
+                found[mutant.id] = name
+                break
+    return found, len(tests)
+
+
+def run(names: Iterable[str]) -> dict[str, Any]:
+    """The store's content: size of each corpus, and what catches each mutant in it."""
+    sizes, caught = {}, {}
+    for name in names:
+        cases = corpora.load(name)
+        sizes[name], caught[name] = len(cases), kills(cases)
+        print(f"{name}: {summary(caught[name])}", file=sys.stderr, flush=True)
+    caught[ONNX], sizes[ONNX] = onnx_kills()
+    print(f"{ONNX}: {summary(caught[ONNX])}", file=sys.stderr, flush=True)
+    return {
+        "sizes": sizes,
+        "mutants": {m.id: {name: found[m.id] for name, found in caught.items()} for m in MUTANTS},
+    }
+
+
+def summary(found: Kills) -> str:
+    faulty = [m.id for m in MUTANTS if not m.proof]
+    alive = [name for name in faulty if found[name] is None]
+    wrong = [m.id for m in MUTANTS if m.proof and found[m.id] is not None]
+    text = f"{len(faulty) - len(alive)} of {len(faulty)} caught"
+    text += f"; not {', '.join(alive)}" if 0 < len(alive) <= 30 else ""
+    return text + (f"; EQUIVALENT ONES CAUGHT: {wrong}" if wrong else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpora", nargs="*", default=CORPORA, help="names of corpora; default: " + ", ".join(CORPORA))
+    parser.add_argument("--write", action="store_true", help=f"into {STORE.name}")
+    chosen = parser.parse_args()
+    with np.errstate(all="ignore"):
+        found = run(chosen.corpora)
+    if chosen.write:
+        STORE.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
