@@ -65,7 +65,7 @@ def judge(
         arithmetic: how the layer computes, as its adapter declares.
         ignore: True at the elements that are not compared.
     """
-    if problem := _form_problem(actual, expected, dtype):
+    if problem := form_problem(actual, expected.shape, dtype):
         return Verdict("disagree", problem, evidence={"total": int(expected.size)})
     if ignore is not None:
         actual = np.where(ignore, expected, actual).astype(actual.dtype)
@@ -81,10 +81,10 @@ def judge(
     return found
 
 
-def _form_problem(actual: Array, expected: Array, dtype: str) -> str:
-    """What is wrong with the shape or the dtype, or nothing."""
-    if actual.shape != expected.shape:
-        return f"shape {actual.shape} where {expected.shape} is right"
+def form_problem(actual: Array, shape: tuple[int, ...], dtype: str) -> str:
+    """What is wrong with the shape or the dtype of a result, or nothing."""
+    if actual.shape != shape:
+        return f"shape {actual.shape} where {shape} is right"
     carrier = format_of(dtype).carrier
     if actual.dtype != carrier:
         return f"dtype {actual.dtype} where {dtype} was asked for" + (f", carried as {carrier}" * (carrier != dtype))

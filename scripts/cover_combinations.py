@@ -1,7 +1,7 @@
 """Write the corpora ``pairwise`` and ``threewise``: ``python scripts/cover_combinations.py``.
 
 Every combination of two (three) values of thirteen factors that some layer can have occurs in some case. The rows
-are chosen by ``covertable``; what it leaves out is added, and a row that is no layer would be dropped.
+for two are chosen by ``covertable``; what they leave out is added, and a row that is no layer would be dropped.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import gzip
 import itertools
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import covertable
+import numpy as np
+from numpy.typing import NDArray
 
 from convspec.arithmetic import product
 from convspec.cases import Case
@@ -59,7 +62,7 @@ PADDINGS: dict[str, tuple[Any, ...]] = {
     "same_lower": ("same_lower",),
     "causal": ("causal",),
 }
-CHANNELS = {"one": (3, 5, 1), "some": (4, 6, 2), "depthwise": (5, 5, 5), "depthwise with multiplier": (3, 6, 3)}
+CHANNELS = {"one": (3, 5, 1), "some": (4, 6, 2), "depthwise": (5, 5, 5), "depthwise with multiplier": (2, 4, 2)}
 LONGEST = 400
 
 
@@ -108,13 +111,15 @@ def _cases(spec: ConvSpec, row: Row) -> Iterator[Case]:
     if row["size"] == "coincident":
         yield from _coincident(spec, row["groups"], more)
         return
-    start = {"single": 1, "plain": 4, "large": {1: 210, 2: 15, 3: 6}[spec.ndim]}[row["size"]]
-    batch = 1 if row["size"] == "large" else 2
-    for grown in range(start, LONGEST, 3):
-        if (shape := _distinct(spec, batch, 1 if row["size"] == "single" else grown)) is None:
+    if row["size"] == "large":
+        starts = [(1, grown) for grown in range({1: 210, 2: 15, 3: 6}[spec.ndim], LONGEST, 3)]
+    else:
+        starts = [(2, 1)] if row["size"] == "single" else [(2, 4), (1, 4), (1, 2)]
+    for batch, start in starts:
+        if (shape := _distinct(spec, batch, start)) is None:
             return
         yield Case(spec, shape, **more)
-        if row["size"] != "large" or product(spec.output_shape(shape)) >= STATISTICAL_MINIMUM:
+        if row["size"] == "large" and product(spec.output_shape(shape)) >= STATISTICAL_MINIMUM:
             return
 
 
@@ -197,50 +202,69 @@ def _projected(names: tuple[str, ...]) -> tuple[Row, ...]:
     return tuple(dict(zip(names, values, strict=True)) for values in sorted(distinct))
 
 
-def combinations(row: Row, strength: int) -> Iterator[frozenset[tuple[str, str]]]:
-    """Every combination of ``strength`` values in a row."""
-    return map(frozenset, itertools.combinations(row.items(), strength))
-
-
 def _constraints() -> list[dict[str, Any]]:
     """What ``covertable`` must keep to: every two of the bound factors, and all of them, as some layer has them."""
     subsets = [*itertools.combinations(BOUND, 2), tuple(BOUND)]
-    return [
-        {
-            "operator": "fn",
-            "requires": list(names),
-            "evaluate": lambda row, names=names, known=frozenset(
-                tuple(part.values()) for part in _projected(names)
-            ): tuple(row[name] for name in names) in known,
-        }
-        for names in subsets
-    ]
+    return [{"operator": "fn", "requires": list(names), "evaluate": _known(names)} for names in subsets]
+
+
+def _known(names: tuple[str, ...]) -> Callable[[Row], bool]:
+    known = frozenset(tuple(part.values()) for part in _projected(names))
+    return lambda row: tuple(row[name] for name in names) in known
 
 
 def rows(strength: int) -> list[Row]:
-    """A covering array: valid rows only, every possible combination in one of them."""
-    made = covertable.make_async({k: list(v) for k, v in FACTORS.items()}, strength=strength, constraints=_constraints())
+    """A covering array: valid rows only, every possible combination in one of them.
+
+    ``covertable`` needs seconds for two, but more than half an hour for three under these constraints; there its rows
+    for two are the beginning.
+    """
+    levels = {name: list(values) for name, values in FACTORS.items()}
+    made = covertable.make_async(levels, strength=2, constraints=_constraints())
     found = [row for row in made if written(row) is not None]
-    missing = possible(strength) - {part for row in found for part in combinations(row, strength)}
-    while missing:
-        wanted = dict(min(missing, key=sorted))
-        found.append(row := _completed(wanted, missing, strength))
-        missing -= set(combinations(row, strength))
-    return found
+    return [*found, *_completed(found, strength)]
 
 
-def _completed(wanted: Row, missing: Iterable[frozenset[tuple[str, str]]], strength: int) -> Row:
-    """The row with these values that has the most of what is missing."""
-    lacking = set(missing)
-    bound = [row for row in legal() if all(row.get(k, v) == v for k, v in wanted.items())]
-    free = {name: wanted.get(name, FREE[name][0]) for name in FREE}
-    best = max(bound, key=lambda row: sum(part in lacking for part in combinations(row | free, strength))) | free
-    for name in FREE.keys() - wanted.keys():
-        best = max(
-            (best | {name: value} for value in FREE[name]),
-            key=lambda row: sum(part in lacking for part in combinations(row, strength)),
-        )
-    return best
+def _completed(found: list[Row], strength: int) -> Iterator[Row]:
+    """Rows with what is missing: each has one such combination, and of all rows with it the most others."""
+    names, rng = list(FACTORS), np.random.default_rng(0)
+    groups = list(itertools.combinations(range(len(names)), strength))
+    sizes = [len(values) for values in FACTORS.values()]
+    starts = np.cumsum([0, *(math.prod(sizes[i] for i in group) for group in groups)])[:-1]
+
+    def numbers(table: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Each row's combinations, numbered: ``(rows, groups)``."""
+        places = [np.ravel_multi_index([table[:, i] for i in g], [sizes[i] for i in g]) for g in groups]
+        return np.stack(places, axis=1) + starts
+
+    def coded(rows: Iterable[Row]) -> NDArray[np.intp]:
+        return np.array([[FACTORS[name].index(row.get(name, FACTORS[name][0])) for name in names] for row in rows])
+
+    missing = {}
+    for part in possible(strength):
+        wanted = {names.index(name): FACTORS[name].index(value) for name, value in part}
+        group = tuple(sorted(wanted))
+        at = np.ravel_multi_index([wanted[i] for i in group], [sizes[i] for i in group])
+        missing[int(at + starts[groups.index(group)])] = wanted
+    open_ = np.zeros(math.comb(len(names), strength) * max(sizes) ** strength, bool)
+    open_[list(missing)] = True
+    open_[numbers(coded(found))] = False
+    bound = coded(legal())
+    for number in sorted(missing):
+        if not open_[number]:
+            continue
+        wanted = missing[number]
+        fits = bound[np.all([bound[:, i] == v for i, v in wanted.items() if i < len(BOUND)] or [True], axis=0)]
+        fits[:, len(BOUND) :] = rng.integers(0, sizes[len(BOUND) :], (len(fits), len(FREE)))
+        fits[:, list(wanted)] = list(wanted.values())
+        for best in fits[np.argsort(-open_[numbers(fits)].sum(axis=1), kind="stable")]:
+            row = {name: FACTORS[name][i] for name, i in zip(names, best, strict=True)}
+            if written(row) is not None:  # with more channels a plain size may be a large one
+                open_[numbers(best[None])] = False
+                yield row
+                break
+        else:
+            raise AssertionError(f"no layer has {wanted}")
 
 
 def cases(strength: int) -> list[Case]:
@@ -259,7 +283,7 @@ def main() -> None:
         text = dump(cases(strength))
         data = text.encode()
         path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-        print(f"{path.name}: {len(text.splitlines())} cases", file=sys.stderr)
+        sys.stderr.write(f"{path.name}: {len(text.splitlines())} cases\n")
 
 
 if __name__ == "__main__":

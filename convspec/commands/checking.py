@@ -60,7 +60,13 @@ Seed = Annotated[int, _what(metavar="S", help="Of the sample.")]
 Layouts = Annotated[str | None, _how(metavar="NCHW,NHWC", help="Default: both.")]
 Dtypes = Annotated[str | None, _how(metavar="D,…", help="Names, or `all`; default: each case's own.")]
 Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Default: each case's own.")]
-Data = Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`; `probe` measures the accuracy class.")]
+Data = Annotated[
+    str,
+    _how(
+        metavar="KIND,…",
+        help="Kinds of data, or `all`; `probe`: the accuracy class; `metamorphic`: without the oracle.",
+    ),
+]
 Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
 Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,21 @@ import numpy as np
 from convspec import layouts, numerics, probes, verdict
 from convspec.conformance.attempts import Attempt, attempt, first_line
 from convspec.conformance.explanation import explained
+from convspec.conformance.relations import RELATIONS
 from convspec.conformance.units import FORWARD, PROBE
+from convspec.contract import Arithmetic
 from convspec.plan import Support
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convspec.conformance.bundles import Data
     from convspec.conformance.units import Recipe, Trial, Unit
     from convspec.contract import Adapter
+    from convspec.parameters import ConvParams
+    from convspec.spec import ConvSpec
+
+    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,10 @@ CHECKS = (
         "Probes on which each format shows itself, however many products are summed: whether inputs were cut to tf32 "
         "or bfloat16, and whether sums were kept in float16.",
     ),
+    *(
+        Check(f"metamorphic-{relation.id}", relation.title, relation.id, ("forward",), relation.rationale)
+        for relation in RELATIONS.values()
+    ),
 )
 
 
@@ -106,6 +118,8 @@ def outcomes(adapter: Adapter, unit: Unit, data: Mapping[Recipe, Data], refusal:
                 yield from (_unsupported(trial, support.reason, 0.0) for trial in group)
             elif recipe.data == PROBE:
                 yield from (_probed(adapter, unit, trial, support, probing()) for trial in group)
+            elif recipe.data in RELATIONS:
+                yield from (_related(adapter, unit, trial, support) for trial in group)
             else:
                 yield from _judged(adapter, unit, tuple(group), support, data[recipe], refusal)
 
@@ -202,3 +216,61 @@ def _class(found: Sequence[probes.Probe], outputs: Mapping[str, Any], made: Atte
     if all(np.array_equal(outputs[probe.name], probe.expected) for probe in found):
         return verdict.Verdict("agree", "every output of the probes is zero, as it must be: no class shows itself")
     return verdict.Verdict("disagree", "precision: no format explains what the probes gave")
+
+
+# -- relations -------------------------------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """A run of a relation gave no output: verdict and reason of the whole."""
+
+    def __init__(self, verdict: str, reason: str, message: dict[str, str]) -> None:
+        self.parts = (verdict, reason, message)
+
+
+@dataclass(slots=True)
+class _Runs:
+    """The runs of one relation, each in a layer of its own."""
+
+    adapter: Adapter
+    unit: Unit
+    layout: str
+    seconds: float = 0.0
+
+    def __call__(self, spec: ConvSpec, params: ConvParams, x: Array, layout: str | None = None) -> Array:
+        at = layout or self.layout
+        case = replace(self.unit.case, spec=spec, input_shape=x.shape)
+        unit = replace(self.unit, case=case)
+        support = _support(self.adapter, unit, at)
+        if support == "unsupported":
+            raise _Stopped("unsupported", support.reason, {})
+        made = attempt(self.adapter, unit, at, [FORWARD], params, x)
+        self.seconds += made.seconds
+        if made.missing:
+            raise _Stopped("unsupported", made.missing, {})
+        if made.failure:
+            raise _Stopped("error", f"{spec!r} on {x.shape}: {made.failure}", dict(made.message))
+        y = made.results[FORWARD]
+        if problem := verdict.form_problem(y, spec.output_shape(x.shape), case.dtype):
+            raise _Stopped("disagree", f"{problem}, of {spec!r} on {x.shape}", {})
+        return y.astype(np.float64)
+
+
+def _related(adapter: Adapter, unit: Unit, trial: Trial, support: Support) -> Outcome:
+    """Whether a relation holds; a run that the framework does not have leaves it open."""
+    runs = _Runs(adapter, unit, trial.layout)
+    relation = RELATIONS[trial.data]
+    said, why = str(support), support.reason
+    try:
+        actual, expected = relation.sides(unit.case, trial.layout, runs)
+    except _Stopped as stopped:
+        name, reason, message = stopped.parts
+        reason = f"{relation.id}: {reason}"
+        if name == "unsupported":
+            return _unsupported(trial, reason, runs.seconds)
+        return Outcome(trial, said, why, name, reason, None, dict(message), runs.seconds)
+    equal = verdict.judge(
+        actual, expected, None, dtype="float64", data="exact", products=1, arithmetic=Arithmetic("float64")
+    )
+    reason = f"{relation.title}: not so; {equal.reason}" if equal.reason else ""
+    return Outcome(trial, said, why, equal.verdict, reason, None, dict(equal.evidence), runs.seconds)

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from convspec.cases import Case
+from convspec.conformance.relations import RELATIONS
 from convspec.conformance.units import KINDS, PRECISIONS, Key
 from convspec.contract import DIRECTIONS
 from convspec.dtypes import DTYPES
@@ -99,7 +100,12 @@ class Result:
         return (*target, case.layout, case.data, self.direction)
 
     def under(self, ledger: Ledger) -> Result:
-        """The result with the gap that declares it; every gap that matches it is tallied."""
+        """The result with the gap that declares it; every gap that matches it is tallied.
+
+        A relation that holds is no proof of right numbers, so it says nothing against a gap.
+        """
+        if self.case.data in RELATIONS and self.verdict == "agree":
+            return replace(self, gap=None)
         said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
         adapter = (self.adapter, self.variant, self.support)
         return replace(self, gap=ledger.judge(self.case, *adapter, self.verdict, said, self.direction))
@@ -127,8 +133,8 @@ def in_order(results: Iterable[Result], requests: Sequence[str]) -> list[Result]
         case, direction = result.case, DIRECTIONS.index(result.direction)
         return (
             result.index, adapters.get(result.request, len(adapters)), _place(DTYPES, case.dtype), case.device,
-            _place(PRECISIONS, result.precision), _place(LAYOUTS, case.layout), direction > 0, _place(KINDS, case.data),
-            direction,
+            _place(PRECISIONS, result.precision), _place(LAYOUTS, case.layout), direction > 0,
+            _place((*KINDS, *RELATIONS), case.data), direction,
         )  # fmt: skip
 
     return sorted(results, key=place)

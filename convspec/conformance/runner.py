@@ -18,7 +18,7 @@ from convspec.conformance.reproduction import reproduction
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.units import KINDS, PRECISIONS, Selection, Target, Unit
+from convspec.conformance.units import ASKED, PRECISIONS, Selection, Target, Unit, expanded
 from convspec.contract import Adapter
 from convspec.dtypes import DTYPES
 from convspec.errors import RequestError, UnknownName
@@ -73,7 +73,8 @@ def check(
         layouts: ``"NCHW"``, ``"NHWC"``; both by default.
         dtypes: names; by default each case's own.
         devices: names; by default each case's own.
-        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`; ``"probe"`` measures the accuracy class.
+        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`; ``"probe"`` measures the accuracy class;
+            ``"metamorphic"`` checks relations between runs, which need no oracle – or one of them, by its name.
         precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
         jobs: how many workers may be busy at a time; by default the number of cores.
@@ -90,11 +91,11 @@ def check(
     """
     _known("layout", layouts, LAYOUTS)
     _known("dtype", dtypes, DTYPES)
-    _known("kind of data", data, KINDS)
+    _known("kind of data", data, ASKED)
     _known("precision", precisions, PRECISIONS)
     found, absent = _find(adapters)
     selection = Selection(
-        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), tuple(data), gradients
+        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), expanded(data), gradients
     )
     request = Request(tuple(cases), selection, _by_name(adapters), timeout, memory, shard, origin or {})
     about = _surroundings(found, jobs)

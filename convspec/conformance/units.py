@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from convspec.arithmetic import product
 from convspec.cases import DATA_KINDS, Case
+from convspec.conformance.relations import METAMORPHIC, RELATIONS
 from convspec.contract import DIRECTIONS
 from convspec.errors import ShapeError
 from convspec.layouts import LAYOUTS
@@ -16,6 +17,7 @@ FORWARD, *GRADIENTS = DIRECTIONS
 PROBE = "probe"
 GRADIENT_DATA = ("exact", "random")
 KINDS = (*DATA_KINDS, PROBE)
+ASKED = (*KINDS, METAMORPHIC, *RELATIONS)  # what may be asked for: a relation stands where a kind of data does
 PRECISIONS = ("shipped", "strict")
 
 Key = tuple[int, str, str, str, str, str, str, str]
@@ -87,6 +89,12 @@ class Unit:
         return self.case.varied(layout=trial.layout, data=trial.data, device=self.target.device)
 
 
+def expanded(data: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of data, ``"metamorphic"`` standing for every relation, each once."""
+    kinds = (kind for name in data for kind in (RELATIONS if name == METAMORPHIC else (name,)))
+    return tuple(dict.fromkeys(kinds))
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One case of one dtype, with every unit that needs its arrays and its oracle."""
@@ -96,9 +104,9 @@ class Problem:
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """What the oracle must be computed for; probes bring their own."""
+        """What the oracle must be computed for; probes bring their own, relations need none."""
         found = dict.fromkeys(trial.recipe for unit in self.units for trial in unit.trials)
-        return tuple(recipe for recipe in found if recipe.data != PROBE)
+        return tuple(recipe for recipe in found if recipe.data != PROBE and recipe.data not in RELATIONS)
 
     def without(self, done: Set[Key]) -> Problem:
         """The problem with the trials alone whose keys are not among these."""
@@ -133,7 +141,7 @@ class Selection:
                     yield Unit(index, case, Target(request, case.dtype, device, precision), trials)
 
     def _trials(self, case: Case) -> Iterator[Trial]:
-        """Without an output there is nothing to take a gradient of, and nothing for a probe to show."""
+        """Without an output there is nothing to take a gradient of, and nothing for a probe or a relation to show."""
         try:
             outputs: int | None = product(case.spec.output_shape(case.input_shape))
         except ShapeError:
@@ -141,7 +149,7 @@ class Selection:
         directions = [d for d in GRADIENTS if d != "bias" or case.spec.bias] if self.gradients else []
         for layout in self.layouts or LAYOUTS:
             for data in self.data:
-                if data != PROBE or outputs:
+                if (outputs and RELATIONS[data].applies(case)) if data in RELATIONS else (data != PROBE or outputs):
                     yield Trial(layout, data)
             for data in self.data if outputs is not None else ():
                 if data in GRADIENT_DATA:

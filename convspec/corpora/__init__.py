@@ -3,6 +3,8 @@
 ========================= ============================================================================
 ``tutorial``              three layers with well-known output shapes
 ``features``              every pair of features that can occur together, edge sizes, and coincidences
+``pairwise``              every pair of values of thirteen factors, sizes, layouts and dtypes among them
+``threewise``             every three of them
 ``architectures``         every distinct convolution of ten well-known networks, at its real size
 ``timm``                  5,432 distinct convolutions read off the models of timm, at their real sizes
 a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
@@ -23,11 +25,17 @@ from convspec.errors import CorpusError, RequestError, UnknownName
 from convspec.spec import ConvSpec
 
 _FOLDER = Path(__file__).parent
+_FILES = {
+    "features": "features.jsonl",
+    "pairwise": "pairwise.jsonl",
+    "threewise": "threewise.jsonl.gz",
+    "timm": "timm.jsonl.gz",
+}
 
 
 def names() -> tuple[str, ...]:
     """The names that :func:`load` knows."""
-    return ("tutorial", "features", "architectures", "timm")
+    return ("tutorial", "features", "pairwise", "threewise", "architectures", "timm")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
@@ -42,10 +50,8 @@ def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
         return _tutorial()
     if name == "architectures":
         return architecture_cases()
-    if name == "features":
-        return read(_FOLDER / "features.jsonl")
-    if name == "timm":
-        return read(_FOLDER / "timm.jsonl.gz")
+    if name in _FILES:
+        return read(_FOLDER / _FILES[name])
     if name == "-":
         return read_stdin()
     if not Path(name).exists():

@@ -46,8 +46,9 @@ def case_traits(case: Case) -> dict[str, str]:
 
 
 def _size(case: Case) -> str:
-    """``"single"``: one window along every axis; ``"coincident"``: as many channels as cells along every axis;
-    ``"large"``: enough outputs for the statistical bound; else ``"plain"``."""
+    """``"single"``: one window along every axis; ``"coincident"``: as many cells along every axis as channels;
+    ``"large"``: enough outputs for the statistical bound; else ``"plain"``.
+    """
     spatial = case.input_shape[2:]
     output = case.spec.output_shape(case.input_shape)
     windows = spatial if case.spec.transposed else output[2:]

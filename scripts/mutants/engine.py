@@ -1,4 +1,4 @@
-"""A convolution written so that a fault can be put anywhere into it: which cell each window reads, which weight meets it.
+"""A convolution into which a fault can be put anywhere: which cell each window reads, and which weight meets it.
 
 It computes what :mod:`convspec.reference` does, by another way: one matrix product per tap of the kernel.
 """

@@ -41,7 +41,9 @@ def dilation_of_one_tap(layer: Layer) -> Layer:
 )
 def stride_of_one_window(layer: Layer) -> Layer:
     counts = layer.spatial if layer.spec.transposed else layer.out
-    layer.reads = layer.reading(stride=tuple(1 if n == 1 else s for s, n in zip(layer.spec.stride, counts, strict=True)))
+    layer.reads = layer.reading(
+        stride=tuple(1 if n == 1 else s for s, n in zip(layer.spec.stride, counts, strict=True))
+    )
     return layer
 
 
@@ -72,7 +74,9 @@ def transposed_as_stuffed(layer: Layer) -> Layer | None:
     if not layer.spec.transposed or 0 in layer.spatial:
         return None
     spec = layer.spec
-    stuffed = np.zeros((*layer.x.shape[:2], *((n - 1) * s + 1 for n, s in zip(layer.spatial, spec.stride, strict=True))))
+    stuffed = np.zeros(
+        (*layer.x.shape[:2], *((n - 1) * s + 1 for n, s in zip(layer.spatial, spec.stride, strict=True)))
+    )
     stuffed[(slice(None), slice(None), *(slice(None, None, s) for s in spec.stride))] = layer.x
     reads = []
     for n, out, k, d, (lo, _) in zip(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from convspec.diagnosis.catalogue import Mistake, catalogue
+from convspec.diagnosis.catalogue import Fitted, Mistake, catalogue
 from convspec.diagnosis.evidence import IMPOSSIBLE
 from convspec.diagnosis.layer import right
 from convspec.diagnosis.search import _made
@@ -28,11 +28,17 @@ def _fault(kind: Mistake, layer: Layer) -> Array | None:
     return None
 
 
-def _mutants() -> list[Mutant]:
-    from convspec.diagnosis.catalogue import Fitted
+# Right on the data of a run, and why.
+_PROOFS = {
+    "subnormals-flushed": "No number of exact or random data is subnormal in float32: the one are integers, and of the "
+    "others – NumPy's float32 normal numbers, divided by √K at most – the smallest is many powers of two larger. Where "
+    "a backend flushes, the bound allows for it; data that show it would be of another kind.",
+}
 
+
+def _mutants() -> list[Mutant]:
     return [
-        Mutant(f"mistake-{kind.id}", kind.title, partial(_fault, kind))
+        Mutant(f"mistake-{kind.id}", kind.title, partial(_fault, kind), _PROOFS.get(kind.id, ""))
         for kind in catalogue()
         if not isinstance(kind, Fitted) and kind.id not in _LEFT_OUT
     ]

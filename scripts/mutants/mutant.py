@@ -39,13 +39,12 @@ class Mutant:
 
     def output(self, layer: Layer) -> Array:
         """``(N, O, *out)``, with the fault, in float64."""
-        layer.right  # computed before anything is changed
-        changed = copy(layer)
+        right, changed = layer.right, copy(layer)
         changed.reads, changed.weights = [cells.copy() for cells in layer.reads], layer.weights.copy()
         changed.bias = layer.bias.copy()
         made = self.fault(changed)
         if made is None:
-            return layer.right
+            return right
         return made.output() if isinstance(made, Layer) else made
 
 

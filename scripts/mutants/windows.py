@@ -164,7 +164,9 @@ def pad_of_the_first_axis_for_all(layer: Layer) -> Layer:
 
 @mutant("a pad is at most the kernel")
 def pads_clamped_to_the_kernel(layer: Layer) -> Layer:
-    layer.reads = layer.reading(lows=[min(lo, k) for (lo, _), k in zip(layer.pads, layer.spec.kernel_size, strict=True)])
+    layer.reads = layer.reading(
+        lows=[min(lo, k) for (lo, _), k in zip(layer.pads, layer.spec.kernel_size, strict=True)]
+    )
     return layer
 
 
@@ -179,11 +181,11 @@ def no_bias_in_the_padding(layer: Layer) -> Array:
     return y
 
 
-@mutant("windows that begin in the padding behind the input are not computed")
+@mutant("windows that lie behind the input altogether read its first cell")
 def windows_behind_the_input(layer: Layer) -> Layer | None:
     if not _plain(layer):
         return None
-    for axis, cells in enumerate(layer.reads):
+    for cells in layer.reads:
         cells[np.all(cells == NOTHING, axis=1) & (np.arange(len(cells)) > 0)] = 0
     return layer
 
@@ -281,5 +283,5 @@ def output_padding_without_sums(layer: Layer) -> Layer:
 
 
 @mutant("never refuses: a layer without an output gives zeros")
-def never_refuses(layer: Layer) -> None:
+def never_refuses(_: Layer) -> None:
     return None

@@ -37,7 +37,7 @@ def test_every_corpus_holds_cases_with_names(name):
     assert all(case.name for case in cases)
 
 
-@pytest.mark.parametrize("name", ["tutorial", "features", "architectures"])
+@pytest.mark.parametrize("name", ["tutorial", "features", "pairwise", "threewise", "architectures"])
 def test_curated_cases_and_their_names_are_distinct(name):
     cases = corpora.load(name)
     assert len(set(cases)) == len({case.name for case in cases}) == len({case.id for case in cases}) == len(cases)
