@@ -11,7 +11,9 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
+import site_frameworks
 import site_parameters
+import site_schemas
 
 from convspec import adapter, adapters, corpora
 from convspec.facts import constructor
@@ -142,6 +144,7 @@ def main() -> None:
     }
     parts["mistakes"] = mistake_list
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
+    texts |= site_frameworks.parts(table) | site_schemas.parts(table)
     for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 

@@ -57,6 +57,29 @@ def test_the_example_layer_shows_its_parameter(name):
     assert len(set(sizes)) == len(sizes), "equal sizes hide swapped axes"
 
 
+@pytest.mark.parametrize("name", ["torch", "flax", "keras", "onnx"])
+def test_a_framework_page_has_all_parts(name):
+    text = (DOCS / "reference" / "frameworks" / f"{name}.md").read_text("utf-8")
+    for part in ("declared", "names", "kernels", "pads", "gaps", "divergences", "messages"):
+        assert f"_generated/framework-{name}-{part}.md" in text
+
+
+def test_the_tables_of_a_framework_are_its_own(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import generate_docs
+    import site_frameworks
+
+    found = site_frameworks.parts(generate_docs.table)
+    assert "| 2-D | `(O, I, H, W)` | `(6, 4, 3, 5)` |" in found["framework-torch-kernels"]
+    assert "| 2-D | `(H, W, I, O)` | `(3, 5, 4, 6)` |" in found["framework-keras-kernels"]
+    assert "`keras.layers.Conv2D(8, 3, strides=2, padding='same')`" in found["framework-keras-pads"]
+    assert '| `"same"` with a stride | composed | composed |' in found["framework-torch-pads"]
+    assert "feature_group_count" in found["framework-flax-names"]
+    for page in (DOCS / "divergences").glob("[!i]*.md"):
+        listed = [name for name, text in found.items() if name.endswith("-divergences") and page.name in text]
+        assert len(listed) == 1, page
+
+
 def test_the_front_page_answers_the_questions():
     text = (DOCS / "index.md").read_text("utf-8")
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)

@@ -125,6 +125,17 @@ def test_links_to_files_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+def test_no_python_block_is_left_out():
+    """Of all pages of the project; the divergences are run by their own test, which looks at every one of them."""
+    run = {*PAGES, *ROOT.glob("docs/divergences/*.md")}
+    everything = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("adapters/**/*.md")]
+    built = ROOT / "docs" / "_build", ROOT / "docs" / "_generated"
+    pages = [page for page in everything if not any(folder in page.parents for folder in built)]
+    with_python = [page for page in pages if re.search(r"^\s*[`~]{3,}.*py", page.read_text("utf-8"), re.M)]
+    assert len(with_python) > 50
+    assert not [ids(page) for page in with_python if page not in run]
+
+
 def test_the_readme_shows_the_job_first():
     first_screen = (ROOT / "README.md").read_text("utf-8")[:2500]
     assert {"describe", "build", "check"} <= set(re.findall(r"# \d\. (\w+)", first_screen))
