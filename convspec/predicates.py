@@ -2,7 +2,7 @@
 
 A feature is a scalar (a number, a word, True, None) or a *vector*, one number per spatial axis. Operators act on
 vectors element by element, a scalar standing for all axes; a vector of truths becomes one by ``any(…)`` or
-``all(…)``, and ``&``, ``|``, ``~`` combine such vectors::
+``all(…)``, and ``&``, ``|``, ``~`` combine such vectors; ``gcd(…, …)`` is an operator of arithmetic::
 
     any(effective_kernel < stride)
     layout == 'NCHW' and out_w == out_channels and bias
@@ -14,6 +14,7 @@ Comparisons with an absent value (``in_d`` of an image, ``out_w`` where there is
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.Invert: operator.not_,
 }
 _REDUCTIONS: dict[str, Callable[[Any], Any]] = {"any": any, "all": all, "min": min, "max": max, "sum": sum, "len": len}
+_PAIRS: dict[str, Callable[[Any, Any], Any]] = {"gcd": math.gcd}
 
 
 class _Compiler:
@@ -168,8 +170,11 @@ class _Compiler:
 
     def visit_call(self, node: ast.Call) -> _Compiled:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in _PAIRS and not node.keywords and len(node.args) == 2:
+            op, (a, b) = _PAIRS[name], map(self.visit, node.args)
+            return _Compiled(lambda f: _zip(op, a.run(f), b.run(f)), a.vector or b.vector)
         if name not in _REDUCTIONS or node.keywords or len(node.args) != 1:
-            raise self.wrong(node, f"the only calls are {', '.join(_REDUCTIONS)} of one vector")
+            raise self.wrong(node, f"the only calls are {', '.join(_REDUCTIONS)} of one vector, and gcd of two values")
         value, reduce = self.visit(node.args[0]), _REDUCTIONS[name]
         if not value.vector:
             raise self.wrong(node, f"{name}(…) needs a value per axis")

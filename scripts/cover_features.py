@@ -209,6 +209,8 @@ def edges() -> Iterator[Case]:
     yield edge("one filter", (2, 3, 6, 7), 1, (2, 3))
     yield edge("more channels than a vector of sixteen", (1, 17, 4, 5), 19, (3, 2), padding=1)
     yield edge("more channels than a vector of sixteen", (1, 18, 3, 4), 20, (2, 3), stride=2, groups=2, transposed=True)
+    yield edge("one column in, one channel out", (2, 3, 6, 1), 1, (3, 5), stride=(1, 4), transposed=True)
+    yield edge("one channel and column in, one channel out", (2, 1, 6, 1), 1, (3, 5), stride=(1, 4), transposed=True)
     yield edge("reflect by all but one cell", (1, 2, 4, 6), 3, (3, 2), padding=(3, 5), padding_mode="reflect")
     yield edge("reflect by all cells", (1, 2, 4, 6), 3, (3, 2), padding=(4, 1), padding_mode="reflect")
     yield edge("reflect by all cells of no samples", (0, 2, 4, 6), 3, (3, 2), padding=(4, 1), padding_mode="reflect")

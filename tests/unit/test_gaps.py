@@ -74,6 +74,10 @@ def test_features_where_there_is_no_output():
     [
         ("any(effective_kernel < stride)", True),
         ("all(effective_kernel < stride)", False),
+        ("gcd(in_w, 8) == 4 and gcd(gcd(in_channels, out_channels), kernel_size[-1]) == 1", True),
+        ("any(gcd(spatial, stride) == 3)", True),
+        ("all(gcd(spatial, stride) == 3)", False),
+        ("gcd(in_d, 2) == 2", False),
         ("layout == 'NHWC' and not bias", True),
         ("layout == 'NCHW' or bias", False),
         ("any((stride > 1) & (dilation > 1))", False),
