@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -68,21 +69,31 @@ def test_blocks_that_need_no_framework(page):
     compare(page, found, list(run(named(page, found), {"__name__": "page"})))
 
 
-@pytest.mark.torch
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b[2] for b in blocks(p))], ids=ids)
-def test_blocks_that_need_the_frameworks(page):
-    found = blocks(page)
+WITH_FRAMEWORKS = [page for page in PAGES if any(needs for _, _, needs, _ in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def ran():
+    """By page, what its blocks printed, or what went wrong: one process for all, as frameworks take long to start."""
     done = subprocess.run(
         [sys.executable, __file__],
-        input=json.dumps(named(page, found)),
+        input=json.dumps({ids(page): named(page, blocks(page)) for page in WITH_FRAMEWORKS}),
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    compare(page, found, json.loads(done.stdout.splitlines()[-1]))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_FRAMEWORKS, ids=ids)
+def test_blocks_that_need_the_frameworks(page, ran):
+    outputs = ran[ids(page)]
+    assert isinstance(outputs, list), outputs
+    compare(page, blocks(page), outputs)
 
 
 CONSOLE = re.compile(
@@ -149,5 +160,17 @@ def test_a_wrong_output_is_noticed():
         compare(ROOT / "README.md", [block], list(run([("print(1 + 1)", "x")], {})))
 
 
+def attempted(codes):
+    """What the blocks of a page print, or the trace of what went wrong."""
+    try:
+        return list(run(codes, {"__name__": "page"}))
+    except Exception:  # noqa: BLE001 – whatever a page raises is shown
+        return traceback.format_exc()
+
+
+def test_a_block_that_fails_is_noticed():
+    assert "ZeroDivisionError" in attempted([("1 / 0", "x")])
+
+
 if __name__ == "__main__":
-    print(json.dumps(list(run(json.load(sys.stdin), {"__name__": "page"}))))
+    print(json.dumps({page: attempted(codes) for page, codes in json.load(sys.stdin).items()}))
