@@ -89,9 +89,20 @@ class Crew:
         return self._jobs - sum(bool(worker.jobs) or not worker.ready for worker in self.workers)
 
     def start(self, lane: Lane) -> None:
-        worker = Worker(lane.target, self._threads, START_PATIENCE, self._memory)
-        lane.workers.append(worker)
+        self.adopt(Worker(lane.target, self._threads, START_PATIENCE, self._memory))
+
+    def adopt(self, worker: Worker) -> None:
+        """Take a worker of a lane that has been at work elsewhere."""
+        self.lanes[worker.target].workers.append(worker)
         self._events.register(worker, selectors.EVENT_READ)
+
+    def release(self) -> list[Worker]:
+        """The workers that are idle; they are no more of this crew."""
+        idle = [worker for worker in self.workers if worker.ready and not worker.jobs]
+        for worker in idle:
+            self._events.unregister(worker)
+            self.lanes[worker.target].workers.remove(worker)
+        return idle
 
     def dismiss(self, worker: Worker, patience: float = 0.0) -> str:
         """End a worker; how it had ended by itself, if it had."""

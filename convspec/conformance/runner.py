@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from convspec import gaps, registry
 from convspec.cases import Case
 from convspec.conformance.checks import Outcome
+from convspec.conformance.chunks import Submitter
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
 from convspec.conformance.reproduction import reproduction
@@ -60,6 +62,7 @@ def check(
     shard: tuple[int, int] | None = None,
     journal: str | os.PathLike[str] | None = None,
     origin: Mapping[str, Any] | None = None,
+    executor: Executor | Callable[[Target], Executor] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Build every case in every adapter and layout, run it, and judge its output against the oracle.
@@ -77,12 +80,15 @@ def check(
             ``"metamorphic"`` checks relations between runs, which need no oracle – or one of them, by its name.
         precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
-        jobs: how many workers may be busy at a time; by default the number of cores.
+        jobs: how many workers may be busy at a time; by default the number of cores. With an executor: how many
+            chunks of cases are under way.
         timeout: seconds that one build and run may take.
         memory: bytes that a worker may hold; what takes more is a crash with the reason ``memory``.
         shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
         journal: a new file, in which every verdict is written as it is reached; see :func:`resume`.
         origin: where the cases come from, for whoever reads the report.
+        executor: where the work is done instead of in local workers, or a function that gives it for a
+            :class:`~convspec.conformance.units.Target`; each chunk of cases runs in an isolated child over there.
         progress: called after every result.
 
     Raises:
@@ -101,11 +107,15 @@ def check(
     about = _surroundings(found, jobs)
     opening = Opening(request, about, absent, {a.name: gaps.applying(a, a.versions()) for a in found.values()})
     writing = None if journal is None else Journal.create(Path(journal), opening)
-    return _Run(Record(opening), found, writing, progress).go(about["jobs"])
+    return _Run(Record(opening), found, writing, progress).go(about["jobs"], executor)
 
 
 def resume(
-    journal: str | os.PathLike[str], *, jobs: int | None = None, progress: Callable[[Progress], None] | None = None
+    journal: str | os.PathLike[str],
+    *,
+    jobs: int | None = None,
+    executor: Executor | Callable[[Target], Executor] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Go on with a run that was cut short: what its journal has no verdict on is checked, and the whole reported.
 
@@ -124,7 +134,7 @@ def resume(
     except BaseException:
         writing.close()
         raise
-    return _Run(record, found, writing, progress).go(about["jobs"])
+    return _Run(record, found, writing, progress).go(about["jobs"], executor)
 
 
 def _surroundings(adapters: Mapping[str, Adapter], jobs: int | None) -> dict[str, Any]:
@@ -195,13 +205,16 @@ class _Run:
         self.before = len(self.results)
         self.unexpected = sum(result.unexpected for result in self.results)
 
-    def go(self, jobs: int) -> Report:
+    def go(self, jobs: int, executor: Executor | Callable[[Target], Executor] | None) -> Report:
         done = frozenset(result.key for result in self.results)
         self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
-        self.scheduler = Scheduler(
-            self._take, self._miss, jobs=jobs, timeout=self.request.timeout, memory=self.request.memory
-        )
+        limits: dict[str, Any] = {"timeout": self.request.timeout, "memory": self.request.memory}
+        self.scheduler: Scheduler | Submitter
+        if executor is None:
+            self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, **limits)
+        else:
+            self.scheduler = Submitter(self._take, self._miss, executor, chunks=jobs, **limits)
         try:
             self.scheduler.run(lambda: self.request.problems(done))
             self._end()

@@ -32,7 +32,8 @@ _LOOK = 0.1  # seconds between looks at the workers' memory
 class Scheduler:
     """One run. ``report`` is called with every outcome, ``absent`` with a target that cannot run here and why.
 
-    ``memory`` is how many bytes a worker may hold; None for no limit.
+    ``memory`` is how many bytes a worker may hold; None for no limit. ``threads`` are a framework's; by default the
+    cores are divided among the jobs.
     """
 
     def __init__(
@@ -43,20 +44,32 @@ class Scheduler:
         jobs: int,
         timeout: float,
         memory: int | None = None,
+        threads: int | None = None,
         capacity: int = 1 << 30,
     ) -> None:
         self._report, self._absent = report, absent
         self._jobs, self._timeout, self._capacity, self._memory = jobs, timeout, capacity, memory
         self._grown = MEMORY if memory is None else min(MEMORY, memory * 3 // 4)
         self._looked = 0.0
-        self._crew = Crew(jobs, max(1, cores() // jobs), memory)
+        self._crew = Crew(jobs, threads or max(1, cores() // jobs), memory)
         self._lanes = self._crew.lanes
 
-    def run(self, problems: Callable[[], Iterator[Problem]]) -> None:
-        """Reach a verdict on every trial of every problem; ``problems`` is called twice, first to count."""
+    def run(
+        self,
+        problems: Callable[[], Iterator[Problem]],
+        known: Worker | None = None,
+        keep: Callable[[Worker], None] | None = None,
+    ) -> None:
+        """Reach a verdict on every trial of every problem; ``problems`` is called twice, first to count.
+
+        ``known`` is a worker to begin with; those that are idle at the end go to ``keep``.
+        """
         for problem in problems():
             for unit in problem.units:
                 self._lanes.setdefault(unit.target, Lane(unit.target, 0)).left += 1
+        if known is not None:
+            self._crew.adopt(known)
+        self._keep = keep
         self._feed = Feed(problems(), max(1, self._jobs // 2), self._capacity, self._crew.ring)
         try:
             while self._feed.going or any(lane.left for lane in self._lanes.values()):
@@ -67,6 +80,9 @@ class Scheduler:
                         self._listen(worker)
                 self._collect()
                 self._check_clocks()
+            if keep is not None:
+                for worker in self._crew.release():
+                    keep(worker)
         finally:
             self._feed.close()
             self._crew.close()
@@ -127,7 +143,7 @@ class Scheduler:
         """Give every free place to the lane with the most work waiting."""
         for lane in self._lanes.values():
             for worker in list(lane.workers):
-                if not lane.left:
+                if not lane.left and self._keep is None:
                     self._crew.dismiss(worker)
                 elif worker.jobs and (lane.pace or 1.0) < _BRIEF:
                     self._send(lane, worker, _AHEAD)
