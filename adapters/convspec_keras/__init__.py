@@ -83,7 +83,7 @@ class _Keras(PlannedAdapter):
         return super().owns(kind) and "keras" in sys.modules and sys.modules["keras"].config.backend() == self.backend
 
     def _module(self, name: str) -> Any:
-        if name in ("layer", "read"):
+        if name in ("layer", "read", "files"):
             _choose_backend(self.name, self.backend)
         return super()._module(name)
 
@@ -143,6 +143,7 @@ def _adapter(name: str, backend: str) -> _Keras:
         dtypes=DTYPES,
         roots=("keras",),
         backend=backend,
+        files=(".keras", "saved_model.pb") if backend == "tensorflow" else (".keras",),
     )
 
 

@@ -14,6 +14,7 @@ from keras import ops
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.models.parts import Call, Part
 from convspec_keras import read, weights
+from convspec_keras.graph import SavedModel
 
 if TYPE_CHECKING:
     from convspec.models.parts import Array
@@ -24,6 +25,10 @@ _NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "
 
 def parts(model: Any) -> list[Part]:
     """All convolutions, norms and dense layers, in the order of the model's layers; a SeparableConv is two."""
+    if isinstance(model, SavedModel):
+        from convspec_keras import sites
+
+        return sites.parts(model)
     if not isinstance(model, keras.layers.Layer):
         raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
     return [part for path, layer in read._walk(model) for part in _parts(path, layer)]
@@ -53,6 +58,10 @@ def _layers(model: Any) -> dict[str, Any]:
 
 def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
     """One run in inference; what a layer writes is noted before its activation."""
+    if isinstance(model, SavedModel):
+        from convspec_keras import sites
+
+        return sites.capture(model, inputs)
     calls: list[Call] = []
     try:
         with _watched(_layers(model), calls):
@@ -135,6 +144,8 @@ def _between(layer: Any) -> Callable[[Any], Any] | None:
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """Assign the arrays to the model's own variables; returns the model."""
+    if isinstance(model, SavedModel):
+        raise UnsupportedError("a SavedModel's graph is not written: port to a Keras model, and export that")
     layers = dict(read._walk(model))
     for path, own in arrays.items():
         layer, role = layers.get(path), ""

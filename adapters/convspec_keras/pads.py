@@ -11,6 +11,7 @@ from keras import ops
 from convspec.errors import UnsupportedError
 from convspec.folding import Pad, described
 from convspec_keras import read
+from convspec_keras.graph import SavedModel
 
 _ZERO = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
 
@@ -23,6 +24,10 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     They are read off the graph of a functional or sequential model. What is within a layer or a model that is a
     subclass has none: there it is the pads that a run on an input of that shape meets.
     """
+    if isinstance(model, SavedModel):
+        from convspec_keras import sites
+
+        return sites.pads(model)
     kinds = (*read._CONVOLUTIONS, *read._SEPARABLE)
     convs = {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds)}
     hidden = {path: layer for path, layer in convs.items() if not layer._inbound_nodes}

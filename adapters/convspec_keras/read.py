@@ -16,6 +16,7 @@ from convspec.dtypes import DTYPES, format_of
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.parameters import ConvParams
 from convspec_keras import weights
+from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     Raises:
         UnsupportedError: where it is more than that – a SeparableConv is two – or has not been built.
     """
+    if isinstance(layer, SavedModel):
+        raise UnsupportedError("a SavedModel is a graph: convspec.convs lists its convolutions, each by itself")
     if not isinstance(layer, keras.layers.Layer):
         raise UnsupportedError(f"{type(layer).__name__} is no layer of Keras's")
     if isinstance(layer, _SEPARABLE):
@@ -56,6 +59,10 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
     Raises:
         UnsupportedError: where there is none, listing the kinds of layers that there are.
     """
+    if isinstance(model, SavedModel):
+        from convspec_keras import sites
+
+        return sites.convs(model)
     if not isinstance(model, keras.layers.Layer):
         raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
     layers = list(_walk(model))

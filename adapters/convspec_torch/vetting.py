@@ -56,6 +56,8 @@ def _vetted(value: Any, key: str) -> Any:
             return (
                 {"nn_module_stack": _matching(value["nn_module_stack"], _STACK)} if "nn_module_stack" in value else {}
             )
+        if key == "range_constraints":
+            return {_expression(size): _vetted(one, "") for size, one in value.items()}
         return {_matching(name, _NAME): _vetted(one, name) for name, one in value.items()}
     if isinstance(value, list):
         return [] if key == "guards_code" else [_vetted(one, key) for one in value]

@@ -13,23 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 COMPARE_EXAMPLES = """
-A model is the path of an ONNX file, or `module:factory`, which is imported and called. Exit status 0: the models agree;
-1: they part somewhere; 2: a bad request.
+A model is `module:factory`, which is imported and called, or a file: ONNX, TorchScript, `torch.export`, `.keras`, or
+the folder of a SavedModel. The last four are programs, loaded in a process of their own. Exit status 0: the models
+agree; 1: they part somewhere; 2: a bad request, or a file that cannot be read.
 
 Examples:
 
     convspec compare mynet.torch_model:build mynet.keras_model:build --shape 2,3,64,48
 
     convspec compare mynet.torch_model:build exported.onnx --input batch.npz --json report.json
+
+    convspec compare model.pt2 saved_model/ --shape 1,3,64,48 --layouts NCHW,NHWC
 """
 PORT_EXAMPLES = """
-Exit status 0: everything was moved (or, with --dry-run, would be); 1: something is ambiguous or was left.
+Models are named as for `compare`. Exit status 0: everything was moved (or, with --dry-run, would be); 1: something is
+ambiguous or was left. Where the target is a file, it stays as it is: `--out` writes the new one.
 
 Examples:
 
     convspec port mynet.torch_model:build mynet.keras_model:build --shape 1,3,64,48 --out ported.weights.h5
 
     convspec port mynet.torch_model:build mynet.flax_model:build --shape 1,3,64,48 --dry-run --json -
+
+    convspec port model.pt mynet.keras --shape 1,3,64,48 --out ported.keras
 """
 
 ModelA = Annotated[str, typer.Argument(metavar="A", help="The model that is right.")]

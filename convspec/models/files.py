@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,7 +97,6 @@ class ModelFile:
         self.seconds = seconds
         self.memory = memory if memory is not None else MEMORY + _COPIES * _size(Path(path))
         self._process: Process | None = None
-        self._keeps: Any = None  # the folder of a written file, for as long as this is there
 
     def __repr__(self) -> str:
         return f"ModelFile({self.path!r})"
@@ -144,13 +144,17 @@ class ModelFile:
         keys = [(path, name) for path, own in arrays.items() for name in own]
         given = {str(i): np.asarray(arrays[path][name]) for i, (path, name) in enumerate(keys)}
         messages.write_arrays(process.folder / "weights.safetensors", given)
-        folder = tempfile.TemporaryDirectory(prefix="convspec-ported-")
-        target = Path(folder.name) / Path(self.path).name
+        folder = tempfile.mkdtemp(prefix="convspec-ported-")
+        target = Path(folder) / Path(self.path).name
         request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
-        self._asked("store", request, lambda *_: None)
+        try:
+            self._asked("store", request, lambda *_: None)
+        except ConvspecError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.close()  # its model has other weights now than its file
         new = ModelFile(target, seconds=self.seconds, memory=self.memory)
-        new._keeps = folder
+        weakref.finalize(new, shutil.rmtree, folder, ignore_errors=True)
         return new
 
     def save(self, path: str | os.PathLike[str]) -> None:

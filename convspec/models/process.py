@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,15 +42,14 @@ class Process:
 
     def __init__(self, opening: Message, name: str, seconds: float) -> None:
         self.name = plain(name)
-        self._folder = tempfile.TemporaryDirectory(prefix="convspec-model-")
-        self.folder = Path(self._folder.name)
+        self.folder = Path(tempfile.mkdtemp(prefix="convspec-model-"))
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – as long as the process
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "convspec.models.child", str(os.getpid())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_environment(), bufsize=0,
             start_new_session=True,
         )  # fmt: skip
-        self.end = weakref.finalize(self, _end, self._child, self._errors, self._folder)
+        self.end = weakref.finalize(self, _end, self._child, self._errors, self.folder)
         self.ask({**opening, "folder": str(self.folder)}, seconds)
 
     @property
@@ -108,7 +108,7 @@ class Process:
         return RequestError(f"{self.name}: the process that read it ended with {_ending(code)}{words}")
 
 
-def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: Path) -> None:
     """Have the keeper end the process and all that it started."""
     child.terminate()
     try:
@@ -119,7 +119,7 @@ def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: tempfile.Temp
     for pipe in (child.stdin, child.stdout, words):
         if pipe is not None:
             pipe.close()
-    folder.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ending(code: int | None) -> str:
