@@ -2,6 +2,7 @@
 
 import json
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +190,16 @@ def test_on_a_phone_nothing_sticks_out(page):
     typed(page, "keras.layers.Conv2D(16, 3, strides=2, padding='same')", "1, 224, 224, 3", "3")
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"]
+
+
+def test_opened_as_a_file_the_page_says_what_is_missing(browser, site):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto((Path(__file__).parents[2] / "docs" / "_build" / "html" / "calculator.html").as_uri())
+    assert "make docs-serve" in page.inner_text("#status")
+    page.goto((Path(__file__).parents[2] / "docs" / "_build" / "html" / "index.html").as_uri())
+    assert page.locator("svg.convspec").count() > 0
+    context.close()
 
 
 def test_without_python_the_page_says_so(browser, site):
