@@ -8,6 +8,7 @@ ONNX      ``(O, I/g, *K)``                         ``(I, O/g, *K)``
 Keras     ``(*K, I/g, O)``, depthwise ``(*K, C, M)`` ``(*K, O, I)``; groups: one such kernel for each
 Flax      ``(*K, I/g, O)``                         ``(*K, O, I)``, by default ``(*K, I, O)`` and flipped;
                                                    groups: ``(*K, I/g, O)`` and flipped
+Equinox   ``(O, I/g, *K)``                         ``(O, I/g, *K)`` and flipped
 ========= ======================================== ===================================================
 """
 
@@ -44,7 +45,9 @@ class Stored:
         if self.kind == "depthwise":
             return (*kernel, spec.in_channels, spec.out_channels // spec.in_channels)
         if self.kind == "dilated":
-            return (*kernel, spec.in_channels // groups, spec.out_channels)
+            return layouts.permute(
+                (*kernel, spec.in_channels // groups, spec.out_channels), "*IO", self.order, spec.ndim
+            )
         sizes = list(spec.kernel_shape)
         if self.kind == "split":
             sizes[0] //= groups
@@ -62,6 +65,11 @@ class Stored:
         return f"({', '.join(spatial if letter == '*' else names[letter] for letter in order)})"
 
 
+def _of_dilated(spec: ConvSpec) -> tuple[int, ...]:
+    """``(*K, I/g, O)``: the kernel of the convolution that a transposed layer is, of its dilated input."""
+    return (*spec.kernel_size, spec.in_channels // spec.groups, spec.out_channels)
+
+
 def canonical(spec: ConvSpec) -> Stored:
     """The order of PyTorch, of ONNX and of :class:`convspec.ConvParams`."""
     return Stored("IO*" if spec.transposed else "OI*")
@@ -73,6 +81,8 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
         return keras(spec, depthwise="DepthwiseConv" in text, split="self.conv_0" in text)
     if framework == "flax":
         return flax(spec, dilated="input_dilation=" in text)
+    if framework == "equinox":
+        return equinox(spec)
     return canonical(spec)
 
 
@@ -90,6 +100,13 @@ def flax(spec: ConvSpec, *, dilated: bool = False, transpose_kernel: bool = True
     if spec.transposed and transpose_kernel:
         return Stored("*OI")
     return Stored("*IO", flipped=spec.transposed)
+
+
+def equinox(spec: ConvSpec) -> Stored:
+    """Equinox' order: a transposed layer is a convolution of the dilated input, and has that one's kernel."""
+    if not spec.transposed:
+        return canonical(spec)
+    return Stored("OI*", flipped=True, kind="dilated" if spec.groups > 1 else "plain")
 
 
 def moves(spec: ConvSpec, source: Stored, target: Stored) -> tuple[str, ...]:
@@ -124,6 +141,7 @@ def _to_canonical(spec: ConvSpec, source: Stored) -> tuple[str, ...]:
         return (f"kernel = np.concatenate([np.transpose(part, {axes}) for part in kernels])",)
     parts = (*spec.kernel_size, spec.in_channels // groups, groups, spec.out_channels // groups)
     return (
+        *_permuted(spec, Stored(source.order), Stored("*IO")),
         f"kernel = np.flip(kernel, {spatial}).reshape{parts}",
         f"kernel = np.transpose(kernel, {(n + 1, n, n + 2, *spatial)}).reshape{spec.kernel_shape}",
     )
@@ -143,5 +161,6 @@ def _from_canonical(spec: ConvSpec, target: Stored) -> tuple[str, ...]:
     parts = (groups, spec.in_channels // groups, spec.out_channels // groups, *spec.kernel_size)
     return (
         f"kernel = np.transpose(kernel.reshape{parts}, {(*range(3, 3 + n), 1, 0, 2)})",
-        f"kernel = np.flip(kernel.reshape{target.shape(spec)}, {spatial})",
+        f"kernel = np.flip(kernel.reshape{_of_dilated(spec)}, {spatial})",
+        *_permuted(spec, Stored("*IO"), Stored(target.order)),
     )

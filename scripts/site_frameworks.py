@@ -63,12 +63,14 @@ def declared(name: str, table: Table) -> str:
 def names(name: str, table: Table) -> str:
     rows: list[tuple[object, ...]] = []
     for parameter, entry in parameters().items():
+        if name not in entry:
+            continue
         said = entry[name]
         rows.append((
             f"[`{parameter}`](../parameters/{parameter}.md)",
             f"`{said['name']}`" if "name" in said else said["words"], said.get("default", ""),
         ))  # fmt: skip
-    return table(("in a ConvSpec", FRAMEWORKS[name], "default"), rows)
+    return table(("in a ConvSpec", FRAMEWORKS.get(name, name), "default"), rows)
 
 
 def kernel_orders(name: str, table: Table) -> str:
@@ -99,7 +101,7 @@ def padding_forms(name: str, table: Table) -> str:
 
 def _short(own: PlannedAdapter, spec: ConvSpec) -> str:
     call = constructor(own.source(spec, own.native_layout))
-    call = re.sub(r", (rngs=[^,]*\(0\)|name='conv')", "", call)
+    call = re.sub(r", (rngs=[^,]*\(0\)|key=[^,]*\(0\))", "", call)
     return f"`{call}`"
 
 
@@ -129,7 +131,7 @@ def messages(name: str) -> str:
 def parts(table: Table) -> dict[str, str]:
     """Every generated file of the frameworks' pages, by name without ending."""
     written = {}
-    for name in FRAMEWORKS:
+    for name in dict.fromkeys([*FRAMEWORKS, *map(framework, adapters())]):
         for part, write in (
             ("declared", declared),
             ("names", names),

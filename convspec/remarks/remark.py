@@ -91,6 +91,8 @@ class Port:
             turned = bool(self.arguments.get("transpose_kernel", False))
             dilated = spec.transposed and self.function == "Conv"
             before = kernels.flax(spec, dilated=dilated, transpose_kernel=turned)
+        elif self.of == "equinox":
+            before = kernels.equinox(spec)
         return before, kernels.of_plan(spec, self.to, self.text)
 
 

@@ -93,7 +93,7 @@ def test_what_it_shows_is_what_python_says_here(page):
 def test_a_pasted_constructor_of_every_framework(page, text, channels, support):
     typed(page, text, "32", channels)
     assert told(page) == ""
-    assert [s.inner_text() for s in page.query_selector_all(".support")] == support
+    assert [s.inner_text() for s in page.query_selector_all(".support")][:4] == support
 
 
 def test_a_wrong_layer_says_what_must_be(page):

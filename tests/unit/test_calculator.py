@@ -35,8 +35,8 @@ def test_a_layer():
 
 def test_every_framework_has_its_program_and_remarks():
     found = calculate(TORCH, "1, 3, 32, 30")["layers"][0]["frameworks"]
-    assert [entry["name"] for entry in found] == ["PyTorch", "Flax", "Keras", "ONNX"]
-    assert [entry["origin"] for entry in found] == [True, False, False, False]
+    assert [entry["name"] for entry in found[:4]] == ["PyTorch", "Flax", "Keras", "ONNX"]
+    assert [entry["adapter"] for entry in found if entry["origin"]] == ["torch"]
     for entry in found:
         wanted = translate(TORCH, entry["adapter"], input_shape=(1, 3, 32, 30))
         assert entry["source"] == wanted.source

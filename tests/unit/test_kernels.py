@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convspec_equinox.weights import to_equinox
 from convspec_flax.weights import to_flax
 from convspec_keras.weights import native as to_keras
 
@@ -9,7 +10,7 @@ from convspec import ConvSpec, adapter, corpora, kernels
 from convspec.kernels import Stored, canonical, flax, moves
 from convspec.translation import own_layout
 
-FRAMEWORKS = ("torch", "flax", "keras", "onnx")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 
@@ -22,6 +23,8 @@ def arrays(framework, spec, kernel):
     """The kernel as the framework's own adapter gives it to the layer: an array, or a list of them."""
     if framework == "flax":
         return to_flax(kernel, transposed=spec.transposed, groups=spec.groups)
+    if framework == "equinox":
+        return to_equinox(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "keras":
         text = plan("keras", spec)
         parts = len(text.convs) or 1
