@@ -1,0 +1,81 @@
+"""OpenVINO models → ConvSpec and ConvParams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from convspec import surroundings
+from convspec.contract import Found, Reading
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec_openvino.graph import convolutions
+from convspec_openvino.layer import compiled
+
+if TYPE_CHECKING:
+    from convspec.traces import Answer, Array, Run
+
+
+def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+    """The one convolution that a model is or holds.
+
+    Raises:
+        UnsupportedError: where the model is more than that.
+    """
+    if not isinstance(layer, ov.Model):
+        raise UnsupportedError(f"{type(layer).__name__} is no ov.Model")
+    found = convolutions(layer)
+    if len(found) != 1:
+        raise UnsupportedError(f"the model has {len(found)} convolutions, but must have one")
+    [conv] = found
+    kinds = [node.get_type_name() for node in layer.get_ordered_ops()]
+    others = {kind for kind in kinds if kind not in {"Parameter", "Constant", "Result", conv.node.get_type_name()}}
+    if others <= ({"Add"} if conv.add is not None else set()):
+        return conv.reading()
+    return surroundings.read(_runner(layer), input_shape)
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+    """Every convolution of a model, each by itself; paths are the nodes' names.
+
+    Raises:
+        UnsupportedError: where there is none, listing the operations that there are.
+    """
+    found = []
+    for conv in convolutions(model):
+        name = conv.node.get_friendly_name()
+        try:
+            found.append(Found(name, conv.reading()))
+        except ConvspecError as error:
+            found.append(Found(name, None, str(error)))
+    if not found:
+        kinds = ", ".join(sorted({node.get_type_name() for node in model.get_ordered_ops()}))
+        raise UnsupportedError(f"the model has no convolutions; its operations: {kinds}")
+    return found
+
+
+def _runner(model: Any) -> Run:
+    """The model cut in two at its convolution, which is asked, not run."""
+    reading = convolutions(model)[0].reading()
+    first, second = model.clone(), model.clone()
+    before = ov.Model([convolutions(first)[0].node.input_value(0)], first.get_parameters(), "before")
+    conv = convolutions(second)[0]
+    between = ops.parameter([-1] * len(conv.output.get_partial_shape()), np.float32)
+    conv.output.replace(between.output(0))
+    after = ov.Model(second.get_results(), [between], "after")
+
+    def run(x: Array, answer: Answer) -> Array:
+        y = answer(reading, _ran(before, x))
+        return _ran(after, np.ascontiguousarray(y, np.float32))
+
+    return run
+
+
+def _ran(model: Any, x: Array) -> Array:
+    try:
+        return np.array(compiled(model)(np.ascontiguousarray(x, np.float32))[0])
+    except RuntimeError as error:
+        raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error

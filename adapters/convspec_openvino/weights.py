@@ -1,0 +1,22 @@
+"""Kernels between the canonical order and OpenVINO's, which has an axis of its own for the groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+
+
+def to_openvino(kernel: Array, groups: int) -> Array:
+    """``(g·A, B, *kernel)`` as ``(g, A, B, *kernel)`` where there are groups; no byte is moved."""
+    return kernel.reshape(groups, -1, *kernel.shape[1:]) if groups > 1 else kernel
+
+
+def from_openvino(kernel: Array, *, grouped: bool) -> Array:
+    """The canonical kernel; the inverse of :func:`to_openvino`."""
+    return kernel.reshape(-1, *kernel.shape[2:]) if grouped else kernel
