@@ -12,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FRAMEWORKS := torch flax keras onnx equinox
+FRAMEWORKS := torch flax keras onnx equinox openvino
 CORPORA := tutorial features architectures
 
 .PHONY: help check test lint docs docs-serve bench clean
@@ -36,7 +36,7 @@ check: $(STAMP)
 
 test: $(STAMP)
 	@echo "== tests that need no framework"
-	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx and not equinox and not browser'
+	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx and not equinox and not openvino and not browser'
 	@echo "== tests of the site in a browser, where there is one"
 	$(BIN)/python -m pytest -q -rs -m browser tests
 	@for framework in $(FRAMEWORKS); do \

@@ -87,5 +87,3 @@ def devices() -> tuple[str, ...]:
 def configure(*, dtype: str, device: str, precision: str, threads: int | None) -> None:  # noqa: ARG001 – the contract's
     """The number of threads of models that are compiled from now on."""
     _threads[:] = [] if threads is None else [threads]
-
-

@@ -1,0 +1,84 @@
+"""OpenVINO: models built, run and read."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+
+import openvino as ov
+from convspec_openvino import ADAPTER
+from hypothesis import given, settings
+from openvino import opset13 as ops
+
+import convspec
+from convspec import ConvParams, ConvSpec, reference, strategies
+from convspec.errors import CallError, PlacementError, ShapeError, UnsupportedError
+from convspec.parameters import ConvParams as Params
+
+pytestmark = pytest.mark.openvino
+
+ADAPTER.configure(threads=1)
+LAYERS = [
+    ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((1, 0), (2, 3)), dilation=(1, 2)),
+    ConvSpec(4, 6, (3,), stride=2, padding="same_lower", groups=2, bias=False),
+    ConvSpec(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="reflect"),
+    ConvSpec(4, 6, (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), output_padding=(1, 2), groups=2, transposed=True),
+    ConvSpec(2, 3, (2,), stride=3, padding="same", transposed=True),
+]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("spec", LAYERS, ids=repr)
+def test_layers_are_exact_on_integers(spec, layout):
+    case = convspec.Case(spec, (2, spec.in_channels, *(7 + 2 * axis for axis in range(spec.ndim))), seed=3)
+    params, x = convspec.cases.arrays(case)
+    moved = x if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    y = ADAPTER.apply(ADAPTER.build(spec, params, layout), moved, layout)
+    assert np.array_equal(y if layout == "NCHW" else np.moveaxis(y, -1, 1), reference.conv(spec, params, x))
+
+
+@settings(max_examples=40, deadline=None)
+@given(strategies.specs(max_kernel=3, padding_modes=("zeros",)))
+def test_what_is_built_is_read_back(spec):
+    params = Params.random(spec, seed=2)
+    reading = ADAPTER.read(ADAPTER.build(spec, params))
+    shape = (2, spec.in_channels, *(11 + axis for axis in range(spec.ndim)))
+    same = spec if not (spec.transposed and isinstance(spec.padding, str)) else spec.explicit(shape)
+    assert reading.spec == same
+    assert np.array_equal(reading.params.kernel, params.kernel)
+    assert (reading.params.bias is None) == (params.bias is None)
+
+
+def test_pads_and_moved_axes_are_read_by_running():
+    spec = ConvSpec(3, 4, (3, 2), stride=(1, 2), padding=(1, 1), padding_mode="replicate")
+    params = ConvParams.random(spec, seed=2)
+    reading = ADAPTER.read(ADAPTER.build(spec, params, "NHWC"), (2, 9, 12, 3))
+    assert (reading.spec, reading.layout) == (spec, "NHWC")
+    assert np.array_equal(reading.params.kernel, params.kernel)
+
+
+def test_a_users_model_is_listed_and_ported():
+    x = ops.parameter([-1, 3, -1, -1], np.float32)
+    kernel = np.random.default_rng(1).standard_normal((4, 3, 2, 3)).astype(np.float32)
+    conv = ops.convolution(x, ops.constant(kernel), [1, 2], [0, 1], [1, 0], [1, 1])
+    conv.set_friendly_name("stem")
+    model = ov.Model([ops.relu(conv)], [x])
+    [found] = convspec.convs(model)
+    assert found.path == "stem"
+    assert found.reading.spec == ConvSpec(3, 4, (2, 3), stride=(1, 2), padding=((0, 1), (1, 0)), bias=False)
+    with pytest.raises(UnsupportedError, match="no convolutions; its operations: Parameter, Relu, Result"):
+        convspec.convs(ov.Model([ops.relu(x)], [x]))
+
+
+def test_errors_name_what_is_wrong():
+    layer = ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1))
+    with pytest.raises(ShapeError, match="layout 'NHWC'"):
+        ADAPTER.apply(layer, np.zeros((1, 9, 9, 3), np.float32), "NHWC")
+    with pytest.raises(PlacementError, match="cuda"):
+        ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1), device="cuda")
+    with pytest.raises(CallError, match="takes weights, not channels"):
+        ADAPTER.parse("ops.convolution(1, 2)")
+    with pytest.raises(UnsupportedError, match="has no circular padding"):
+        ADAPTER.source(ConvSpec(3, 4, 3, padding=1, padding_mode="circular"))
+    with pytest.raises(UnsupportedError, match="forward only"):
+        ADAPTER.gradients(layer, np.zeros((1, 3, 9, 9), np.float32), np.zeros(1, np.float32))
