@@ -1,4 +1,4 @@
-"""The adapter of OpenVINO: models of one convolution, compiled for the CPU with float32 as the precision of inference."""
+"""The adapter of OpenVINO: models of one convolution, compiled for the CPU to be computed in float32."""
 
 from convspec.planned import PlannedAdapter
 

@@ -74,7 +74,7 @@ def compiled(model: Any) -> Any:
     return _compiled[key]
 
 
-def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
+def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:  # noqa: ARG001
     """There are none."""
     raise UnsupportedError("OpenVINO runs forward only")
 
