@@ -105,7 +105,8 @@ def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
     except UnsupportedError:
         return found
     stored = kernels.of_plan(spec, framework(adapter.name), text)
-    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": stored.axes(spec)}
+    order = stored.axes(spec) + (", flipped" if stored.flipped else "")
+    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
 
 
 def constructor(text: str) -> str:
