@@ -22,12 +22,13 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
 
 # Installed once, and again whenever the requirements change. torch is pinned to one release: an unpinned one brings CUDA.
-# silero-vad is there for its model files alone; its own requirements are left out.
+# silero-vad is there for its model files alone; of jax2onnx's requirements, only those that exporting imports are there.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing into $(VENV) with $(PYTHON); the frameworks take some minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,docs,test]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps silero-vad
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps silero-vad \
+		jax2onnx chex dm-pix einops toolz
 	@touch $@
 
 check: $(STAMP)

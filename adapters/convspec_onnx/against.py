@@ -74,7 +74,7 @@ class Source:
             from convspec_onnx.audit import read
 
             theirs, their_convs, _ = read(path, request.get("memory"), limited=request.get("limited", False))
-            return cls(model, convs, say, origins.Graph(theirs, their_convs, folder))
+            return cls(model, convs, say, origins.Graph(theirs, their_convs, folder, request.get("source_inputs")))
         if ask is not None and request.get("source"):
             return cls(model, convs, say, origins.Asked(ask, model.graph, folder))
         return None

@@ -13,9 +13,9 @@ import numpy as np
 from convspec import ConvParams, ConvSpec, layouts
 from convspec.errors import RequestError
 from convspec.models.matching import Layer, Normalised
+from convspec_onnx import inputs
 from convspec_onnx.behind import Behind
 from convspec_onnx.graph import as_float, pad_before
-from convspec_onnx.inputs import free
 from convspec_onnx.running import Run
 from convspec_onnx.runtimes import Arm
 
@@ -81,6 +81,7 @@ class Graph:
     model: onnx.ModelProto
     convs: Sequence[Conv]
     folder: Path
+    inputs: str | None = None
     runs: int = 0
 
     def show(self, title: str, feeds: Mapping[str, Array]) -> Shown:
@@ -88,7 +89,7 @@ class Graph:
         shown = Shown([layer for layer in map(layer_of, self.convs) if layer is not None])
         self.runs += 1
         try:
-            given = _renamed(self.model.graph, feeds)
+            given = _renamed(self.model.graph, feeds) if self.inputs is None else self._own()
         except RequestError as error:
             shown.problem = str(error)
             return shown
@@ -105,6 +106,10 @@ class Graph:
         values = run.values[Arm("off")]
         shown.outputs = [values[entry.name] for entry in self.model.graph.output if entry.name in values]
         return shown
+
+    def _own(self) -> dict[str, Array]:
+        assert self.inputs is not None
+        return next(arrays for _, arrays in inputs.given(self.model.graph, self.inputs))
 
 
 @dataclass
@@ -189,7 +194,7 @@ def agree_in_layout(x: Array, source: Array) -> Array | None:
 
 def _renamed(graph: onnx.GraphProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The same arrays under the source's names, by order where the names differ."""
-    names = [entry.name for entry in free(graph)]
+    names = [entry.name for entry in inputs.free(graph)]
     if set(names) == set(feeds):
         return dict(feeds)
     if len(names) != len(feeds):

@@ -42,6 +42,9 @@ AgainstOption = Annotated[
 InputsOption = Annotated[
     str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
 ]
+SourceInputsOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="For a source that takes other inputs: .npz, in its own order; .npy.")
+]
 DimOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
 ]
@@ -68,6 +71,7 @@ def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")],
     against: AgainstOption = None,
     inputs: InputsOption = None,
+    source_inputs: SourceInputsOption = None,
     dim: DimOption = None,
     levels: LevelsOption = "off,all",
     providers: ProvidersOption = "CPU",
@@ -94,6 +98,7 @@ def verify(
             model,
             _source(against),
             inputs,
+            source_inputs=source_inputs,
             dims=dims,
             levels=_words(levels),
             providers=_words(providers),

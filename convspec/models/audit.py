@@ -48,6 +48,7 @@ def verify(
     against: Any = None,
     inputs: Inputs | None = None,
     *,
+    source_inputs: Inputs | None = None,
     dims: Mapping[str, int | Sequence[int]] | None = None,
     levels: Sequence[str] = LEVELS,
     providers: Sequence[str] = ("CPU",),
@@ -65,6 +66,8 @@ def verify(
             file that :class:`~convspec.models.files.ModelFile` reads.
         inputs: arrays, one or by name or in order; or a ``.npz``, ``.npy``, or folder in ONNX's test format. None:
             random ones of the declared shapes, two sets of different sizes where axes are symbolic.
+        source_inputs: what the source is run on, where it takes other inputs than the graph: in the order of its
+            arguments, or by name; or a ``.npz`` or ``.npy``. Where given, the outputs are compared all the same.
         dims: sizes of symbolic axes by name, one or one for each set.
         levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own.
         providers: execution providers of ONNX Runtime, each at every level: ``"CPU"``, ``"CUDA"``, ….
@@ -94,7 +97,7 @@ def verify(
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {})}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _against(against, request, folder)
+        name, answer = (None, None) if against is None else _against(against, request, folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
@@ -106,13 +109,13 @@ def verify(
     return report
 
 
-def _inputs(inputs: Inputs | None, folder: Path) -> str | None:
+def _inputs(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | None:
     """A path of the inputs, arrays written to a file."""
     if inputs is None:
         return None
     if isinstance(inputs, str | os.PathLike):
         return os.path.abspath(inputs)  # noqa: PTH100 – links stay as they are
-    target = folder / "inputs.npz"
+    target = folder / f"{name}.npz"
     if isinstance(inputs, Mapping):
         arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
     elif isinstance(inputs, np.ndarray):
@@ -123,16 +126,17 @@ def _inputs(inputs: Inputs | None, folder: Path) -> str | None:
     return str(target)
 
 
-def _against(against: Any, request: dict[str, Any], folder: Path) -> tuple[str, Answer | None]:
+def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Inputs | None) -> tuple[str, Answer | None]:
     """Put the source into the request; returns its name, and who answers for it."""
     request["folder"] = str(folder)
     if isinstance(against, str | os.PathLike):
         text = os.fspath(against)
         if text.endswith(".onnx"):
             request["against"] = os.path.abspath(text)  # noqa: PTH100
+            request["source_inputs"] = _inputs(inputs, folder, "source")
             return text, None
     request["source"] = True
-    return origin.named(against), origin.Origin(against, folder).answer
+    return origin.named(against), origin.Origin(against, folder, origin.arrays_of(inputs)).answer
 
 
 def _classes(expect: Mapping[str, str], providers: Sequence[str]) -> None:

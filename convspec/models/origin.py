@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ _NORM = ("gain", "shift", "mean", "variance")
 
 @dataclass
 class Origin:
-    """A model, or the path of one, and a folder for what it shows.
+    """A model, or the path of one, and a folder for what it shows; ``inputs`` of its own, where it takes others.
 
     Raises:
         RequestError: where the object is of no framework that an adapter knows.
@@ -41,6 +42,7 @@ class Origin:
 
     model: Any
     folder: Path
+    inputs: Any = None
     _runs: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +54,10 @@ class Origin:
         with np.load(wanted["feeds"], allow_pickle=False) as stored:
             feeds = {name: stored[f"input_{place}"] for place, name in enumerate(wanted["names"])}
         try:
-            found = self._run(feeds, wanted.get("layouts") or {})
+            if self.inputs is not None:
+                found = parts.opened(self.model, self.inputs)
+            else:
+                found = self._run(feeds, wanted.get("layouts") or {})
         except ConvspecError as error:
             return {"problem": str(error)}
         self._runs += 1
@@ -79,7 +84,10 @@ class Origin:
                 except RequestError as error:
                     failures.append(str(error))
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
-        raise RequestError(f"the source takes the graph's inputs ({shapes}) in neither layout: {failures[0]}")
+        raise RequestError(
+            f"the source takes the graph's inputs ({shapes}) in neither layout: {failures[0]}; where it takes others, "
+            f"give them as source_inputs"
+        )
 
 
 def _own_layout(model: Any) -> str:
@@ -136,6 +144,23 @@ def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:
             entry["norm"] = {name: files.put(getattr(found, name)) for name in _NORM} | {"epsilon": found.epsilon}
     entry |= {"spec": spec.to_dict(), "kernel": files.put(kernel), "bias": None if bias is None else files.put(bias)}
     return entry | {"inputs": [files.put(x) for x in inputs]}
+
+
+def arrays_of(inputs: Any) -> Any:
+    """Inputs in the order of the source's arguments, or by name: arrays, or those in a ``.npz`` or ``.npy``.
+
+    Raises:
+        RequestError: where the file cannot be read.
+    """
+    if isinstance(inputs, np.ndarray):
+        return [inputs]
+    if not isinstance(inputs, str | os.PathLike):
+        return inputs
+    try:
+        found = np.load(inputs, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"the source's inputs {os.fspath(inputs)!r} cannot be read: {error}") from None
+    return [found] if isinstance(found, np.ndarray) else [found[name] for name in found.files]
 
 
 def named(model: Any) -> str:

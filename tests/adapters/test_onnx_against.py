@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -18,9 +19,11 @@ import faulty as faults  # noqa: E402
 import onnx  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 from verifying import audited, conv, model, saved, weights  # noqa: E402
 
 import convspec  # noqa: E402
+from convspec.cli import app  # noqa: E402
 from convspec.errors import RequestError  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
@@ -340,3 +343,31 @@ def test_the_audits_process_asks_for_the_source():
     document = report.to_dict()
     assert document["against"].endswith("exported.UNet")
     assert [node["matched"] for node in document["nodes"]][:2] == ["first.0", "first.2"]
+
+
+# -- the page ---
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/verify-an-onnx-export.md"
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter, about itself
+def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
+    """But for the errors, whose last digits differ from machine to machine."""
+    text = PAGE.read_text("utf-8")
+    (tmp_path / "mymodels.py").write_text(re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import mymodels
+
+    mymodels.export("right.onnx")
+    mymodels.export("wrong.onnx", epsilon=1e-3)
+    sessions = re.findall(r"^```console\n\$ convspec ([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+    assert len(sessions) == 2
+    for (command, shown), status in zip(sessions, (0, 1), strict=True):
+        done = CliRunner().invoke(app, command.split(), env={"COLUMNS": "200"})
+        assert done.exit_code == status, done.output
+        assert plain(done.stdout) == plain(shown), done.stdout
+
+
+def plain(text):
+    return " ".join(re.sub(r"\d\.\d+(e-\d+)?", "#", text).split())

@@ -70,3 +70,23 @@ def test_the_first_departure_of_the_half_precision_file_is_its_first_learnt_laye
         against=str(DATA / "silero_vad_openvino_16k.onnx"),
     )
     assert report.first_departure == "/encoder/0/reparam_conv/Conv"
+
+
+@pytest.mark.parametrize("name", ["silero_vad", "silero_vad_half"])
+def test_the_script_itself_is_the_source(name, tmp_path):
+    """It takes no state, and 64 samples fewer, which it remembers; it is run by a process of its own."""
+    pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32) / 10
+    whole = np.concatenate([np.zeros((1, 64), np.float32), x], 1)
+    rate = {} if name == "silero_vad_half" else {"sr": np.array(16000)}
+    np.savez(tmp_path / "in.npz", input=whole, state=np.zeros((2, 1, 128), np.float32), **rate)
+    report = audited(
+        DATA / f"{name}.onnx",
+        inputs=str(tmp_path / "in.npz"),
+        source=DATA / "silero_vad.jit",
+        source_inputs=[x, np.array(16000)],
+    )
+    assert all(node.matched.startswith("_model") for node in report.nodes)
+    right = name == "silero_vad"
+    assert (report.first_departure, not report.unexpected) == (None if right else "/encoder/0/reparam_conv/Conv", right)
+    assert sum(not node.departs for node in report.nodes) == SAME[name]

@@ -19,10 +19,10 @@ from convspec.models.verification import VerifyReport, collected
 def audited(path, **request):
     """The report on a model, without the process that a user's audit runs in; ``source`` is one of any framework."""
     messages = []
-    source = request.pop("source", None)
+    source, own = request.pop("source", None), request.pop("source_inputs", None)
     with tempfile.TemporaryDirectory() as folder:
         request = {"path": str(path), "levels": ["off"], "folder": folder, "source": source is not None, **request}
-        audit.audit(request, messages.append, None if source is None else Origin(source, Path(folder)).answer)
+        audit.audit(request, messages.append, None if source is None else Origin(source, Path(folder), own).answer)
     return collected(VerifyReport(str(path), request.get("against"), []), messages)
 
 
