@@ -29,7 +29,7 @@ def show(report: Report, console: Console) -> None:
     for name, reason in report.absent.items():
         plain(console, f"absent: {name}: {reason}", "yellow")
     for result in report.results:
-        if "first" in result.evidence and not result.unexpected:
+        if result.evidence.get("first", {}).get("verdict", result.verdict) != result.verdict:
             plain(console, f"run again alone: {describe(result)}; {before(result)}", "yellow")
     failures = [item for item in report.unexpected if isinstance(item, Result)]
     for result in failures[:_SHOWN]:

@@ -128,3 +128,11 @@ def test_on_a_terminal_a_bar():
     with progress.shown(console) as bar:
         bar(Progress(25, 100, 5.0, 15.0, 0))
     assert "25 of 100, 5.0/s" in console.file.getvalue()
+
+
+def test_a_verdict_that_only_a_lone_run_changed_is_told():
+    first = {"verdict": "crash", "reason": "SIGSEGV", "evidence": {}}
+    text = shown(Report({}, (result("agree", evidence={"first": first}), result("crash", evidence={"first": first}))))
+    assert text.count("run again alone: torch NHWC float32 random: agree") == 1
+    assert text.count("run again alone") == 1
+    assert "  before     crash (SIGSEGV) in a process that had run others before" in text
