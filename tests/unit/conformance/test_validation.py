@@ -55,7 +55,7 @@ class Whole(Fake):
         spec, params, dtype, layout = layer.facts
         return Reading(spec, params, layout, dtype)
 
-    def convs(self, model, input_shape=None):
+    def convs(self, model, input_shape=None, *, fold_pads=False):
         return []
 
     def parse(self, call, in_channels=None):
