@@ -220,7 +220,7 @@ def _written(
     found = translate(text, name, spec.in_channels, input_shape=there)
     kernel = f"{tuple(entry['kernel'])}, which is {entry['order']}" if "kernel" in entry else ""
     return {
-        "name": NAMES.get(framework(name), framework(name).capitalize()),
+        "name": NAMES.get(framework(name), name),
         "adapter": name,
         "layout": layouts.name(found.layout, spec.ndim),
         "support": str(found.support),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convspec import drawing, kernels, layouts, registry, sentences
@@ -18,19 +20,26 @@ if TYPE_CHECKING:
 FEATURES = 8  # shown of a flatten's order
 
 
-def of(chain: Chain, input_shape: tuple[int, ...] | None, layout: str, *, flatten: bool = False) -> dict[str, Any]:
-    """The facts, JSON-ready: those of the layer, or of all layers and of the chain.
+def of(
+    chain: Chain,
+    input_shape: tuple[int, ...] | None,
+    layout: str,
+    *,
+    flatten: bool = False,
+    adapters: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The facts, JSON-ready: those of the layer, or of all layers and of the chain, in the words of some adapters.
 
     Raises:
         ShapeError: if the input does not fit.
     """
     shapes = None if input_shape is None else chain.shapes(input_shape, layout)
     if len(chain.specs) == 1:
-        found = layer(chain.specs[0], input_shape, layout)
+        found = layer(chain.specs[0], input_shape, layout, adapters)
     else:
         inputs = shapes or (None,) * len(chain.specs)
         found = {
-            "layers": [layer(spec, shape, layout) for spec, shape in zip(chain.specs, inputs, strict=False)],
+            "layers": [layer(spec, shape, layout, adapters) for spec, shape in zip(chain.specs, inputs, strict=False)],
             "layout": layout,
             "parameters": chain.num_parameters,
         }
@@ -42,7 +51,9 @@ def of(chain: Chain, input_shape: tuple[int, ...] | None, layout: str, *, flatte
     return found
 
 
-def layer(spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str) -> dict[str, Any]:
+def layer(
+    spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str, adapters: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The facts of one layer; those that need the input's size only where it is given."""
     spatial = None
     found: dict[str, Any] = {
@@ -66,7 +77,7 @@ def layer(spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str) -> d
         found |= _field(spec.receptive_field())
     found["sizes"] = dict(sentences.size_formulas(spec, spatial))
     found["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
-    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in _frameworks()}
+    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
     small = drawing.small(spec, spatial)
     found["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
     return found
@@ -115,7 +126,7 @@ def constructor(text: str) -> str:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             operator = ast.unparse(node.args[0]).strip("'") if name == "helper.make_node" else name.rpartition(".")[2]
-            if "." in name and ("Conv" in operator):
+            if "." in name and re.search("Conv|convolution", operator):
                 return ast.unparse(node)
     return ""
 

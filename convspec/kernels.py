@@ -9,6 +9,8 @@ Keras     ``(*K, I/g, O)``, depthwise ``(*K, C, M)`` ``(*K, O, I)``; groups: one
 Flax      ``(*K, I/g, O)``                         ``(*K, O, I)``, by default ``(*K, I, O)`` and flipped;
                                                    groups: ``(*K, I/g, O)`` and flipped
 Equinox   ``(O, I/g, *K)``                         ``(O, I/g, *K)`` and flipped
+OpenVINO  ``(O, I, *K)``, groups                   ``(I, O, *K)``, groups ``(g, I/g, O/g, *K)``
+          ``(g, O/g, I/g, *K)``
 ========= ======================================== ===================================================
 """
 
@@ -20,7 +22,7 @@ from typing import Literal, TypeAlias
 from convspec import layouts
 from convspec.spec import ConvSpec
 
-Kind: TypeAlias = Literal["plain", "depthwise", "dilated", "split"]
+Kind: TypeAlias = Literal["plain", "depthwise", "dilated", "split", "grouped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Stored:
         order: its axes, ``*`` standing for the spatial ones; O and I without the division by the groups.
         flipped: whether it is flipped along the spatial axes, compared with a scatter (or a correlation).
         kind: ``"plain"``, or one of the orders that are no permutation: a ``"depthwise"`` one of ``(*K, C, M)``,
-            the grouped kernel of a transposed layer written as a convolution of the ``"dilated"`` input, or
-            ``"split"`` into one kernel for each group.
+            the grouped kernel of a transposed layer written as a convolution of the ``"dilated"`` input,
+            ``"split"`` into one kernel for each group, or ``"grouped"`` with an axis of groups before the others.
     """
 
     order: str
@@ -49,20 +51,23 @@ class Stored:
                 (*kernel, spec.in_channels // groups, spec.out_channels), "*IO", self.order, spec.ndim
             )
         sizes = list(spec.kernel_shape)
-        if self.kind == "split":
+        if self.kind in ("split", "grouped"):
             sizes[0] //= groups
+        if self.kind == "grouped":
+            return (groups, *sizes)
         return layouts.permute(sizes, canonical(spec).order, self.order, spec.ndim)
 
     def axes(self, spec: ConvSpec) -> str:
         """The names of the axes: ``(H, W, I/2, O)``."""
         names = {"C": "C", "M": "M", "I": "I", "O": "O"}
         if spec.groups > 1 and self.kind != "depthwise":
-            both = self.kind == "split"
+            both = self.kind in ("split", "grouped")
             divided = "IO" if both else "I" if self.kind == "dilated" or not spec.transposed else "O"
             names |= {letter: f"{letter}/{spec.groups}" for letter in divided}
         spatial = ", ".join(layouts.spatial_letters(spec.ndim))
         order = "*CM" if self.kind == "depthwise" else self.order
-        return f"({', '.join(spatial if letter == '*' else names[letter] for letter in order)})"
+        first = [str(spec.groups)] if self.kind == "grouped" else []
+        return f"({', '.join([*first, *(spatial if letter == '*' else names[letter] for letter in order)])})"
 
 
 def _of_dilated(spec: ConvSpec) -> tuple[int, ...]:
@@ -83,6 +88,8 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
         return flax(spec, dilated="input_dilation=" in text)
     if framework == "equinox":
         return equinox(spec)
+    if framework == "openvino" and spec.groups > 1:
+        return Stored(canonical(spec).order, kind="grouped")
     return canonical(spec)
 
 
@@ -134,6 +141,8 @@ def _to_canonical(spec: ConvSpec, source: Stored) -> tuple[str, ...]:
     spatial = tuple(range(n))
     if source.kind == "plain":
         return _permuted(spec, source, canonical(spec))
+    if source.kind == "grouped":
+        return (f"kernel = kernel.reshape{spec.kernel_shape}",)
     if source.kind == "depthwise":
         return (f"kernel = np.transpose(kernel, {(n, n + 1, *spatial)}).reshape{spec.kernel_shape}",)
     if source.kind == "split":
@@ -152,6 +161,8 @@ def _from_canonical(spec: ConvSpec, target: Stored) -> tuple[str, ...]:
     spatial = tuple(range(n))
     if target.kind == "plain":
         return _permuted(spec, canonical(spec), target)
+    if target.kind == "grouped":
+        return (f"kernel = kernel.reshape{target.shape(spec)}",)
     if target.kind == "depthwise":
         parts = (spec.in_channels, spec.out_channels // spec.in_channels, *spec.kernel_size)
         return (f"kernel = np.transpose(kernel.reshape{parts}, {(*range(2, 2 + n), 0, 1)})",)

@@ -95,6 +95,9 @@ def show(
     in_channels: InChannels = None,
     layout: Annotated[str, typer.Option(help="The layout that the shape is written in.")] = "NCHW",
     flatten: Annotated[bool, typer.Option("--flatten", help="What a flatten behind it gives a dense layer.")] = False,
+    adapters: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Whose code is shown; default: that of one for each framework.")
+    ] = None,
     svg: Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write the picture; `-`: to here.")] = None,
     json: JsonOption = None,
 ) -> None:
@@ -109,7 +112,8 @@ def show(
     if flatten and shape is None:
         raise RequestError("--flatten needs --input SHAPE: the number of features follows from it")
     chain = Chain(spec for spec, _ in layers_of(map(_read, specs), in_channels))
-    found = facts.of(chain, shape, layout, flatten=flatten)
+    names = None if adapters is None else [name.strip() for name in adapters.split(",")]
+    found = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
     if svg is not None:
         document.write(_picture(chain, shape, layout), svg)
     if json is not None:

@@ -11,7 +11,14 @@ from convspec.fields import Pads
 from convspec.plan import Support
 from convspec.spec import ConvSpec
 
-NAMES = {"torch": "PyTorch", "flax": "Flax", "keras": "Keras", "onnx": "ONNX"}
+NAMES = {
+    "torch": "PyTorch",
+    "flax": "Flax",
+    "keras": "Keras",
+    "onnx": "ONNX",
+    "equinox": "Equinox",
+    "openvino": "OpenVINO",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def test_golden_source(name):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_golden_show(name):
-    done = command("show", *SHOWN[name])
+    done = command("show", *SHOWN[name], "--adapters", "flax,keras,onnx,torch")
     assert done.exit_code == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert not re.search(r"[ \t]$", done.stdout, re.M)
