@@ -3,22 +3,45 @@
 
     python scripts/fuzz_verify.py 50000 --seed 0
 
-Inputs are small models whose bytes are changed, cut, repeated and swapped. They are audited in child processes with
-limits; one that dies is a find.
+Hypothesis draws the accidents that befall small models: fields of the protobuf message, at any depth, are dropped,
+repeated, swapped, nested in themselves, grafted from another model, numbers and texts replaced by others that are known
+to hurt; and bytes are changed, cut and put in. The audits run in child processes with limits. A child that dies is a
+find, and so is any error that is not the project's own; the model that did it is left in ``--keep``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 BATCH = 500
+MEMORY = 1 << 30
+NUMBERS = (0, 1, 2, 3, 7, 127, 255, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+TEXTS = (
+    b"", b"x", b"w", b"y", b"c", b"Conv", b"ConvTranspose", b"If", b"Loop", b"Scan", b"QLinearConv", b"f",
+    b"SAME_UPPER", b"pads", b"group", b"w.bin", b"../w.bin", b"/etc/passwd", b"a" * 5000, b"\xff\xfe", b"\x00",
+    b"\x1b[31m", b"own",
+)  # fmt: skip
+VARINT, EIGHT, LENGTH, FOUR = 0, 1, 2, 5
+
+
+class Field(NamedTuple):
+    """One field of a message on the wire; ``value`` is a number, bytes, or the fields of a message within."""
+
+    number: int
+    wire: int
+    value: Any
 
 
 def seeds() -> list[bytes]:
@@ -59,55 +82,176 @@ def seeds() -> list[bytes]:
     return found
 
 
-def damaged(rng: random.Random, originals: list[bytes]) -> bytes:
-    """One of the originals with a few accidents."""
-    content = bytearray(rng.choice(originals))
-    for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        kind, at = rng.randrange(7), rng.randrange(len(content) + 1)
-        if kind == 0 and at < len(content):
-            content[at] ^= 1 << rng.randrange(8)
-        elif kind == 1 and at < len(content):
-            content[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
-        elif kind == 2:
-            del content[at : at + rng.choice((1, 2, 9, 99))]
-        elif kind == 3:
-            content[at:at] = rng.randbytes(rng.choice((1, 4, 30)))
-        elif kind == 4:
-            piece = content[at : at + rng.randrange(1, 60)]
-            content[at:at] = piece * rng.choice((1, 2, 50))
-        elif kind == 5:
-            content = content[:at] if rng.random() < 0.3 else content
-        else:
-            other = rng.choice(originals)
-            start = rng.randrange(len(other))
-            content[at : at + rng.randrange(40)] = other[start : start + rng.randrange(1, 80)]
-        content = content or bytearray(b"\0")
-    return bytes(content)
+# -- the wire format ---
 
 
-def child(seed: int, first: int, count: int) -> None:
-    """Audit some inputs, saying each one's number before it is touched."""
+def varint(n: int) -> bytes:
+    """A number of at most 64 bits as protobuf writes it."""
+    found = bytearray()
+    while n >= 0x80:
+        found.append(n & 0x7F | 0x80)
+        n >>= 7
+    found.append(n)
+    return bytes(found)
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    found = shift = 0
+    while True:
+        byte = data[at]
+        at, found, shift = at + 1, found | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            return found & (2**64 - 1), at
+
+
+def parsed(data: bytes) -> list[Field] | None:
+    """The fields of a message, those within it parsed as well where that is possible; None where it is no message."""
+    found, at = [], 0
+    try:
+        while at < len(data):
+            key, at = _number(data, at)
+            number, wire = key >> 3, key & 7
+            if wire == VARINT:
+                value, at = _number(data, at)
+            elif wire in (EIGHT, FOUR):
+                size = 8 if wire == EIGHT else 4
+                value, at = data[at : at + size], at + size
+            elif wire == LENGTH:
+                size, at = _number(data, at)
+                raw, at = data[at : at + size], at + size
+                value = parsed(raw) or raw
+            else:
+                return None
+            if not number or at > len(data):
+                return None
+            found.append(Field(number, wire, value))
+    except IndexError:
+        return None
+    return found
+
+
+def written(fields: list[Field]) -> bytes:
+    """The message again."""
+    parts = []
+    for number, wire, value in fields:
+        content = written(value) if isinstance(value, list) else value
+        content = varint(content) if wire == VARINT else content
+        parts += [varint(number << 3 | wire), varint(len(content)) if wire == LENGTH else b"", content]
+    return b"".join(parts)
+
+
+def messages(fields: list[Field]) -> Iterator[list[Field]]:
+    """Every message in a message, itself first."""
+    yield fields
+    for field in fields:
+        if isinstance(field.value, list):
+            yield from messages(field.value)
+
+
+# -- accidents ---
+
+
+def replaced(field: Field) -> st.SearchStrategy[Field]:
+    """The field with another value of its kind."""
+    if field.wire == VARINT:
+        values = st.sampled_from(NUMBERS) | st.integers(0, 2**64 - 1) | st.just(field.value ^ 1)
+    elif field.wire == LENGTH:
+        values = st.sampled_from(TEXTS) | st.binary(max_size=60)
+    else:
+        values = st.binary(min_size=len(field.value), max_size=len(field.value))
+    return values.map(lambda value: field._replace(value=value))
+
+
+@st.composite
+def rearranged(draw: st.DrawFn, content: bytes, originals: tuple[bytes, ...]) -> bytes:
+    """A message with one accident to one of its fields, at any depth."""
+    tree = parsed(content)
+    if not tree:
+        return content
+    fields = draw(st.sampled_from([message for message in messages(tree) if message]))
+    at = draw(st.integers(0, len(fields) - 1))
+    field = fields[at]
+    kind = draw(st.sampled_from(("replace", "replace", "drop", "repeat", "swap", "nest", "renumber", "graft")))
+    if kind == "replace":
+        fields[at] = draw(replaced(field))
+    elif kind == "drop":
+        del fields[at]
+    elif kind == "repeat":
+        fields[at:at] = [field] * draw(st.sampled_from((1, 2, 40)))
+    elif kind == "swap":
+        other = draw(st.integers(0, len(fields) - 1))
+        fields[at], fields[other] = fields[other], field
+    elif kind == "nest" and isinstance(field.value, list):
+        for _ in range(draw(st.sampled_from((1, 3, 60)))):
+            field = field._replace(value=[*field.value[:3], field])
+        fields[at] = field
+    elif kind == "renumber":
+        fields[at] = field._replace(number=draw(st.integers(1, 40)))
+    elif kind == "graft":
+        other_tree = parsed(draw(st.sampled_from(originals))) or []
+        donors = [f for message in messages(other_tree) for f in message if f.number == field.number]
+        fields[at] = draw(st.sampled_from(donors)) if donors else field
+    return written(tree)
+
+
+@st.composite
+def scratched(draw: st.DrawFn, content: bytes) -> bytes:
+    """Bytes with one accident that knows nothing of fields."""
+    at = draw(st.integers(0, len(content)))
+    kind = draw(st.sampled_from(("byte", "cut", "put in", "truncate", "repeat")))
+    if kind == "byte":
+        return content[:at] + draw(st.binary(min_size=1, max_size=1)) + content[at + 1 :]
+    if kind == "cut":
+        return content[:at] + content[at + draw(st.sampled_from((1, 2, 9, 99))) :]
+    if kind == "put in":
+        return content[:at] + draw(st.binary(min_size=1, max_size=30)) + content[at:]
+    if kind == "repeat":
+        piece = content[at : at + draw(st.integers(1, 60))]
+        return content[:at] + piece * draw(st.sampled_from((2, 50))) + content[at:]
+    return content[:at]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
+    """One of the originals with a few accidents, most of them to fields."""
+    content = draw(st.sampled_from(originals))
+    for _ in range(draw(st.sampled_from((1, 1, 2, 3, 6)))):
+        content = draw(rearranged(content, originals) if draw(st.integers(0, 3)) else scratched(content))
+    return content
+
+
+# -- runs ---
+
+
+def child(batch: int, count: int, keep: Path) -> None:
+    """Audit some models: what became of each is a line, and the one that is being audited lies in ``keep``."""
     from convspec_onnx import audit
 
     from convspec.errors import ConvspecError
 
-    audit.limit(1 << 30)
-    originals = seeds()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        (Path(folder) / "w.bin").write_bytes(bytes(96))
-        for number in range(first, first + count):
-            content = damaged(random.Random(f"{seed} {number}"), originals)
-            path.write_bytes(content)
-            print(number, flush=True)
-            outcome = "audited"
-            try:
-                audit.audit({"path": str(path), "levels": ["off"]}, lambda _: None)
-            except (ConvspecError, MemoryError, RecursionError) as error:
-                outcome = type(error).__name__
-            except Exception as error:  # noqa: BLE001 – this is what the fuzzer looks for
-                outcome = f"FIND {type(error).__name__}: {error}"[:300]
-            print(json.dumps(outcome), flush=True)
+    audit.limit(MEMORY)
+    originals = tuple(seeds())
+    folder = keep / f"batch-{batch}"
+    folder.mkdir(parents=True)
+    path = folder / "model.onnx"
+    (folder / "w.bin").write_bytes(bytes(96))
+
+    def once(content: bytes) -> None:
+        path.write_bytes(content)
+        outcome = "audited"
+        try:
+            audit.audit({"path": str(path), "levels": ["off"]}, lambda _: None)
+        except (ConvspecError, MemoryError, RecursionError) as error:
+            outcome = type(error).__name__
+        except Exception as error:  # noqa: BLE001 – this is what the fuzzer looks for
+            outcome = f"FIND {type(error).__name__}: {error}"[:300]
+            (folder / f"find-{abs(hash(content)):x}.onnx").write_bytes(content)
+        print(json.dumps(outcome), flush=True)
+
+    quiet = settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+                     suppress_health_check=list(HealthCheck))  # fmt: skip
+    seed(batch)(quiet(given(damaged(originals))(once)))()
+    path.unlink()
 
 
 def main() -> int:
@@ -115,31 +259,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the models that did it; default: a temporary one")
     parser.add_argument("--child", type=int)
     options = parser.parse_args()
+    keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-verify-"))
     if options.child is not None:
-        child(options.seed, options.child, options.count)
+        child(options.child, options.count, keep)
         return 0
-    began, first, finds = time.monotonic(), 0, []
-    counts: dict[str, int] = {}
-    while first < options.count:
-        size = min(BATCH, options.count - first)
-        command = [sys.executable, __file__, str(size), "--seed", str(options.seed), "--child", str(first)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
-        lines = done.stdout.split("\n")[:-1]
-        numbers, outcomes = [int(n) for n in lines[::2]], [json.loads(o) for o in lines[1::2]]
-        for number, outcome in zip(numbers, outcomes, strict=False):
-            counts[outcome.split(":")[0]] = counts.get(outcome.split(":")[0], 0) + 1
-            finds += [(number, outcome)] if outcome.startswith("FIND") else []
-        if done.returncode or len(outcomes) < size:
-            last = numbers[-1] if numbers else first
-            finds.append((last, f"died with status {done.returncode}: {done.stderr[-300:]}"))
-            first = last + 1
-        else:
-            first += size
-    for number, text in finds:
-        print(f"{number}: {text}")
-    print(f"{options.count} inputs in {time.monotonic() - began:.0f} s: {counts}; {len(finds)} finds")
+    began, counts, finds, batch = time.monotonic(), Counter(), [], 0
+    while sum(counts.values()) < options.count:
+        size, number = min(BATCH, options.count - sum(counts.values())), options.seed * 10**6 + batch
+        command = [sys.executable, __file__, str(size), "--child", str(number), "--keep", str(keep)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+        outcomes = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
+        counts.update(outcome.split(":")[0] for outcome in outcomes)
+        finds += [f"batch {number}: {outcome}" for outcome in outcomes if outcome.startswith("FIND")]
+        if done.returncode or not outcomes:
+            finds.append(f"batch {number}: died with status {done.returncode}: {done.stderr[-300:]}")
+            counts["died"] += 1
+        batch += 1
+    print(*finds, sep="\n" if finds else "")
+    print(
+        f"{sum(counts.values())} inputs in {time.monotonic() - began:.0f} s: {dict(counts)}; {len(finds)} finds; {keep}"
+    )
     return 1 if finds else 0
 
 

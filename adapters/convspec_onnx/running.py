@@ -84,7 +84,10 @@ class Run:
                     rest = [node for other in inner[n + 1 :] for node in other.nodes]
                     self.segment(one, keep.union(*map(uses, rest)), arm, kept)
                 return
-            self.failed(part, arm, error)
+            if part.nodes:
+                self.failed(part, arm, error)
+            else:
+                self.give_up(arm, f"the graph, which has no node, fails: {error}")
             return
         for conv in part.convs:
             if conv.node.output[0] in seen or conv.owners:
@@ -116,15 +119,18 @@ class Run:
         if conv is None:
             for inner in part.convs:
                 self.speak(inner, arm, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
-            self.broken[arm] = f"node {node.name!r} ({node.op_type}) fails: {error}"
-            self.say({"broken": self.broken[arm], "inputs": self.title})
+            self.give_up(arm, f"node {node.name!r} ({node.op_type}) fails: {error}")
             return
         self.speak(conv, arm, Verdict(kind, str(error)))
         try:
             self.values[arm][node.output[0]] = _substitute(conv, self.values[arm])
         except (ConvspecError, KeyError) as failure:
-            self.broken[arm] = f"behind {conv.path!r}, which fails, nothing runs: {failure}"
-            self.say({"broken": self.broken[arm], "inputs": self.title})
+            self.give_up(arm, f"behind {conv.path!r}, which fails, nothing runs: {failure}")
+
+    def give_up(self, arm: Arm, why: str) -> None:
+        """Run no more on this arm."""
+        self.broken[arm] = why
+        self.say({"broken": why, "inputs": self.title})
 
     def verdict(self, conv: Conv, seen: Arrays, arm: Arm, kept: judge.Right) -> None:
         values = seen if not conv.owners else _of_body(conv, seen)

@@ -330,6 +330,13 @@ def test_a_node_that_the_runtime_refuses_does_not_hide_the_rest(tmp_path):
     assert "Dilation not supported" in report.nodes[0].reason
 
 
+def test_a_graph_without_a_node_may_fail_too(tmp_path):
+    proto = model([], {}, (1, 3, 4, 5), output="never_made")
+    report = audited(saved(proto, tmp_path / "m.onnx"))
+    assert any("has no node" in text for text in report.broken) or not report.nodes
+    assert report.unexpected
+
+
 def test_a_size_that_fails_is_unexpected(tmp_path):
     shape = numpy_helper.from_array(np.array([1, 3, 64, 64]), "shape")
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"], "traced"), conv("c", "r", "y", "w")]
