@@ -160,6 +160,9 @@ HOSTILE = {
     "10**9 elements of input": lambda: single(shape=(10, 3, 10000, 10000)),
     "10**9 elements of weight": huge_weight,
     "10**9 elements made when run": huge_constant,
+    "10**18 elements of output": lambda: model(
+        [conv("c", "x", "y", "w", pads=[1 << 62, 0, 0, 0])], {"w": weights(2, 3, 2, 5)}
+    ),
     "negative pads": lambda: model([conv("c", "x", "y", "w", pads=[-1, 0, 0, 0])], {"w": weights(2, 3, 2, 5)}),
     "zero stride": lambda: model([conv("c", "x", "y", "w", strides=[0, 1])], {"w": weights(2, 3, 2, 5)}),
     "negative dilation": lambda: model([conv("c", "x", "y", "w", dilations=[-1, 1])], {"w": weights(2, 3, 2, 5)}),
@@ -198,6 +201,7 @@ WORDS = {
     "10**9 elements of input": "too large to be made up",
     "10**9 elements of weight": "w",
     "10**9 elements made when run": "more memory than is allowed",
+    "10**18 elements of output": "more memory than is allowed",
     "negative pads": "must not be negative",
     "zero stride": "strides=.* must be positive",
     "negative dilation": "dilations=.* must be positive",
@@ -338,10 +342,44 @@ def test_a_process_that_dies_is_reported(monkeypatch, tmp_path):
     assert report.unexpected
 
 
-def test_the_fuzzer_finds_nothing():
-    script = Path(__file__).parents[2] / "scripts" / "fuzz_verify.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "150", "--seed", "7"], capture_output=True, text=True, timeout=300, check=False
-    )
+SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz_verify.py"
+
+
+def fuzzed(tmp_path, *arguments, **more):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments, "--keep", str(tmp_path)],
+        capture_output=True, text=True, timeout=300, check=False, **more,
+    )  # fmt: skip
+
+
+def test_the_fuzzer_finds_nothing(tmp_path):
+    done = fuzzed(tmp_path, "150", "--seed", "7")
     assert done.returncode == 0, done.stdout
+    assert "150 inputs" in done.stdout
     assert "0 finds" in done.stdout
+
+
+def test_the_fuzzer_can_find(tmp_path):
+    """With an audit that fails now and then, and dies of one of its inputs."""
+    broken = tmp_path / "site" / "sitecustomize.py"
+    broken.parent.mkdir()
+    broken.write_text(
+        "import os, sys\n"
+        "from convspec_onnx import graph\n"
+        "honest = graph.convs\n"
+        "def convs(model):\n"
+        "    found = honest(model)\n"
+        "    if any(c.spec and c.spec.stride == (1, 2) for c in found):\n"
+        "        raise ValueError('planted')\n"
+        "    if any(c.owners for c in found):\n"
+        "        os.abort()\n"
+        "    return found\n"
+        "graph.convs = convs\n"
+    )
+    path = os.pathsep.join([str(broken.parent), *sys.path])
+    done = fuzzed(tmp_path, "40", "--seed", "7", env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 1
+    assert "FIND ValueError: planted" in done.stdout
+    assert "died with status -6" in done.stdout
+    assert list(tmp_path.glob("batch-*/find-*.onnx"))
+    assert list(tmp_path.glob("batch-*/model.onnx"))  # what it died of
