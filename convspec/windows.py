@@ -152,8 +152,9 @@ def _columns(
 def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) -> Array:
     """``x[g, b, i·s + j·d]`` as ``(g, B, *taps, *places)``, without a copy."""
     steps = x.strides[2:]
-    between_taps = [step * d for step, d in zip(steps, dilation, strict=True)]
-    between_places = [step * s for step, s in zip(steps, stride, strict=True)]
+    # a step is never taken where there is one place only; NumPy would refuse one beyond 64 bits all the same
+    between_taps = [step * d if n > 1 else 0 for step, d, n in zip(steps, dilation, taps, strict=True)]
+    between_places = [step * s if n > 1 else 0 for step, s, n in zip(steps, stride, places, strict=True)]
     shape = (*x.shape[:2], *taps, *places)
     return as_strided(x, shape, (*x.strides[:2], *between_taps, *between_places), writeable=False)
 

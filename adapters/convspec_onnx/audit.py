@@ -11,7 +11,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,28 +71,42 @@ def audit(request: Mapping[str, Any], say: Say, ask: Ask | None = None) -> None:
     say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions, "sets": sets})
     source = against.Source.load(request, model, convs, say, ask)
     providers = [runtimes.provider(name) for name in request.get("providers") or [runtimes.CPU]]
-    arms = runtimes.arms(request["levels"], providers)
+    oracle = request.get("oracle", True)
+    arms = runtimes.arms(request["levels"] if oracle else ["off"], providers[: None if oracle else 1])
     expected = {runtimes.provider(name): found for name, found in (request.get("expect") or {}).items()}
     classes = Classes(expected, model)
     reached: set[str] = set()
     for title, feeds in _sets(model.graph, request):
         if source:
             source.begin(title, feeds)
-        run = Run(model, convs, title, arms, say, source.look if source else None, classes=classes)
+        look = source.look if source else None
+        run = Run(model, convs, title, arms, say, look, judging=oracle, classes=classes)
         run.go(feeds)
         reached |= run.reached
         if source and not run.broken:
             source.end([run.values[arms[0]].get(entry.name) for entry in model.graph.output])
-        for provider in providers if not run.broken else ():
+        for provider in providers if oracle and not run.broken else ():
             if sum(arm.provider == provider for arm in arms) > 1:
                 for change in passes.changes(model, feeds, provider):
                     say({"optimisation": {"inputs": title, **change}})
-    for conv in convs:
+    for conv in convs if oracle else ():
         if conv.path not in reached:
             _alone(Run(model, [conv], "made-up input of this node alone", arms, say, classes=classes), source)
     if source:
+        if not oracle:
+            _unjudged(convs, source, say)
         source.conclude()
     say({"done": True})
+
+
+def _unjudged(convs: Sequence[Conv], source: against.Source, say: Say) -> None:
+    """Of nodes that were not held against the oracle, those that are their source's layers agree with it."""
+    for conv in convs:
+        known = conv.path in source.matched
+        reason = "" if known else "not held against the oracle, and the source has no such layer"
+        say({"path": conv.path, "inputs": "", "level": "off", "provider": runtimes.CPU, "reason": reason,
+             "verdict": "agree" if known else "unsupported", "evidence": {}, "shapes": {},
+             "spec": None if conv.spec is None else conv.spec.to_dict()})  # fmt: skip
 
 
 def _alone(run: Run, source: against.Source | None) -> None:

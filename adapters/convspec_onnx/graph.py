@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
 _WEIGHT = {"QLinearConv": 3}  # place among the inputs; 1 for all others
 _BIAS = {"QLinearConv": 8, "ConvInteger": None}  # 2 for all others
+_ELEMENTS = frozenset(map(int, helper.get_all_tensor_dtypes()))
 _POSITIVE = ("strides", "dilations", "kernel_shape", "group")
 
 
@@ -66,11 +67,11 @@ class Scope:
         return computed(node, values, element)
 
     def element(self, name: str) -> int:
-        """The type of a tensor's elements as ONNX numbers it; 0 where it is not known."""
+        """The type of a tensor's elements as ONNX numbers it; 0 where it is not known, or none of ONNX's."""
         if name in self.tensors:
-            return int(self.tensors[name].data_type)
+            return _known(self.tensors[name].data_type)
         if name in self.declared:
-            return int(self.declared[name].elem_type)
+            return _known(self.declared[name].elem_type)
         return self.outer.element(name) if self.outer else 0
 
     def shape(self, name: str) -> tuple[int | str, ...] | None:
@@ -83,6 +84,10 @@ class Scope:
         if not found.HasField("shape"):
             return None
         return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in found.shape.dim)
+
+
+def _known(element: int) -> int:
+    return element if element in _ELEMENTS else 0
 
 
 @dataclass

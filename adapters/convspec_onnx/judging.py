@@ -78,11 +78,16 @@ def once(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays, element: 
 
 
 def seen(conv: Conv, values: Arrays) -> Arrays:
-    """What a node read, unjudged: ``x``, or nothing where it did not run."""
+    """What a node read and wrote, unjudged: ``x`` and ``y``, or nothing where it did not run."""
+    x, y = values.get(conv.data), values.get(conv.node.output[0])
+    if x is None or y is None:
+        return {}
     if conv.rows:
-        return {"x": rows(values[conv.data], conv.rows[1])} if conv.data in values else {}
-    x, ndim = values.get(conv.data), conv.spec.ndim + 2 if conv.spec else 0
-    return {} if x is None or x.ndim < max(ndim, 2) else {"x": _flat(x, ndim) if ndim else x}
+        return {"x": rows(x, conv.rows[1]), "y": rows(y, conv.rows[2])}
+    ndim = conv.spec.ndim + 2 if conv.spec else 0
+    if min(x.ndim, y.ndim) < max(ndim, 2):
+        return {}
+    return {"x": _flat(x, ndim), "y": _flat(y, ndim)} if ndim else {"x": x, "y": y}
 
 
 def _value(conv: Conv, name: str, values: Arrays) -> NDArray[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from convspec.errors import RequestError
 
 _LARGEST = (1 << 31) - 1  # protobuf reads no larger message
 _WITHIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO opens at once, and is refused
+_SMALL = 1 << 12  # elements: no more are ever meant as a shape
 _PER_BYTE = {TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2}
 
 
@@ -26,9 +28,9 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         RequestError: where it cannot be read, breaks a rule of ONNX, or names data that are not beside it.
     """
     path = Path(path)
-    model = parse(_bytes(path), path.name)
-    embed(model, path.parent)
-    check(model)
+    content = _bytes(path)
+    model = parse(content, path.name)
+    check(model if embed(model, path.parent) else content)
     return model
 
 
@@ -44,7 +46,7 @@ def parse(content: bytes, name: str = "the model") -> onnx.ModelProto:
     return model
 
 
-def check(model: onnx.ModelProto) -> None:
+def check(model: onnx.ModelProto | bytes) -> None:
     """Hold the model against ONNX's own rules; raises RequestError with the checker's words."""
     try:
         onnx.checker.check_model(model)
@@ -54,14 +56,45 @@ def check(model: onnx.ModelProto) -> None:
 
 def inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     """The model with the shapes that follow from it, and what the inference had against it, or nothing."""
+    light = _light(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True), ""
+        return _laden(onnx.shape_inference.infer_shapes(light, strict_mode=True), model), ""
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         words = shown(str(error).strip())
     try:
-        return onnx.shape_inference.infer_shapes(model), words
+        return _laden(onnx.shape_inference.infer_shapes(light), model), words
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return model, words
+
+
+def _light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large weights as inputs: their numbers say nothing of shapes, but would be copied twice."""
+    graph = model.graph
+    small = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= _SMALL]
+    given = {entry.name for entry in graph.input}
+    found = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import,
+        graph=onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output,
+                              value_info=graph.value_info, initializer=small,
+                              sparse_initializer=graph.sparse_initializer),
+    )  # fmt: skip
+    found.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name not in given and math.prod(tensor.dims) > _SMALL
+    )
+    return found
+
+
+def _laden(light: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
+    """What was found of the light model, on the whole one."""
+    graph = model.graph
+    for entries, found in ((graph.node, light.graph.node), (graph.output, light.graph.output),
+                           (graph.value_info, light.graph.value_info)):  # fmt: skip
+        copies = list(found)
+        del entries[:]
+        entries.extend(copies)
+    return model
 
 
 def tensors(message: Message) -> Iterator[TensorProto]:
@@ -81,12 +114,13 @@ def tensors(message: Message) -> Iterator[TensorProto]:
                 stack.extend(value)
 
 
-def embed(model: onnx.ModelProto, folder: Path) -> int:
-    """Read all external data into the model, and return how many bytes that were; raises RequestError."""
-    total = 0
+def embed(model: onnx.ModelProto, folder: Path) -> bool:
+    """Read all external data into the model, and return whether there were any; raises RequestError."""
+    total, some = 0, False
     for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
             continue
+        some = True
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = _external(tensor, folder)
             total += len(tensor.raw_data)
@@ -94,7 +128,7 @@ def embed(model: onnx.ModelProto, folder: Path) -> int:
             raise RequestError("the model has more than 2 GiB of data, more than one message can hold")
         del tensor.external_data[:]
         tensor.data_location = TensorProto.DEFAULT
-    return total
+    return some
 
 
 def _external(tensor: TensorProto, folder: Path) -> bytes:

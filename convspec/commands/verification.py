@@ -61,6 +61,9 @@ ExpectOption = Annotated[
         help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
     ),
 ]
+OracleOption = Annotated[
+    bool, typer.Option("--oracle/--no-oracle", help="Hold nodes against the mathematics, or --against only.")
+]
 MemoryOption = Annotated[
     int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
 ]
@@ -76,6 +79,7 @@ def verify(
     levels: LevelsOption = "off,all",
     providers: ProvidersOption = "CPU",
     expect: ExpectOption = None,
+    oracle: OracleOption = True,
     memory: MemoryOption = None,
     timeout: TimeoutOption = 1800.0,
     baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
@@ -103,6 +107,7 @@ def verify(
             levels=_words(levels),
             providers=_words(providers),
             expect=expected,
+            oracle=oracle,
             memory=None if memory is None else memory * _MIB,
             timeout=timeout,
             accepted=accepted,

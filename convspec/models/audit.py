@@ -53,6 +53,7 @@ def verify(
     levels: Sequence[str] = LEVELS,
     providers: Sequence[str] = ("CPU",),
     expect: Mapping[str, str] | None = None,
+    oracle: bool = True,
     memory: int | None = None,
     timeout: float = TIMEOUT,
     accepted: frozenset[tuple[str, str]] = frozenset(),
@@ -73,6 +74,8 @@ def verify(
         providers: execution providers of ONNX Runtime, each at every level: ``"CPU"``, ``"CUDA"``, ….
         expect: the accuracy class that a provider has, ``{"CUDA": "tf32"}``: the bounds allow it, and probes of every
             layer must measure just it. Without: float32's bounds, and no probes.
+        oracle: whether every node is held against the mathematics. Without, it is only held against its source, which
+            takes no longer than running both twice; ``levels`` then mean nothing.
         memory: bytes that running may take beyond six times the model's size; default 768 MiB.
         timeout: seconds for the whole audit.
         accepted: pairs (node, id) that are known and no longer unexpected.
@@ -90,12 +93,14 @@ def verify(
         raise RequestError(f"unknown level {strange[0]!r}; there are {', '.join(ALL_LEVELS)}")
     if not levels or not providers:
         raise RequestError("at least one level of optimisation on one provider must be run")
+    if not oracle and against is None:
+        raise RequestError("without the oracle there must be a source to compare with: give against")
     _classes(expect or {}, providers)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convspec-verify-")))
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
-        request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {})}
+        request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
         name, answer = (None, None) if against is None else _against(against, request, folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)

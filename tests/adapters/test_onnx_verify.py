@@ -15,7 +15,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
-from convspec_onnx import running, runtimes
+from convspec_onnx import running, runtimes, safe
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 from verifying import audited, conv, model, node_cases, saved, weights
@@ -337,6 +337,33 @@ def test_a_graph_without_a_node_may_fail_too(tmp_path):
     proto.opset_import.append(helper.make_opsetid("own", 1))
     report = audited(saved(proto, tmp_path / "m.onnx"))
     assert ["has no node" in text for text in report.broken] == [True]
+
+
+def test_elements_of_no_known_type_are_borne(tmp_path):
+    """In a body, where the checker does not look: the captured tensor's type is then told by the weight's."""
+    proto = branching(True)
+    for attribute in proto.graph.node[0].attribute:
+        attribute.g.output[0].type.tensor_type.elem_type = 1385458632
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    assert audited(path).summary["convs"] == 2
+
+
+def test_shapes_are_inferred_as_with_all_weights_in_place(tmp_path):
+    shape = numpy_helper.from_array(np.array([1, 3, 99, 101]), "s")
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["r"]), conv("c", "r", "h", "w", strides=[2, 3]),
+        conv("d", "h", "y", "v", pads=[1, 1, 0, 0]),
+    ]  # fmt: skip
+    proto = model(nodes, {"w": weights(400, 3, 3, 5), "v": weights(2, 400, 3, 5)}, (1, 3, 9999, 1))
+    proto.graph.initializer.append(shape)
+    right = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    found, problem = safe.inferred(onnx.ModelProto.FromString(proto.SerializeToString()))
+    assert not problem
+    assert found.graph.value_info == right.graph.value_info
+    assert found.graph.output == right.graph.output
+    assert found.graph.initializer == proto.graph.initializer
+    assert found.graph.input == proto.graph.input
 
 
 def test_a_size_that_fails_is_unexpected(tmp_path):

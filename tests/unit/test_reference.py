@@ -415,3 +415,12 @@ def test_the_strategy_reaches_every_feature() -> None:
     assert seen >= {"same", "same_lower", "explicit", "zeros", "reflect", "replicate", "circular", "refused"}
     assert seen >= {"groups", "empty", "full", "extra", "extra beyond the stride"}
     assert seen >= {f"{n}-D{kind}" for n in (1, 2, 3) for kind in ("", " transposed")}
+
+
+@pytest.mark.parametrize("huge", [{"stride": (1 << 62, 3)}, {"dilation": (1 << 62, 1)}])
+def test_steps_that_are_never_taken_may_have_any_length(huge):
+    spec = ConvSpec(2, 3, (1, 5), bias=False, **huge)
+    params = ConvParams.random(spec)
+    x = np.random.default_rng(0).standard_normal((2, 2, 1, 11))
+    usual = ConvSpec(2, 3, (1, 5), bias=False, **{key: (1, value[1]) for key, value in huge.items()})
+    assert np.array_equal(reference.conv(spec, params, x), reference.conv(usual, params, x))

@@ -1,0 +1,200 @@
+"""What `convspec verify` costs on a whole network, beside loading and running its files by hand.
+
+A ResNet-50 with random weights (16 bottleneck blocks of the published widths, 53 convolutions) is made with and without
+its batch normalisations folded, as an exporter would. Three things are measured, each in a process of its own, on one
+core, the imports of Python's modules left out:
+
+* by hand: load both files, run both on the same input, compare the outputs;
+* against: the two files matched, run and compared node by node, without the oracle;
+* audit: every convolution against the oracle, with optimisation off and all – its time and its largest memory.
+
+    python benchmarks/verify.py [--size 224] [--repeats 3] [--blocks 3,4,6,3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+EPSILON = 1e-5
+WIDTHS = (64, 128, 256, 512)
+
+
+class Network:
+    """A graph under construction; ``folded`` leaves no normalisation in it. Both kinds draw the same numbers."""
+
+    def __init__(self, *, folded: bool) -> None:
+        import numpy as np
+
+        self.folded, self.rng = folded, np.random.default_rng(0)
+        self.nodes: list = []
+        self.tensors: list = []
+        self.convs = 0
+
+    def add(self, op: str, inputs: list[str], arrays: dict, **attributes: object) -> str:
+        from onnx import helper, numpy_helper
+
+        name = f"{op}_{sum(node.op_type == op for node in self.nodes)}"
+        self.tensors += [numpy_helper.from_array(array, f"{name}/{key}") for key, array in arrays.items()]
+        names = [*inputs, *(f"{name}/{key}" for key in arrays)]
+        self.nodes.append(helper.make_node(op, names, [f"{name}/y"], name, **attributes))
+        return f"{name}/y"
+
+    def conv(self, x: str, i: int, o: int, k: int, stride: int = 1, *, relu: bool = True) -> str:
+        """Convolution, normalisation, activation."""
+        import numpy as np
+
+        self.convs += 1
+        w = (self.rng.standard_normal((o, i, k, k)) * np.sqrt(2 / (i * k * k))).astype(np.float32)
+        gain, shift, mean = (self.rng.normal(at, 0.1, o).astype(np.float32) for at in (0.7, 0, 0))
+        variance = self.rng.uniform(0.5, 1.5, o).astype(np.float32)
+        pads = [k // 2] * 4
+        shape = {"kernel_shape": [k, k], "strides": [stride] * 2, "pads": pads}
+        if self.folded:
+            scale = gain.astype(np.float64) / np.sqrt(variance.astype(np.float64) + EPSILON)
+            arrays = {"w": w * scale.reshape(-1, 1, 1, 1), "b": shift - mean * scale}
+            x = self.add("Conv", [x], {key: a.astype(np.float32) for key, a in arrays.items()}, **shape)
+        else:
+            x = self.add("Conv", [x], {"w": w}, **shape)
+            norm = {"gain": gain, "shift": shift, "mean": mean, "variance": variance}
+            x = self.add("BatchNormalization", [x], norm, epsilon=EPSILON)
+        return self.add("Relu", [x], {}) if relu else x
+
+    def write(self, path: Path, blocks: list[int], size: int) -> None:
+        """ResNet with that many bottleneck blocks in each of its stages."""
+        import numpy as np
+        import onnx
+        from onnx import TensorProto, helper
+
+        x = self.add("MaxPool", [self.conv("x", 3, 64, 7, 2)], {}, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        channels = 64
+        for stage, (width, number) in enumerate(zip(WIDTHS, blocks, strict=True)):
+            for block in range(number):
+                stride = 2 if stage and not block else 1
+                y = self.conv(self.conv(x, channels, width, 1), width, width, 3, stride)
+                y = self.conv(y, width, 4 * width, 1, relu=False)
+                x = x if block else self.conv(x, channels, 4 * width, 1, stride, relu=False)
+                x = self.add("Relu", [self.add("Add", [x, y], {})], {})
+                channels = 4 * width
+        x = self.add("Flatten", [self.add("GlobalAveragePool", [x], {})], {})
+        head = (self.rng.standard_normal((channels, 1000)) / 100).astype(np.float32)
+        y = self.add("Gemm", [x], {"w": head, "b": np.zeros(1000, np.float32)})
+        entries = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("x", ["n", 3, size, size]), (y, ["n", 1000]))
+        ]
+        graph = helper.make_graph(self.nodes, "resnet", entries[:1], entries[1:], self.tensors)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def by_hand(folded: Path, raw: Path, inputs: Path) -> None:
+    """What somebody would write to compare two exports: load, run, look at the difference."""
+    import numpy as np
+    import onnxruntime as ort
+
+    x = np.load(inputs)
+    outputs = []
+    for path in (folded, raw):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        outputs.append(ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0])
+    far = float(np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[1]).max())
+    if not far < 1e-3:
+        raise SystemExit(f"the two networks differ by {far}")
+
+
+def against(folded: Path, raw: Path, inputs: Path) -> None:
+    """The two files matched and compared node by node; nothing is held against the oracle."""
+    from convspec.models import audit
+
+    report = audit.verify(folded, str(raw), str(inputs), oracle=False)
+    if report.first_departure or any(node.matched is None for node in report.nodes):
+        raise SystemExit(f"unexpected: {report.problems()[:3]}")
+
+
+def audited(folded: Path, _: Path, inputs: Path) -> None:
+    """The full audit, which stops above the memory that it allows itself."""
+    from convspec.models import audit
+
+    audit.verify(folded, inputs=str(inputs)).expect()
+
+
+JOBS: dict[str, Callable[[Path, Path, Path], None]] = {"by hand": by_hand, "against": against, "audit": audited}
+
+
+def measured(name: str, paths: list[Path]) -> tuple[float, float]:
+    """Seconds of processor time of all processes, imports left out, and MiB of the largest one."""
+    command = [sys.executable, __file__, "--job", name, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+    if done.returncode:
+        raise SystemExit(done.stderr or done.stdout)
+    seconds, mib = json.loads(done.stdout.splitlines()[-1])
+    return seconds, mib
+
+
+def job(name: str, paths: list[Path]) -> None:
+    """Run one job in this process, the audit's included; what it needs is imported before the clock starts."""
+    from convspec_onnx import audit as its_process
+
+    from convspec.models import audit, isolation
+
+    def here(_: str, request: dict, *__: object) -> list[dict]:
+        messages: list[dict] = []
+        its_process.audit(request, lambda message: messages.append(json.loads(json.dumps(message, default=str))))
+        return messages
+
+    isolation.lines = here
+    assert audit.isolation is isolation
+    began = time.process_time()
+    JOBS[name](*paths)
+    seconds = time.process_time() - began
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--blocks", default="3,4,6,3")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("paths", nargs="*", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        job(options.job, options.paths)
+        return
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("folded.onnx", "raw.onnx", "x.npy")]
+        for path, folded in ((paths[0], True), (paths[1], False)):
+            network = Network(folded=folded)
+            network.write(path, [int(n) for n in options.blocks.split(",")], options.size)
+        x = np.random.default_rng(1).standard_normal((options.batch, 3, options.size, options.size))
+        np.save(paths[2], x.astype(np.float32))
+        size = paths[0].stat().st_size / 2**20
+        what = f"{options.batch}×3×{options.size}×{options.size}"
+        print(f"{network.convs} convolutions, input {what}, {size:.0f} MiB a file; medians")
+        found = {name: [measured(name, paths) for _ in range(options.repeats)] for name in JOBS}
+    hand = statistics.median(seconds for seconds, _ in found["by hand"])
+    print(f"{'':8} {'seconds':>8} {'/ by hand':>10} {'MiB':>6}")
+    for name, runs in found.items():
+        seconds, mib = (statistics.median(column) for column in zip(*runs, strict=True))
+        print(f"{name:8} {seconds:8.2f} {seconds / hand:10.2f} {mib:6.0f}")
+    print(
+        f"the audit's own limit: 768 MiB of address space beyond 6 × the model's {size:.0f} MiB and what Python takes"
+    )
+
+
+if __name__ == "__main__":
+    main()
