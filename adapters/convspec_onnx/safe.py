@@ -74,7 +74,7 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
     given = {entry.name for entry in graph.input}
     found = onnx.ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import,
-        graph=onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output,
+        graph=onnx.GraphProto(name="graph", node=graph.node, input=graph.input, output=graph.output,
                               value_info=graph.value_info, initializer=small,
                               sparse_initializer=graph.sparse_initializer),
     )  # fmt: skip

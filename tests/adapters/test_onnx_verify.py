@@ -349,6 +349,12 @@ def test_elements_of_no_known_type_are_borne(tmp_path):
     assert audited(path).summary["convs"] == 2
 
 
+def test_a_graph_may_have_a_name_that_is_no_text(tmp_path):
+    content = chain(1).SerializeToString().replace(b"\x12\x03net", b"\x12\x03\xbdet")
+    (tmp_path / "m.onnx").write_bytes(content)
+    assert audited(tmp_path / "m.onnx").summary["agree"] == 1
+
+
 def test_shapes_are_inferred_as_with_all_weights_in_place(tmp_path):
     shape = numpy_helper.from_array(np.array([1, 3, 99, 101]), "s")
     nodes = [
