@@ -253,3 +253,32 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
     assert "━" in seen
     assert b"nothing unexpected" in done.stdout
     assert b"\x1b" not in done.stdout
+
+
+# -- without the oracle ---
+
+
+def test_without_the_oracle_a_graph_is_held_against_its_source_alone(tmp_path, monkeypatch):
+    from convspec import reference
+
+    nodes = [conv(f"c{i}", a, b, f"w{i}", pads=[1, 2, 1, 2]) for i, (a, b) in enumerate((("x", "h"), ("h", "y")))]
+    tensors = {"w0": weights(4, 3, 3, 5), "w1": weights(2, 4, 3, 5)}
+    source = saved(model(nodes, tensors, (1, 3, 9, 11)), tmp_path / "source.onnx")
+    tensors["w1"] = tensors["w1"].copy()
+    tensors["w1"][1, 2, 0, 3] *= -1
+    faulty = saved(model(nodes, tensors, (1, 3, 9, 11)), tmp_path / "faulty.onnx")
+    assert audited(faulty, against=str(source), oracle=False).first_departure == "c1"
+
+    def never(*_):
+        raise AssertionError("the oracle was asked")
+
+    monkeypatch.setattr(reference, "conv", never)
+    report = audited(source, against=str(source), oracle=False)
+    assert report.summary["agree"] == report.summary["convs"] == 2
+    assert not report.unexpected
+    with pytest.raises(AssertionError, match="asked"):
+        audited(source, against=str(source))
+
+
+def test_without_oracle_and_source_there_is_nothing_to_hold_it_against(tmp_path):
+    assert command(plain(tmp_path), "--no-oracle").exit_code == 2

@@ -1,0 +1,82 @@
+"""A model that Keras itself exported: what `model.export(format="onnx")` writes is accounted for and right.
+
+Keras exports with what its backend has: PyTorch's exporter on PyTorch. On TensorFlow it wants tf2onnx, on JAX jax2onnx,
+which are no requirements here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+pytest.importorskip("onnxruntime")
+from verifying import audited
+
+NEEDED = ("keras", "torch", "onnxscript")
+pytestmark = [
+    pytest.mark.onnx,
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason=f"needs {', '.join(NEEDED)}"),
+]
+
+EXPORT = """
+import sys
+import keras
+import numpy as np
+from keras import layers
+
+keras.utils.set_random_seed(0)
+inputs = x = layers.Input((32, 40, 3))
+x = layers.Conv2D(8, (3, 5), strides=2, padding="same", use_bias=False)(x)
+x = norm = layers.BatchNormalization()(x)
+x = layers.DepthwiseConv2D(3, padding="same")(layers.ReLU()(x))
+x = layers.SeparableConv2D(10, 3, dilation_rate=2)(x)
+x = layers.Conv2D(10, (1, 3), groups=2)(x)
+x = layers.Conv2DTranspose(6, (3, 2), strides=2, padding="same")(x)
+x = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+model = keras.Model(inputs, x)
+rng = np.random.default_rng(0)
+for layer in model.layers:
+    weights = layer.get_weights()
+    if isinstance(layer, layers.BatchNormalization):
+        layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in weights])
+    elif weights:
+        layer.set_weights([rng.normal(size=w.shape) / 3 for w in weights])
+model(np.zeros((1, 32, 40, 3), "float32"))  # without it, export says that the model has never been called
+model.export(sys.argv[1], format="onnx", verbose=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The file, made in a process of its own: the backend of Keras is chosen when it is imported."""
+    path = tmp_path_factory.mktemp("keras") / "model.onnx"
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", EXPORT, str(path)],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert path.exists(), done.stderr[-1000:]
+    return path
+
+
+def test_every_convolution_that_keras_exported_is_accounted_for_and_agrees(exported):
+    report = audited(exported, levels=["off", "all"])
+    specs = [node.spec for node in report.nodes]
+    assert sorted((s.kernel_size, s.groups, s.dilation[0], s.transposed) for s in specs) == [
+        ((1, 1), 1, 2, False),  # the separable layer's dilation is given to its pointwise part, too, where it is idle
+        ((1, 3), 2, 1, False),
+        ((3, 2), 1, 1, True),
+        ((3, 3), 8, 1, False),
+        ((3, 3), 8, 2, False),
+        ((3, 5), 1, 1, False),
+    ]
+    assert report.summary["agree"] == report.summary["convs"] == 6, report.unexpected
+    assert not report.unexpected
+    assert len({run["inputs"] for node in report.nodes for run in node.runs}) == 2  # the batch is open
