@@ -5,6 +5,8 @@
 #   make lint    ruff, mypy --strict, import-linter
 #   make docs    the site, into docs/_build/html; warnings are errors
 #   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
+#   make mutation   which corpus catches which faulty convolution, into the docs; minutes
+#   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make bench   measurements beside named peers, printed as ratios
 #   make clean   removes the virtual environment and everything generated
 
@@ -15,7 +17,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := torch flax keras onnx equinox openvino
 CORPORA := tutorial features architectures
 
-.PHONY: help check test lint docs docs-serve bench clean
+.PHONY: help check test lint docs docs-serve mutation regressions bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -59,6 +61,14 @@ docs: $(STAMP)
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
+
+mutation: $(STAMP)
+	@echo "== faulty convolutions against the corpora, and against ONNX's own tests"
+	$(BIN)/python scripts/mutation.py --write
+
+regressions: $(STAMP)
+	@echo "== public bugs on the installed frameworks"
+	$(BIN)/python scripts/regressions.py
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

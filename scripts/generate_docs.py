@@ -9,8 +9,10 @@ import sys
 import textwrap
 import tomllib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
+import site_evidence
 import site_frameworks
 import site_parameters
 import site_schemas
@@ -143,6 +145,8 @@ def main() -> None:
         "cli": command_help,
     }
     parts["mistakes"] = mistake_list
+    parts["mutation"] = partial(site_evidence.mutation_tables, table)
+    parts["bugs"] = partial(site_evidence.bug_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_schemas.parts(table)
     for name, text in texts.items():

@@ -5,6 +5,7 @@
 ``features``              every pair of features that can occur together, edge sizes, and coincidences
 ``pairwise``              every pair of values of thirteen factors, sizes, layouts and dtypes among them
 ``threewise``             every three of them
+``regressions``           layers in which a public bug was found, each with its link
 ``architectures``         every distinct convolution of ten well-known networks, at its real size
 ``timm``                  5,432 distinct convolutions read off the models of timm, at their real sizes
 a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
@@ -27,6 +28,7 @@ from convspec.spec import ConvSpec
 _FOLDER = Path(__file__).parent
 _FILES = {
     "features": "features.jsonl",
+    "regressions": "regressions.jsonl",
     "pairwise": "pairwise.jsonl",
     "threewise": "threewise.jsonl.gz",
     "timm": "timm.jsonl.gz",
@@ -35,7 +37,7 @@ _FILES = {
 
 def names() -> tuple[str, ...]:
     """The names that :func:`load` knows."""
-    return ("tutorial", "features", "pairwise", "threewise", "architectures", "timm")
+    return ("tutorial", "features", "pairwise", "threewise", "regressions", "architectures", "timm")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> list[Case]:

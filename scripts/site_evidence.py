@@ -1,0 +1,86 @@
+"""The site's tables of what the corpora catch, and of what public bugs do today, from the stored runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import mutation
+import regressions
+from mutants import MUTANTS
+
+Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
+
+_TODAY = {
+    "bites": "Still bite",
+    "unsupported": "Not there: the adapter of its framework declares that it has no such layer",
+    "right": "Right today",
+    "elsewhere": "In frameworks without an adapter: as reported, and what the layer does in those that are here",
+}
+
+
+def mutation_tables(table: Table) -> str:
+    """Scores, then every mutant with what catches it, then the equivalent ones with their proofs."""
+    found = json.loads(mutation.STORE.read_text("utf-8"))
+    names = list(found["sizes"])
+    faulty, equivalent = ([m for m in MUTANTS if bool(m.proof) is proved] for proved in (False, True))
+    caught = {name: {m.id for m in faulty if found["mutants"][m.id][name] is not None} for name in names}
+    caught["features + pairwise"] = caught["features"] | caught["pairwise"]
+    sizes = found["sizes"] | {"features + pairwise": found["sizes"]["features"] + found["sizes"]["pairwise"]}
+    scores: list[tuple[object, ...]] = [
+        (name, sizes[name], f"{len(caught[name])} of {len(faulty)}", f"{100 * len(caught[name]) / len(faulty):.1f} %")
+        for name in ("features", "pairwise", "features + pairwise", "threewise", mutation.ONNX)
+    ]
+    rows: list[tuple[object, ...]] = [
+        (f"`{m.id}`", m.title, *("✓" if m.id in caught[name] else "–" for name in names)) for m in faulty
+    ]
+    proofs = "".join(f"`{m.id}`\n: {m.title[0].upper()}{m.title[1:]}. *Proof:* {m.proof}\n\n" for m in equivalent)
+    return (
+        f"## Scores\n\n{table(('cases', 'number', 'caught', 'score'), scores)}\n"
+        f"## The mutants\n\n{table(('mutant', 'fault', *names), rows)}\n"
+        f"## Equivalent mutants\n\n{proofs}"
+    )
+
+
+def bug_tables(table: Table) -> str:
+    """The public bugs by what they do today, then those that are no layer."""
+    stored = json.loads(regressions.STORE.read_text("utf-8"))
+    bugs = [list(lines) for _, lines in groupby(regressions.lines(regressions.CORPUS), key=lambda line: line["bug"])]
+    parts: dict[str, list[tuple[object, ...]]] = {kind: [] for kind in _TODAY}
+    for cases in bugs:
+        found = _worst([stored["cases"][case["name"]] for case in cases])
+        row = (_linked(cases[0]), cases[0]["title"], ", ".join(cases[0]["frameworks"]), cases[0]["reported"])
+        shown = ", ".join(f"{name} {_said(words)}" for name, words in found.items() if words[0] != "agree")
+        parts[regressions.today(cases[0], found)].append((*row, shown or "all agree"))
+    versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
+    text = f"Run with {versions}.\n\n"
+    head = ("bug", "layer", "found in", "reported", "here")
+    for kind, title in _TODAY.items():
+        if parts[kind]:
+            text += f"## {title}\n\n{len(parts[kind])} bugs.\n\n{table(head, parts[kind])}\n"
+    others = regressions.lines(regressions.OTHERS)
+    rows: list[tuple[object, ...]] = [
+        (_linked(bug), ", ".join(bug["frameworks"]), bug["reported"], bug["of"]) for bug in others
+    ]
+    text += f"## No layer\n\n{len(others)} bugs, which no layer expresses.\n\n"
+    return text + table(("bug", "found in", "reported", "a matter"), rows)
+
+
+def _linked(bug: dict[str, Any]) -> str:
+    return f"[{bug['bug']}]({bug['links'][0]})"
+
+
+def _said(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{words[0]} (`{words[1]}`)"
+
+
+def _worst(found: list[dict[str, list[str]]]) -> dict[str, list[str]]:
+    worst: dict[str, list[str]] = {}
+    for verdicts in found:
+        for name, words in verdicts.items():
+            order = regressions.WORST.index
+            if name not in worst or order(words[0]) > order(worst[name][0]):
+                worst[name] = words
+    return {name: worst[name] for name in regressions.ADAPTERS if name in worst}
