@@ -59,7 +59,8 @@ def bug_tables(table: Table) -> str:
     head = ("bug", "layer", "found in", "reported", "here")
     for kind, title in _TODAY.items():
         if parts[kind]:
-            text += f"## {title}\n\n{len(parts[kind])} bugs.\n\n{table(head, parts[kind])}\n"
+            number = len(parts[kind])
+            text += f"## {title}\n\n{number} bug{'s' * (number != 1)}.\n\n{table(head, parts[kind])}\n"
     others = regressions.lines(regressions.OTHERS)
     rows: list[tuple[object, ...]] = [
         (_linked(bug), ", ".join(bug["frameworks"]), bug["reported"], bug["of"]) for bug in others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -236,11 +236,13 @@ class _Runs:
     unit: Unit
     layout: str
     seconds: float = 0.0
+    made: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, spec: ConvSpec, params: ConvParams, x: Array, layout: str | None = None) -> Array:
         at = layout or self.layout
         case = replace(self.unit.case, spec=spec, input_shape=x.shape)
         unit = replace(self.unit, case=case)
+        self.made.append({"spec": spec.to_dict(), "input_shape": list(x.shape), "layout": at})
         support = _support(self.adapter, unit, at)
         if support == "unsupported":
             raise _Stopped("unsupported", support.reason, {})
@@ -268,9 +270,10 @@ def _related(adapter: Adapter, unit: Unit, trial: Trial, support: Support) -> Ou
         reason = f"{relation.id}: {reason}"
         if name == "unsupported":
             return _unsupported(trial, reason, runs.seconds)
-        return Outcome(trial, said, why, name, reason, None, dict(message), runs.seconds)
+        return Outcome(trial, said, why, name, reason, None, {**message, "runs": runs.made}, runs.seconds)
     equal = verdict.judge(
         actual, expected, None, dtype="float64", data="exact", products=1, arithmetic=Arithmetic("float64")
     )
     reason = f"{relation.title}: not so; {equal.reason}" if equal.reason else ""
-    return Outcome(trial, said, why, equal.verdict, reason, None, dict(equal.evidence), runs.seconds)
+    evidence = equal.evidence | ({"runs": runs.made} if reason else {})
+    return Outcome(trial, said, why, equal.verdict, reason, None, evidence, runs.seconds)

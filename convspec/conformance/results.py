@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -102,13 +102,22 @@ class Result:
     def under(self, ledger: Ledger) -> Result:
         """The result with the gap that declares it; every gap that matches it is tallied.
 
-        A relation that holds is no proof of right numbers, so it says nothing against a gap.
+        A relation that holds is no proof of right numbers, so it says nothing against a gap; one that does not hold
+        is declared by a gap of any of the layers that it ran.
         """
         if self.case.data in RELATIONS and self.verdict == "agree":
             return replace(self, gap=None)
         said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
         adapter = (self.adapter, self.variant, self.support)
-        return replace(self, gap=ledger.judge(self.case, *adapter, self.verdict, said, self.direction))
+        found = (ledger.judge(case, *adapter, self.verdict, said, self.direction) for case in self._ran())
+        return replace(self, gap=next((gap for gap in found if gap is not None), None))
+
+    def _ran(self) -> Iterator[Case]:
+        """The case, and those of the other layers that a relation ran."""
+        yield self.case
+        for run in self.evidence.get("runs", ()):
+            spec = _spec(json.dumps(run["spec"]))
+            yield self.case.varied(spec=spec, input_shape=tuple(run["input_shape"]), layout=run["layout"])
 
 
 _WORDS = ("adapter", "variant", "precision", "support", "support_reason", "verdict", "reason", "direction")

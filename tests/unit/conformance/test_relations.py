@@ -218,3 +218,14 @@ def test_exact_parameters_of_a_relation_come_from_the_seed():
     assert not np.array_equal(sides[0], sides[2])
     assert isinstance(arrays(CASE)[0], ConvParams)
     assert rounded(sides[0], "float32").dtype == np.float32
+
+
+def test_a_gap_of_a_layer_that_a_relation_ran_declares_its_failure():
+    """The whole has six filters and is right; its halves have three, and numbers that a gap declares to be wrong."""
+    case = Case(ConvSpec(3, 6, (2, 3)), (1, 3, 6, 7))
+    report = convspec.check([case], ["convspec_fakes:GAP_OF_HALVES"], data=["outputs", "linearity"]).expect()
+    assert {(r.case.data, r.verdict, r.gap) for r in report.results} == {
+        ("outputs", "disagree", "g"), ("linearity", "agree", None),
+    }  # fmt: skip
+    (tally,) = report.gaps
+    assert (tally.failed, tally.passed) == (2, 0)

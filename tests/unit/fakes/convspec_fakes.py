@@ -224,6 +224,7 @@ COARSE = Fake("coarse", "coarse", always=True)
 GAP_OF_GRADIENT = Fake(
     "gap-of-gradient", "wrong gradients", gap_text=_gap("direction == 'kernel' and data != 'x'", "disagree")
 )
+GAP_OF_HALVES = Fake("gap-of-halves", "wrong numbers", gap_text=_gap("out_channels == 3", "disagree"))
 NEVER_REFUSES = Fake("never-refuses", "never refuses")
 SUPPORT_RAISES = Fake("support-raises", "support raises")
 ABSENT = Fake("absent", "absent")
