@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
-import keras
-import tensorflow as tf
-from convspec_keras import files, model
-from tensorflow.core.protobuf import saved_model_pb2
+from convspec_keras import ADAPTER
 
-import convspec
-from convspec import ConvSpec
-from convspec.errors import RequestError, UnsupportedError
+ADAPTER.configure(threads=1)
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from convspec_keras import files, model  # noqa: E402
+from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
+
+import convspec  # noqa: E402
+from convspec import ConvSpec  # noqa: E402
+from convspec.errors import RequestError, UnsupportedError  # noqa: E402
 
 pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 SPECS = [
@@ -115,7 +116,7 @@ def test_a_saved_model_is_read_and_watched_like_the_model_that_was_exported(fold
 
 def test_graphs_that_were_written_by_hand(folder):
     program = files.load(str(folder / "graph"))
-    found = {entry.path: entry for entry in convspec_convs(program)}
+    found = {entry.path: entry for entry in ADAPTER.convs(program)}
     assert found["plain"].reading.spec == ConvSpec(3, 4, (3, 5), (2, 1), ((1, 0), (2, 1)))
     assert np.array_equal(found["plain"].reading.params.bias, [1, 2, 3, 4])
     assert found["row"].reading.spec == ConvSpec(4, 6, (3,), 2, bias=False)
@@ -123,7 +124,7 @@ def test_graphs_that_were_written_by_hand(folder):
     assert found["computed"].problem == "its kernel is computed: by Mul"
     (inner,) = [path for path in found if path.startswith("cond/then/")]
     assert found[inner].reading.spec == ConvSpec(3, 4, 1, bias=False)
-    padded = next(entry for entry in convspec_convs(program, fold_pads=True) if entry.path == "padded")
+    padded = next(entry for entry in ADAPTER.convs(program, fold_pads=True) if entry.path == "padded")
     assert padded.reading.spec == ConvSpec(3, 4, 1, padding=((1, 2), (0, 3)), bias=False)
     assert padded.pads == ((1, 2), (0, 3))
     taken, _ = model.capture(program, {"image": np.abs(inputs()[:, :8, :9])})
@@ -134,12 +135,6 @@ def test_graphs_that_were_written_by_hand(folder):
     for given in ([inputs()], [], {"other": inputs()}):
         with pytest.raises(RequestError, match=r"does not take these inputs|the signature takes"):
             model.capture(program, given)
-
-
-def convspec_convs(program, **options):
-    from convspec_keras import ADAPTER
-
-    return ADAPTER.convs(program, **options)
 
 
 def test_files_are_compared_and_ported_by_their_paths(folder, tmp_path):
@@ -154,10 +149,10 @@ def test_files_are_compared_and_ported_by_their_paths(folder, tmp_path):
 def test_a_file_without_convolutions_lists_its_layers(tmp_path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "dense.keras")
     with pytest.raises(UnsupportedError, match="no convolutions; its layers: Dense"):
-        convspec_convs(files.load(str(tmp_path / "dense.keras")))
+        ADAPTER.convs(files.load(str(tmp_path / "dense.keras")))
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).export(tmp_path / "dense", verbose=False)
     with pytest.raises(UnsupportedError, match=r"no convolutions; its operators: .*MatMul"):
-        convspec_convs(files.load(str(tmp_path / "dense")))
+        ADAPTER.convs(files.load(str(tmp_path / "dense")))
 
 
 # -- files that mean harm ----------------------------------------------------------------------------------------------
