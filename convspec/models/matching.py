@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SOME = 256  # weights of an output channel
 _ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
 _SAID = {"node", "model", "graph", "conv1d", "conv2d", "conv3d"}
 _ENDINGS = {"weight", "kernel", "bias", "w"}
@@ -250,11 +251,15 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
 
 
 def _directions(layer: Layer) -> Array:
-    """One unit vector for each output channel, ``(O, …)``; a factor of the channel changes no more than its sign."""
-    kernel, spec = layer.params.kernel.astype(np.float64), layer.spec
+    """One unit vector for each output channel, ``(O, …)``; a factor of the channel changes no more than its sign.
+
+    Of many weights some, evenly spread, tell as well: all of a network's would be held twice over.
+    """
+    kernel, spec = layer.params.kernel, layer.spec
     if spec.transposed:
         kernel = kernel.reshape(spec.groups, spec.in_channels // spec.groups, *kernel.shape[1:]).swapaxes(1, 2)
     rows = kernel.reshape(spec.out_channels, -1)
+    rows = rows[:, :: max(rows.shape[1] // _SOME, 1)].astype(np.float64)
     with np.errstate(invalid="ignore"):
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.nan_to_num(rows / np.where(length > 0, length, 1.0))
