@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from convspec import ConvSpec, UnsupportedError, adapter
 from convspec.planned import PlannedAdapter
@@ -76,7 +78,7 @@ def run(wanted: list[Any], store: Path) -> list[str]:
 
 def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
     spec = ConvSpec.from_dict(entry["layer"])
-    parts = [f"```text\n{spec!r}\n```\n"]
+    parts = [f"```text\n{spec!r}\n```\n", f"{calculator(spec, entry['input'])}\n"]
     for (name, _, _, layout, dtype), outcome in zip(requests(entry), outcomes, strict=True):
         found = adapter(name)
         support = found.support(spec, layout, dtype)
@@ -91,6 +93,12 @@ def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
             code = f"<details><summary>{len(text.splitlines())} lines</summary>\n\n{code}\n</details>\n"
         parts += [code, f"```text\n{outcome}\n```\n"]
     return "\n".join(parts)
+
+
+def calculator(spec: ConvSpec, shape: list[int]) -> str:
+    """A link that opens the layer in the calculator, from the page of a parameter."""
+    query = urlencode({"layer": repr(spec), "input": ", ".join(map(str, shape)), "layout": "NCHW"})
+    return f'<a href="../../calculator.html#{escape(query)}">In the calculator</a>'
 
 
 def error_list(found: list[dict[str, Any]]) -> str:

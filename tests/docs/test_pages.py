@@ -3,12 +3,15 @@
 import re
 import sys
 import tomllib
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from convspec import Chain, ConvSpec, pictures
+from convspec.calculator import calculate
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -78,6 +81,44 @@ def test_the_tables_of_a_framework_are_its_own(monkeypatch):
     for page in (DOCS / "divergences").glob("[!i]*.md"):
         listed = [name for name, text in found.items() if name.endswith("-divergences") and page.name in text]
         assert len(listed) == 1, page
+
+
+def test_every_example_layer_opens_in_the_calculator(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import site_parameters
+
+    for entry in PARAMETERS.values():
+        if "layer" in entry:
+            spec = ConvSpec.from_dict(entry["layer"])
+            link = re.search(r'#(.*?)"', site_parameters.calculator(spec, entry["input"]))[1]
+            query = dict(parse_qsl(unescape(link)))
+            found = calculate(query["layer"], query["input"], query["layout"])
+            assert found["layers"][0]["title"] == repr(spec)
+
+
+def test_without_npm_or_a_network_the_site_is_built_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import site_calculator
+
+    monkeypatch.setattr(site_calculator, "ARCHIVE", tmp_path / "none.tgz")
+    monkeypatch.setattr(site_calculator, "wheel", lambda target: target.write_bytes(b""))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "npm" in site_calculator.main(tmp_path)
+    (tmp_path / "npm").write_text("#!/bin/sh\necho no network >&2; exit 1\n")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert "no network" in site_calculator.main(tmp_path)
+
+
+def test_a_changed_pyodide_is_refused(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import site_calculator
+
+    monkeypatch.setattr(site_calculator, "ARCHIVE", tmp_path / "other.tgz")
+    (tmp_path / "other.tgz").write_bytes(b"something else")
+    with pytest.raises(RuntimeError, match="not what was pinned"):
+        site_calculator.fetched()
+    assert not (tmp_path / "other.tgz").exists()
 
 
 def test_the_front_page_answers_the_questions():
