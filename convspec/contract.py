@@ -241,6 +241,29 @@ class LoadsFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class Scripted(Protocol):
+    """An adapter whose layers can also be run by a script of plain framework code, for a framework's issue tracker."""
+
+    def script(
+        self,
+        spec: ConvSpec,
+        layout: str = "NCHW",
+        dtype: str = "float32",
+        device: str = "cpu",
+        direction: str = "forward",
+    ) -> str:
+        """Code that makes the layer, gives it the weights, runs it, and leaves its result in ``actual``.
+
+        Everything is NumPy's: ``x`` and ``dy`` in ``layout``, ``kernel`` and ``bias`` in canonical order are there
+        when the code begins, ``actual`` has the order that :meth:`Adapter.apply` or :meth:`Adapter.gradients` gives.
+
+        Raises:
+            UnsupportedError: with the reason, where there is no such script.
+        """
+        ...
+
+
 def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
     """Raise ShapeError where ``x`` cannot be a batch of ``channels`` channels in ``layout``."""
     if x.ndim != ndim + 2:

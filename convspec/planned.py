@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -36,7 +37,8 @@ class PlannedAdapter:
     ``read(layer, input_shape) -> Reading`` and ``convs(model, input_shape) -> list[Found]``; its ``pads.py`` has
     ``before(model, input_shape)``, the pads before each convolution by its path. The framework is imported on the
     first call of those. Where it reads files that are programs, its ``files.py`` has ``load(path)`` and
-    ``store(model, path)``.
+    ``store(model, path)``. Where its layers can be run by a script, its ``script.py`` has
+    ``script(plan, device, direction, variant, adapter)``, the text of :class:`convspec.contract.Scripted`.
 
     Classes whose module is one of ``roots``, or below one, are the framework's.
     """
@@ -81,6 +83,20 @@ class PlannedAdapter:
 
     def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
         return self.plan(spec, layout, dtype).text
+
+    def script(
+        self,
+        spec: ConvSpec,
+        layout: str = "NCHW",
+        dtype: str = "float32",
+        device: str = "cpu",
+        direction: str = "forward",
+    ) -> str:
+        if importlib.util.find_spec(f"{self.package}.script") is None:
+            raise UnsupportedError(f"the package of adapter {self.name!r} has no script.py")
+        plan = self.plan(spec, layout, dtype)
+        text: str = self._module("script").script(plan, device, direction, self.variant, self.name)
+        return text
 
     def build(
         self, spec: ConvSpec, params: ConvParams, layout: str | None = None, dtype: str = "float32", device: str = "cpu"

@@ -120,12 +120,12 @@ def check(
         run = functools.partial(
             runner.check,
             _cases(corpus or ["tutorial"], sample, seed),
-            _names(adapters),
-            _names(layouts),
-            _names(dtypes, DTYPES),
-            _names(devices),
-            data=_names(data, KINDS) or (),
-            precisions=_names(precision, PRECISIONS) or (),
+            names(adapters),
+            names(layouts),
+            names(dtypes, DTYPES),
+            names(devices),
+            data=names(data, KINDS) or (),
+            precisions=names(precision, PRECISIONS) or (),
             gradients=gradients,
             timeout=timeout,
             memory=None if memory is None else parsed(memory),
@@ -187,7 +187,7 @@ def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:
     return cases if sample is None else library.sample(cases, sample, seed)
 
 
-def _names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+def names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
     """The names in a comma-separated list; ``all`` stands for everything where there is such a thing."""
     if text is None:
         return None

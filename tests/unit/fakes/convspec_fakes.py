@@ -237,3 +237,18 @@ GAP_TOO_WIDE = Fake("gap-too-wide", "raises", gap_text=_gap("out_channels > 0"))
 GAP_CLOSED = Fake("gap-closed", gap_text=_gap("out_channels > 0"))
 GAP_OLD = Fake("gap-old", gap_text=_gap("out_channels > 0", versions="fakeframe<2.5"))
 GAP_BROKEN = Fake("gap-broken", gap_text=_gap("out_chanels > 0"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scripted(Fake):
+    """Also has a script: of a framework that adds one to the last number, or does not."""
+
+    def script(self, spec, layout="NCHW", dtype="float32", device="cpu", direction="forward"):
+        if direction != "forward":
+            raise UnsupportedError("forward only")
+        wrong = "actual.flat[-1] += 1\n" if self.fault else ""
+        return f"actual = expected.astype({dtype!r})\n{wrong}"
+
+
+SCRIPTED = Scripted("scripted", "wrong numbers", always=True)
+SCRIPTED_RIGHT = Scripted("scripted-right")

@@ -1,0 +1,47 @@
+"""A model run by ONNX Runtime or onnx's evaluator, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convspec.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from convspec.plan import Plan
+
+_LOAD = """
+values = {"weight": kernel%s}
+for tensor in layer.graph.initializer:
+    if tensor.name in values:
+        native = values[tensor.name].astype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        tensor.CopyFrom(numpy_helper.from_array(native, tensor.name))
+inputs = x.astype(helper.tensor_dtype_to_np_dtype(layer.graph.input[0].type.tensor_type.elem_type))
+"""
+_RUNTIME = """import onnxruntime as ort
+
+options = ort.SessionOptions()
+options.graph_optimization_level = ort.GraphOptimizationLevel.%s
+session = ort.InferenceSession(layer.SerializeToString(), options, providers=["%sExecutionProvider"])
+actual = session.run(None, {"x": inputs})[0]
+"""
+_EVALUATOR = """from onnx.reference import ReferenceEvaluator
+
+actual = ReferenceEvaluator(layer).run(None, {"x": inputs})[0]
+"""
+
+
+def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:
+    """Code that makes the model, loads ``kernel`` and ``bias``, and computes ``actual``.
+
+    Raises:
+        UnsupportedError: for gradients.
+    """
+    if direction != "forward":
+        raise UnsupportedError("ONNX Runtime has no gradients: an inference session runs forward only")
+    if adapter == "onnx-reference":
+        run = _EVALUATOR
+    else:
+        level = "ORT_DISABLE_ALL" if variant == "off" else "ORT_ENABLE_ALL"
+        run = _RUNTIME % (level, "CUDA" if device.startswith("cuda") else "CPU")
+    carried = "actual = actual.astype(np.float32)\n" if plan.dtype == "bfloat16" else ""
+    return plan.text + _LOAD % (', "bias": bias' if plan.spec.bias else "") + run + carried

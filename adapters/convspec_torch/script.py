@@ -1,0 +1,32 @@
+"""A layer run by plain PyTorch, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convspec.plan import Plan
+
+
+def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
+    """Code that makes the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
+    dtype = f"torch.{plan.dtype}"
+    order = {2: "torch.channels_last", 3: "torch.channels_last_3d"}.get(plan.spec.ndim)
+    form = f".contiguous(memory_format={order})" if variant == "channels_last" and order else ""
+    first = form if plan.layout == "NCHW" else ""
+    lines = [
+        "import torch", plan.text.rstrip(), "",
+        f"conv = layer.{plan.convs[0]}" if plan.convs else "conv = layer",
+        f'conv.weight = torch.nn.Parameter(torch.from_numpy(kernel).to("{device}", {dtype}){form})',
+    ]  # fmt: skip
+    if plan.spec.bias:
+        lines.append(f'conv.bias = torch.nn.Parameter(torch.from_numpy(bias).to("{device}", {dtype}))')
+    lines.append(f'inputs = torch.from_numpy(x).to("{device}", {dtype}){first}')
+    if direction == "forward":
+        lines += ["with torch.no_grad():", "    actual = layer(inputs)"]
+    else:
+        source = {"input": "inputs", "kernel": "conv.weight", "bias": "conv.bias"}[direction]
+        lines += ["inputs.requires_grad_()", f'weight_of_y = torch.from_numpy(dy).to("{device}", {dtype})']
+        lines.append(f"(actual,) = torch.autograd.grad(layer(inputs), [{source}], weight_of_y)")
+    carried = ".float()" if plan.dtype == "bfloat16" else ""
+    return "\n".join([*lines, f"actual = actual.cpu(){carried}.numpy()", ""])

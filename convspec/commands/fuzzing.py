@@ -1,0 +1,105 @@
+"""The command ``fuzz``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convspec.commands.checking import Adapters, Dtypes, Gradients, Jobs, Layouts, Memory, Timeout, names
+from convspec.commands.console import JsonOption, console
+from convspec.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convspec.fuzzing.session import Fuzzed
+
+EXAMPLES = """
+Examples:
+
+    convspec fuzz --minutes 30
+
+    convspec fuzz --adapters torch,onnx --cases 500 --seed 7 --gradients --out fuzz
+"""
+
+_what = functools.partial(typer.Option, rich_help_panel="What")
+_how = functools.partial(typer.Option, rich_help_panel="How")
+
+
+def fuzz(
+    minutes: Annotated[float | None, _what(metavar="M", help="Begin batches for so long.")] = None,
+    cases: Annotated[
+        int | None, _what(metavar="N", min=1, help="So many cases. Default: 200, if no time is set.")
+    ] = None,
+    seed: Annotated[int, _what(metavar="S", help="The same seed draws the same cases.")] = 0,
+    adapters: Adapters = None,
+    layouts: Layouts = None,
+    dtypes: Dtypes = None,
+    data: Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`.")] = "exact,random",
+    gradients: Gradients = False,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where failures are kept, and found again.")
+    ] = "convspec-fuzz",
+    jobs: Jobs = None,
+    timeout: Timeout = 120.0,
+    memory: Memory = None,
+    json: JsonOption = None,
+) -> None:
+    """Check layers that nobody thought of; reduce what fails, tell causes apart, and write a script for each."""
+    from convspec.cases import DATA_KINDS
+    from convspec.conformance.memory import parsed
+    from convspec.dtypes import DTYPES
+    from convspec.fuzzing import session
+    from convspec.fuzzing.failures import Limits
+    from convspec.reports import document, progress
+
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(out) / ".hypothesis"))  # not where we stand
+    document.writable(json)
+    kinds = names(data, DATA_KINDS) or ()
+    if other := [kind for kind in kinds if kind not in DATA_KINDS]:
+        raise RequestError(f"--data {other[0]!r} must be one of {', '.join(DATA_KINDS)}")
+    if minutes is None and cases is None:
+        cases = 200
+    try:
+        with progress.shown(console(stderr=True), "fuzzing") as shown:
+            found = session.fuzz(
+                out, names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=names(layouts),
+                dtypes=names(dtypes, DTYPES), data=kinds, gradients=gradients,
+                limits=Limits(jobs, timeout, None if memory is None else parsed(memory)), progress=shown,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        sys.stderr.write(f"convspec: interrupted; what failed so far is in {out!r}, and will be run first next time\n")
+        raise typer.Exit(130) from None
+    if json is not None:
+        document.write(document.dumps(found.to_dict()), json)
+    _show(found, out, console(stderr=json == "-"))
+    raise typer.Exit(1 if found.findings else 0)
+
+
+def _show(found: Fuzzed, out: str, shown: Console) -> None:
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> None:
+        clean = "".join(c if c.isprintable() else " " for c in text)
+        shown.print(Text(clean, style), soft_wrap=True)
+
+    for adapter, reason in found.absent.items():
+        line(f"{adapter} is left out: {reason}")
+    for finding in found.findings:
+        line(f"{finding.count} × {finding.text}", "bold red")
+        scripted = "confirmed by its reproducer.py" if finding.confirmed else finding.problem
+        line(f"    {out}/{finding.name}: {scripted}" + ("" if finding.smallest else "; not reduced to the end"))
+    for tally in found.too_wide:
+        line(f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree", "yellow")
+    for gap, count in sorted(found.declared.items()):
+        line(f"{count} failures declared by {gap}")
+    if found.kept:
+        line(f"{found.still} of {found.kept} failures kept from before fail still")
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.verdicts.items()))
+    causes = f"{len(found.findings)} causes to look into" if found.findings else "nothing unexpected"
+    line(f"{found.cases} cases of seed {found.seed}, {found.results} results: {verdicts or 'none'}; {causes}")
