@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 _SIZES = ((1, 4, 64), (2, 4, 96))  # of symbolic axes 0, 1 and the others: two runs; both suit five halvings
+_MOST_AXES = 64
 _LARGEST = 1 << 25  # elements of a made input
 
 
@@ -132,6 +133,8 @@ def _shape(entry: onnx.ValueInfoProto, chosen: Mapping[str, int], turn: int) -> 
         if size < 0:
             raise RequestError(f"input {entry.name!r} is declared as {written(entry)}, with a negative axis")
         shape.append(size)
+    if len(shape) > _MOST_AXES:
+        raise RequestError(f"input {entry.name!r} has {len(shape)} axes, more than the {_MOST_AXES} of a NumPy array")
     if np.prod(shape, dtype=object) > _LARGEST:
         raise RequestError(f"input {entry.name!r} of shape {tuple(shape)} is too large to be made up: give the inputs")
     return tuple(shape)

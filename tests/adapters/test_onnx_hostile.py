@@ -158,6 +158,7 @@ HOSTILE = {
     "deep nesting": nested,
     "multiplying functions": multiplying,
     "10**9 elements of input": lambda: single(shape=(10, 3, 10000, 10000)),
+    "84 axes": lambda: model([helper.make_node("Relu", ["x"], ["y"])], {}, [1] * 84),
     "10**9 elements of weight": huge_weight,
     "10**9 elements made when run": huge_constant,
     "10**18 elements of output": lambda: model(
@@ -199,6 +200,7 @@ WORDS = {
     "deep nesting": "no ONNX model|nested",
     "multiplying functions": "more than 200000 nodes",
     "10**9 elements of input": "too large to be made up",
+    "84 axes": "84 axes, more than the 64",
     "10**9 elements of weight": "w",
     "10**9 elements made when run": "more memory than is allowed",
     "10**18 elements of output": "more memory than is allowed",
