@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from math import gcd
 from typing import Any
 
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from convspec.cases import Case
-from convspec.errors import ShapeError
+from convspec.chains import Chain
+from convspec.errors import ShapeError, UnknownName
 from convspec.fields import PADDING_MODES
 from convspec.spec import ConvSpec
 
+FEATURES = ("stride", "dilation", "padding", "groups", "bias", "output_padding")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
@@ -32,6 +35,8 @@ def specs(
     padding_modes: tuple[str, ...] = PADDING_MODES,
     max_kernel: int = 4,
     max_channels: int = 6,
+    having: Collection[str] = (),
+    lacking: Collection[str] = (),
 ) -> ConvSpec:
     """Valid specs: every form of padding, every mode, groups, dilation, transposed layers with output padding.
 
@@ -42,18 +47,61 @@ def specs(
         padding_modes: modes to draw from.
         max_kernel: most taps along an axis (two fewer with three axes, at least 2).
         max_channels: most channels, in and out.
+        having: features that every layer has, of :data:`FEATURES`: a stride, a dilation, some padding, groups, a bias,
+            output padding (which only transposed layers have).
+        lacking: features that none has.
+
+    Raises:
+        UnknownName: for a feature that there is not.
     """
+    for name in (*having, *lacking):
+        if name not in FEATURES:
+            raise UnknownName("feature", name, FEATURES)
+    spec: ConvSpec = draw(
+        _layers(ndims, transposed, padding_modes, max_kernel, max_channels, frozenset(having), frozenset(lacking))
+    )
+    assume(all(_has(spec, name) for name in having))
+    return spec
+
+
+def _has(spec: ConvSpec, feature: str) -> bool:
+    """Whether a layer has one of :data:`FEATURES`; a word stands for padding, whatever it comes to."""
+    value = getattr(spec, feature)
+    plain = {"stride": 1, "dilation": 1, "output_padding": 0}
+    if feature in plain:
+        return bool(max(value) > plain[feature])
+    if feature == "padding":
+        return isinstance(value, str) or any(map(any, value))
+    return bool(value > 1 if feature == "groups" else value)
+
+
+@st.composite
+def _layers(
+    draw: Draw,
+    ndims: tuple[int, ...],
+    transposed: bool | None,
+    padding_modes: tuple[str, ...],
+    max_kernel: int,
+    max_channels: int,
+    having: frozenset[str],
+    lacking: frozenset[str],
+) -> ConvSpec:
     ndim = draw(st.sampled_from(ndims))
     most = max_kernel if ndim < 3 else max(max_kernel - 2, 2)
-    groups = draw(st.integers(1, 3))
+    groups = draw(st.just(1) if "groups" in lacking else st.integers(1 + ("groups" in having), 3))
     channels = st.integers(1, max(max_channels // groups, 1)).map(lambda n: n * groups)
     is_transposed = draw(st.booleans()) if transposed is None else transposed
-    kernel, stride, dilation = (draw(_per_axis(ndim, 1, top)) for top in (most, 3, 3 if ndim < 3 else 2))
+    if transposed is None and "output_padding" in having:
+        is_transposed = True
+    tops = (most, 1 if "stride" in lacking else 3, 1 if "dilation" in lacking else 3 if ndim < 3 else 2)
+    kernel, stride, dilation = (draw(_per_axis(ndim, 1, top)) for top in tops)
     words = ["valid", "same"] if is_transposed else ["valid", "same", "same_lower"] + ["causal"] * (ndim == 1)
     pairs = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * ndim)
-    padding = draw(st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words))
+    padding = (
+        0 if "padding" in lacking else draw(st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words))
+    )
     extra: int | tuple[int, ...] = 0
-    if is_transposed and padding != "same":
+    if is_transposed and padding != "same" and "output_padding" not in lacking:
         limits = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
         extra = draw(st.just(0) | st.tuples(*[st.integers(0, n) for n in limits]))
     return ConvSpec(
@@ -64,7 +112,7 @@ def specs(
         padding=padding,
         dilation=dilation,
         groups=groups,
-        bias=draw(st.booleans()),
+        bias="bias" not in lacking and ("bias" in having or draw(st.booleans())),
         padding_mode="zeros" if is_transposed else draw(st.sampled_from(padding_modes)),
         transposed=is_transposed,
         output_padding=extra,
@@ -88,3 +136,52 @@ def cases(draw: Draw, *, layers: st.SearchStrategy[ConvSpec] | None = None, max_
     except ShapeError:
         assume(False)
     return Case(spec, shape, seed=draw(st.integers(0, 2**16)))
+
+
+@st.composite
+def chains(draw: Draw, *, max_layers: int = 3, layers: st.SearchStrategy[ConvSpec] | None = None) -> Chain:
+    """Layers in sequence that fit each other: as many spatial axes, and the channels that the layer before gives.
+
+    Args:
+        draw: given by hypothesis.
+        max_layers: most layers of a chain; at least 1.
+        layers: specs to draw from; default :func:`specs`. From the second layer on its input's channels are those that
+            the layer before has, and its groups what divides them.
+    """
+    source = specs() if layers is None else layers
+    found = [draw(source)]
+    for _ in range(draw(st.integers(0, max_layers - 1))):
+        spec = draw(source)
+        assume(spec.ndim == found[0].ndim)
+        channels = found[-1].out_channels
+        fitting = {"in_channels": channels, "groups": gcd(spec.groups, channels)}
+        found.append(ConvSpec.from_dict(spec.to_dict() | fitting))
+    return Chain(found)
+
+
+@st.composite
+def invalid_fields(draw: Draw) -> tuple[dict[str, Any], str]:
+    """Fields of no layer, and the name of the one that breaks a rule: the error must blame it.
+
+    All fields but that one are those of a valid layer: ``ConvSpec(**fields)`` raises a SpecError with a sentence that
+    begins with ``name=``.
+    """
+    fields = draw(specs()).to_dict()
+    ndim, transposed = len(fields["kernel_size"]), fields["transposed"]
+    below = st.integers(-3, 0)
+    strange = st.sampled_from([None, "3", 1.5, True])
+    wrong: dict[str, st.SearchStrategy[Any]] = {
+        "in_channels": below | strange,
+        "out_channels": below | strange,
+        "groups": below | strange | st.just(fields["in_channels"] + 1),
+        "kernel_size": below | strange | _per_axis(ndim, -2, 0),
+        "stride": below | strange | _per_axis(ndim, -2, 0),
+        "dilation": below | strange | _per_axis(ndim, -2, 0),
+        "padding": st.integers(-3, -1) | st.sampled_from(["SAME", "full", None, 0.5]),
+        "bias": st.sampled_from([None, 1, "yes"]),
+        "transposed": st.sampled_from([None, 1, "yes"]),
+        "padding_mode": st.sampled_from(["constant", "REFLECT", None, 0]),
+        "output_padding": st.integers(-3, -1) | (st.integers(9, 12) if transposed else st.integers(1, 3)),
+    }
+    name = draw(st.sampled_from(sorted(wrong)))
+    return {**fields, name: draw(wrong[name])}, name
