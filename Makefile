@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := torch flax keras onnx equinox openvino
+KERAS_TESTS := tests/adapters/test_read_keras.py tests/adapters/test_models_keras.py
 CORPORA := tutorial features architectures
 
 .PHONY: help check test lint docs docs-serve mutation regressions bench clean
@@ -45,6 +46,10 @@ test: $(STAMP)
 	@for framework in $(FRAMEWORKS); do \
 		echo "== tests of the $$framework adapter"; \
 		$(BIN)/python -m pytest -q -m $$framework tests || exit 1; \
+	done
+	@for backend in jax torch; do \
+		echo "== reading and comparing Keras models on $$backend"; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m keras $(KERAS_TESTS) || exit 1; \
 	done
 
 lint: $(STAMP)

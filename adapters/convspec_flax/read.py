@@ -105,6 +105,12 @@ def reading(module: Any, kernel: Any, bias: Any, mask: Any = None) -> Reading:
     """
     if mask is not None:
         kernel = kernel * mask
+    ndim = len(module.kernel_size) if hasattr(module.kernel_size, "__len__") else 1
+    if kernel.ndim > ndim + 2:
+        raise UnsupportedError(
+            f"{type(module).__name__} is several layers at once, by vmap or scan: its kernel of shape "
+            f"{kernel.shape} has {kernel.ndim - ndim - 2} axes more than the kernel of one"
+        )
     dtype = str(kernel.dtype)
     if dtype not in DTYPES:
         raise UnsupportedError(f"the weights are {dtype}; read are {', '.join(DTYPES)}")

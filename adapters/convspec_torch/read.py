@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
@@ -46,6 +47,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     Raises:
         UnsupportedError: where the module is more than that, or is lazy and has not been called.
     """
+    layer = getattr(layer, "_orig_mod", layer)  # of torch.compile
     if isinstance(layer, torch.export.ExportedProgram):
         layer = layer.module()
     if not isinstance(layer, torch.nn.Module):
@@ -69,8 +71,11 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
     with _inference(model):
         found = [_found(path, module) for path, module in model.named_modules() if is_convolution(module)]
     if not found:
-        kinds = sorted({_kind(module) for module in model.modules()} - {_kind(model)})
-        raise UnsupportedError(f"{_kind(model)} has no convolutions; its layers: {', '.join(kinds) or 'none'}")
+        kinds = sorted({_listed(module) for module in model.modules()} - {_listed(model)})
+        raise UnsupportedError(
+            f"{_kind(model)} has no convolutions; its layers: {', '.join(kinds) or 'none'} (convolutions that are "
+            f"called as functions, F.conv2d, are seen in the program that torch.export makes of it)"
+        )
     return found
 
 
@@ -84,19 +89,23 @@ def is_convolution(module: torch.nn.Module) -> bool:
     return isinstance(module, weights.CONVOLUTIONS)
 
 
-def is_plain(module: torch.nn.Module) -> bool:
-    """Whether this convolution computes as PyTorch's own classes do: it has no ``forward`` of its own, nor hooks."""
+def is_plain(module: torch.nn.Module, *, hooked: bool = False) -> bool:
+    """Whether this convolution computes as PyTorch's own classes do: no ``forward`` of its own, nor hooks."""
     if isinstance(module, torch.jit.ScriptModule):
         return is_convolution(module)
     base = next((kind for kind in weights.CONVOLUTIONS if isinstance(module, kind)), None)
     same = base and all(getattr(type(module), name) is getattr(base, name) for name in ("forward", "_conv_forward")
                         if hasattr(base, name))  # fmt: skip
+    if hooked:
+        return bool(same)
     return bool(same) and not module._forward_hooks and all(map(_known, module._forward_pre_hooks.values()))
 
 
 def _known(hook: Any) -> bool:
     """Hooks that set the weight, which is read as they would set it."""
-    return isinstance(hook, WeightNorm | SpectralNorm) or isinstance(getattr(hook, "__self__", None), LazyModuleMixin)
+    return isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod) or isinstance(
+        getattr(hook, "__self__", None), LazyModuleMixin
+    )
 
 
 def _is_scripted(model: Any) -> bool:
@@ -106,7 +115,8 @@ def _is_scripted(model: Any) -> bool:
 
 def _found(path: str, module: torch.nn.Module) -> Found:
     if not is_plain(module):
-        return Found(path, None, f"{_kind(module)} computes in its own way: read it alone, with its input_shape")
+        why = "has hooks" if is_plain(module, hooked=True) else "computes in its own way"
+        return Found(path, None, f"{_kind(module)} {why}: read it alone, with its input_shape")
     try:
         return Found(path, _plain(module))
     except (ConvspecError, AttributeError) as error:
@@ -115,6 +125,12 @@ def _found(path: str, module: torch.nn.Module) -> Found:
 
 def _kind(module: torch.nn.Module) -> str:
     return str(module.original_name if isinstance(module, torch.jit.ScriptModule) else type(module).__name__)
+
+
+def _listed(module: torch.nn.Module) -> str:
+    """The kind of a layer, told apart from PyTorch's convolutions where its name is the same, as of quantised ones."""
+    kind = _kind(module)
+    return f"{type(module).__module__}.{kind}" if kind in [one.__name__ for one in weights.CONVOLUTIONS] else kind
 
 
 def _plain(conv: Any) -> Reading:
@@ -137,12 +153,17 @@ def _weight(conv: Any) -> torch.Tensor:
             return hook.compute_weight(conv, do_power_iteration=False)
         if isinstance(hook, WeightNorm):
             return hook.compute_weight(conv)
+        if isinstance(hook, BasePruningMethod):
+            return hook.apply_mask(conv)
     weight: torch.Tensor = conv.weight
     return weight
 
 
 def _params(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
     """Copies, which do not change when the layer is trained on."""
+    _dtype(weight)
+    if weight.is_meta:
+        raise UnsupportedError("the weights are on the device 'meta': there are no numbers to read")
     arrays = [None if t is None else np.array(weights.array(t), order="C") for t in (weight, bias)]
     assert arrays[0] is not None
     return ConvParams(arrays[0], arrays[1])

@@ -133,7 +133,7 @@ def test_both_parts_of_a_separable_convolution_are_judged(data_format):
     layer.bias.assign(layer.bias + 1)
     found = convspec.compare(source, target, x)
     assert [row.verdict for row in found.rows] == ["agree", "departs"]
-    layer.depthwise_kernel.assign(layer.depthwise_kernel[::-1])
+    layer.depthwise_kernel.assign(keras.ops.flip(layer.depthwise_kernel, 0))
     found = convspec.compare(source, target, x)
     assert found.first.b == "s/depthwise"
     assert "kernel-flipped" in found.diagnosis[0].id
@@ -156,6 +156,8 @@ def test_activations_within_a_convolution_are_left_out():
 
 def shown(found, command, name):
     """What the page shows is what came out, but for the digits of distances, which differ from machine to machine."""
+    if BACKEND is not ADAPTER:
+        return  # the page shows Keras on TensorFlow
     lines = words.port(found) if command == "port" else words.comparison(found)
     actual = [_without_distances(line) for line, _ in lines]
     (block,) = re.findall(rf"\$ convspec {command} \S+ \S+:{name} [^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -187,6 +187,45 @@ def test_convs_of_models():
         LINEN.convs((module, variables), (1, 9, 11, 5))
 
 
+class Step(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+        return nn.Conv(3, (3, 5))(x), None
+
+
+class Transformed(nn.Module):
+    """Layers whose weights are not what is stored, or are seen as symbols only."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.remat(nn.Conv)(3, (3, 5), name="remat")(x)
+        x = nn.jit(nn.Conv)(3, (3, 5), name="jit")(x)
+        x = nn.WeightNorm(nn.Conv(3, (3, 5), name="normed"))(x)
+        return nn.scan(Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)(name="scan")(x, None)[
+            0
+        ]
+
+
+def test_layers_under_transformations():
+    module, x = Transformed(), jax.random.normal(jax.random.key(1), (1, 9, 11, 3))
+    variables = jax.tree.map(lambda a: 1.5 * a, module.init(jax.random.key(0), x))
+    found = {f.path: f for f in LINEN.convs((module, variables), x.shape)}
+    assert list(found) == ["remat", "jit", "normed", "scan/Conv_0"]
+    assert "several layers at once" in found["scan/Conv_0"].problem
+    for name in ("remat", "jit"):
+        kernel = np.asarray(variables["params"][name]["kernel"]).transpose(3, 2, 0, 1)
+        np.testing.assert_array_equal(found[name].reading.params.kernel, kernel)
+    _, state = module.apply(variables, x, capture_intermediates=True)
+    calls = state["intermediates"]
+    given, y = (np.asarray(calls[name]["__call__"][0]).transpose(0, 3, 1, 2) for name in ("jit", "WeightNorm_0"))
+    normed = found["normed"].reading
+    stored = np.asarray(variables["params"]["normed"]["kernel"]).transpose(3, 2, 0, 1)
+    assert not np.array_equal(normed.params.kernel, stored)
+    assert np.abs(reference.conv(normed.spec, normed.params, given) - y).max() < 1e-4
+    several = nnx.vmap(lambda key: nnx.Conv(3, 3, (3, 5), rngs=nnx.Rngs(key)))(jax.random.split(jax.random.key(0), 2))
+    assert "several layers at once" in ADAPTER.convs(several)[0].problem
+
+
 PADS = ((0, 0), (1, 0), (2, 3), (0, 0))
 
 

@@ -342,6 +342,39 @@ def test_a_model_without_convolutions_lists_its_layers():
         ADAPTER.convs(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
 
 
+def test_pruned_and_compiled_layers():
+    from torch.nn.utils import prune
+
+    layer = filled(nn.Conv2d(3, 4, (2, 3)))
+    prune.random_unstructured(layer, "weight", amount=0.5)
+    with torch.no_grad():
+        layer.weight_orig.mul_(2)  # trained on since
+    found = ADAPTER.read(layer).params.kernel
+    np.testing.assert_array_equal(found, (layer.weight_orig * layer.weight_mask).detach().numpy())
+    plain = filled(nn.Conv2d(3, 4, (2, 3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(plain)
+    assert law.same_bits(ADAPTER.read(compiled).params.kernel, ADAPTER.read(plain).params.kernel)
+
+
+def test_what_has_no_numbers_says_so():
+    with pytest.raises(UnsupportedError, match="device 'meta'"):
+        ADAPTER.read(nn.Conv2d(3, 4, 3, device="meta"))
+    with pytest.raises(UnsupportedError, match="weights are float8_e4m3fn"):
+        ADAPTER.read(nn.Conv2d(3, 4, 3).to(torch.float8_e4m3fn))
+    hooked = nn.Conv2d(3, 4, 3)
+    hooked.register_forward_hook(lambda _, args, y: 2 * y)
+    assert "has hooks" in ADAPTER.convs(hooked)[0].problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.ao.nn import quantized
+
+        model = nn.Sequential(quantized.Conv2d(3, 4, 3))
+    with pytest.raises(UnsupportedError, match=r"its layers: torch\.ao\.nn\.quantized\S+\.Conv2d"):
+        ADAPTER.convs(model)
+
+
 # -- pads before convolutions ------------------------------------------------------------------------------------------
 
 

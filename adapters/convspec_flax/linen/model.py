@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from flax import serialization
 
-from convspec.errors import ConvspecError, RequestError
+from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.models.parts import Call, Part
 from convspec_flax import model as shared
 from convspec_flax import read as readers
@@ -41,9 +41,12 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
             return module.apply(variables, **given)
         return module.apply(variables, *given.values())
 
+    def listen(inner: Any, numbers: read.Numbers) -> None:
+        if isinstance(inner, _KINDS):
+            _note(found, variables, inner, numbers)
+
     try:
-        with nn.intercept_methods(_listening(lambda module, x, y: _note(found, module))):  # noqa: ARG005
-            jax.eval_shape(apply, shapes)
+        read.met(apply, shapes, listen)
     except ConvspecError:
         raise
     except Exception as error:
@@ -61,17 +64,22 @@ def _listening(listen: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
     return intercept
 
 
-def _note(found: dict[str, Part], module: Any) -> None:
+def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Numbers) -> None:
     path, name = "/".join(module.path), type(module).__name__
     if path in found:
         return
-    variables = nn.meta.unbox(module.variables)
-    params = {key: readers.array(value) for key, value in variables.get("params", {}).items()}
     if isinstance(module, read._KINDS):
-        conv = read._found(module.path, module, module.variables.get("params", {}))
+        conv = read.found(variables, module, numbers)
         found[path] = Part(path, "conv", name, conv.reading, problem=conv.problem)
-    elif isinstance(module, _NORMS):
-        stats = {key: readers.array(value) for key, value in variables.get("batch_stats", {}).items()}
+        return
+    try:
+        own = read.seen(variables, module, numbers)
+    except read.Traced:
+        raise
+    except UnsupportedError:
+        return  # one of several under scan or vmap
+    params, stats = ({key: readers.array(value) for key, value in own[which].items()} for which in own)
+    if isinstance(module, _NORMS):
         arrays = {ours: (params | stats)[theirs] for ours, theirs in shared.NORMS.items() if theirs in params | stats}
         axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
         found[path] = Part(path, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from convspec import surroundings
@@ -16,6 +18,8 @@ from convspec_flax.read import array, attempted, computes_as_flax, nothing, read
 
 if TYPE_CHECKING:
     from convspec.traces import Answer, Array
+
+Numbers: TypeAlias = "dict[tuple[str, ...], Any]"  # by path, collection and name
 
 _KINDS = (nn.Conv, nn.ConvTranspose)
 
@@ -43,27 +47,23 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
         return [_found((), module, variables.get("params", {}))]
     if input_shape is None:
         raise UnsupportedError("linen makes its layers when it is called: pass input_shape, the shape of the input")
-    found: dict[str, Found] = {}
+    all_of_them: dict[str, Found] = {}
     kinds: set[str] = set()
 
-    def listen(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        inner = context.module
-        if context.method_name == "__call__":
-            kinds.add(type(inner).__name__)
-            if isinstance(inner, _KINDS):
-                one = _found(inner.path, inner, inner.variables.get("params", {}))
-                found.setdefault(one.path, one)
-        return call(*args, **kwargs)
+    def listen(inner: Any, numbers: Numbers) -> None:
+        kinds.add(type(inner).__name__)
+        if isinstance(inner, _KINDS):
+            one = found(variables, inner, numbers)
+            all_of_them.setdefault(one.path, one)
 
     x = jax.ShapeDtypeStruct(tuple(input_shape), _dtype(variables))
     try:
-        with nn.intercept_methods(listen):
-            jax.eval_shape(lambda x: module.apply(variables, x), x)
+        met(lambda x: module.apply(variables, x), x, listen)
     except Exception as error:
         raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
-    if not found:
+    if not all_of_them:
         raise nothing(module, kinds - {type(module).__name__})
-    return list(found.values())
+    return list(all_of_them.values())
 
 
 def _parted(layer: Any) -> tuple[Any, Any]:
@@ -86,6 +86,16 @@ def _dtype(variables: Any) -> Any:
     return kinds[0] if kinds else jnp.float32
 
 
+def found(variables: Any, module: Any, numbers: Numbers) -> Found:
+    """A convolution that a call meets; raises Traced where its numbers have to be handed out."""
+    try:
+        return _found(module.path, module, seen(variables, module, numbers)["params"])
+    except Traced:
+        raise
+    except UnsupportedError as error:
+        return Found("/".join(module.path), None, str(error))
+
+
 def _found(path: Sequence[str], module: Any, params: Any) -> Found:
     name = "/".join(path)
     try:
@@ -101,6 +111,81 @@ def _plain(module: Any, params: Any) -> Reading:
         raise UnsupportedError(f"{type(module).__name__} has no 'kernel' among its variables, only {sorted(params)}")
     weights = nn.meta.unbox(params)
     return reading(module, weights["kernel"], weights.get("bias"), module.mask)
+
+
+class Traced(UnsupportedError):
+    """The weights are symbols of a compiled function."""
+
+
+def seen(variables: Any, module: Any, numbers: Numbers) -> dict[str, Any]:
+    """The variables that a module computes with in a call on ``variables``: those of a WeightNorm's as it makes them.
+
+    Raises:
+        Traced: where they are symbols of a compiled function, and not among ``numbers``.
+        UnsupportedError: where it is one of several under scan or vmap.
+    """
+    own: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    for collection, name, values in _variables(module):
+        stored: Any = nn.meta.unbox(variables.get(collection, {}))
+        for word in (*module.path, name):
+            stored = stored.get(word, {})
+        if isinstance(stored, jax.Array | np.ndarray) and stored.ndim > values.ndim:
+            raise UnsupportedError(
+                f"{type(module).__name__} is several layers at once, by vmap or scan: its {name} of shape "
+                f"{stored.shape} has {stored.ndim - values.ndim} axes more than that of one"
+            )
+        if isinstance(values, jax.core.Tracer):
+            place = (*module.path, collection, name)
+            if place not in numbers:
+                raise Traced(f"the weights of {type(module).__name__} are known only within a compiled call")
+            values = numbers[place]  # noqa: PLW2901
+        own[collection][name] = values
+    return own
+
+
+def _variables(module: Any) -> Iterator[tuple[str, str, Any]]:
+    for collection in ("params", "batch_stats"):
+        for name, values in nn.meta.unbox(module.variables).get(collection, {}).items():
+            if hasattr(values, "ndim"):
+                yield collection, name, values
+
+
+def met(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers], None]) -> None:
+    """Call ``listen(module, numbers)`` for every module that a call on inputs of these shapes meets.
+
+    Where it raises Traced, a call on zeros is run, in which compiled functions hand out their numbers.
+    """
+
+    def heard(numbers: Numbers) -> None:
+        with nn.intercept_methods(_calling(lambda module: listen(module, numbers))):
+            jax.eval_shape(call, shapes)
+
+    try:
+        heard({})
+    except Traced:
+        numbers: Numbers = {}
+
+        def hand_out(module: Any) -> None:
+            for collection, name, values in _variables(module):
+                keep = functools.partial(numbers.__setitem__, (*module.path, collection, name))
+                if isinstance(values, jax.core.Tracer):
+                    jax.debug.callback(keep, values)
+                else:
+                    keep(values)
+
+        with nn.intercept_methods(_calling(hand_out)):
+            call(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+        jax.effects_barrier()
+        heard(numbers)
+
+
+def _calling(listen: Callable[[Any], None]) -> Callable[..., Any]:
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name == "__call__":
+            listen(context.module)
+        return call(*args, **kwargs)
+
+    return intercept
 
 
 def _runner(module: Any, variables: Any) -> Callable[[Array, Answer], Array]:
