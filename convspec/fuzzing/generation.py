@@ -18,8 +18,8 @@ _BLOCK = 50  # cases that are drawn at once
 def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[Case]:
     """Distinct cases without end: the same ones for the same seed and the same version of hypothesis.
 
-    Hypothesis also picks constants from imported modules outside site-packages: in a source checkout, a process that has
-    imported others draws other cases.
+    Hypothesis also picks constants from imported modules outside site-packages: in a source checkout, a process that
+    has imported others draws other cases.
 
     Args:
         seed: of the stream.
