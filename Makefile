@@ -7,6 +7,8 @@
 #   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
 #   make mutation   which corpus catches which faulty convolution, into the docs; minutes
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
+#   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
+#   make support-new   the same for the cases that were not there at the last run
 #   make bench   measurements beside named peers, printed as ratios
 #   make clean   removes the virtual environment and everything generated
 
@@ -18,7 +20,7 @@ FRAMEWORKS := torch flax keras onnx equinox openvino
 KERAS_TESTS := tests/adapters/test_read_keras.py tests/adapters/test_models_keras.py
 CORPORA := tutorial features architectures
 
-.PHONY: help check test lint docs docs-serve mutation regressions bench clean
+.PHONY: help check test lint docs docs-serve mutation regressions support support-new bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -74,6 +76,21 @@ mutation: $(STAMP)
 regressions: $(STAMP)
 	@echo "== public bugs on the installed frameworks"
 	$(BIN)/python scripts/regressions.py
+
+EVERYTHING := --adapters all --dtypes all --gradients --data exact,random,probe
+
+support: $(STAMP)
+	@echo "== the corpus features on every adapter and variant, everything"
+	@mkdir -p build
+	$(BIN)/convspec check --corpus features $(EVERYTHING) --json build/support.json
+	$(BIN)/python scripts/support.py build/support.json
+
+support-new: $(STAMP)
+	@echo "== the new cases of the corpus features on every adapter and variant, everything"
+	@mkdir -p build
+	$(BIN)/python scripts/support.py --new > build/new.jsonl
+	$(BIN)/convspec check --corpus build/new.jsonl $(EVERYTHING) --json build/support.json
+	$(BIN)/python scripts/support.py --add build/support.json
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

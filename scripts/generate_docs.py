@@ -16,6 +16,7 @@ import site_evidence
 import site_frameworks
 import site_parameters
 import site_schemas
+import site_support
 
 from convspec import adapter, adapters, corpora
 from convspec.facts import constructor
@@ -147,6 +148,8 @@ def main() -> None:
     parts["mistakes"] = mistake_list
     parts["mutation"] = partial(site_evidence.mutation_tables, table)
     parts["bugs"] = partial(site_evidence.bug_tables, table)
+    parts["support"] = partial(site_support.support_table, table)
+    parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_schemas.parts(table)
     for name, text in texts.items():

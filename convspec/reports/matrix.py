@@ -54,6 +54,9 @@ _OF_LAYERS: dict[str, Callable[[ConvSpec], bool]] = {
 }
 
 
+LAYER_FEATURES = tuple(_OF_LAYERS)
+
+
 def features(result: Result) -> Iterator[str]:
     """The features of a result: of its layer, and how it was run."""
     case: Case = result.case
