@@ -126,8 +126,14 @@ class PlannedAdapter:
         found: list[Found] = self._reader().convs(model, input_shape)
         if not fold_pads:
             return found
-        with present(self.name, self.requires):
-            before: Mapping[str, Before] = self._module("pads").before(model, input_shape)
+        try:
+            with present(self.name, self.requires):
+                pads = self._module("pads")
+        except ModuleNotFoundError as error:
+            if error.name != f"{self.package}.pads":
+                raise
+            raise UnsupportedError(f"adapter {self.name!r} does not know what stands before a convolution") from None
+        before: Mapping[str, Before] = pads.before(model, input_shape)
         return [folded(one, before.get(one.path, ())) for one in found]
 
     def load(self, path: str) -> Any:

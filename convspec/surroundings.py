@@ -20,8 +20,8 @@ from convspec.traces import Run, Trace, Vector, trace
 def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
     """The layer that ``run`` runs; its padding in numbers.
 
-    Where an input of that size leaves several specs possible – one cell does not tell a stride – a larger one is
-    tried as well.
+    Where an input of that size leaves several specs possible – one cell does not tell a stride, no cell a bias that is
+    added to it – a larger one is tried as well.
 
     Args:
         run: see :func:`convspec.traces.trace`.
@@ -36,7 +36,7 @@ def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
     if len(shape) < 3 or min(shape[1:]) < 1:
         raise UnsupportedError(f"input_shape={shape} must have a batch, channels and at least one cell on every axis")
     seen = _seen(run, shape)
-    if len(seen) > 1 or any(len(axis) > 1 for view in seen for axis in view.axes):
+    if len(seen) > 1 or any(not all(view.output) or any(len(axis) > 1 for axis in view.axes) for view in seen):
         seen = _narrowed(run, seen)
     return seen[0].reading(shape)
 
@@ -110,6 +110,8 @@ def _narrowed(run: Run, views: list[_View]) -> list[_View]:
             (larger,) = _seen(run, shape, (view.layout,))
         except UnsupportedError:  # a layer for inputs of one size
             continue
+        if not all(view.output):
+            view = replace(view, inner=replace(spec, bias=larger.inner.bias), params=larger.params)  # noqa: PLW2901
         kept.append(replace(view, axes=[_agreed(a, b) for a, b in zip(view.axes, larger.axes, strict=True)]))
     return kept or views
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from convspec import ConvSpec, layouts, reference, strategies
+from convspec import ConvParams, ConvSpec, layouts, reference, strategies
 from convspec.errors import UnsupportedError
 from tests.adapters import reading as law
 
@@ -34,6 +34,13 @@ pytestmark = [
 def test_what_was_built_is_read_back(case, layout, dtype):
     if BACKEND.support(case.spec, layout, dtype) != "unsupported":
         law.check(BACKEND, case, layout, dtype)
+
+
+def test_a_bias_that_no_cell_shows_is_read_from_a_larger_input():
+    spec = ConvSpec(2, 3, (1, 1, 1), (1, 1, 3), ((0, 0), (0, 0), (2, 2)), transposed=True)
+    layer = BACKEND.build(spec, ConvParams.random(spec), "NCHW")
+    assert spec.output_shape((1, 2, 1, 1, 2)) == (1, 3, 1, 1, 0)
+    assert BACKEND.read(layer, (1, 2, 1, 1, 2)).spec == spec
 
 
 def whole(layer):

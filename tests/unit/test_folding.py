@@ -1,11 +1,15 @@
 """Pads before a convolution as its own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.contract import Found, Reading
+from convspec.errors import UnsupportedError
 from convspec.folding import Pad, described, folded
+from convspec.planned import PlannedAdapter
 
 
 def found(spec):
@@ -88,3 +92,14 @@ def test_pads_as_frameworks_say_them(arguments, expected):
 )
 def test_what_is_no_padding_is_said(arguments, words):
     assert words in described(*arguments)
+
+
+def test_an_adapter_that_does_not_know_what_stands_before_a_convolution_says_so():
+    class Bare(PlannedAdapter):
+        def _reader(self):
+            return SimpleNamespace(convs=lambda model, shape: [found(ConvSpec(3, 4, 3))])
+
+    bare = Bare("bare", "convspec", (), (), "NCHW", ("float32",))
+    assert len(bare.convs(None)) == 1
+    with pytest.raises(UnsupportedError, match="'bare' does not know what stands before"):
+        bare.convs(None, fold_pads=True)
