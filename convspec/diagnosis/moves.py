@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.diagnosis.layer import FILL
+from convspec.errors import ShapeError
 
 if TYPE_CHECKING:
     from convspec.diagnosis.layer import Move
 
 
 def indexed(*index: Any) -> Move:
-    """Those elements only, as ``y[index]``."""
-    return lambda y: y[index]
+    """Those elements only, as ``y[index]``; a ShapeError where an output, of two mistakes, does not have them."""
+
+    def taken(y: Any) -> Any:
+        try:
+            return y[index]
+        except IndexError as error:
+            raise ShapeError(f"an output of shape {y.shape} has no such elements") from error
+
+    return taken
 
 
 def turned(*axes: int) -> Move:

@@ -57,3 +57,12 @@ def test_an_impossible_layer_raises(layer):
         narrow.output()
     with pytest.raises(ShapeError, match="must be in_channels=2"):
         evaluate(narrow, (2, 3, 3, 6), everywhere((2, 3, 3, 6)))
+
+
+def test_a_rearrangement_of_elements_that_are_not_there_is_no_layer():
+    spec = ConvSpec(2, 5, (2, 3))
+    layer = right(spec, ConvParams.random(spec, seed=1), np.ones((1, 2, 4, 4)))
+    wrong = layer.then(turned(0, 2, 3, 1)).then(indexed(slice(None), np.array([4, 0, 1])))
+    with pytest.raises(ShapeError, match="no such elements"):
+        wrong.output()
+    assert layer.then(indexed(slice(None), np.array([4, 0, 1]))).output().shape == (1, 3, 3, 2)
