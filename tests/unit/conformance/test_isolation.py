@@ -15,6 +15,7 @@ import pytest
 import convspec
 from convspec import Case, ConvSpec, RequestError
 from convspec.conformance import memory
+from convspec.conformance.journal import read
 
 FAKES = Path(__file__).parents[1] / "fakes"
 EVEN = [Case(ConvSpec(3, 2 * n, (3, 5)), (2, 3, 5, 7), seed=n) for n in (1, 2)]
@@ -221,7 +222,10 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     duration = f"{5000 + os.getpid()}.5"
     corpus = tmp_path / "cases.jsonl"
     corpus.write_text("".join(case.to_json() + "\n" for case in (EVEN[0], ODD)))
-    command = [sys.executable, "-m", "convspec", "check", "--corpus", corpus, "--adapters", "convspec_fakes:BREEDS",
+    # a process that was started in the background, as CI may be, ignores Ctrl-C, and its children do
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = listening + "from convspec.cli import main; main()"
+    command = [sys.executable, "-c", code, "check", "--corpus", corpus, "--adapters", "convspec_fakes:BREEDS",
                "--journal", journal, "-j", "1"]  # fmt: skip
     environment = {
         **os.environ,
@@ -235,5 +239,5 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     assert (main.returncode, out) == (130, "")
     assert err == f"convspec: interrupted; go on with: convspec check --resume '{journal}'\n"
     until(lambda: not running(duration), 5)
-    report = convspec.conformance.journal.read(journal).report()
+    report = read(journal).report()
     assert (len(report.results), len(report.missing)) == (4, 1)

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -230,13 +229,10 @@ except JournalError as error:
 
 def test_a_file_that_may_not_grow_ends_the_run_and_loses_nothing(whole, file):
     limit = whole[0].stat().st_size * 2 // 3
-
-    def small():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
+    small = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(file)], capture_output=True, text=True, timeout=60, check=True,
-        preexec_fn=small, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-c", small + SCRIPT, str(file)], capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert "File too large; with room: convspec check --resume" in done.stdout
     assert file.read_bytes().endswith(b"}\n")
