@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def assert_layers_agree(
     spec, params, dtype = first.reading.spec, first.reading.params, first.reading.dtype
     if second.reading.dtype != dtype:
         raise AssertionError(f"the weights of actual are {second.reading.dtype}, those of expected {dtype}")
-    x = data.forward(replace(spec, groups=1), shape, "random", dtype, seed)[1]
+    x = data.forward(spec, shape, "random", dtype, seed)[1]
     own = local.conv(spec, params, x, first.run(x), first.adapter, dtype)
     if not own.ok:
         raise AssertionError(f"expected, {first}, does not compute what it says: {own.reason}")
