@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from convspec import layouts
+from convspec.dtypes import DTYPES
 from convspec.errors import SpecError
 from convspec.spec import ConvSpec
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating[Any]]
 
 DATA_KINDS = ("exact", "random", "cancellation", "wide", "one_sign", "nonfinite", "nonfinite_kernel")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# what need not be given: the rule that it follows in JSON, in words and as a test
+_FREE: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "layout": ("be a string", _is_text),
+    "dtype": (f"be one of {', '.join(DTYPES)}", DTYPES.__contains__),
+    "device": ("be a string", _is_text),
+    "data": (f"be one of {', '.join(DATA_KINDS)}", DATA_KINDS.__contains__),
+    "seed": ("be an int, at least 0", lambda value: type(value) is int and value >= 0),
+    "name": ("be a string", _is_text),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,12 @@ class Case:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
-        """The case that a mapping describes; ``spec`` and ``input_shape`` are needed, unknown keys are left alone."""
+        """The case that a mapping describes; ``spec`` and ``input_shape`` are needed, unknown keys are left alone.
+
+        Raises:
+            SpecError: one sentence for each field that breaks a rule.
+            UnknownName: for a layout that there is not with so many axes.
+        """
         problems = [f"{key} must be given" for key in ("spec", "input_shape") if key not in data]
         shape = data.get("input_shape", ())
         if not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -82,7 +103,11 @@ class Case:
         spec = ConvSpec.from_dict(data["spec"])
         if len(shape) != spec.ndim + 2 or shape[1] != spec.in_channels:
             raise SpecError([f"input_shape={list(shape)} must be (N, {spec.in_channels}, {spec.ndim} spatial sizes)"])
-        known = {k: data[k] for k in ("layout", "dtype", "device", "data", "seed", "name") if k in data}
+        known = {k: data[k] for k in _FREE if k in data}
+        if problems := [f"{k}={v!r} must {_FREE[k][0]}" for k, v in known.items() if not _FREE[k][1](v)]:
+            raise SpecError(problems)
+        if "layout" in known:
+            known["layout"] = layouts.family(known["layout"], spec.ndim)
         return cls(spec, tuple(shape), **known)
 
     def to_json(self) -> str:

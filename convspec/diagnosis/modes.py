@@ -139,7 +139,12 @@ class PadValue(Mistake):
         if not _padded(layer):
             return
         widths = (0, 0), (0, 0), *layer.pads
-        numbers = {"-1": -1.0, "1": 1.0, "its smallest": float(layer.x.min()), "its largest": float(layer.x.max())}
-        for name, number in {**numbers, "-0.5": -0.5, "0.5": 0.5, "its mean": float(layer.x.mean())}.items():
+        numbers = {"-1": -1.0, "1": 1.0}
+        if layer.x.size:
+            numbers |= {"its smallest": float(layer.x.min()), "its largest": float(layer.x.max())}
+        numbers |= {"-0.5": -0.5, "0.5": 0.5}
+        if layer.x.size:
+            numbers["its mean"] = float(layer.x.mean())
+        for name, number in numbers.items():
             x = derived(layer.x, _filled, widths, number)
             yield f"padded with {name}", replace(layer.explicit(padding=0), x=x)

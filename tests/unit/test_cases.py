@@ -36,11 +36,26 @@ def test_the_id_is_that_of_layer_input_and_seed():
         ({"input_shape": [1, 6, 11, -1]}, "none negative"),
         ({"input_shape": [1, 5, 11, 13]}, r"must be \(N, 6, 2 spatial sizes\)"),
         ({"input_shape": [1, 6, 11]}, r"must be \(N, 6, 2 spatial sizes\)"),
+        ({"layout": None}, "layout=None must be a string"),
+        ({"dtype": "float12"}, "dtype='float12' must be one of float32, float64, float16, bfloat16"),
+        ({"dtype": ["float32"]}, r"dtype=\['float32'\] must be one of"),
+        ({"device": 0}, "device=0 must be a string"),
+        ({"data": "lucky"}, "data='lucky' must be one of exact, random"),
+        ({"seed": True}, "seed=True must be an int, at least 0"),
+        ({"seed": -1, "name": 7}, "seed=-1 must be an int, at least 0; name=7 must be a string"),
     ],
 )
 def test_a_malformed_case_is_refused(change, words):
     with pytest.raises(SpecError, match=words):
         Case.from_dict(CASE.to_dict() | change)
+
+
+def test_a_layout_is_one_of_as_many_axes_and_becomes_its_family():
+    assert Case.from_dict({"spec": {**SPEC.to_dict()}, "input_shape": [1, 6, 9, 9], "layout": "NHWC"}).layout == "NHWC"
+    flat = {"spec": ConvSpec(3, 5, 3, ndim=1).to_dict(), "input_shape": [1, 3, 9]}
+    assert Case.from_dict({**flat, "layout": "NWC"}).layout == "NHWC"
+    with pytest.raises(UnknownName, match="unknown layout for 1 spatial axes 'NDHWC'"):
+        Case.from_dict({**flat, "layout": "NDHWC"})
 
 
 def test_what_is_missing_is_named():

@@ -1,7 +1,7 @@
 """The strategies draw what they say."""
 
 import pytest
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 
 from convspec import Chain, ConvSpec
 from convspec.errors import SpecError, UnknownName
@@ -45,7 +45,9 @@ def test_features_are_there_or_not(feature):
 
 
 def test_shrinking_leads_to_small_layers():
-    small = find(specs(having=["stride", "groups"]), lambda spec: True, settings=few)
+    # no explain phase: it runs the condition on other examples after the smallest, and find gives the last that it saw
+    settled = settings(few, phases=[Phase.generate, Phase.shrink], database=None)
+    small = find(specs(having=["stride", "groups"]), lambda spec: True, settings=settled)
     assert (small.ndim, small.groups, max(small.stride), small.kernel_size) == (1, 2, 2, (1,))
     with pytest.raises(UnknownName, match="strides"):
         find(specs(having=["strides"]), lambda spec: True, settings=few)

@@ -41,6 +41,23 @@ def test_a_mistake_is_named_with_its_distance():
     assert found.location.where == "everywhere"
 
 
+@pytest.mark.parametrize(("batch", "width"), [(0, 7), (2, 0)])
+def test_an_input_without_numbers_is_no_reason_to_fail(batch, width):
+    """Mistakes ask for the input's largest number, its mean, …: an empty one has none."""
+    x = np.zeros((batch, 3, 9, width), np.float32)
+    spec = replace(SPEC, padding=(1, 3))
+    right = reference.conv(spec, PARAMS, x).astype(np.float32)
+    assert diagnose(spec, PARAMS, x, right).agrees
+    found = diagnose(spec, PARAMS, x, right[:, :, :-1])
+    assert (found.agrees, found.shapes) == (False, (right.shape, right[:, :, :-1].shape))
+    filled = reference.conv(
+        replace(spec, padding=0), PARAMS, np.pad(x, ((0, 0), (0, 0), (1, 1), (3, 3)), constant_values=1)
+    )
+    found = diagnose(spec, PARAMS, x, filled.astype(np.float32))
+    assert found.agrees == (batch == 0)
+    assert batch == 0 or "padding-filled-with-a-number" in [finding.id for finding in found]
+
+
 def test_it_works_in_the_other_layout():
     last = [np.moveaxis(a, 1, -1) for a in (X, DROPPED)]
     assert diagnose(SPEC, PARAMS, *last, layout="NHWC")[0].id == "bias-dropped"
