@@ -1,0 +1,29 @@
+"""A layer of ``flax.linen`` run by plain Flax, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convspec_flax.script import jax_dtype, written
+
+if TYPE_CHECKING:
+    from convspec.plan import Plan
+
+_RUN = """
+
+def run(variables, x):
+    return layer.apply(variables, x)
+
+"""
+
+
+def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
+    """Code that makes the module, gives it ``kernel`` and ``bias``, and computes ``actual``."""
+    params = f'"kernel": jnp.asarray(native, {jax_dtype(plan)})'
+    if plan.spec.bias:
+        params += f', "bias": jnp.asarray(bias, {jax_dtype(plan)})'
+    params, path = f"{{{params}}}", '["params"]'
+    for name in plan.convs:
+        params, path = f'{{"{name}": {params}}}', f'{path}["{name}"]'
+    weights = [f'variables = {{"params": {params}}}', _RUN]
+    return written(plan, device, direction, weights, "variables", f"of_variables{path}")
