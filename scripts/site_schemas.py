@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SCHEMAS = ("spec", "report", "run", "verify")
+SCHEMAS = ("spec", "report", "run", "fuzz", "verify")
 
 
 def kind(schema: dict[str, Any]) -> str:

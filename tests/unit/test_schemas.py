@@ -1,6 +1,7 @@
 """The JSON Schemas of reports: what is written fits, what is broken does not."""
 
 import json
+from collections import Counter
 from importlib.resources import files
 
 import jsonschema
@@ -8,6 +9,7 @@ import pytest
 
 from convspec import Case, ConvSpec
 from convspec.conformance.results import Report, Result
+from convspec.fuzzing.session import Finding, Fuzzed
 from convspec.gaps import Tally, parse
 from convspec.models.verification import Node, VerifyReport, collected
 
@@ -37,10 +39,19 @@ def verification():
     return collected(VerifyReport("m.onnx", "n.onnx", [node]), [run])
 
 
-DOCUMENTS = {"report": report, "verify": verification}
+def fuzzed():
+    failure = report().results[1]
+    return Fuzzed(
+        7, [Finding("torch-disagree", failure, failure, 2, smallest=True, confirmed=True)], 25, 100,
+        verdicts=Counter(agree=97, disagree=3), declared=Counter({"torch: g": 1}), absent={"flax": "no flax"},
+        tallies={("keras", "g"): Tally(GAP, "keras", failed=1, passed=2, example={"case": "ab"})},
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["spec", "report", "run", "verify"])
+DOCUMENTS = {"report": report, "fuzz": fuzzed, "verify": verification}
+
+
+@pytest.mark.parametrize("name", ["spec", "report", "run", "fuzz", "verify"])
 def test_it_is_a_schema(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
 
@@ -62,3 +73,9 @@ def test_a_missing_and_a_strange_key_are_noticed(name):
 
 def test_a_result_is_the_same_in_a_report_and_in_a_journal():
     assert schema("report")["$defs"]["result"] == schema("run")["$defs"]["result"]
+
+
+def test_results_and_gaps_of_a_fuzz_run_are_those_of_a_report():
+    report, fuzz = schema("report")["$defs"], schema("fuzz")["$defs"]
+    assert [fuzz[name] for name in ("gap", "result", "shape")] == [report[name] for name in ("gap", "result", "shape")]
+    assert len(fuzzed().to_dict()["too_wide"]) == len(fuzzed().to_dict()["findings"]) == 1
