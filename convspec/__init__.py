@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from convspec import reference as reference
     from convspec.cases import Case as Case
     from convspec.chains import Chain as Chain
+    from convspec.conformance.replaying import replay as replay
     from convspec.conformance.runner import check as check
     from convspec.conformance.runner import resume as resume
     from convspec.diagnosis import diagnose as diagnose
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from convspec.errors import JournalError as JournalError
     from convspec.errors import ParamsError as ParamsError
     from convspec.errors import PlacementError as PlacementError
+    from convspec.errors import RecordError as RecordError
     from convspec.errors import RequestError as RequestError
     from convspec.errors import ShapeError as ShapeError
     from convspec.errors import SpecError as SpecError
@@ -44,6 +46,7 @@ _HOME = {
     "adapter": "registry",
     "adapters": "registry",
     "check": "conformance.runner",
+    "replay": "conformance.replaying",
     "resume": "conformance.runner",
     "compare": "models.comparison",
     "port_weights": "models.weights",
@@ -59,6 +62,7 @@ _HOME = {
             "JournalError",
             "ParamsError",
             "PlacementError",
+            "RecordError",
             "RequestError",
             "ShapeError",
             "SpecError",

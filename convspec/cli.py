@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from convspec.commands import checking, diagnosis, fuzzing, installed, layers, models, reporting, vectors, verification
+from convspec.commands import (
+    checking,
+    diagnosis,
+    fuzzing,
+    installed,
+    layers,
+    models,
+    replaying,
+    reporting,
+    vectors,
+    verification,
+)
 from convspec.commands.console import reported
 
 app = typer.Typer(
@@ -31,6 +42,7 @@ def main() -> None:
 
 
 app.command(epilog=checking.EXAMPLES)(reported(checking.check))
+app.command(epilog=replaying.EXAMPLES)(reported(replaying.replay))
 app.command(epilog=fuzzing.EXAMPLES)(reported(fuzzing.fuzz))
 app.command()(reported(installed.adapters))
 app.command(epilog=layers.SOURCE_EXAMPLES)(reported(layers.source))

@@ -15,7 +15,8 @@
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
         ├── CallError                    a constructor's text cannot be read; the position is shown
-        └── GapError                     a declaration of a known gap is malformed
+        ├── GapError                     a declaration of a known gap is malformed
+        └── RecordError                  a file of a record is not what it must be; file and rule are named
 """
 
 from __future__ import annotations
@@ -96,6 +97,17 @@ class CorpusError(RequestError):
 
 class GapError(RequestError):
     """A declaration of a known gap is malformed; the message names the file and the gap."""
+
+
+class RecordError(RequestError):
+    """A file of a recorded run is not what it must be; the message names the file and the rule."""
+
+    def __init__(self, path: object, rule: str) -> None:
+        self.path, self.rule = path, rule
+        super().__init__(f"record {path}: {rule}")
+
+    def __reduce__(self) -> tuple[type[RecordError], tuple[object, str]]:
+        return type(self), (self.path, self.rule)
 
 
 class CallError(RequestError):

@@ -114,6 +114,28 @@ def bounds(dtype: str, products: int, arithmetic: Arithmetic) -> Bounds:
     )
 
 
+def two_sided(one: Bounds, other: Bounds) -> Bounds:
+    """The bounds for the difference of two results ŷ₁, ŷ₂ of the same sums: |ŷ₁ - ŷ₂| ≤ |ŷ₁ - y| + |y - ŷ₂|.
+
+    RMS(q₁ + q₂) ≤ RMS(q₁) + RMS(q₂), whether the errors are independent or not; each q is brought to the larger unit.
+    The outputs' roundings cost at most u₁|ŷ₁| + u₂|ŷ₂|, where |ŷ₂|·(1 - u₂) ≤ |ŷ₁|·(1 + u₁) + |s₁ - s₂| with the
+    unrounded sums s, so that ŷ₁ alone bounds them.
+    """
+    unit, floor = max(one.unit, other.unit), max(one.floor, other.floor)
+    u1, u2 = one.output_rounding, other.output_rounding
+    rms = sum(side.rms * max(side.unit / unit, side.floor / floor) for side in (one, other))
+    return Bounds(
+        unit=unit,
+        floor=floor,
+        relative=one.relative + other.relative,
+        absolute=one.absolute + other.absolute,
+        output_rounding=u1 + u2 * (1 + u1) / (1 - u2),
+        further_rounding=(one.further_rounding + other.further_rounding) / (1 - u2),
+        rms=rms / (1 - u2),
+        largest=min(one.largest, other.largest),
+    )
+
+
 def _coarser(out: Format, name: str | None) -> Format | None:
     """The format of that name, if it is coarser than the layer's own."""
     return None if name is None or format_of(name).digits >= out.digits else format_of(name)

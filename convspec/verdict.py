@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.dtypes import format_of, representable
-from convspec.numerics import STATISTICAL_MINIMUM, Bounds, bounds
+from convspec.numerics import STATISTICAL_MINIMUM, Bounds, bounds, two_sided
 from convspec.parameters import exact_limit
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def judge(
     data: str,
     products: int,
     arithmetic: Arithmetic,
+    other: Arithmetic | None = None,
     ignore: NDArray[np.bool_] | None = None,
 ) -> Verdict:
     """Whether ``actual`` is a correct result in ``dtype``, all arrays in one and the same axis order.
@@ -63,6 +64,7 @@ def judge(
         data: the kind of data that the result was computed from; exact data allow no error at all.
         products: K, see :func:`convspec.numerics.products`.
         arithmetic: how the layer computes, as its adapter declares.
+        other: how ``expected`` was computed, where it is no oracle's but another run's, with errors of its own.
         ignore: True at the elements that are not compared.
     """
     if problem := form_problem(actual, expected.shape, dtype):
@@ -75,6 +77,8 @@ def judge(
         raise ValueError(f"data of kind {data!r} need the magnitude G: only exact data are judged without")
     else:
         limits = bounds(dtype, products, arithmetic)
+        if other is not None:
+            limits = two_sided(limits, bounds(dtype, products, other))
         found = _judge_bound(actual, expected, magnitude, limits, data)
     if ignore is not None:
         found.evidence["ignored"] = int(np.count_nonzero(ignore))

@@ -37,6 +37,8 @@ Examples:
 
     convspec check --corpus timm --journal run.jsonl
 
+    convspec check --adapters torch --devices cuda --record gpu
+
     echo '{"spec": {"in_channels": 3, "out_channels": 8, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11]}' |
     convspec check --corpus - --adapters keras --layouts NCHW
 """
@@ -73,6 +75,11 @@ Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, he
 Journal = Annotated[str | None, _kept(metavar="FILE", help="Write every verdict into this new file as it is reached.")]
 Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of this journal, as it was asked for.")]
 Shard = Annotated[str | None, _kept(metavar="I/N", help="Only every N-th case, from the I-th on; the first is 1.")]
+Record = Annotated[
+    str | None,
+    _kept(metavar="DIR", help="Keep inputs, weights and outputs, too, for `convspec replay DIR` on another machine."),
+]
+RecordLimit = Annotated[str, _kept(metavar="SIZE", help="Of the arrays in DIR; what does not fit is counted.")]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
 
 Memory = Annotated[
@@ -98,6 +105,8 @@ def check(
     shard: Shard = None,
     journal: Journal = None,
     resume: Resume = None,
+    record: Record = None,
+    record_limit: RecordLimit = "1GiB",
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
@@ -108,7 +117,7 @@ def check(
     from convspec.conformance.memory import parsed
     from convspec.conformance.units import KINDS, PRECISIONS
     from convspec.dtypes import DTYPES
-    from convspec.reports import document, progress, terminal
+    from convspec.reports import document
 
     for path in (json, html, markdown, junit):
         document.writable(path)
@@ -131,12 +140,37 @@ def check(
             memory=None if memory is None else parsed(memory),
             shard=_shard(shard),
             journal=journal,
+            record=record,
+            record_limit=parsed(record_limit, "record-limit"),
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )
-    with _interruptible(journal or resume), progress.shown(console(stderr=True)) as shown:
+    place = journal or resume or _recorded(record, shard)
+    finish(run, jobs, place, json, html, markdown, junit)
+
+
+def finish(
+    run: Callable[..., Report],
+    jobs: int | None,
+    journal: str | None,
+    json: str | None,
+    html: str | None,
+    markdown: str | None,
+    junit: str | None,
+) -> None:
+    """Do a run with its progress shown, write and print its report, and leave with its exit status."""
+    from convspec.reports import progress, terminal
+
+    with _interruptible(journal), progress.shown(console(stderr=True)) as shown:
         report = run(jobs=jobs, progress=shown)
     terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
     raise typer.Exit(1 if report.unexpected or report.missing else 0)
+
+
+def _recorded(folder: str | None, shard: str | None) -> str | None:
+    """The journal of a run that is recorded."""
+    from convspec.conformance.recording import journal_of
+
+    return None if folder is None else str(journal_of(Path(folder), _shard(shard)))
 
 
 _SESSION = ("resume", "jobs", "json", "html", "markdown", "junit")

@@ -21,7 +21,7 @@ from convspec import reference
 from convspec.arithmetic import product
 from convspec.cases import Case, arrays, gradient_arrays, uncompared
 from convspec.conformance.units import FORWARD, GRADIENTS, Recipe
-from convspec.errors import ShapeError, StorageError
+from convspec.errors import RecordError, ShapeError, StorageError
 from convspec.parameters import ConvParams
 from convspec.verdict import EXACT_KINDS
 
@@ -83,7 +83,7 @@ class Bundle:
         path: of the file, None where there is none.
         entries: ``(recipe, name, dtype, shape, offset)`` of each array in the file.
         refusal: why the layer has no output for this input, None where it has one.
-        failure: why there are no data: the oracle itself failed.
+        failure: why there are no data: the oracle itself failed, or a record is damaged.
     """
 
     path: str | None
@@ -141,11 +141,22 @@ def compute(case: Case, recipes: Iterable[Recipe]) -> tuple[dict[Recipe, Data], 
     except ShapeError as error:
         refusal = str(error)
     made = {recipe: _backward if recipe.backward else _forward for recipe in recipes}
-    return {recipe: make(case.varied(data=recipe.data), refusal is None) for recipe, make in made.items()}, refusal
+    return {
+        recipe: make(case.varied(data=recipe.data), recipe, refusal is None) for recipe, make in made.items()
+    }, refusal
 
 
-def _forward(case: Case, has_output: bool) -> Data:
-    params, x = arrays(case)
+def _given(case: Case, recipe: Recipe) -> tuple[ConvParams, Array, Array | None]:
+    """Weights, input and dy (None for the forward pass): from a record, or from the seed."""
+    if recipe.inputs:
+        from convspec.conformance import recording
+
+        return recording.inputs(recipe.folder, recipe.inputs, case, backward=recipe.backward)
+    return gradient_arrays(case) if recipe.backward else (*arrays(case), None)
+
+
+def _forward(case: Case, recipe: Recipe, has_output: bool) -> Data:
+    params, x, _ = _given(case, recipe)
     if not has_output:
         return Data(params, x)
     expected, magnitude = {FORWARD: reference.conv(case.spec, params, x)}, {}
@@ -155,8 +166,9 @@ def _forward(case: Case, has_output: bool) -> Data:
     return Data(params, x, expected, magnitude, ignore=ignore)
 
 
-def _backward(case: Case, _: bool) -> Data:
-    params, x, dy = gradient_arrays(case)
+def _backward(case: Case, recipe: Recipe, _: bool) -> Data:
+    params, x, dy = _given(case, recipe)
+    assert dy is not None
     expected, magnitude = _by_direction(reference.gradients(case.spec, params, x, dy)), {}
     if case.data not in EXACT_KINDS:
         magnitude = _by_direction(reference.gradient_magnitudes(case.spec, params, x, dy))
@@ -193,8 +205,10 @@ class Store:
             return self._write(self.folder / f"{serial}.bin", data, refusal)
         except OSError as error:
             raise StorageError(f"cannot keep the arrays of a run in {self.folder.parent}: {error.strerror}") from None
+        except RecordError as error:
+            return Bundle(None, failure=str(error))
         except Exception as error:  # noqa: BLE001 – whatever it is, it costs this case and is reported with it
-            return Bundle(None, failure=f"{type(error).__name__}: {error}")
+            return Bundle(None, failure=f"the oracle failed: {type(error).__name__}: {error}")
 
     def drop(self, bundle: Bundle) -> None:
         """Remove a bundle's file."""
@@ -231,7 +245,7 @@ def _room(capacity: int) -> Path:
 def _remove_if_orphaned(folder: Path) -> None:
     """Remove a folder that nobody has locked and whose process is gone (one that is just starting has no lock yet)."""
     process = folder.name.removeprefix(_PREFIX).partition("-")[0]
-    if not process.isdecimal() or _alive(int(process)):
+    if not process.isdecimal() or alive(int(process)):
         return
     with contextlib.suppress(OSError):
         lock = os.open(folder / "lock", os.O_RDWR)
@@ -242,7 +256,8 @@ def _remove_if_orphaned(folder: Path) -> None:
             os.close(lock)
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether there is such a process."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import layouts, numerics, probes, verdict
+from convspec.conformance import playback, recording
 from convspec.conformance.attempts import Attempt, attempt, first_line
 from convspec.conformance.explanation import explained
 from convspec.conformance.relations import RELATIONS
@@ -147,8 +148,10 @@ def _judged(
         else:
             found = _verdict(unit, trial, data, made, refusal)
             evidence = dict(found.evidence)
-            if found.verdict == "disagree" and refusal is None:
+            if found.verdict == "disagree" and refusal is None and trial.recorded is None:
                 evidence |= _explained(unit, trial, data, made)
+            if unit.keep is not None and refusal is None and trial.direction in made.results:
+                evidence["record"] = recording.kept(unit, trial, data, made)
             parts = (found.verdict, found.reason, found.accuracy_class, evidence)
             yield Outcome(trial, str(support), support.reason, *parts, made.seconds)
         made.seconds = 0.0  # counted once
@@ -165,6 +168,8 @@ def _verdict(unit: Unit, trial: Trial, data: Data, made: Attempt, refusal: str |
         return verdict.Verdict("disagree", f"gave a result where there is none: {refusal}", evidence={"shape": shape})
     if made.failure:
         return verdict.Verdict("error", made.failure, evidence=dict(made.message))
+    if trial.recorded is not None:
+        return playback.held_against(unit, trial, data, made)
     direction = trial.direction
     return verdict.judge(
         made.results[direction],

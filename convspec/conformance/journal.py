@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from convspec import gaps
-from convspec.cases import Case
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result, in_order
 from convspec.errors import ConvspecError, JournalError, RequestError
@@ -168,7 +167,7 @@ class Opening:
             "absent": dict(self.absent),
             "gaps": {adapter: [gap.to_dict() for gap in found] for adapter, found in self.declared.items()},
         }  # fmt: skip
-        yield {"cases": [case.to_dict() for case in self.request.cases]}
+        yield {"cases": self.request.cases_to_dicts()}
 
     @classmethod
     def from_dicts(cls, head: Mapping[str, Any], second: Mapping[str, Any]) -> Opening:
@@ -177,9 +176,13 @@ class Opening:
         Raises:
             KeyError, TypeError, ValueError, AttributeError: where it is none.
         """
-        cases = tuple(Case.from_dict(case) for case in second["cases"])
         declared = {name: gaps.from_tables(tables, f"gaps of {name}") for name, tables in head["gaps"].items()}
-        return cls(Request.from_dict(head["request"], cases), dict(head["environment"]), dict(head["absent"]), declared)
+        return cls(
+            Request.from_dict(head["request"], second["cases"]),
+            dict(head["environment"]),
+            dict(head["absent"]),
+            declared,
+        )
 
 
 @dataclass(slots=True)

@@ -16,15 +16,15 @@ _REFUSED = re.compile(
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parsed(text: str) -> int:
-    """Bytes: ``"4GiB"``, ``"4G"``, ``"500 MiB"``, or a number of them.
+def parsed(text: str, option: str = "memory") -> int:
+    """Bytes: ``"4GiB"``, ``"4G"``, ``"500 MiB"``, or a number of them; ``option`` is what they are given for.
 
     Raises:
         RequestError: if it says something else.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
     if not found:
-        raise RequestError(f"memory={text!r} must be a size, as in 4GiB or 500MiB")
+        raise RequestError(f"{option}={text!r} must be a size, as in 4GiB or 500MiB")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

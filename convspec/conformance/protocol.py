@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from convspec.cases import Case
 from convspec.conformance.bundles import Bundle
 from convspec.conformance.checks import Outcome
-from convspec.conformance.units import Target, Trial, Unit
+from convspec.conformance.units import Keep, Recorded, Target, Trial, Unit
+from convspec.contract import Arithmetic
 from convspec.spec import ConvSpec
 
 
@@ -40,7 +42,8 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
         "spec": case.spec.to_dict(),
         "input_shape": case.input_shape,
         "seed": case.seed,
-        "trials": [(trial.layout, trial.data, trial.direction) for trial in unit.trials],
+        "trials": [_trial_to_json(trial) for trial in unit.trials],
+        "keep": None if unit.keep is None else asdict(unit.keep),
         "bundle": bundle.to_json(),
     }
 
@@ -48,8 +51,21 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
 def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
     spec = ConvSpec.from_dict(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
-    trials = tuple(Trial(*trial) for trial in data["trials"])
-    return Unit(0, case, target, trials), Bundle.from_json(data["bundle"])
+    trials = tuple(_trial(trial) for trial in data["trials"])
+    keep = None if data["keep"] is None else Keep(**data["keep"])
+    return Unit(0, case, target, trials, keep), Bundle.from_json(data["bundle"])
+
+
+def _trial_to_json(trial: Trial) -> tuple[Any, ...]:
+    recorded = trial.recorded
+    return trial.layout, trial.data, trial.direction, None if recorded is None else asdict(recorded)
+
+
+def _trial(data: Sequence[Any]) -> Trial:
+    layout, kind, direction, recorded = data
+    if recorded is not None:
+        recorded = Recorded(**{**recorded, "arithmetic": Arithmetic(**recorded["arithmetic"])})
+    return Trial(layout, kind, direction, recorded)
 
 
 def outcome_to_json(outcome: Outcome) -> list[Any]:

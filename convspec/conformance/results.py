@@ -103,14 +103,17 @@ class Result:
         """The result with the gap that declares it; every gap that matches it is tallied.
 
         A relation that holds is no proof of right numbers, so it says nothing against a gap; one that does not hold
-        is declared by a gap of any of the layers that it ran.
+        is declared by a gap of any of the layers that it ran. Nor is a result that agrees with a recorded one; where
+        the recorded one alone is wrong, what declared it there declares this.
         """
-        if self.case.data in RELATIONS and self.verdict == "agree":
+        found_there = self.evidence.get("recorded")
+        recorded = found_there if isinstance(found_there, dict) else {}
+        if self.verdict == "agree" and (recorded or self.case.data in RELATIONS):
             return replace(self, gap=None)
         said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
         adapter = (self.adapter, self.variant, self.support)
         found = (ledger.judge(case, *adapter, self.verdict, said, self.direction) for case in self._ran())
-        return replace(self, gap=next((gap for gap in found if gap is not None), None))
+        return replace(self, gap=next((gap for gap in found if gap is not None), recorded.get("gap")))
 
     def _ran(self) -> Iterator[Case]:
         """The case, and those of the other layers that a relation ran."""

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convspec import gaps, registry
+from convspec import gaps
 from convspec.cases import Case
+from convspec.conformance import recording
 from convspec.conformance.checks import Outcome
 from convspec.conformance.chunks import Submitter
 from convspec.conformance.environment import cores, environment
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
+from convspec.conformance.names import by_name, find, known
 from convspec.conformance.reproduction import reproduction
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.units import ASKED, PRECISIONS, Selection, Target, Unit, expanded
+from convspec.conformance.units import ASKED, PRECISIONS, Keep, Selection, Target, Unit, expanded
 from convspec.contract import Adapter
 from convspec.dtypes import DTYPES
-from convspec.errors import RequestError, UnknownName
+from convspec.errors import RequestError
 from convspec.layouts import LAYOUTS
 
 TIMEOUT = 120.0
@@ -61,6 +63,8 @@ def check(
     memory: int | None = None,
     shard: tuple[int, int] | None = None,
     journal: str | os.PathLike[str] | None = None,
+    record: str | os.PathLike[str] | None = None,
+    record_limit: int = recording.LIMIT,
     origin: Mapping[str, Any] | None = None,
     executor: Executor | Callable[[Target], Executor] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -86,6 +90,9 @@ def check(
         memory: bytes that a worker may hold; what takes more is a crash with the reason ``memory``.
         shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
         journal: a new file, in which every verdict is written as it is reached; see :func:`resume`.
+        record: a folder in which the journal and the inputs, weights and outputs are kept; see
+            :func:`convspec.replay`. Not with an executor.
+        record_limit: bytes that these arrays may take; what does not fit is left out and counted.
         origin: where the cases come from, for whoever reads the report.
         executor: where the work is done instead of in local workers, or a function that gives it for a
             :class:`~convspec.conformance.units.Target`; each chunk of cases runs in an isolated child over there.
@@ -95,15 +102,36 @@ def check(
         RequestError: for unknown names, and where an adapter asked for by name cannot run here.
         JournalError: if the journal cannot be written any more.
     """
-    _known("layout", layouts, LAYOUTS)
-    _known("dtype", dtypes, DTYPES)
-    _known("kind of data", data, ASKED)
-    _known("precision", precisions, PRECISIONS)
-    found, absent = _find(adapters)
+    known("layout", layouts, LAYOUTS)
+    known("dtype", dtypes, DTYPES)
+    known("kind of data", data, ASKED)
+    known("precision", precisions, PRECISIONS)
+    if record is not None and (journal is not None or executor is not None):
+        raise RequestError("record keeps a journal of its own and needs local workers: leave journal and executor out")
+    found, absent = find(adapters)
     selection = Selection(
         tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), expanded(data), gradients
     )
-    request = Request(tuple(cases), selection, _by_name(adapters), timeout, memory, shard, origin or {})
+    limits = (timeout, memory, shard)
+    kept = None if record is None else record_limit
+    request = Request(tuple(cases), selection, by_name(adapters), *limits, origin or {}, kept)
+    if record is not None:
+        folder = Path(record).absolute()
+        recording.prepare(folder)
+        journal = recording.journal_of(folder, shard)
+    return begin(request, found, absent, jobs, journal, executor, progress)
+
+
+def begin(
+    request: Request,
+    found: Mapping[str, Adapter],
+    absent: Mapping[str, str],
+    jobs: int | None,
+    journal: str | os.PathLike[str] | None,
+    executor: Executor | Callable[[Target], Executor] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """A run from its beginning to its report; the arguments are those of :func:`check`, but for the adapters."""
     about = _surroundings(found, jobs)
     opening = Opening(request, about, absent, {a.name: gaps.applying(a, a.versions()) for a in found.values()})
     writing = None if journal is None else Journal.create(Path(journal), opening)
@@ -125,7 +153,9 @@ def resume(
     """
     writing, record = Journal.reopen(Path(journal))
     try:
-        found, _ = _find(record.opening.request.selection.requests)
+        found, _ = find(record.opening.request.selection.requests)
+        if record.opening.request.record is not None:
+            recording.prepare(writing.path.absolute().parent)
         about = _surroundings(found, jobs)
         _same_versions(writing.path, record.opening.environment, about)
         session = {"resumed": {"environment": about}}
@@ -158,34 +188,6 @@ def _same_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         )
 
 
-def _known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
-    for name in names or ():
-        if name not in known:
-            raise UnknownName(kind, name, known)
-
-
-def _find(names: Sequence[str] | None) -> tuple[dict[str, Adapter], dict[str, str]]:
-    """The adapters by the name that they were asked for, and why others are absent; a named one must be there."""
-    found, absent = {}, {}
-    for name in registry.expanded(registry.adapters() if names is None else names):
-        adapter = registry.adapter(name)
-        reason = registry.absence(adapter)
-        if reason is None:
-            found[name] = adapter
-        elif _by_name(names):
-            raise RequestError(reason)
-        else:
-            absent[name] = reason
-    if not found:
-        raise RequestError("no adapter to check with: " + ("; ".join(absent.values()) or "none was named"))
-    return found, absent
-
-
-def _by_name(names: Sequence[str] | None) -> bool:
-    """Whether somebody named the adapters, so that none of them may be absent."""
-    return names is not None and "all" not in names
-
-
 class _Run:
     """One session of a run: takes the scheduler's outcomes into the record, and into the journal if there is one."""
 
@@ -207,6 +209,10 @@ class _Run:
 
     def go(self, jobs: int, executor: Executor | Callable[[Target], Executor] | None) -> Report:
         done = frozenset(result.key for result in self.results)
+        limit = self.request.record
+        keep = None
+        if self.journal is not None and limit is not None:
+            keep = Keep(str(self.journal.path.absolute().parent), limit)
         self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
         limits: dict[str, Any] = {"timeout": self.request.timeout, "memory": self.request.memory}
@@ -216,7 +222,7 @@ class _Run:
         else:
             self.scheduler = Submitter(self._take, self._miss, executor, chunks=jobs, **limits)
         try:
-            self.scheduler.run(lambda: self.request.problems(done))
+            self.scheduler.run(lambda: self.request.problems(done, keep))
             self._end()
         except KeyboardInterrupt:
             self._end()

@@ -117,7 +117,7 @@ class Scheduler:
                 if lane.absent:
                     self._let_go(lane, held)
                 elif held.bundle.failure or lane.failure:
-                    self._fail(lane, Job(unit, held), lane.failure or f"the oracle failed: {held.bundle.failure}")
+                    self._fail(lane, Job(unit, held), lane.failure or held.bundle.failure or "")
                 else:
                     lane.waiting.append(Job(unit, held))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from convspec.arithmetic import product
 from convspec.cases import DATA_KINDS, Case
 from convspec.conformance.relations import METAMORPHIC, RELATIONS
-from convspec.contract import DIRECTIONS
+from convspec.contract import DIRECTIONS, Arithmetic
 from convspec.errors import ShapeError
 from convspec.layouts import LAYOUTS
 
@@ -41,23 +41,71 @@ class Target:
 
 
 class Recipe(NamedTuple):
-    """What one run of a layer needs: a kind of data, for the forward pass or for all gradients at once."""
+    """What one run of a layer needs: a kind of data, for the forward pass or for all gradients at once.
+
+    Attributes:
+        folder: of the record that the arrays are read from, empty where they come from the seed.
+        inputs: the SHA-256 that names their file there.
+    """
 
     data: str
     backward: bool = False
+    folder: str = ""
+    inputs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What another run made of a trial.
+
+    Attributes:
+        folder: of the record.
+        inputs: the SHA-256 that names the file of weights and inputs there.
+        outputs: of the file of the result.
+        by: the adapter, as it was asked for.
+        device: that it ran on.
+        precision: that it ran in.
+        arithmetic: how it computes, as it declared.
+        verdict: on the result, over there.
+        gap: that declared it, over there.
+    """
+
+    folder: str
+    inputs: str
+    outputs: str
+    by: str
+    device: str
+    precision: str
+    arithmetic: Arithmetic
+    verdict: str
+    gap: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One verdict to reach within a unit: a layout, a kind of data, and one of the contract's directions."""
+    """One verdict to reach within a unit: a layout, a kind of data, and one of the contract's directions.
+
+    Attributes:
+        recorded: the result that this one is held against; None where that is the oracle's.
+    """
 
     layout: str
     data: str
     direction: str = FORWARD
+    recorded: Recorded | None = None
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(self.data, self.direction != FORWARD)
+        backward, recorded = self.direction != FORWARD, self.recorded
+        return Recipe(self.data, backward, *((recorded.folder, recorded.inputs) if recorded else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Where a worker keeps the arrays of its results, and how many bytes there may be of all workers together."""
+
+    folder: str
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +121,7 @@ class Unit:
     case: Case
     target: Target
     trials: tuple[Trial, ...]
+    keep: Keep | None = None
 
     def key(self, trial: Trial) -> Key:
         """What no other verdict of a run has in common with that trial's."""
@@ -107,6 +156,10 @@ class Problem:
         """What the oracle must be computed for; probes bring their own, relations need none."""
         found = dict.fromkeys(trial.recipe for unit in self.units for trial in unit.trials)
         return tuple(recipe for recipe in found if recipe.data != PROBE and recipe.data not in RELATIONS)
+
+    def keeping(self, keep: Keep) -> Problem:
+        """The problem whose arrays are kept."""
+        return Problem(self.case, tuple(replace(unit, keep=keep) for unit in self.units))
 
     def without(self, done: Set[Key]) -> Problem:
         """The problem with the trials alone whose keys are not among these."""

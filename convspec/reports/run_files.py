@@ -25,6 +25,7 @@ def markdown(report: Report) -> str:
     """A summary in GitHub's Markdown: what is unexpected, then the matrix."""
     lines = [f"## convspec check: {md(terminal.conclusion(report))}", ""]
     lines += [f"* unfinished: {md(sentence)}" for sentence in report.missing]
+    lines += [f"* {md(sentence)}" for sentence in terminal.notes(report)]
     lines += [f"* absent: {md(name)}: {md(reason)}" for name, reason in report.absent.items()]
     lines += [f"* ❌ {md(describe(item))}" for item in report.unexpected[: formats.ROWS]]
     if (more := len(report.unexpected) - formats.ROWS) > 0:
@@ -83,6 +84,7 @@ def page(report: Report) -> str:
         verdicts=sorted({result.verdict for result in shown}),
         gaps=[tally for tally in report.gaps if tally.status != "unmatched"],
         missing=report.missing,
+        notes=terminal.notes(report),
         absent=report.absent,
         environment=environment(report),
     )

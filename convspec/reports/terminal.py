@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from convspec.conformance import recording
 from convspec.conformance.reproduction import reproduction
 from convspec.conformance.results import Report, Result, describe, what
 from convspec.gaps import Tally
@@ -26,6 +27,8 @@ def show(report: Report, console: Console) -> None:
     console.print(matrix(report))
     for line in _gap_lines(report):
         plain(console, line)
+    for sentence in notes(report):
+        plain(console, sentence)
     for name, reason in report.absent.items():
         plain(console, f"absent: {name}: {reason}", "yellow")
     for result in report.results:
@@ -42,6 +45,16 @@ def show(report: Report, console: Console) -> None:
     for sentence in report.missing:
         plain(console, f"unfinished: {sentence}", "bold red")
     plain(console, conclusion(report), "bold red" if report.unexpected else "bold green")
+
+
+def notes(report: Report) -> list[str]:
+    """What there is to say of a record that was made or replayed: what is kept, left out, equal."""
+    told = recording.sentences([result.evidence for result in report.results])
+    replayed = report.environment.get("replay")
+    if isinstance(replayed, dict) and (without := replayed.get("without")):
+        reasons = ", ".join(f"{number} × {reason}" for reason, number in without.items())
+        told.append(f"replay: recorded results without an output, not compared: {reasons}")
+    return told
 
 
 def matrix(report: Report) -> Table:
@@ -103,7 +116,8 @@ def evidence_lines(result: Result) -> list[str]:
     lines.append(f"  input      {case.input_shape}, seed {case.seed}" + (f"  ({case.name})" if case.name else ""))
     lines.append(f"  support    {result.support}" + (f": {result.support_reason}" if result.support_reason else ""))
     if "index" in evidence:
-        lines.append(f"  got        {evidence.get('got')} where {evidence.get('expected')} is right")
+        right = "was recorded" if "recorded" in evidence else "is right"
+        lines.append(f"  got        {evidence.get('got')} where {evidence.get('expected')} {right}")
         lines.append(f"  index      {tuple(evidence['index'])}, canonical order (N, C, …)")
     if "wrong" in evidence:
         lines.append(f"  wrong      {evidence['wrong']} of {evidence.get('total')} elements")
@@ -111,6 +125,8 @@ def evidence_lines(result: Result) -> list[str]:
         lines.append(
             f"  error      {evidence.get('worst_q')}, bound {evidence['bound']}, in {evidence.get('unit', 'u*G')}"
         )
+    if isinstance(told := evidence.get("recorded"), dict):
+        lines.append(f"  recorded   by {told.get('by')} on {told.get('device')}, {told.get('verdict')} over there")
     lines += [f"  message    {line}" for line in str(evidence.get("message", "")).splitlines()[1:_MESSAGE] if line]
     lines += [f"  last words {line}" for line in str(evidence.get("last_words", "")).splitlines()]
     if "first" in evidence:
