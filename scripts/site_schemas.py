@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SCHEMAS = ("spec", "report", "run", "fuzz", "verify")
+SCHEMAS = ("spec", "report", "run", "record", "fuzz", "verify")
 
 
 def kind(schema: dict[str, Any]) -> str:

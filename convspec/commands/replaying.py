@@ -32,6 +32,7 @@ def replay(
         ),
     ] = None,
     recorded: Annotated[str | None, typer.Option(metavar="A,B", help="Only what these adapters recorded.")] = None,
+    case: Annotated[str | None, typer.Option(metavar="ID,…", help="Only these cases.")] = None,
     devices: Annotated[str | None, typer.Option(metavar="cpu,cuda", help="Default: those of the recordings.")] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="P,…", help="`shipped` or `strict`; default: those of the recordings.")
@@ -64,6 +65,7 @@ def replay(
         names(devices),
         precisions=names(precision, PRECISIONS),
         recorded=names(recorded),
+        cases=names(case),
         timeout=timeout,
         memory=None if memory is None else parsed(memory),
         journal=journal,

@@ -42,7 +42,12 @@ def held_against(unit: Unit, trial: Trial, data: Data, made: Attempt) -> Verdict
     except RecordError as error:
         return Verdict("error", str(error))
     here, right = made.results[direction], data.expected[direction]
-    about: dict[str, Any] = {"by": recorded.by, "device": recorded.device, "precision": recorded.precision}
+    about: dict[str, Any] = {
+        "folder": recorded.folder,
+        "by": recorded.by,
+        "device": recorded.device,
+        "precision": recorded.precision,
+    }
     about |= {"verdict": recorded.verdict, "differing": _differing(here, there)}
     evidence: dict[str, Any] = {"total": int(there.size), "recorded": about}
     if about["differing"] == 0:

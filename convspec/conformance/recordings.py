@@ -80,9 +80,10 @@ def _trial(entry: Mapping[str, Any], recorded: Mapping[str, Any]) -> Trial:
 
 def _arithmetic(data: Mapping[str, Any]) -> Arithmetic:
     found = Arithmetic(**{entry.name: data[entry.name] for entry in fields(Arithmetic)})
-    for name in (found.accumulator, found.inputs, found.stored):
-        if name is not None:
-            format_of(str(name))
+    for name in (found.accumulator, *(name for name in (found.inputs, found.stored) if name is not None)):
+        format_of(str(name))
+    if type(found.flushes_subnormals) is not bool:
+        raise TypeError(f"flushes_subnormals={str(found.flushes_subnormals)[:40]} must be true or false")
     if type(found.output_roundings) is not int or not 1 <= found.output_roundings <= _ROUNDINGS:
         raise ValueError(f"output_roundings={found.output_roundings!r} must be from 1 to {_ROUNDINGS}")
     return found

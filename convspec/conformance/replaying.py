@@ -23,6 +23,7 @@ def replay(
     *,
     precisions: Sequence[str] | None = None,
     recorded: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
     jobs: int | None = None,
     timeout: float = TIMEOUT,
     memory: int | None = None,
@@ -42,6 +43,7 @@ def replay(
         devices: names; by default those of the recordings.
         precisions: ``"shipped"``, ``"strict"``; by default those of the recordings.
         recorded: only what these adapters recorded.
+        cases: only those of these identities.
 
     Raises:
         RequestError: where a folder is no record, there is nothing to compare, or an adapter cannot run here.
@@ -52,10 +54,15 @@ def replay(
     known("precision", precisions, PRECISIONS)
     places = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     found = recordings.load([Path(place) for place in places])
-    chosen = [recording for recording in found.recordings if recorded is None or recording.by in recorded]
+    chosen = [
+        recording
+        for recording in found.recordings
+        if (recorded is None or recording.by in recorded) and (cases is None or recording.case.id in cases)
+    ]
     if not chosen:
         made = ", ".join(sorted({recording.by for recording in found.recordings})) or "none"
-        raise RequestError(f"there is nothing to compare with: the record has outputs by {made}")
+        number = len({recording.case.id for recording in found.recordings})
+        raise RequestError(f"there is nothing to compare with: the record has {number} cases with outputs by {made}")
     here, absent = find(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)))
     selection = Selection(
         tuple(here), devices=None if devices is None else tuple(devices), precisions=tuple(precisions or ()),

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 def reproduction(result: Result, *limits: str) -> str:
     """A shell command that checks this one case, adapter and layout again, within the limits if any are given."""
     case = result.case
+    if isinstance(recorded := result.evidence.get("recorded"), dict):
+        asked = [str(recorded.get("folder")), "--adapters", result.request, "--recorded", str(recorded.get("by"))]
+        asked += ["--case", case.id, "--devices", case.device, "--precision", result.precision]
+        return f"convspec replay {shlex.join(asked)}"
     line = json.dumps({"spec": _brief(case.spec), "input_shape": list(case.input_shape), "seed": case.seed})
     options = ["--adapters", result.request, "--layouts", case.layout]
     if case.dtype != "float32":

@@ -15,6 +15,7 @@ from convspec.dtypes import format_of, rounded
 from convspec.parameters import ConvParams
 
 FLOAT32 = Arithmetic("float32")
+TF32 = Arithmetic("float32", inputs="tf32")
 
 
 def test_gamma_is_highams():
@@ -136,3 +137,45 @@ def test_the_worst_known_sum_keeps_the_bound_and_comes_near_it():
     limits = numerics.bounds("float32", count + 1, FLOAT32)
     assert abs(got - exact) <= limits.relative * size
     assert abs(got - exact) > 0.4 * limits.relative * size
+
+
+# -- two results -------------------------------------------------------------------------------------------------------
+
+SIDES = [("float32", FLOAT32), ("float16", FLOAT32), ("float16", Arithmetic("float16")), ("bfloat16", FLOAT32)]
+
+
+def test_two_results_may_differ_by_the_errors_of_both():
+    one, other = numerics.bounds("float32", 100, FLOAT32), numerics.bounds("float32", 100, TF32)
+    both = numerics.two_sided(one, other)
+    assert both == numerics.two_sided(other, one)
+    assert both.relative == one.relative + other.relative
+    assert both.absolute == one.absolute + other.absolute
+    assert both.rms == pytest.approx(one.rms + other.rms, rel=1e-12)
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=40), numbers, st.sampled_from(SIDES), st.randoms())
+def test_no_two_orders_of_summation_break_the_bound_of_their_difference(pairs, bias, side, chance):
+    dtype, arithmetic = side
+    shuffled = chance.sample(pairs, len(pairs))
+    size = sum((abs(Fraction(a) * Fraction(b)) for a, b in pairs), abs(Fraction(bias)))
+    limits = numerics.bounds(dtype, len(pairs), arithmetic)
+    both = numerics.two_sided(limits, limits)
+    first, second = (
+        sequential(*zip(*order, strict=True), bias, arithmetic.accumulator, dtype) for order in (pairs, shuffled)
+    )
+    if np.isfinite([first, second]).all():
+        difference = abs(Fraction(first) - Fraction(second))
+        assert difference <= Fraction(both.relative) * size + Fraction(both.absolute)
+
+
+@given(st.floats(0.5, 2.0), st.floats(-1, 1), st.sampled_from(SIDES))
+def test_what_two_roundings_cost_is_counted_by_one_of_the_results(s, step, side):
+    """|ŷ₁ - ŷ₂| ≤ |s₁ - s₂| / (1 - u) + what ``output_rounding`` takes of |ŷ₁|."""
+    dtype, arithmetic = side
+    limits = numerics.bounds(dtype, 10, arithmetic)
+    both = numerics.two_sided(limits, limits)
+    sums = s, s + step * 2.0**-9
+    first, second = (float(rounded(np.array([value]), dtype)[0]) for value in sums)
+    if both.output_rounding:
+        u = limits.output_rounding
+        assert abs(first - second) <= abs(sums[0] - sums[1]) / (1 - u) + both.output_rounding * abs(first)

@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from convspec import numerics
 from convspec.contract import Arithmetic
+from convspec.dtypes import rounded
 from convspec.verdict import BLOCK, judge
 
 SHAPE = (2, 3, 5, 7)
@@ -194,3 +196,48 @@ def test_where_the_magnitude_is_zero_only_zero_is_right():
     found = judge(np.array([1e-30, 1], np.float32), y, y, **RANDOM)
     assert (found.verdict, found.evidence["index"]) == ("disagree", [0])
     json.dumps(found.evidence, allow_nan=False)
+
+
+# -- held against another run ------------------------------------------------------------------------------------------
+
+
+def sums(x, w, dtype="float32", inputs=None):
+    """Sums of products in float32, one after the other; inputs rounded first, results rounded last."""
+    if inputs is not None:
+        x, w = rounded(x, inputs), rounded(w, inputs)
+    total = np.zeros(len(x), np.float32)
+    for place in range(x.shape[1]):
+        total = total + x[:, place].astype(np.float32) * w[:, place].astype(np.float32)
+    return rounded(total, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_two_orders_of_summation_agree_and_an_undeclared_arithmetic_does_not(dtype):
+    rng = np.random.default_rng(2)
+    x, w = (rounded(rng.standard_normal((4000, 300)), dtype) for _ in range(2))
+    size = (np.abs(x).astype(np.float64) * np.abs(w)).sum(axis=1)
+    one, other = sums(x, w, dtype), sums(x[:, ::-1], w[:, ::-1], dtype).astype(np.float64)
+    assert (one != other).any() or dtype == "bfloat16"  # products of 16 bits: few sums are rounded to another number
+    asked = {"dtype": dtype, "data": "random", "products": 300}
+    plain = Arithmetic("float32")
+    assert judge(one, other, size, **asked, arithmetic=plain, other=plain).verdict == "agree"
+    coarse = sums(x, w, "float32", "tf32")
+    if dtype == "float32":
+        found = judge(coarse, other, size, **asked, arithmetic=plain, other=plain)
+        assert found.verdict == "disagree"
+        declared = Arithmetic("float32", inputs="tf32")
+        assert judge(coarse, other, size, **asked, arithmetic=declared, other=plain).verdict == "agree"
+        assert judge(one, coarse.astype(np.float64), size, **asked, arithmetic=plain, other=declared).verdict == "agree"
+
+
+def test_the_bound_of_a_difference_is_that_of_both():
+    """One result at the edge of its bound above, the other below: right both, and right against each other."""
+    y, edge = reals(), numerics.bounds("float32", 9, Arithmetic("float32")).relative
+    size = np.abs(y) + 1
+    above, below = ((y + sign * 0.9 * edge * size).astype(np.float32) for sign in (1, -1))
+    for one in (above, below):
+        assert judge(one, y, size, **RANDOM).verdict == "agree"
+    assert judge(above, below.astype(np.float64), size, **RANDOM).verdict == "disagree"
+    assert judge(above, below.astype(np.float64), size, **RANDOM, other=Arithmetic("float32")).verdict == "agree"
+    beyond = (y - 1.2 * edge * size).astype(np.float32).astype(np.float64)
+    assert judge(above, beyond, size, **RANDOM, other=Arithmetic("float32")).verdict == "disagree"
