@@ -20,7 +20,7 @@ from convspec.verdict import VERDICTS
 if TYPE_CHECKING:
     from convspec.conformance.results import Result
 
-_ROUNDINGS = 8
+_ROUNDINGS = 1 << 16  # gradients that are summed in the output's format are rounded many times
 _WORDS = ("by", "device", "precision", "verdict")
 
 

@@ -408,7 +408,7 @@ BROKEN = {
     ),
     "roundings without end": (
         {"arithmetic": {"accumulator": "float32", "output_roundings": 10**9, "flushes_subnormals": False,
-                        "inputs": None, "stored": None}}, "output_roundings=1000000000 must be from 1 to 8",
+                        "inputs": None, "stored": None}}, "output_roundings=1000000000 must be from 1 to 65536",
     ),
 }  # fmt: skip
 
