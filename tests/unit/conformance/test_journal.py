@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 import convspec
-from convspec import Case, ConvSpec, JournalError, RequestError
+from convspec import Case, ConvSpec, JournalError, RequestError, registry
 from convspec.conformance import journal, runner
 from convspec.conformance.results import Report
 
@@ -189,7 +189,7 @@ def test_what_is_no_journal_is_refused(file, text, words):
 
 
 def test_an_absent_device_is_kept_in_the_journal(file, monkeypatch):
-    monkeypatch.setattr(runner.registry, "adapters", lambda: ("convspec_fakes:GOOD", "convspec_fakes:ABSENT"))
+    monkeypatch.setattr(registry, "adapters", lambda: ("convspec_fakes:GOOD", "convspec_fakes:ABSENT"))
     report = convspec.check(CASES[:2], journal=file)
     assert set(report.absent) == {"convspec_fakes:ABSENT"}
     assert journal.read(file).report().to_dict() == report.to_dict()

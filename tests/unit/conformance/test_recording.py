@@ -433,7 +433,7 @@ def test_a_line_that_breaks_the_schema_is_refused(copy, kind):
 
 NO_LAYERS = {
     "dtype": ("float7", "dtype='float7' must be one of"),
-    "layout": ("HWNC", "layout='HWNC' must be one of"),
+    "layout": ("HWNC", "'HWNC'"),
     "data": ("mine", "data='mine' must be one of"),
     "input_shape": ([2, 3, 9], "must be (N, 3, 2 spatial sizes)"),
 }
