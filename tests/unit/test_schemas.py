@@ -51,7 +51,7 @@ def fuzzed():
 DOCUMENTS = {"report": report, "fuzz": fuzzed, "verify": verification}
 
 
-@pytest.mark.parametrize("name", ["spec", "report", "run", "fuzz", "verify"])
+@pytest.mark.parametrize("name", ["spec", "report", "run", "record", "fuzz", "verify"])
 def test_it_is_a_schema(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
 
