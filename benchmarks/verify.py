@@ -1,12 +1,15 @@
 """What `convspec verify` costs on a whole network, beside loading and running its files by hand.
 
 A ResNet-50 with random weights (16 bottleneck blocks of the published widths, 53 convolutions) is made with and without
-its batch normalisations folded, as an exporter would. Three things are measured, each in a process of its own, on one
-core, the imports of Python's modules left out:
+its batch normalisations folded, as an exporter would. Each job has a process of its own, on one core, the imports of
+Python's modules left out; the jobs take turns. Measured are processor time, wall-clock time, and the largest memory:
 
 * by hand: load both files, run both on the same input, compare the outputs;
 * against: the two files matched, run and compared node by node, without the oracle;
-* audit: every convolution against the oracle, with optimisation off and all – its time and its largest memory.
+* audit: every convolution against the oracle, with optimisation off and all;
+* polygraphy: NVIDIA's `polygraphy run FIRST --onnxrt --save-outputs`, then `polygraphy run SECOND --onnxrt
+  --load-outputs`, which compares the graphs' outputs and nothing inside them – where it is installed
+  (`pip install polygraphy`: it needs nothing else for this, and convspec does not need it).
 
     python benchmarks/verify.py [--size 224] [--repeats 3] [--blocks 3,4,6,3]
 """
@@ -14,9 +17,9 @@ core, the imports of Python's modules left out:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -129,17 +132,36 @@ def audited(folded: Path, _: Path, inputs: Path) -> None:
     audit.verify(folded, inputs=str(inputs)).expect()
 
 
-JOBS: dict[str, Callable[[Path, Path, Path], None]] = {"by hand": by_hand, "against": against, "audit": audited}
+def polygraphy(folded: Path, raw: Path, inputs: Path) -> None:
+    """Both files by Polygraphy's command, on the numbers that it makes itself from the input's shape."""
+    import numpy as np
+    from polygraphy.tools import main
+
+    shape = ",".join(map(str, np.load(inputs, mmap_mode="r").shape))
+    kept = str(folded.with_suffix(".outputs.json"))
+    common = ["--onnxrt", "--input-shapes", f"x:[{shape}]", "--rtol", "1e-3", "--atol", "1e-3", "--silent"]
+    for path, where in ((folded, "--save-outputs"), (raw, "--load-outputs")):
+        try:
+            status = main(["run", str(path), *common, where, kept])
+        except SystemExit as ended:
+            status = ended.code
+        if status:
+            raise SystemExit(f"polygraphy run {path.name} {where} ended with {status}")
 
 
-def measured(name: str, paths: list[Path]) -> tuple[float, float]:
-    """Seconds of processor time of all processes, imports left out, and MiB of the largest one."""
+JOBS: dict[str, Callable[[Path, Path, Path], None]] = {
+    "by hand": by_hand, "against": against, "audit": audited, "polygraphy": polygraphy,
+}  # fmt: skip
+
+
+def measured(name: str, paths: list[Path]) -> tuple[float, float, float]:
+    """Seconds of processor time, of the clock, imports left out, and MiB of the process's largest memory."""
     command = [sys.executable, __file__, "--job", name, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
     if done.returncode:
         raise SystemExit(done.stderr or done.stdout)
-    seconds, mib = json.loads(done.stdout.splitlines()[-1])
-    return seconds, mib
+    cpu, wall, mib = json.loads(done.stdout.splitlines()[-1])
+    return cpu, wall, mib
 
 
 def job(name: str, paths: list[Path]) -> None:
@@ -148,6 +170,10 @@ def job(name: str, paths: list[Path]) -> None:
 
     from convspec.models import audit, isolation
 
+    if name == "polygraphy":
+        import polygraphy.backend.onnxrt
+        import polygraphy.tools.registry  # noqa: F401
+
     def here(_: str, request: dict, *__: object) -> list[dict]:
         messages: list[dict] = []
         its_process.audit(request, lambda message: messages.append(json.loads(json.dumps(message, default=str))))
@@ -155,10 +181,13 @@ def job(name: str, paths: list[Path]) -> None:
 
     isolation.lines = here
     assert audit.isolation is isolation
-    began = time.process_time()
+    began = time.process_time(), time.monotonic()
     JOBS[name](*paths)
-    seconds = time.process_time() - began
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    seconds = time.process_time() - began[0], time.monotonic() - began[1]
+    # not ru_maxrss, which begins with the size of the process that started this one
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(json.dumps([*seconds, kib / 1024]))
 
 
 def main() -> None:
@@ -185,12 +214,16 @@ def main() -> None:
         size = paths[0].stat().st_size / 2**20
         what = f"{options.batch}×3×{options.size}×{options.size}"
         print(f"{network.convs} convolutions, input {what}, {size:.0f} MiB a file; medians")
-        found = {name: [measured(name, paths) for _ in range(options.repeats)] for name in JOBS}
-    hand = statistics.median(seconds for seconds, _ in found["by hand"])
-    print(f"{'':8} {'seconds':>8} {'/ by hand':>10} {'MiB':>6}")
-    for name, runs in found.items():
-        seconds, mib = (statistics.median(column) for column in zip(*runs, strict=True))
-        print(f"{name:8} {seconds:8.2f} {seconds / hand:10.2f} {mib:6.0f}")
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        there = [name for name in JOBS if name != "polygraphy" or importlib.util.find_spec("polygraphy")]
+        turns = [{name: measured(name, paths) for name in there} for _ in range(options.repeats)]
+    found = {name: [statistics.median(c) for c in zip(*(t[name] for t in turns), strict=True)] for name in there}
+    hand = found["by hand"]
+    print(f"{'':10} {'processor s':>12} {'/ by hand':>10} {'clock s':>8} {'/ by hand':>10} {'MiB':>6}")
+    for name, (cpu, wall, mib) in found.items():
+        print(f"{name:10} {cpu:12.2f} {cpu / hand[0]:10.2f} {wall:8.2f} {wall / hand[1]:10.2f} {mib:6.0f}")
+    if "polygraphy" not in there:
+        print("polygraphy is not installed: not measured")
     print(
         f"the audit's own limit: 768 MiB of address space beyond 6 × the model's {size:.0f} MiB and what Python takes"
     )

@@ -22,12 +22,12 @@ from convspec_onnx.inline import uses
 from convspec_onnx.origins import Shown, layer_of
 
 if TYPE_CHECKING:
-    import onnx
     from numpy.typing import NDArray
 
     from convspec import ConvSpec
     from convspec.models.forms import Form
     from convspec_onnx.graph import Conv
+    from convspec_onnx.lean import Lean
     from convspec_onnx.origins import Ask
 
     Arrays = dict[str, NDArray[Any]]
@@ -53,7 +53,7 @@ class Source:
         departed: the nodes whose numbers are other than the source's, or that read other numbers.
     """
 
-    model: onnx.ModelProto
+    model: Lean
     convs: list[Conv]
     say: Say
     origin: Origin
@@ -66,7 +66,7 @@ class Source:
 
     @classmethod
     def load(
-        cls, request: Mapping[str, Any], model: onnx.ModelProto, convs: list[Conv], say: Say, ask: Ask | None = None
+        cls, request: Mapping[str, Any], model: Lean, convs: list[Conv], say: Say, ask: Ask | None = None
     ) -> Source | None:
         """The source that the request names; None where it names none."""
         folder = Path(request.get("folder") or ".")
@@ -93,7 +93,7 @@ class Source:
         theirs = [copy for layer in shown.layers for copy in [layer] * max(len(shown.inputs.get(layer.path, ())), 1)]
         ran = any(shown.inputs.values())
         sizes = {(one.spec.in_channels, one.spec.out_channels) for one in theirs if one.pointwise and not one.linear}
-        extra = list(pointwise.products(Scope(self.model.graph), sizes)) if sizes else []
+        extra = list(pointwise.products(Scope(self.model.graph, weights=self.model.weights), sizes)) if sizes else []
         ours = [layer for conv in (*self.convs, *extra) if (layer := layer_of(conv)) is not None]
         others = {id(layer): layer for layer in theirs}.values()
         for mine, right in pairs(ours, theirs):

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
-from convspec_onnx import against, graph, inline, inputs, lint, passes, running, runtimes, safe
+from convspec_onnx import against, graph, inputs, lean, lint, passes, running, runtimes, safe
 from convspec_onnx.accuracy import Classes
 from convspec_onnx.running import Run
 
 if TYPE_CHECKING:
-    import onnx
     from numpy.typing import NDArray
 
     from convspec_onnx.graph import Conv
+    from convspec_onnx.lean import Lean
 
     Arrays = dict[str, NDArray[Any]]
     Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -65,8 +65,11 @@ def audit(request: Mapping[str, Any], say: Say, ask: Ask | None = None) -> None:
 
     ``ask`` has the source run where it is (:mod:`convspec.models.origin`).
     """
-    model, convs, notes = read(request["path"], request.get("memory"), limited=request.get("limited", False))
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    model, convs, problem = read(request["path"], request.get("memory"), limited=request.get("limited", False))
+    notes = lint.examine(model.graph, convs, consistent=not problem)
+    if problem:
+        notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.proto.opset_import}
     sets = inputs.number(model.graph, request.get("inputs"), request.get("dims") or {})
     say({"convs": [described(conv) for conv in convs], "notes": notes, "opsets": versions, "sets": sets})
     source = against.Source.load(request, model, convs, say, ask)
@@ -74,9 +77,9 @@ def audit(request: Mapping[str, Any], say: Say, ask: Ask | None = None) -> None:
     oracle = request.get("oracle", True)
     arms = runtimes.arms(request["levels"] if oracle else ["off"], providers[: None if oracle else 1])
     expected = {runtimes.provider(name): found for name, found in (request.get("expect") or {}).items()}
-    classes = Classes(expected, model)
+    classes = Classes(expected, model.proto)
     reached: set[str] = set()
-    for title, feeds in _sets(model.graph, request):
+    for title, feeds in _sets(model, request):
         if source:
             source.begin(title, feeds)
         look = source.look if source else None
@@ -119,25 +122,20 @@ def _alone(run: Run, source: against.Source | None) -> None:
         run.speak(conv, arm, found, arrays)
 
 
-def read(
-    path: str, memory: int | None = None, *, limited: bool = False
-) -> tuple[onnx.ModelProto, list[Conv], list[dict[str, str]]]:
-    """The model ready to be run, its convolutions with what can be said of them, and what can be said of the model.
+def read(path: str, memory: int | None = None, *, limited: bool = False) -> tuple[Lean, list[Conv], str]:
+    """The model ready to be run, its convolutions, and what the inference of shapes had against it, or nothing.
 
     ``limited`` bounds the memory of this whole process: first what reading may take, then what running may.
     """
     size = _weight_of(Path(path))
     if limited:
         limit(_TO_READ + _COPIES * size)
-    model = inline.inlined(safe.load(path))
-    model, problem = safe.inferred(model)
+    model = lean.load(path)
+    model.proto, problem = safe.inferred(model.proto)
     convs = graph.convs(model)
-    notes = lint.examine(model, convs, consistent=not problem)
-    if problem:
-        notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
     if limited:
         limit((memory or _TO_RUN) + _COPIES * size)
-    return model, convs, notes
+    return model, convs, problem
 
 
 def limit(more: int) -> None:
@@ -174,10 +172,10 @@ def described(conv: Conv) -> dict[str, Any]:
     return found
 
 
-def _sets(model: onnx.GraphProto, request: Mapping[str, Any]) -> Iterator[tuple[str, Arrays]]:
+def _sets(model: Lean, request: Mapping[str, Any]) -> Iterator[tuple[str, Arrays]]:
     if request.get("inputs"):
-        return inputs.given(model, request["inputs"])
-    return inputs.made(model, request.get("dims") or {}, request.get("seed", 0))
+        return inputs.given(model.graph, request["inputs"])
+    return inputs.made(model.graph, request.get("dims") or {}, request.get("seed", 0))
 
 
 if __name__ == "__main__":

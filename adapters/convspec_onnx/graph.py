@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from convspec.fields import Pads
     from convspec.spec import ConvSpec
+    from convspec_onnx.lean import Lean
 
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
 _WEIGHT = {"QLinearConv": 3}  # place among the inputs; 1 for all others
@@ -35,6 +36,7 @@ class Scope:
 
     proto: onnx.GraphProto
     outer: Scope | None = None
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # those that stand beside the graph
     known: dict[str, NDArray[Any] | None] = field(default_factory=dict)
     readers: dict[str, list[onnx.NodeProto]] | None = None  # made on first use
 
@@ -55,6 +57,8 @@ class Scope:
         return self.known[name]
 
     def _constant(self, name: str) -> NDArray[Any] | None:
+        if name in self.weights:
+            return self.weights[name]
         if name in self.tensors:
             return array_of(self.tensors[name])
         node = self.makers.get(name)
@@ -138,13 +142,13 @@ class Conv:
         self.notes.append({"id": name, "title": title, "level": level})
 
 
-def convs(model: onnx.ModelProto) -> list[Conv]:
+def convs(model: Lean) -> list[Conv]:
     """Every convolution of a model without functions, in the order of its nodes.
 
     Raises:
         RequestError: for strides, dilations, kernels or groups below 1 and for negative pads.
     """
-    found = list(_walk(Scope(model.graph), "", ()))
+    found = list(_walk(Scope(model.graph, weights=model.weights), "", ()))
     for conv in found:
         _describe(conv)
     return found

@@ -20,6 +20,7 @@ from convspec.parameters import ConvParams
 from convspec.verdict import Verdict, judge
 from convspec_onnx import capture, runtimes
 from convspec_onnx.graph import Conv, as_float, fix
+from convspec_onnx.lean import Lean
 from convspec_onnx.pointwise import rows
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def once(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays, element: 
     feeds = {node.input[0]: values[node.input[0]]}
     show = [capture.Shown(node.output[0], node.output[0], element, ())]
     built, names = capture.submodel(small, capture.Segment([node], []), feeds, set(), show)
-    return runtimes.run(built, feeds, names, arm)
+    return runtimes.run(Lean(built), feeds, names, arm)
 
 
 def seen(conv: Conv, values: Arrays) -> Arrays:

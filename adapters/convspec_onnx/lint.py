@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _ENOUGH = 64  # weights from which on it is no chance that all of them have few digits
 
 
-def examine(model: onnx.ModelProto, convs: Sequence[Conv], *, consistent: bool = True) -> list[dict[str, str]]:
+def examine(graph: onnx.GraphProto, convs: Sequence[Conv], *, consistent: bool = True) -> list[dict[str, str]]:
     """Add to each convolution what is to be said of it; return what is to be said of the model.
 
     ``consistent``: whether the declared shapes follow from one another; where not, they may be what is wrong.
     """
     shared = Counter(conv.weight for conv in convs)
-    alive = _alive(model.graph)
+    alive = _alive(graph)
     for conv in convs:
         _attributes(conv)
         _shapes(conv, consistent=consistent)
@@ -37,7 +37,7 @@ def examine(model: onnx.ModelProto, convs: Sequence[Conv], *, consistent: bool =
             conv.note("shared-weights", f"{shared[conv.weight]} convolutions use the weight {conv.weight!r}")
         if not conv.owners and not alive & set(conv.node.output):
             conv.note("dead-node", "nothing that the model returns depends on this node", "warning")
-    return _unused(model.graph) + _unjudged(model.graph, {id(conv.node) for conv in convs})
+    return _unused(graph) + _unjudged(graph, {id(conv.node) for conv in convs})
 
 
 def _attributes(conv: Conv) -> None:
@@ -124,8 +124,8 @@ def _weights(conv: Conv) -> None:
             _numbers(conv, what, values)
     kernel, bias = conv.params.kernel, conv.params.bias
     parts = kernel.reshape(conv.spec.groups, -1, *kernel.shape[1:]) if conv.spec.transposed else kernel
-    dead = ~(np.abs(parts).max(axis=(1, *range(3, parts.ndim))) if conv.spec.transposed
-             else np.abs(parts).max(axis=tuple(range(1, parts.ndim)))).reshape(-1).astype(bool)  # fmt: skip
+    axes = (1, *range(3, parts.ndim)) if conv.spec.transposed else tuple(range(1, parts.ndim))
+    dead = ~parts.any(axis=axes).reshape(-1)
     if dead.any():
         spoken = "" if bias is None or not bias[dead].any() else ", but for the bias"
         conv.note("dead-output-channel", f"{_listed(np.flatnonzero(dead))}: all weights are zero{spoken}", "warning")
@@ -133,17 +133,19 @@ def _weights(conv: Conv) -> None:
 
 def _numbers(conv: Conv, what: str, values: NDArray[Any]) -> None:
     """NaN, Inf, subnormals, and numbers with fewer digits than their format has."""
-    for name, bad in (("nan", np.isnan(values)), ("inf", np.isinf(values))):
+    size = np.abs(values)
+    tests = () if np.isfinite(size.max()) else (("nan", np.isnan(values)), ("inf", np.isinf(values)))
+    for name, bad in tests:
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             conv.note(
                 f"{name}-weights", f"{int(bad.sum())} of the {what}'s numbers are {name}, first at {where}", "error"
             )
-    size = np.abs(values)
     form = format_of("float16" if values.dtype == np.float16 else str(values.dtype))
-    denormal = (size > 0) & (size < form.smallest_normal)
-    if denormal.any():
-        text = f"{int(denormal.sum())} of the {what}'s numbers are subnormal: some runtimes take them for 0"
+    small = size < form.smallest_normal
+    denormal = int(np.count_nonzero(size[small])) if small.any() else 0
+    if denormal:
+        text = f"{denormal} of the {what}'s numbers are subnormal: some runtimes take them for 0"
         conv.note("denormal-weights", text, "warning")
     if what == "kernel" and values.dtype == np.float32 and _halved(values):
         text = "every number of the kernel fits float16: were they rounded to it on the way?"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec_onnx.graph import Conv
+    from convspec_onnx.lean import Lean
 
     Array = NDArray[Any]
     Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -78,7 +79,7 @@ def behind(conv: Conv) -> Behind:
 class Graph:
     """A source that is a graph itself."""
 
-    model: onnx.ModelProto
+    model: Lean
     convs: Sequence[Conv]
     folder: Path
     inputs: str | None = None

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from convspec_onnx import runtimes
 from convspec_onnx.runtimes import LEVELS, Arm, RunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from convspec_onnx.lean import Lean
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -44,7 +45,7 @@ NAMES = {
 UNKNOWN = "a pass that is not known by name"
 
 
-def changes(model: onnx.ModelProto, feeds: Arrays, provider: str) -> Iterator[dict[str, Any]]:
+def changes(model: Lean, feeds: Arrays, provider: str) -> Iterator[dict[str, Any]]:
     """What each level of optimisation changed in the outputs of the whole graph, and by which passes."""
     watch = _Watch(model, feeds, provider, [entry.name for entry in model.graph.output])
     before: Arrays | None = None
@@ -73,7 +74,7 @@ def changes(model: onnx.ModelProto, feeds: Arrays, provider: str) -> Iterator[di
 class _Watch:
     """A graph and its inputs, run with some passes left out."""
 
-    model: onnx.ModelProto
+    model: Lean
     feeds: Arrays
     provider: str
     outputs: Sequence[str]

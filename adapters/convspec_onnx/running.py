@@ -17,6 +17,7 @@ from convspec_onnx import judging as judge
 from convspec_onnx.accuracy import Classes
 from convspec_onnx.graph import as_float
 from convspec_onnx.inline import uses
+from convspec_onnx.lean import Lean
 from convspec_onnx.runtimes import Arm, RunError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Run:
         classes: what accuracy class is expected of a provider, and measured on every layer.
     """
 
-    model: onnx.ModelProto
+    model: Lean
     convs: Sequence[Conv]
     title: str
     arms: Sequence[Arm]
@@ -99,9 +100,9 @@ class Run:
         values = self.values[arm]
         for inside in (True, False):
             captures = capture.shown(part.convs, inside=inside)
-            model, names = capture.submodel(self.model, part, values, keep, captures)
+            model, names = capture.submodel(self.model.proto, part, values, keep, captures)
             try:
-                found = runtimes.run(model, values, names, arm)
+                found = runtimes.run(Lean(model, self.model.weights), values, names, arm)
             except RunError:
                 if inside and any(conv.owners for conv in part.convs):
                     continue
@@ -176,7 +177,7 @@ def _substitute(conv: Conv, values: Arrays) -> NDArray[Any]:
     return expected.astype(x.dtype)
 
 
-def alone(model: onnx.ModelProto, conv: Conv, arm: Arm, classes: Classes) -> tuple[Verdict, Arrays]:
+def alone(model: Lean, conv: Conv, arm: Arm, classes: Classes) -> tuple[Verdict, Arrays]:
     """The verdict on a node taken out of its graph, on made-up input: for those that a run does not reach."""
     if conv.rows:
         return Verdict("unsupported", judge.NOT_RUN), {}
@@ -189,7 +190,7 @@ def alone(model: onnx.ModelProto, conv: Conv, arm: Arm, classes: Classes) -> tup
         x = _made(conv)
         feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
         element = conv.scope.element(node.output[0]) or int(helper.np_dtype_to_tensor_dtype(x.dtype))
-        found = judge.once(model, node, feeds, element, arm)
+        found = judge.once(model.proto, node, feeds, element, arm)
         return classes.judged(conv, {**feeds, **found}, arm)
     except RunError as error:
         return Verdict("unsupported" if error.unsupported else "error", str(error)), {}

@@ -6,14 +6,16 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
 from convspec.errors import ConvspecError, PlacementError
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
+
+    from convspec_onnx.lean import Lean
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -65,9 +67,7 @@ class RunError(ConvspecError):
         return "NOT_IMPLEMENTED" in str(self) or "NotImplementedError" in str(self)
 
 
-def run(
-    model: onnx.ModelProto, feeds: Arrays, outputs: Sequence[str], arm: Arm, without: Collection[str] = ()
-) -> Arrays:
+def run(model: Lean, feeds: Arrays, outputs: Sequence[str], arm: Arm, without: Collection[str] = ()) -> Arrays:
     """The named outputs; ``without`` are passes of the optimisation that are left out.
 
     Raises:
@@ -77,7 +77,7 @@ def run(
     # What runs has no data outside it, so that the runtime has no reason to open a file.
     try:
         if arm.level == EVALUATOR:
-            found = ReferenceEvaluator(model).run(list(outputs), feeds)
+            found = ReferenceEvaluator(model.whole()).run(list(outputs), feeds)
         else:
             found = session(model, arm, without).run(list(outputs), feeds)
     except RunError:
@@ -87,7 +87,7 @@ def run(
     return {name: _array(name, value) for name, value in zip(outputs, found, strict=True)}
 
 
-def session(model: onnx.ModelProto, arm: Arm, without: Collection[str] = ()) -> ort.InferenceSession:
+def session(model: Lean, arm: Arm, without: Collection[str] = ()) -> ort.InferenceSession:
     """A session of one thread on the arm's provider."""
     name = arm.provider + _SUFFIX
     options = ort.SessionOptions()
@@ -97,21 +97,27 @@ def session(model: onnx.ModelProto, arm: Arm, without: Collection[str] = ()) -> 
     options.log_severity_level = _FATAL_ONLY
     if arm.provider != CPU:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if arm.provider == CPU:
+        given = model.beside()
+        options.add_external_initializers(list(given), [*map(ort.OrtValue.ortvalue_from_numpy, given.values())])
+        content = model.proto.SerializeToString()
+    else:  # other providers may look for the numbers in the message
+        content = model.whole().SerializeToString()
     names = [name] if arm.provider == CPU else [name, CPU + _SUFFIX]
-    found = ort.InferenceSession(model.SerializeToString(), options, providers=names, disabled_optimizers=set(without))
+    found = ort.InferenceSession(content, options, providers=names, disabled_optimizers=set(without))
     if arm.provider != CPU:
-        _placed(model, found, name)
+        _placed(model.graph, found, name)
     return found
 
 
-def _placed(model: onnx.ModelProto, session: ort.InferenceSession, name: str) -> None:
+def _placed(graph: onnx.GraphProto, session: ort.InferenceSession, name: str) -> None:
     """ONNX Runtime gives to the CPU what a provider does not take, and says nothing."""
     if name not in session.get_providers():
         raise RunError(f"the provider {name} could not be started; ONNX Runtime would run on the CPU in silence")
     where = {
         node.name: part.ep_name for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
     }
-    for node in model.graph.node:
+    for node in graph.node:
         if "Conv" in node.op_type and where.get(node.name, name) != name:
             raise RunError(f"placement: {name} does not take this node, which runs on {where[node.name]} instead")
 

@@ -17,7 +17,7 @@ from convspec.errors import RequestError
 
 _LARGEST = (1 << 31) - 1  # protobuf reads no larger message
 _WITHIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO opens at once, and is refused
-_SMALL = 1 << 12  # elements: no more are ever meant as a shape
+SMALL = 1 << 12  # elements: no more are ever meant as a shape
 _PER_BYTE = {TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2}
 
 
@@ -27,8 +27,11 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     Raises:
         RequestError: where it cannot be read, breaks a rule of ONNX, or names data that are not beside it.
     """
-    path = Path(path)
-    content = _bytes(path)
+    path = file(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
     check(model if embed(model, path.parent) else content)
     return model
@@ -70,7 +73,7 @@ def inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
 def _light(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large weights as inputs: their numbers say nothing of shapes, but would be copied twice."""
     graph = model.graph
-    small = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= _SMALL]
+    small = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= SMALL]
     given = {entry.name for entry in graph.input}
     found = onnx.ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import,
@@ -81,7 +84,7 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
     found.graph.input.extend(
         onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         for tensor in graph.initializer
-        if tensor.name not in given and math.prod(tensor.dims) > _SMALL
+        if tensor.name not in given and math.prod(tensor.dims) > SMALL
     )
     return found
 
@@ -114,15 +117,18 @@ def tensors(message: Message) -> Iterator[TensorProto]:
                 stack.extend(value)
 
 
-def embed(model: onnx.ModelProto, folder: Path) -> bool:
-    """Read all external data into the model, and return whether there were any; raises RequestError."""
-    total, some = 0, False
+def embed(model: onnx.ModelProto, folder: Path, total: int = 0) -> bool:
+    """Read all external data into the model, and return whether there were any; raises RequestError.
+
+    ``total`` bytes have been read before.
+    """
+    some = False
     for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
             continue
         some = True
         if tensor.data_location == TensorProto.EXTERNAL:
-            tensor.raw_data = _external(tensor, folder)
+            tensor.raw_data = external(tensor, folder)
             total += len(tensor.raw_data)
         if total + len(tensor.raw_data) > _LARGEST:
             raise RequestError("the model has more than 2 GiB of data, more than one message can hold")
@@ -131,8 +137,8 @@ def embed(model: onnx.ModelProto, folder: Path) -> bool:
     return some
 
 
-def _external(tensor: TensorProto, folder: Path) -> bytes:
-    """The bytes that a tensor says are elsewhere."""
+def external(tensor: TensorProto, folder: Path) -> bytes:
+    """The bytes that a tensor says are elsewhere; raises RequestError."""
     name = shown(tensor.name)
     fields = {entry.key: entry.value for entry in tensor.external_data}
     if not all(
@@ -199,15 +205,17 @@ def _opened(location: str, folder: Path, tensor: str) -> int:
     return descriptor
 
 
-def _bytes(path: Path) -> bytes:
+def file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that protobuf could read; raises RequestError."""
+    path = Path(path)
     try:
         if not path.is_file():
             raise RequestError(f"{shown(str(path))}: no such file")
         if path.stat().st_size > _LARGEST:
             raise RequestError(f"{shown(str(path))} is larger than 2 GiB, more than protobuf can read")
-        return path.read_bytes()
     except OSError as error:
         raise RequestError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+    return path
 
 
 def shown(text: Any, limit: int = 300) -> str:

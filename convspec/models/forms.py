@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _FORMATS = ("float16", "float32", "float64")
+_BLOCK = 1 << 15  # numbers that are looked at together
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -178,17 +179,32 @@ def differs(x: Array, source: Array) -> str:
     if name not in _FORMATS:
         return ""
     worst, scale = 0.0, 0.0
-    for ours, theirs in zip(x, source, strict=True):  # sample by sample: the source's may be on disk
-        mine, other = ours.astype(np.float64), np.asarray(theirs, np.float64)
+    for mine, other in _pieces(x, source):
         with np.errstate(invalid="ignore"):
             far = np.abs(mine - other)
-            scale = max(scale, *(float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a))) for a in (mine, other)))
-        worst = max(worst, float(np.max(far, initial=0.0, where=np.isfinite(far))))
-        if not np.array_equal(np.isfinite(mine), np.isfinite(other)):
+        if not np.isfinite(far).all() and not np.array_equal(np.isfinite(mine), np.isfinite(other)):
             return "the data are NaN or infinite where the source's are not, or the other way round"
+        worst = max(worst, _largest(far))
+        scale = max(scale, *(_largest(np.abs(a)) for a in (mine, other)))
     if worst <= format_of(name).unit_roundoff ** 0.5 * scale:
         return ""
     return f"the data differ from the source's by {worst:.3g}, where their largest number is {scale:.3g}"
+
+
+def _pieces(x: Array, source: Array) -> Iterator[tuple[Array, Array]]:
+    """Both tensors a little at a time: the source's may be on disk, and what is made of them stays in the cache."""
+    step = max(_BLOCK // max(x[:1].size, 1), 1)
+    for start in range(0, len(x), step):
+        mine, other = (a[start : start + step].reshape(-1) for a in (x, source))
+        for at in range(0, mine.size, _BLOCK):
+            piece = slice(at, at + _BLOCK)
+            yield mine[piece].astype(np.float64), np.asarray(other[piece], np.float64)
+
+
+def _largest(sizes: Array) -> float:
+    """The largest of them that is finite."""
+    found = float(np.max(sizes, initial=0.0))
+    return found if np.isfinite(found) else float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
 
 
 def window(spec: ConvSpec, x: Array) -> tuple[tuple[int, int], ...]:

@@ -108,10 +108,10 @@ def fold(
     """Kernel and bias that do what these and the normalisation behind them do."""
     scale = norm.scale(epsilon)
     shift = (bias - norm.mean.astype(np.float64)) * scale + norm.shift.astype(np.float64)
-    return kernel * _along(spec, scale), shift
+    return kernel * along(spec, scale), shift
 
 
-def _along(spec: ConvSpec, scale: Array) -> Array:
+def along(spec: ConvSpec, scale: Array) -> Array:
     """One number per output channel, shaped to multiply a kernel ``(O, I/g, …)`` or ``(I, O/g, …)``."""
     ones = (1,) * spec.ndim
     if not spec.transposed:
@@ -145,11 +145,26 @@ def pairs(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[tuple[Layer | 
     return [*((a, b) for a, b in mine if b is not None or not a.linear), *((None, layer) for layer in rest)]
 
 
+class _Numbers:
+    """A kernel as a key: hashed by some of its numbers, equal to one of which every bit is the same."""
+
+    def __init__(self, kernel: Array) -> None:
+        self.flat = np.ascontiguousarray(kernel).reshape(-1)
+        self.hash = hash(self.flat[:: max(self.flat.size // _SOME, 1)].tobytes())
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Numbers) and np.array_equal(self.flat.view(np.uint8), other.flat.view(np.uint8))
+
+
 def _exact(ours: Sequence[Layer], theirs: Sequence[Layer]) -> dict[int, int]:
+    numbers = {id(layer): _Numbers(layer.params.kernel) for layer in (*ours, *theirs)}
     keys: tuple[Callable[[Layer], Hashable], ...] = (
-        lambda layer: (_name(layer.path), _form(layer), layer.params.kernel.tobytes()),
-        lambda layer: (_name(layer.alias or layer.path), _form(layer), layer.params.kernel.tobytes()),
-        lambda layer: (_form(layer), layer.params.kernel.tobytes()),
+        lambda layer: (_name(layer.path), _form(layer), numbers[id(layer)]),
+        lambda layer: (_name(layer.alias or layer.path), _form(layer), numbers[id(layer)]),
+        lambda layer: (_form(layer), numbers[id(layer)]),
     )
     return _places(ours, theirs, range(len(ours)), range(len(theirs)), keys)
 
@@ -237,7 +252,7 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
         for b in by_form.get(_form(ours[a]), ()):
             if mine is None or mine.shape != rays[b].shape or (ours[a].linear and theirs[b].linear):
                 continue
-            near = float(np.mean(np.abs(np.sum(mine * rays[b], axis=1))))
+            near = float(np.mean(np.abs(np.einsum("oi,oi->o", mine, rays[b]))))
             if near >= _ALIKE:
                 names = {_name(ours[a].path), _name(ours[a].alias)} - {None}
                 scored.append((-round(near, 3), _name(theirs[b].path) not in names, a, b))
@@ -262,7 +277,8 @@ def _directions(layer: Layer) -> Array:
     rows = rows[:, :: max(rows.shape[1] // _SOME, 1)].astype(np.float64)
     with np.errstate(invalid="ignore"):
         length = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.nan_to_num(rows / np.where(length > 0, length, 1.0))
+        found = rows / np.where(length > 0, length, 1.0)
+    return found if np.isfinite(length).all() else np.nan_to_num(found)
 
 
 def _name(path: str) -> str | None:

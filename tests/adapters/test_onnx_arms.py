@@ -11,9 +11,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
-import onnx
 import onnxruntime
 from convspec_onnx import judging, passes, runtimes
+from convspec_onnx.lean import Lean
 from convspec_onnx.runtimes import Arm
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
@@ -61,7 +61,7 @@ def test_all_of_several_guilty_passes_are_named(monkeypatch):
 
     monkeypatch.setattr(passes.runtimes, "run", run)
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, (1,))
-    found = {change["level"]: change for change in passes.changes(proto, {}, "CPU")}
+    found = {change["level"]: change for change in passes.changes(Lean(proto), {}, "CPU")}
     assert found["basic"]["passes"] == ["b", "d", "f", "g"]
     assert found["extended"]["passes"] == []
 
@@ -75,7 +75,9 @@ def test_a_level_that_does_not_run_is_told(monkeypatch):
         return honest(proto, feeds, outputs, arm, without)
 
     monkeypatch.setattr(passes.runtimes, "run", run)
-    found = {change["level"]: change for change in passes.changes(normalised(), {"x": weights(2, 3, 12, 14)}, "CPU")}
+    found = {
+        change["level"]: change for change in passes.changes(Lean(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
+    }
     assert found["extended"]["problem"] == "no"
     assert "changed" in found["all"]
 
@@ -92,11 +94,11 @@ def coarse(name, monkeypatch):
         return rounded(array, form).astype(np.float32) if array.dtype == np.float32 else array
 
     def run(proto, feeds, outputs, arm, without=()):
-        copy = onnx.ModelProto.FromString(proto.SerializeToString())
+        copy = proto.whole()
         for tensor in copy.graph.initializer:
             values = rough(numpy_helper.to_array(tensor), name)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        found = honest(copy, {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without)
+        found = honest(Lean(copy), {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without)
         return {key: rough(value, kept) for key, value in found.items()}
 
     monkeypatch.setattr(runtimes, "run", run)
