@@ -45,7 +45,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
     if linen:
         if in_channels is None:
-            raise CallError(text, "linen's constructors do not say how many channels come in: give in_channels as well (--in-channels N)")
+            said = "linen's constructors do not say how many channels come in"
+            raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
         arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
     return spec_of(arguments, transposed=call.function == "ConvTranspose")
 

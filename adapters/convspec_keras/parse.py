@@ -64,7 +64,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     if match[1] == "Separable":
         raise CallError(text, "SeparableConv is two layers: write the DepthwiseConv and the 1×1 Conv apart")
     if in_channels is None:
-        raise CallError(text, "Keras constructors do not say how many channels come in: give in_channels as well (--in-channels N)")
+        said = "Keras constructors do not say how many channels come in"
+        raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
     ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
     arguments = call.bind(

@@ -61,7 +61,7 @@ def spec_of(arguments: Mapping[str, Any], ndim: int, *, transposed: bool) -> Con
     spec = ConvSpec(**{**fields, "padding": _padding(fields.get("padding", 0))}, transposed=transposed, ndim=ndim)
     if isinstance(spec.padding, str):
         rule = f"padding={spec.padding!r} must not be used with stride={spec.stride}: PyTorch refuses it"
-        raise SpecError([f"{rule}; give the pads as numbers, or ask for the PyTorch source of the ConvSpec that says so"])
+        raise SpecError([f"{rule}; give the pads as numbers, or ask for the PyTorch source of that ConvSpec"])
     return spec
 
 
