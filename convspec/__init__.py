@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from convspec import reference as reference
     from convspec.cases import Case as Case
     from convspec.chains import Chain as Chain
+    from convspec.conformance.cluster import Cluster as Cluster
     from convspec.conformance.replaying import replay as replay
     from convspec.conformance.runner import check as check
     from convspec.conformance.runner import resume as resume
     from convspec.diagnosis import diagnose as diagnose
     from convspec.errors import ConvspecError as ConvspecError
+    from convspec.errors import ExecutorError as ExecutorError
     from convspec.errors import FrameworkAbsent as FrameworkAbsent
     from convspec.errors import JournalError as JournalError
     from convspec.errors import ParamsError as ParamsError
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Case": "cases",
     "Chain": "chains",
+    "Cluster": "conformance.cluster",
     "ConvParams": "parameters",
     "ModelFile": "models.files",
     "ConvSpec": "spec",
@@ -58,6 +61,7 @@ _HOME = {
     **dict.fromkeys(
         (
             "ConvspecError",
+            "ExecutorError",
             "FrameworkAbsent",
             "JournalError",
             "ParamsError",

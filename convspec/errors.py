@@ -9,6 +9,7 @@
     ├── UnsupportedError                 an adapter cannot express this layer, with the reason
     ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
     ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
+    ├── ExecutorError(RuntimeError)      the executor or cluster that a run was sent to cannot go on with it
     ├── StorageError(OSError)            there is no room for what a run needs on disk
     │   └── JournalError                 nor for its journal; the line that goes on with the run is named
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
@@ -61,6 +62,10 @@ class FrameworkAbsent(ConvspecError, ImportError):
 
 class PlacementError(ConvspecError):
     """The computation ran on a device, or in a dtype, that was not asked for."""
+
+
+class ExecutorError(ConvspecError, RuntimeError):
+    """Where a run was sent to cannot go on with it; a journal keeps what was reached."""
 
 
 class StorageError(ConvspecError, OSError):

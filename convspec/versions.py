@@ -55,6 +55,11 @@ class Requirement:
         return all(_COMPARE[op](installed, bound) for op, bound in self.bounds)
 
 
+def public(version: str) -> str:
+    """A version without its local part, which says how it was built: ``2.13.0`` of ``2.13.0+cpu``."""
+    return version.partition("+")[0]
+
+
 def release(version: str) -> tuple[int, ...]:
     """The numbers of a version, without local part and trailing zeros: ``2.13.0+cpu`` is (2, 13)."""
     head = re.match(r"\d+(?:\.\d+)*", version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,10 +21,11 @@ from convspec.commands.console import (
     console,
     write_report,
 )
-from convspec.errors import RequestError
+from convspec.errors import ExecutorError, RequestError
 
 if TYPE_CHECKING:
     from convspec.cases import Case
+    from convspec.conformance.cluster import Cluster
     from convspec.conformance.results import Report
 
 EXAMPLES = """
@@ -35,7 +37,7 @@ Examples:
 
     convspec check --corpus timm --sample 500 --seed 1
 
-    convspec check --corpus timm --journal run.jsonl
+    convspec check --corpus timm --journal run.jsonl --dask tls://scheduler:8786
 
     convspec check --adapters torch --devices cuda --record gpu
 
@@ -71,7 +73,16 @@ Data = Annotated[
 ]
 Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
 Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Busy workers; default: cores.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Busy workers; default: cores. With --dask: chunks under way; default: two a thread.",
+    ),
+]
 Journal = Annotated[str | None, _kept(metavar="FILE", help="Write every verdict into this new file as it is reached.")]
 Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of this journal, as it was asked for.")]
 Shard = Annotated[str | None, _kept(metavar="I/N", help="Only every N-th case, from the I-th on; the first is 1.")]
@@ -80,6 +91,10 @@ Record = Annotated[
     _kept(metavar="DIR", help="Keep inputs, weights and outputs, too, for `convspec replay DIR` on another machine."),
 ]
 RecordLimit = Annotated[str, _kept(metavar="SIZE", help="Of the arrays in DIR; what does not fit is counted.")]
+Dask = Annotated[
+    str | None,
+    _kept(metavar="ADDRESS", help="Do the work on the Dask cluster with this scheduler, as in tls://host:8786."),
+]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
 
 Memory = Annotated[
@@ -107,6 +122,7 @@ def check(
     resume: Resume = None,
     record: Record = None,
     record_limit: RecordLimit = "1GiB",
+    dask: Dask = None,
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
@@ -145,7 +161,7 @@ def check(
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )
     place = journal or resume or _recorded(record, shard)
-    finish(run, jobs, place, json, html, markdown, junit)
+    finish(run, jobs, place, json, html, markdown, junit, dask)
 
 
 def finish(
@@ -156,12 +172,14 @@ def finish(
     html: str | None,
     markdown: str | None,
     junit: str | None,
+    dask: str | None = None,
 ) -> None:
     """Do a run with its progress shown, write and print its report, and leave with its exit status."""
     from convspec.reports import progress, terminal
 
-    with _interruptible(journal), progress.shown(console(stderr=True)) as shown:
-        report = run(jobs=jobs, progress=shown)
+    with _interruptible(journal, dask), _where(dask) as where, progress.shown(console(stderr=True)) as shown:
+        elsewhere = {} if where is None else {"executor": where}
+        report = run(jobs=jobs, progress=shown, **elsewhere)
     terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
     raise typer.Exit(1 if report.unexpected or report.missing else 0)
 
@@ -173,7 +191,7 @@ def _recorded(folder: str | None, shard: str | None) -> str | None:
     return None if folder is None else str(journal_of(Path(folder), _shard(shard)))
 
 
-_SESSION = ("resume", "jobs", "json", "html", "markdown", "junit")
+_SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
 
 
 def _only_of_this_session(context: typer.Context) -> None:
@@ -184,9 +202,18 @@ def _only_of_this_session(context: typer.Context) -> None:
             raise RequestError(f"--{name} cannot be given with --resume: the journal has the request of its run")
 
 
+def _where(dask: str | None) -> contextlib.AbstractContextManager[Cluster | None]:
+    """The cluster that is asked for, if any."""
+    if dask is None:
+        return contextlib.nullcontext()
+    from convspec.conformance.cluster import Cluster
+
+    return Cluster(dask, lambda sentence: print(f"convspec: warning: {sentence}", file=sys.stderr))  # noqa: T201
+
+
 @contextlib.contextmanager
-def _interruptible(journal: str | None) -> Iterator[None]:
-    """End cleanly, and say how to go on, where somebody interrupts or terminates the run."""
+def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
+    """End cleanly, and say how to go on, where somebody interrupts or terminates the run, or its cluster is gone."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -194,12 +221,14 @@ def _interruptible(journal: str | None) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExecutorError) as error:
         from convspec.conformance.journal import resuming
 
-        way = f"go on with: {resuming(Path(journal))}" if journal else "with --journal FILE it could be gone on with"
-        sys.stderr.write(f"convspec: interrupted; {way}\n")
-        raise typer.Exit(130) from None
+        way = "with --journal FILE it could be gone on with"
+        if journal:
+            way = f"go on with: {resuming(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
+        sys.stderr.write(f"convspec: {str(error) or 'interrupted'}; {way}\n")
+        raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

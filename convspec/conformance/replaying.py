@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from convspec.conformance import recordings
-from convspec.conformance.names import find, known
+from convspec.conformance.names import known
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report
 from convspec.conformance.runner import TIMEOUT, Progress, begin
+from convspec.conformance.site import local
 from convspec.conformance.units import PRECISIONS, Selection
 from convspec.errors import RequestError
 
@@ -63,9 +64,9 @@ def replay(
         made = ", ".join(sorted({recording.by for recording in found.recordings})) or "none"
         number = len({recording.case.id for recording in found.recordings})
         raise RequestError(f"there is nothing to compare with: the record has {number} cases with outputs by {made}")
-    here, absent = find(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)))
+    site = local(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs)
     selection = Selection(
-        tuple(here), devices=None if devices is None else tuple(devices), precisions=tuple(precisions or ()),
+        tuple(site.adapters), devices=None if devices is None else tuple(devices), precisions=tuple(precisions or ()),
         data=tuple(dict.fromkeys(trial.data for recording in chosen for trial in recording.trials)),
     )  # fmt: skip
     about = {
@@ -77,5 +78,5 @@ def replay(
         tuple(recording.case for recording in chosen), selection, True, timeout, memory,
         origin={"replay": about}, recordings=tuple(chosen),
     )  # fmt: skip
-    report = begin(request, here, absent, jobs, journal, progress=progress)
+    report = begin(request, site, journal, progress=progress)
     return replace(report, missing=(*report.missing, *found.problems))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,15 @@ from convspec import gaps
 from convspec.cases import Case
 from convspec.conformance import recording
 from convspec.conformance.checks import Outcome
-from convspec.conformance.chunks import Submitter
-from convspec.conformance.environment import cores, environment
+from convspec.conformance.cluster import Cluster
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
-from convspec.conformance.names import by_name, find, known
+from convspec.conformance.names import by_name, known
 from convspec.conformance.reproduction import reproduction
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
+from convspec.conformance.site import Site, local
+from convspec.conformance.submission import Somewhere, Submitter
 from convspec.conformance.units import ASKED, PRECISIONS, Keep, Selection, Target, Unit, expanded
 from convspec.contract import Adapter
 from convspec.dtypes import DTYPES
@@ -66,7 +66,7 @@ def check(
     record: str | os.PathLike[str] | None = None,
     record_limit: int = recording.LIMIT,
     origin: Mapping[str, Any] | None = None,
-    executor: Executor | Callable[[Target], Executor] | None = None,
+    executor: Somewhere | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Build every case in every adapter and layout, run it, and judge its output against the oracle.
@@ -85,7 +85,7 @@ def check(
         precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
         jobs: how many workers may be busy at a time; by default the number of cores. With an executor: how many
-            chunks of cases are under way.
+            chunks of cases are under way; by default two for each thread of a cluster.
         timeout: seconds that one build and run may take.
         memory: bytes that a worker may hold; what takes more is a crash with the reason ``memory``.
         shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
@@ -94,12 +94,14 @@ def check(
             :func:`convspec.replay`. Not with an executor.
         record_limit: bytes that these arrays may take; what does not fit is left out and counted.
         origin: where the cases come from, for whoever reads the report.
-        executor: where the work is done instead of in local workers, or a function that gives it for a
-            :class:`~convspec.conformance.units.Target`; each chunk of cases runs in an isolated child over there.
+        executor: where the work is done instead of in local workers: a :class:`convspec.Cluster`, any executor, or
+            a function that gives one for a :class:`~convspec.conformance.units.Target`; each chunk of cases runs in
+            an isolated child over there.
         progress: called after every result.
 
     Raises:
         RequestError: for unknown names, and where an adapter asked for by name cannot run here.
+        ExecutorError: if the executor cannot go on.
         JournalError: if the journal cannot be written any more.
     """
     known("layout", layouts, LAYOUTS)
@@ -108,41 +110,40 @@ def check(
     known("precision", precisions, PRECISIONS)
     if record is not None and (journal is not None or executor is not None):
         raise RequestError("record keeps a journal of its own and needs local workers: leave journal and executor out")
-    found, absent = find(adapters)
+    cases = tuple(cases)
+    site = _site(adapters, devices or [case.device for case in cases], jobs, executor)
     selection = Selection(
-        tuple(found), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), expanded(data), gradients
-    )
+        tuple(site.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), expanded(data),
+        gradients,
+    )  # fmt: skip
     limits = (timeout, memory, shard)
     kept = None if record is None else record_limit
-    request = Request(tuple(cases), selection, by_name(adapters), *limits, origin or {}, kept)
+    request = Request(cases, selection, by_name(adapters), *limits, origin or {}, kept)
     if record is not None:
         folder = Path(record).absolute()
         recording.prepare(folder)
         journal = recording.journal_of(folder, shard)
-    return begin(request, found, absent, jobs, journal, executor, progress)
+    return begin(request, site, journal, executor, progress)
 
 
 def begin(
     request: Request,
-    found: Mapping[str, Adapter],
-    absent: Mapping[str, str],
-    jobs: int | None,
+    site: Site,
     journal: str | os.PathLike[str] | None,
-    executor: Executor | Callable[[Target], Executor] | None = None,
+    executor: Somewhere | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """A run from its beginning to its report; the arguments are those of :func:`check`, but for the adapters."""
-    about = _surroundings(found, jobs)
-    opening = Opening(request, about, absent, {a.name: gaps.applying(a, a.versions()) for a in found.values()})
+    """A run from its beginning to its report; the arguments are those of :func:`check`, but for the site."""
+    opening = Opening(request, site.environment, site.absent, site.declared())
     writing = None if journal is None else Journal.create(Path(journal), opening)
-    return _Run(Record(opening), found, writing, progress).go(about["jobs"], executor)
+    return _Run(Record(opening), site, writing, progress).go(executor)
 
 
 def resume(
     journal: str | os.PathLike[str],
     *,
     jobs: int | None = None,
-    executor: Executor | Callable[[Target], Executor] | None = None,
+    executor: Somewhere | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Go on with a run that was cut short: what its journal has no verdict on is checked, and the whole reported.
@@ -153,28 +154,27 @@ def resume(
     """
     writing, record = Journal.reopen(Path(journal))
     try:
-        found, _ = find(record.opening.request.selection.requests)
-        if record.opening.request.record is not None:
+        asked = record.opening.request
+        if asked.record is not None:
+            if executor is not None:
+                raise RequestError(f"{writing.path} is of a run that is recorded: it needs local workers")
             recording.prepare(writing.path.absolute().parent)
-        about = _surroundings(found, jobs)
-        _same_versions(writing.path, record.opening.environment, about)
-        session = {"resumed": {"environment": about}}
+        devices = asked.selection.devices or [case.device for case in asked.cases]
+        site = _site(asked.selection.requests, devices, jobs, executor)
+        _same_versions(writing.path, record.opening.environment, site.environment)
+        session = {"resumed": {"environment": dict(site.environment)}}
         writing.append(session)
         record.take(session)
     except BaseException:
         writing.close()
         raise
-    return _Run(record, found, writing, progress).go(about["jobs"], executor)
+    return _Run(record, site, writing, progress).go(executor)
 
 
-def _surroundings(adapters: Mapping[str, Adapter], jobs: int | None) -> dict[str, Any]:
-    """The environment of a run, with the number of its jobs."""
+def _site(adapters: Sequence[str] | None, devices: Iterable[str], jobs: int | None, executor: Somewhere | None) -> Site:
     if jobs is not None and jobs < 1:
         raise RequestError(f"jobs={jobs} must be at least 1")
-    about = environment()
-    for adapter in adapters.values():
-        about["versions"] |= adapter.versions()
-    return {**about, "jobs": jobs or cores()}
+    return executor.site(adapters, devices, jobs) if isinstance(executor, Cluster) else local(adapters, jobs)
 
 
 def _same_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -194,20 +194,20 @@ class _Run:
     def __init__(
         self,
         record: Record,
-        adapters: Mapping[str, Adapter],
+        site: Site,
         journal: Journal | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.record, self.adapters, self.journal, self.progress = record, adapters, journal, progress
+        self.record, self.site, self.journal, self.progress = record, site, journal, progress
         self.request = record.opening.request
         self.ledger = gaps.Ledger()
-        for adapter in adapters.values():
-            self.ledger.declare(adapter.name, gaps.applying(adapter, adapter.versions()))
+        for adapter, declared in site.declared().items():
+            self.ledger.declare(adapter, declared)
         self.results = [result.under(self.ledger) for result in record.results]
         self.before = len(self.results)
         self.unexpected = sum(result.unexpected for result in self.results)
 
-    def go(self, jobs: int, executor: Executor | Callable[[Target], Executor] | None) -> Report:
+    def go(self, executor: Somewhere | None) -> Report:
         done = frozenset(result.key for result in self.results)
         limit = self.request.record
         keep = None
@@ -218,9 +218,12 @@ class _Run:
         limits: dict[str, Any] = {"timeout": self.request.timeout, "memory": self.request.memory}
         self.scheduler: Scheduler | Submitter
         if executor is None:
-            self.scheduler = Scheduler(self._take, self._miss, jobs=jobs, **limits)
+            self.scheduler = Scheduler(self._take, self._miss, jobs=self.site.jobs, **limits)
         else:
-            self.scheduler = Submitter(self._take, self._miss, executor, chunks=jobs, **limits)
+            limits |= {"chunks": self.site.jobs, "versions": self.site.versions}
+            if isinstance(executor, Cluster):
+                limits |= {"session": executor.session, "look": executor.look}
+            self.scheduler = Submitter(self._take, self._miss, executor, **limits)
         try:
             self.scheduler.run(lambda: self.request.problems(done, keep))
             self._end()
@@ -246,7 +249,7 @@ class _Run:
 
     def _take(self, unit: Unit, outcome: Outcome) -> None:
         """One verdict, on its way into the journal and the report."""
-        case, adapter = unit.case_of(outcome.trial), self.adapters[unit.target.request]
+        case, adapter = unit.case_of(outcome.trial), self.site.adapters[unit.target.request]
         support, why = outcome.support, outcome.support_reason
         if support == "unknown":  # the worker died before it could tell
             support, why = _support(adapter, case)

@@ -50,7 +50,7 @@ class Scheduler:
         self._report, self._absent = report, absent
         self._jobs, self._timeout, self._capacity, self._memory = jobs, timeout, capacity, memory
         self._grown = MEMORY if memory is None else min(MEMORY, memory * 3 // 4)
-        self._looked = 0.0
+        self._looked, self._stopped = 0.0, False
         self._crew = Crew(jobs, threads or max(1, cores() // jobs), memory)
         self._lanes = self._crew.lanes
 
@@ -72,7 +72,7 @@ class Scheduler:
         self._keep = keep
         self._feed = Feed(problems(), max(1, self._jobs // 2), self._capacity, self._crew.ring)
         try:
-            while self._feed.going or any(lane.left for lane in self._lanes.values()):
+            while not self._stopped and (self._feed.going or any(lane.left for lane in self._lanes.values())):
                 self._feed.fill()
                 self._assign()
                 if self._feed.pending or self._crew.workers:
@@ -86,6 +86,10 @@ class Scheduler:
         finally:
             self._feed.close()
             self._crew.close()
+
+    def stop(self) -> None:
+        """End the run where it is, within a moment; called from any thread."""
+        self._stopped = True
 
     def seconds_left(self) -> float | None:
         """A guess at the time that the rest will take; None while a target has not shown its pace."""

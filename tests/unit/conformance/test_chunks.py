@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import convspec
-from convspec import Case, ConvSpec, RequestError
-from convspec.conformance import chunks, journal
+from convspec import Case, ConvSpec, ExecutorError, RequestError
+from convspec.conformance import journal, submission
+from convspec.conformance.kept import KEPT
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
 CASES = [Case(ConvSpec(3, 3 if n == 5 else 2 + 2 * (n % 3), (1, 3)), (2, 3, 5, 7), seed=n) for n in range(12)]
@@ -29,10 +30,10 @@ def plain(report):
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(chunks, "UNITS", 4)
-    monkeypatch.setattr(chunks.Submitter.__init__, "__kwdefaults__", {"memory": None, "units": 4})
+    defaults = submission.Submitter.__init__.__kwdefaults__
+    monkeypatch.setattr(submission.Submitter.__init__, "__kwdefaults__", {**defaults, "units": 4})
     yield
-    chunks._KEPT.clear()
+    KEPT.clear()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_what_is_lost_always_costs_its_own_case():
 def test_an_executor_that_is_shut_down_is_an_error():
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    with pytest.raises(RequestError, match="takes no more work: cannot schedule new futures after shutdown"):
+    with pytest.raises(ExecutorError, match="takes no more work: cannot schedule new futures after shutdown"):
         convspec.check(CASES, NAMES[:1], executor=pool)
 
 
@@ -131,10 +132,8 @@ def test_a_worker_is_kept_from_chunk_to_chunk_until_it_dies():
     with ThreadPoolExecutor(1) as pool:
         for _ in range(2):
             convspec.check(cases, NAMES[:1], layouts=["NCHW"], executor=pool)
-            ((key, [(worker, _)]),) = [item for item in chunks._KEPT._idle.items() if item[1]]
-            pids.add(worker.process)
-        assert len(pids) == 1
-        os.kill(worker.process, signal.SIGKILL)
+            pids.update(KEPT.processes())
+        (process,) = pids
+        os.kill(process, signal.SIGKILL)
         assert convspec.check(cases, NAMES[:1], layouts=["NCHW"], executor=pool).summary["agree"] == 22
-    chunks._KEPT._drop(key, worker)  # not there any more: nothing happens
     assert not any(isinstance(thread, threading.Timer) and not thread.daemon for thread in threading.enumerate())

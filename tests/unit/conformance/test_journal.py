@@ -13,7 +13,7 @@ import pytest
 
 import convspec
 from convspec import Case, ConvSpec, JournalError, RequestError, registry
-from convspec.conformance import journal, runner
+from convspec.conformance import journal, site
 from convspec.conformance.results import Report
 
 CASES = [Case(ConvSpec(3, n, (1, 3), stride=(2, 1)), (2, 3, 5, 7), seed=n, name=f"case {n}") for n in range(2, 12)]
@@ -153,8 +153,8 @@ def test_a_report_of_an_unfinished_run_says_so(whole, file):
 def test_other_versions_are_refused(whole, file, monkeypatch):
     cut(whole, file, whole[0].stat().st_size // 2)
     before = file.read_bytes()
-    real = runner.environment
-    monkeypatch.setattr(runner, "environment", lambda: {**real(), "versions": {"numpy": "1.0"}})
+    real = site.environment
+    monkeypatch.setattr(site, "environment", lambda: {**real(), "versions": {"numpy": "1.0"}})
     with pytest.raises(RequestError, match=r"begun with numpy .*, here 1\.0\. .*convspec report diff OLD NEW"):
         convspec.resume(file)
     assert file.read_bytes() == before[: before.rindex(b"\n") + 1]

@@ -1,0 +1,103 @@
+"""Where a run's work is done: which adapters are there, in which versions, on what machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convspec import gaps, registry
+from convspec.conformance.environment import cores, environment
+from convspec.conformance.names import by_name
+from convspec.contract import Adapter
+from convspec.errors import ConvspecError, RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a run finds where its work is done.
+
+    Attributes:
+        adapters: by the name that they were asked for.
+        absent: those that are not there, and why.
+        versions: of the distributions that each adapter's numbers depend on.
+        environment: what the numbers may depend on, and how many jobs there are.
+    """
+
+    adapters: Mapping[str, Adapter]
+    absent: Mapping[str, str]
+    versions: Mapping[str, Mapping[str, str]]
+    environment: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise RequestError(f"jobs={self.jobs} must be at least 1")
+
+    @property
+    def jobs(self) -> int:
+        """How many workers may be busy, or chunks under way, at a time."""
+        return int(self.environment["jobs"])
+
+    def declared(self) -> dict[str, tuple[gaps.Gap, ...]]:
+        """The declared gaps that are there with these versions, by the adapter's own name."""
+        return {a.name: gaps.applying(a, self.versions[request]) for request, a in self.adapters.items()}
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What one process has: its machine, and of the adapters that it was asked about, which are absent and why."""
+
+    environment: dict[str, Any]
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def inventory(requests: Iterable[str]) -> Inventory:
+    """What this process has of these adapters; no framework is imported."""
+    found = Inventory(environment())
+    for request in requests:
+        try:
+            adapter = registry.adapter(request)
+            reason, versions = registry.absence(adapter), adapter.versions()
+        except (ConvspecError, ImportError) as error:  # an adapter of somebody's own that is not installed here
+            reason, versions = str(error), {}
+        found.versions[request] = versions
+        if reason is not None:
+            found.absent[request] = reason
+    return found
+
+
+def local(names: Sequence[str] | None, jobs: int | None) -> Site:
+    """Here, on one machine: an adapter that was named must be there.
+
+    Raises:
+        RequestError: where one is not, or none is.
+    """
+    found = requested(names)
+    here = inventory(found)
+    adapters = present(found, here.absent, names)
+    about = dict(here.environment)
+    for request in adapters:
+        about["versions"] = {**about["versions"], **here.versions[request]}
+    return Site(adapters, here.absent, here.versions, {**about, "jobs": cores() if jobs is None else jobs})
+
+
+def requested(names: Sequence[str] | None) -> dict[str, Adapter]:
+    """The adapters by the name that they were asked for, all that there are where none was named."""
+    return {name: registry.adapter(name) for name in registry.expanded(registry.adapters() if names is None else names)}
+
+
+def present(
+    adapters: Mapping[str, Adapter], absent: Mapping[str, str], names: Sequence[str] | None
+) -> dict[str, Adapter]:
+    """Those that are not absent.
+
+    Raises:
+        RequestError: where one is that was named, or all are.
+    """
+    if by_name(names) and absent:
+        raise RequestError(next(iter(absent.values())))
+    found = {name: adapter for name, adapter in adapters.items() if name not in absent}
+    if not found:
+        raise RequestError("no adapter to check with: " + ("; ".join(absent.values()) or "none was named"))
+    return found
