@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convspec.conformance.units import Target
     from convspec.contract import Adapter
 
-_PATIENCE = 20  # seconds for the scheduler to answer
+_PATIENCE = 30  # seconds for the scheduler to answer
 _GOODBYE = 5.0  # seconds for the workers to stop
 _LOOK = 10.0  # seconds between looks at the workers
 _SAFE = ("tls", "wss", "inproc")

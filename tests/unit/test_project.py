@@ -71,6 +71,8 @@ def test_importing_convspec_imports_nothing_heavy():
         "typer",
         "safetensors",
         "hypothesis",
+        "dask",
+        "distributed",
     ]
     done = run(f"import convspec, sys; print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr
