@@ -80,7 +80,7 @@ class Scheduler:
                         self._listen(worker)
                 self._collect()
                 self._check_clocks()
-            if keep is not None:
+            if keep is not None and not self._stopped:
                 for worker in self._crew.release():
                     keep(worker)
         finally:

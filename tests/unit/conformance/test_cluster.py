@@ -386,12 +386,12 @@ def test_ctrl_c_ends_what_is_under_way_and_says_how_to_go_on(there, tmp_path):
 
 
 def test_a_scheduler_that_goes_away_is_said_and_the_journal_stays(tmp_path):
-    file = tmp_path / "run.jsonl"
-    with a_scheduler() as (scheduler, address), a_worker(address, tmp_path):
+    file, corpus = tmp_path / "run.jsonl", tmp_path / "cases.jsonl"
+    corpus.write_text(Case(ConvSpec(1, 3, 3), (1, 1, 4, 5)).to_json() + "\n")
+    with a_scheduler() as (scheduler, address), a_worker(address, tmp_path) as worker:
         joined(address, 1)
-        main = command(address, "--adapters", "convspec_fakes:HANGS", "--timeout", "50", "--journal", file)
-        until(file.exists)
-        time.sleep(1)
+        main = command(address, "--adapters", "convspec_fakes:HANGS", "--corpus", corpus, "--journal", file)
+        until(lambda: tree(worker.pid))
         scheduler.kill()
         out, err = main.communicate(timeout=100)
     assert (main.returncode, out) == (2, ""), err
