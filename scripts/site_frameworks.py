@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from site_parameters import DATA, FRAMEWORKS, parameters
+from site_parameters import DATA, EXPLAINED, FRAMEWORKS, parameters
 
 from convspec import ConvSpec, UnsupportedError, adapter, adapters, kernels, layouts
 from convspec.facts import constructor
@@ -70,7 +70,7 @@ def names(name: str, table: Table) -> str:
             f"[`{parameter}`](../parameters/{parameter}.md)",
             f"`{said['name']}`" if "name" in said else said["words"], said.get("default", ""),
         ))  # fmt: skip
-    return table(("in a ConvSpec", FRAMEWORKS.get(name, name), "default"), rows)
+    return table(("in a ConvSpec", EXPLAINED.get(name, name), "default"), rows)
 
 
 def kernel_orders(name: str, table: Table) -> str:

@@ -19,6 +19,7 @@ from convspec.planned import PlannedAdapter
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "_data"
 FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax (nnx)", "keras": "Keras", "onnx": "ONNX"}
+EXPLAINED = FRAMEWORKS | {"equinox": "Equinox", "openvino": "OpenVINO"}  # whose words and messages the pages explain
 SHORT = 14  # lines; a longer source is folded
 
 
@@ -34,7 +35,7 @@ def errors() -> list[dict[str, Any]]:
 
 def names(entry: dict[str, Any]) -> str:
     lines = ["| framework | name | default |", "|---|---|---|"]
-    for key, framework in FRAMEWORKS.items():
+    for key, framework in EXPLAINED.items():
         said = entry[key]
         default = said.get("default", "")
         code = f"`{default}`" if re.fullmatch(r"\(.*\)|'.*'|<.*>|\d+|None|True", default) else default
@@ -105,7 +106,7 @@ def error_list(found: list[dict[str, Any]]) -> str:
     lines = []
     for error in found:
         said = error["says"] or error["title"]
-        lines += [f"[{FRAMEWORKS[error['framework']]}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
+        lines += [f"[{EXPLAINED[error['framework']]}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
     return "\n".join(lines) or "None of the frameworks has an error message of its own here.\n"
 
 
@@ -118,7 +119,7 @@ def error_index(found: list[dict[str, Any]]) -> str:
     """All errors, by framework: the text, what raised it, what it means, the pages that explain it."""
     before = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["setup"]
     parts = []
-    for key, framework in FRAMEWORKS.items():
+    for key, framework in EXPLAINED.items():
         setup = f"<details><summary>what runs before</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
         parts += [f"## {framework}\n", setup]
         for error in (e for e in found if e["framework"] == key):

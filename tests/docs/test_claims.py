@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PAGES = Path(__file__).parents[2] / "docs" / "reference" / "parameters"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = DOCS / "reference" / "parameters"
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,9 @@ def _quiet():
 
 def says(page, words):
     """The claim stands on the page: who changes one, changes both."""
-    text = re.sub(r"\s+", " ", (PAGES / f"{page}.md").read_text("utf-8"))
-    assert words in text, f"{page}.md no longer says {words!r}"
+    file = DOCS / "_data" / page if page.endswith(".toml") else PAGES / f"{page}.md"
+    text = re.sub(r"\s+", " ", file.read_text("utf-8"))
+    assert words in text, f"{file.name} no longer says {words!r}"
 
 
 @pytest.mark.torch
@@ -149,3 +151,86 @@ def test_onnx():
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         session = ort.InferenceSession(model.SerializeToString(), providers=["CUDAExecutionProvider"])
         assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.equinox
+def test_equinox():
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    key = jax.random.key(0)
+    says("errors.toml", "Small letters are taken, too")
+    assert eqx.nn.Conv2d(3, 8, 3, padding="same", key=key)(jnp.zeros((3, 9, 11))).shape == (8, 9, 11)
+
+    says("errors.toml", "`'SAME'` is what ONNX calls `SAME_UPPER`: the extra cell goes after")
+    layer = eqx.nn.Conv1d(1, 1, 2, padding="SAME", use_bias=False, key=key)
+    layer = eqx.tree_at(lambda at: at.weight, layer, jnp.ones((1, 1, 2)))
+    assert layer(jnp.array([[1.0, 2.0, 4.0]])).ravel().tolist() == [3, 6, 4]
+
+    says("errors.toml", "Map the layer over the batch's axis: `jax.vmap(layer)(x)`")
+    assert jax.vmap(eqx.nn.Conv2d(3, 8, 3, key=key))(jnp.zeros((2, 3, 9, 11))).shape == (2, 8, 7, 9)
+
+    says("errors.toml", "The layer is made without a word; only the call says so")
+    assert eqx.nn.Conv2d(4, 6, 3, groups=4, key=key).weight.shape == (6, 1, 3, 3)
+
+    says("bias", "Equinox draws them, too, and stores them as `(out_channels, 1, 1)`")
+    bias = eqx.nn.Conv2d(3, 8, 3, key=key).bias
+    assert bias.shape == (8, 1, 1)
+    assert abs(bias).min() > 0
+
+    says("transposed", "| Equinox | crop | (O, I/g, H, W) | yes |")
+    assert eqx.nn.ConvTranspose2d(4, 6, (3, 5), groups=2, key=key).weight.shape == (6, 2, 3, 5)
+    up = eqx.nn.ConvTranspose1d(1, 1, 3, stride=2, padding=1, output_padding=1, use_bias=False, key=key)
+    up = eqx.tree_at(lambda at: at.weight, up, jnp.array([[[100.0, 10.0, 1.0]]]))
+    assert up(jnp.array([[1.0, 2.0, 3.0]])).ravel().tolist() == [10, 102, 20, 203, 30, 300]
+
+    says("layout", "Equinox' layers take one image, (C, H, W), and no batch")
+    with pytest.raises(ValueError, match="rank 3"):
+        eqx.nn.Conv2d(3, 8, 3, key=key)(jnp.zeros((1, 3, 9, 11)))
+
+    says("device", "JAX computes where its arguments lie")
+    assert eqx.nn.Conv2d(3, 8, 3, key=key)(jnp.zeros((3, 9, 11))).devices() == {jax.devices()[0]}
+
+
+@pytest.mark.openvino
+def test_openvino():
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    x = ops.parameter([1, 3, 9, 11], np.float32)
+
+    def conv(filters, operation=ops.convolution, data=x, strides=(1, 1), **more):
+        arguments = {"pads_begin": [0, 0], "pads_end": [0, 0], "dilations": [1, 1], **more}
+        return operation(data, np.zeros(filters, np.float32), strides=list(strides), **arguments)
+
+    says("errors.toml", "Where the width happens to be 8, there is no message")
+    assert [*ops.add(ops.parameter([1, 8, 7, 8], np.float32), np.zeros(8, np.float32)).shape] == [1, 8, 7, 8]
+
+    says("errors.toml", "The words are `same_upper`, `same_lower`, `valid` and `explicit`")
+    for word, size in (("same_upper", [9, 11]), ("same_lower", [9, 11]), ("valid", [7, 9]), ("explicit", [7, 9])):
+        assert [*conv((8, 3, 3, 3), auto_pad=word).shape] == [1, 8, *size]
+
+    says("errors.toml", "reshape them to (2, 4, 2, 3, 3) and take `group_convolution`")
+    four = ops.parameter([1, 4, 9, 11], np.float32)
+    assert [*conv((2, 4, 2, 3, 3), ops.group_convolution, four).shape] == [1, 8, 7, 9]
+
+    says("errors.toml", "That they be smaller than the strides is not asked")
+    up = conv((3, 6, 3, 3), ops.convolution_backprop_data, strides=(2, 2), output_padding=[2, 2])
+    assert [*up.shape] == [1, 6, 21, 25]
+
+    says("transposed", "| OpenVINO | crop | (I, O, H, W), in groups (g, I/g, O/g, H, W) | no |")
+    groups = conv((2, 2, 3, 3, 5), ops.group_convolution_backprop_data, four, strides=(2, 2))
+    assert [*groups.shape] == [1, 6, 19, 25]
+    row, kernel = ops.parameter([1, 1, 3], np.float32), np.array([[[1, 10, 100]]], np.float32)
+    once = ops.convolution_backprop_data(row, kernel, [2], pads_begin=[1], pads_end=[1], dilations=[1],
+                                         output_padding=[1])  # fmt: skip
+    compiled = ov.compile_model(ov.Model([once], [row]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert compiled(np.array([[[1, 2, 3]]], np.float32))[0].ravel().tolist() == [10, 102, 20, 203, 30, 300]
+
+    says("errors.toml", "The modes are `constant`, `edge`, `reflect` and `symmetric`")
+    for mode in ("constant", "edge", "reflect", "symmetric"):
+        assert [*ops.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], mode).shape] == [1, 3, 11, 13]
+
+    says("errors.toml", "`ov.Core().available_devices` lists those that are there")
+    assert "CPU" in ov.Core().available_devices

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA = tomllib.loads((ROOT / "docs" / "_data" / "errors.toml").read_text("utf-8"))
 PAGES = tomllib.loads((ROOT / "docs" / "_data" / "parameters.toml").read_text("utf-8"))
-FRAMEWORKS = ("torch", "flax", "keras", "onnx")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
 _spaces: dict[str, dict[str, object]] = {}
 
 
@@ -64,17 +64,30 @@ def test_names_and_defaults_are_the_frameworks(framework):
             assert said["name"] in schema.attributes, parameter
             assert not schema.attributes[said["name"]].required
             continue
-        if framework == "torch":
-            from torch import nn
+        if framework == "openvino":
+            from openvino import opset13
 
-            kinds = (nn.Conv2d, nn.ConvTranspose2d)
-        elif framework == "flax":
-            from flax import nnx
-
-            kinds = (nnx.Conv, nnx.ConvTranspose)
+            operation = (opset13.convolution, opset13.convolution_backprop_data)[transposed]
+            found = inspect.signature(operation).parameters[said["name"]].default
         else:
-            from keras import layers
-
-            kinds = (layers.Conv2D, layers.Conv2DTranspose)
-        found = inspect.signature(kinds[transposed].__init__).parameters[said["name"]].default
+            found = inspect.signature(layers_of(framework)[transposed].__init__).parameters[said["name"]].default
         assert ("required" if found is inspect.Parameter.empty else repr(found)) == said["default"], parameter
+
+
+def layers_of(framework):
+    """A framework's own convolution and its transposed one."""
+    if framework == "torch":
+        from torch import nn
+
+        return nn.Conv2d, nn.ConvTranspose2d
+    if framework == "flax":
+        from flax import nnx
+
+        return nnx.Conv, nnx.ConvTranspose
+    if framework == "equinox":
+        import equinox as eqx
+
+        return eqx.nn.Conv2d, eqx.nn.ConvTranspose2d
+    from keras import layers
+
+    return layers.Conv2D, layers.Conv2DTranspose
