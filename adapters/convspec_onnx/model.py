@@ -15,6 +15,7 @@ from convspec.contract import Reading
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.models.parts import Call, Part
 from convspec_onnx import graph, runtimes, safe
+from convspec_onnx.lean import Lean
 
 if TYPE_CHECKING:
     from convspec.models.parts import Array
@@ -40,7 +41,7 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
     """Each layer with the names of the tensors that it reads and writes."""
     scope = graph.Scope(proto.graph)
     names = _Names(proto)
-    convs = {conv.path: conv for conv in graph.convs(proto) if not conv.owners}
+    convs = {conv.path: conv for conv in graph.convs(Lean(proto)) if not conv.owners}
     for place, node in enumerate(proto.graph.node):
         path = names.path(node, place)
         if path in convs:
@@ -115,7 +116,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     copy.CopyFrom(proto)
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in results)
     try:
-        found = runtimes.run(copy, feeds, wanted, runtimes.Arm("off")) | feeds
+        found = runtimes.run(Lean(copy), feeds, wanted, runtimes.Arm("off")) | feeds
     except ConvspecError as error:
         raise RequestError(f"the ONNX model does not take these inputs: {safe.shown(str(error))}") from None
     calls = [Call(part.path, found[x], found[y]) for part, x, y in layers]
