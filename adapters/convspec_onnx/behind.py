@@ -63,6 +63,8 @@ class Behind:
         if node.op_type == "BatchNormalization":
             return axes if self._normalisation(node, axes, first=first) else None
         attributes = {a.name: value_of(a) for a in node.attribute}
+        if node.op_type == "Cast":  # to the type that it has: Keras' export on PyTorch is full of them
+            return axes if attributes.get("to") == self.scope.element(name) else None
         if node.op_type == "Transpose":
             order = attributes.get("perm") or tuple(reversed(range(len(axes))))
             return [axes[i] for i in order] if len(order) == len(axes) else None

@@ -135,7 +135,7 @@ def _shape(entry: onnx.ValueInfoProto, chosen: Mapping[str, int], turn: int) -> 
         shape.append(size)
     if len(shape) > _MOST_AXES:
         raise RequestError(f"input {entry.name!r} has {len(shape)} axes, more than the {_MOST_AXES} of a NumPy array")
-    if np.prod(shape, dtype=object) > _LARGEST:
+    if np.prod([max(size, 1) for size in shape], dtype=object) > _LARGEST:
         raise RequestError(f"input {entry.name!r} of shape {tuple(shape)} is too large to be made up: give the inputs")
     return tuple(shape)
 

@@ -109,6 +109,18 @@ def module(kernel, bias=None, **options):
     return layer.eval()
 
 
+@pytest.mark.parametrize(("kinds", "seen"), [([1], True), ([1, 1], True), ([10, 1], False)])
+def test_a_bias_behind_casts(kinds, seen, tmp_path):
+    """Keras' export on PyTorch casts float32 to float32 all over; a cast to float16 does change the numbers."""
+    kernel, bias = weights(4, 3, 3, 5), weights(4)
+    casts = [helper.make_node("Cast", [f"c{i}"], [f"c{i + 1}"], to=kind) for i, kind in enumerate(kinds)]
+    nodes = [conv("c", "x", "c0", "w"), *casts, helper.make_node("Add", [f"c{len(kinds)}", "b"], ["y"])]
+    proto = model(nodes, {"w": kernel, "b": bias.reshape(1, 4, 1, 1)}, (2, 3, 9, 8))
+    report = audited(saved(proto, tmp_path / "m.onnx"), source=module(kernel, bias))
+    found = {name for _, name, _ in report.unexpected}
+    assert (not found) if seen else ("bias-lost" in found), report.unexpected
+
+
 def matrices(op):
     """A graph in which a 1×1 convolution is a product of matrices, its bias added behind it."""
     kernel, bias = weights(4, 3), weights(4)
