@@ -34,7 +34,7 @@ def blocks(page):
     found = [
         (m["code"], m["shown"], bool(m["needs"]), text[: m.start("code")].count("\n")) for m in BLOCK.finditer(text)
     ]
-    assert len(found) == len(re.findall(r"^\s*`{3,}\s*\{?python", text, re.M)), (
+    assert len(found) == len(re.findall(r"^[ \t]*`{3,}[ \t]*\{?python", text, re.M)), (
         "a Python block that this test cannot see"
     )
     return found
