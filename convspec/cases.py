@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,7 @@ class Case:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of spec, input shape and seed: the same on every machine."""
-        text = json.dumps([self.spec.to_dict(), list(self.input_shape), self.seed], separators=(",", ":"))
-        return sha256(text.encode()).hexdigest()[:12]
+        return _id(self.spec, self.input_shape, self.seed)
 
     def varied(self, **changes: Any) -> Case:
         """The same case with other values of some fields."""
@@ -113,6 +113,12 @@ class Case:
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def _id(spec: ConvSpec, input_shape: tuple[int, ...], seed: int) -> str:
+    text = json.dumps([spec.to_dict(), list(input_shape), seed], separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 def arrays(case: Case) -> tuple[ConvParams, Array]:

@@ -7,6 +7,7 @@ data at any rank (NCW, NCHW, NCDHW), ``*IO`` is the order of a TensorFlow or Fla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from convspec.errors import UnknownName
 
@@ -68,6 +69,7 @@ def expand(order: str, ndim: int) -> tuple[str, ...]:
     return tuple(axes)
 
 
+@lru_cache(maxsize=256)
 def permutation(source: str, target: str, ndim: int) -> tuple[int, ...]:
     """The axes for ``transpose`` that bring an array in order ``source`` to order ``target``.
 

@@ -166,7 +166,7 @@ class ConvSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields but ``ndim`` (which the others tell) as JSON-ready values; :meth:`from_dict` reads it back."""
-        return {f.name: _listed(getattr(self, f.name)) for f in fields(self) if f.name != "ndim"}
+        return {name: _listed(getattr(self, name)) for name in _FIELDS}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConvSpec:
@@ -229,4 +229,6 @@ assert all(f.default is MISSING for f in fields(ConvSpec))
 
 
 def _listed(value: Any) -> Any:
-    return [_listed(v) for v in value] if isinstance(value, tuple) else value
+    if not isinstance(value, tuple):
+        return value
+    return [list(pair) if isinstance(pair, tuple) else pair for pair in value]

@@ -23,7 +23,7 @@ from mutants.mutant import Mutant, MutantAdapter
 
 from convspec import corpora
 from convspec.cases import Case
-from convspec.conformance import bundles, checks
+from convspec.conformance import checks, oracle
 from convspec.conformance.units import Selection
 from convspec.errors import ConvspecError
 
@@ -39,9 +39,9 @@ def kills(cases: Iterable[Case], mutants: Iterable[Mutant] = MUTANTS) -> Kills:
     found: Kills = {mutant.id: None for mutant in mutants}
     alive = {mutant.id: mutant for mutant in mutants if not mutant.proof}
     for problem in Selection(("mutant",)).problems(tuple(cases)):
-        data, refusal = bundles.compute(problem.case, problem.recipes)
+        given = oracle.given(problem.case, problem.recipes)
         for name in list(alive):
-            done = checks.outcomes(MutantAdapter(alive[name]), problem.units[0], data, refusal)  # type: ignore[arg-type]
+            done = checks.outcomes(MutantAdapter(alive[name]), problem.units[0], given)  # type: ignore[arg-type]
             with mock.patch.object(checks, "explained", return_value={}):  # what is wrong with a mutant is known
                 if any(outcome.verdict not in ("agree", "unsupported") for outcome in done):
                     found[name] = problem.case.id

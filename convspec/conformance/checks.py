@@ -22,8 +22,8 @@ from convspec.plan import Support
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.conformance.bundles import Data
-    from convspec.conformance.units import Recipe, Trial, Unit
+    from convspec.conformance.oracle import Data, Given
+    from convspec.conformance.units import Trial, Unit
     from convspec.contract import Adapter
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
@@ -104,8 +104,11 @@ class Outcome:
     seconds: float
 
 
-def outcomes(adapter: Adapter, unit: Unit, data: Mapping[Recipe, Data], refusal: str | None) -> Iterator[Outcome]:
+def outcomes(adapter: Adapter, unit: Unit, given: Given) -> Iterator[Outcome]:
     """The verdict on each trial of the unit, as it is reached."""
+    if given.failure:
+        yield from (Outcome(trial, "unknown", "", "error", given.failure, None, {}, 0.0) for trial in unit.trials)
+        return
     probing = functools.cache(lambda: probes.probes(unit.case.spec, unit.case.input_shape, unit.case.dtype, 0))
     for layout, trials in groupby(unit.trials, key=lambda trial: trial.layout):
         try:
@@ -122,7 +125,7 @@ def outcomes(adapter: Adapter, unit: Unit, data: Mapping[Recipe, Data], refusal:
             elif recipe.data in RELATIONS:
                 yield from (_related(adapter, unit, trial, support) for trial in group)
             else:
-                yield from _judged(adapter, unit, tuple(group), support, data[recipe], refusal)
+                yield from _judged(adapter, unit, tuple(group), support, given.data[recipe], given.refusal)
 
 
 def _support(adapter: Adapter, unit: Unit, layout: str) -> Support:

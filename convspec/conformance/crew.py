@@ -14,6 +14,8 @@ from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Target
 
 START_PATIENCE = 300.0
+AHEAD = 8  # units that a worker is sent at a time, where they are brief
+_BRIEF = 0.02  # seconds
 _TICK = 0.2
 
 
@@ -43,6 +45,11 @@ class Lane:
     def backlog(self) -> float:
         """Seconds of work that waits here; a lane that has never run goes first."""
         return (len(self.waiting) + len(self.suspects)) * (1e3 if self.pace is None else self.pace)
+
+    @property
+    def brief(self) -> bool:
+        """Whether a message takes long beside a unit."""
+        return self.pace is not None and self.pace < _BRIEF
 
     def idle(self) -> Worker | None:
         """A worker with nothing to do; one that has done something already, if there is such a one."""
@@ -87,6 +94,16 @@ class Crew:
     def free(self) -> int:
         """How many more workers may be busy."""
         return self._jobs - sum(bool(worker.jobs) or not worker.ready for worker in self.workers)
+
+    def wanted(self) -> int:
+        """How many bundles should be on their way: enough for the lane that has least, and many while one starts.
+
+        What is made long before it is used has left the processor's caches by then.
+        """
+        lanes = [lane for lane in self.lanes.values() if lane.left and not lane.absent and not lane.failure]
+        if not lanes or any(lane.pace is None for lane in lanes):
+            return 2 * AHEAD
+        return max((AHEAD if x.brief else 1) * (self._jobs + 1) - len(x.waiting) for x in lanes)
 
     def start(self, lane: Lane) -> None:
         self.adopt(Worker(lane.target, self._threads, START_PATIENCE, self._memory))

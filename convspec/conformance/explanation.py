@@ -10,7 +10,7 @@ from convspec.diagnosis import diagnose
 
 if TYPE_CHECKING:
     from convspec.conformance.attempts import Array
-    from convspec.conformance.bundles import Data
+    from convspec.conformance.oracle import Data
     from convspec.conformance.units import Trial, Unit
 
 _OUTPUTS, _MACS = 20_000, 2_000_000  # larger layers are not diagnosed: a run must not wait for it

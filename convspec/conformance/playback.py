@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.conformance.attempts import Attempt
-    from convspec.conformance.bundles import Data
+    from convspec.conformance.oracle import Data
     from convspec.conformance.units import Trial, Unit
 
     Array = NDArray[Any]

@@ -2,7 +2,7 @@
 
 To the worker: first ``{"target": …, "threads": n, "memory": bytes or null}``, then units. From the worker: first
 ``{"ready": process}``, ``{"absent": reason}`` or ``{"failed": reason}``; then one line for each trial, in the order of
-the unit's trials.
+the unit's trials – after :data:`GIVEN`, where the unit came without data.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from convspec.conformance.checks import Outcome
 from convspec.conformance.units import Keep, Recorded, Target, Trial, Unit
 from convspec.contract import Arithmetic
 from convspec.spec import ConvSpec
+
+GIVEN = "given"  # the worker has made the data itself, and turns to the framework
 
 
 def line(message: Any) -> bytes:

@@ -214,4 +214,4 @@ def problems(recordings: Sequence[Recording], selection: Selection) -> Iterator[
         ]
         for trials in groups.values() if targets else ():
             units = (Unit(index, recording.case, target, tuple(trials)) for target in targets)
-            yield Problem(recording.case, tuple(units))
+            yield Problem(recording.case, tuple(units), shared=len(targets) > 1)

@@ -260,7 +260,8 @@ class _Run:
         ).under(self.ledger)  # fmt: skip
         if result.verdict in ("crash", "timeout"):
             result.evidence["reproduce"] = reproduction(result, *self.request.limits)
-        self._write(result.to_dict())
+        if self.journal is not None:
+            self.journal.append(result.to_dict())
         self.results.append(result)
         self.unexpected += result.unexpected
         if self.progress is not None:

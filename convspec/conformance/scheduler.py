@@ -16,15 +16,13 @@ from typing import Any
 from convspec.conformance import memory, protocol
 from convspec.conformance.bundles import Held
 from convspec.conformance.checks import Outcome
-from convspec.conformance.crew import START_PATIENCE, Crew, Lane, overdue
+from convspec.conformance.crew import AHEAD, Crew, Lane, overdue
 from convspec.conformance.environment import cores
 from convspec.conformance.feed import Feed
 from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Problem, Target, Trial, Unit
 
 MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers' caches grow with every layer
-_BRIEF = 0.02  # seconds: units shorter than this are sent several at a time
-_AHEAD = 8
 _ATTEMPTS = 2
 _LOOK = 0.1  # seconds between looks at the workers' memory
 
@@ -70,10 +68,12 @@ class Scheduler:
         if known is not None:
             self._crew.adopt(known)
         self._keep = keep
-        self._feed = Feed(problems(), max(1, self._jobs // 2), self._capacity, self._crew.ring)
+        self._feed = Feed(
+            problems(), max(1, self._jobs // 2), self._capacity, self._crew.ring, local=self._memory is None
+        )
         try:
             while not self._stopped and (self._feed.going or any(lane.left for lane in self._lanes.values())):
-                self._feed.fill()
+                self._feed.fill(self._crew.wanted())
                 self._assign()
                 if self._feed.pending or self._crew.workers:
                     for worker in self._crew.wait():
@@ -105,8 +105,7 @@ class Scheduler:
             if worker.dead():
                 self._listen(worker)
             elif overdue(worker):
-                patience = self._timeout if worker.ready else START_PATIENCE
-                self._bury(worker, "timeout", f"no answer within {patience:g} s")
+                self._bury(worker, "timeout", f"no answer within {worker.patience:g} s")
             elif look and worker.jobs and (held := memory.held(worker.process)) > (self._memory or 0):
                 said = f"memory: {memory.said(held)} held, {memory.said(self._memory or 0)} allowed"
                 self._bury(worker, "crash", said)
@@ -149,8 +148,8 @@ class Scheduler:
             for worker in list(lane.workers):
                 if not lane.left and self._keep is None:
                     self._crew.dismiss(worker)
-                elif worker.jobs and (lane.pace or 1.0) < _BRIEF:
-                    self._send(lane, worker, _AHEAD)
+                elif worker.jobs and lane.brief:
+                    self._send(lane, worker, AHEAD)
         lanes = sorted((x for x in self._lanes.values() if x.waiting or x.suspects), key=lambda lane: -lane.backlog)
         free = self._crew.free
         for lane in lanes:
@@ -170,7 +169,7 @@ class Scheduler:
                 self._crew.start(lane)
                 return True
         if lane.waiting and idle in lane.workers and idle is not None:
-            self._send(lane, idle, _AHEAD if (lane.pace or 1.0) < _BRIEF else 1)
+            self._send(lane, idle, AHEAD if lane.brief else 1)
             return True
         if lane.waiting and self._worth_starting(lane):
             self._crew.start(lane)
@@ -184,7 +183,7 @@ class Scheduler:
     def _hand(self, worker: Worker, job: Job) -> None:
         if not worker.jobs:
             worker.began = time.monotonic()
-            worker.deadline = worker.began + self._timeout
+            worker.allow(self._timeout + job.grace)
         worker.jobs.append(job)
         worker.send(protocol.unit_to_json(job.unit, job.held.bundle))
 
@@ -208,16 +207,20 @@ class Scheduler:
         if gone and worker in lane.workers:
             self._bury(worker, "crash", "")
 
-    def _take(self, lane: Lane, worker: Worker, message: list[object]) -> None:
+    def _take(self, lane: Lane, worker: Worker, message: Any) -> None:
         """One more verdict of the job that the worker is on."""
         job, now = worker.jobs[0], time.monotonic()
+        worker.allow(self._timeout)
+        if message == protocol.GIVEN:
+            worker.given = True
+            return
         self._tell(job, protocol.outcome_from_json(job.unit.trials[worker.done], message))
         worker.done += 1
         worker.served += 1
-        worker.deadline = now + self._timeout
         if worker.done == len(job.unit.trials):
             worker.jobs.popleft()
-            worker.done = 0
+            worker.done, worker.given = 0, False
+            worker.allow(self._timeout + (worker.jobs[0].grace if worker.jobs else 0.0))
             lane.timed(now - worker.began)
             worker.began = now
             worker.quiet()
@@ -262,6 +265,8 @@ class Scheduler:
         if not worker.jobs:
             return
         job = worker.jobs.popleft()
+        if job.grace and not worker.given:
+            ending = f"{ending} while the oracle computed"
         lane.waiting.extendleft(reversed(worker.jobs))
         trial, rest = job.unit.trials[worker.done], job.unit.after(worker.done + 1)
         evidence = {"ending": ending, "last_words": words}

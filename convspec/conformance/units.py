@@ -123,6 +123,12 @@ class Unit:
     trials: tuple[Trial, ...]
     keep: Keep | None = None
 
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """What the oracle must be computed for; probes bring their own, relations need none."""
+        found = dict.fromkeys(trial.recipe for trial in self.trials)
+        return tuple(recipe for recipe in found if recipe.data != PROBE and recipe.data not in RELATIONS)
+
     def key(self, trial: Trial) -> Key:
         """What no other verdict of a run has in common with that trial's."""
         target = self.target
@@ -146,25 +152,29 @@ def expanded(data: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One case of one dtype, with every unit that needs its arrays and its oracle."""
+    """One case of one dtype, with every unit that needs its arrays and its oracle.
+
+    Attributes:
+        shared: whether several targets need them, in this session of a run or in another.
+    """
 
     case: Case
     units: tuple[Unit, ...]
+    shared: bool = False
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """What the oracle must be computed for; probes bring their own, relations need none."""
-        found = dict.fromkeys(trial.recipe for unit in self.units for trial in unit.trials)
-        return tuple(recipe for recipe in found if recipe.data != PROBE and recipe.data not in RELATIONS)
+        """What the oracle must be computed for."""
+        return tuple(dict.fromkeys(recipe for unit in self.units for recipe in unit.recipes))
 
     def keeping(self, keep: Keep) -> Problem:
         """The problem whose arrays are kept."""
-        return Problem(self.case, tuple(replace(unit, keep=keep) for unit in self.units))
+        return replace(self, units=tuple(replace(unit, keep=keep) for unit in self.units))
 
     def without(self, done: Set[Key]) -> Problem:
         """The problem with the trials alone whose keys are not among these."""
         left = (replace(u, trials=tuple(t for t in u.trials if u.key(t) not in done)) for u in self.units)
-        return Problem(self.case, tuple(unit for unit in left if unit.trials))
+        return replace(self, units=tuple(unit for unit in left if unit.trials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +195,8 @@ class Selection:
             for index, case in enumerate(cases):
                 if (self.dtypes or case.dtype == dtype) and (trials := tuple(self._trials(case))):
                     own = case.varied(dtype=dtype)
-                    yield Problem(own, tuple(self._units(index, own, trials)))
+                    units = tuple(self._units(index, own, trials))
+                    yield Problem(own, units, shared=len(units) > 1)
 
     def _units(self, index: int, case: Case, trials: tuple[Trial, ...]) -> Iterator[Unit]:
         for device in self.devices or (case.device,):

@@ -9,7 +9,8 @@ import pytest
 from convspec import Case, ConvSpec, reference
 from convspec.cases import arrays, gradient_arrays
 from convspec.conformance import bundles
-from convspec.conformance.bundles import Bundle, Store, expected_bytes
+from convspec.conformance.bundles import Bundle, Store
+from convspec.conformance.oracle import expected_bytes
 from convspec.conformance.units import Recipe
 
 KINDS = tuple(map(Recipe, ("exact", "random", "nonfinite_kernel")))
@@ -31,7 +32,7 @@ def store():
 @pytest.mark.parametrize("case", CASES)
 def test_a_bundle_holds_the_arrays_and_the_oracle(store, case):
     bundle = Bundle.from_json(store.put(1, case, KINDS).to_json())
-    found = bundle.read()
+    found = bundle.read().data
     assert set(found) == set(KINDS)
     for kind in ("exact", "random"):
         params, x = arrays(case.varied(data=kind))
@@ -48,7 +49,7 @@ def test_a_bundle_holds_the_arrays_and_the_oracle(store, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_bundle_holds_dy_and_all_gradients_with_their_magnitudes(store, case):
-    found = Bundle.from_json(store.put(1, case, BACKWARD).to_json()).read()
+    found = Bundle.from_json(store.put(1, case, BACKWARD).to_json()).read().data
     assert set(found) == set(BACKWARD)
     params, x, dy = gradient_arrays(case.varied(data="random"))
     data = found[BACKWARD[1]]
@@ -63,24 +64,34 @@ def test_a_bundle_holds_dy_and_all_gradients_with_their_magnitudes(store, case):
 
 def test_what_a_reader_writes_stays_with_it(store):
     bundle = store.put(1, CASES[0], KINDS[:1])
-    bundle.read()[KINDS[0]].x[:] = 7
-    assert not (bundle.read()[KINDS[0]].x == 7).all()
+    bundle.read().data[KINDS[0]].x[:] = 7
+    assert not (bundle.read().data[KINDS[0]].x == 7).all()
 
 
 def test_a_case_without_output_has_data_and_a_reason(store):
     bundle = store.put(1, Case(ConvSpec(3, 4, 9), (1, 3, 5, 7)), KINDS[:1])
     assert "the kernel spans 9" in bundle.refusal
-    data = bundle.read()[KINDS[0]]
+    data = bundle.read().data[KINDS[0]]
     assert data.expected == {}
     assert data.x.shape == (1, 3, 5, 7)
 
 
-def test_files_go_with_their_bundle_and_the_folder_with_the_store(store):
-    bundle = store.put(1, CASES[0], KINDS)
+def test_a_file_is_written_again_for_a_bundle_of_its_size_and_for_no_other(store):
+    large, small = Case(ConvSpec(3, 4, 3), (2, 3, 50, 70)), CASES[0]
+    bundle = store.put(1, small, KINDS)
     assert sorted(p.name for p in store.folder.iterdir()) == ["1.bin", "lock"]
-    size = (store.folder / "1.bin").stat().st_size
-    assert size <= 2 * expected_bytes(CASES[0], KINDS)
+    assert bundle.nbytes == (store.folder / "1.bin").stat().st_size <= 2 * expected_bytes(small, KINDS)
+    still_read = store.put(2, small, KINDS).read().data
     store.drop(bundle)
+    assert store.put(3, large, KINDS).path == str(store.folder / "3.bin")
+    again = store.put(4, small.varied(seed=5), KINDS)
+    assert again.path == bundle.path
+    for found, case in ((again.read().data, small.varied(seed=5)), (still_read, small)):
+        np.testing.assert_array_equal(found[KINDS[0]].x, arrays(case.varied(data="exact"))[1], strict=True)
+
+
+def test_files_without_a_bundle_have_a_bound_and_the_folder_goes_with_the_store(store):
+    store.drop(store.put(1, Case(ConvSpec(3, 4, 3), (2, 3, 100, 100)), KINDS))  # more than a quarter of the capacity
     assert [p.name for p in store.folder.iterdir()] == ["lock"]
     folder = Store(1)
     folder.close()

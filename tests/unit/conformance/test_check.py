@@ -184,21 +184,26 @@ def test_a_worker_that_grows_is_replaced_and_nothing_is_lost(monkeypatch):
     assert check("GOOD").summary["agree"] == 12
 
 
-def test_an_oracle_that_fails_costs_its_own_case(monkeypatch):
-    from convspec.conformance import bundles
+@pytest.mark.parametrize("adapters", ["GOOD", "GOOD,GOOD2"], ids=["in the worker", "beside the workers"])
+def test_an_oracle_that_fails_costs_its_own_case(adapters):
+    vast = Case(ConvSpec(1, 1, 1), (1, 1, 1 << 22, 1 << 22))
+    report = check(adapters, [ODD[0], vast, EVEN[0]])
+    assert verdicts(report, vast) == {"error"}
+    assert report.summary["agree"] == 2 * 4 * len(adapters.split(","))
+    for result in report.results:
+        assert result.verdict == "agree" or result.reason.startswith("the oracle failed: MemoryError: Unable to allo")
 
-    real = bundles.reference.conv
 
-    def conv(spec, params, x):
-        if spec.out_channels == 5:
-            raise MemoryError("4 TiB")
-        return real(spec, params, x)
+@pytest.mark.parametrize("adapters", ["GOOD", "GOOD,GOOD2"])
+def test_whoever_makes_the_arrays_the_verdicts_are_the_same(adapters):
+    """A worker that alone needs them makes them itself, unless its memory has a limit."""
+    free, limited = (check(adapters, memory=memory, gradients=True) for memory in (None, 4 << 30))
 
-    monkeypatch.setattr(bundles.reference, "conv", conv)
-    report = check("GOOD")
-    assert verdicts(report, ODD[0]) == {"error"}
-    assert report.summary["agree"] == 8
-    assert next(r for r in report.results if r.verdict == "error").reason == "the oracle failed: MemoryError: 4 TiB"
+    def told(report):
+        return sorted(json.dumps({**r.to_dict(), "seconds": 0}, sort_keys=True) for r in report.results)
+
+    assert told(free) == told(limited)
+    assert any(json.loads(line)["evidence"].get("worst_q") for line in told(free))
 
 
 def test_progress_counts_up_to_the_end():

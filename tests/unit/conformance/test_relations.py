@@ -8,6 +8,7 @@ import convspec
 from convspec import Case, ConvSpec, corpora, numerics, reference
 from convspec.cases import arrays
 from convspec.conformance.checks import CHECKS, outcomes
+from convspec.conformance.oracle import Given
 from convspec.conformance.relations import METAMORPHIC, RELATIONS
 from convspec.conformance.units import Selection, expanded
 from convspec.dtypes import rounded
@@ -171,7 +172,7 @@ def test_relations_are_trials_where_they_apply():
 
 def outcome(adapter, case, name):
     (problem,) = Selection(("a",), layouts=("NCHW",), data=(name,)).problems([case])
-    (found,) = outcomes(adapter, problem.units[0], {}, None)
+    (found,) = outcomes(adapter, problem.units[0], Given({}))
     return found
 
 
