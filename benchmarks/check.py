@@ -1,9 +1,10 @@
 """`convspec check` beside a plain loop over the same layers: what isolation, judging and sharing cost.
 
 The loop makes the arrays, asks the oracle, builds the layer, runs it and judges the result, in one process and with no
-protection. Both get one core and one thread, the same real layers (of the corpus `timm`), both layouts, exact and random
-data, and a cache of compiled code that is empty. Start-up does not count: both clocks start behind a first layer. Loop and
-check take turns; the ratio of each turn is one figure, the middle one is reported. Processor time is that of all processes.
+protection. Both get one core and one thread, the same real layers (of the corpus `timm`), both layouts, exact and
+random data, and a cache of compiled code that is empty. Start-up does not count: both clocks start behind a first
+layer. Loop and check take turns; the ratio of each turn is one figure, the middle one is reported. Processor time is
+that of all processes.
 
     python benchmarks/check.py [--cases N] [--repeats R] [--adapters torch,flax,…]
 """

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from convspec.conformance import environment
 from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Target
 
@@ -106,7 +107,18 @@ class Crew:
         return max((AHEAD if x.brief else 1) * (self._jobs + 1) - len(x.waiting) for x in lanes)
 
     def start(self, lane: Lane) -> None:
-        self.adopt(Worker(lane.target, self._threads, START_PATIENCE, self._memory))
+        self.adopt(Worker(lane.target, self._threads, START_PATIENCE, self._memory, self._place(lane)))
+
+    def _place(self, lane: Lane) -> tuple[int, ...]:
+        """The cores that the lane's next worker alone may use; none in particular where several lanes take turns.
+
+        JAX and TensorFlow start a thread for every core that they may use, whatever they are told.
+        """
+        every = environment.core_numbers()
+        if len(self.lanes) > 1 or self._jobs == 1 or self._jobs * self._threads > len(every):
+            return ()
+        places = (every[i * self._threads : (i + 1) * self._threads] for i in range(self._jobs))
+        return next((place for place in places if all(worker.cores != place for worker in lane.workers)), ())
 
     def adopt(self, worker: Worker) -> None:
         """Take a worker of a lane that has been at work elsewhere."""

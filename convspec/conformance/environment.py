@@ -25,8 +25,13 @@ def environment() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use."""
+    return len(core_numbers()) or os.cpu_count() or 1
+
+
+def core_numbers() -> tuple[int, ...]:
+    """Their numbers; none where the system does not let a process be bound to any."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def cpu_model() -> str:

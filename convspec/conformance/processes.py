@@ -53,11 +53,14 @@ class Job:
 class Worker:
     """One child process and the units that it has been sent as jobs, the first of which it is working on.
 
+    ``cores`` are those that it may use, if it is given some of its own;
     ``deadline`` is when the next message must have come, ``patience`` how long that was from the one before.
     """
 
-    def __init__(self, target: Target, threads: int, patience: float, memory: int | None) -> None:
-        self.target = target
+    def __init__(
+        self, target: Target, threads: int, patience: float, memory: int | None, cores: tuple[int, ...] = ()
+    ) -> None:
+        self.target, self.cores = target, cores
         self.jobs: deque[Job] = deque()
         self.done = 0  # verdicts received for the first job
         self.given = False  # whether it has the data of the first job, where it makes them itself
@@ -82,7 +85,7 @@ class Worker:
         self._replies = self._process.stdout.fileno()
         os.set_blocking(self._replies, False)
         self._partial = b""
-        self.send({"target": protocol.target_to_json(target), "threads": threads, "memory": memory})
+        self.send({"target": protocol.target_to_json(target), "threads": threads, "memory": memory, "cores": cores})
 
     def fileno(self) -> int:
         return self._replies

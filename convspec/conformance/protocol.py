@@ -1,8 +1,8 @@
 """What the runner and its workers say to each other: one JSON object a line.
 
-To the worker: first ``{"target": …, "threads": n, "memory": bytes or null}``, then units. From the worker: first
-``{"ready": process}``, ``{"absent": reason}`` or ``{"failed": reason}``; then one line for each trial, in the order of
-the unit's trials – after :data:`GIVEN`, where the unit came without data.
+To the worker: first ``{"target": …, "threads": n, "memory": bytes or null, "cores": numbers}``, then units. From the
+worker: first ``{"ready": process}``, ``{"absent": reason}`` or ``{"failed": reason}``; then one line for each trial, in
+the order of the unit's trials – after :data:`GIVEN`, where the unit came without data.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ def main() -> None:
 
     opening = json.loads(requests.readline())
     target = Target(*opening["target"])
+    if opening["cores"]:
+        os.sched_setaffinity(0, opening["cores"])
     adapter, reply = _start(target, opening["threads"])
     limited = opening["memory"] is not None and target.device == "cpu"  # drivers reserve more than there is
     if limited:

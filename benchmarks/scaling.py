@@ -1,0 +1,142 @@
+"""How the time of `convspec check` goes with the number of workers, and with the number of cases.
+
+* Jobs: the same real layers (of the corpus `timm`) with `--jobs 1` on one core and with `--jobs 2` on two, taking turns;
+  seconds of the clock, from start to end, less those of a run of one layer.
+* Cases: the first 100 cases of the corpus `features`, again and again with other seeds; processor time of all processes
+  by the number of cases, and the largest memory that they held, each by itself.
+
+    python benchmarks/scaling.py [--jobs-cases N] [--repeats R] [--adapters torch,flax,keras,onnx] [--sizes 100,500,…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from check import used
+from processes import descendants
+
+from convspec.conformance.runner import Progress
+
+SIZES = "100,500,1000,2500,5000"
+LEAST, SLOPE, MEMORY = 1.7, 0.10, 0.05
+
+
+def by_jobs(adapter: str, jobs: int, number: int) -> float:
+    """Seconds of the clock for so many layers, start-up left out, on as many cores as there are jobs."""
+    import convspec
+    from convspec import corpora
+
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:jobs])
+    cases = corpora.sample(corpora.load("timm"), number + 1, 1)
+    seconds = []
+    for some in (cases[:1], cases):
+        began = time.monotonic()
+        convspec.check(some, adapters=[adapter], jobs=jobs).expect()
+        seconds.append(time.monotonic() - began)
+    return seconds[1] - seconds[0]
+
+
+def by_cases(adapter: str, number: int) -> dict[str, float]:
+    """Processor time behind the first 100 verdicts, and the MiB of the runner and of its worker."""
+    import convspec
+    from convspec import corpora
+
+    first = corpora.load("features")[:100]
+    cases = [case.varied(seed=case.seed + turn) for turn in range(number // 100) for case in first]
+    found = {"worker": 0.0, "runner": 0.0}
+    marks: dict[str, tuple[float, float]] = {}
+
+    def look(progress: Progress) -> None:
+        if progress.done == 100:
+            marks["first"] = used()
+        if progress.done % 400 == 0 or progress.done == progress.total:
+            sizes = [resident(process) for process in descendants(os.getpid())]
+            found["worker"] = max(found["worker"], *sizes)
+            found["runner"] = max(found["runner"], resident(os.getpid()))
+        if progress.done == progress.total:
+            marks["last"] = used()
+
+    report = convspec.check(cases, adapters=[adapter], jobs=1, progress=look).expect()
+    found["seconds"] = (marks["last"][0] - marks["first"][0]) / (len(report.results) - 100)
+    return found
+
+
+def resident(process: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def child(*arguments: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as cache:
+        done = subprocess.run(
+            [sys.executable, __file__, "--child", *arguments],
+            stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "XDG_CACHE_HOME": cache},
+        )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def jobs_table(adapters: list[str], number: int, repeats: int) -> None:
+    print(f"{number} timm layers, {repeats} turns, seconds of the clock")
+    print(f"{'adapter':15}{'1 job, 1 core':>14}{'2 jobs, 2 cores':>17}  times as fast")
+    for adapter in adapters:
+        turns = [[child("jobs", adapter, jobs, str(number))["seconds"] for jobs in "12"] for _ in range(repeats)]
+        one, two = (statistics.median(turn[i] for turn in turns) for i in (0, 1))
+        ratios = sorted(turn[0] / turn[1] for turn in turns)
+        said = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+        print(f"{adapter:15}{one:14.1f}{two:17.1f}  {said}", flush=True)
+        kept = "kept" if statistics.median(ratios) >= LEAST else "not kept"
+        print(f"= jobs 1 / jobs 2, {adapter} | {said} | ≥ {LEAST} | {kept}")
+
+
+def cases_table(adapter: str, sizes: list[int], repeats: int) -> None:
+    print(f"\n{adapter}, small layers: µs of processor time a verdict, MiB of memory; medians of {repeats}")
+    print(f"{'cases':>8}{'µs':>8}{'worker':>9}{'runner':>9}")
+    rows: dict[int, dict[str, float]] = {}
+    for size in sizes:
+        runs = [child("cases", adapter, "1", str(size)) for _ in range(repeats)]
+        rows[size] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        r = rows[size]
+        print(f"{size:8}{r['seconds'] * 1e6:8.0f}{r['worker']:9.1f}{r['runner']:9.1f}", flush=True)
+    for key, title, most in (
+        ("seconds", "time a verdict", SLOPE), ("worker", "memory of the worker", MEMORY),
+        ("runner", "memory of the runner", MEMORY),
+    ):  # fmt: skip
+        values = [row[key] for row in rows.values()]
+        spread = max(values) / min(values) - 1
+        kept = "kept" if spread <= most else "not kept"
+        print(f"= {title}, {sizes[0]} to {sizes[-1]} cases | {spread:+.0%} | ≤ {most:.0%} | {kept}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--adapters", default="torch,flax,keras,onnx")
+    parser.add_argument("--jobs-cases", type=int, default=200)
+    parser.add_argument("--sizes", default=SIZES)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        kind, adapter, jobs, number = options.child
+        out = os.dup(1)
+        os.dup2(2, 1)  # frameworks print
+        jobs_run = kind == "jobs"
+        found = {"seconds": by_jobs(adapter, int(jobs), int(number))} if jobs_run else by_cases(adapter, int(number))
+        os.write(out, json.dumps(found).encode() + b"\n")
+        return
+    jobs_table(options.adapters.split(","), options.jobs_cases, options.repeats)
+    cases_table("torch", [int(size) for size in options.sizes.split(",")], options.repeats)
+
+
+if __name__ == "__main__":
+    main()
