@@ -1,9 +1,9 @@
 """How the time of `convspec check` goes with the number of workers, and with the number of cases.
 
-* Jobs: the same real layers (of the corpus `timm`) with `--jobs 1` on one core and with `--jobs 2` on two, taking turns;
-  seconds of the clock, from start to end, less those of a run of one layer.
-* Cases: the first 100 cases of the corpus `features`, again and again with other seeds; processor time of all processes
-  by the number of cases, and the largest memory that they held, each by itself.
+* Jobs: the same real layers (of the corpus `timm`) with `--jobs 1` on one core and with `--jobs 2` on two, taking
+  turns; seconds of the clock, from start to end, less those of a run of one layer.
+* Cases: the first 100 cases of the corpus `features`, again and again with other seeds, on one core; processor time of
+  all processes by the number of cases, and the largest memory that they held, each by itself.
 
     python benchmarks/scaling.py [--jobs-cases N] [--repeats R] [--adapters torch,flax,keras,onnx] [--sizes 100,500,…]
 """
@@ -49,6 +49,7 @@ def by_cases(adapter: str, number: int) -> dict[str, float]:
     import convspec
     from convspec import corpora
 
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     first = corpora.load("features")[:100]
     cases = [case.varied(seed=case.seed + turn) for turn in range(number // 100) for case in first]
     found = {"worker": 0.0, "runner": 0.0}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convspec import gaps
+from convspec.conformance.packed import Packed
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result, in_order
 from convspec.errors import ConvspecError, JournalError, RequestError
@@ -199,7 +200,7 @@ class Record:
 
     opening: Opening
     size: int = 0
-    results: list[Result] = field(default_factory=list)
+    results: Packed[Result] = field(default_factory=Packed)
     unreadable: list[int] = field(default_factory=list)
     absent: dict[tuple[str, ...], str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -232,11 +233,11 @@ class Record:
         for adapter, declared in self.opening.declared.items():
             ledger.declare(adapter, declared)
         found = {result.key: result for result in self.results}
-        results = [result.under(ledger) for result in found.values()]
+        results = Packed(result.under(ledger) for result in found.values())
         return summed_up(self, results, ledger)
 
 
-def summed_up(record: Record, results: Sequence[Result], ledger: gaps.Ledger) -> Report:
+def summed_up(record: Record, results: Packed[Result], ledger: gaps.Ledger) -> Report:
     """The report of a run with these results, which ``ledger`` has seen."""
     request, absent = record.opening.request, dict(record.opening.absent)
     for (name, device), reason in record.absent.items():
@@ -249,7 +250,7 @@ def summed_up(record: Record, results: Sequence[Result], ledger: gaps.Ledger) ->
     ordered = in_order(results, request.selection.requests)
     for tally in ledger.all():
         tally.whole = request.shard is None and not missing
-    return Report(about, tuple(ordered), tuple(ledger.all()), absent, missing)
+    return Report(about, ordered, tuple(ledger.all()), absent, missing)
 
 
 def read(path: Path) -> Record:

@@ -28,7 +28,7 @@ from convspec.errors import RecordError, StorageError
 from convspec.parameters import ConvParams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -230,8 +230,9 @@ def _content(path: Path, most: int) -> bytes:
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def sentences(evidence: Sequence[Mapping[str, Any]]) -> list[str]:
+def sentences(evidence: Iterable[Mapping[str, Any]]) -> list[str]:
     """What results' evidence says of a record that was made, and of one that was replayed."""
+    evidence = [entry for entry in evidence if "record" in entry or "recorded" in entry]
     made = [entry["record"] for entry in evidence if isinstance(entry.get("record"), dict)]
     left = Counter(str(entry["left_out"]) for entry in made if "left_out" in entry)
     told = []

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from convspec.cases import Case
+from convspec.conformance.packed import Packed
 from convspec.conformance.relations import RELATIONS
 from convspec.conformance.units import KINDS, PRECISIONS, Key
 from convspec.contract import DIRECTIONS
@@ -137,7 +138,7 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     return str(data[key])
 
 
-def in_order(results: Iterable[Result], requests: Sequence[str]) -> list[Result]:
+def in_order(results: Packed[Result], requests: Sequence[str]) -> Packed[Result]:
     """The results by case, then by adapter in the order of the request, then as a worker takes them."""
     adapters = {name: place for place, name in enumerate(requests)}
 
@@ -149,7 +150,7 @@ def in_order(results: Iterable[Result], requests: Sequence[str]) -> list[Result]
             _place((*KINDS, *RELATIONS), case.data), direction,
         )  # fmt: skip
 
-    return sorted(results, key=place)
+    return results.sorted(place)
 
 
 def _place(names: Iterable[str], name: str) -> int:
@@ -173,7 +174,7 @@ class Report:
     """
 
     environment: dict[str, Any]
-    results: tuple[Result, ...]
+    results: Sequence[Result]
     gaps: tuple[Tally, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

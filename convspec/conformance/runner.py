@@ -16,6 +16,7 @@ from convspec.conformance.checks import Outcome
 from convspec.conformance.cluster import Cluster
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
 from convspec.conformance.names import by_name, known
+from convspec.conformance.packed import Packed
 from convspec.conformance.reproduction import reproduction
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result
@@ -203,7 +204,7 @@ class _Run:
         self.ledger = gaps.Ledger()
         for adapter, declared in site.declared().items():
             self.ledger.declare(adapter, declared)
-        self.results = [result.under(self.ledger) for result in record.results]
+        self.results = Packed(result.under(self.ledger) for result in record.results)
         self.before = len(self.results)
         self.unexpected = sum(result.unexpected for result in self.results)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convspec.conformance import journal
+from convspec.conformance.packed import Packed
 from convspec.conformance.results import SCHEMA, Report, Result, in_order
 from convspec.errors import ConvspecError, RequestError
 from convspec.gaps import SCALARS, VECTORS, Gap, Tally
@@ -53,7 +54,7 @@ def from_dict(data: Mapping[str, Any]) -> Report:
     """
     about = dict(data["environment"])
     absent = {str(name): str(reason) for name, reason in about.pop("absent", {}).items()}
-    results = tuple(Result.from_dict(result) for result in data["results"])
+    results = Packed(Result.from_dict(result) for result in data["results"])
     missing = tuple(map(str, data.get("missing", ())))
     return Report(about, results, tuple(_tally(entry) for entry in data["gaps"]), absent, missing)
 
@@ -98,8 +99,8 @@ def merged(reports: Sequence[Report]) -> Report:
     missing = [sentence for report in reports for sentence in report.missing] + _lacking(shards)
     for tally in tallies.values():
         tally.whole = not missing
-    ordered = in_order(results.values(), about["adapters"])
-    return Report(about, tuple(ordered), tuple(tallies.values()), absent, tuple(missing))
+    ordered = in_order(Packed(results.values()), about["adapters"])
+    return Report(about, ordered, tuple(tallies.values()), absent, tuple(missing))
 
 
 def _same_versions(known: dict[str, str], versions: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -49,7 +50,7 @@ def show(report: Report, console: Console) -> None:
 
 def notes(report: Report) -> list[str]:
     """What there is to say of a record that was made or replayed: what is kept, left out, equal."""
-    told = recording.sentences([result.evidence for result in report.results])
+    told = recording.sentences(result.evidence for result in report.results)
     replayed = report.environment.get("replay")
     if isinstance(replayed, dict) and (without := replayed.get("without")):
         reasons = ", ".join(f"{number} × {reason}" for reason, number in without.items())
@@ -59,29 +60,48 @@ def notes(report: Report) -> list[str]:
 
 def matrix(report: Report) -> Table:
     """One row for each adapter and layout (and dtype and device, where there are several), counts by verdict."""
-    keys = [_key(result) for result in report.results]
-    varied = [n for n in range(len(_KEYS)) if n < 2 or len({key[n] for key in keys}) > 1]
-    rows: dict[tuple[str, ...], list[Result]] = {}
-    for result, key in zip(report.results, keys, strict=True):
-        rows.setdefault(tuple(key[n] for n in varied), []).append(result)
+    parts: dict[tuple[str, ...], _Row] = {}
+    for result in report.results:
+        parts.setdefault(_key(result), _Row()).take(result)
+    varied = [n for n in range(len(_KEYS)) if n < 2 or len({key[n] for key in parts}) > 1]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for n in varied:
         table.add_column(_KEYS[n])
     for title in (*VERDICTS, "declared gap", "unexpected", "seconds"):
         table.add_column(title, justify="right")
-    probed = any(result.accuracy_class for result in report.results)
+    probed = any(row.classes for row in parts.values())
     if probed:
         table.add_column("class")
-    for row, results in rows.items():
-        counts = Counter(result.verdict for result in results)
-        cells = [_count(counts[name], _STYLES[name]) for name in VERDICTS]
-        cells.append(_count(sum(result.gap is not None for result in results), "yellow"))
-        cells.append(_count(sum(result.unexpected for result in results), "bold red"))
-        cells.append(Text(f"{sum(result.seconds for result in results):.1f}"))
-        if probed:
-            cells.append(Text(", ".join(sorted({r.accuracy_class for r in results if r.accuracy_class}))))
-        table.add_row(*(Text(cell) for cell in row), *cells)
+    for key, row in parts.items():
+        table.add_row(*(Text(key[n]) for n in varied), *row.cells(), *([row.measured()] if probed else []))
     return table
+
+
+@dataclass(slots=True)
+class _Row:
+    """What the results of one row come to."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    unexpected: int = 0
+    seconds: float = 0.0
+    classes: set[str] = field(default_factory=set)
+
+    def take(self, result: Result) -> None:
+        self.counts[result.verdict] += 1
+        self.gaps += result.gap is not None
+        self.unexpected += result.unexpected
+        self.seconds += result.seconds
+        if result.accuracy_class:
+            self.classes.add(result.accuracy_class)
+
+    def cells(self) -> list[Text]:
+        verdicts = [_count(self.counts[name], _STYLES[name]) for name in VERDICTS]
+        declared, unexpected = _count(self.gaps, "yellow"), _count(self.unexpected, "bold red")
+        return [*verdicts, declared, unexpected, Text(f"{self.seconds:.1f}")]
+
+    def measured(self) -> Text:
+        return Text(", ".join(sorted(self.classes)))
 
 
 _KEYS = ("adapter", "layout", "dtype", "device", "precision", "direction")
