@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import linecache
+from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Literal, TypeAlias
 
 from convspec.spec import ConvSpec
 
 Kind: TypeAlias = Literal["native", "composed", "unsupported"]
+_KEPT = 1024  # texts whose code is kept, and whose lines tracebacks show
 _serial = itertools.count()
+_shown: deque[str] = deque()
 
 
 class Support(str):
@@ -67,8 +72,16 @@ class Plan:
 
         The text is known to :mod:`linecache`, so a traceback through the layer shows its lines.
         """
-        filename = f"<convspec plan {next(_serial)}>"
-        linecache.cache[filename] = (len(self.text), None, self.text.splitlines(keepends=True), filename)
         namespace: dict[str, Any] = {"__name__": "convspec_plan"}
-        exec(compile(self.text, filename, "exec"), namespace)
+        exec(_compiled(self.text), namespace)
         return namespace.pop("layer")  # left there, it would live as long as the classes that the text defines
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(text: str) -> CodeType:
+    filename = f"<convspec plan {next(_serial)}>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    _shown.append(filename)
+    if len(_shown) > _KEPT:
+        linecache.cache.pop(_shown.popleft(), None)
+    return compile(text, filename, "exec")
