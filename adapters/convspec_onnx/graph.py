@@ -68,7 +68,20 @@ class Scope:
         values = [self.constant(entry) if entry else None for entry in node.input]
         while values and values[-1] is None and not node.input[len(values) - 1]:
             values.pop()
+        if node.op_type == "Reshape" and len(values) == 2 and values[1] is None:
+            values[1] = self._open(node.input[1])
         return computed(node, values, element)
+
+    def _open(self, name: str) -> NDArray[Any] | None:
+        """A joined shape of which one size depends on an input, as -1: what is reshaped has so many numbers."""
+        node = self.makers.get(name)
+        if node is None or node.op_type != "Concat":
+            return None
+        parts = [(self.constant(entry), self.shape(entry)) for entry in node.input]
+        if [shape for value, shape in parts if value is None] != [(1,)]:
+            return None
+        found = [np.array([-1]) if value is None else value.reshape(-1) for value, _ in parts]
+        return np.concatenate(found)
 
     def element(self, name: str) -> int:
         """The type of a tensor's elements as ONNX numbers it; 0 where it is not known, or none of ONNX's."""
