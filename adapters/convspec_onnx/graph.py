@@ -119,6 +119,7 @@ class Conv:
         problem: why there is no spec.
         rows: for a product of matrices that stands for a convolution: which axes of what it reads and writes are the
             channels, and the name of what it reads.
+        joined: of a part of a layer: where its channels go (:class:`~convspec_onnx.behind.Behind`).
     """
 
     path: str
@@ -130,6 +131,7 @@ class Conv:
     problem: str = ""
     notes: list[dict[str, str]] = field(default_factory=list)
     rows: tuple[str, int, int] | None = None
+    joined: tuple[str, int, int] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:

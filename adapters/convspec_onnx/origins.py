@@ -71,7 +71,7 @@ def behind(conv: Conv) -> Behind:
         axes = [None] * len(shape or ())
         if axes:
             axes[conv.rows[2]] = 1
-    walk = Behind(conv.scope, conv.spec.out_channels)
+    walk = Behind(conv.scope, conv.spec.out_channels, conv.joined)
     return walk.walk(output, axes) if axes else walk
 
 

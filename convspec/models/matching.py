@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.fields import Pads
+    from convspec.models.splitting import Piece
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SOME = 256  # weights of an output channel
-_ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
+ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
 _SAID = {"node", "model", "graph", "conv1d", "conv2d", "conv3d"}
 _ENDINGS = {"weight", "kernel", "bias", "w"}
 
@@ -55,6 +56,7 @@ class Layer:
         behind: products and sums by channel that follow, of which it is open whether they belong to the layer.
         alias: another name that may say where the layer comes from: that of its weights.
         linear: whether it is a linear layer, seen as a convolution of one cell.
+        piece: which part it is of the layer at its path, where it is not all of it.
     """
 
     path: str
@@ -65,6 +67,7 @@ class Layer:
     behind: tuple[Normalised, ...] = ()
     alias: str = ""
     linear: bool = False
+    piece: Piece | None = None
 
     @property
     def whole(self) -> ConvSpec:
@@ -245,15 +248,15 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
     by_form: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place in others:
         by_form[_form(theirs[place])].append(place)
-    rays = {place: _directions(theirs[place]) for place in others}
+    rays = {place: directions(theirs[place]) for place in others}
     scored = []
     for a in left:
-        mine = _directions(ours[a]) if by_form.get(_form(ours[a])) else None
+        mine = directions(ours[a]) if by_form.get(_form(ours[a])) else None
         for b in by_form.get(_form(ours[a]), ()):
             if mine is None or mine.shape != rays[b].shape or (ours[a].linear and theirs[b].linear):
                 continue
             near = float(np.mean(np.abs(np.einsum("oi,oi->o", mine, rays[b]))))
-            if near >= _ALIKE:
+            if near >= ALIKE:
                 names = {_name(ours[a].path), _name(ours[a].alias)} - {None}
                 scored.append((-round(near, 3), _name(theirs[b].path) not in names, a, b))
     found: dict[int, int] = {}
@@ -265,7 +268,7 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
     return found
 
 
-def _directions(layer: Layer) -> Array:
+def directions(layer: Layer) -> Array:
     """One unit vector for each output channel, ``(O, …)``; a factor of the channel changes no more than its sign.
 
     Of many weights some, evenly spread, tell as well: all of a network's would be held twice over.
