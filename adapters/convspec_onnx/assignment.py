@@ -44,7 +44,7 @@ class Assignment:
     @classmethod
     def of(cls, model: Lean, convs: Sequence[Conv], shown: Shown) -> Assignment:
         """All nodes, assigned by what the source shows."""
-        theirs = [copy for layer in shown.layers for copy in [layer] * max(len(shown.inputs.get(layer.path, ())), 1)]
+        theirs = shown.each
         ran = any(shown.inputs.values())
         sizes = {(one.spec.in_channels, one.spec.out_channels) for one in theirs if one.pointwise and not one.linear}
         extra = list(pointwise.products(Scope(model.graph, weights=model.weights), sizes)) if sizes else []

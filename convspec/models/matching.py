@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -164,9 +164,17 @@ class _Numbers:
 
 def _exact(ours: Sequence[Layer], theirs: Sequence[Layer]) -> dict[int, int]:
     numbers = {id(layer): _Numbers(layer.params.kernel) for layer in (*ours, *theirs)}
+    counts = [Counter((_form(layer), numbers[id(layer)]) for layer in side) for side in (ours, theirs)]
+
+    def steps(layer: Layer) -> Hashable:
+        """Tells layers of one kernel apart; where there are as many of them, their order does that better."""
+        kernel = _form(layer), numbers[id(layer)]
+        return None if counts[0][kernel] == counts[1][kernel] else (kernel, layer.spec.stride, layer.spec.dilation)
+
     keys: tuple[Callable[[Layer], Hashable], ...] = (
         lambda layer: (_name(layer.path), _form(layer), numbers[id(layer)]),
         lambda layer: (_name(layer.alias or layer.path), _form(layer), numbers[id(layer)]),
+        steps,
         lambda layer: (_form(layer), numbers[id(layer)]),
     )
     return _places(ours, theirs, range(len(ours)), range(len(theirs)), keys)
