@@ -80,6 +80,8 @@ class Scope:
         parts = [(self.constant(entry), self.shape(entry)) for entry in node.input]
         if [shape for value, shape in parts if value is None] != [(1,)]:
             return None
+        if any(value is not None and value.dtype.kind != "i" for value, _ in parts):
+            return None  # no shape at all
         found = [np.array([-1]) if value is None else value.reshape(-1) for value, _ in parts]
         return np.concatenate(found)
 
