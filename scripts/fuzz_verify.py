@@ -2,6 +2,7 @@
 """Throw damaged models at the audit: every one must end in a report or in one of the project's own errors.
 
     python scripts/fuzz_verify.py 50000 --seed 0
+    python scripts/fuzz_verify.py 50000 --seed 0 --against
 
 Hypothesis draws the accidents that befall small models: fields of the protobuf message, at any depth, are dropped,
 repeated, swapped, nested in themselves, grafted from another model, numbers and texts replaced by others that are known
@@ -79,7 +80,51 @@ def seeds() -> list[bytes]:
         graph = helper.make_graph(nodes, "g", [info("x", 1, 3, 6, "n")], [info("y", 1, 2, "p", "q")], tensors)
         model = helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=9)
         found.append(model.SerializeToString())
-    return found
+    return [*found, parts()]
+
+
+def parts() -> bytes:
+    """The layer of :func:`source`, a convolution for each group; shapes of a weight and the bias are computed."""
+    import numpy as np
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["first"], start=0, end=1),
+        helper.make_node("Mod", ["five", "two"], ["one"]),
+        helper.make_node("Concat", ["first", "one", "two", "two"], ["kernel"], axis=0),
+        helper.make_node("Reshape", ["v", "kernel"], ["w0"]),
+        helper.make_node("Split", ["x", "sizes"], ["x0", "x1", "x2"], axis=1),
+        *(helper.make_node("Conv", [f"x{n}", f"w{n}"], [f"y{n}"], f"part{n}") for n in range(3)),
+        helper.make_node("Concat", ["y0", "y1", "y2"], ["z"], "join", axis=1),
+        helper.make_node("Concat", ["one", "three", "first", "one"], ["vector"], axis=0),
+        helper.make_node("Reshape", ["b", "vector"], ["c"]),
+        helper.make_node("Add", ["z", "c"], ["y"]),
+    ]
+    numbers = {"sizes": [1, 1, 1], "two": [2], "three": [3], "five": [5]}
+    kernel = np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2)
+    weights = {"v": kernel[0].reshape(-1), "w1": kernel[1:2], "w2": kernel[2:], "b": np.float32([1, 2, 3])}
+    return _model(nodes, weights | {name: np.array(value) for name, value in numbers.items()})
+
+
+def source() -> bytes:
+    """A grouped layer, for the models to be held against."""
+    import numpy as np
+    from onnx import helper
+
+    kernel = np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2)
+    return _model(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], "c", group=3)], {"w": kernel, "b": np.float32([1, 2, 3])}
+    )
+
+
+def _model(nodes: list[Any], arrays: dict[str, Any]) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 7])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, "h", "w"])
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(a, name) for name, a in arrays.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    return bytes(model.SerializeToString())
 
 
 # -- the wire format ---
@@ -223,24 +268,30 @@ def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
 # -- runs ---
 
 
-def child(batch: int, count: int, keep: Path) -> None:
+def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
     """Audit some models: what became of each is a line, and the one that is being audited lies in ``keep``."""
+    from convspec_onnx import against as holding
     from convspec_onnx import audit
 
     from convspec.errors import ConvspecError
 
     audit.limit(MEMORY)
+    holding._SECONDS = 0.02  # of looking for pairs of mistakes in one node
     originals = tuple(seeds())
     folder = keep / f"batch-{batch}"
     folder.mkdir(parents=True)
     path = folder / "model.onnx"
     (folder / "w.bin").write_bytes(bytes(96))
+    request = {"path": str(path), "levels": ["off"], "folder": str(folder)}
+    if against:
+        request["against"] = str(folder / "source.onnx")
+        (folder / "source.onnx").write_bytes(source())
 
     def once(content: bytes) -> None:
         path.write_bytes(content)
         outcome = "audited"
         try:
-            audit.audit({"path": str(path), "levels": ["off"]}, lambda _: None)
+            audit.audit(request, lambda _: None)
         except (ConvspecError, MemoryError, RecursionError) as error:
             outcome = type(error).__name__
         except Exception as error:  # noqa: BLE001 – this is what the fuzzer looks for
@@ -260,16 +311,18 @@ def main() -> int:
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the models that did it; default: a temporary one")
+    parser.add_argument("--against", action="store_true", help="hold each model against one that is as it should be")
     parser.add_argument("--child", type=int)
     options = parser.parse_args()
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-verify-"))
     if options.child is not None:
-        child(options.child, options.count, keep)
+        child(options.child, options.count, keep, against=options.against)
         return 0
     began, counts, finds, batch = time.monotonic(), Counter(), [], 0
     while sum(counts.values()) < options.count:
         size, number = min(BATCH, options.count - sum(counts.values())), options.seed * 10**6 + batch
         command = [sys.executable, __file__, str(size), "--child", str(number), "--keep", str(keep)]
+        command += ["--against"] if options.against else []
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
         outcomes = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
         counts.update(outcome.split(":")[0] for outcome in outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,11 +13,12 @@ from convspec import ConvParams, diagnosis
 from convspec.errors import ConvspecError
 from convspec.models import contrast, forms
 from convspec.models.contrast import Difference
-from convspec.models.matching import Layer, pairs
+from convspec.models.matching import Layer
 from convspec.numerics import products
 from convspec.verdict import judge
-from convspec_onnx import ADAPTER, judging, origins, pointwise
-from convspec_onnx.graph import Scope, as_float
+from convspec_onnx import ADAPTER, judging, origins
+from convspec_onnx.assignment import MISPLACED, Assignment
+from convspec_onnx.graph import as_float
 from convspec_onnx.inline import uses
 from convspec_onnx.origins import Shown, layer_of
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from convspec import ConvSpec
     from convspec.models.forms import Form
+    from convspec.models.splitting import Piece
     from convspec_onnx.graph import Conv
     from convspec_onnx.lean import Lean
     from convspec_onnx.origins import Ask
@@ -59,10 +61,10 @@ class Source:
     origin: Origin
     shown: Shown | None = None
     matched: dict[str, Layer] = field(default_factory=dict)
-    missing: list[Layer] = field(default_factory=list)
     found: dict[str, list[Difference]] = field(default_factory=dict)
+    made: Assignment = field(default_factory=Assignment)
     departed: set[str] = field(default_factory=set)
-    used: set[Path] = field(default_factory=set)
+    used: set[tuple[Path, Piece | None]] = field(default_factory=set)
 
     @classmethod
     def load(
@@ -90,34 +92,9 @@ class Source:
             self._match(self.shown)
 
     def _match(self, shown: Shown) -> None:
-        theirs = [copy for layer in shown.layers for copy in [layer] * max(len(shown.inputs.get(layer.path, ())), 1)]
-        ran = any(shown.inputs.values())
-        sizes = {(one.spec.in_channels, one.spec.out_channels) for one in theirs if one.pointwise and not one.linear}
-        extra = list(pointwise.products(Scope(self.model.graph, weights=self.model.weights), sizes)) if sizes else []
-        ours = [layer for conv in (*self.convs, *extra) if (layer := layer_of(conv)) is not None]
-        others = {id(layer): layer for layer in theirs}.values()
-        for mine, right in pairs(ours, theirs):
-            if mine is None and right is not None:
-                self.missing += [right] if not ran or shown.inputs.get(right.path) else []
-            elif mine is not None and right is not None:
-                self.matched[mine.path] = right
-                self.found[mine.path] = _static(mine, right, others)
-        self._again(ours, theirs, others)
-        self._add([conv for conv in extra if conv.path in self.matched])
-
-    def _again(self, ours: Sequence[Layer], theirs: Sequence[Layer], others: Iterable[Layer]) -> None:
-        """Layers that are called once where the graph has several nodes with their weights, or the other way round."""
-        for mine in ours:
-            if mine.path in self.matched or mine.linear:
-                continue
-            for right in theirs:
-                if right.params.kernel.shape == mine.params.kernel.shape and not (
-                    found := _static(mine, right, others)
-                ):
-                    self.matched[mine.path], self.found[mine.path] = right, found
-                    break
-        paths = {layer.path for layer in self.matched.values()}
-        self.missing = [layer for layer in self.missing if layer.path not in paths]
+        self.made = Assignment.of(self.model, self.convs, shown)
+        self.matched, self.found = self.made.matched, self.made.found
+        self._add(self.made.extra)
 
     def _add(self, extra: Sequence[Conv]) -> None:
         """Take in the products of matrices that the source has convolutions for, at their places in the graph."""
@@ -141,7 +118,7 @@ class Source:
         if mine is None or conv.path in self.departed:
             return
         if conv.path not in self.matched:
-            self._late(mine)
+            self.made.late(mine)
         theirs = self.matched.get(conv.path)
         if theirs is None:
             return
@@ -158,25 +135,20 @@ class Source:
             wrong = differing
         if wrong:
             self._depart(conv, differing)
-            self._explain(conv, form, settled.theirs, x, y)
+            if any(d.id != MISPLACED for d in wrong):  # its own numbers are right
+                self._explain(conv, form, settled.theirs, x, y)
         else:
             self._remark(conv, differing)
         if settled.apart and conv.path not in self.departed and not self._upstream(conv):
             fix = "look at what stands between this node and the convolutions before it"
             self._depart(conv, [Difference("input-departs", f"before this node, {settled.apart}", fix=fix)])
 
-    def _late(self, mine: Layer) -> None:
-        """Match a node whose weights were computed by the graph, and so were not known before."""
-        right = {a and a.path: b for a, b in pairs([mine], self.missing)}.get(mine.path)
-        if right is not None:
-            self.missing.remove(right)
-            self.matched[mine.path] = right
-            self.found[mine.path] = _static(mine, right, [])
-
     def _settled(self, conv: Conv, form: Form, x: NDArray[Any]) -> forms.Settled:
         """Both specs for this input; of several calls of the source's layer the one that fits."""
-        files = [f for f in (self.shown.inputs.get(form.theirs.path, []) if self.shown else []) if f not in self.used]
-        stored = [form.other(np.load(file, mmap_mode="r")) for file in files]
+        piece, known = form.theirs.piece, self.shown.inputs.get(form.theirs.path, []) if self.shown else []
+        files = [(file, piece) for file in known if (file, piece) not in self.used]
+        read = slice(piece.start, piece.end) if piece else slice(None)
+        stored = [form.other(np.load(file, mmap_mode="r")[:, read]) for file, _ in files]
         if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
             return forms.settled(form, x, np.concatenate(stored))
         tries = []
@@ -263,22 +235,17 @@ class Source:
             theirs = self.matched.get(conv.path)
             found = self.found.get(conv.path, [])
             title = "the source shows no layer that this node was made from"
-            alone = [] if theirs else [{"id": "unmatched", "title": title, "level": "warning"}]
+            told = [] if theirs else [{"id": "unmatched", "title": title, "level": "warning"}]
+            if theirs is not None and theirs.piece:
+                title = f"this node is {theirs.piece} of {theirs.path!r} in the source"
+                told = [{"id": "part-of-layer", "title": title, "level": "info"}]
             fatal = conv.path in self.departed or any(d.fatal for d in found)
             self.say({
                 "path": conv.path, "matched": None if theirs is None else theirs.path, "departs": fatal,
                 "findings": [d.to_dict() for d in found] if fatal else [],
-                "notes": [] if fatal else [{**d.to_dict(), "level": "info"} for d in found] + alone,
+                "notes": [{**d.to_dict(), "level": "info"} for d in found if not fatal] + told,
             })  # fmt: skip
-        self.say({"missing": list(dict.fromkeys(layer.path for layer in self.missing))})
-
-
-def _static(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
-    """In what the weights differ; that there are no such weights is said where the node is looked at."""
-    form = forms.shared(mine, theirs)
-    if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
-        return contrast.differences(mine, theirs)
-    return contrast.weights(form.ours, form.theirs, [other for other in others if other is not theirs])
+        self.say({"missing": list(dict.fromkeys(layer.path for layer in self.made.missing))})
 
 
 def _same_numbers(form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any], dtype: str) -> bool:

@@ -32,19 +32,27 @@ class Behind:
         norm: a BatchNormalization right behind the node.
         sums: all further products and sums by channel, in order.
         crops: ``(spatial axis, start, end)`` of each Slice with a step of 1.
+        joined: of a part of a layer: the tensor in which its channels stand among others, the place of the first of
+            them, and how many there are in all. The walk goes on behind it.
+        end: the tensor that it ends at, and its axes.
     """
 
     scope: Scope
     channels: int
+    joined: tuple[str, int, int] | None = None
     norm: Normalised | None = None
     sums: list[Normalised] = field(default_factory=list)
     crops: list[tuple[int, int, int]] = field(default_factory=list)
+    end: tuple[str, list[int | None]] = ("", [])
+
+    def __post_init__(self) -> None:
+        self.mine, self.wide = slice(None), self.channels  # where its channels stand, and among how many
 
     def walk(self, name: str, axes: Sequence[int | None]) -> Behind:
         """Follow a tensor; ``axes`` are the canonical axes that its own ones are, None where they are none."""
-        readers, now = _readers(self.scope), list(axes)
+        known, now = readers(self.scope), list(axes)
         for place in range(_MOST):
-            users = readers.get(name, [])
+            users = known.get(name, [])
             if len(users) != 1 or not users[0].output:
                 break
             node = users[0]
@@ -52,6 +60,7 @@ class Behind:
             if after is None:
                 break
             now, name = after, node.output[0]
+        self.end = name, now
         return self
 
     def _step(self, node: onnx.NodeProto, name: str, axes: list[int | None], *, first: bool) -> list[int | None] | None:
@@ -72,6 +81,10 @@ class Behind:
             return self._unit_axes(node, attributes, axes)
         if node.op_type == "Reshape":
             return self._reshaped(node, axes)
+        if node.op_type == "Concat" and self.joined and self.joined[0] == node.output[0]:
+            _, start, self.wide = self.joined
+            self.mine = slice(start, start + self.channels)
+            return axes
         return axes if node.op_type == "Slice" and self._crop(node, axes) else None
 
     def _constant(self, node: onnx.NodeProto, place: int) -> Array | None:
@@ -98,16 +111,16 @@ class Behind:
             return None
         here = axes[len(axes) - value.ndim :]
         wide = [n for n, axis in zip(value.shape, here, strict=True) if axis != 1]
-        if set(wide) - {1} or value.size not in (1, self.channels):
+        if set(wide) - {1} or value.size not in (1, self.wide):
             return None
-        return np.broadcast_to(value.astype(np.float64).reshape(-1), (self.channels,)).copy()
+        return np.broadcast_to(value.astype(np.float64).reshape(-1), (self.wide,))[self.mine].copy()
 
     def _normalisation(self, node: onnx.NodeProto, axes: list[int | None], *, first: bool) -> bool:
         values = [self._constant(node, place) for place in range(1, 5)]
-        if axes[1:2] != [1] or any(v is None or v.shape != (self.channels,) for v in values):
+        if axes[1:2] != [1] or any(v is None or v.shape != (self.wide,) for v in values):
             return False
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        gain, shift, mean, variance = (np.asarray(value) for value in values)
+        gain, shift, mean, variance = (np.asarray(value)[self.mine] for value in values)
         found = Normalised(gain, shift, mean, variance, float(str(np.float32(epsilon))))
         if first:
             self.norm = found
@@ -133,7 +146,7 @@ class Behind:
     def _reshaped(self, node: onnx.NodeProto, axes: list[int | None]) -> list[int | None] | None:
         """Only a reshape that leaves the channels last."""
         shape = self._constant(node, 1)
-        if shape is None or not shape.size or axes[-1:] != [1] or int(shape.reshape(-1)[-1]) != self.channels:
+        if shape is None or not shape.size or axes[-1:] != [1] or int(shape.reshape(-1)[-1]) != self.wide:
             return None
         return [*[None] * (shape.size - 1), 1]
 
@@ -163,7 +176,7 @@ class Behind:
         return tuple(found)
 
 
-def _readers(scope: Scope) -> dict[str, list[onnx.NodeProto]]:
+def readers(scope: Scope) -> dict[str, list[onnx.NodeProto]]:
     """Who reads a tensor of the graph; what bodies read is read by the nodes that they belong to."""
     from convspec_onnx.inline import uses
 

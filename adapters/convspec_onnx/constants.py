@@ -60,6 +60,11 @@ def _binary(function: Callable[[Array, Array], Array]) -> Callable[..., Array | 
     return rule
 
 
+def _truncated(a: Array, b: Array) -> Array:
+    """Integers divided and rounded towards zero, as ONNX does it; NumPy rounds down."""
+    return np.asarray(a // b + ((a % b != 0) & ((a < 0) != (b < 0))).astype(a.dtype))
+
+
 def _dequantise(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
     if attributes.get("block_size"):
         return None
@@ -100,7 +105,8 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Add": _binary(np.add),
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),
-    "Div": _binary(lambda a, b: a / b if a.dtype.kind == "f" else a // b),
+    "Div": _binary(lambda a, b: a / b if a.dtype.kind == "f" else _truncated(a, b)),
+    "Mod": lambda a, x, y: _binary(np.fmod if a.get("fmod") else np.mod)(a, x, y),
     "Neg": lambda _, x: -x,
     "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: (1 / x).astype(x.dtype),

@@ -68,7 +68,22 @@ class Scope:
         values = [self.constant(entry) if entry else None for entry in node.input]
         while values and values[-1] is None and not node.input[len(values) - 1]:
             values.pop()
+        if node.op_type == "Reshape" and len(values) == 2 and values[1] is None:
+            values[1] = self._open(node.input[1])
         return computed(node, values, element)
+
+    def _open(self, name: str) -> NDArray[Any] | None:
+        """A joined shape of which one size depends on an input, as -1: what is reshaped has so many numbers."""
+        node = self.makers.get(name)
+        if node is None or node.op_type != "Concat":
+            return None
+        parts = [(self.constant(entry), self.shape(entry)) for entry in node.input]
+        if [shape for value, shape in parts if value is None] != [(1,)]:
+            return None
+        if any(value is not None and value.dtype.kind != "i" for value, _ in parts):
+            return None  # no shape at all
+        found = [np.array([-1]) if value is None else value.reshape(-1) for value, _ in parts]
+        return np.concatenate(found)
 
     def element(self, name: str) -> int:
         """The type of a tensor's elements as ONNX numbers it; 0 where it is not known, or none of ONNX's."""
@@ -106,6 +121,7 @@ class Conv:
         problem: why there is no spec.
         rows: for a product of matrices that stands for a convolution: which axes of what it reads and writes are the
             channels, and the name of what it reads.
+        joined: of a part of a layer: where its channels go (:class:`~convspec_onnx.behind.Behind`).
     """
 
     path: str
@@ -117,6 +133,7 @@ class Conv:
     problem: str = ""
     notes: list[dict[str, str]] = field(default_factory=list)
     rows: tuple[str, int, int] | None = None
+    joined: tuple[str, int, int] | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:

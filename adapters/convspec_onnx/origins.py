@@ -39,16 +39,25 @@ class Shown:
     """One run of a source.
 
     Attributes:
-        layers: its convolutions and linear layers, in the order of their calls.
+        layers: its convolutions and linear layers, in the order of their first calls.
+        calls: the paths of what was called, in that order.
         inputs: files of what each layer read, by path, in the order of the calls; canonical.
         outputs: the model's results, in the model's own layout.
         problem: why it could not be run.
     """
 
     layers: list[Layer] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
     inputs: dict[str, list[Path]] = field(default_factory=dict)
     outputs: list[Array] = field(default_factory=list)
     problem: str = ""
+
+    @property
+    def each(self) -> list[Layer]:
+        """A layer for each call, in the order of the calls, and then those that were not called."""
+        known = {layer.path: layer for layer in self.layers}
+        rest = [layer for layer in self.layers if layer.path not in self.calls]
+        return [*(known[path] for path in self.calls if path in known), *rest]
 
 
 def layer_of(conv: Conv) -> Layer | None:
@@ -71,7 +80,7 @@ def behind(conv: Conv) -> Behind:
         axes = [None] * len(shape or ())
         if axes:
             axes[conv.rows[2]] = 1
-    walk = Behind(conv.scope, conv.spec.out_channels)
+    walk = Behind(conv.scope, conv.spec.out_channels, conv.joined)
     return walk.walk(output, axes) if axes else walk
 
 
@@ -100,6 +109,7 @@ class Graph:
             place = self.folder / f"{self.runs}_{len(shown.inputs)}.npy"
             np.save(place, as_float(arrays["x"]), allow_pickle=False)
             shown.inputs.setdefault(conv.path, []).append(place)
+            shown.calls.append(conv.path)
 
         run.look = look
         run.go(given)
@@ -148,7 +158,7 @@ def read(index: Path) -> Shown:
     def array(name: str) -> Array:
         return np.asarray(np.load(index.parent / name, allow_pickle=False))
 
-    shown = Shown(outputs=[array(name) for name in found["outputs"]])
+    shown = Shown(calls=found["calls"], outputs=[array(name) for name in found["outputs"]])
     for entry in found["layers"]:
         norm = entry["norm"]
         if norm is not None:

@@ -13,6 +13,7 @@ from torch import nn
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.models.parts import Call, Part
 from convspec_torch import programs, read, weights
+from convspec_torch.functions import Functions
 
 if TYPE_CHECKING:
     from convspec.models.parts import Array
@@ -60,10 +61,18 @@ def _array(module: Any, name: str) -> Array:
 
 def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
     """One run in evaluation mode, without gradients."""
+    _, calls, outputs = met(model, inputs)
+    return calls, outputs
+
+
+def met(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Part], list[Call], list[Array]]:
+    """The same, and the convolutions called as functions: in place of the parts of the same paths, or beside all."""
     if programs.is_program(model):
-        return programs.capture(model, inputs)
+        return [], *programs.capture(model, inputs)
     calls: list[Call] = []
-    wanted = {part.path for part in parts(model)}
+    wanted = {part.path: part for part in parts(model)}
+    own = {path: part for path, part in wanted.items() if part.kind == "conv" and part.reading is None}
+    functions = Functions({path for path, part in wanted.items() if part.kind == "conv"} - set(own), own, calls)
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def tensor(x: Array) -> torch.Tensor:
@@ -72,15 +81,17 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
 
     def hook(path: str) -> Callable[..., None]:
         def listen(_: Any, args: Any, kwargs: Any, y: Any) -> None:
+            if path in own and functions.entered(path):
+                return  # what the function read and wrote is known
             x = args[0] if args else next(iter(kwargs.values()))
             calls.append(Call(path, np.array(weights.array(x)), np.array(weights.array(y))))
 
         return listen
 
     handles = [m.register_forward_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()
-               if path in wanted]  # fmt: skip
+               if path in wanted and not isinstance(m, torch.jit.ScriptModule)]  # fmt: skip
     try:
-        with read._inference(model):
+        with read._inference(model), functions.watching(model):
             if isinstance(inputs, Mapping):
                 y = model(**{name: tensor(x) for name, x in inputs.items()})
             else:
@@ -92,7 +103,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     finally:
         for handle in handles:
             handle.remove()
-    return calls, [np.array(weights.array(t)) for t in programs.tensors(y)]
+    return functions.parts, calls, [np.array(weights.array(t)) for t in programs.tensors(y)]
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

@@ -31,7 +31,7 @@ _ATTRIBUTES = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
     *("padding_mode", "output_padding"),
 )
-_CALLS = {
+CALLS = {
     torch.conv1d: (1, False),
     torch.conv2d: (2, False),
     torch.conv3d: (3, False),
@@ -193,16 +193,21 @@ class _Answering(TorchFunctionMode):  # type: ignore[misc]
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func not in _CALLS:
+        if func not in CALLS:
             return func(*args, **(kwargs or {}))
-        ndim, transposed = _CALLS[func]
-        names = TRANSPOSED_CALL if transposed else REGULAR_CALL
-        given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs or {})
-        x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+        ndim, transposed = CALLS[func]
+        given, x, weight, bias = bound(func, args, kwargs or {})
         if x.ndim != ndim + 2:
             raise UnsupportedError("a convolution is called without a batch")
         y = self.answer(called(given, weight, bias, ndim, transposed), weights.array(x))
         return weights.tensor(y, weight.dtype, weight.device)
+
+
+def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """The settings, the input, the weight and the bias that one of ``CALLS`` is given."""
+    names = TRANSPOSED_CALL if CALLS[func][1] else REGULAR_CALL
+    given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs)
+    return given, given.pop("input"), given.pop("weight"), given.pop("bias", None)
 
 
 def called(

@@ -150,7 +150,9 @@ def _rows(
     if pair.a is None or pair.b is None:
         there, lacking = (pair.a, "b") if pair.a else (pair.b, "a")
         reason = f"model {lacking} has no such {there.kind} ({there.name})" if there else ""
-        row = Row(label, pair.a.path if pair.a else "", pair.b.path if pair.b else "", verdict="missing", reason=reason)
+        unseen = there is not None and there.function and a.adapter.name != b.adapter.name  # which sees no functions
+        verdict = "not judged" if unseen else "missing"
+        row = Row(label, pair.a.path if pair.a else "", pair.b.path if pair.b else "", verdict=verdict, reason=reason)
         return [row]
     static = pairing.static(label, pair, others)
     seen = pairing.calls(pair, a, b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.fields import Pads
+    from convspec.models.splitting import Piece
     from convspec.parameters import ConvParams
     from convspec.spec import ConvSpec
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SOME = 256  # weights of an output channel
-_ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
+ALIKE = 0.9  # mean |cosine| of output channels; of random kernels it is near sqrt(2 / (pi n)), n numbers a channel
 _SAID = {"node", "model", "graph", "conv1d", "conv2d", "conv3d"}
 _ENDINGS = {"weight", "kernel", "bias", "w"}
 
@@ -55,6 +56,7 @@ class Layer:
         behind: products and sums by channel that follow, of which it is open whether they belong to the layer.
         alias: another name that may say where the layer comes from: that of its weights.
         linear: whether it is a linear layer, seen as a convolution of one cell.
+        piece: which part it is of the layer at its path, where it is not all of it.
     """
 
     path: str
@@ -65,6 +67,7 @@ class Layer:
     behind: tuple[Normalised, ...] = ()
     alias: str = ""
     linear: bool = False
+    piece: Piece | None = None
 
     @property
     def whole(self) -> ConvSpec:
@@ -161,9 +164,17 @@ class _Numbers:
 
 def _exact(ours: Sequence[Layer], theirs: Sequence[Layer]) -> dict[int, int]:
     numbers = {id(layer): _Numbers(layer.params.kernel) for layer in (*ours, *theirs)}
+    counts = [Counter((_form(layer), numbers[id(layer)]) for layer in side) for side in (ours, theirs)]
+
+    def steps(layer: Layer) -> Hashable:
+        """Tells layers of one kernel apart; where there are as many of them, their order does that better."""
+        kernel = _form(layer), numbers[id(layer)]
+        return None if counts[0][kernel] == counts[1][kernel] else (kernel, layer.spec.stride, layer.spec.dilation)
+
     keys: tuple[Callable[[Layer], Hashable], ...] = (
         lambda layer: (_name(layer.path), _form(layer), numbers[id(layer)]),
         lambda layer: (_name(layer.alias or layer.path), _form(layer), numbers[id(layer)]),
+        steps,
         lambda layer: (_form(layer), numbers[id(layer)]),
     )
     return _places(ours, theirs, range(len(ours)), range(len(theirs)), keys)
@@ -245,15 +256,15 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
     by_form: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place in others:
         by_form[_form(theirs[place])].append(place)
-    rays = {place: _directions(theirs[place]) for place in others}
+    rays = {place: directions(theirs[place]) for place in others}
     scored = []
     for a in left:
-        mine = _directions(ours[a]) if by_form.get(_form(ours[a])) else None
+        mine = directions(ours[a]) if by_form.get(_form(ours[a])) else None
         for b in by_form.get(_form(ours[a]), ()):
             if mine is None or mine.shape != rays[b].shape or (ours[a].linear and theirs[b].linear):
                 continue
             near = float(np.mean(np.abs(np.einsum("oi,oi->o", mine, rays[b]))))
-            if near >= _ALIKE:
+            if near >= ALIKE:
                 names = {_name(ours[a].path), _name(ours[a].alias)} - {None}
                 scored.append((-round(near, 3), _name(theirs[b].path) not in names, a, b))
     found: dict[int, int] = {}
@@ -265,7 +276,7 @@ def _alike(ours: Sequence[Layer], theirs: Sequence[Layer], left: list[int], othe
     return found
 
 
-def _directions(layer: Layer) -> Array:
+def directions(layer: Layer) -> Array:
     """One unit vector for each output channel, ``(O, …)``; a factor of the channel changes no more than its sign.
 
     Of many weights some, evenly spread, tell as well: all of a network's would be held twice over.

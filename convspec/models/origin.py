@@ -2,9 +2,9 @@
 
 An audit asks: ``{"feeds": path of an .npz, "names": [in order], "layouts": {name: layout or null}}``. It is answered
 with ``{"index": path of a JSON file}``, or with ``{"problem": why}``. The file holds ``layers``, each with ``path``,
-``linear``, ``spec``, ``kernel``, ``bias``, ``norm`` and ``inputs``, one for each call; ``outputs``; and ``layout``.
-Arrays are the names of ``.npy`` files beside it, canonical, those of linear layers ``(rows, channels, 1)``. Nothing of
-the model itself leaves this process.
+``linear``, ``spec``, ``kernel``, ``bias``, ``norm`` and ``inputs``, one for each call; ``calls``, the paths of all that
+was called, in order; ``outputs``; and ``layout``. Arrays are the names of ``.npy`` files beside it, canonical, those of
+linear layers ``(rows, channels, 1)``. Nothing of the model itself leaves this process.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class _Files:
 def _written(model: Model, files: _Files) -> dict[str, Any]:
     layers = [_layer(model, part, files) for part in (*model.ordered("conv"), *model.ordered("linear"))]
     outputs = [files.put(y) for y in model.outputs if y.dtype.kind in "fiub"]
-    return {"layers": [layer for layer in layers if layer], "outputs": outputs, "layout": model.layout}
+    calls = [call.path for call in model.calls]
+    return {"layers": [layer for layer in layers if layer], "calls": calls, "outputs": outputs, "layout": model.layout}
 
 
 def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:

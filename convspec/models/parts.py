@@ -2,6 +2,7 @@
 
 The seam to a framework: its package's ``model.py`` has ``parts(model) -> list[Part]``, in the order of definition;
 ``capture(model, inputs) -> (list[Call], list[Array])``, the calls in the order of execution and the model's outputs;
+or ``met(model, inputs) -> (list[Part], …)``, which also gives the convolutions that only a run shows;
 ``write(model, {path: {name: array}}) -> model``; and ``save(model, path)``, in the framework's own format.
 """
 
@@ -42,7 +43,7 @@ class Part:
             of shape ``(O, I)`` and ``bias``.
         epsilon: of a norm.
         axis: of a norm: where its channels stand, 1 or -1.
-        problem: why a convolution could not be read.
+        problem: why a convolution could not be read; of one that was called as a function, why a layer could not.
         pads: of a convolution: the cells of pads before it that its spec contains, though its input has them already.
         note: why a pad before it was not folded into its spec.
     """
@@ -57,6 +58,11 @@ class Part:
     problem: str = ""
     pads: Pads = ()
     note: str = ""
+
+    @property
+    def function(self) -> bool:
+        """Whether it was read from the call of a function: there is no layer, or none that says what it does."""
+        return self.reading is not None and bool(self.problem)
 
     @property
     def batch_norm(self) -> bool:
@@ -107,7 +113,13 @@ class Model:
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
         """Capture one run."""
-        self.calls, self.outputs = seam(self.adapter).capture(self.native, inputs)
+        module = seam(self.adapter)
+        if not hasattr(module, "met"):
+            self.calls, self.outputs = module.capture(self.native, inputs)
+            return
+        met, self.calls, self.outputs = module.met(self.native, inputs)
+        found = {part.path: part for part in met}
+        self.parts = [found.pop(part.path, part) for part in self.parts] + list(found.values())
 
 
 def opened(

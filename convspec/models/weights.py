@@ -187,8 +187,9 @@ def _matched(a: Model, b: Model, kind: str, found: list[_Pair], report: PortRepo
         for part in model.ordered(kind):
             if id(part) in done:
                 continue
-            if kind == "conv" and part.reading is None:
-                report.ambiguous.append(f"{part.path} cannot be read: {part.problem}")
+            if kind == "conv" and (part.reading is None or (place and part.function)):
+                how = "written" if part.function else "read"
+                report.ambiguous.append(f"{part.path} cannot be {how}: {part.problem}")
             else:
                 groups[alignment.shape(part)][place].append(part)
     found = list(found)

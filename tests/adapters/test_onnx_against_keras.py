@@ -113,3 +113,31 @@ def test_a_normalisation_with_another_epsilon_is_named(right):
     report = audited(path, source=other)
     assert report.first_departure == report.nodes[0].name
     assert report.nodes[0].findings[0]["id"] == "batch-norm-epsilon"
+
+
+def test_a_grouped_layer_that_was_written_as_a_split(tmp_path):
+    """tf2onnx takes no grouped convolution of Keras'; its users write them as ``tf.split`` and ``tf.concat``."""
+    x = start = keras.Input((9, 12, 6), batch_size=2)
+    layer = L.Conv2D(12, 3, strides=2, groups=3, padding="same")
+    model = trained(keras.Model(start, L.Conv2D(4, 1)(L.ReLU()(layer(x)))))
+    last, kernels, bias = model.layers[-1], np.split(layer.kernel.numpy(), 3, 3), layer.bias.numpy()
+
+    def forward(x):
+        parts = [tf.nn.conv2d(a, b, 2, "SAME") for a, b in zip(tf.split(x, 3, 3), kernels, strict=True)]
+        return last(tf.nn.relu(tf.concat(parts, 3) + bias))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tf2onnx = pytest.importorskip("tf2onnx")
+        signature = [tf.TensorSpec((2, 9, 12, 6), tf.float32, name="x")]
+        proto, _ = tf2onnx.convert.from_function(tf.function(forward, input_signature=signature), signature, opset=18)
+    assert [node.op_type for node in proto.graph.node].count("Split") == 1
+    report = audited(saved(proto, tmp_path / "m.onnx"), source=model)
+    assert not report.unexpected, report.unexpected
+    assert [node.matched for node in report.nodes] == [layer.name] * 3 + [last.name]
+
+    concat = next(node for node in proto.graph.node if node.op_type == "Concat")
+    second = next(node for node in faulty.convs(proto) if node.output[0] == concat.input[1])
+    faulty.one_sign(proto, second)
+    report = audited(saved(proto, tmp_path / "wrong.onnx"), source=model)
+    assert (report.first_departure, report.missing) == (second.name, [])

@@ -356,8 +356,9 @@ def fuzzed(tmp_path, *arguments, **more):
     )  # fmt: skip
 
 
-def test_the_fuzzer_finds_nothing(tmp_path):
-    done = fuzzed(tmp_path, "150", "--seed", "7")
+@pytest.mark.parametrize("how", [[], ["--against"]])
+def test_the_fuzzer_finds_nothing(tmp_path, how):
+    done = fuzzed(tmp_path, "150", "--seed", "7", *how)
     assert done.returncode == 0, done.stdout
     assert "150 inputs" in done.stdout
     assert "0 finds" in done.stdout
@@ -381,7 +382,7 @@ def test_the_fuzzer_can_find(tmp_path):
         "graph.convs = convs\n"
     )
     path = os.pathsep.join([str(broken.parent), *sys.path])
-    done = fuzzed(tmp_path, "40", "--seed", "7", env={**os.environ, "PYTHONPATH": path})
+    done = fuzzed(tmp_path, "100", "--seed", "7", env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 1
     assert "FIND ValueError: planted" in done.stdout
     assert "died with status -6" in done.stdout

@@ -1,0 +1,119 @@
+"""Convolutions that a module calls as functions – ``F.conv2d(x, self.w)`` – as a run meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from convspec.errors import ConvspecError
+from convspec.models.parts import Call, Part
+from convspec_torch import weights
+from convspec_torch.read import CALLS, bound, called
+
+if TYPE_CHECKING:
+    from convspec.contract import Reading
+
+NO_LAYER = "it is called as a function: no layer holds its weights"
+
+
+class Functions(TorchFunctionMode):  # type: ignore[misc]
+    """Watches the convolutions that are called outside of those layers that are known.
+
+    One that a layer calls which computes in its own way has that layer's path; any other the path of the module whose
+    code calls it, and its number there in the order of execution: ``block.conv2d_0``. What is called again with the
+    same settings and weights is called once more, and no other one.
+
+    Attributes:
+        parts: the convolutions that were met.
+        calls: what they read and wrote, among what whoever shares the list appends to it.
+    """
+
+    def __init__(self, known: Collection[str], own: Mapping[str, Part], calls: list[Call]) -> None:
+        super().__init__()
+        self.known, self.own, self.calls = known, own, calls
+        self.stack: list[str] = []
+        self._met: dict[tuple[str, str], list[Part]] = {}  # by module and function
+
+    @property
+    def parts(self) -> list[Part]:
+        return [part for parts in self._met.values() for part in parts]
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        y = func(*args, **(kwargs or {}))
+        if func in CALLS and not any(path in self.known for path in self.stack):
+            self._meet(func, args, kwargs or {}, y)
+        return y
+
+    def _meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], y: Any) -> None:
+        ndim, transposed = CALLS[func]
+        given, x, weight, bias = bound(func, args, kwargs)
+        try:
+            reading, problem = called(given, weight, bias, ndim, transposed), NO_LAYER
+            arrays = [np.array(weights.array(t if t.ndim == ndim + 2 else t[None])) for t in (x, y)]
+        except ConvspecError as error:
+            reading, problem, arrays = None, str(error), []
+        path = self._path(func.__name__, reading, problem)
+        if arrays:
+            self.calls.append(Call(path, *arrays))
+
+    def entered(self, path: str) -> bool:
+        """Whether a convolution with this path has been met."""
+        return any(part.path == path for part in self.parts)
+
+    def _path(self, name: str, reading: Reading | None, problem: str) -> str:
+        """The path of a part that is met again, or of one that is new."""
+        where = self.stack[-1] if self.stack else ""
+        mine = self._met.setdefault((where, name), [])
+        for part in mine:
+            if _same(part.reading, reading):
+                return part.path
+        if where in self.own and not mine:
+            own = self.own[where]
+            part = Part(where, "conv", own.name, reading, problem=own.problem)
+        else:
+            part = Part(f"{where}.{name}_{len(mine)}".lstrip("."), "conv", name, reading, problem=problem)
+        mine.append(part)
+        return part.path
+
+    @contextmanager
+    def watching(self, model: torch.nn.Module) -> Iterator[None]:
+        """Follow a run of the model; what is compiled or scripted is not looked into."""
+
+        def entering(path: str) -> Callable[..., None]:
+            return lambda *_: self.stack.append(path)
+
+        def left(*_: Any) -> None:
+            self.stack.pop()
+
+        modules = [both for both in model.named_modules() if not isinstance(both[1], torch.jit.ScriptModule)]
+        handles = []
+        for path, module in modules:
+            handles.append(module.register_forward_pre_hook(entering(path), prepend=True))
+            handles.append(module.register_forward_hook(left, always_call=True))
+        try:
+            with nullcontext() if any(hasattr(module, "_orig_mod") for _, module in modules) else self:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _same(a: Reading | None, b: Reading | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    arrays = [(one.params.kernel, one.params.bias) for one in (a, b)]
+    return a.spec == b.spec and all(
+        (x is None) == (y is None) and (x is None or np.array_equal(x, y, equal_nan=True))
+        for x, y in zip(*arrays, strict=True)
+    )
