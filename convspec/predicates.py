@@ -231,7 +231,7 @@ def _compare(op: Callable[[Any, Any], bool], a: Any, b: Any) -> Any:
 def _reduced(reduce: Callable[[Any], Any], value: Any) -> Any:
     if value is None or isinstance(value, bool):  # a vector that the case does not have, or a comparison with one
         return bool(value) if reduce in (any, all) else None
-    if reduce in (min, max) and not value:
+    if (reduce in (min, max) and not value) or (reduce not in (any, all, len) and None in value):
         return None
     return reduce(value)
 

@@ -63,6 +63,7 @@ def test_features_where_there_is_no_output():
         "all(out_spatial < 100)",
         "max(out_spatial) > 0",
         "prod(out_spatial) >= 0",
+        "prod(stride * out_spatial) >= 0",
     ):
         assert not holds(text, case)
 
