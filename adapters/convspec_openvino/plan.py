@@ -52,7 +52,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 
 
 def _moved(tensor: str, channels: int, axis: int, to: int, order: Sequence[int]) -> str:
-    """The tensor with its channel axis elsewhere; a Transpose of one channel gives other shapes where there are no cells."""
+    """The tensor with its channel axis elsewhere; where there are no cells, a Transpose of one channel goes wrong."""
     if channels == 1:
         return f"ops.unsqueeze(ops.squeeze({tensor}, [{axis}]), [{to}])"
     return f"ops.transpose({tensor}, {list(order)})"
