@@ -2,11 +2,13 @@
 
 A feature is a scalar (a number, a word, True, None) or a *vector*, one number per spatial axis. Operators act on
 vectors element by element, a scalar standing for all axes; a vector of truths becomes one by ``any(…)`` or
-``all(…)``, and ``&``, ``|``, ``~`` combine such vectors; ``gcd(…, …)`` is an operator of arithmetic::
+``all(…)``, and ``&``, ``|``, ``~`` combine such vectors; ``gcd(…, …)`` is an operator of arithmetic, in which a truth
+counts as 1 or 0. ``name := …`` names what stands there for the rest of the expression::
 
     any(effective_kernel < stride)
     layout == 'NCHW' and out_w == out_channels and bias
     any((stride > 1) & (dilation > 1))
+    any(flat := spatial == 1) and prod(flat + ~flat * kernel_size) > 8
 
 Comparisons with an absent value (``in_d`` of an image, ``out_w`` where there is no output) are false.
 """
@@ -83,7 +85,9 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.Invert: operator.not_,
 }
-_REDUCTIONS: dict[str, Callable[[Any], Any]] = {"any": any, "all": all, "min": min, "max": max, "sum": sum, "len": len}
+_REDUCTIONS: dict[str, Callable[[Any], Any]] = {
+    "any": any, "all": all, "min": min, "max": max, "sum": sum, "prod": math.prod, "len": len
+}  # fmt: skip
 _PAIRS: dict[str, Callable[[Any, Any], Any]] = {"gcd": math.gcd}
 
 
@@ -91,6 +95,7 @@ class _Compiler:
     def __init__(self, text: str, scalars: frozenset[str], vectors: frozenset[str]) -> None:
         self.text, self.scalars, self.vectors = text, scalars, vectors
         self.used: set[str] = set()
+        self.named: dict[str, _Compiled] = {}
 
     def wrong(self, node: ast.AST, why: str) -> GapError:
         part = ast.get_source_segment(self.text, node) or type(node).__name__
@@ -111,6 +116,8 @@ class _Compiler:
 
     def visit_name(self, node: ast.Name) -> _Compiled:
         name = node.id
+        if name in self.named:
+            return self.named[name]
         known = self.scalars | self.vectors
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -118,6 +125,13 @@ class _Compiler:
             raise self.wrong(node, f"there is no feature {name!r}{hint}")
         self.used.add(name)
         return _Compiled(operator.itemgetter(name), name in self.vectors)
+
+    def visit_namedexpr(self, node: ast.NamedExpr) -> _Compiled:
+        name = node.target.id
+        if name in self.scalars | self.vectors | self.named.keys():
+            raise self.wrong(node, f"{name!r} is taken")
+        value = self.named[name] = self.visit(node.value)
+        return value
 
     def visit_constant(self, node: ast.Constant) -> _Compiled:
         if not isinstance(node.value, int | str | float | bool | None):
@@ -217,7 +231,7 @@ def _compare(op: Callable[[Any, Any], bool], a: Any, b: Any) -> Any:
 def _reduced(reduce: Callable[[Any], Any], value: Any) -> Any:
     if value is None or isinstance(value, bool):  # a vector that the case does not have, or a comparison with one
         return bool(value) if reduce in (any, all) else None
-    if reduce in (min, max) and not value:
+    if (reduce in (min, max) and not value) or (reduce not in (any, all, len) and None in value):
         return None
     return reduce(value)
 

@@ -159,10 +159,11 @@ def _times(values: tuple[int, ...]) -> str:
     return "x".join(map(str, values))
 
 
-def edges() -> Iterator[Case]:
-    def edge(note: str, shape: tuple[int, ...], *args: Any, **options: Any) -> Case:
-        return named(Case(ConvSpec(shape[1], *args, ndim=len(shape) - 2, **options), shape), note)
+def edge(note: str, shape: tuple[int, ...], *args: Any, **options: Any) -> Case:
+    return named(Case(ConvSpec(shape[1], *args, ndim=len(shape) - 2, **options), shape), note)
 
+
+def edges() -> Iterator[Case]:
     yield edge("kernel larger than the input", (2, 3, 4), 5, 6)
     yield edge("kernel larger than the padded input", (1, 3, 4, 6), 5, (7, 3), padding=1)
     yield edge("dilated kernel larger than the input", (1, 2, 5, 9, 7), 3, (3, 2, 2), dilation=(3, 1, 1))
@@ -184,6 +185,7 @@ def edges() -> Iterator[Case]:
     yield edge("no cells, output of pads alone", (1, 3, 0, 6), 4, (2, 3), padding=(2, 1))
     yield edge("cropped to nothing", (1, 3, 2, 5), 4, (2, 3), padding=((1, 2), (1, 0)), transposed=True)
     yield edge("cropped to nothing", (2, 3, 1), 4, 3, padding=((2, 1),), transposed=True)
+    yield edge("one filter, cropped to nothing", (2, 1, 2, 5), 1, (2, 3), padding=((1, 2), (1, 0)), transposed=True)
     yield edge("cropped to less than nothing", (1, 3, 2), 4, 2, padding=((2, 2),), transposed=True)
     yield edge(
         "no cells along one axis, output of the kernel alone",
@@ -195,6 +197,15 @@ def edges() -> Iterator[Case]:
         transposed=True,
     )
     yield edge("no cells along one axis", (1, 2, 0, 3, 4), 3, (3, 2, 2), stride=(2, 1, 1), transposed=True)
+    yield edge(
+        "no cells along one axis, stride larger than the kernel",
+        (1, 3, 0, 4),
+        5,
+        (1, 3),
+        stride=2,
+        output_padding=(1, 0),
+        transposed=True,
+    )
     yield edge(
         "nothing left but output_padding",
         (1, 3, 1),
@@ -256,6 +267,39 @@ def edges() -> Iterator[Case]:
     )
 
 
+def swaps() -> Iterator[Case]:
+    """Layers of which a compiler may exchange kernel and input, or dy, with an axis that looks like one of a batch."""
+    for groups in (1, 2):
+        yield edge(
+            "two taps spread by two, without pads, beside more taps than cells",
+            (2, 4, 3, 2),
+            6,
+            (2, 4),
+            stride=(2, 1),
+            padding=((1, 1), (1, 0)),
+            groups=groups,
+            transposed=True,
+        )
+    yield edge(
+        "two taps of stride two, beside more taps than outputs",
+        (1, 3, 6, 5),
+        4,
+        (2, 4),
+        stride=(2, 1),
+        padding=((1, 1), (0, 0)),
+    )
+    yield edge(
+        "as many outputs as the stride, beside more outputs than cells",
+        (2, 4, 3, 2),
+        6,
+        (4, 3),
+        stride=2,
+        padding=((3, 3), (0, 0)),
+        groups=2,
+        transposed=True,
+    )
+
+
 def coincidences() -> Iterator[Case]:
     def same(note: str, shape: tuple[int, ...], *args: Any, **options: Any) -> Case:
         return named(Case(ConvSpec(shape[1], *args, ndim=len(shape) - 2, **options), shape), f"coincidence, {note}")
@@ -292,6 +336,7 @@ def cases() -> Iterator[Case]:
     for transposed in (False, True):
         yield from cover([*legal_geometries(transposed)])
     yield from edges()
+    yield from swaps()
     yield from coincidences()
 
 

@@ -85,5 +85,8 @@ def devices() -> tuple[str, ...]:
 
 
 def configure(*, dtype: str, device: str, precision: str, threads: int | None) -> None:  # noqa: ARG001 – the contract's
-    """The number of threads of models that are compiled from now on."""
-    _threads[:] = [] if threads is None else [threads]
+    """The number of threads of models that are compiled from now on: two at least, since with one errors get lost.
+
+    Where shapes are wrong at run time, the CPU plugin with a single thread goes on with memory of other shapes.
+    """
+    _threads[:] = [] if threads is None else [max(threads, 2)]

@@ -43,13 +43,19 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     statements = [*before, *conv, *(bias if spec.bias else [])]
     if layout == CHANNELS_LAST:
         last = spec.ndim + 1
-        to_first, to_last = [0, last, *range(1, last)], [0, *range(2, last + 1), 1]
-        statements = [
-            f"first = ops.transpose(x, {to_first})", *statements, f"y = ops.transpose(y, {to_last})"
-        ]  # fmt: skip
+        to_first = _moved("x", spec.in_channels, last, 1, [0, last, *range(1, last)])
+        to_last = _moved("y", spec.out_channels, 1, last, [0, *range(2, last + 1), 1])
+        statements = [f"first = {to_first}", *statements, f"y = {to_last}"]
         reasons = [*reasons, "OpenVINO's convolutions are channels-first: the channel axis is moved"]
     text = _TEXT.format(input=f"[{', '.join(shape)}]", statements="\n".join(statements))
     return Plan(spec, layout, dtype, text, convs=("weight",) if reasons else (), reasons=tuple(reasons))
+
+
+def _moved(tensor: str, channels: int, axis: int, to: int, order: Sequence[int]) -> str:
+    """The tensor with its channel axis elsewhere; where there are no cells, a Transpose of one channel goes wrong."""
+    if channels == 1:
+        return f"ops.unsqueeze(ops.squeeze({tensor}, [{axis}]), [{to}])"
+    return f"ops.transpose({tensor}, {list(order)})"
 
 
 def _regular(spec: ConvSpec, source: str) -> tuple[list[str], list[str], list[str]]:

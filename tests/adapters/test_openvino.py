@@ -70,6 +70,23 @@ def test_a_users_model_is_listed_and_ported():
         convspec.convs(ov.Model([ops.relu(x)], [x]))
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 2, 5), (0, 1, 2, 5), (2, 1, 2, 2)])
+def test_one_channel_is_moved_where_there_are_no_cells(shape):
+    """The outputs are (…, 0, 6), (0, …) and (…, 0, 0) in size."""
+    spec = ConvSpec(1, 1, (2, 3), padding=((1, 2), (1, 0) if shape[-1] > 2 else (2, 2)), transposed=True)
+    x = np.ones((shape[0], *shape[2:], 1), np.float32)
+    y = ADAPTER.apply(ADAPTER.build(spec, ConvParams.random(spec, seed=1), "NHWC"), x, "NHWC")
+    assert np.moveaxis(y, -1, 1).shape == spec.output_shape(shape)
+
+
+def test_a_wrong_shape_is_refused_though_one_thread_was_asked_for():
+    spec = ConvSpec(2, 3, (3, 3), padding=2, padding_mode="reflect")
+    layer = ADAPTER.build(spec, ConvParams.random(spec, seed=1))
+    ADAPTER.apply(layer, np.ones((1, 2, 5, 5), np.float32), "NCHW")
+    with pytest.raises(RuntimeError, match="REFLECT"):
+        ADAPTER.apply(layer, np.ones((1, 2, 2, 5), np.float32), "NCHW")
+
+
 def test_errors_name_what_is_wrong():
     layer = ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1))
     with pytest.raises(ShapeError, match="layout 'NHWC'"):

@@ -62,6 +62,8 @@ def test_features_where_there_is_no_output():
         "any(out_spatial < 100)",
         "all(out_spatial < 100)",
         "max(out_spatial) > 0",
+        "prod(out_spatial) >= 0",
+        "prod(stride * out_spatial) >= 0",
     ):
         assert not holds(text, case)
 
@@ -98,6 +100,10 @@ def test_features_where_there_is_no_output():
         ("in_channels // 0 == 1", False),
         ("len(spatial) == ndim and -batch == -2", True),
         ("any(spatial + 2 * pad_before == 11)", True),
+        ("prod(kernel_size) == 6 and prod(stride + dilation) == 24", True),
+        ("prod(out_spatial) == 48", True),
+        ("any(wide := spatial > 9) and prod(wide + ~wide * kernel_size) == 2 and sum(wide * spatial) == 20", True),
+        ("any(wide := spatial > 20) or prod(wide + ~wide * kernel_size) == 6", True),
     ],
 )
 def test_predicates(text, expected):
@@ -125,6 +131,11 @@ def test_predicates(text, expected):
         ("b'x' == layout", "only numbers"),
         ("bias ==", "no expression"),
         ("any(stride, dilation)", "the only calls are"),
+        ("prod(in_w) == 9", "needs a value per axis"),
+        ("any(stride := dilation > 1)", "'stride' is taken"),
+        ("any(wide := spatial > 9) and any(wide := spatial > 8)", "'wide' is taken"),
+        ("any(wide) and any(wide := spatial > 9)", "there is no feature 'wide'"),
+        ("(wide := spatial > 9)", "use any"),
     ],
 )
 def test_what_is_no_predicate_is_refused(text, words):
