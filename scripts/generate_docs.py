@@ -122,18 +122,12 @@ def mistake_list() -> str:
         intro = sys.modules[type(kinds[0]).__module__].__doc__
         parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
         for kind in kinds:
-            links = ", ".join(f"[{_thread(link)}]({link})" for link in kind.evidence)
+            links = ", ".join(f"[{site_parameters.thread(link)}]({link})" for link in kind.evidence)
             parts.append(
                 f"### {kind.title}\n\n`{kind.id}` · {', '.join(kind.frameworks)}\n\n"
                 f"{kind.explanation}\n\n**Fix:** {kind.fix}\n\nSeen in {links}.\n"
             )
     return "\n".join(parts)
-
-
-def _thread(link: str) -> str:
-    """``owner/repository#number`` of an issue or a pull request."""
-    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
-    return f"{owner}/{repository}#{number}"
 
 
 def main() -> None:

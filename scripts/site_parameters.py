@@ -33,6 +33,12 @@ def errors() -> list[dict[str, Any]]:
     return found
 
 
+def reported() -> list[dict[str, Any]]:
+    """Messages of devices, runtimes and releases that are not here: quoted, not run."""
+    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["reported"]
+    return found
+
+
 def names(entry: dict[str, Any]) -> str:
     lines = ["| framework | name | default |", "|---|---|---|"]
     for key, framework in EXPLAINED.items():
@@ -106,7 +112,8 @@ def error_list(found: list[dict[str, Any]]) -> str:
     lines = []
     for error in found:
         said = error["says"] or error["title"]
-        lines += [f"[{EXPLAINED[error['framework']]}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
+        where = error.get("where") or EXPLAINED[error["framework"]]
+        lines += [f"[{where}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
     return "\n".join(lines) or "None of the frameworks has an error message of its own here.\n"
 
 
@@ -123,25 +130,43 @@ def error_index(found: list[dict[str, Any]]) -> str:
         setup = f"<details><summary>what runs before</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
         parts += [f"## {framework}\n", setup]
         for error in (e for e in found if e["framework"] == key):
-            pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
-            parts += [
-                f"({error['id']})=\n### {error['title']}\n",
-                f"```text\n{error['says'] or 'AssertionError'}\n```\n",
-                f"{error['means']} See {pages}.\n",
-                f"```python\n{error['code'].strip()}\n```\n",
-            ]
+            parts += [*_explained(error), f"```python\n{error['code'].strip()}\n```\n"]
     return "\n".join(parts)
+
+
+def _explained(error: dict[str, Any]) -> list[str]:
+    pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
+    return [
+        f"({error['id']})=\n### {error['title']}\n",
+        f"```text\n{error['says'] or 'AssertionError'}\n```\n",
+        f"{error['means']} See {pages}.\n",
+    ]
+
+
+def reported_index(found: list[dict[str, Any]]) -> str:
+    """The messages that were not run: where they come from, what they mean, and who quoted them."""
+    parts = []
+    for error in found:
+        links = ", ".join(f"[{thread(link)}]({link})" for link in error["links"])
+        parts += [*_explained(error), f"{error['where'][0].upper()}{error['where'][1:]}; seen in {links}.\n"]
+    return "\n".join(parts)
+
+
+def thread(link: str) -> str:
+    """``owner/repository#number`` of an issue or a pull request."""
+    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
+    return f"{owner}/{repository}#{number}"
 
 
 def parts(folder: Path) -> dict[str, str]:
     """Every generated file of the parameter pages, by name without ending."""
-    pages, known = parameters(), errors()
+    pages, known, others = parameters(), errors(), reported()
     wanted = [request for entry in pages.values() for request in requests(entry)]
     outcomes = iter(run(wanted, folder / "outcomes.json"))
-    written = {"errors": error_index(known)}
+    written = {"errors": error_index(known), "reported-errors": reported_index(others)}
     for name, entry in pages.items():
         written[f"{name}-names"] = names(entry)
-        written[f"{name}-errors"] = error_list([e for e in known if name in e["parameters"]])
+        written[f"{name}-errors"] = error_list([e for e in [*known, *others] if name in e["parameters"]])
         if "layer" in entry:
             written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
     return written
