@@ -50,12 +50,11 @@ def names(entry: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str]]:
-    """What is to be run for a page: adapter, layer, input shape, layout, dtype."""
+def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str, str]]:
+    """What is to be run for a page: adapter, layer, input shape, layout, dtype, device."""
+    dtype, device = entry.get("dtype", "float32"), entry.get("device", "cpu")
     return [
-        (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), entry.get("dtype", "float32"))
-        for name in FRAMEWORKS
-        if "layer" in entry
+        (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), dtype, device) for name in FRAMEWORKS
     ]
 
 
@@ -68,7 +67,7 @@ def _own(name: str) -> str:
 def run(wanted: list[Any], store: Path) -> list[str]:
     """What came out of each layer; runs nothing where neither code nor frameworks have changed since the last time."""
     versions = {name: getattr(adapter(name), "versions")() for name in FRAMEWORKS}  # noqa: B009
-    sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype in wanted]
+    sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype, _ in wanted]
     script = Path(__file__).with_name("site_layers.py")
     key = hashlib.sha256(json.dumps([wanted, versions, sources, script.read_text("utf-8")]).encode()).hexdigest()
     if store.exists() and (stored := json.loads(store.read_text("utf-8")))["key"] == key:
@@ -86,7 +85,7 @@ def run(wanted: list[Any], store: Path) -> list[str]:
 def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
     spec = ConvSpec.from_dict(entry["layer"])
     parts = [f"```text\n{spec!r}\n```\n", f"{calculator(spec, entry['input'])}\n"]
-    for (name, _, _, layout, dtype), outcome in zip(requests(entry), outcomes, strict=True):
+    for (name, _, _, layout, dtype, _), outcome in zip(requests(entry), outcomes, strict=True):
         found = adapter(name)
         support = found.support(spec, layout, dtype)
         reason = f": {support.reason}" if support.reason else ""
@@ -167,6 +166,5 @@ def parts(folder: Path) -> dict[str, str]:
     for name, entry in pages.items():
         written[f"{name}-names"] = names(entry)
         written[f"{name}-errors"] = error_list([e for e in [*known, *others] if name in e["parameters"]])
-        if "layer" in entry:
-            written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
+        written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
     return written

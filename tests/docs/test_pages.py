@@ -22,7 +22,14 @@ PICTURES = [
     for page in sorted(DOCS.rglob("*.md"))
     for i, m in enumerate(re.finditer(r"^```\{picture\}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S))
 ]
-SECTIONS = ("Formula", "What each framework calls it", "Where they differ", "Error messages", "Classic mistakes")
+SECTIONS = (
+    "Formula",
+    "What each framework calls it",
+    "The same layer in four frameworks",
+    "Where they differ",
+    "Error messages",
+    "Classic mistakes",
+)
 
 
 def page(name):
@@ -44,18 +51,18 @@ def test_a_parameter_page_has_all_parts(name):
     text = page(name)
     headings = re.findall(r"^## (.+)$", text, re.M)
     assert set(SECTIONS) <= set(headings)
-    assert "{picture}" in text or name == "device"
-    for part in ("names", "errors", *(["layers"] if "layer" in PARAMETERS[name] else [])):
+    assert "{picture}" in text
+    for part in ("names", "errors", "layers"):
         assert f"_generated/{name}-{part}.md" in text
     assert f"[`{name}`]({name}.md)" in page("index")
 
 
-@pytest.mark.parametrize("name", [n for n, entry in PARAMETERS.items() if "layer" in entry])
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_the_example_layer_shows_its_parameter(name):
     entry = PARAMETERS[name]
     spec = ConvSpec.from_dict(entry["layer"])
     assert spec.output_shape(entry["input"])
-    assert name in entry["layer"] or {"layout": entry.get("layout"), "dtype": entry.get("dtype")}[name]
+    assert name in entry["layer"] or (name in ("layout", "dtype", "device") and entry[name])
     sizes = entry["input"][1:]
     assert len(set(sizes)) == len(sizes), "equal sizes hide swapped axes"
 
@@ -88,12 +95,11 @@ def test_every_example_layer_opens_in_the_calculator(monkeypatch):
     import site_parameters
 
     for entry in PARAMETERS.values():
-        if "layer" in entry:
-            spec = ConvSpec.from_dict(entry["layer"])
-            link = re.search(r'#(.*?)"', site_parameters.calculator(spec, entry["input"]))[1]
-            query = dict(parse_qsl(unescape(link)))
-            found = calculate(query["layer"], query["input"], query["layout"])
-            assert found["layers"][0]["title"] == repr(spec)
+        spec = ConvSpec.from_dict(entry["layer"])
+        link = re.search(r'#(.*?)"', site_parameters.calculator(spec, entry["input"]))[1]
+        query = dict(parse_qsl(unescape(link)))
+        found = calculate(query["layer"], query["input"], query["layout"])
+        assert found["layers"][0]["title"] == repr(spec)
 
 
 def test_without_npm_or_a_network_the_site_is_built_all_the_same(monkeypatch, tmp_path):
@@ -151,7 +157,7 @@ def test_every_output_of_every_layer_shown_is_the_references(tmp_path):
 
     wanted = [request for entry in PARAMETERS.values() for request in site_parameters.requests(entry)]
     outcomes = site_parameters.run(wanted, tmp_path / "outcomes.json")
-    assert len(outcomes) == 4 * (len(PARAMETERS) - 1)
+    assert len(outcomes) == 4 * len(PARAMETERS)
     for request, outcome in zip(wanted, outcomes, strict=True):
         right, total = re.search(r"; ([\d,]+) of ([\d,]+) outputs are exactly", outcome).groups()
         assert right == total != "0", (request, outcome)
