@@ -57,6 +57,15 @@ def rows(page):
     ]
 
 
+def told_below(page, what):
+    """The line in small print below something; none is the empty text."""
+    return page.evaluate(
+        "what => { const next = document.querySelector(`#answer ${what}`).nextElementSibling;"
+        " return next.matches('p.soft') ? next.innerText : '' }",
+        what,
+    )
+
+
 def told(page):
     return page.inner_text("#problem") if page.is_visible("#problem") else ""
 
@@ -78,6 +87,9 @@ def test_what_it_shows_is_what_python_says_here(page):
     drawn = page.evaluate("document.querySelector('#answer svg.convspec desc').textContent")
     assert drawn.startswith("Output cell 0, 0 reads")
     assert drawn in wanted["picture"]
+    assert told_below(page, ".picture") == wanted["drawn"]
+    typed(page, TYPED, "224, 224")
+    assert "lie as in yours" in told_below(page, ".picture")
 
 
 @pytest.mark.parametrize(
