@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
 import jsonschema
