@@ -9,6 +9,7 @@ import sys
 import textwrap
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -93,13 +94,13 @@ _KINDS = ("native", "composed", "unsupported")
 
 
 def command_help() -> str:
-    """What ``convspec --help`` prints, and the help of each command."""
+    """What ``convspec --help`` prints, and the help of each command and of those below it."""
     from typer.main import get_command
 
     from convspec.cli import app
 
     parts = []
-    for words in ([], *([name] for name in sorted(getattr(get_command(app), "commands", {})))):
+    for words in _commands(get_command(app)):
         shown = subprocess.run(
             [str(Path(sys.executable).with_name("convspec")), *words, "--help"],
             check=True,
@@ -110,6 +111,13 @@ def command_help() -> str:
         text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
         parts.append(f"## {' '.join(['convspec', *words])}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def _commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of a command, then those of the commands below it."""
+    yield words
+    for name, below in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(below, *words, name)
 
 
 def mistake_list() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.commands.console import JsonOption, console
+from convspec.commands.console import JsonOption, SvgOption, console
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def show(
     adapters: Annotated[
         str | None, typer.Option(metavar="A,B", help="Whose code is shown; default: that of one for each framework.")
     ] = None,
-    svg: Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write the picture; `-`: to here.")] = None,
+    svg: SvgOption = None,
     json: JsonOption = None,
 ) -> None:
     """Explain a layer, or a chain of them: what the numbers mean, sizes, cost, every framework's code, a drawing."""

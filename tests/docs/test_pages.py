@@ -127,6 +127,17 @@ def test_a_changed_pyodide_is_refused(monkeypatch, tmp_path):
     assert not (tmp_path / "other.tgz").exists()
 
 
+def test_the_commands_page_has_every_command(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import generate_docs
+    from typer.main import get_command
+
+    from convspec.cli import app
+
+    found = {" ".join(words) for words in generate_docs._commands(get_command(app))}
+    assert {"", "check", "report", "report diff", "vectors run"} <= found
+
+
 def test_the_front_page_answers_the_questions():
     text = (DOCS / "index.md").read_text("utf-8")
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)
