@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
 import sys
 import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import site_commands
 import site_evidence
 import site_frameworks
 import site_parameters
@@ -93,33 +91,6 @@ def written(name: str, spec: ConvSpec) -> str:
 _KINDS = ("native", "composed", "unsupported")
 
 
-def command_help() -> str:
-    """What ``convspec --help`` prints, and the help of each command and of those below it."""
-    from typer.main import get_command
-
-    from convspec.cli import app
-
-    parts = []
-    for words in _commands(get_command(app)):
-        shown = subprocess.run(
-            [str(Path(sys.executable).with_name("convspec")), *words, "--help"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"},
-        ).stdout
-        text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
-        parts.append(f"## {' '.join(['convspec', *words])}\n\n```text\n{text}\n```\n")
-    return "\n".join(parts)
-
-
-def _commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
-    """The words of a command, then those of the commands below it."""
-    yield words
-    for name, below in sorted(getattr(command, "commands", {}).items()):
-        yield from _commands(below, *words, name)
-
-
 def mistake_list() -> str:
     """Every mistake that the diagnosis knows, by theme."""
     from convspec.diagnosis.catalogue import THEMES, catalogue, theme_of
@@ -145,7 +116,7 @@ def main() -> None:
         "gaps": gap_list,
         "corpora": corpus_table,
         "directions": direction_table,
-        "cli": command_help,
+        "cli": partial(site_commands.reference, table),
     }
     parts["mistakes"] = mistake_list
     parts["mutation"] = partial(site_evidence.mutation_tables, table)

@@ -127,15 +127,24 @@ def test_a_changed_pyodide_is_refused(monkeypatch, tmp_path):
     assert not (tmp_path / "other.tgz").exists()
 
 
-def test_the_commands_page_has_every_command(monkeypatch):
+def test_the_commands_page_has_every_command_and_option(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import generate_docs
+    import site_commands
     from typer.main import get_command
 
     from convspec.cli import app
 
-    found = {" ".join(words) for words in generate_docs._commands(get_command(app))}
-    assert {"", "check", "report", "report diff", "vectors run"} <= found
+    text = site_commands.reference(generate_docs.table)
+    sections = dict(re.findall(r"^## convspec ?(.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    found = {" ".join(words): command for words, command in site_commands.commands(get_command(app))}
+    assert [*sections] == [*found]
+    assert {"", "check", "report diff", "vectors run"} <= set(found)
+    for words, command in found.items():
+        for option in (name for parameter in command.params for name in parameter.opts if name.startswith("--")):
+            assert f"`{option}`" in sections[words], (words, option)
+    assert "| `--timeout` | `SECONDS` | For one build and run. Default: `120.0`. |" in sections["check"]
+    assert "convspec check --corpus timm --sample 500 --seed 1\n" in sections["check"]
 
 
 def test_the_front_page_answers_the_questions():
