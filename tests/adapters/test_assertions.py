@@ -81,6 +81,8 @@ def test_another_dtype_and_other_channels_are_said():
     layer, _ = ported("same")
     with pytest.raises(AssertionError, match="the weights of actual are float16, those of expected float32"):
         assert_layers_agree(layer, torch.nn.Conv2d(3, 5, 3).half())
+    with pytest.raises(AssertionError, match="expected has 2 spatial axes, actual 1"):
+        assert_layers_agree(layer, torch.nn.Conv1d(3, 5, 3))
     with pytest.raises(AssertionError, match="in channels 3 against 4"):
         assert_layers_agree(layer, torch.nn.Conv2d(4, 5, (3, 4), stride=2, padding=1))
 
