@@ -5,6 +5,7 @@
 #   make lint    ruff, mypy --strict, import-linter
 #   make docs    the site, into docs/_build/html; warnings are errors
 #   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
+#   make generated   the corpora that scripts write, written again; fails where git sees a change in them or in the docs
 #   make mutation   which corpus catches which faulty convolution, into the docs; minutes
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
@@ -20,7 +21,7 @@ FRAMEWORKS := torch flax keras onnx equinox openvino
 KERAS_TESTS := tests/adapters/test_read_keras.py tests/adapters/test_models_keras.py
 CORPORA := tutorial features architectures
 
-.PHONY: help check test lint docs docs-serve mutation regressions support support-new bench clean
+.PHONY: help check test lint docs docs-serve generated mutation regressions support support-new bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -68,6 +69,14 @@ docs: $(STAMP)
 
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
+
+generated: $(STAMP)
+	@echo "== what scripts write, written again: nothing may change"
+	@mkdir -p build
+	$(BIN)/python scripts/cover_features.py > build/features.jsonl
+	mv build/features.jsonl convspec/corpora/features.jsonl
+	$(BIN)/python scripts/cover_combinations.py
+	git diff --exit-code -- convspec docs
 
 mutation: $(STAMP)
 	@echo "== faulty convolutions against the corpora, and against ONNX's own tests"

@@ -12,7 +12,7 @@ from dataclasses import MISSING
 from inspect import signature
 from typing import Any
 
-from convspec import facts, layouts, pictures, sentences
+from convspec import drawing, facts, layouts, pictures, sentences
 from convspec.chains import Chain
 from convspec.errors import CallError, ConvspecError, RequestError, ShapeError, SpecError
 from convspec.remarks.remark import NAMES, framework
@@ -148,12 +148,22 @@ def _layer(spec: ConvSpec, text: str, shape: tuple[int, ...] | None, layout: str
         "rows": _rows(spec, known, shape, layout),
         "meanings": [list(entry) for entry in sentences.meanings(spec)],
         **_picture(lambda: pictures.layer(spec, spatial)),
+        "drawn": _drawn(spec, spatial),
         "channels": pictures.filters(spec),
         "frameworks": [
             _written(name, spec, text, known["frameworks"][name], shape, layout)
             for name in sorted(known["frameworks"], key=_rank)
         ],
     }
+
+
+def _drawn(spec: ConvSpec, spatial: tuple[int, ...] | None) -> str:
+    """What the picture's input is, where it is not the reader's."""
+    sizes = drawing.small(spec, spatial)
+    if sizes == spatial:
+        return ""
+    words = f"Drawn for an input of {' × '.join(map(str, sizes))}"
+    return f"{words}." if spatial is None else f"{words}: its pads and windows lie as in yours."
 
 
 def _rank(adapter: str) -> tuple[int, str]:

@@ -106,7 +106,9 @@ def parse_call(text: str) -> Call:
     return Call(text, name, tuple(_literal(text, a, 0) for a in node.args), kwargs)
 
 
+_EQUINOX = re.compile(r"Conv(Transpose)?(\dd)?")
 _FRAMEWORK_OF = (
+    ("openvino", re.compile(r"(group_)?convolution(_backprop_data)?")),
     ("torch", re.compile(r"(Lazy)?Conv(Transpose)?\dd")),
     ("keras", re.compile(r"(Depthwise|Separable)?Conv(olution)?\dD(Transpose)?")),
     ("onnx", re.compile(r"make_node")),
@@ -118,12 +120,15 @@ _NNX_WORDS = {"in_features", "out_features", "rngs"}
 def adapter_of(call: Call) -> str:
     """The adapter whose framework has this constructor: by its name, else by what its arguments are called.
 
-    ``Conv`` and ``ConvTranspose`` are nnx', linen's and ONNX': without a word that only one of them has, the module
-    must be written.
+    Equinox calls its layers as PyTorch does, and is known by its module or by the ``key``. ``Conv`` and
+    ``ConvTranspose`` are nnx', linen's and ONNX': without a word that only one of them has, the module must be written.
 
     Raises:
         CallError: where no framework has it, or more than one could.
     """
+    modules, words = call.name.split(".")[:-1], set(call.kwargs)
+    if _EQUINOX.fullmatch(call.function) and ({"eqx", "equinox"} & set(modules) or {"key", "num_spatial_dims"} & words):
+        return "equinox"
     for adapter, pattern in _FRAMEWORK_OF:
         if pattern.fullmatch(call.function):
             return adapter
@@ -131,8 +136,6 @@ def adapter_of(call: Call) -> str:
         near = get_close_matches(call.function, _EXAMPLES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise CallError(call.text, f"no framework here has a convolution {call.function!r}{hint}", 0)
-    modules = call.name.split(".")[:-1]
-    words = set(call.kwargs)
     if "nnx" in modules or words & _NNX_WORDS:
         return "flax"
     if "linen" in modules or "features" in words:

@@ -80,12 +80,21 @@ class RequestError(ConvspecError, ValueError):
     """The request itself is wrong; the message says what would be right."""
 
 
+# What others call it, small letters; the nearest by its letters would be something else, or nothing.
+_ELSEWHERE = {
+    "tensorflow": "keras", "tf": "keras", "jax": "flax", "nnx": "flax", "linen": "flax-linen", "eqx": "equinox",
+    "onnxruntime": "onnx", "ort": "onnx", "channels_first": "NCHW", "channels_last": "NHWC",
+    "double": "float64", "single": "float32", "float": "float32", "half": "float16", "fp16": "float16",
+}  # fmt: skip
+
+
 class UnknownName(RequestError):
     """A name that nothing is known by; the message lists the known ones and the nearest."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        near = get_close_matches(name, self.known, n=1)
+        near = [one for one in self.known if one.lower() == name.lower() or one == _ELSEWHERE.get(name.lower())]
+        near = near or get_close_matches(name, self.known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         listing = ", ".join(self.known) or "none"
         super().__init__(

@@ -11,6 +11,10 @@ Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 PADDING_WORDS = ("valid", "same", "same_lower", "causal")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+_ELSEWHERE = {  # NumPy's and the frameworks' words
+    "constant": "zeros", "zero": "zeros", "edge": "replicate", "border": "replicate", "wrap": "circular",
+    "same_upper": "same",
+}  # fmt: skip
 _AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
 
 
@@ -42,19 +46,27 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
         out[name] = bool(flag)
     out["padding_mode"] = given["padding_mode"]
     if not isinstance(out["padding_mode"], str) or out["padding_mode"] not in PADDING_MODES:
-        bad("padding_mode", f"be one of {', '.join(map(repr, PADDING_MODES))}")
+        bad("padding_mode", f"be one of {', '.join(map(repr, PADDING_MODES))}{_meant(given['padding_mode'])}")
     out["padding"] = _padding(given["padding"], out["ndim"])
     if out["padding"] is None:
         bad(
             "padding",
             f"be an int, one int per spatial axis ({out['ndim']} here), one (before, after) per axis – "
-            f"none negative – or one of {', '.join(map(repr, PADDING_WORDS))}",
+            f"none negative – or one of {', '.join(map(repr, PADDING_WORDS))}{_meant(given['padding'])}",
         )
     _check_together(out, bad)
     if problems:
         raise SpecError(problems)
     _fix_words(out)
     return out
+
+
+def _meant(word: object) -> str:
+    """What a word of other frameworks is here; empty where nothing is known."""
+    small = _ELSEWHERE.get(str(word).lower(), str(word).lower())
+    if small in PADDING_MODES:
+        return f" (did you mean padding_mode={small!r}?)"
+    return f" (did you mean padding={small!r}?)" if small in PADDING_WORDS else ""
 
 
 def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> int:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convspec import layouts
+from convspec.absence import sentence
 from convspec.contract import Arithmetic, Found, Gradients, Reading
 from convspec.errors import FrameworkAbsent, SpecError, UnknownName, UnsupportedError
 from convspec.folding import folded
@@ -216,8 +217,4 @@ class present:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name in self.requires:
-            extra = self.adapter.split("-")[0]
-            raise FrameworkAbsent(
-                f"adapter {self.adapter!r} needs {error.name}, which is not installed: pip install 'convspec[{extra}]'",
-                name=error.name,
-            ) from error
+            raise FrameworkAbsent(sentence(self.adapter, [error.name]), name=error.name) from error

@@ -8,6 +8,7 @@ import importlib.util
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from convspec.absence import sentence
 from convspec.errors import RequestError, UnknownName
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def absence(found: Adapter) -> str | None:
-    """Why the adapter cannot run here: which module it needs and is not installed; None where all are there.
+    """Why the adapter cannot run here: which modules it needs that are not installed; None where all are there.
 
     Nothing is imported, so a framework that is there but broken shows itself only when it is used.
     """
     missing = [name for name in found.requires if importlib.util.find_spec(name.partition(".")[0]) is None]
     if not missing:
         return None
-    return f"adapter {found.name!r} needs {', '.join(missing)}, which is not installed"
+    return sentence(found.name, missing)

@@ -31,7 +31,9 @@ def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
         UnsupportedError: saying what in the layer is more than one convolution.
     """
     if input_shape is None:
-        raise UnsupportedError("this layer is more than a plain convolution: pass input_shape, the shape of its input")
+        raise UnsupportedError(
+            "this is no plain convolution; if there is one in it, pass input_shape, the shape of its input"
+        )
     shape = tuple(int(n) for n in input_shape)
     if len(shape) < 3 or min(shape[1:]) < 1:
         raise UnsupportedError(f"input_shape={shape} must have a batch, channels and at least one cell on every axis")

@@ -61,6 +61,8 @@ def assert_layers_agree(
     shape = _fitting(first.reading.spec) if input_shape is None else first.canonical(input_shape)
     second = _Read.of(actual, None if input_shape is None else shape, canonical=True)
     spec, params, dtype = first.reading.spec, first.reading.params, first.reading.dtype
+    if second.reading.spec.ndim != spec.ndim:
+        raise AssertionError(f"expected has {spec.ndim} spatial axes, actual {second.reading.spec.ndim}")
     if second.reading.dtype != dtype:
         raise AssertionError(f"the weights of actual are {second.reading.dtype}, those of expected {dtype}")
     x = data.forward(spec, shape, "random", dtype, seed)[1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
 import sys
 import textwrap
 import tomllib
@@ -12,6 +10,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import site_commands
 import site_evidence
 import site_frameworks
 import site_parameters
@@ -92,26 +91,6 @@ def written(name: str, spec: ConvSpec) -> str:
 _KINDS = ("native", "composed", "unsupported")
 
 
-def command_help() -> str:
-    """What ``convspec --help`` prints, and the help of each command."""
-    from typer.main import get_command
-
-    from convspec.cli import app
-
-    parts = []
-    for words in ([], *([name] for name in sorted(getattr(get_command(app), "commands", {})))):
-        shown = subprocess.run(
-            [str(Path(sys.executable).with_name("convspec")), *words, "--help"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"},
-        ).stdout
-        text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
-        parts.append(f"## {' '.join(['convspec', *words])}\n\n```text\n{text}\n```\n")
-    return "\n".join(parts)
-
-
 def mistake_list() -> str:
     """Every mistake that the diagnosis knows, by theme."""
     from convspec.diagnosis.catalogue import THEMES, catalogue, theme_of
@@ -122,18 +101,12 @@ def mistake_list() -> str:
         intro = sys.modules[type(kinds[0]).__module__].__doc__
         parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
         for kind in kinds:
-            links = ", ".join(f"[{_thread(link)}]({link})" for link in kind.evidence)
+            links = ", ".join(f"[{site_parameters.thread(link)}]({link})" for link in kind.evidence)
             parts.append(
                 f"### {kind.title}\n\n`{kind.id}` · {', '.join(kind.frameworks)}\n\n"
                 f"{kind.explanation}\n\n**Fix:** {kind.fix}\n\nSeen in {links}.\n"
             )
     return "\n".join(parts)
-
-
-def _thread(link: str) -> str:
-    """``owner/repository#number`` of an issue or a pull request."""
-    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
-    return f"{owner}/{repository}#{number}"
 
 
 def main() -> None:
@@ -143,7 +116,7 @@ def main() -> None:
         "gaps": gap_list,
         "corpora": corpus_table,
         "directions": direction_table,
-        "cli": command_help,
+        "cli": partial(site_commands.reference, table),
     }
     parts["mistakes"] = mistake_list
     parts["mutation"] = partial(site_evidence.mutation_tables, table)

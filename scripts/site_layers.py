@@ -16,21 +16,21 @@ from convspec.cases import arrays
 from convspec.layouts import order, permutation
 
 
-def outcome(name: str, layer: dict[str, Any], shape: list[int], layout: str, dtype: str) -> str:
-    """One line: the shapes, and how many of the outputs are exactly the reference's."""
+def outcome(name: str, layer: dict[str, Any], shape: list[int], layout: str, dtype: str, device: str) -> str:
+    """One line: the shapes, the device, and how many of the outputs are exactly the reference's."""
     spec = ConvSpec.from_dict(layer)
     params, x = arrays(Case(spec, tuple(shape), layout=layout, dtype=dtype))
     there = permutation("NC*", order(layout, spec.ndim), spec.ndim)
     found = adapter(name)
     try:
-        built = found.build(spec, params, layout, dtype)
-        y = found.apply(built, np.ascontiguousarray(x.transpose(there)), layout)
+        built = found.build(spec, params, layout, dtype, device)
+        y = found.apply(built, np.ascontiguousarray(x.transpose(there)), layout, device)
     except (FrameworkAbsent, UnsupportedError) as error:
         return f"not run: {error}"
     expected = reference.conv(spec, params, x).transpose(there)
     right = int(np.sum(y == expected)) if y.shape == expected.shape else 0
     into = tuple(x.transpose(there).shape)
-    return f"{into} → {y.shape}; {right:,} of {expected.size:,} outputs are exactly the reference's"
+    return f"{into} → {y.shape} on {device}; {right:,} of {expected.size:,} outputs are exactly the reference's"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ def errors() -> list[dict[str, Any]]:
     return found
 
 
+def reported() -> list[dict[str, Any]]:
+    """Messages of devices, runtimes and releases that are not here: quoted, not run."""
+    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["reported"]
+    return found
+
+
 def names(entry: dict[str, Any]) -> str:
     lines = ["| framework | name | default |", "|---|---|---|"]
     for key, framework in EXPLAINED.items():
@@ -44,12 +50,11 @@ def names(entry: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str]]:
-    """What is to be run for a page: adapter, layer, input shape, layout, dtype."""
+def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str, str]]:
+    """What is to be run for a page: adapter, layer, input shape, layout, dtype, device."""
+    dtype, device = entry.get("dtype", "float32"), entry.get("device", "cpu")
     return [
-        (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), entry.get("dtype", "float32"))
-        for name in FRAMEWORKS
-        if "layer" in entry
+        (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), dtype, device) for name in FRAMEWORKS
     ]
 
 
@@ -62,7 +67,7 @@ def _own(name: str) -> str:
 def run(wanted: list[Any], store: Path) -> list[str]:
     """What came out of each layer; runs nothing where neither code nor frameworks have changed since the last time."""
     versions = {name: getattr(adapter(name), "versions")() for name in FRAMEWORKS}  # noqa: B009
-    sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype in wanted]
+    sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype, _ in wanted]
     script = Path(__file__).with_name("site_layers.py")
     key = hashlib.sha256(json.dumps([wanted, versions, sources, script.read_text("utf-8")]).encode()).hexdigest()
     if store.exists() and (stored := json.loads(store.read_text("utf-8")))["key"] == key:
@@ -80,7 +85,7 @@ def run(wanted: list[Any], store: Path) -> list[str]:
 def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
     spec = ConvSpec.from_dict(entry["layer"])
     parts = [f"```text\n{spec!r}\n```\n", f"{calculator(spec, entry['input'])}\n"]
-    for (name, _, _, layout, dtype), outcome in zip(requests(entry), outcomes, strict=True):
+    for (name, _, _, layout, dtype, _), outcome in zip(requests(entry), outcomes, strict=True):
         found = adapter(name)
         support = found.support(spec, layout, dtype)
         reason = f": {support.reason}" if support.reason else ""
@@ -106,7 +111,8 @@ def error_list(found: list[dict[str, Any]]) -> str:
     lines = []
     for error in found:
         said = error["says"] or error["title"]
-        lines += [f"[{EXPLAINED[error['framework']]}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
+        where = error.get("where") or EXPLAINED[error["framework"]]
+        lines += [f"[{where}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
     return "\n".join(lines) or "None of the frameworks has an error message of its own here.\n"
 
 
@@ -123,25 +129,42 @@ def error_index(found: list[dict[str, Any]]) -> str:
         setup = f"<details><summary>what runs before</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
         parts += [f"## {framework}\n", setup]
         for error in (e for e in found if e["framework"] == key):
-            pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
-            parts += [
-                f"({error['id']})=\n### {error['title']}\n",
-                f"```text\n{error['says'] or 'AssertionError'}\n```\n",
-                f"{error['means']} See {pages}.\n",
-                f"```python\n{error['code'].strip()}\n```\n",
-            ]
+            parts += [*_explained(error), f"```python\n{error['code'].strip()}\n```\n"]
     return "\n".join(parts)
+
+
+def _explained(error: dict[str, Any]) -> list[str]:
+    pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
+    return [
+        f"({error['id']})=\n### {error['title']}\n",
+        f"```text\n{error['says'] or 'AssertionError'}\n```\n",
+        f"{error['means']} See {pages}.\n",
+    ]
+
+
+def reported_index(found: list[dict[str, Any]]) -> str:
+    """The messages that were not run: where they come from, what they mean, and who quoted them."""
+    parts = []
+    for error in found:
+        links = ", ".join(f"[{thread(link)}]({link})" for link in error["links"])
+        parts += [*_explained(error), f"{error['where'][0].upper()}{error['where'][1:]}; seen in {links}.\n"]
+    return "\n".join(parts)
+
+
+def thread(link: str) -> str:
+    """``owner/repository#number`` of an issue or a pull request."""
+    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
+    return f"{owner}/{repository}#{number}"
 
 
 def parts(folder: Path) -> dict[str, str]:
     """Every generated file of the parameter pages, by name without ending."""
-    pages, known = parameters(), errors()
+    pages, known, others = parameters(), errors(), reported()
     wanted = [request for entry in pages.values() for request in requests(entry)]
     outcomes = iter(run(wanted, folder / "outcomes.json"))
-    written = {"errors": error_index(known)}
+    written = {"errors": error_index(known), "reported-errors": reported_index(others)}
     for name, entry in pages.items():
         written[f"{name}-names"] = names(entry)
-        written[f"{name}-errors"] = error_list([e for e in known if name in e["parameters"]])
-        if "layer" in entry:
-            written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
+        written[f"{name}-errors"] = error_list([e for e in [*known, *others] if name in e["parameters"]])
+        written[f"{name}-layers"] = layers(entry, [next(outcomes) for _ in FRAMEWORKS])
     return written

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SCHEMAS = ("spec", "report", "run", "record", "fuzz", "verify")
+SCHEMAS = (
+    *("spec", "report", "run", "record", "fuzz", "verify", "baseline"),
+    *("diagnosis", "comparison", "port", "diff", "vectors"),
+)
 
 
 def kind(schema: dict[str, Any]) -> str:

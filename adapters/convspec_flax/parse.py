@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.calls import parse_call
+from convspec.calls import Call, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
@@ -40,7 +40,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     call = parse_call(text)
     if call.function not in ("Conv", "ConvTranspose"):
         raise CallError(text, f"Flax has no convolution {call.function!r}; it has Conv and ConvTranspose")
-    linen = "linen" in call.name or "features" in call.kwargs or (in_channels is not None and "nnx" not in call.name)
+    linen = _is_linen(call, in_channels)
     names = tuple(n for n in (_LINEN if linen else _NNX) if call.function == "Conv" or n not in _LINEN[4:7:2])
     arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
     if linen:
@@ -49,6 +49,15 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
             raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
         arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
     return spec_of(arguments, transposed=call.function == "ConvTranspose")
+
+
+def _is_linen(call: Call, in_channels: int | None) -> bool:
+    if "nnx" in call.name:
+        return False
+    if "linen" in call.name or "features" in call.kwargs or in_channels is not None:
+        return True
+    positional = [*call.args, *([call.kwargs["kernel_size"]] if "kernel_size" in call.kwargs else [])]
+    return len(positional) == 2 and isinstance(positional[1], tuple)
 
 
 def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:

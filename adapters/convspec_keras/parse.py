@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convspec.calls import parse_call
+from convspec.calls import Call, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
@@ -63,15 +63,26 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
         )
     if match[1] == "Separable":
         raise CallError(text, "SeparableConv is two layers: write the DepthwiseConv and the 1×1 Conv apart")
+    ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
+    in_channels = _channels(call, ndim) if in_channels is None else in_channels
     if in_channels is None:
         said = "Keras constructors do not say how many channels come in"
         raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
-    ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
     arguments = call.bind(
         (*names, *(n for n in _IGNORED if n not in names)), required=1 if depthwise else 2, ignored=_IGNORED
     )
     return spec_of(arguments, ndim, in_channels, transposed=transposed, depthwise=depthwise)
+
+
+def _channels(call: Call, ndim: int) -> int | None:
+    """The channels of an ``input_shape``, as the first layer of older models has it; None where there is none."""
+    shape = call.kwargs.get("input_shape")
+    if not isinstance(shape, tuple) or len(shape) != ndim + 1:
+        return None
+    first = "channels_first" in (*call.args, call.kwargs.get("data_format"))
+    channels = shape[0 if first else -1]
+    return channels if isinstance(channels, int) else None
 
 
 def spec_of(

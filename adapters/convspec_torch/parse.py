@@ -46,7 +46,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)
     if lazy:
         if in_channels is None:
-            raise CallError(text, f"{call.function} does not say in_channels: give it as well")
+            raise CallError(text, f"{call.function} does not say in_channels: give it as well (--in-channels N)")
         arguments["in_channels"] = in_channels
     return spec_of(arguments, ndim, transposed=transposed)
 

@@ -73,15 +73,10 @@ Data = Annotated[
 ]
 Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
 Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        metavar="N",
-        min=1,
-        help="Busy workers; default: cores. With --dask: chunks under way; default: two a thread.",
-    ),
+_jobs = functools.partial(_how, "--jobs", "-j", metavar="N", min=1)
+Jobs = Annotated[int | None, _jobs(help="Busy workers; default: cores.")]
+JobsOrChunks = Annotated[
+    int | None, _jobs(help="Busy workers; default: cores. With --dask: chunks under way; default: two a thread.")
 ]
 Journal = Annotated[str | None, _kept(metavar="FILE", help="Write every verdict into this new file as it is reached.")]
 Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of this journal, as it was asked for.")]
@@ -95,11 +90,8 @@ Dask = Annotated[
     str | None,
     _kept(metavar="ADDRESS", help="Do the work on the Dask cluster with this scheduler, as in tls://host:8786."),
 ]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="For one build and run.")]
-
-Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="That a worker may hold, as in 4GiB; more is a crash.")
-]
+Timeout = Annotated[float, _how(metavar="SECONDS", help="For one build and run.")]
+Memory = Annotated[str | None, _how(metavar="SIZE", help="That a worker may hold, as in 4GiB; more is a crash.")]
 
 
 def check(
@@ -114,7 +106,7 @@ def check(
     data: Data = "exact,random",
     precision: Precision = "shipped",
     gradients: Gradients = False,
-    jobs: Jobs = None,
+    jobs: JobsOrChunks = None,
     timeout: Timeout = 120.0,
     memory: Memory = None,
     shard: Shard = None,

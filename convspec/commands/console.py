@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_output = functools.partial(typer.Option, rich_help_panel="Output")
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; `-` is standard output.")
+    str | None, _output("--json", metavar="FILE", help="Write the result as JSON; `-` is standard output.")
 ]
-
 HtmlOption = Annotated[
-    str | None, typer.Option("--html", metavar="FILE", help="Write a page that needs nothing but itself.")
+    str | None, _output("--html", metavar="FILE", help="Write a page that needs nothing but itself.")
 ]
 MarkdownOption = Annotated[
-    str | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for GitHub; `-` prints it.")
+    str | None, _output("--markdown", metavar="FILE", help="Write a summary for GitHub; `-` prints it.")
 ]
-JunitOption = Annotated[str | None, typer.Option("--junit", metavar="FILE", help="Write a report for a test runner.")]
+JunitOption = Annotated[str | None, _output("--junit", metavar="FILE", help="Write a report for a test runner.")]
+SvgOption = Annotated[str | None, _output("--svg", metavar="FILE", help="Write the picture; `-`: to here.")]
 
 
 def write(*files: tuple[str | None, Callable[[], str]]) -> bool:

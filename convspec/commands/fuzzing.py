@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
 import sys
-from pathlib import Path
+import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +60,7 @@ def fuzz(
     from convspec.fuzzing.failures import Limits
     from convspec.reports import document, progress
 
-    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(out) / ".hypothesis"))  # not where we stand
+    _hypothesis_elsewhere()
     document.writable(json)
     kinds = names(data, DATA_KINDS) or ()
     if other := [kind for kind in kinds if kind not in DATA_KINDS]:
@@ -81,6 +83,14 @@ def fuzz(
     raise typer.Exit(1 if found.findings else 0)
 
 
+def _hypothesis_elsewhere() -> None:
+    """Hypothesis' own notes lie neither where we stand nor among the failures, and are gone at the end."""
+    if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="convspec-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
+
+
 def _show(found: Fuzzed, out: str, shown: Console) -> None:
     from rich.text import Text
 
@@ -101,5 +111,6 @@ def _show(found: Fuzzed, out: str, shown: Console) -> None:
     if found.kept:
         line(f"{found.still} of {found.kept} failures kept from before fail still")
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.verdicts.items()))
-    causes = f"{len(found.findings)} causes to look into" if found.findings else "nothing unexpected"
+    number = len(found.findings)
+    causes = f"{number} cause{'s' * (number > 1)} to look into" if number else "nothing unexpected"
     line(f"{found.cases} cases of seed {found.seed}, {found.results} results: {verdicts or 'none'}; {causes}")

@@ -50,9 +50,7 @@ def _validated(name: str, json: str | None) -> None:
     if json != "-":
         shown = console()
         for one in checked:
-            mark, style = {True: ("kept", "green"), False: ("BROKEN", "bold red"), None: ("not tried", "yellow")}[
-                one.kept
-            ]
+            mark, style = _MARKS[one.kept]
             line = Text.assemble((f"{mark:9}", style), f"  {one.id:10}  {one.title}")
             shown.print(line, soft_wrap=True)
             if one.reason:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.commands.console import JsonOption, console
+from convspec.commands.console import JsonOption, SvgOption, console
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -93,12 +93,14 @@ def show(
     specs: SpecArguments,
     input_shape: InputShape = None,
     in_channels: InChannels = None,
-    layout: Annotated[str, typer.Option(help="The layout that the shape is written in.")] = "NCHW",
+    layout: Annotated[
+        str | None, typer.Option(help="The layout that the shape is written in; default: that of the first layer.")
+    ] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="What a flatten behind it gives a dense layer.")] = False,
     adapters: Annotated[
         str | None, typer.Option(metavar="A,B", help="Whose code is shown; default: that of one for each framework.")
     ] = None,
-    svg: Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write the picture; `-`: to here.")] = None,
+    svg: SvgOption = None,
     json: JsonOption = None,
 ) -> None:
     """Explain a layer, or a chain of them: what the numbers mean, sizes, cost, every framework's code, a drawing."""
@@ -106,12 +108,13 @@ def show(
     from convspec.chains import Chain
     from convspec.reports import document
     from convspec.reports import layers as report
-    from convspec.translation import layers_of
+    from convspec.translation import layers_of, layout_of
 
     shape = None if input_shape is None else _shape(input_shape)
     if flatten and shape is None:
         raise RequestError("--flatten needs --input SHAPE: the number of features follows from it")
-    chain = Chain(spec for spec, _ in layers_of(map(_read, specs), in_channels))
+    read = layers_of(map(_read, specs), in_channels)
+    chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
     found = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
     if svg is not None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from convspec.errors import UnknownName
+from convspec.errors import RequestError, UnknownName
+
+
+def listed(what: str, given: object) -> None:
+    """Raise RequestError for one thing where several are wanted; a text would be taken letter by letter."""
+    if given is not None and (isinstance(given, str) or not isinstance(given, Iterable)):
+        raise RequestError(f"{what} must be several, as in [{given!r}]")
 
 
 def known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
     """Raise UnknownName where one of the names is not among the known ones."""
+    listed(f"{kind} names", names)
     for name in names or ():
         if name not in known:
             raise UnknownName(kind, name, known)

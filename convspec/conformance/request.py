@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -107,3 +107,16 @@ class Request:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def of_cases(given: Iterable[Case]) -> tuple[Case, ...]:
+    """The cases of a request.
+
+    Raises:
+        RequestError: where they are no cases: the name of a corpus, say, or one case alone.
+    """
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not isinstance(given, Iterable) or not all(isinstance(case, Case) for case in found):
+        said = f"and not {str(given)[:60]}"
+        raise RequestError(f"cases must be a list of Case, as corpora.load('tutorial') gives, {said}")
+    return found

@@ -15,10 +15,10 @@ from convspec.conformance import recording
 from convspec.conformance.checks import Outcome
 from convspec.conformance.cluster import Cluster
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
-from convspec.conformance.names import by_name, known
+from convspec.conformance.names import by_name, known, listed
 from convspec.conformance.packed import Packed
 from convspec.conformance.reproduction import reproduction
-from convspec.conformance.request import Request
+from convspec.conformance.request import Request, of_cases
 from convspec.conformance.results import Report, Result
 from convspec.conformance.scheduler import Scheduler
 from convspec.conformance.site import Site, local
@@ -111,7 +111,9 @@ def check(
     known("precision", precisions, PRECISIONS)
     if record is not None and (journal is not None or executor is not None):
         raise RequestError("record keeps a journal of its own and needs local workers: leave journal and executor out")
-    cases = tuple(cases)
+    listed("adapter names", adapters)
+    listed("devices", devices)
+    cases = of_cases(cases)
     site = _site(adapters, devices or [case.device for case in cases], jobs, executor)
     selection = Selection(
         tuple(site.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions), expanded(data),

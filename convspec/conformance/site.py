@@ -99,5 +99,14 @@ def present(
         raise RequestError(next(iter(absent.values())))
     found = {name: adapter for name, adapter in adapters.items() if name not in absent}
     if not found:
-        raise RequestError("no adapter to check with: " + ("; ".join(absent.values()) or "none was named"))
+        raise RequestError(f"no adapter to check with: {_nothing(absent)}")
     return found
+
+
+def _nothing(absent: Mapping[str, str]) -> str:
+    """Why there is no adapter; of many, one says what to do."""
+    if len(absent) < 3:
+        return "; ".join(absent.values()) or "none was named"
+    *_, (last, reason) = absent.items()
+    others = ", ".join(name for name in absent if name != last)
+    return f"{reason}. So it is with {others}; `convspec adapters` says what each needs"

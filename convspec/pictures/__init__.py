@@ -13,6 +13,7 @@ from convspec.pictures.inputs import cells, padding_modes, windows
 from convspec.pictures.layers import layer, sequence
 from convspec.pictures.memory import data_layouts, formats, kernel_layouts
 from convspec.pictures.scattering import scatter, zero_stuffing
+from convspec.pictures.sums import sums
 
 __all__ = [
     "cells",
@@ -27,6 +28,7 @@ __all__ = [
     "receptive_field",
     "scatter",
     "sequence",
+    "sums",
     "windows",
     "zero_stuffing",
 ]

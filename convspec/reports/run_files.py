@@ -108,12 +108,12 @@ def _case(result: Result) -> dict[str, Any]:
     """What a page shows of a failing case."""
     evidence = result.evidence
     place = evidence.get("location") or {}
-    head, *lines = terminal.evidence_lines(result)
+    _, _, *lines = terminal.evidence_lines(result)  # the summary has what the first two say
     return {
         "result": result,
         "state": matrix.state(result),
         "features": " ".join(name.replace(" ", "_") for name in matrix.features(result)),
-        "head": head,
+        "head": f"{terminal.subject(result)} – {result.reason}",
         "lines": [line.strip() for line in lines],
         "where": place.get("where", ""),
         "picture": _safe(_drawn(place)),

@@ -131,8 +131,7 @@ def _explained(result: Result) -> list[str]:
 def evidence_lines(result: Result) -> list[str]:
     """What went wrong and what would have been right; the first line says it in short."""
     case, evidence = result.case, result.evidence
-    head = f"{_adapter(result)} {case.layout} {case.dtype} {what(result)} on {case.device}: {result.verdict}"
-    lines = [f"{head} – {result.reason}", f"  spec       {case.spec!r}"]
+    lines = [f"{subject(result)}: {result.verdict} – {result.reason}", f"  spec       {case.spec!r}"]
     lines.append(f"  input      {case.input_shape}, seed {case.seed}" + (f"  ({case.name})" if case.name else ""))
     lines.append(f"  support    {result.support}" + (f": {result.support_reason}" if result.support_reason else ""))
     if "index" in evidence:
@@ -152,6 +151,12 @@ def evidence_lines(result: Result) -> list[str]:
     if "first" in evidence:
         lines.append(f"  before     {before(result)}")
     return lines
+
+
+def subject(result: Result) -> str:
+    """What was run, but for the layer: adapter, layout, dtype, data and device."""
+    case = result.case
+    return f"{_adapter(result)} {case.layout} {case.dtype} {what(result)} on {case.device}"
 
 
 def before(result: Result) -> str:

@@ -93,7 +93,7 @@ function framework(entry) {
 function layer(entry) {
   const parts = [make("p", { className: "spec" }, make("code", {}, entry.title)), make("p", {}, entry.summary),
     table(entry.rows, "rows")];
-  if (entry.picture) parts.push(drawing(entry.picture));
+  if (entry.picture) parts.push(drawing(entry.picture), ...(entry.drawn ? [make("p", { className: "soft" }, entry.drawn)] : []));
   else if (entry.no_picture) parts.push(make("p", { className: "soft" }, entry.no_picture));
   parts.push(make("details", {}, make("summary", {}, "What the numbers mean"), table(entry.meanings, "meanings"), drawing(entry.channels)),
     make("div", { className: "frameworks" }, ...entry.frameworks.map(framework)));

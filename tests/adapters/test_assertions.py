@@ -1,6 +1,7 @@
 """What other projects' tests assert: layers and models of two frameworks; the text of a failure is kept."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ def ported(padding, **changes):
     return theirs, ours
 
 
+def kept(text, golden):
+    """The text as it was once read, but for lines with digits of the results, and numbers in a table."""
+    if os.environ.get("CONVSPEC_UPDATE_GOLDEN"):
+        golden.write_text(text, "utf-8")
+
+    def steady(words):
+        lines = [line for line in words.splitlines() if "elements are wrong" not in line and "what:" not in line]
+        return [re.sub(r" +", " ", re.sub(r"\d\.\d+e[-+]\d+|(?<= )0(?= )", "#", line)) for line in lines]
+
+    assert steady(text) == steady(golden.read_text("utf-8"))
+
+
 def test_layers_that_agree_pass():
     layer, _ = ported("same")
     assert_layers_agree(layer, layer)
@@ -49,13 +62,7 @@ def test_the_text_of_a_failure_ends_in_the_diagnosis():
     with pytest.raises(AssertionError) as failure:
         assert_layers_agree(*ported("same"), (2, 3, 14, 17))
     text = f"{failure.value}\n"
-    if os.environ.get("CONVSPEC_UPDATE_GOLDEN"):
-        GOLDEN.write_text(text)
-    steady = [line for line in text.splitlines() if "elements are wrong" not in line and "what:" not in line]
-    kept = [
-        line for line in GOLDEN.read_text().splitlines() if "elements are wrong" not in line and "what:" not in line
-    ]
-    assert steady == kept  # but for the lines with digits of the results
+    kept(text, GOLDEN)
     assert "pads (1, 1) against" in text
     assert "[symmetric-as-same]" in text
 
@@ -74,8 +81,31 @@ def test_another_dtype_and_other_channels_are_said():
     layer, _ = ported("same")
     with pytest.raises(AssertionError, match="the weights of actual are float16, those of expected float32"):
         assert_layers_agree(layer, torch.nn.Conv2d(3, 5, 3).half())
+    with pytest.raises(AssertionError, match="expected has 2 spatial axes, actual 1"):
+        assert_layers_agree(layer, torch.nn.Conv1d(3, 5, 3))
     with pytest.raises(AssertionError, match="in channels 3 against 4"):
         assert_layers_agree(layer, torch.nn.Conv2d(4, 5, (3, 4), stride=2, padding=1))
+
+
+def test_the_text_of_two_models_that_disagree_names_the_layer_and_the_mistake():
+    torch.manual_seed(0)
+    first, second = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 5, 3, stride=2, padding=1)
+    theirs = torch.nn.Sequential(first, torch.nn.ReLU(), second, torch.nn.ReLU())
+    ours = keras.Sequential([
+        keras.Input((12, 14, 3)),
+        keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="stem"),
+        keras.layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", name="down"),
+    ])  # fmt: skip
+    ours.set_weights([
+        array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+        for array in (tensor.detach().numpy() for tensor in theirs.parameters())
+    ])  # fmt: skip
+    x = np.random.default_rng(3).standard_normal((2, 3, 12, 14)).astype(np.float32)
+    with pytest.raises(AssertionError) as failure:
+        assert_models_agree(theirs, ours, x, seconds=0)
+    text = f"{failure.value}\n"
+    assert text.startswith("the models disagree: conv 1 (2): symmetric-as-same: ")
+    kept(text, GOLDEN.with_name("models_disagree.txt"))
 
 
 def test_models():

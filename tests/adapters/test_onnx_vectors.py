@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
@@ -33,7 +35,9 @@ def results(folder, adapters, report):
     """The exit status, and what became of each test: (adapter, verdict) → its entries in the report."""
     done = command("run", folder, "--adapters", adapters, "--json", report)
     found = {}
-    for entry in json.loads(report.read_text())["results"]:
+    document = json.loads(report.read_text())
+    jsonschema.validate(document, json.loads(files("convspec").joinpath("vectors.schema.json").read_text("utf-8")))
+    for entry in document["results"]:
         found.setdefault((entry["adapter"], entry["verdict"]), []).append(entry)
     return done, found
 

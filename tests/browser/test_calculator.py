@@ -57,6 +57,15 @@ def rows(page):
     ]
 
 
+def told_below(page, what):
+    """The line in small print below something; none is the empty text."""
+    return page.evaluate(
+        "what => { const next = document.querySelector(`#answer ${what}`).nextElementSibling;"
+        " return next.matches('p.soft') ? next.innerText : '' }",
+        what,
+    )
+
+
 def told(page):
     return page.inner_text("#problem") if page.is_visible("#problem") else ""
 
@@ -78,6 +87,9 @@ def test_what_it_shows_is_what_python_says_here(page):
     drawn = page.evaluate("document.querySelector('#answer svg.convspec desc').textContent")
     assert drawn.startswith("Output cell 0, 0 reads")
     assert drawn in wanted["picture"]
+    assert told_below(page, ".picture") == wanted["drawn"]
+    typed(page, TYPED, "224, 224")
+    assert "lie as in yours" in told_below(page, ".picture")
 
 
 @pytest.mark.parametrize(
@@ -210,3 +222,53 @@ def test_without_python_the_page_says_so(browser, site):
     page.wait_for_selector("#problem:not([hidden])", timeout=10_000)
     assert "Python could not be loaded" in page.inner_text("#problem")
     context.close()
+
+
+FACTS = """
+import json, sys
+from convspec import ConvSpec, Chain, layouts
+from convspec.errors import ConvspecError
+
+def told(line):
+    entry = json.loads(line)
+    spec, shape = ConvSpec.from_dict(entry["spec"]), tuple(entry["input_shape"])
+    found = [repr(spec), spec.to_json(), spec.kernel_shape, spec.num_parameters, spec.effective_kernel]
+    try:
+        field = spec.receptive_field(shape)
+        found += [spec.output_shape(shape), repr(spec.explicit(shape)), spec.macs(shape), repr(field)]
+        found += [layouts.shape_in(shape, "NHWC", spec.ndim), Chain([spec]).shapes(shape)]
+    except ConvspecError as error:
+        found.append(f"{type(error).__name__}: {error}")
+    return found
+
+def refused(fields):
+    try:
+        return repr(ConvSpec.from_dict(fields))
+    except ConvspecError as error:
+        return str(error)
+
+from importlib.resources import files
+lines = (files("convspec") / "corpora" / "features.jsonl").read_text("utf-8").splitlines()
+broken = [{"in_channels": 3, "out_channels": 0, "kernel_size": [3, 0], "groups": 2}, {"stride": None, "padding": 1.5}]
+facts = json.dumps([[told(line) for line in lines if line.strip()], [refused(fields) for fields in broken]])
+"""
+
+
+def test_a_newer_python_computes_the_same_of_every_layer(page, site):
+    """The browser's Python is 3.14: specs, sizes, errors and layouts of the corpus ``features``, held against ours."""
+    found = page.evaluate(
+        """async ([home, code]) => {
+            const { loadPyodide } = await import(`${home}/pyodide/pyodide.mjs`);
+            const python = await loadPyodide({ indexURL: `${home}/pyodide/` });
+            python.unpackArchive(await (await fetch(`${home}/convspec.whl`)).arrayBuffer(), "wheel");
+            python.runPython(code);
+            return [python.runPython("sys.version_info[:2]").toJs(), python.runPython("facts")];
+        }""",
+        [f"{site}/calculator", FACTS],
+    )
+    assert [*found[0]] == [3, 14]
+    ours: dict[str, object] = {}
+    exec(FACTS, ours)
+    theirs, here = json.loads(found[1]), json.loads(str(ours["facts"]))
+    assert len(here[0]) > 150
+    assert theirs == here

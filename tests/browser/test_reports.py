@@ -65,6 +65,14 @@ def test_the_filters(page):
     assert shown(page) == 1
 
 
+def test_a_failure_shows_its_layer_before_it_is_opened(page):
+    closed = page.locator("details.case summary").first.inner_text()
+    assert repr(CASE.spec) in closed
+    assert closed.count("disagree") == 1
+    page.locator("details.case summary").first.click()
+    assert page.locator("details.case").first.inner_text().count(repr(CASE.spec)) == 1
+
+
 def test_names_stay_text(page):
     page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
     assert page.locator("img").count() == 0

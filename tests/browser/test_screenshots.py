@@ -36,9 +36,12 @@ def test_screenshot(name, browser, site, tmp_path):
     page.wait_for_selector(awaited, timeout=60_000)
     if path is None:
         page.click("details.case summary")
-        page.evaluate("document.getElementById('failures').scrollIntoView(); scrollBy(0, -260)")
+        page.evaluate(
+            "document.getElementById('failures').scrollIntoView(); scrollBy({ top: -260, behavior: 'instant' })"
+        )
     if name == "calculator":
-        page.evaluate("document.querySelector('label[for=layer]').scrollIntoView()")
+        page.evaluate("document.querySelector('label[for=layer]').scrollIntoView({ behavior: 'instant' })")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # painted
     taken = page.screenshot()
     context.close()
     assert len(taken) <= LARGEST

@@ -38,15 +38,58 @@ def test_the_framework_says_so(error):
         assert error["title"].startswith(caught.type.__name__)
 
 
+# What people quote most when they ask for help; some words stand for the numbers of one of them.
+PAINFUL = (
+    "Given groups=1, weight of size",
+    "could not create a primitive descriptor for the convolution forward propagation primitive",
+    "Size of out_backprop doesn't match computed: actual = 3, computed = 4",
+    "No algorithm worked!",
+    "Failed to get convolution algorithm",
+    "AssertionError",
+    "operands could not be broadcast together with shapes (0,) (2,)",
+    "input and filter must have the same depth: 4 vs 2",
+    "Computed input depth 4 doesn't match filter input depth 2",
+    "Attr 'padding' of 'Conv2D' Op passed string 'CAUSAL' not in: \"SAME\", \"VALID\"",
+    "argument must be a tuple of 2 integers. Received",
+    "Received: v",
+    "80070057 The parameter is incorrect",
+    "'aten::_convolution_mode'",
+    "cannot reshape array of size 81 into shape (1,2,27)",
+    "expected size 128==128, stride 25==1 at dim=1",
+    "input->dims->data[3] != filter->dims->data[3] (64 != 1)",
+    "Incompatible shapes: [0,9,9,3] vs. [1,1,1,4] [Op:AddV2]",
+    "String padding is not implemented for transposed convolution",
+    '"slow_conv2d_cpu" not implemented for',
+    "Pad reflect: pre-pad (3) exceeds maximum allowed (2)",
+    "Padding size should be less than the corresponding input dimension",
+)
+
+
+@pytest.mark.parametrize("words", PAINFUL)
+def test_what_people_quote_most_is_in_the_index(words):
+    found = [error for error in [*DATA["error"], *DATA["reported"]] if words in f"{error['title']} {error['says']}"]
+    assert found or any(words in error["means"] for error in DATA["error"])
+
+
+def test_a_message_that_was_not_run_says_where_it_was_seen():
+    for error in DATA["reported"]:
+        assert error["where"]
+        assert "code" not in error
+        assert all(link.startswith("https://github.com/") for link in error["links"]), error["id"]
+        assert error["links"]
+        assert set(error["parameters"]) <= set(PAGES), error["id"]
+        assert error["means"].endswith(".")
+
+
 def test_every_error_is_whole():
-    ids = [error["id"] for error in DATA["error"]]
+    ids = [error["id"] for error in [*DATA["error"], *DATA["reported"]]]
     assert len(set(ids)) == len(ids)
     for error in DATA["error"]:
         assert error["framework"] in FRAMEWORKS
         assert error["parameters"], error["id"]
         assert set(error["parameters"]) <= set(PAGES), error["id"]
         assert error["title"]
-        assert error["means"].endswith((".", "`"))
+        assert error["means"].endswith((".", ".)", "`"))
 
 
 @pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in FRAMEWORKS])

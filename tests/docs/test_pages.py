@@ -22,7 +22,14 @@ PICTURES = [
     for page in sorted(DOCS.rglob("*.md"))
     for i, m in enumerate(re.finditer(r"^```\{picture\}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S))
 ]
-SECTIONS = ("Formula", "What each framework calls it", "Where they differ", "Error messages", "Classic mistakes")
+SECTIONS = (
+    "Formula",
+    "What each framework calls it",
+    "The same layer in four frameworks",
+    "Where they differ",
+    "Error messages",
+    "Classic mistakes",
+)
 
 
 def page(name):
@@ -44,18 +51,18 @@ def test_a_parameter_page_has_all_parts(name):
     text = page(name)
     headings = re.findall(r"^## (.+)$", text, re.M)
     assert set(SECTIONS) <= set(headings)
-    assert "{picture}" in text or name == "device"
-    for part in ("names", "errors", *(["layers"] if "layer" in PARAMETERS[name] else [])):
+    assert "{picture}" in text
+    for part in ("names", "errors", "layers"):
         assert f"_generated/{name}-{part}.md" in text
     assert f"[`{name}`]({name}.md)" in page("index")
 
 
-@pytest.mark.parametrize("name", [n for n, entry in PARAMETERS.items() if "layer" in entry])
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_the_example_layer_shows_its_parameter(name):
     entry = PARAMETERS[name]
     spec = ConvSpec.from_dict(entry["layer"])
     assert spec.output_shape(entry["input"])
-    assert name in entry["layer"] or {"layout": entry.get("layout"), "dtype": entry.get("dtype")}[name]
+    assert name in entry["layer"] or (name in ("layout", "dtype", "device") and entry[name])
     sizes = entry["input"][1:]
     assert len(set(sizes)) == len(sizes), "equal sizes hide swapped axes"
 
@@ -88,12 +95,11 @@ def test_every_example_layer_opens_in_the_calculator(monkeypatch):
     import site_parameters
 
     for entry in PARAMETERS.values():
-        if "layer" in entry:
-            spec = ConvSpec.from_dict(entry["layer"])
-            link = re.search(r'#(.*?)"', site_parameters.calculator(spec, entry["input"]))[1]
-            query = dict(parse_qsl(unescape(link)))
-            found = calculate(query["layer"], query["input"], query["layout"])
-            assert found["layers"][0]["title"] == repr(spec)
+        spec = ConvSpec.from_dict(entry["layer"])
+        link = re.search(r'#(.*?)"', site_parameters.calculator(spec, entry["input"]))[1]
+        query = dict(parse_qsl(unescape(link)))
+        found = calculate(query["layer"], query["input"], query["layout"])
+        assert found["layers"][0]["title"] == repr(spec)
 
 
 def test_without_npm_or_a_network_the_site_is_built_all_the_same(monkeypatch, tmp_path):
@@ -119,6 +125,26 @@ def test_a_changed_pyodide_is_refused(monkeypatch, tmp_path):
     with pytest.raises(RuntimeError, match="not what was pinned"):
         site_calculator.fetched()
     assert not (tmp_path / "other.tgz").exists()
+
+
+def test_the_commands_page_has_every_command_and_option(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import generate_docs
+    import site_commands
+    from typer.main import get_command
+
+    from convspec.cli import app
+
+    text = site_commands.reference(generate_docs.table)
+    sections = dict(re.findall(r"^## convspec ?(.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    found = {" ".join(words): command for words, command in site_commands.commands(get_command(app))}
+    assert [*sections] == [*found]
+    assert {"", "check", "report diff", "vectors run"} <= set(found)
+    for words, command in found.items():
+        for option in (name for parameter in command.params for name in parameter.opts if name.startswith("--")):
+            assert f"`{option}`" in sections[words], (words, option)
+    assert "| `--timeout` | `SECONDS` | For one build and run. Default: `120.0`. |" in sections["check"]
+    assert "convspec check --corpus timm --sample 500 --seed 1\n" in sections["check"]
 
 
 def test_the_front_page_answers_the_questions():
@@ -151,7 +177,7 @@ def test_every_output_of_every_layer_shown_is_the_references(tmp_path):
 
     wanted = [request for entry in PARAMETERS.values() for request in site_parameters.requests(entry)]
     outcomes = site_parameters.run(wanted, tmp_path / "outcomes.json")
-    assert len(outcomes) == 4 * (len(PARAMETERS) - 1)
+    assert len(outcomes) == 4 * len(PARAMETERS)
     for request, outcome in zip(wanted, outcomes, strict=True):
         right, total = re.search(r"; ([\d,]+) of ([\d,]+) outputs are exactly", outcome).groups()
         assert right == total != "0", (request, outcome)

@@ -51,6 +51,20 @@ def test_sizes_may_be_written_in_many_ways(size):
     assert rows(found)["same here"] == "padding=((0, 1), (0, 1))"
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("224, 225", "Drawn for an input of 8 × 9: its pads and windows lie as in yours."),
+        ("", "Drawn for an input of 7 × 9."),
+        ("6, 7", ""),
+    ],
+)
+def test_the_picture_says_of_which_size_it_is(size, said):
+    found = calculate("ConvSpec(3, 8, (3, 5), stride=2, padding='same')", size)["layers"][0]
+    assert found["drawn"] == said
+    assert found["picture"]
+
+
 def test_without_a_size_there_are_letters():
     found = calculate(TORCH)
     assert rows(found)["output H"] == "⌊(H + 1 + 1 - 3) / 2⌋ + 1"

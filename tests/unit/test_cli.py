@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,10 @@ def test_help_and_version():
     for option in ("--adapters", "--layouts", "--dtypes", "--devices", "--corpus", "--sample", "--seed", "--jobs",
                    "--json", "--timeout", "Examples"):  # fmt: skip
         assert option in done.stdout
+    panels = re.findall(r"╭─ ([\w ]+) ─", done.stdout)
+    assert panels == ["Options", "What", "How", "Long runs", "Output"]
+    assert done.stdout.index("--help") < done.stdout.index("--adapters") < done.stdout.index("--jobs")
+    assert "--dask" not in command("fuzz", "--help").stdout
     assert command("--version").stdout == f"convspec {convspec.__version__}\n"
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -27,6 +28,7 @@ GALLERY = {
     "data": lambda: pictures.data_layouts(3, (2, 4)),
     "kernel": lambda: pictures.kernel_layouts((3, 2, 2, 2), {"O & I": "OI*", "I, O": "*IO"}),
     "formats": lambda: pictures.formats({"float32": (8, 23), "float16": (5, 10)}),
+    "sums": lambda: pictures.sums([16777216, 1, 1, -16777216], {"a < b": (((0, 1), 2), 3), "lanes": ((0, 2), (1, 3))}),
     "field": lambda: pictures.receptive_field(Chain([ConvSpec(1, 2, (3,)), ConvSpec(2, 2, (3,), stride=2)]), 11),
 }
 
@@ -113,6 +115,22 @@ def test_memory_is_walked_in_the_layouts_order():
     assert digits[12:16] == ["000", "100", "001", "101"]
 
 
+def test_sums_are_those_of_float32():
+    numbers = np.array([16777216, 1, 1, -16777216], np.float32)
+    orders = {"in turn": (((0, 1), 2), 3), "lanes": ((0, 2), (1, 3)), "halves": ((0, 3), (1, 2))}
+
+    def added(order):
+        return numbers[order] if isinstance(order, int) else added(order[0]) + added(order[1])
+
+    root = parsed(pictures.sums(numbers.tolist(), orders))
+    told = root.find(f"{SVG}desc").text.removesuffix(".").split("; ")
+    assert (
+        [float(each.rpartition(" = ")[2]) for each in told] == [added(order) for order in orders.values()] == [0, 1, 2]
+    )
+    rounded = [box for box in boxes(root, "b") if float(box.get("width")) > 20]
+    assert len(rounded) == 2 + 1  # 2²⁴ + 1 twice in turn, once in a lane; its neighbour, 1 - 2²⁴, is exact
+
+
 def test_groups_join_only_their_own_channels():
     spec = ConvSpec(4, 6, 3, groups=2)
     assert len([*parsed(pictures.groups(spec)).iter(f"{SVG}line")]) == 6 * 2
@@ -156,6 +174,9 @@ def test_any_layer_can_be_drawn(spec):
         lambda: pictures.windows({"up": UP}, 5),
         lambda: pictures.scatter(ConvSpec(1, 1, (3,)), 5),
         lambda: pictures.data_layouts(64, (28, 28)),
+        lambda: pictures.sums([1, 2, 3], {"one is missing": (0, 1)}),
+        lambda: pictures.sums([1, 2], {"one is twice there": ((0, 1), 1)}),
+        lambda: pictures.sums(range(9), {}),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw):

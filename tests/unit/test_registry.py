@@ -21,6 +21,15 @@ def test_an_unknown_adapter_is_told_the_known_ones_and_the_nearest():
         registry.adapter("torhc")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("TensorFlow", "keras"), ("jax", "flax"), ("pytorch", "torch"), ("Torch", "torch"), ("onnxruntime", "onnx")],
+)
+def test_what_others_call_a_framework_is_known(name, meant):
+    with pytest.raises(UnknownName, match=f"did you mean {meant!r}"):
+        registry.adapter(name)
+
+
 def test_an_adapter_by_import_path():
     assert registry.adapter("convspec_fakes:GOOD").name == "good"
     assert registry.adapter("convspec_fakes:GOOD:other").variant == "other"

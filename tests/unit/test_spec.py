@@ -106,6 +106,25 @@ INVALID = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "meant"),
+    [
+        (dict(padding="SAME_UPPER"), "(did you mean padding='same'?)"),
+        (dict(padding="VALID"), "(did you mean padding='valid'?)"),
+        (dict(padding="reflect"), "(did you mean padding_mode='reflect'?)"),
+        (dict(padding_mode="constant"), "(did you mean padding_mode='zeros'?)"),
+        (dict(padding_mode="wrap"), "(did you mean padding_mode='circular'?)"),
+        (dict(padding_mode="same"), "(did you mean padding='same'?)"),
+        (dict(padding_mode="bessel"), "'circular'"),
+        (dict(padding=0.5), "'causal'"),
+    ],
+)
+def test_a_word_of_other_frameworks_is_known(fields, meant):
+    with pytest.raises(SpecError) as failure:
+        ConvSpec(3, 8, 3, **fields)
+    assert str(failure.value).endswith(meant)
+
+
 @pytest.mark.parametrize(("fields", "blamed"), INVALID)
 def test_every_bad_field_is_named_at_once(fields, blamed):
     with pytest.raises(SpecError) as caught:

@@ -97,6 +97,10 @@ NAMES = [
     ("nn.Conv(16, kernel_size=(3, 3), strides=2)", "flax-linen"),
     ("nn.ConvTranspose(features=16, kernel_size=(3,))", "flax-linen"),
     ("Conv(W=[16, 3, 3, 3])", "onnx"),
+    ("eqx.nn.Conv2d(3, 16, 3, key=jax.random.key(0))", "equinox"),
+    ("equinox.nn.ConvTranspose1d(3, 16, 3)", "equinox"),
+    ("self.conv = Conv3d(3, 16, 3, key=key)", "equinox"),
+    ("nn.Conv(num_spatial_dims=2, in_channels=3, out_channels=16, kernel_size=3, key=key)", "equinox"),
     ("helper.make_node('ConvTranspose', ['x', 'w'], ['y'], W=[4, 3, 3])", "onnx"),
 ]
 
@@ -113,6 +117,11 @@ REFUSED = [
     ("nn.Conv(3, 16, 3)", "may be nnx' or linen's: write nnx.Conv or linen.Conv", CallError),
     ("nn.Conv(3, 16, (3, 3))", "may be nnx' or linen's", CallError),
     ("nn.Conv2D3(3, 16)", "no framework here has a convolution 'Conv2D3' (did you mean Conv2D?)", CallError),
+    (
+        "ops.convolution(x, w, [1, 1], [0, 0], [0, 0], [1, 1])",
+        "takes weights, not channels: write the layer as JSON",
+        CallError,
+    ),
     ("Linear(3, 16)", "no framework here has a convolution 'Linear'", CallError),
     ("nn.Conv2d(3, n, 3)", "out_channels must be a literal", CallError),
     ("3", "one constructor call", CallError),

@@ -100,6 +100,24 @@ def test_show_is_also_data():
     assert data["drawing"]["lines"]
 
 
+def test_the_shape_is_in_the_layout_of_the_first_layer_unless_told_otherwise():
+    keras, shape = "layers.Conv2D(8, 3, activation='relu', input_shape=(28, 30, 1))", ["--input", "2,28,30,1"]
+    shown = json.loads(command("show", keras, *shape, "--json", "-").stdout)
+    assert (shown["layout"], shown["output"]) == ("NHWC", [2, 26, 28, 8])
+    first = json.loads(command("show", keras, "--input", "2,1,28,30", "--layout", "NCHW", "--json", "-").stdout)
+    assert first["output"] == [2, 8, 26, 28]
+    chain = json.loads(command("show", keras, "nn.Conv2d(8, 4, 3)", *shape, "--json", "-").stdout)
+    assert chain["output"] == [2, 24, 26, 4]
+
+
+def test_what_show_writes_of_a_layer_it_reads():
+    spec = ConvSpec(4, 6, (3, 5), (2, 1), 1, groups=2, bias=False)
+    written = json.loads(command("show", repr(spec), "--json", "-").stdout)["frameworks"]
+    for name in ("equinox", "flax", "torch"):
+        again = command("show", written[name]["constructor"], "--json", "-")
+        assert ConvSpec.from_dict(json.loads(again.stdout)["spec"]) == spec, name
+
+
 def test_a_spec_may_come_by_standard_input():
     assert command("show", "-", stdin=TORCH).stdout == command("show", TORCH).stdout
 

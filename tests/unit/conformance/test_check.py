@@ -124,6 +124,23 @@ def test_an_absent_framework_that_was_asked_for_is_an_error(name):
         check(name)
 
 
+@pytest.mark.parametrize(
+    ("cases", "options", "words"),
+    [
+        ("tutorial", {}, r"cases must be a list of Case, as corpora.load\('tutorial'\) gives, and not tutorial"),
+        (CASES[0], {}, "cases must be a list of Case"),
+        ([CASES[0].spec], {}, "cases must be a list of Case"),
+        (CASES, {"adapters": "torch"}, r"adapter names must be several, as in \['torch'\]"),
+        (CASES, {"layouts": "NHWC"}, r"layout names must be several, as in \['NHWC'\]"),
+        (CASES, {"devices": "cpu"}, r"devices must be several, as in \['cpu'\]"),
+        (CASES, {"layouts": ["channels_last"]}, "did you mean 'NHWC'"),
+    ],
+)
+def test_one_where_several_are_wanted_is_told(cases, options, words):
+    with pytest.raises(RequestError, match=words):
+        convspec.check(cases, **{"adapters": ["convspec_fakes:GOOD"], **options})
+
+
 def test_without_names_absent_adapters_are_listed(monkeypatch):
     names = tuple(f"convspec_fakes:{name}" for name in ("ABSENT", "GOOD", "ABSENT_MODULE"))
     monkeypatch.setattr(registry, "adapters", lambda: names)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from importlib.resources import files
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -184,10 +187,10 @@ def test_without_a_run_specs_and_weights_are_compared():
 
 
 def test_the_result_is_json():
-    import json
-
-    text = json.dumps(compared(model(), model(epsilon=1e-3)).to_dict())
-    assert json.loads(text)["schema"] == "convspec.comparison/1"
+    schema = json.loads(files("convspec").joinpath("comparison.schema.json").read_text("utf-8"))
+    wrong = replace(FIRST, padding=((0, 2), (2, 2)))
+    for other in (model(), model(epsilon=1e-3), model(first=wrong)):
+        jsonschema.validate(json.loads(json.dumps(compared(model(), other, seconds=0).to_dict())), schema)
 
 
 def test_differences_of_specs_in_words():

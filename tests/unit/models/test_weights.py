@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
+
+import jsonschema
 import numpy as np
 import pytest
 
@@ -11,6 +15,8 @@ from convspec.contract import Reading
 from convspec.errors import UnsupportedError
 from convspec.models import weights
 from convspec.models.parts import Model, Part
+
+SCHEMA = json.loads(files("convspec").joinpath("port.schema.json").read_text("utf-8"))
 
 
 class Adapter:
@@ -67,6 +73,7 @@ def port(monkeypatch):
         monkeypatch.setattr(weights, "seam", lambda adapter: seam)
         report = weights.port_weights(*models, **options)
         assert seam.written == report.written
+        jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
         return report
 
     return run
