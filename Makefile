@@ -10,7 +10,7 @@
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
-#   make bench   measurements beside named peers, printed as ratios
+#   make bench   measurements beside named peers, as ratios, into docs/performance.md; half an hour
 #   make clean   removes the virtual environment and everything generated
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -102,7 +102,8 @@ support-new: $(STAMP)
 	$(BIN)/python scripts/support.py --add build/support.json
 
 bench: $(STAMP)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@echo "== benchmarks, into docs/performance.md"
+	$(BIN)/python benchmarks/record.py
 
 clean:
 	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
