@@ -103,6 +103,7 @@ support-new: $(STAMP)
 
 bench: $(STAMP)
 	@echo "== benchmarks, into docs/performance.md"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt polygraphy
 	$(BIN)/python benchmarks/record.py
 
 clean:
