@@ -45,7 +45,7 @@ def by_jobs(adapter: str, jobs: int, number: int) -> float:
 
 
 def by_cases(adapter: str, number: int) -> dict[str, float]:
-    """Processor time behind the first 100 verdicts, and the MiB of the runner and of its worker."""
+    """Processor time behind the first 100 verdicts, and the most MiB that the runner and its worker held."""
     import convspec
     from convspec import corpora
 
@@ -66,8 +66,7 @@ def by_cases(adapter: str, number: int) -> dict[str, float]:
             marks["last"] = used()
 
     report = convspec.check(cases, adapters=[adapter], jobs=1, progress=look).expect()
-    found["seconds"] = (marks["last"][0] - marks["first"][0]) / (len(report.results) - 100)
-    return found
+    return {**found, "seconds": marks["last"][0] - marks["first"][0], "verdicts": len(report.results)}
 
 
 def resident(process: int) -> float:
@@ -101,22 +100,24 @@ def jobs_table(adapters: list[str], number: int, repeats: int) -> None:
 
 
 def cases_table(adapter: str, sizes: list[int], repeats: int) -> None:
-    print(f"\n{adapter}, small layers: µs of processor time a verdict, MiB of memory; medians of {repeats}")
-    print(f"{'cases':>8}{'µs':>8}{'worker':>9}{'runner':>9}")
-    rows: dict[int, dict[str, float]] = {}
+    print(f"\n{adapter}, small layers: seconds of processor time, MiB of memory; medians of {repeats}")
+    print(f"{'cases':>8}{'verdicts':>10}{'seconds':>9}{'µs a further verdict':>22}{'worker':>9}{'runner':>9}")
+    rows: list[dict[str, float]] = []
+    slopes = []
     for size in sizes:
         runs = [child("cases", adapter, "1", str(size)) for _ in range(repeats)]
-        rows[size] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        r = rows[size]
-        print(f"{size:8}{r['seconds'] * 1e6:8.0f}{r['worker']:9.1f}{r['runner']:9.1f}", flush=True)
-    for key, title, most in (
-        ("seconds", "time a verdict", SLOPE), ("worker", "memory of the worker", MEMORY),
-        ("runner", "memory of the runner", MEMORY),
-    ):  # fmt: skip
-        values = [row[key] for row in rows.values()]
-        spread = max(values) / min(values) - 1
-        kept = "kept" if spread <= most else "not kept"
-        print(f"= {title}, {sizes[0]} to {sizes[-1]} cases | {spread:+.0%} | ≤ {most:.0%} | {kept}")
+        row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        if rows:
+            slopes.append((row["seconds"] - rows[-1]["seconds"]) / (row["verdicts"] - rows[-1]["verdicts"]) * 1e6)
+        rows.append(row)
+        slope = f"{slopes[-1]:22.0f}" if slopes else f"{'':22}"
+        head = f"{size:8}{row['verdicts']:10.0f}{row['seconds']:9.2f}"
+        print(f"{head}{slope}{row['worker']:9.1f}{row['runner']:9.1f}", flush=True)
+    both = [row["worker"] + row["runner"] for row in rows]
+    for title, values, most in (("time of a further verdict", slopes, SLOPE), ("memory of both", both, MEMORY)):
+        ratio = max(values) / min(values)
+        kept = "kept" if ratio <= 1 + most else "not kept"
+        print(f"= {title}, {sizes[0]} to {sizes[-1]} cases: most / least | {ratio:.2f} | ≤ {1 + most:.2f} | {kept}")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import pickle
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
@@ -61,9 +62,10 @@ class Packed(Sequence[T], Generic[T]):
 
     def sorted(self, key: Callable[[T], Any]) -> Packed[T]:
         """The same in the order of the keys; itself, if it stands in that order already."""
+        if all(first <= second for first, second in pairwise(map(key, self))):
+            return self
         keys = [key(item) for item in self]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        return self if order == list(range(len(keys))) else Packed(self[i] for i in order)
+        return Packed(self[i] for i in sorted(range(len(keys)), key=keys.__getitem__))
 
     def _block(self, number: int) -> list[T]:
         if number == len(self._blocks):
