@@ -59,7 +59,8 @@ def splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Spl
         whole = splitting.joined(parts, grouped=split.grouped)
         if not cuts or whole is None:
             continue
-        fit = max(sum(place is not None for place in splitting.placed(parts, cut)) for cut in cuts)
+        fit = max(sum(map(splitting.alike, parts, cut)) for cut in cuts)
+        fit = fit or max(sum(place is not None for place in splitting.placed(parts, cut)) for cut in cuts)
         alone = sum(any(splitting.alike(part, one) for one in theirs if _same_form(part, one)) for part in parts)
         if fit > alone or (split.grouped and not alone):
             split.join()

@@ -6,9 +6,11 @@ import pytest
 
 from convspec import Case, ConvSpec
 from convspec.conformance.results import Report, Result
-from convspec.reports import run_files
+from convspec.models.verification import Node, VerifyReport
+from convspec.reports import run_files, verified_files
 
 pytestmark = pytest.mark.browser
+VERDICTS = ("agree", "disagree", "error")
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 EVIL = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"
 CASE = Case(ConvSpec(3, 6, (3, 5), stride=(2, 1)), (2, 3, 9, 11), name=EVIL)
@@ -88,3 +90,19 @@ def test_on_a_phone_nothing_sticks_out_and_colours_follow(page, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
+
+
+def test_the_rows_of_a_verification_are_cards_on_a_phone(browser, tmp_path):
+    nodes = [Node(f"{EVIL} {i}", "Conv", ConvSpec(3, 8, 3), [1, 3, 9, 9], verdict=v) for i, v in enumerate(VERDICTS)]
+    (tmp_path / "verify.html").write_text(verified_files.page(VerifyReport("m.onnx", None, nodes)), "utf-8")
+    context = browser.new_context(viewport=PHONE)
+    page = context.new_page()
+    page.goto((tmp_path / "verify.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    cells = page.locator("table.wide tbody td")
+    assert min(cells.nth(i).bounding_box()["width"] for i in range(cells.count())) > 0.8 * PHONE["width"]
+    label = page.evaluate("getComputedStyle(document.querySelector('[data-label=input]'), '::before').content")
+    assert label == '"input: "'
+    page.select_option("[data-filter=verdict]", "disagree")
+    assert page.locator("table.wide tbody tr:visible").count() == 1
+    context.close()
