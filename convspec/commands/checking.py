@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convspec.commands import completion
 from convspec.commands.console import (
     HtmlOption,
     JsonOption,
@@ -53,25 +54,49 @@ Adapters = Annotated[
     str | None,
     _what(
         metavar="A,B",
+        autocompletion=completion.several(completion.adapters),
         help="Adapters, `name:variant`, `name:*`, `all` with every variant; default: all that are installed.",
     ),
 ]
 Corpora = Annotated[
-    list[str] | None, _what(metavar="NAME|FILE|-", help="Cases; may be given several times. Default: tutorial.")
+    list[str] | None,
+    _what(
+        metavar="NAME|FILE|-",
+        autocompletion=completion.one(completion.corpora),
+        help="Cases; may be given several times. Default: tutorial.",
+    ),
 ]
 Sample = Annotated[int | None, _what(metavar="N", min=1, help="Only N of the cases.")]
 Seed = Annotated[int, _what(metavar="S", help="Of the sample.")]
-Layouts = Annotated[str | None, _how(metavar="NCHW,NHWC", help="Default: both.")]
-Dtypes = Annotated[str | None, _how(metavar="D,…", help="Names, or `all`; default: each case's own.")]
+Layouts = Annotated[
+    str | None,
+    _how(metavar="NCHW,NHWC", autocompletion=completion.several(completion.layouts), help="Default: both."),
+]
+Dtypes = Annotated[
+    str | None,
+    _how(
+        metavar="D,…",
+        autocompletion=completion.several(completion.dtypes),
+        help="Names, or `all`; default: each case's own.",
+    ),
+]
 Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Default: each case's own.")]
 Data = Annotated[
     str,
     _how(
         metavar="KIND,…",
+        autocompletion=completion.several(completion.data),
         help="Kinds of data, or `all`; `probe`: the accuracy class; `metamorphic`: without the oracle.",
     ),
 ]
-Precision = Annotated[str, _how(metavar="P,…", help="`shipped` or `strict` (no TF32 and the like).")]
+Precision = Annotated[
+    str,
+    _how(
+        metavar="P,…",
+        autocompletion=completion.several(completion.precisions),
+        help="`shipped` or `strict` (no TF32 and the like).",
+    ),
+]
 Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
 _jobs = functools.partial(_how, "--jobs", "-j", metavar="N", min=1)
 Jobs = Annotated[int | None, _jobs(help="Busy workers; default: cores.")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convspec.commands import completion
 from convspec.commands.console import JsonOption, SvgOption, console
 from convspec.errors import RequestError, UnsupportedError
 
@@ -50,7 +51,15 @@ InputShape = Annotated[str | None, typer.Option("--input", metavar="SHAPE", help
 
 def source(
     spec: SpecArgument,
-    to: Annotated[str, typer.Option("--to", metavar="ADAPTER", help="The framework to write for.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="ADAPTER",
+            autocompletion=completion.one(completion.adapters),
+            help="The framework to write for.",
+        ),
+    ],
     in_channels: InChannels = None,
     layout: Annotated[str | None, typer.Option(help="`NCHW` or `NHWC`; default: the framework's own.")] = None,
     dtype: Annotated[str, typer.Option(help="Format of the weights.")] = "float32",
@@ -98,7 +107,12 @@ def show(
     ] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="What a flatten behind it gives a dense layer.")] = False,
     adapters: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Whose code is shown; default: that of one for each framework.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            autocompletion=completion.several(completion.adapters),
+            help="Whose code is shown; default: that of one for each framework.",
+        ),
     ] = None,
     svg: SvgOption = None,
     json: JsonOption = None,
