@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -241,3 +242,25 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     until(lambda: not running(duration), 5)
     report = read(journal).report()
     assert (len(report.results), len(report.missing)) == (4, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
+def test_a_worker_that_dies_over_the_oracle_is_told_from_one_that_the_framework_ends():
+    small = Case(ConvSpec(1, 2, 3), (1, 1, 5, 6))
+    large = Case(ConvSpec(48, 64, 3), (1, 48, 400, 400))  # the oracle takes more than a second
+
+    def kill():
+        keeper = next(p for p in workers_of(os.getpid()) if Path(f"/proc/{p}/task/{p}/children").read_text("ascii"))
+        (worker,) = workers_of(keeper)
+        os.kill(worker, signal.SIGKILL)
+
+    def look(progress):
+        if progress.done == 1:
+            threading.Timer(0.4, kill).start()
+
+    report = convspec.check(
+        [small, large], ["convspec_fakes:GOOD"], ["NCHW"], data=["exact"], jobs=1, timeout=60, progress=look
+    )
+    assert [r.verdict for r in report.results] == ["agree", "agree"]
+    first = report.results[1].evidence["first"]
+    assert (first["verdict"], first["reason"]) == ("crash", "SIGKILL while the oracle computed")
