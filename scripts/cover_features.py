@@ -217,6 +217,16 @@ def edges() -> Iterator[Case]:
         transposed=True,
     )
     yield edge("one channel in, one column out", (2, 1, 6, 5), 3, (2, 3), stride=(1, 4))
+    yield edge(
+        "one tap, as large again by output_padding",
+        (2, 3, 4, 5),
+        4,
+        1,
+        dilation=(2, 3),
+        padding=((1, 0), (1, 1)),
+        output_padding=(1, 2),
+        transposed=True,
+    )
     yield edge("one cell deep, depthwise", (1, 3, 1, 2, 9), 6, (3, 2, 2), padding=1, groups=3)
     yield edge("one filter", (2, 3, 6, 7), 1, (2, 3))
     yield edge("more channels than a vector of sixteen", (1, 17, 4, 5), 19, (3, 2), padding=1)
