@@ -112,10 +112,11 @@ class Crew:
     def _place(self, lane: Lane) -> tuple[int, ...]:
         """The cores that the lane's next worker alone may use; none in particular where several lanes take turns.
 
-        JAX and TensorFlow start a thread for every core that they may use, whatever they are told.
+        JAX and TensorFlow start a thread for every core that they may use, whatever they are told. Nobody is held to a
+        single one, on which OpenVINO loses errors.
         """
         every = environment.core_numbers()
-        if len(self.lanes) > 1 or self._jobs == 1 or self._jobs * self._threads > len(every):
+        if len(self.lanes) > 1 or self._jobs == 1 or self._threads == 1 or self._jobs * self._threads > len(every):
             return ()
         places = (every[i * self._threads : (i + 1) * self._threads] for i in range(self._jobs))
         return next((place for place in places if all(worker.cores != place for worker in lane.workers)), ())

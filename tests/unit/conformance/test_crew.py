@@ -3,55 +3,62 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from convspec.conformance import environment
 from convspec.conformance.crew import Crew, Lane
+from convspec.conformance.processes import Worker
 from convspec.conformance.units import Target
 
 
-def allowed(crew):
-    """The cores that each worker may use, once it is ready."""
-    found = []
-    for worker in crew.workers:
+def lane(crew, name="convspec_fakes:GOOD"):
+    target = Target(name)
+    return crew.lanes.setdefault(target, Lane(target, 9))
+
+
+@pytest.fixture
+def crew_of():
+    crews = []
+
+    def make(jobs, threads):
+        crews.append(Crew(jobs, threads, None))
+        return crews[-1]
+
+    yield make
+    for crew in crews:
+        crew.close()
+
+
+def test_workers_of_one_target_have_cores_of_their_own(crew_of, monkeypatch):
+    monkeypatch.setattr(environment, "core_numbers", lambda: (0, 1, 2, 3, 8, 9, 10))
+    crew, places = crew_of(3, 2), []
+    for _ in range(3):
+        places.append(crew._place(lane(crew)))
+        lane(crew).workers.append(SimpleNamespace(cores=places[-1], fileno=lambda: 0))
+    lane(crew).workers.clear()
+    assert places == [(0, 1), (2, 3), (8, 9)]
+
+
+@pytest.mark.parametrize(("jobs", "lanes", "threads"), [(2, 2, 2), (1, 1, 4), (4, 1, 1), (3, 1, 4)])
+def test_workers_share_the_cores_where_they_take_turns_or_have_too_few(jobs, lanes, threads, crew_of, monkeypatch):
+    monkeypatch.setattr(environment, "core_numbers", lambda: tuple(range(8)))
+    crew = crew_of(jobs, threads)
+    assert {crew._place(one) for one in [lane(crew, f"fake{name}") for name in range(lanes)]} == {()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
+def test_a_worker_uses_the_cores_that_it_is_given():
+    (core, *_) = environment.core_numbers()
+    worker = Worker(Target("convspec_fakes:GOOD"), 1, 60, None, (core,))
+    try:
         end = time.monotonic() + 60
         while not worker.ready and time.monotonic() < end:
             for message in worker.receive()[0]:
                 worker.process = message["ready"]
             time.sleep(0.02)
-        masks = {os.sched_getaffinity(int(thread)) == set(worker.cores) for thread in tasks(worker.process)}
-        found.append((worker.cores, masks))
-    return found
-
-
-def tasks(process):
-    return [thread.name for thread in Path(f"/proc/{process}/task").iterdir()]
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
-@pytest.mark.skipif(environment.cores() < 2, reason="needs two cores")
-def test_workers_of_one_target_have_cores_of_their_own():
-    target, every = Target("convspec_fakes:GOOD"), environment.core_numbers()
-    crew = Crew(2, len(every) // 2, None)
-    lane = crew.lanes[target] = Lane(target, 9)
-    try:
-        crew.start(lane)
-        crew.start(lane)
-        (first, exact), (second, also) = allowed(crew)
-        assert exact == also == {True}
-        assert set(first).isdisjoint(second)
-        assert len(first) == len(second) == len(every) // 2
+        threads = [int(thread.name) for thread in Path(f"/proc/{worker.process}/task").iterdir()]
+        assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
     finally:
-        crew.close()
-
-
-@pytest.mark.parametrize(("jobs", "lanes", "threads"), [(2, 2, 1), (1, 1, 1), (64, 1, 64)])
-def test_workers_share_the_cores_where_they_take_turns_or_are_too_many(jobs, lanes, threads):
-    crew = Crew(jobs, threads, None)
-    try:
-        for name in range(lanes):
-            crew.lanes[Target(f"fake{name}")] = Lane(Target(f"fake{name}"), 9)
-        assert {crew._place(lane) for lane in crew.lanes.values()} == {()}
-    finally:
-        crew.close()
+        worker.end()
