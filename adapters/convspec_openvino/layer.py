@@ -7,12 +7,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
 
 from convspec import layouts
 from convspec.contract import Gradients, check_layout
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
+from convspec_openvino.importing import ops, ov
 from convspec_openvino.weights import to_openvino
 
 if TYPE_CHECKING:

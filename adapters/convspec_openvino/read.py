@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
 
 from convspec import surroundings
 from convspec.contract import Found, Reading
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_openvino.graph import convolutions
+from convspec_openvino.importing import ops, ov
 from convspec_openvino.layer import compiled
 
 if TYPE_CHECKING:

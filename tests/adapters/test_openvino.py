@@ -1,9 +1,12 @@
 """OpenVINO: models built, run and read."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-pytest.importorskip("openvino")
+pytest.importorskip("convspec_openvino.importing")
 
 import openvino as ov
 from convspec_openvino import ADAPTER
@@ -99,3 +102,15 @@ def test_errors_name_what_is_wrong():
         ADAPTER.source(ConvSpec(3, 4, 3, padding=1, padding_mode="circular"))
     with pytest.raises(UnsupportedError, match="forward only"):
         ADAPTER.gradients(layer, np.zeros((1, 3, 9, 9), np.float32), np.zeros(1, np.float32))
+
+
+def test_its_import_tells_nobody():
+    code = (
+        "import os, sys\n"
+        "os.register_at_fork(before=lambda: print('forked'))\n"
+        "import convspec\n"
+        "print(convspec.adapter('openvino').devices())\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry')], 'openvino' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["('cpu',)", "[] True"]
