@@ -57,7 +57,10 @@ def test_names_do_not_matter(tmp_path):
         tensor.name = names[tensor.name]
     for node in proto.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-    clean(audited(saved(proto, tmp_path / "renamed.onnx"), source=source), count)
+    report = clean(audited(saved(proto, tmp_path / "renamed.onnx"), source=source), count)
+    paths = [path for path, module in source.named_modules() if isinstance(module, KINDS)]
+    assert sorted(node.matched for node in report.nodes) == sorted(paths)
+    assert all(node.name[0] == "n" and node.name[1:].isdecimal() for node in report.nodes)
 
 
 # -- what exporters do to convolutions, one at a time ---
@@ -217,7 +220,8 @@ def test_a_source_that_takes_images_in_another_layout_is_given_them_so(tmp_path)
             return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     path = saved(model([conv("c", "x", "y", "w")], {"w": kernel}, (2, 3, 9, 8)), tmp_path / "m.onnx")
-    clean(audited(path, source=Last().eval()), 1)
+    report = clean(audited(path, source=Last().eval()), 1)
+    assert [node.matched for node in report.nodes] == ["conv"]
 
 
 # -- faults that need the source ---
@@ -256,8 +260,9 @@ def test_a_wrong_fold_is_named(tmp_path, place, how, finding):
 
 
 def test_the_same_fold_done_rightly_agrees(tmp_path):
-    path, _, source = folded(tmp_path, 4)
-    clean(audited(path, source=source), 13)
+    path, name, source = folded(tmp_path, 4)
+    report = clean(audited(path, source=source), 13)
+    assert [node.findings for node in report.nodes if node.name == name] == [[]]
 
 
 FAULTS = [

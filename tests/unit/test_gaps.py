@@ -281,8 +281,10 @@ def test_the_first_of_several_gaps_covers_and_all_are_tallied():
 
 
 def test_the_gaps_of_every_declared_adapter_are_well_formed():
+    assert {"torch", "flax", "keras", "onnx"} <= {*registry.adapters()}
     for name in registry.adapters():
         adapter = registry.adapter(name)
+        declared = {gap.id for gap in gaps.declared(adapter)}
         if registry.absence(adapter) is None:
-            gaps.applying(adapter, adapter.versions())
-        tomllib.loads(adapter.gaps())
+            assert {gap.id for gap in gaps.applying(adapter, adapter.versions())} <= declared
+        assert declared <= {gap["id"] for gap in tomllib.loads(adapter.gaps())["gap"]}

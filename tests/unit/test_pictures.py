@@ -157,7 +157,8 @@ def test_any_layer_can_be_drawn(spec):
     except ShapeError:
         return
     if all(shape[2:]):
-        parsed(pictures.cells(spec, (9, 12)[: spec.ndim], [n - 1 for n in shape[2:]]))
+        drawn = parsed(pictures.cells(spec, (9, 12)[: spec.ndim], [n - 1 for n in shape[2:]]))
+        assert list(drawn.iter(f"{SVG}rect"))
     if spec.transposed and spec.ndim == 1:
         parsed(pictures.scatter(spec, 9))
         parsed(pictures.zero_stuffing(spec, 9))

@@ -87,7 +87,8 @@ class TestForm:
     def test_evidence_is_json_without_nan(self, options):
         actual = np.full(SHAPE, np.nan, np.float32)
         for wrong in (actual, actual * 0 + np.inf, integers().astype(np.float32)):
-            json.dumps(judge(wrong, integers(), integers(), **options).evidence, allow_nan=False)
+            evidence = json.loads(json.dumps(judge(wrong, integers(), integers(), **options).evidence, allow_nan=False))
+            assert evidence["total"] == actual.size
 
     def test_an_empty_result_agrees_by_its_shape(self, options):
         empty = np.zeros((0, 3, 5))

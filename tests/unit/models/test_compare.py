@@ -190,7 +190,9 @@ def test_the_result_is_json():
     schema = json.loads(files("convspec").joinpath("comparison.schema.json").read_text("utf-8"))
     wrong = replace(FIRST, padding=((0, 2), (2, 2)))
     for other in (model(), model(epsilon=1e-3), model(first=wrong)):
-        jsonschema.validate(json.loads(json.dumps(compared(model(), other, seconds=0).to_dict())), schema)
+        document = json.loads(json.dumps(compared(model(), other, seconds=0).to_dict(), allow_nan=False))
+        jsonschema.validate(document, schema)
+        assert document["schema"] == "convspec.comparison/1"
 
 
 def test_differences_of_specs_in_words():
