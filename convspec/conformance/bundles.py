@@ -92,7 +92,7 @@ class Store:
     """The folder of a run's bundles: in shared memory where there is room, removed with the run.
 
     A file whose bundle is dropped is written again for one of about its size: its pages are there already, and pages
-    that the system must clear first take three times as long to write as the numbers that go into them.
+    that the system must clear first take more than twice as long to write as the numbers that go into them.
 
     The folder is locked while its run lives; a new run removes those that a killed one left behind.
     """

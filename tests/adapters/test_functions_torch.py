@@ -13,16 +13,9 @@ from torch.nn import functional as F  # noqa: E402
 import convspec  # noqa: E402
 from convspec import ConvSpec  # noqa: E402
 from convspec.models import local, parts  # noqa: E402
+from tests.adapters.standardised import Standardised  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-
-class Standardised(nn.Conv2d):
-    """A layer that computes in its own way."""
-
-    def forward(self, x):
-        w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return F.conv2d(F.pad(x, (0, 1, 1, 0)), w, self.bias, self.stride)
 
 
 class Block(nn.Module):

@@ -18,15 +18,9 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from verifying import audited, saved  # noqa: E402
 
+from tests.adapters.standardised import Standardised  # noqa: E402
+
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
-
-
-class Standardised(nn.Conv2d):
-    """A layer that computes its weights from its weights, and pads by itself."""
-
-    def forward(self, x):
-        w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return F.conv2d(F.pad(x, (0, 1, 1, 0)), w, self.bias, self.stride)
 
 
 class Block(nn.Module):
