@@ -3,7 +3,8 @@
 * Jobs: the same real layers (of the corpus `timm`) with `--jobs 1` on one core and with `--jobs 2` on two, taking
   turns; seconds of the clock, from start to end, less those of a run of one layer.
 * Cases: the first 100 cases of the corpus `features`, again and again with other seeds, on one core; processor time of
-  all processes by the number of cases, and the largest memory that they held, each by itself.
+  all processes by the number of cases, and the largest memory that they held, each by itself. A turn runs every size,
+  for the machine's own pace changes from minute to minute: a further verdict's time is the median over the turns.
 
     python benchmarks/scaling.py [--jobs-cases N] [--repeats R] [--adapters torch,flax,keras,onnx] [--sizes 100,500,…]
 """
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -25,7 +27,7 @@ from processes import descendants
 
 from convspec.conformance.runner import Progress
 
-SIZES = "100,500,1000,2500,5000"
+SIZES = "100,1000,2500,5000"
 LEAST, SLOPE, MEMORY = 1.7, 0.10, 0.05
 
 
@@ -100,19 +102,16 @@ def jobs_table(adapters: list[str], number: int, repeats: int) -> None:
 
 
 def cases_table(adapter: str, sizes: list[int], repeats: int) -> None:
-    print(f"\n{adapter}, small layers: seconds of processor time, MiB of memory; medians of {repeats}")
-    print(f"{'cases':>8}{'verdicts':>10}{'seconds':>9}{'µs a further verdict':>22}{'worker':>9}{'runner':>9}")
-    rows: list[dict[str, float]] = []
-    slopes = []
-    for size in sizes:
-        runs = [child("cases", adapter, "1", str(size)) for _ in range(repeats)]
-        row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        if rows:
-            slopes.append((row["seconds"] - rows[-1]["seconds"]) / (row["verdicts"] - rows[-1]["verdicts"]) * 1e6)
-        rows.append(row)
-        slope = f"{slopes[-1]:22.0f}" if slopes else f"{'':22}"
+    print(f"\n{adapter}, small layers: seconds of processor time, MiB of memory; medians of {repeats} turns")
+    print(f"{'cases':>8}{'verdicts':>10}{'seconds':>9}{'µs a further verdict':>24}{'worker':>9}{'runner':>9}")
+    turns = [[child("cases", adapter, "1", str(size)) for size in sizes] for _ in range(repeats)]
+    rows = [{key: statistics.median(run[key] for run in runs) for key in runs[0]} for runs in zip(*turns, strict=True)]
+    further = list(zip(*([_further(*pair) for pair in itertools.pairwise(turn)] for turn in turns), strict=True))
+    slopes = [statistics.median(values) for values in further]
+    spreads = ["", *(f"{statistics.median(v):.0f} ({min(v):.0f}–{max(v):.0f})" for v in further)]
+    for size, row, said in zip(sizes, rows, spreads, strict=True):
         head = f"{size:8}{row['verdicts']:10.0f}{row['seconds']:9.2f}"
-        print(f"{head}{slope}{row['worker']:9.1f}{row['runner']:9.1f}", flush=True)
+        print(f"{head}{said:>24}{row['worker']:9.1f}{row['runner']:9.1f}", flush=True)
     both = [row["worker"] + row["runner"] for row in rows]
     for title, values, most in (("time of a further verdict", slopes, SLOPE), ("memory of both", both, MEMORY)):
         ratio = max(values) / min(values)
@@ -120,12 +119,17 @@ def cases_table(adapter: str, sizes: list[int], repeats: int) -> None:
         print(f"= {title}, {sizes[0]} to {sizes[-1]} cases: most / least | {ratio:.2f} | ≤ {1 + most:.2f} | {kept}")
 
 
+def _further(less: dict[str, float], more: dict[str, float]) -> float:
+    """Microseconds for each verdict that the one run has beyond the other."""
+    return (more["seconds"] - less["seconds"]) / (more["verdicts"] - less["verdicts"]) * 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--adapters", default="torch,flax,keras,onnx")
-    parser.add_argument("--jobs-cases", type=int, default=200)
+    parser.add_argument("--jobs-cases", type=int, default=500)
     parser.add_argument("--sizes", default=SIZES)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

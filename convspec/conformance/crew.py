@@ -142,7 +142,7 @@ class Crew:
 
     def may_start(self, lane: Lane) -> bool:
         """Whether there is room for one more worker in a lane; another lane's idle one makes room if it must."""
-        if lane.starting or len(lane.workers) >= self._jobs:
+        if len(lane.workers) >= self._jobs:
             return False
         alive = self.workers
         if len(alive) < 2 * self._jobs + 4:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 from convspec.conformance import memory, protocol
@@ -24,6 +25,8 @@ from convspec.conformance.units import Problem, Target, Trial, Unit
 
 MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers' caches grow with every layer
 _ATTEMPTS = 2
+_PARTS = 16  # of a worker's share of the work: what is larger comes first
+_MANY = 32  # units that are worth a second worker before anything is known of their pace
 _LOOK = 0.1  # seconds between looks at the workers' memory
 
 
@@ -58,7 +61,7 @@ class Scheduler:
         known: Worker | None = None,
         keep: Callable[[Worker], None] | None = None,
     ) -> None:
-        """Reach a verdict on every trial of every problem; ``problems`` is called twice, first to count.
+        """Reach a verdict on every trial of every problem; ``problems`` gives them anew each time that it is called.
 
         ``known`` is a worker to begin with; those that are idle at the end go to ``keep``.
         """
@@ -68,9 +71,9 @@ class Scheduler:
         if known is not None:
             self._crew.adopt(known)
         self._keep = keep
-        self._feed = Feed(
-            problems(), max(1, self._jobs // 2), self._capacity, self._crew.ring, local=self._memory is None
-        )
+        ordered = problems() if self._jobs == 1 else _large_first(problems, self._jobs)
+        threads = max(1, self._jobs // 2)
+        self._feed = Feed(ordered, threads, self._capacity, self._crew.ring, local=self._memory is None)
         try:
             while not self._stopped and (self._feed.going or any(lane.left for lane in self._lanes.values())):
                 self._feed.fill(self._crew.wanted())
@@ -188,9 +191,12 @@ class Scheduler:
         worker.send(protocol.unit_to_json(job.unit, job.held.bundle))
 
     def _worth_starting(self, lane: Lane) -> bool:
-        if lane.workers and lane.left * (lane.pace or 0.0) < 2 * lane.startup * (len(lane.workers) + 1):
-            return False
-        return self._crew.may_start(lane)
+        workers = len(lane.workers) + 1
+        if lane.pace is not None:
+            worth = lane.left * lane.pace >= 2 * lane.startup * workers
+        else:  # with one lane nobody else waits for the place
+            worth = len(self._lanes) == 1 and lane.left >= _MANY * workers
+        return (workers == 1 or worth) and self._crew.may_start(lane)
 
     # -- verdicts from workers -----------------------------------------------------------------------------------
 
@@ -236,6 +242,8 @@ class Scheduler:
             lane.startup = time.monotonic() - worker.started
             return True
         self._crew.dismiss(worker)
+        if lane.absent:
+            return False
         if "absent" in message:
             lane.absent = True
             for jobs in (lane.suspects, lane.waiting):
@@ -294,6 +302,18 @@ class Scheduler:
         if self._memory is not None and ending != "memory" and memory.refused(words):
             parts.insert(0, "memory")
         return ": ".join(parts)
+
+
+def _large_first(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
+    """The problems; those first that are large beside a worker's share, which at the end would keep one alone busy.
+
+    The others stay in order, so that what has been done tells how long the rest takes.
+    """
+    work = [problem.work() for problem in problems()]
+    most = sum(work) / (_PARTS * jobs)
+    large = [problem for problem, its in zip(problems(), work, strict=True) if its > most]
+    large.sort(key=Problem.work, reverse=True)
+    return chain(large, (problem for problem, its in zip(problems(), work, strict=True) if its <= most))
 
 
 def _alone(unit: Unit, trial: Trial) -> Unit:

@@ -167,6 +167,14 @@ class Problem:
         """What the oracle must be computed for."""
         return tuple(dict.fromkeys(recipe for unit in self.units for recipe in unit.recipes))
 
+    def work(self) -> int:
+        """Multiplications of all trials together; 0 where there is no output."""
+        try:
+            once = self.case.spec.macs(self.case.input_shape)
+        except ShapeError:
+            return 0
+        return once * sum(len(unit.trials) for unit in self.units)
+
     def keeping(self, keep: Keep) -> Problem:
         """The problem whose arrays are kept."""
         return replace(self, units=tuple(replace(unit, keep=keep) for unit in self.units))

@@ -1,0 +1,70 @@
+"""How work is dealt out to the local workers: what comes first, and how soon every core is at it."""
+
+import functools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convspec import Case, ConvSpec
+from convspec.conformance import scheduler
+from convspec.conformance.crew import Crew
+from convspec.conformance.scheduler import Scheduler
+from convspec.conformance.units import Selection, Target
+
+GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
+
+
+def problems(sizes, requests=(GOOD,)):
+    """One problem for each size; a size is the layer's output columns, 0 one whose kernel does not fit."""
+    cases = [
+        Case(ConvSpec(2, 3, (1, 4)), (1, 2, 5, size + 3 if size else 1), seed=seed) for seed, size in enumerate(sizes)
+    ]
+    return functools.partial(Selection(requests, layouts=("NHWC",), data=("exact",)).problems, cases)
+
+
+def dealt(sizes, jobs):
+    return [problem.units[0].index for problem in scheduler._large_first(problems(sizes), jobs)]
+
+
+def test_what_would_keep_one_worker_busy_at_the_end_comes_first_and_the_rest_stays_in_order():
+    assert dealt([1, 2, 1, 400, 1, 500, 1], jobs=2) == [5, 3, 0, 1, 2, 4, 6]
+    assert dealt([7] * 40, jobs=2) == list(range(40))
+    assert dealt([0, 0], jobs=2) == [0, 1]
+
+
+@given(st.lists(st.integers(0, 300), max_size=12), st.integers(2, 5))
+def test_nothing_is_dealt_twice_or_left_out_and_at_the_end_no_worker_is_alone_with_much(sizes, jobs):
+    order = dealt(sizes, jobs)
+    assert sorted(order) == list(range(len(sizes)))
+    large = sum(1 for size in sizes if size * 16 * jobs > sum(sizes))
+    assert [sizes[i] for i in order[:large]] == sorted(sizes, reverse=True)[:large]
+    assert order[large:] == sorted(order[large:])
+
+
+def started(monkeypatch, made, jobs):
+    """The targets of the workers started before the first verdict, and the numbers of verdicts and absences."""
+    starts, seen, absences = [], [], []
+    start = Crew.start
+    monkeypatch.setattr(Crew, "start", lambda crew, lane: (starts.append(lane.target), start(crew, lane)))
+    one = Scheduler(
+        lambda unit, outcome: seen.append(list(starts)), lambda target, reason: absences.append(reason),
+        jobs=jobs, timeout=60.0,
+    )  # fmt: skip
+    one.run(made)
+    return (seen or [[]])[0], len(seen), len(absences)
+
+
+@pytest.mark.parametrize(("number", "workers"), [(95, 2), (96, 3), (6, 1)])
+def test_much_work_for_one_target_starts_every_worker_at_once(number, workers, monkeypatch):
+    assert started(monkeypatch, problems([3] * number), jobs=3) == ([Target(GOOD)] * workers, number, 0)
+
+
+def test_while_other_targets_wait_none_takes_two_places(monkeypatch):
+    others = (GOOD, f"{GOOD}:other")
+    first, verdicts, _ = started(monkeypatch, problems([3] * 96, others), jobs=2)
+    assert (first, verdicts) == ([Target(name) for name in others], 192)
+
+
+def test_a_framework_that_is_absent_is_missed_once_by_however_many_workers(monkeypatch):
+    assert started(monkeypatch, problems([3] * 96, (ABSENT,)), jobs=3) == ([], 0, 1)
