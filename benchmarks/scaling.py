@@ -3,8 +3,9 @@
 * Jobs: the same real layers (of the corpus `timm`) with `--jobs 1` on one core and with `--jobs 2` on two, taking
   turns; seconds of the clock, from start to end, less those of a run of one layer.
 * Cases: the first 100 cases of the corpus `features`, again and again with other seeds, on one core; processor time of
-  all processes by the number of cases, and the largest memory that they held, each by itself. A turn runs every size,
-  for the machine's own pace changes from minute to minute: a further verdict's time is the median over the turns.
+  all processes by the number of cases, and the largest memory that they held, each by itself. A further verdict's time
+  is the median over the hundreds of cases beyond the next smaller run and over the turns, all of them the same work:
+  the machine's own pace varies by a fifth within seconds.
 
     python benchmarks/scaling.py [--jobs-cases N] [--repeats R] [--adapters torch,flax,keras,onnx] [--sizes 100,500,…]
 """
@@ -21,12 +22,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from check import used
 from processes import descendants
 
 from convspec.conformance.runner import Progress
 
+HUNDRED, VERDICTS = 100, 4  # cases at a time, and the verdicts on each
 SIZES = "100,1000,2500,5000"
 LEAST, SLOPE, MEMORY = 1.7, 0.10, 0.05
 
@@ -46,29 +49,31 @@ def by_jobs(adapter: str, jobs: int, number: int) -> float:
     return seconds[1] - seconds[0]
 
 
-def by_cases(adapter: str, number: int) -> dict[str, float]:
-    """Processor time behind the first 100 verdicts, and the most MiB that the runner and its worker held."""
+def by_cases(adapter: str, number: int) -> dict[str, Any]:
+    """Processor time of each hundred cases behind the first, and of the end; the most MiB that both processes held."""
     import convspec
     from convspec import corpora
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    first = corpora.load("features")[:100]
-    cases = [case.varied(seed=case.seed + turn) for turn in range(number // 100) for case in first]
+    first = corpora.load("features")[:HUNDRED]
+    cases = [case.varied(seed=case.seed + turn) for turn in range(number // HUNDRED) for case in first]
     found = {"worker": 0.0, "runner": 0.0}
-    marks: dict[str, tuple[float, float]] = {}
+    marks: list[float] = []
+    last = 0.0
 
     def look(progress: Progress) -> None:
-        if progress.done == 100:
-            marks["first"] = used()
-        if progress.done % 400 == 0 or progress.done == progress.total:
+        nonlocal last
+        if progress.done % (HUNDRED * VERDICTS) == 0:
             sizes = [resident(process) for process in descendants(os.getpid())]
             found["worker"] = max(found["worker"], *sizes)
             found["runner"] = max(found["runner"], resident(os.getpid()))
-        if progress.done == progress.total:
-            marks["last"] = used()
+            marks.append(used()[0])
+            last = time.process_time()
 
     report = convspec.check(cases, adapters=[adapter], jobs=1, progress=look).expect()
-    return {**found, "seconds": marks["last"][0] - marks["first"][0], "verdicts": len(report.results)}
+    assert len(report.results) == len(cases) * VERDICTS
+    end = time.process_time() - last
+    return {**found, "hundreds": [later - mark for mark, later in itertools.pairwise(marks)], "end": end}
 
 
 def resident(process: int) -> float:
@@ -79,7 +84,7 @@ def resident(process: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def child(*arguments: str) -> dict[str, float]:
+def child(*arguments: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
             [sys.executable, __file__, "--child", *arguments],
@@ -102,34 +107,34 @@ def jobs_table(adapters: list[str], number: int, repeats: int) -> None:
 
 
 def cases_table(adapter: str, sizes: list[int], repeats: int) -> None:
-    print(f"\n{adapter}, small layers: seconds of processor time, MiB of memory; medians of {repeats} turns")
-    print(f"{'cases':>8}{'verdicts':>10}{'seconds':>9}{'µs a further verdict':>24}{'worker':>9}{'runner':>9}")
+    print(f"\n{adapter}, small layers, {VERDICTS} verdicts each; processor time and memory, medians of {repeats} turns")
+    print(f"{'cases':>8}{'seconds':>9}{'µs a further verdict':>24}{'worker MiB':>12}{'runner MiB':>12}")
     turns = [[child("cases", adapter, "1", str(size)) for size in sizes] for _ in range(repeats)]
-    rows = [{key: statistics.median(run[key] for run in runs) for key in runs[0]} for runs in zip(*turns, strict=True)]
-    further = list(zip(*([_further(*pair) for pair in itertools.pairwise(turn)] for turn in turns), strict=True))
-    slopes = [statistics.median(values) for values in further]
-    spreads = ["", *(f"{statistics.median(v):.0f} ({min(v):.0f}–{max(v):.0f})" for v in further)]
-    for size, row, said in zip(sizes, rows, spreads, strict=True):
-        head = f"{size:8}{row['verdicts']:10.0f}{row['seconds']:9.2f}"
-        print(f"{head}{said:>24}{row['worker']:9.1f}{row['runner']:9.1f}", flush=True)
-    both = [row["worker"] + row["runner"] for row in rows]
+    slopes, both, less = [], [], HUNDRED
+    for size, runs in zip(sizes, zip(*turns, strict=True), strict=True):
+        worker, runner = (statistics.median(run[key] for run in runs) for key in ("worker", "runner"))
+        both.append(worker + runner)
+        seconds = statistics.median(sum(run["hundreds"]) + run["end"] for run in runs)
+        beyond = [[h * 1e6 / HUNDRED / VERDICTS for h in run["hundreds"][less // HUNDRED - 1 :]] for run in runs]
+        said = ""
+        if size > less:
+            slopes.append(statistics.median(itertools.chain(*beyond)))
+            of_turns = [statistics.median(hundreds) for hundreds in beyond]
+            said = f"{slopes[-1]:.0f} ({min(of_turns):.0f}–{max(of_turns):.0f})"
+        print(f"{size:8}{seconds:9.2f}{said:>24}{worker:12.1f}{runner:12.1f}", flush=True)
+        less = size
     for title, values, most in (("time of a further verdict", slopes, SLOPE), ("memory of both", both, MEMORY)):
         ratio = max(values) / min(values)
         kept = "kept" if ratio <= 1 + most else "not kept"
         print(f"= {title}, {sizes[0]} to {sizes[-1]} cases: most / least | {ratio:.2f} | ≤ {1 + most:.2f} | {kept}")
 
 
-def _further(less: dict[str, float], more: dict[str, float]) -> float:
-    """Microseconds for each verdict that the one run has beyond the other."""
-    return (more["seconds"] - less["seconds"]) / (more["verdicts"] - less["verdicts"]) * 1e6
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--adapters", default="torch,flax,keras,onnx")
-    parser.add_argument("--jobs-cases", type=int, default=500)
+    parser.add_argument("--jobs-cases", type=int, default=300)
     parser.add_argument("--sizes", default=SIZES)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -140,7 +145,8 @@ def main() -> None:
         found = {"seconds": by_jobs(adapter, int(jobs), int(number))} if jobs_run else by_cases(adapter, int(number))
         os.write(out, json.dumps(found).encode() + b"\n")
         return
-    jobs_table(options.adapters.split(","), options.jobs_cases, options.repeats)
+    if options.jobs_cases:
+        jobs_table(options.adapters.split(","), options.jobs_cases, options.repeats)
     cases_table("torch", [int(size) for size in options.sizes.split(",")], options.repeats)
 
 

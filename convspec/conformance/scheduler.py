@@ -71,7 +71,7 @@ class Scheduler:
         if known is not None:
             self._crew.adopt(known)
         self._keep = keep
-        ordered = problems() if self._jobs == 1 else _large_first(problems, self._jobs)
+        ordered = problems() if self._jobs == 1 else _evenly(problems, self._jobs)
         threads = max(1, self._jobs // 2)
         self._feed = Feed(ordered, threads, self._capacity, self._crew.ring, local=self._memory is None)
         try:
@@ -304,16 +304,21 @@ class Scheduler:
         return ": ".join(parts)
 
 
-def _large_first(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
-    """The problems; those first that are large beside a worker's share, which at the end would keep one alone busy.
+def _evenly(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
+    """The problems; those first that are large, and so near to the end that they would keep one worker busy alone.
 
-    The others stay in order, so that what has been done tells how long the rest takes.
+    All others stay in order: what has been done tells how long the rest takes, and two large layers at a time are slow
+    on a shared cache.
     """
     work = [problem.work() for problem in problems()]
-    most = sum(work) / (_PARTS * jobs)
-    large = [problem for problem, its in zip(problems(), work, strict=True) if its > most]
-    large.sort(key=Problem.work, reverse=True)
-    return chain(large, (problem for problem, its in zip(problems(), work, strict=True) if its <= most))
+    large, early, left = sum(work) / (_PARTS * jobs), set(), 0
+    for index in reversed(range(len(work))):
+        if work[index] > large and work[index] * (jobs - 1) * 2 > left:
+            early.add(index)
+        else:
+            left += work[index]
+    first = (problem for index, problem in enumerate(problems()) if index in early)
+    return chain(first, (problem for index, problem in enumerate(problems()) if index not in early))
 
 
 def _alone(unit: Unit, trial: Trial) -> Unit:
