@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import sha256
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from convspec import layouts
@@ -64,6 +65,9 @@ class Case:
     seed: int = 0
     name: str = field(default="", compare=False)
 
+    def __reduce__(self) -> tuple[type[Case], tuple[Any, ...]]:
+        return Case, _VALUES(self)  # runs keep thousands pickled, and a dataclass's own way is slow
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of spec, input shape and seed: the same on every machine."""
@@ -113,6 +117,9 @@ class Case:
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+_VALUES = attrgetter(*(entry.name for entry in fields(Case)))
 
 
 @lru_cache(maxsize=1024)

@@ -15,7 +15,7 @@ from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Target
 
 START_PATIENCE = 300.0
-AHEAD = 8  # units that a worker is sent at a time, where they are brief
+AHEAD = 16  # units that a worker is sent at a time, where they are brief
 _BRIEF = 0.02  # seconds
 _TICK = 0.2
 
@@ -153,7 +153,14 @@ class Crew:
         return bool(idle)
 
     def wait(self) -> Iterator[Worker]:
-        """The workers that have something to say, after a short wait for one."""
+        """The workers that have something to say, after a short wait for one.
+
+        Where each has plenty to do, they are left to it for as long as some units take: what they write stays in their
+        pipes meanwhile, and is read with one turn of the processor and not with one for each verdict.
+        """
+        busy = [worker for worker in self.workers if worker.jobs or not worker.ready]
+        if busy and all(len(worker.jobs) > AHEAD // 2 for worker in busy):
+            time.sleep(min(_TICK, *(AHEAD / 4 * (self.lanes[worker.target].pace or 0.0) for worker in busy)))
         for key, _ in self._events.select(_TICK):
             if isinstance(key.fileobj, Worker):
                 yield key.fileobj

@@ -30,6 +30,7 @@ _THREAD_SETTINGS = (
 # Arrays of some megabytes come and go with every layer: kept by the allocator of the GNU C library, not given back to
 # the system, which would clear their pages each time; measured: 10 to 20 % of a worker's time.
 _KEPT_BY_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 29)}
+_DECODER = json.JSONDecoder()
 _STDERR_LIMIT = 1 << 20
 _LAST_WORDS = 5
 _ORACLE = 600.0
@@ -67,6 +68,7 @@ class Worker:
         self.served = 0  # and for all jobs
         self.began = 0.0  # when it turned to that job
         self.process = 0  # of the worker itself, once it is ready
+        self.weighed = 0.0  # when its memory was looked at
         self.started = time.monotonic()
         self.allow(patience)
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – closed with the worker
@@ -121,11 +123,11 @@ class Worker:
                 gone = True
                 break
             chunks.append(chunk)
-        *lines, self._partial = b"".join(chunks).split(b"\n")
+        whole, end, self._partial = b"".join(chunks).rpartition(b"\n")
         messages = []
-        for line in lines:
+        for line in whole.decode(errors="replace").split("\n") if end else ():
             try:
-                messages.append(json.loads(line))
+                messages.append(_DECODER.decode(line))
             except ValueError:  # something else wrote into the pipe: what follows cannot be trusted
                 return messages, True
         return messages, gone

@@ -24,7 +24,7 @@ GIVEN = "given"  # the worker has made the data itself, and turns to the framewo
 
 def line(message: Any) -> bytes:
     """One message as it travels; NaN and infinities as JavaScript writes them."""
-    return json.dumps(message, separators=(",", ":"), default=_plain).encode() + b"\n"
+    return _ENCODER.encode(message).encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:
@@ -32,6 +32,9 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON-ready")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)
 
 
 def target_to_json(target: Target) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from convspec.cases import Case
@@ -51,6 +52,9 @@ class Result:
     seconds: float
     direction: str = "forward"
     index: int = 0
+
+    def __reduce__(self) -> tuple[type[Result], tuple[Any, ...]]:
+        return Result, _VALUES(self)  # runs keep their results pickled, and a dataclass's own way is slow
 
     @property
     def unexpected(self) -> bool:
@@ -110,11 +114,14 @@ class Result:
         found_there = self.evidence.get("recorded")
         recorded = found_there if isinstance(found_there, dict) else {}
         if self.verdict == "agree" and (recorded or self.case.data in RELATIONS):
-            return replace(self, gap=None)
+            return self._of(None)
         said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
         adapter = (self.adapter, self.variant, self.support)
         found = (ledger.judge(case, *adapter, self.verdict, said, self.direction) for case in self._ran())
-        return replace(self, gap=next((gap for gap in found if gap is not None), recorded.get("gap")))
+        return self._of(next((gap for gap in found if gap is not None), recorded.get("gap")))
+
+    def _of(self, gap: str | None) -> Result:
+        return self if gap == self.gap else replace(self, gap=gap)
 
     def _ran(self) -> Iterator[Case]:
         """The case, and those of the other layers that a relation ran."""
@@ -124,6 +131,7 @@ class Result:
             yield self.case.varied(spec=spec, input_shape=tuple(run["input_shape"]), layout=run["layout"])
 
 
+_VALUES = attrgetter(*(entry.name for entry in fields(Result)))
 _WORDS = ("adapter", "variant", "precision", "support", "support_reason", "verdict", "reason", "direction")
 
 

@@ -27,7 +27,7 @@ MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers
 _ATTEMPTS = 2
 _PARTS = 16  # of a worker's share of the work: what is larger comes first
 _MANY = 32  # units that are worth a second worker before anything is known of their pace
-_LOOK = 0.1  # seconds between looks at the workers' memory
+_LOOK = 0.1  # seconds between looks at a worker's memory
 
 
 class Scheduler:
@@ -231,9 +231,16 @@ class Scheduler:
             worker.began = now
             worker.quiet()
             self._let_go(lane, job.held)
-            if memory.held(worker.process) > self._grown:
+            if self._outgrown(worker, now):
                 lane.waiting.extendleft(reversed(worker.jobs))
                 self._crew.dismiss(worker)
+
+    def _outgrown(self, worker: Worker, now: float) -> bool:
+        """Whether a worker has grown so large that another one should go on."""
+        if now < worker.weighed + _LOOK:
+            return False
+        worker.weighed = now
+        return memory.held(worker.process) > self._grown
 
     def _greet(self, lane: Lane, worker: Worker, message: dict[str, Any]) -> bool:
         """The worker's first message: whether it is ready for work."""

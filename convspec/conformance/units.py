@@ -202,7 +202,7 @@ class Selection:
         for dtype in self.dtypes or tuple(dict.fromkeys(case.dtype for case in cases)):
             for index, case in enumerate(cases):
                 if (self.dtypes or case.dtype == dtype) and (trials := tuple(self._trials(case))):
-                    own = case.varied(dtype=dtype)
+                    own = case if case.dtype == dtype else case.varied(dtype=dtype)
                     units = tuple(self._units(index, own, trials))
                     yield Problem(own, units, shared=len(units) > 1)
 

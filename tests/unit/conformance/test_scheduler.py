@@ -77,3 +77,14 @@ def test_while_other_targets_wait_none_takes_two_places(monkeypatch):
 
 def test_a_framework_that_is_absent_is_missed_once_by_however_many_workers(monkeypatch):
     assert started(monkeypatch, problems([3] * 96, (ABSENT,)), jobs=3) == ([], 0, 1)
+
+
+def test_brief_verdicts_are_read_several_at_a_time(monkeypatch):
+    waits = []
+    wait = Crew.wait
+    monkeypatch.setattr(Crew, "wait", lambda crew: (waits.append(None), wait(crew))[1])
+    verdicts = []
+    one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
+    one.run(problems([3] * 400))
+    assert len(verdicts) == 400
+    assert len(waits) < 200
