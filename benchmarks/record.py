@@ -19,7 +19,10 @@ from convspec.conformance import environment
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
-BENCHMARKS = ("check", "scaling", "oracle", "startup", "verify")
+BENCHMARKS = {
+    "check": ("check.py",), "small": ("check.py", "--corpora", "features"),
+    **{name: (f"{name}.py",) for name in ("scaling", "oracle", "startup", "verify")},
+}  # fmt: skip
 PACKAGES = (
     *("torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino"),
     *("numpy", "polygraphy"),
@@ -28,7 +31,8 @@ PACKAGES = (
 
 def measured(name: str, options: list[str]) -> str:
     """What a benchmark prints, shown as it comes."""
-    command = [sys.executable, str(HERE / f"{name}.py"), *options]
+    script, *its = BENCHMARKS[name]
+    command = [sys.executable, str(HERE / script), *its, *options]
     print(f"== {name}", flush=True)
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
