@@ -191,6 +191,15 @@ class ConvSpec:
             raise SpecError(problems)
         return cls(**data)
 
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> ConvSpec:
+        """The spec that :meth:`to_dict` wrote in this same run: nothing is looked at again."""
+        spec = cls.__new__(cls)
+        for name in _FIELDS:
+            object.__setattr__(spec, name, _tupled(data[name]))
+        object.__setattr__(spec, "ndim", len(spec.kernel_size))
+        return spec
+
     def to_json(self) -> str:
         """One line of JSON; :meth:`from_json` reads it back."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
@@ -226,6 +235,10 @@ class ConvSpec:
 _FIELDS = tuple(f.name for f in fields(ConvSpec) if f.name != "ndim")
 _DEFAULTS = (1, 0, 1, 1, True, "zeros", False, 0)
 assert all(f.default is MISSING for f in fields(ConvSpec))
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def _listed(value: Any) -> Any:

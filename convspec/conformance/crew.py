@@ -15,8 +15,10 @@ from convspec.conformance.processes import Job, Worker
 from convspec.conformance.units import Target
 
 START_PATIENCE = 300.0
-AHEAD = 16  # units that a worker is sent at a time, where they are brief
 _BRIEF = 0.02  # seconds
+_AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, if they are not too many
+_MOST = 64
+_UNKNOWN = 16  # bundles that are made while a lane has not shown its pace
 _TICK = 0.2
 
 
@@ -48,9 +50,11 @@ class Lane:
         return (len(self.waiting) + len(self.suspects)) * (1e3 if self.pace is None else self.pace)
 
     @property
-    def brief(self) -> bool:
-        """Whether a message takes long beside a unit."""
-        return self.pace is not None and self.pace < _BRIEF
+    def ahead(self) -> int:
+        """How many units a worker is sent at a time: more than one where a message takes long beside a unit."""
+        if self.pace is None or self.pace > _BRIEF:
+            return 1
+        return min(_MOST, int(_AHEAD / max(self.pace, 1e-6)))
 
     def idle(self) -> Worker | None:
         """A worker with nothing to do; one that has done something already, if there is such a one."""
@@ -103,8 +107,8 @@ class Crew:
         """
         lanes = [lane for lane in self.lanes.values() if lane.left and not lane.absent and not lane.failure]
         if not lanes or any(lane.pace is None for lane in lanes):
-            return 2 * AHEAD
-        return max((AHEAD if x.brief else 1) * (self._jobs + 1) - len(x.waiting) for x in lanes)
+            return _UNKNOWN
+        return max(x.ahead * (self._jobs + 1) - len(x.waiting) for x in lanes)
 
     def start(self, lane: Lane) -> None:
         self.adopt(Worker(lane.target, self._threads, START_PATIENCE, self._memory, self._place(lane)))
@@ -158,9 +162,14 @@ class Crew:
         Where each has plenty to do, they are left to it for as long as some units take: what they write stays in their
         pipes meanwhile, and is read with one turn of the processor and not with one for each verdict.
         """
-        busy = [worker for worker in self.workers if worker.jobs or not worker.ready]
-        if busy and all(len(worker.jobs) > AHEAD // 2 for worker in busy):
-            time.sleep(min(_TICK, *(AHEAD / 4 * (self.lanes[worker.target].pace or 0.0) for worker in busy)))
+        naps = [_TICK]
+        for worker in self.workers:
+            lane = self.lanes[worker.target]
+            if worker.jobs or not worker.ready:
+                plenty = len(worker.jobs) > max(lane.ahead // 2, 1)
+                naps.append((lane.pace or 0.0) * lane.ahead / 4 if plenty else 0.0)
+        if len(naps) > 1 and min(naps) > 0:
+            time.sleep(min(naps))
         for key, _ in self._events.select(_TICK):
             if isinstance(key.fileobj, Worker):
                 yield key.fileobj

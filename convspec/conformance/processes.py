@@ -32,6 +32,7 @@ _THREAD_SETTINGS = (
 _KEPT_BY_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 29)}
 _DECODER = json.JSONDecoder()
 _STDERR_LIMIT = 1 << 20
+_ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LAST_WORDS = 5
 _ORACLE = 600.0
 _STOPPING = 5.0  # seconds that a keeper has to end everything
@@ -63,6 +64,7 @@ class Worker:
     ) -> None:
         self.target, self.cores = target, cores
         self.jobs: deque[Job] = deque()
+        self._sizes: deque[int] = deque()  # bytes of their messages
         self.done = 0  # verdicts received for the first job
         self.given = False  # whether it has the data of the first job, where it makes them itself
         self.served = 0  # and for all jobs
@@ -87,7 +89,8 @@ class Worker:
         self._replies = self._process.stdout.fileno()
         os.set_blocking(self._replies, False)
         self._partial = b""
-        self.send({"target": protocol.target_to_json(target), "threads": threads, "memory": memory, "cores": cores})
+        opening = {"target": protocol.target_to_json(target), "threads": threads, "memory": memory, "cores": cores}
+        self._send(protocol.line(opening))
 
     def fileno(self) -> int:
         return self._replies
@@ -102,11 +105,29 @@ class Worker:
         self.patience = patience
         self.deadline = time.monotonic() + patience
 
-    def send(self, message: Any) -> None:
+    @property
+    def room(self) -> bool:
+        """Whether another job's message surely fits into its pipe: a runner that waits to write does not read."""
+        return sum(self._sizes) < _ROOM
+
+    def give(self, job: Job) -> None:
+        """Send it a job, behind those that it has."""
+        line = protocol.line(protocol.unit_to_json(job.unit, job.held.bundle))
+        self.jobs.append(job)
+        self._sizes.append(len(line))
+        self._send(line)
+
+    def finished(self) -> Job:
+        """Take its first job off: every verdict has come."""
+        self._sizes.popleft()
+        self.done, self.given = 0, False
+        return self.jobs.popleft()
+
+    def _send(self, line: bytes) -> None:
         """Send a message; a worker that is dead already shows that when it is read from."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(protocol.line(message))
+            self._process.stdin.write(line)
         except BrokenPipeError:
             return
 

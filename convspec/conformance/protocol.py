@@ -54,7 +54,7 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
 
 
 def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
-    spec = ConvSpec.from_dict(data["spec"])
+    spec = ConvSpec._of(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
     trials = tuple(_trial(trial) for trial in data["trials"])
     keep = None if data["keep"] is None else Keep(**data["keep"])

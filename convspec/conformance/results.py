@@ -115,7 +115,9 @@ class Result:
         recorded = found_there if isinstance(found_there, dict) else {}
         if self.verdict == "agree" and (recorded or self.case.data in RELATIONS):
             return self._of(None)
-        said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
+        said = ""
+        if self.verdict != "agree":
+            said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
         adapter = (self.adapter, self.variant, self.support)
         found = (ledger.judge(case, *adapter, self.verdict, said, self.direction) for case in self._ran())
         return self._of(next((gap for gap in found if gap is not None), recorded.get("gap")))

@@ -17,7 +17,7 @@ from typing import Any
 from convspec.conformance import memory, protocol
 from convspec.conformance.bundles import Held
 from convspec.conformance.checks import Outcome
-from convspec.conformance.crew import AHEAD, Crew, Lane, overdue
+from convspec.conformance.crew import Crew, Lane, overdue
 from convspec.conformance.environment import cores
 from convspec.conformance.feed import Feed
 from convspec.conformance.processes import Job, Worker
@@ -151,8 +151,8 @@ class Scheduler:
             for worker in list(lane.workers):
                 if not lane.left and self._keep is None:
                     self._crew.dismiss(worker)
-                elif worker.jobs and lane.brief:
-                    self._send(lane, worker, AHEAD)
+                elif worker.jobs and lane.ahead > 1:
+                    self._send(lane, worker)
         lanes = sorted((x for x in self._lanes.values() if x.waiting or x.suspects), key=lambda lane: -lane.backlog)
         free = self._crew.free
         for lane in lanes:
@@ -172,23 +172,22 @@ class Scheduler:
                 self._crew.start(lane)
                 return True
         if lane.waiting and idle in lane.workers and idle is not None:
-            self._send(lane, idle, AHEAD if lane.brief else 1)
+            self._send(lane, idle)
             return True
         if lane.waiting and self._worth_starting(lane):
             self._crew.start(lane)
             return True
         return False
 
-    def _send(self, lane: Lane, worker: Worker, depth: int) -> None:
-        while lane.waiting and len(worker.jobs) < depth:
+    def _send(self, lane: Lane, worker: Worker) -> None:
+        while lane.waiting and len(worker.jobs) < lane.ahead and worker.room:
             self._hand(worker, lane.waiting.popleft())
 
     def _hand(self, worker: Worker, job: Job) -> None:
         if not worker.jobs:
             worker.began = time.monotonic()
             worker.allow(self._timeout + job.grace)
-        worker.jobs.append(job)
-        worker.send(protocol.unit_to_json(job.unit, job.held.bundle))
+        worker.give(job)
 
     def _worth_starting(self, lane: Lane) -> bool:
         workers = len(lane.workers) + 1
@@ -224,8 +223,7 @@ class Scheduler:
         worker.done += 1
         worker.served += 1
         if worker.done == len(job.unit.trials):
-            worker.jobs.popleft()
-            worker.done, worker.given = 0, False
+            worker.finished()
             worker.allow(self._timeout + (worker.jobs[0].grace if worker.jobs else 0.0))
             lane.timed(now - worker.began)
             worker.began = now

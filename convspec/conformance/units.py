@@ -141,7 +141,10 @@ class Unit:
 
     def case_of(self, trial: Trial) -> Case:
         """The case in that trial's layout and data, on this target's device."""
-        return self.case.varied(layout=trial.layout, data=trial.data, device=self.target.device)
+        case = self.case
+        return Case(
+            case.spec, case.input_shape, trial.layout, case.dtype, self.target.device, trial.data, case.seed, case.name
+        )
 
 
 def expanded(data: Sequence[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _no_core_dumps()
 
+    import gc
     import json
 
     from convspec.conformance import protocol
@@ -40,6 +41,7 @@ def main() -> None:
     limited = opening["memory"] is not None and target.device == "cpu"  # drivers reserve more than there is
     if limited:
         confine(opening["memory"])
+    gc.freeze()  # a framework has some hundred thousand objects, which every full collection would look at in vain
     _send(replies, protocol.line(reply))
     if adapter is not None:
         _serve(adapter, target, requests, replies, limited=limited)

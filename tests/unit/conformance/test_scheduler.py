@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec import Case, ConvSpec
-from convspec.conformance import scheduler
-from convspec.conformance.crew import Crew
+from convspec.conformance import processes, scheduler
+from convspec.conformance.crew import Crew, Lane
+from convspec.conformance.processes import Worker
 from convspec.conformance.scheduler import Scheduler
 from convspec.conformance.units import Selection, Target
 
@@ -77,6 +78,30 @@ def test_while_other_targets_wait_none_takes_two_places(monkeypatch):
 
 def test_a_framework_that_is_absent_is_missed_once_by_however_many_workers(monkeypatch):
     assert started(monkeypatch, problems([3] * 96, (ABSENT,)), jobs=3) == ([], 0, 1)
+
+
+@pytest.mark.parametrize(("pace", "ahead"), [(None, 1), (3.0, 1), (0.02, 5), (0.004, 25), (0.0, 64)])
+def test_a_worker_is_sent_a_tenth_of_a_second_of_brief_units(pace, ahead):
+    assert Lane(Target(GOOD), 9, pace=pace).ahead == ahead
+
+
+def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
+    loads = []
+    give = Worker.give
+
+    def noted(worker, job):
+        assert worker.room
+        give(worker, job)
+        loads.append((len(worker.jobs), sum(worker._sizes)))
+
+    monkeypatch.setattr(Worker, "give", noted)
+    monkeypatch.setattr(processes, "_ROOM", 1500)
+    verdicts = []
+    one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
+    one.run(problems([3] * 300))
+    assert len(verdicts) == 300
+    assert max(jobs for jobs, _ in loads) > 1
+    assert 1500 <= max(sizes for _, sizes in loads) < 2500
 
 
 def test_brief_verdicts_are_read_several_at_a_time(monkeypatch):
