@@ -69,9 +69,11 @@ class Lane:
     def starting(self) -> bool:
         return any(not worker.ready for worker in self.workers)
 
-    def timed(self, seconds: float) -> None:
-        self.pace = seconds if self.pace is None else 0.9 * self.pace + 0.1 * seconds
-        self.units += 1
+    def timed(self, seconds: float, units: int = 1) -> None:
+        """So many units took so long, one after the other."""
+        each, old = seconds / units, 0.9**units
+        self.pace = each if self.pace is None else old * self.pace + (1 - old) * each
+        self.units += units
         self.seconds += seconds
 
     def seconds_left(self) -> float | None:

@@ -68,7 +68,8 @@ class Worker:
         self.done = 0  # verdicts received for the first job
         self.given = False  # whether it has the data of the first job, where it makes them itself
         self.served = 0  # and for all jobs
-        self.began = 0.0  # when it turned to that job
+        self.began = 0.0  # when it turned to the first of the jobs whose end has not been seen
+        self.ended = 0  # jobs that ended since
         self.process = 0  # of the worker itself, once it is ready
         self.weighed = 0.0  # when its memory was looked at
         self.started = time.monotonic()
@@ -117,11 +118,12 @@ class Worker:
         self._sizes.append(len(line))
         self._send(line)
 
-    def finished(self) -> Job:
+    def finish(self) -> None:
         """Take its first job off: every verdict has come."""
+        self.jobs.popleft()
         self._sizes.popleft()
+        self.ended += 1
         self.done, self.given = 0, False
-        return self.jobs.popleft()
 
     def _send(self, line: bytes) -> None:
         """Send a message; a worker that is dead already shows that when it is read from."""

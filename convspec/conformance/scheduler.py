@@ -204,11 +204,15 @@ class Scheduler:
         lane = self._lanes[worker.target]
         for message in messages:
             if worker not in lane.workers:  # replaced while its messages were read: its other jobs are done elsewhere
-                return
+                break
             if worker.ready:
                 self._take(lane, worker, message)
             elif not self._greet(lane, worker, message):
                 return
+        if worker.ended:
+            now = time.monotonic()
+            lane.timed(now - worker.began, worker.ended)
+            worker.began, worker.ended = now, 0
         if gone and worker in lane.workers:
             self._bury(worker, "crash", "")
 
@@ -223,10 +227,8 @@ class Scheduler:
         worker.done += 1
         worker.served += 1
         if worker.done == len(job.unit.trials):
-            worker.finished()
+            worker.finish()
             worker.allow(self._timeout + (worker.jobs[0].grace if worker.jobs else 0.0))
-            lane.timed(now - worker.began)
-            worker.began = now
             worker.quiet()
             self._let_go(lane, job.held)
             if self._outgrown(worker, now):

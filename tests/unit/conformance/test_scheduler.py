@@ -85,6 +85,18 @@ def test_a_worker_is_sent_a_tenth_of_a_second_of_brief_units(pace, ahead):
     assert Lane(Target(GOOD), 9, pace=pace).ahead == ahead
 
 
+def test_the_pace_is_that_of_each_unit_however_many_ends_are_seen_at_once():
+    one, many = Lane(Target(GOOD), 99), Lane(Target(GOOD), 99)
+    for seconds in (0.5, 0.1, 0.1, 0.1):
+        one.timed(seconds)
+    many.timed(0.5)
+    many.timed(0.3, units=3)
+    assert many.pace == pytest.approx(one.pace)
+    assert 0.3 < many.pace < 0.5
+    assert (many.units, many.seconds) == (4, pytest.approx(0.8))
+    assert many.seconds_left() == pytest.approx(99 * 0.2)
+
+
 def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
     loads = []
     give = Worker.give
