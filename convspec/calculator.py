@@ -101,11 +101,12 @@ def _bounded(*texts: str) -> None:
 
 
 def _number(text: str) -> int | None:
-    if not text.strip():
+    number = text.strip()
+    if not number:
         return None
-    if not re.fullmatch(r"[1-9]\d{0,8}", text.strip()):
-        raise RequestError(f"in_channels {text.strip()[:40]!r} must be a whole number from 1 on")
-    return int(text)
+    if not re.fullmatch(r"[1-9]\d{0,8}", number):
+        raise RequestError(f"in_channels {number[:40]!r} must be a whole number from 1 on")
+    return int(number)  # of what int() leaves at the ends, strip() takes more
 
 
 def _shape(text: str, spec: ConvSpec, layout: str) -> tuple[int, ...] | None:

@@ -15,8 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from convspec.conformance import protocol
-from convspec.conformance.memory import EXIT_STATUS
+from convspec.conformance import memory, protocol
 
 if TYPE_CHECKING:
     from convspec.conformance.bundles import Held
@@ -33,6 +32,7 @@ _KEPT_BY_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRES
 _DECODER = json.JSONDecoder()
 _STDERR_LIMIT = 1 << 20
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
+_LOOK = 0.1  # seconds between looks at its memory
 _LAST_WORDS = 5
 _ORACLE = 600.0
 _STOPPING = 5.0  # seconds that a keeper has to end everything
@@ -55,12 +55,12 @@ class Job:
 class Worker:
     """One child process and the units that it has been sent as jobs, the first of which it is working on.
 
-    ``cores`` are those that it may use, if it is given some of its own;
+    ``allowed`` are the bytes of memory that it may take, ``cores`` those that it may use if it has some of its own;
     ``deadline`` is when the next message must have come, ``patience`` how long that was from the one before.
     """
 
     def __init__(
-        self, target: Target, threads: int, patience: float, memory: int | None, cores: tuple[int, ...] = ()
+        self, target: Target, threads: int, patience: float, allowed: int | None, cores: tuple[int, ...] = ()
     ) -> None:
         self.target, self.cores = target, cores
         self.jobs: deque[Job] = deque()
@@ -71,7 +71,7 @@ class Worker:
         self.began = 0.0  # when it turned to the first of the jobs whose end has not been seen
         self.ended = 0  # jobs that ended since
         self.process = 0  # of the worker itself, once it is ready
-        self.weighed = 0.0  # when its memory was looked at
+        self._weighed = 0.0  # when its memory was looked at
         self.started = time.monotonic()
         self.allow(patience)
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – closed with the worker
@@ -90,7 +90,7 @@ class Worker:
         self._replies = self._process.stdout.fileno()
         os.set_blocking(self._replies, False)
         self._partial = b""
-        opening = {"target": protocol.target_to_json(target), "threads": threads, "memory": memory, "cores": cores}
+        opening = {"target": protocol.target_to_json(target), "threads": threads, "memory": allowed, "cores": cores}
         self._send(protocol.line(opening))
 
     def fileno(self) -> int:
@@ -159,6 +159,14 @@ class Worker:
         """Whether the process has ended, even where something that it started keeps the pipe open."""
         return self._process.poll() is not None
 
+    def outgrown(self, nbytes: int) -> bool:
+        """Whether it holds more memory, as far as a look now and then tells."""
+        now = time.monotonic()
+        if now < self._weighed + _LOOK:
+            return False
+        self._weighed = now
+        return memory.held(self.process) > nbytes
+
     def quiet(self) -> None:
         """Forget what was printed so far, where it has grown large."""
         if os.fstat(self._stderr.fileno()).st_size > _STDERR_LIMIT:
@@ -196,7 +204,7 @@ def ended(code: int | None) -> str:
     """How a process ended: its exit status, or the signal that killed it."""
     if code is None:
         return "killed"
-    if code == EXIT_STATUS:
+    if code == memory.EXIT_STATUS:
         return "memory"
     if code >= 0:
         return f"exit status {code}"

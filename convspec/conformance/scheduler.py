@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from itertools import chain
 from typing import Any
 
 from convspec.conformance import memory, protocol
@@ -21,13 +20,12 @@ from convspec.conformance.crew import Crew, Lane, overdue
 from convspec.conformance.environment import cores
 from convspec.conformance.feed import Feed
 from convspec.conformance.processes import Job, Worker
-from convspec.conformance.units import Problem, Target, Trial, Unit
+from convspec.conformance.units import Problem, Target, Unit, evenly
 
 MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers' caches grow with every layer
 _ATTEMPTS = 2
-_PARTS = 16  # of a worker's share of the work: what is larger comes first
 _MANY = 32  # units that are worth a second worker before anything is known of their pace
-_LOOK = 0.1  # seconds between looks at a worker's memory
+_LOOK = 0.1  # seconds between looks at the workers' memory
 
 
 class Scheduler:
@@ -71,9 +69,9 @@ class Scheduler:
         if known is not None:
             self._crew.adopt(known)
         self._keep = keep
-        ordered = problems() if self._jobs == 1 else _evenly(problems, self._jobs)
-        threads = max(1, self._jobs // 2)
-        self._feed = Feed(ordered, threads, self._capacity, self._crew.ring, local=self._memory is None)
+        ordered = problems() if self._jobs == 1 else evenly(problems, self._jobs)
+        beside = (max(1, self._jobs // 2), self._capacity, self._crew.ring)
+        self._feed = Feed(ordered, *beside, local=self._memory is None)
         try:
             while not self._stopped and (self._feed.going or any(lane.left for lane in self._lanes.values())):
                 self._feed.fill(self._crew.wanted())
@@ -218,7 +216,7 @@ class Scheduler:
 
     def _take(self, lane: Lane, worker: Worker, message: Any) -> None:
         """One more verdict of the job that the worker is on."""
-        job, now = worker.jobs[0], time.monotonic()
+        job = worker.jobs[0]
         worker.allow(self._timeout)
         if message == protocol.GIVEN:
             worker.given = True
@@ -231,16 +229,9 @@ class Scheduler:
             worker.allow(self._timeout + (worker.jobs[0].grace if worker.jobs else 0.0))
             worker.quiet()
             self._let_go(lane, job.held)
-            if self._outgrown(worker, now):
+            if worker.outgrown(self._grown):
                 lane.waiting.extendleft(reversed(worker.jobs))
                 self._crew.dismiss(worker)
-
-    def _outgrown(self, worker: Worker, now: float) -> bool:
-        """Whether a worker has grown so large that another one should go on."""
-        if now < worker.weighed + _LOOK:
-            return False
-        worker.weighed = now
-        return memory.held(worker.process) > self._grown
 
     def _greet(self, lane: Lane, worker: Worker, message: dict[str, Any]) -> bool:
         """The worker's first message: whether it is ready for work."""
@@ -290,18 +281,14 @@ class Scheduler:
         outcome = Outcome(trial, "unknown", "", verdict, reason, None, evidence, seconds)
         if rest.trials:
             lane.waiting.appendleft(Job(rest, job.held))
-            self._one_more(lane, job.held)
+            lane.left += 1  # a unit became two
+            job.held.users += 1
         lane.timed(seconds)
         if worker.served:
-            lane.suspects.append(Job(_alone(job.unit, trial), job.held, outcome))
+            lane.suspects.append(Job(replace(job.unit, trials=(trial,)), job.held, outcome))
         else:
             self._tell(job, outcome)
             self._let_go(lane, job.held)
-
-    def _one_more(self, lane: Lane, held: Held) -> None:
-        """A unit became two."""
-        lane.left += 1
-        held.users += 1
 
     def _said(self, ending: str, words: str) -> str:
         """Why a worker died: its signal, and the last of its words."""
@@ -309,24 +296,3 @@ class Scheduler:
         if self._memory is not None and ending != "memory" and memory.refused(words):
             parts.insert(0, "memory")
         return ": ".join(parts)
-
-
-def _evenly(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
-    """The problems; those first that are large, and so near to the end that they would keep one worker busy alone.
-
-    All others stay in order: what has been done tells how long the rest takes, and two large layers at a time are slow
-    on a shared cache.
-    """
-    work = [problem.work() for problem in problems()]
-    large, early, left = sum(work) / (_PARTS * jobs), set(), 0
-    for index in reversed(range(len(work))):
-        if work[index] > large and work[index] * (jobs - 1) * 2 > left:
-            early.add(index)
-        else:
-            left += work[index]
-    first = (problem for index, problem in enumerate(problems()) if index in early)
-    return chain(first, (problem for index, problem in enumerate(problems()) if index not in early))
-
-
-def _alone(unit: Unit, trial: Trial) -> Unit:
-    return replace(unit, trials=(trial,))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 from convspec.arithmetic import product
@@ -18,6 +19,7 @@ PROBE = "probe"
 GRADIENT_DATA = ("exact", "random")
 KINDS = (*DATA_KINDS, PROBE)
 ASKED = (*KINDS, METAMORPHIC, *RELATIONS)  # what may be asked for: a relation stands where a kind of data does
+_PARTS = 16  # of a worker's share of the work: what is larger is large
 PRECISIONS = ("shipped", "strict")
 
 Key = tuple[int, str, str, str, str, str, str, str]
@@ -229,3 +231,20 @@ class Selection:
             for data in self.data if outputs is not None else ():
                 if data in GRADIENT_DATA:
                     yield from (Trial(layout, data, direction) for direction in directions)
+
+
+def evenly(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
+    """The problems; those first that are large, and so near to the end that they would keep one worker busy alone.
+
+    All others stay in order: what has been done tells how long the rest takes, and two large layers at a time are slow
+    on a shared cache.
+    """
+    work = [problem.work() for problem in problems()]
+    large, early, left = sum(work) / (_PARTS * jobs), set(), 0
+    for index in reversed(range(len(work))):
+        if work[index] > large and work[index] * (jobs - 1) * 2 > left:
+            early.add(index)
+        else:
+            left += work[index]
+    first = (problem for index, problem in enumerate(problems()) if index in early)
+    return chain(first, (problem for index, problem in enumerate(problems()) if index not in early))

@@ -6,7 +6,7 @@ import sys
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from convspec import ConvSpec, layouts
@@ -137,6 +137,7 @@ def test_the_form_and_the_repr_give_the_same_layer(spec):
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=60), st.text(max_size=20), st.text(max_size=5), st.text(max_size=5))
+@example("0", "", "", "1\x1f")
 def test_no_text_is_too_strange(text, size, layout, channels):
     found = calculate(text, size, layout, channels)
     assert "layers" in found or found["error"]["lines"]

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec import Case, ConvSpec
-from convspec.conformance import processes, scheduler
+from convspec.conformance import processes
 from convspec.conformance.crew import Crew, Lane
 from convspec.conformance.processes import Worker
 from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.units import Selection, Target
+from convspec.conformance.units import Selection, Target, evenly
 
 GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
 
@@ -25,7 +25,7 @@ def problems(sizes, requests=(GOOD,)):
 
 
 def dealt(sizes, jobs):
-    return [problem.units[0].index for problem in scheduler._evenly(problems(sizes), jobs)]
+    return [problem.units[0].index for problem in evenly(problems(sizes), jobs)]
 
 
 def test_a_large_layer_near_the_end_comes_first_and_the_rest_stays_in_order():
