@@ -189,6 +189,8 @@ class Scheduler:
 
     def _worth_starting(self, lane: Lane) -> bool:
         workers = len(lane.workers) + 1
+        if lane.failures >= _ATTEMPTS and lane.workers:
+            return False
         if lane.pace is not None:
             worth = lane.left * lane.pace >= 2 * lane.startup * workers
         else:  # with one lane nobody else waits for the place
@@ -265,7 +267,7 @@ class Scheduler:
         ending = self._crew.dismiss(worker, patience=1.0 if verdict == "crash" and not reason else 0.0)
         if not worker.ready:
             lane.failures += 1
-            if lane.failures >= _ATTEMPTS:
+            if lane.failures >= _ATTEMPTS and not lane.workers:
                 self._give_up(lane, f"{reason or ending}; last words: {words}")
             return
         if not worker.jobs:

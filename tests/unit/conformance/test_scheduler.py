@@ -116,6 +116,23 @@ def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
     assert 1500 <= max(sizes for _, sizes in loads) < 2500
 
 
+def test_workers_that_die_at_their_start_do_not_end_those_that_run(monkeypatch):
+    starts, start = [], Crew.start
+
+    def once(crew, lane):
+        start(crew, lane)
+        starts.append(lane.workers[-1])
+        if len(starts) > 1:
+            starts[-1].stop()
+
+    monkeypatch.setattr(Crew, "start", once)
+    verdicts = []
+    one = Scheduler(lambda _, outcome: verdicts.append(outcome.verdict), lambda *absent: None, jobs=4, timeout=60.0)
+    one.run(problems([3] * 400))
+    assert verdicts == ["agree"] * 400
+    assert len(starts) > 2
+
+
 def test_brief_verdicts_are_read_several_at_a_time(monkeypatch):
     waits = []
     wait = Crew.wait
