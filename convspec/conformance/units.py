@@ -246,5 +246,7 @@ def evenly(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Pro
             early.add(index)
         else:
             left += work[index]
+    if not early:
+        return problems()
     first = (problem for index, problem in enumerate(problems()) if index in early)
     return chain(first, (problem for index, problem in enumerate(problems()) if index not in early))

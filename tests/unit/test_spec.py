@@ -150,6 +150,14 @@ def test_text_forms_read_back(spec):
 
 
 @given(specs())
+def test_a_worker_has_the_spec_that_the_runner_sent_it(spec):
+    found = ConvSpec._of(json.loads(spec.to_json()))
+    assert found == spec
+    assert hash(found) == hash(spec)
+    assert repr(found) == repr(spec)
+
+
+@given(specs())
 def test_what_is_written_fits_the_schema(spec):
     jsonschema.validate(json.loads(spec.to_json()), ConvSpec.json_schema())
 
