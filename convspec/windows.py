@@ -38,6 +38,8 @@ _TILE = 14
 
 def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array, *, add: bool = False) -> None:
     """Set ``out[g, a, i]`` to the sum over b and j of ``x[g, b, i·s + j·d] · w[g, a, b, j]``, or add that to it."""
+    if not out.size:
+        return  # the last place of an empty axis would be place -1, from which a slice wraps around
     if w.shape[1:3] == (1, 1) and not add and _banded(w.shape[3:], stride, dilation) and bool(np.isfinite(x).all()):
         _correlate_bands(x[:, 0], w[:, 0, 0], stride, dilation, out[:, 0])
         return

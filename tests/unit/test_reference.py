@@ -288,6 +288,44 @@ def test_degenerate_sizes(spec: ConvSpec, shape: tuple[int, ...], out: tuple[int
     assert (grads.input.shape, grads.kernel.shape) == (shape, spec.kernel_shape)
 
 
+EMPTY_AXES = [
+    (spec, shape)
+    for ndim in (1, 2, 3)
+    for transposed in (False, True)
+    for k, s, d, groups, padding in itertools.product((1, 4, 5), (1, 2), (1, 2), (1, 2), ("valid", "same"))
+    for spec in [
+        ConvSpec(2, 2, (k, 2, 3)[:ndim], s, padding, d, groups, bias=k > 1, transposed=transposed, ndim=ndim)
+    ]
+    for shape in itertools.product((0, 2), (2,), *((0, 6),) * ndim)
+    if 0 in shape
+]
+
+
+def test_every_operation_takes_empty_axes() -> None:
+    """Values against the definition; a gradient of a sum without terms is zero, that of the bias sums ``dy``."""
+    tried = 0
+    for spec, shape in EMPTY_AXES:
+        try:
+            out = spec.output_shape(shape)
+        except ShapeError:
+            continue
+        params, x, dy = filled(spec, 5), np.zeros(shape), integers(7, out)
+        np.testing.assert_array_equal(reference.conv(spec, params, x), as_array(brute(spec, params, x), out))
+        np.testing.assert_array_equal(reference.magnitude(spec, params, x).shape, out)
+        for grads in (
+            reference.gradients(spec, params, x, dy),
+            reference.gradient_magnitudes(spec, params, x, dy),
+        ):
+            assert grads.input.shape == shape
+            np.testing.assert_array_equal(grads.kernel, np.zeros(spec.kernel_shape))
+            assert (grads.bias is None) == (params.bias is None)
+        if params.bias is not None:
+            grads = reference.gradients(spec, params, x, dy)
+            np.testing.assert_array_equal(grads.bias, dy.sum(axis=(0, *range(2, dy.ndim))))
+        tried += 1
+    assert tried > 500
+
+
 # -- gradients -------------------------------------------------------------------------------------------------------
 
 
