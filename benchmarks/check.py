@@ -25,7 +25,7 @@ from pathlib import Path
 
 import processes
 
-from convspec.conformance.runner import Progress
+from convspec.conformance import Progress
 
 ADAPTERS = "torch,flax,flax-linen,keras,keras-jax,keras-torch,onnx,onnx-reference,equinox,openvino"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -48,7 +48,7 @@ def cases(corpus: str, number: int) -> list:
 def faultless(case) -> bool:
     """Whether the layer has an output, and no adapter declares a gap of it: the loop survives no crash."""
     import convspec
-    from convspec import gaps
+    from convspec.conformance import gap_ledger
 
     try:
         if min(case.spec.output_shape(case.input_shape)) < 1:
@@ -58,7 +58,7 @@ def faultless(case) -> bool:
     for adapter in map(convspec.adapter, ADAPTERS.split(",")):
         for layout in LAYOUTS:
             about = {"support": str(adapter.support(case.spec, layout)), "adapter": adapter.name, "variant": "default"}
-            seen = gaps.features(case.varied(layout=layout), **about)
+            seen = gap_ledger.features(case.varied(layout=layout), **about)
             if any(gap.when(seen) for gap in declared(adapter)):
                 return False
     return True
@@ -66,9 +66,9 @@ def faultless(case) -> bool:
 
 @functools.cache
 def declared(adapter) -> tuple:
-    from convspec import gaps
+    from convspec.contract import known_gaps
 
-    return gaps.declared(adapter)
+    return known_gaps.declared(adapter)
 
 
 def used() -> tuple[float, float]:
@@ -96,13 +96,17 @@ def loop(name: str, corpus: str, number: int) -> tuple[float, float]:
     import numpy as np
 
     import convspec
-    from convspec import gaps, layouts, numerics, reference, verdict
-    from convspec.cases import arrays
+    from convspec import reference
+    from convspec.conformance import gap_ledger
+    from convspec.contract import known_gaps
+    from convspec.corpora import arrays
+    from convspec.reference import error_bounds, verdict
+    from convspec.spec import layouts
 
     adapter = convspec.adapter(name)
     adapter.configure(threads=1)
-    ledger, before = gaps.Ledger(), used()
-    ledger.declare(name, gaps.applying(adapter, adapter.versions()))
+    ledger, before = gap_ledger.Ledger(), used()
+    ledger.declare(name, known_gaps.applying(adapter, adapter.versions()))
     for index, case in enumerate(cases(corpus, number + 1)):
         if index == 1:
             before = used()
@@ -121,7 +125,7 @@ def loop(name: str, corpus: str, number: int) -> tuple[float, float]:
                 else:
                     found = verdict.judge(
                         y.transpose(layouts.permutation(order, "NC*", spec.ndim)), expected, magnitude,
-                        dtype="float32", data=data, products=numerics.products(spec),
+                        dtype="float32", data=data, products=error_bounds.products(spec),
                         arithmetic=adapter.arithmetic(spec, input_shape=case.input_shape, layout=layout),
                     )  # fmt: skip
                 support = adapter.support(spec, layout)

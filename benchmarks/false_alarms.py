@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from convspec import Case, ConvSpec
-from convspec.arithmetic import product
 from convspec.errors import ConvspecError
+from convspec.spec import product
 
 MODES = ("zeros", "zeros", "reflect", "replicate", "circular")
 SIZES = {"small": (4, 9, 3), "large": (24, 24, 5)}  # channels of a group, cells of an axis, taps of an axis

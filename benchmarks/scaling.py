@@ -27,7 +27,7 @@ from typing import Any
 from check import used
 from processes import descendants
 
-from convspec.conformance.runner import Progress
+from convspec.conformance import Progress
 
 HUNDRED, VERDICTS = 100, 4  # cases at a time, and the verdicts on each
 SIZES = "100,1000,2500,5000"

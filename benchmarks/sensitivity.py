@@ -16,11 +16,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from convspec import Case, ConvParams, ConvSpec, reference
-from convspec.cases import arrays
-from convspec.contract import Arithmetic
-from convspec.dtypes import rounded
-from convspec.probes import judge_class, measure, probes
-from convspec.verdict import judge
+from convspec.corpora import arrays
+from convspec.reference import judge, judge_class, measure, probes
+from convspec.spec import ComputePrecision, rounded
 from tests.meta.emulated import dense, layer, without_tap
 
 SHAPES = {27: ((3, 3, 3), (1, 3, 36, 37)), 576: ((64, 3, 3), (1, 64, 14, 15)), 4608: ((512, 3, 3), (1, 512, 14, 15))}
@@ -76,8 +74,8 @@ def layers() -> dict[int, tuple[ConvSpec, tuple[int, ...]]]:
     }
 
 
-def arithmetic(dtype: str) -> Arithmetic:
-    return Arithmetic("float64" if dtype == "float64" else "float32")
+def arithmetic(dtype: str) -> ComputePrecision:
+    return ComputePrecision("float64" if dtype == "float64" else "float32")
 
 
 def scaled_rows(dtype: str) -> Iterator[tuple[str, ...]]:

@@ -122,18 +122,18 @@ def by_hand(folded: Path, raw: Path, inputs: Path) -> None:
 
 def against(folded: Path, raw: Path, inputs: Path) -> None:
     """The two files matched and compared node by node; nothing is held against the oracle."""
-    from convspec.models import audit
+    from convspec.models.verification import verifier
 
-    report = audit.verify(folded, str(raw), str(inputs), oracle=False)
+    report = verifier.verify(folded, str(raw), str(inputs), oracle=False)
     if report.first_departure or any(node.matched is None for node in report.nodes):
         raise SystemExit(f"unexpected: {report.problems()[:3]}")
 
 
 def audited(folded: Path, _: Path, inputs: Path) -> None:
     """The full audit, which stops above the memory that it allows itself."""
-    from convspec.models import audit
+    from convspec.models.verification import verifier
 
-    audit.verify(folded, inputs=str(inputs)).expect()
+    verifier.verify(folded, inputs=str(inputs)).expect()
 
 
 def polygraphy(folded: Path, raw: Path, inputs: Path) -> None:
@@ -170,9 +170,10 @@ def measured(name: str, paths: list[Path]) -> tuple[float, float, float]:
 
 def job(name: str, paths: list[Path]) -> None:
     """Run one job in this process, the audit's included; what it needs is imported before the clock starts."""
-    from convspec_onnx import audit as its_process
+    from convspec_onnx.verify import audit as its_process
 
-    from convspec.models import audit, isolation
+    from convspec.contract.isolation import child_process
+    from convspec.models.verification import verifier
 
     if name == "polygraphy":
         import polygraphy.backend.onnxrt
@@ -183,8 +184,8 @@ def job(name: str, paths: list[Path]) -> None:
         its_process.audit(request, lambda message: messages.append(json.loads(json.dumps(message, default=str))))
         return messages
 
-    isolation.lines = here
-    assert audit.isolation is isolation
+    child_process.lines = here
+    assert verifier.isolation is child_process
     began = time.process_time(), time.monotonic()
     JOBS[name](*paths)
     seconds = time.process_time() - began[0], time.monotonic() - began[1]

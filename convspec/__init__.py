@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convspec import reference as reference
-    from convspec.cases import Case as Case
-    from convspec.chains import Chain as Chain
-    from convspec.conformance.cluster import Cluster as Cluster
-    from convspec.conformance.replaying import replay as replay
-    from convspec.conformance.runner import check as check
-    from convspec.conformance.runner import resume as resume
+    from convspec.conformance import Cluster as Cluster
+    from convspec.conformance import check as check
+    from convspec.conformance import replay as replay
+    from convspec.conformance import resume as resume
+    from convspec.contract import adapter as adapter
+    from convspec.contract import adapters as adapters
+    from convspec.corpora import Case as Case
     from convspec.diagnosis import diagnose as diagnose
     from convspec.errors import ConvspecError as ConvspecError
     from convspec.errors import ExecutorError as ExecutorError
@@ -25,56 +26,61 @@ if TYPE_CHECKING:
     from convspec.errors import ShapeError as ShapeError
     from convspec.errors import SpecError as SpecError
     from convspec.errors import UnsupportedError as UnsupportedError
-    from convspec.models.audit import verify as verify
-    from convspec.models.comparison import compare as compare
-    from convspec.models.files import ModelFile as ModelFile
-    from convspec.models.finding import convs as convs
-    from convspec.models.porting import port as port
-    from convspec.models.weights import port_weights as port_weights
-    from convspec.parameters import ConvParams as ConvParams
-    from convspec.registry import adapter as adapter
-    from convspec.registry import adapters as adapters
+    from convspec.layers import translate as translate
+    from convspec.models import ModelFile as ModelFile
+    from convspec.models import compare as compare
+    from convspec.models import convs as convs
+    from convspec.models import port as port
+    from convspec.models import port_weights as port_weights
+    from convspec.models import verify as verify
+    from convspec.spec import Chain as Chain
+    from convspec.spec import ConvParams as ConvParams
     from convspec.spec import ConvSpec as ConvSpec
-    from convspec.translation import translate as translate
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Case": "cases",
-    "Chain": "chains",
-    "Cluster": "conformance.cluster",
-    "ConvParams": "parameters",
-    "ModelFile": "models.files",
-    "ConvSpec": "spec",
-    "adapter": "registry",
-    "adapters": "registry",
-    "check": "conformance.runner",
-    "replay": "conformance.replaying",
-    "resume": "conformance.runner",
-    "compare": "models.comparison",
-    "port_weights": "models.weights",
-    "verify": "models.audit",
-    "convs": "models.finding",
-    "port": "models.porting",
-    "translate": "translation",
-    "diagnose": "diagnosis",
-    **dict.fromkeys(
-        (
-            "ConvspecError",
-            "ExecutorError",
-            "FrameworkAbsent",
-            "JournalError",
-            "ParamsError",
-            "PlacementError",
-            "RecordError",
-            "RequestError",
-            "ShapeError",
-            "SpecError",
-            "UnsupportedError",
-        ),
-        "errors",
+_FACES = {
+    "conformance": (
+        "Cluster",
+        "check",
+        "replay",
+        "resume",
+    ),
+    "contract": (
+        "adapter",
+        "adapters",
+    ),
+    "corpora": ("Case",),
+    "diagnosis": ("diagnose",),
+    "errors": (
+        "ConvspecError",
+        "ExecutorError",
+        "FrameworkAbsent",
+        "JournalError",
+        "ParamsError",
+        "PlacementError",
+        "RecordError",
+        "RequestError",
+        "ShapeError",
+        "SpecError",
+        "UnsupportedError",
+    ),
+    "layers": ("translate",),
+    "models": (
+        "ModelFile",
+        "compare",
+        "convs",
+        "port",
+        "port_weights",
+        "verify",
+    ),
+    "spec": (
+        "Chain",
+        "ConvParams",
+        "ConvSpec",
     ),
 }
+_HOME = {name: face for face, names in _FACES.items() for name in names}
 
 __all__ = ["reference", *sorted(_HOME)]  # noqa: PLE0604
 

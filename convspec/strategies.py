@@ -12,11 +12,9 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from convspec.cases import Case
-from convspec.chains import Chain
+from convspec.corpora import Case
 from convspec.errors import ShapeError, UnknownName
-from convspec.fields import PADDING_MODES
-from convspec.spec import ConvSpec
+from convspec.spec import PADDING_MODES, Chain, ConvSpec
 
 FEATURES = ("stride", "dilation", "padding", "groups", "bias", "output_padding")
 Draw = Callable[[st.SearchStrategy[Any]], Any]

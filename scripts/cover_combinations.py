@@ -19,13 +19,10 @@ import covertable
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.arithmetic import product
-from convspec.cases import Case
-from convspec.corpora import dump
-from convspec.corpora.features import case_traits
+from convspec.corpora import Case, case_traits, dump
 from convspec.errors import ConvspecError
-from convspec.numerics import STATISTICAL_MINIMUM
-from convspec.spec import ConvSpec
+from convspec.reference import STATISTICAL_MINIMUM
+from convspec.spec import ConvSpec, product
 
 FOLDER = Path(__file__).parents[1] / "convspec" / "corpora"
 FILES = {2: FOLDER / "pairwise.jsonl", 3: FOLDER / "threewise.jsonl.gz"}

@@ -14,9 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from convspec.cases import Case
-from convspec.corpora import dump
-from convspec.corpora.features import traits
+from convspec.corpora import Case, dump, traits
 from convspec.errors import ConvspecError
 from convspec.spec import ConvSpec
 

@@ -3,7 +3,7 @@
 
     python scripts/exports.py [--size 64] [--only ResNet-50,…]
 
-The networks are those of ``tests/models/published.py``, exported by PyTorch, and three of ``keras.applications``, by
+The networks are those of ``tests/networks/published.py``, exported by PyTorch, and three of ``keras.applications``, by
 Keras' own ``model.export`` on each of its backends; weights are random. Each graph is verified by the command, alone
 and against the model that it was made from, in processes of their own. One line of JSON for each; a record of a run is
 ``docs/reports/exports.md``.

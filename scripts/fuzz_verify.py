@@ -270,12 +270,12 @@ def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
 
 def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
     """Audit some models: what became of each is a line, and the one that is being audited lies in ``keep``."""
-    from convspec_onnx import against as holding
-    from convspec_onnx import audit
+    from convspec_onnx.source import compare as holding
+    from convspec_onnx.verify import audit, open_model
 
     from convspec.errors import ConvspecError
 
-    audit.limit(MEMORY)
+    open_model.limit(MEMORY)
     holding._SECONDS = 0.02  # of looking for pairs of mistakes in one node
     originals = tuple(seeds())
     folder = keep / f"batch-{batch}"

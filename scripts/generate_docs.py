@@ -18,10 +18,9 @@ import site_schemas
 import site_support
 
 from convspec import adapter, adapters, corpora
-from convspec.facts import constructor
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
+from convspec.layers import constructor, own_layout, translate
 from convspec.spec import ConvSpec
-from convspec.translation import own_layout, translate
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_generated"
 
@@ -35,7 +34,7 @@ def adapter_table() -> str:
     rows: list[tuple[object, ...]] = []
     for name in adapters():
         found = adapter(name)
-        if isinstance(found, PlannedAdapter):
+        if isinstance(found, PlanAdapter):
             needs = ", ".join(f"`{package}`" for package in found.distributions)
             rows.append((f"`{name}`", needs, found.native_layout, ", ".join(found.dtypes), ", ".join(found.variants)))
     return table(("adapter", "runs on", "own layout", "dtypes", "variants"), rows)
@@ -93,7 +92,7 @@ _KINDS = ("native", "composed", "unsupported")
 
 def mistake_list() -> str:
     """Every mistake that the diagnosis knows, by theme."""
-    from convspec.diagnosis.catalogue import THEMES, catalogue, theme_of
+    from convspec.diagnosis import THEMES, catalogue, theme_of
 
     parts = []
     for number, theme in enumerate(THEMES):

@@ -22,9 +22,10 @@ from mutants.engine import Layer
 from mutants.mutant import Mutant, MutantAdapter
 
 from convspec import corpora
-from convspec.cases import Case
-from convspec.conformance import checks, oracle
-from convspec.conformance.units import Selection
+from convspec.conformance import Selection
+from convspec.conformance.checks import checks
+from convspec.conformance.checks import expected as oracle
+from convspec.corpora import Case
 from convspec.errors import ConvspecError
 
 STORE = Path(__file__).parents[1] / "docs" / "_data" / "mutation.json"

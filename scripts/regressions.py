@@ -15,10 +15,10 @@ from typing import Any
 
 import convspec
 from convspec import corpora
-from convspec.commands.console import console
-from convspec.conformance.results import Report
-from convspec.reports.progress import shown
-from convspec.verdict import VERDICTS
+from convspec.cli import console
+from convspec.cli.reports.progress import shown
+from convspec.conformance import Report
+from convspec.reference import VERDICTS
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "convspec" / "corpora" / "regressions.jsonl"

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from convspec.cli import app
+from convspec.cli.app import app
 
 _PLACES = {"Arguments": 0, "Options": 2, "Output": 3}  # of a command's tables; those with other titles are between
 Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]

@@ -10,10 +10,11 @@ from typing import Any
 
 from site_parameters import DATA, EXPLAINED, FRAMEWORKS, parameters
 
-from convspec import ConvSpec, UnsupportedError, adapter, adapters, kernels, layouts
-from convspec.facts import constructor
-from convspec.planned import PlannedAdapter
-from convspec.remarks.remark import framework
+from convspec import ConvSpec, UnsupportedError, adapter, adapters
+from convspec.contract import PlanAdapter
+from convspec.layers import constructor, framework
+from convspec.layers import kernel_orders as kernels
+from convspec.spec import layouts
 
 ROOT = Path(__file__).parents[1]
 Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
@@ -45,10 +46,10 @@ PADDINGS = {
 }
 
 
-def of(name: str) -> list[PlannedAdapter]:
+def of(name: str) -> list[PlanAdapter]:
     """The adapters of a framework, its own first."""
     found = [adapter(one) for one in adapters() if framework(one) == name]
-    return [one for one in found if isinstance(one, PlannedAdapter)]
+    return [one for one in found if isinstance(one, PlanAdapter)]
 
 
 def declared(name: str, table: Table) -> str:
@@ -99,7 +100,7 @@ def padding_forms(name: str, table: Table) -> str:
     return table(("padding", *layouts.LAYOUTS, f"the constructor in {own.native_layout}"), rows)
 
 
-def _short(own: PlannedAdapter, spec: ConvSpec) -> str:
+def _short(own: PlanAdapter, spec: ConvSpec) -> str:
     call = constructor(own.source(spec, own.native_layout))
     call = re.sub(r", (rngs=[^,]*\(0\)|key=[^,]*\(0\))", "", call)
     return f"`{call}`"

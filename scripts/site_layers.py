@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from convspec import Case, ConvSpec, FrameworkAbsent, UnsupportedError, adapter, reference
-from convspec.cases import arrays
-from convspec.layouts import order, permutation
+from convspec.corpora import arrays
+from convspec.spec import order, permutation
 
 
 def outcome(name: str, layer: dict[str, Any], shape: list[int], layout: str, dtype: str, device: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from convspec import ConvSpec, UnsupportedError, adapter
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "_data"
@@ -60,7 +60,7 @@ def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int]
 
 def _own(name: str) -> str:
     found = adapter(name)
-    assert isinstance(found, PlannedAdapter)
+    assert isinstance(found, PlanAdapter)
     return found.native_layout
 
 

@@ -1,4 +1,4 @@
-"""The ``picture`` directive of the site: a Python expression of ``convspec.pictures``, drawn when the site is built."""
+"""The ``picture`` directive of the site: an expression of ``convspec.layers.pictures``, drawn at each build."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from convspec import Chain, ConvSpec, pictures
+from convspec import Chain, ConvSpec
+from convspec.layers import pictures
 
 
 def draw(expression: str) -> str:
-    """The SVG that an expression over ``ConvSpec``, ``Chain`` and the functions of ``convspec.pictures`` gives."""
+    """Return the SVG of an expression over ``ConvSpec``, ``Chain`` and ``convspec.layers.pictures``."""
     names: dict[str, Any] = {name: getattr(pictures, name) for name in pictures.__all__}
     return str(eval(expression, {**names, "ConvSpec": ConvSpec, "Chain": Chain}))
 

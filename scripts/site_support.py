@@ -7,7 +7,7 @@ from typing import Any
 
 import support
 
-from convspec.reports.matrix import LAYER_FEATURES
+from convspec.cli.reports.matrix import LAYER_FEATURES
 
 Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec import corpora
-from convspec.reports import matrix, saved
+from convspec.cli.reports import load, matrix
 
 if TYPE_CHECKING:
-    from convspec.conformance.results import Report, Result
+    from convspec.conformance import Report, Result
 
 STORE = Path(__file__).parents[1] / "docs" / "_data" / "support.json"
 
@@ -141,7 +141,7 @@ def main() -> None:
     adding = words[:1] == ["--add"]
     if not words[adding:]:
         raise SystemExit(f"usage: {sys.argv[0]} [--add] REPORT.json … | --new")
-    report = saved.merged([saved.load(path) for path in words[adding:]])
+    report = load.merged([load.load(path) for path in words[adding:]])
     if adding:
         old = counted()
         new = condensed(report, cases.keys() - set(old["cases"]))

@@ -1,8 +1,8 @@
 """The adapter of Equinox: ``eqx.nn.Conv1d`` to ``eqx.nn.ConvTranspose3d``, called on batches by ``jax.vmap``."""
 
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
 
-ADAPTER = PlannedAdapter(
+ADAPTER = PlanAdapter(
     name="equinox",
     package="convspec_equinox",
     requires=("equinox", "jax"),

@@ -11,15 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import Gradients, check_layout
-from convspec.dtypes import format_of
+from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError
-from convspec.layouts import CHANNELS_LAST, family
+from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_equinox.weights import from_equinox, to_equinox
 
 if TYPE_CHECKING:
-    from convspec.parameters import ConvParams
-    from convspec.plan import Plan
+    from convspec.contract import Plan
+    from convspec.spec import ConvParams
     from convspec_equinox.weights import Array
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}

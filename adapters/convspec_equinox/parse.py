@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.calls import parse_call
+from convspec.contract import parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.arithmetic import copies
-from convspec.contract import Arithmetic
-from convspec.layouts import CHANNELS_LAST
-from convspec.plan import Plan
+from convspec.contract import Plan
+from convspec.spec import CHANNELS_LAST, ComputePrecision, copies
 
 if TYPE_CHECKING:
-    from convspec.fields import Pads
-    from convspec.spec import ConvSpec
+    from convspec.spec import ConvSpec, Pads
 
 _MODULE = """\
 class {name}(eqx.Module):
@@ -124,7 +121,7 @@ def arithmetic(
     direction: str = "forward",
     input_shape: Sequence[int] | None = None,
     layout: str = "NCHW",  # noqa: ARG001
-) -> Arithmetic:
+) -> ComputePrecision:
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
     The gradient of the bias is a sum over dy in the layer's own dtype, and gradients of cells that a pad has copied are
@@ -136,7 +133,7 @@ def arithmetic(
     if half and direction == "input" and input_shape:
         roundings += copies(spec, input_shape[2:]) - 1
     tf32 = device == "cuda" and dtype == "float32" and precision == "shipped" and direction != "bias"
-    return Arithmetic(
+    return ComputePrecision(
         accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
         output_roundings=roundings,
         flushes_subnormals=True,

@@ -9,17 +9,15 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from convspec import surroundings
 from convspec.contract import Found, Reading
-from convspec.dtypes import DTYPES, format_of
+from convspec.contract.tracing import Answer, layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.parameters import ConvParams
-from convspec.traces import Answer
+from convspec.spec import DTYPES, ConvParams, format_of
 from convspec_equinox.parse import spec_of
 from convspec_equinox.weights import from_equinox
 
 if TYPE_CHECKING:
-    from convspec.traces import Array, Run
+    from convspec.contract.tracing import Array, Run
 
 _CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.ConvTranspose)
 _ATTRIBUTES = (
@@ -36,7 +34,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     """
     if not isinstance(layer, eqx.Module):
         raise UnsupportedError(f"{type(layer).__name__} is no module of Equinox")
-    return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else surroundings.read(_runner(layer), input_shape)
+    return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else layer_inference.read(_runner(layer), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's

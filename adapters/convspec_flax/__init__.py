@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
 
 
 @dataclass(frozen=True)
-class _FlaxAdapter(PlannedAdapter):
+class _FlaxAdapter(PlanAdapter):
     """Both APIs rest on the same convolution of JAX, so the gaps of both stand in one file."""
 
     def gaps(self) -> str:

@@ -10,18 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import Gradients, check_layout
-from convspec.dtypes import format_of
+from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError
-from convspec.layouts import CHANNELS_LAST, family
+from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.parameters import ConvParams
-    from convspec.plan import Plan
+    from convspec.contract import Plan
+    from convspec.spec import ConvParams
 
     Array = NDArray[np.floating[Any]]
 

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from flax import nnx, serialization
 
+from convspec.contract import Call, Part
 from convspec.errors import ConvspecError, RequestError
-from convspec.models.parts import Call, Part
 from convspec_flax import read
 from convspec_flax.weights import to_flax
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
 _NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)

@@ -11,10 +11,9 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from convspec import layouts
-from convspec.axes import pads_of
+from convspec.contract.tracing import Pad, described, pads_of
 from convspec.errors import UnsupportedError
-from convspec.folding import Pad, described
+from convspec.spec import layouts
 from convspec_flax import read
 
 MARK = "convspec:"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.calls import Call, parse_call
+from convspec.contract import ConstructorCall, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
@@ -51,7 +51,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     return spec_of(arguments, transposed=call.function == "ConvTranspose")
 
 
-def _is_linen(call: Call, in_channels: int | None) -> bool:
+def _is_linen(call: ConstructorCall, in_channels: int | None) -> bool:
     if "nnx" in call.name:
         return False
     if "linen" in call.name or "features" in call.kwargs or in_channels is not None:

@@ -10,17 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convspec import layouts, surroundings
 from convspec.contract import Found, Reading
-from convspec.dtypes import DTYPES, format_of
+from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.parameters import ConvParams
+from convspec.spec import DTYPES, ConvParams, format_of, layouts
 from convspec_flax.parse import spec_of
 from convspec_flax.weights import from_flax
 
 if TYPE_CHECKING:
+    from convspec.contract.tracing import Answer, Array
     from convspec.spec import ConvSpec
-    from convspec.traces import Answer, Array
 
 _ATTRIBUTES = (
     *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
@@ -34,7 +33,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
         UnsupportedError: where the module is more than that.
     """
     _check(layer)
-    return _plain(layer) if _is_plain(layer) else surroundings.read(_runner(layer), input_shape)
+    return _plain(layer) if _is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's

@@ -13,13 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convspec import layouts
-from convspec.arithmetic import column_roundings
-from convspec.contract import Arithmetic
-from convspec.dtypes import DTYPES
+from convspec.contract import PlanAdapter, Support
 from convspec.errors import RequestError
-from convspec.plan import Support
-from convspec.planned import PlannedAdapter
+from convspec.spec import DTYPES, ComputePrecision, column_roundings, layouts
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec
@@ -28,7 +24,7 @@ __all__ = ["ADAPTER", "JAX", "TORCH"]
 
 
 @dataclass(frozen=True)
-class _Keras(PlannedAdapter):
+class _Keras(PlanAdapter):
     backend: str = "tensorflow"
 
     def support(
@@ -54,10 +50,10 @@ class _Keras(PlannedAdapter):
         direction: str = "forward",
         input_shape: Sequence[int] | None = None,
         layout: str | None = None,
-    ) -> Arithmetic:
+    ) -> ComputePrecision:
         plan = self._module("plan")
         layout = layouts.family(layout or self.native_layout, spec.ndim)
-        found: Arithmetic = plan.arithmetic(spec, dtype, device, precision, direction, input_shape)
+        found: ComputePrecision = plan.arithmetic(spec, dtype, device, precision, direction, input_shape)
         if device == "cpu" and dtype in ("float16", "bfloat16"):
             if self.backend == "torch":
                 roundings = column_roundings(spec, direction, input_shape) + (direction == "forward" and spec.bias)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec import ConvParams, ConvSpec, layouts
-from convspec.contract import Reading
+from convspec import ConvParams, ConvSpec
+from convspec.contract import Part, Reading
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.models.parts import Part
+from convspec.spec import layouts
 from convspec_keras import weights
 from convspec_keras.graph import Site, dtype_of, only_user, plain, scope, sizes
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from convspec.dtypes import DTYPES
+from convspec.contract import Part
 from convspec.errors import UnsupportedError
-from convspec.models.parts import Part
+from convspec.spec import DTYPES
 
 PASSING = ("Identity", "Switch", "StopGradient", "Enter", "RefSwitch")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convspec import layouts
-from convspec.arithmetic import copies, same_pads
-from convspec.contract import Arithmetic
-from convspec.spec import ConvSpec
+from convspec.spec import ComputePrecision, ConvSpec, copies, layouts, same_pads
 
 CHANNELS_LAST_ONLY = ("float16", "float64")
 
@@ -19,7 +16,7 @@ def arithmetic(
     precision: str,
     direction: str = "forward",
     input_shape: Sequence[int] | None = None,
-) -> Arithmetic:
+) -> ComputePrecision:
     """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
 
     Gradients of cells that a pad has copied are added up in the layer's own dtype.
@@ -29,7 +26,7 @@ def arithmetic(
         roundings += spec.bias
     if direction == "input" and input_shape:
         roundings += copies(spec, input_shape[2:]) - 1
-    return Arithmetic(
+    return ComputePrecision(
         accumulator="float64" if dtype == "float64" else "float32",
         output_roundings=roundings,
         flushes_subnormals=True,

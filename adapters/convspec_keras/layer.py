@@ -10,18 +10,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec import layouts
-from convspec.contract import Gradients, check_layout
-from convspec.dtypes import format_of
+from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
+from convspec.spec import Gradients, format_of, layouts
 from convspec_keras import weights
 from convspec_keras.backends import running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.parameters import ConvParams
-    from convspec.plan import Plan
+    from convspec.contract import Plan
+    from convspec.spec import ConvParams
 
     Array = NDArray[np.floating[Any]]
 

@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from convspec.contract import Call, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
-from convspec.models.parts import Call, Part
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
 _NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "moving_variance"}

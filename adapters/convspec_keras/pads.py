@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from convspec.contract.tracing import Pad, described
 from convspec.errors import UnsupportedError
-from convspec.folding import Pad, described
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
 

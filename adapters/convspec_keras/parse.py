@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convspec.calls import Call, parse_call
+from convspec.contract import ConstructorCall, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
@@ -75,7 +75,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     return spec_of(arguments, ndim, in_channels, transposed=transposed, depthwise=depthwise)
 
 
-def _channels(call: Call, ndim: int) -> int | None:
+def _channels(call: ConstructorCall, ndim: int) -> int | None:
     """The channels of an ``input_shape``, as the first layer of older models has it; None where there is none."""
     shape = call.kwargs.get("input_shape")
     if not isinstance(shape, tuple) or len(shape) != ndim + 1:

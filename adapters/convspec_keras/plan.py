@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convspec import layouts
-from convspec.arithmetic import resolve_padding
-from convspec.plan import Plan
-from convspec.spec import ConvSpec
+from convspec.contract import Plan
+from convspec.spec import ConvSpec, layouts, resolve_padding
 from convspec_keras import text
 from convspec_keras.kinds import (
     CHANNELS_LAST_ONLY,

@@ -10,17 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec import layouts, surroundings
 from convspec.contract import Found, Reading
-from convspec.dtypes import DTYPES, format_of
+from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.parameters import ConvParams
+from convspec.spec import DTYPES, ConvParams, format_of, layouts
 from convspec_keras import weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
 
 if TYPE_CHECKING:
-    from convspec.traces import Answer, Array
+    from convspec.contract.tracing import Answer, Array
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -50,7 +49,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
         )
     if isinstance(layer, _CONVOLUTIONS) and _is_plain(layer):
         return _alone(layer)
-    return surroundings.read(_runner(layer), input_shape)
+    return layer_inference.read(_runner(layer), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's

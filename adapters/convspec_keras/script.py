@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec_keras.kinds import depthwise_layer
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
 
 _BACKENDS = {"keras": "tensorflow", "keras-jax": "jax", "keras-torch": "torch"}
 _FRAMEWORKS = {"tensorflow": "import tensorflow as tf", "jax": "import jax", "torch": "import torch"}

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from convspec.contract import Found
+from convspec.contract import Call, Found, Part
+from convspec.contract.tracing import Pad, described
 from convspec.errors import RequestError, UnsupportedError
-from convspec.folding import Pad, described
-from convspec.models.parts import Call, Part
 from convspec_keras.convolutions import CONVOLUTIONS, conv
 from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
     from convspec_keras.graph import SavedModel
 
 _PADS = ("Pad", "PadV2", "MirrorPad")

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.arithmetic import overlap
-from convspec.contract import Arithmetic
-from convspec.dtypes import DTYPES
+from convspec.contract import Plan, PlanAdapter
 from convspec.errors import UnsupportedError
-from convspec.plan import Plan
-from convspec.planned import PlannedAdapter
-from convspec.spec import ConvSpec
+from convspec.spec import DTYPES, ComputePrecision, ConvSpec, overlap
 
 __all__ = ["ADAPTER", "REFERENCE"]
 
 
-class _Runtime(PlannedAdapter):
+class _Runtime(PlanAdapter):
     """ONNX Runtime, whose variants are its levels of graph optimisation: ``all`` is the level as shipped."""
 
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
@@ -31,7 +27,7 @@ class _Runtime(PlannedAdapter):
 
 
 @dataclass(frozen=True)
-class _Reference(PlannedAdapter):
+class _Reference(PlanAdapter):
     """onnx's evaluator: the same plans, another module that runs them."""
 
     def _module(self, name: str) -> Any:
@@ -46,12 +42,12 @@ class _Reference(PlannedAdapter):
         direction: str = "forward",
         input_shape: Sequence[int] | None = None,
         layout: str | None = None,
-    ) -> Arithmetic:
+    ) -> ComputePrecision:
         """NumPy's: float16 products are summed over the channels in float32, but over the taps in float16."""
         if dtype == "float64":
-            return Arithmetic("float64")
+            return ComputePrecision("float64")
         taps = overlap(spec) if dtype == "float16" and spec.transposed else 1
-        return Arithmetic("float32", output_roundings=taps + spec.bias)
+        return ComputePrecision("float32", output_roundings=taps + spec.bias)
 
 
 ADAPTER = _Runtime(

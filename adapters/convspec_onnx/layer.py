@@ -15,9 +15,8 @@ from convspec_onnx import weights
 if TYPE_CHECKING:
     import onnx
 
-    from convspec.contract import Array, Gradients
-    from convspec.parameters import ConvParams
-    from convspec.plan import Plan
+    from convspec.contract import Plan
+    from convspec.spec import Array, ConvParams, Gradients
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LEVELS = {

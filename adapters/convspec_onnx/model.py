@@ -10,15 +10,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from convspec import layouts
-from convspec.contract import Reading
+from convspec.contract import Call, Part, Reading
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
-from convspec.models.parts import Call, Part
-from convspec_onnx import graph, runtimes, safe
-from convspec_onnx.lean import Lean
+from convspec.spec import layouts
+from convspec_onnx.graph import convolutions
+from convspec_onnx.loading import untrusted
+from convspec_onnx.loading.large_weights import Lean
+from convspec_onnx.verify import runtimes
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
@@ -31,7 +32,7 @@ def parts(model: Any) -> list[Part]:
 
 def _opened(model: Any) -> onnx.ModelProto:
     """The model with nothing outside it; a file's is read as of unknown origin."""
-    proto = safe.load(model) if isinstance(model, str | os.PathLike) else model
+    proto = untrusted.load(model) if isinstance(model, str | os.PathLike) else model
     if not isinstance(proto, onnx.ModelProto):
         raise UnsupportedError(f"{type(model).__name__} is no ONNX model")
     return proto
@@ -39,9 +40,9 @@ def _opened(model: Any) -> onnx.ModelProto:
 
 def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
     """Each layer with the names of the tensors that it reads and writes."""
-    scope = graph.Scope(proto.graph)
+    scope = convolutions.Scope(proto.graph)
     names = _Names(proto)
-    convs = {conv.path: conv for conv in graph.convs(Lean(proto)) if not conv.owners}
+    convs = {conv.path: conv for conv in convolutions.convs(Lean(proto)) if not conv.owners}
     for place, node in enumerate(proto.graph.node):
         path = names.path(node, place)
         if path in convs:
@@ -75,7 +76,7 @@ class _Names:
         return node.name or f"{node.op_type}_{place}"
 
 
-def _conv(path: str, conv: graph.Conv) -> Part:
+def _conv(path: str, conv: convolutions.Conv) -> Part:
     if conv.spec is None or conv.params is None:
         return Part(path, "conv", conv.node.op_type, problem=conv.problem)
     kernel = conv.params.kernel
@@ -83,7 +84,7 @@ def _conv(path: str, conv: graph.Conv) -> Part:
     return Part(path, "conv", conv.node.op_type, reading)
 
 
-def _linear(node: onnx.NodeProto, scope: graph.Scope, names: _Names) -> tuple[dict[str, Array], str] | None:
+def _linear(node: onnx.NodeProto, scope: convolutions.Scope, names: _Names) -> tuple[dict[str, Array], str] | None:
     """Kernel (O, I) and bias, and the tensor that holds the result."""
     kernel = scope.constant(node.input[1])
     if kernel is None or kernel.ndim != 2:
@@ -118,7 +119,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     try:
         found = runtimes.run(Lean(copy), feeds, wanted, runtimes.Arm("off")) | feeds
     except ConvspecError as error:
-        raise RequestError(f"the ONNX model does not take these inputs: {safe.shown(str(error))}") from None
+        raise RequestError(f"the ONNX model does not take these inputs: {untrusted.shown(str(error))}") from None
     calls = [Call(part.path, found[x], found[y]) for part, x, y in layers]
     return calls, [found[name] for name in results]
 
@@ -131,7 +132,7 @@ def _feeds(proto: onnx.ModelProto, inputs: Sequence[Array] | Mapping[str, Array]
             raise RequestError(f"the ONNX model takes {len(entries)} inputs, but {len(inputs)} are given")
         inputs = {entry.name: x for entry, x in zip(entries, inputs, strict=True)}
     if missing := [entry.name for entry in entries if entry.name not in inputs]:
-        raise RequestError(f"the ONNX model has an input {safe.shown(missing[0])}, which is not given")
+        raise RequestError(f"the ONNX model has an input {untrusted.shown(missing[0])}, which is not given")
     kinds = {e.name: helper.tensor_dtype_to_np_dtype(e.type.tensor_type.elem_type) for e in entries}
     return {name: np.asarray(inputs[name], kind) for name, kind in kinds.items()}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from convspec.folding import Pad, described
+from convspec.contract.tracing import Pad, described
 from convspec_onnx import read
-from convspec_onnx.graph import value_of
+from convspec_onnx.graph.convolutions import value_of
 
 
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:  # noqa: ARG001 – the contract's

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convspec.calls import Call, parse_call
+from convspec.contract import ConstructorCall, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
@@ -38,7 +38,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     return spec
 
 
-def _from_make_node(call: Call) -> Call:
+def _from_make_node(call: ConstructorCall) -> ConstructorCall:
     if len(call.args) < 2 or not isinstance(call.args[0], str) or not isinstance(call.args[1], tuple):
         raise CallError(call.text, 'make_node needs an operator and its inputs: make_node("Conv", ["x", "w"], ["y"])')
     given = {k: v for k, v in call.kwargs.items() if k not in ("inputs", "outputs")}
@@ -47,7 +47,7 @@ def _from_make_node(call: Call) -> Call:
             call.text, "a node does not say how many channels there are: add the weight's shape, W=[16, 3, 3, 3]"
         )
     given.setdefault("B", len(call.args[1]) > 2 and call.args[1][2] != "")
-    return Call(call.text, call.args[0], (), given)
+    return ConstructorCall(call.text, call.args[0], (), given)
 
 
 def spec_of(attributes: Mapping[str, Any], weight: Sequence[int], *, bias: bool, transposed: bool) -> ConvSpec:

@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from convspec import layouts
-from convspec.arithmetic import resolve_padding
-from convspec.contract import Arithmetic
-from convspec.plan import Plan
-from convspec.spec import ConvSpec
+from convspec.contract import Plan
+from convspec.spec import ComputePrecision, ConvSpec, layouts, resolve_padding
 
 # Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. Lower is better:
 # more runtimes load the model, and more of their graph optimisations know its operators.
@@ -56,14 +53,14 @@ def arithmetic(
     direction: str = "forward",  # noqa: ARG001
     input_shape: Sequence[int] | None = None,  # noqa: ARG001
     layout: str = "NCHW",  # noqa: ARG001
-) -> Arithmetic:
+) -> ComputePrecision:
     """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
 
     On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.
     """
     roundings = 2 if spec.transposed and spec.bias and any(_beyond_crop(spec)) else 1
     tf32 = device.startswith("cuda") and dtype == "float32" and precision == "shipped"
-    return Arithmetic("float64" if dtype == "float64" else "float32", roundings, inputs="tf32" if tf32 else None)
+    return ComputePrecision("float64" if dtype == "float64" else "float32", roundings, inputs="tf32" if tf32 else None)
 
 
 @dataclass

@@ -13,13 +13,12 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from convspec import layouts
 from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
-from convspec.parameters import ConvParams
-from convspec_onnx import safe
-from convspec_onnx.graph import Scope, resolved, value_of
-from convspec_onnx.inline import inlined
+from convspec.spec import ConvParams, layouts
+from convspec_onnx.graph.convolutions import Scope, resolved, value_of
+from convspec_onnx.loading import untrusted
+from convspec_onnx.loading.inline_functions import inlined
 from convspec_onnx.parse import spec_of
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def convs(
 
 
 def _loaded(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
-    return safe.load(model) if isinstance(model, str | os.PathLike) else model
+    return untrusted.load(model) if isinstance(model, str | os.PathLike) else model
 
 
 def _expanded(model: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
 
 _LOAD = """
 values = {"weight": kernel%s}

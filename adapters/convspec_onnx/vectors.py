@@ -13,13 +13,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from convspec import layouts, reference, registry
-from convspec.cases import Case, arrays
-from convspec.dtypes import rounded
+from convspec import reference
+from convspec.contract import registry
+from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
-from convspec.numerics import products
-from convspec.verdict import Verdict, judge
-from convspec_onnx import REFERENCE, graph, inline, inputs, read, safe
+from convspec.reference import Verdict, judge, products
+from convspec.spec import layouts, rounded
+from convspec_onnx import REFERENCE, read
+from convspec_onnx.graph import convolutions
+from convspec_onnx.loading import inline_functions, untrusted
+from convspec_onnx.verify import inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +100,7 @@ def run(folder: Path, adapter: str, say: Callable[[dict[str, Any]], None]) -> No
         say({"name": name, "verdict": found.verdict, "reason": found.reason, "evidence": found.evidence})
 
     try:
-        model = inline.inlined(safe.load(folder / "model.onnx"))
+        model = inline_functions.inlined(untrusted.load(folder / "model.onnx"))
     except ConvspecError as error:
         if own:
             tell(folder.name, Verdict("error", str(error)))
@@ -141,7 +144,7 @@ def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) ->
     spec = reading.spec
     back = layouts.permutation(layouts.order(reading.layout, spec.ndim), "NC*", spec.ndim)
     dtype = _name(y.dtype)
-    data, actual = (np.transpose(graph.as_float(a), back) for a in (x, y))
+    data, actual = (np.transpose(convolutions.as_float(a), back) for a in (x, y))
     right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
     arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
     return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
@@ -155,7 +158,7 @@ def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
         return Verdict("unsupported", support.reason)
     try:
         layer = adapter.build(reading.spec, reading.params, reading.layout, dtype)
-        y = adapter.apply(layer, graph.as_float(x), reading.layout)
+        y = adapter.apply(layer, convolutions.as_float(x), reading.layout)
     except ConvspecError as error:
         return Verdict("error", str(error))
     except Exception as error:  # noqa: BLE001 – a framework's errors have no common base but this

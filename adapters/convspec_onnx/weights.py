@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from convspec import layouts
 from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError
+from convspec.spec import layouts
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from convspec.contract import Array
-    from convspec.parameters import ConvParams
+    from convspec.spec import Array, ConvParams
 
 
 def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:

@@ -1,8 +1,8 @@
 """The adapter of OpenVINO: models of one convolution, compiled for the CPU to be computed in float32."""
 
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
 
-ADAPTER = PlannedAdapter(
+ADAPTER = PlanAdapter(
     name="openvino",
     package="convspec_openvino",
     requires=("openvino",),

@@ -9,8 +9,7 @@ import numpy as np
 
 from convspec.contract import Reading
 from convspec.errors import UnsupportedError
-from convspec.parameters import ConvParams
-from convspec.spec import ConvSpec
+from convspec.spec import ConvParams, ConvSpec
 from convspec_openvino.weights import from_openvino
 
 KINDS = (

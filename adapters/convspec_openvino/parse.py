@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convspec.calls import parse_call
+from convspec.contract import parse_call
 from convspec.errors import CallError
 from convspec.spec import ConvSpec
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.arithmetic import resolve_padding
-from convspec.contract import Arithmetic
+from convspec.contract import Plan
 from convspec.errors import UnsupportedError
-from convspec.layouts import CHANNELS_LAST
-from convspec.plan import Plan
+from convspec.spec import CHANNELS_LAST, ComputePrecision, resolve_padding
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec
@@ -113,9 +111,9 @@ def arithmetic(
     direction: str = "forward",  # noqa: ARG001
     input_shape: Sequence[int] | None = None,  # noqa: ARG001
     layout: str = "NCHW",  # noqa: ARG001
-) -> Arithmetic:
+) -> ComputePrecision:
     """float32 throughout, since that is what the model is compiled for; the bias may be a second rounding.
 
     Left alone, OpenVINO computes float32 models in bfloat16 on processors that have it.
     """
-    return Arithmetic("float32", 1 + spec.bias, flushes_subnormals=True)
+    return ComputePrecision("float32", 1 + spec.bias, flushes_subnormals=True)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec import surroundings
 from convspec.contract import Found, Reading
+from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_openvino.graph import convolutions
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.layer import compiled
 
 if TYPE_CHECKING:
-    from convspec.traces import Answer, Array, Run
+    from convspec.contract.tracing import Answer, Array, Run
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
@@ -34,7 +34,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     others = {kind for kind in kinds if kind not in {"Parameter", "Constant", "Result", conv.node.get_type_name()}}
     if others <= ({"Add"} if conv.add is not None else set()):
         return conv.reading()
-    return surroundings.read(_runner(layer), input_shape)
+    return layer_inference.read(_runner(layer), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convspec.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
 
 _WEIGHTS = re.compile(r'np\.zeros\((\(.*\)), np\.float32\), name="(weight|bias)"')
 _RUN = """

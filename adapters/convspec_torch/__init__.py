@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from convspec.contract import Plan, PlanAdapter, Support
 from convspec.errors import UnsupportedError
-from convspec.plan import Plan, Support
-from convspec.planned import PlannedAdapter
 from convspec.spec import ConvSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class TorchAdapter(PlannedAdapter):
+class TorchAdapter(PlanAdapter):
     """PyTorch. The variant ``channels_last`` keeps tensors and kernels in that memory format."""
 
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:

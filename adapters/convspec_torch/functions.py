@@ -4,21 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.errors import ConvspecError
-from convspec.models.parts import Call, Part
+from convspec.contract import Call, Part, Reading
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.spec import DTYPES, ConvParams, layouts
 from convspec_torch import weights
-from convspec_torch.read import CALLS, bound, called
-
-if TYPE_CHECKING:
-    from convspec.contract import Reading
+from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
 
 NO_LAYER = "it is called as a function: no layer holds its weights"
+
+CALLS = {
+    torch.conv1d: (1, False),
+    torch.conv2d: (2, False),
+    torch.conv3d: (3, False),
+    torch.conv_transpose1d: (1, True),
+    torch.conv_transpose2d: (2, True),
+    torch.conv_transpose3d: (3, True),
+}
+
+
+def params_of(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
+    """Copies, which do not change when the layer is trained on."""
+    dtype_of(weight)
+    if weight.is_meta:
+        raise UnsupportedError("the weights are on the device 'meta': there are no numbers to read")
+    arrays = [None if t is None else np.array(weights.array(t), order="C") for t in (weight, bias)]
+    assert arrays[0] is not None
+    return ConvParams(arrays[0], arrays[1])
+
+
+def dtype_of(weight: torch.Tensor) -> str:
+    name = str(weight.dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
+    return name
+
+
+def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """The settings, the input, the weight and the bias that one of ``CALLS`` is given."""
+    names = TRANSPOSED_CALL if CALLS[func][1] else REGULAR_CALL
+    given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs)
+    return given, given.pop("input"), given.pop("weight"), given.pop("bias", None)
+
+
+def called(
+    arguments: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
+) -> Reading:
+    """The convolution that a call of the functional interface is."""
+    groups = arguments.get("groups", 1)
+    first, second = weight.shape[:2]
+    channels = (first, second * groups) if transposed else (second * groups, first)
+    numbers = {k: v if isinstance(v, str | int) else tuple(v) * (ndim // len(v)) for k, v in arguments.items()}
+    numbers |= {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": tuple(weight.shape[2:])}
+    spec = spec_of(numbers | {"bias": bias is not None}, ndim, transposed=transposed)
+    return Reading(spec, params_of(weight, bias), layouts.CHANNELS_FIRST, dtype_of(weight))
 
 
 class Functions(TorchFunctionMode):  # type: ignore[misc]

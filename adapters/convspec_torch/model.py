@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from convspec.contract import Call, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
-from convspec.models.parts import Call, Part
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)

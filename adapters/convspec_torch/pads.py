@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from convspec.contract.tracing import Pad, described
 from convspec.errors import UnsupportedError
-from convspec.folding import Pad, described
 from convspec_torch import programs, read
 from convspec_torch.operations import Computed, Operation
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convspec import layouts
-from convspec.arithmetic import column_roundings, resolve_padding
-from convspec.contract import Arithmetic
+from convspec.contract import Plan
 from convspec.errors import ShapeError
-from convspec.fields import Pads
-from convspec.plan import Plan
-from convspec.spec import ConvSpec
+from convspec.spec import ComputePrecision, ConvSpec, Pads, column_roundings, layouts, resolve_padding
 
 _WIDTH = 88  # the line length of PyTorch users' usual formatters
 _ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
@@ -200,7 +196,7 @@ def arithmetic(
     direction: str = "forward",
     input_shape: Sequence[int] | None = None,
     layout: str = "NCHW",  # noqa: ARG001
-) -> Arithmetic:
+) -> ComputePrecision:
     """How PyTorch computes the layer and its gradients.
 
     Sums are kept in float32, or float64. Where oneDNN does not compute a layer in half precision – which depends on
@@ -212,7 +208,7 @@ def arithmetic(
     half = dtype in ("float16", "bfloat16")
     accumulator = "float64" if dtype == "float64" else "float32"
     if device == "cpu":
-        return Arithmetic(accumulator, column_roundings(spec, direction, input_shape) if half else 1)
+        return ComputePrecision(accumulator, column_roundings(spec, direction, input_shape) if half else 1)
     columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
     tf32 = dtype == "float32" and precision == "shipped"
-    return Arithmetic(accumulator, 1 + spec.bias + columns, inputs="tf32" if tf32 else None)
+    return ComputePrecision(accumulator, 1 + spec.bias + columns, inputs="tf32" if tf32 else None)

@@ -11,16 +11,15 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import Found
+from convspec.contract import Call, Found, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
-from convspec.models.parts import Call, Part
 from convspec_torch import weights
+from convspec_torch.functions import called
 from convspec_torch.operations import Computed, Operation, Program, operations, strange
-from convspec_torch.read import called
 
 if TYPE_CHECKING:
     from convspec.contract import Reading
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 _REGULAR = tuple(f"aten::conv{n}d" for n in (1, 2, 3))
 _TRANSPOSED = tuple(f"aten::conv_transpose{n}d" for n in (1, 2, 3))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
@@ -16,29 +14,21 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec import layouts, surroundings
 from convspec.contract import Found, Reading
-from convspec.dtypes import DTYPES
+from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.parameters import ConvParams
-from convspec_torch import weights
-from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
+from convspec.spec import layouts
+from convspec_torch import programs, weights
+from convspec_torch.functions import CALLS, bound, called, dtype_of, params_of
+from convspec_torch.parse import spec_of
 
 if TYPE_CHECKING:
-    from convspec.traces import Answer, Array
+    from convspec.contract.tracing import Answer, Array
 
 _ATTRIBUTES = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
     *("padding_mode", "output_padding"),
 )
-CALLS = {
-    torch.conv1d: (1, False),
-    torch.conv2d: (2, False),
-    torch.conv3d: (3, False),
-    torch.conv_transpose1d: (1, True),
-    torch.conv_transpose2d: (2, True),
-    torch.conv_transpose3d: (3, True),
-}
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
@@ -53,7 +43,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     if not isinstance(layer, torch.nn.Module):
         raise UnsupportedError(f"{type(layer).__name__} is no module of PyTorch's")
     with _inference(layer):
-        return _plain(layer) if is_plain(layer) else surroundings.read(_runner(layer), input_shape)
+        return _plain(layer) if is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
@@ -63,8 +53,6 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
         UnsupportedError: where there is none, listing the kinds of layers that there are.
     """
     if isinstance(model, torch.export.ExportedProgram) or _is_scripted(model):
-        from convspec_torch import programs
-
         return programs.convs(model)
     if not isinstance(model, torch.nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's")
@@ -143,7 +131,7 @@ def _plain(conv: Any) -> Reading:
     if not transposed:
         del arguments["output_padding"]
     spec = spec_of(arguments | {"bias": conv.bias is not None}, len(conv.kernel_size), transposed=transposed)
-    return Reading(spec, _params(_weight(conv), conv.bias), layouts.CHANNELS_FIRST, _dtype(conv.weight))
+    return Reading(spec, params_of(_weight(conv), conv.bias), layouts.CHANNELS_FIRST, dtype_of(conv.weight))
 
 
 def _weight(conv: Any) -> torch.Tensor:
@@ -157,23 +145,6 @@ def _weight(conv: Any) -> torch.Tensor:
             return hook.apply_mask(conv)
     weight: torch.Tensor = conv.weight
     return weight
-
-
-def _params(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
-    """Copies, which do not change when the layer is trained on."""
-    _dtype(weight)
-    if weight.is_meta:
-        raise UnsupportedError("the weights are on the device 'meta': there are no numbers to read")
-    arrays = [None if t is None else np.array(weights.array(t), order="C") for t in (weight, bias)]
-    assert arrays[0] is not None
-    return ConvParams(arrays[0], arrays[1])
-
-
-def _dtype(weight: torch.Tensor) -> str:
-    name = str(weight.dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
-    return name
 
 
 # -- layers with something around the convolution ----------------------------------------------------------------------
@@ -201,26 +172,6 @@ class _Answering(TorchFunctionMode):  # type: ignore[misc]
             raise UnsupportedError("a convolution is called without a batch")
         y = self.answer(called(given, weight, bias, ndim, transposed), weights.array(x))
         return weights.tensor(y, weight.dtype, weight.device)
-
-
-def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-    """The settings, the input, the weight and the bias that one of ``CALLS`` is given."""
-    names = TRANSPOSED_CALL if CALLS[func][1] else REGULAR_CALL
-    given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs)
-    return given, given.pop("input"), given.pop("weight"), given.pop("bias", None)
-
-
-def called(
-    arguments: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
-) -> Reading:
-    """The convolution that a call of the functional interface is."""
-    groups = arguments.get("groups", 1)
-    first, second = weight.shape[:2]
-    channels = (first, second * groups) if transposed else (second * groups, first)
-    numbers = {k: v if isinstance(v, str | int) else tuple(v) * (ndim // len(v)) for k, v in arguments.items()}
-    numbers |= {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": tuple(weight.shape[2:])}
-    spec = spec_of(numbers | {"bias": bias is not None}, ndim, transposed=transposed)
-    return Reading(spec, _params(weight, bias), layouts.CHANNELS_FIRST, _dtype(weight))
 
 
 def _runner(layer: torch.nn.Module) -> Callable[[Array, Answer], Array]:

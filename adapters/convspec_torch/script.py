@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
 
 
 def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001

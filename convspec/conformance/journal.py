@@ -19,10 +19,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from convspec import gaps
-from convspec.conformance.packed import Packed
+from convspec.conformance import gap_ledger
+from convspec.conformance.compressed_list import Packed
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report, Result, in_order
+from convspec.contract import known_gaps
 from convspec.errors import ConvspecError, JournalError, RequestError
 
 SCHEMA = "convspec.run/1"
@@ -160,7 +161,7 @@ class Opening:
     request: Request
     environment: Mapping[str, Any]
     absent: Mapping[str, str]
-    declared: Mapping[str, Sequence[gaps.Gap]]
+    declared: Mapping[str, Sequence[known_gaps.Gap]]
 
     def to_dicts(self) -> Iterator[dict[str, Any]]:
         yield {
@@ -177,7 +178,7 @@ class Opening:
         Raises:
             KeyError, TypeError, ValueError, AttributeError: where it is none.
         """
-        declared = {name: gaps.from_tables(tables, f"gaps of {name}") for name, tables in head["gaps"].items()}
+        declared = {name: known_gaps.from_tables(tables, f"gaps of {name}") for name, tables in head["gaps"].items()}
         return cls(
             Request.from_dict(head["request"], second["cases"]),
             dict(head["environment"]),
@@ -229,7 +230,7 @@ class Record:
 
     def report(self) -> Report:
         """The report that the run gives, or would give if it ended here."""
-        ledger = gaps.Ledger()
+        ledger = gap_ledger.Ledger()
         for adapter, declared in self.opening.declared.items():
             ledger.declare(adapter, declared)
         found = {result.key: result for result in self.results}
@@ -237,7 +238,7 @@ class Record:
         return summed_up(self, results, ledger)
 
 
-def summed_up(record: Record, results: Packed[Result], ledger: gaps.Ledger) -> Report:
+def summed_up(record: Record, results: Packed[Result], ledger: gap_ledger.Ledger) -> Report:
     """The report of a run with these results, which ``ledger`` has seen."""
     request, absent = record.opening.request, dict(record.opening.absent)
     for (name, device), reason in record.absent.items():

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from convspec.cases import Case
-from convspec.conformance import recordings
-from convspec.conformance.recording import SCHEMA
-from convspec.conformance.recordings import Recording
-from convspec.conformance.units import Keep, Key, Problem, Selection
+from convspec.conformance.records import recording as recordings
+from convspec.conformance.records.recording import Recording
+from convspec.conformance.records.write import SCHEMA
+from convspec.conformance.trials.work_plan import Keep, Key, Problem, Selection
+from convspec.corpora import Case
 from convspec.errors import RequestError
 
 _LEAST = 256 << 20

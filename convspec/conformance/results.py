@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,16 +11,13 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any
 
-from convspec.cases import Case
-from convspec.conformance.packed import Packed
-from convspec.conformance.relations import RELATIONS
-from convspec.conformance.units import KINDS, PRECISIONS, Key
-from convspec.contract import DIRECTIONS
-from convspec.dtypes import DTYPES
-from convspec.gaps import Ledger, Tally
-from convspec.layouts import LAYOUTS
-from convspec.spec import ConvSpec
-from convspec.verdict import VERDICTS
+from convspec.conformance.compressed_list import Packed
+from convspec.conformance.gap_ledger import Ledger, Tally
+from convspec.conformance.trials.metamorphic import RELATIONS
+from convspec.conformance.trials.work_plan import KINDS, PRECISIONS, Key
+from convspec.corpora import Case
+from convspec.reference import VERDICTS
+from convspec.spec import DIRECTIONS, DTYPES, LAYOUTS, ConvSpec
 
 SCHEMA = "convspec.report/1"
 
@@ -243,3 +241,33 @@ def describe(item: Result | Tally) -> str:
         f"{item.adapter} {case.layout} {case.dtype} {what(item)}: {item.verdict}, {item.reason} – "
         f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
     )
+
+
+def reproduction(result: Result, *limits: str) -> str:
+    """A shell command that checks this one case, adapter and layout again, within the limits if any are given."""
+    case = result.case
+    if isinstance(recorded := result.evidence.get("recorded"), dict):
+        asked = [str(recorded.get("folder")), "--adapters", result.request, "--recorded", str(recorded.get("by"))]
+        asked += ["--case", case.id, "--devices", case.device, "--precision", result.precision]
+        return f"convspec replay {shlex.join(asked)}"
+    line = json.dumps({"spec": _brief(case.spec), "input_shape": list(case.input_shape), "seed": case.seed})
+    options = ["--adapters", result.request, "--layouts", case.layout]
+    if case.dtype != "float32":
+        options += ["--dtypes", case.dtype]
+    if case.device != "cpu":
+        options += ["--devices", case.device]
+    if case.data not in ("exact", "random"):
+        options += ["--data", case.data]
+    if result.precision != "shipped":
+        options += ["--precision", result.precision]
+    if result.direction != "forward":
+        options += ["--gradients"]
+    options += limits
+    return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
+
+
+def _brief(spec: ConvSpec) -> dict[str, Any]:
+    """The fields that a layer cannot do without, and those that are not as they are by default."""
+    plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size).to_dict()
+    needed = ("in_channels", "out_channels", "kernel_size")
+    return {key: value for key, value in spec.to_dict().items() if key in needed or value != plain[key]}

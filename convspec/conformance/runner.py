@@ -9,25 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convspec import gaps
-from convspec.cases import Case
-from convspec.conformance import recording
-from convspec.conformance.checks import Outcome
-from convspec.conformance.cluster import Cluster
+from convspec.conformance import gap_ledger
+from convspec.conformance.checks.checks import Outcome
+from convspec.conformance.compressed_list import Packed
+from convspec.conformance.environment import Site, by_name, known, listed, local
+from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
-from convspec.conformance.names import by_name, known, listed
-from convspec.conformance.packed import Packed
-from convspec.conformance.reproduction import reproduction
+from convspec.conformance.records import write
+from convspec.conformance.remote.dask_cluster import Cluster
+from convspec.conformance.remote.executor import Somewhere, Submitter
 from convspec.conformance.request import Request, of_cases
-from convspec.conformance.results import Report, Result
-from convspec.conformance.scheduler import Scheduler
-from convspec.conformance.site import Site, local
-from convspec.conformance.submission import Somewhere, Submitter
-from convspec.conformance.units import ASKED, PRECISIONS, Keep, Selection, Target, Unit, expanded
+from convspec.conformance.results import Report, Result, reproduction
+from convspec.conformance.trials.work_plan import ASKED, PRECISIONS, Keep, Selection, Target, Unit, expanded
 from convspec.contract import Adapter
-from convspec.dtypes import DTYPES
+from convspec.corpora import Case
 from convspec.errors import RequestError
-from convspec.layouts import LAYOUTS
+from convspec.spec import DTYPES, LAYOUTS
 
 TIMEOUT = 120.0
 DATA = ("exact", "random")
@@ -65,7 +62,7 @@ def check(
     shard: tuple[int, int] | None = None,
     journal: str | os.PathLike[str] | None = None,
     record: str | os.PathLike[str] | None = None,
-    record_limit: int = recording.LIMIT,
+    record_limit: int = write.LIMIT,
     origin: Mapping[str, Any] | None = None,
     executor: Somewhere | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -81,7 +78,7 @@ def check(
         layouts: ``"NCHW"``, ``"NHWC"``; both by default.
         dtypes: names; by default each case's own.
         devices: names; by default each case's own.
-        data: kinds of data, of :data:`convspec.cases.DATA_KINDS`; ``"probe"`` measures the accuracy class;
+        data: kinds of data, of :data:`convspec.corpora.cases.DATA_KINDS`; ``"probe"`` measures the accuracy class;
             ``"metamorphic"`` checks relations between runs, which need no oracle – or one of them, by its name.
         precisions: ``"shipped"``, ``"strict"``: whether switches like TF32 are left alone or turned off.
         gradients: whether those of input, kernel and bias are checked too, on exact and on random data.
@@ -96,8 +93,8 @@ def check(
         record_limit: bytes that these arrays may take; what does not fit is left out and counted.
         origin: where the cases come from, for whoever reads the report.
         executor: where the work is done instead of in local workers: a :class:`convspec.Cluster`, any executor, or
-            a function that gives one for a :class:`~convspec.conformance.units.Target`; each chunk of cases runs in
-            an isolated child over there.
+            a function that gives one for a :class:`~convspec.conformance.trials.work_plan.Target`; each chunk of cases
+            runs in an isolated child over there.
         progress: called after every result.
 
     Raises:
@@ -124,8 +121,8 @@ def check(
     request = Request(cases, selection, by_name(adapters), *limits, origin or {}, kept)
     if record is not None:
         folder = Path(record).absolute()
-        recording.prepare(folder)
-        journal = recording.journal_of(folder, shard)
+        write.prepare(folder)
+        journal = write.journal_of(folder, shard)
     return begin(request, site, journal, executor, progress)
 
 
@@ -161,7 +158,7 @@ def resume(
         if asked.record is not None:
             if executor is not None:
                 raise RequestError(f"{writing.path} is of a run that is recorded: it needs local workers")
-            recording.prepare(writing.path.absolute().parent)
+            write.prepare(writing.path.absolute().parent)
         devices = asked.selection.devices or [case.device for case in asked.cases]
         site = _site(asked.selection.requests, devices, jobs, executor)
         _same_versions(writing.path, record.opening.environment, site.environment)
@@ -203,7 +200,7 @@ class _Run:
     ) -> None:
         self.record, self.site, self.journal, self.progress = record, site, journal, progress
         self.request = record.opening.request
-        self.ledger = gaps.Ledger()
+        self.ledger = gap_ledger.Ledger()
         for adapter, declared in site.declared().items():
             self.ledger.declare(adapter, declared)
         self.results = Packed(result.under(self.ledger) for result in record.results)

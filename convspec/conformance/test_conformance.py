@@ -1,4 +1,4 @@
-"""The suite as pytest sees it: ``pytest -p convspec.pytest_plugin --pyargs convspec.conformance``."""
+"""The suite as pytest sees it: ``pytest -p convspec.testing.pytest_plugin --pyargs convspec.conformance``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-if "convspec.pytest_plugin" not in sys.modules:
-    pytest.skip("run with -p convspec.pytest_plugin --convspec-adapter NAME", allow_module_level=True)
+if "convspec.testing.pytest_plugin" not in sys.modules:
+    pytest.skip("run with -p convspec.testing.pytest_plugin --convspec-adapter NAME", allow_module_level=True)
 
 
 def test_layer_agrees_with_the_mathematics(convspec_outcome: Any) -> None:

@@ -10,82 +10,26 @@
 ``timm``                  5,432 distinct convolutions read off the models of timm, at their real sizes
 a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
 ========================= ============================================================================
+
+In goes a name or a path; out come :class:`Case` objects, and the arrays that a case's seed gives.
 """
 
-from __future__ import annotations
+from convspec.corpora import test_data
+from convspec.corpora.cases import DATA_KINDS, Case, arrays, gradient_arrays, uncompared
+from convspec.corpora.features import case_traits, traits
+from convspec.corpora.library import dump, load, names, sample
 
-import os
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
-from pathlib import Path
-
-from convspec.cases import Case
-from convspec.corpora.architectures import cases as architecture_cases
-from convspec.corpora.lines import read, read_stdin
-from convspec.errors import CorpusError, RequestError, UnknownName
-from convspec.spec import ConvSpec
-
-_FOLDER = Path(__file__).parent
-_FILES = {
-    "features": "features.jsonl",
-    "regressions": "regressions.jsonl",
-    "pairwise": "pairwise.jsonl",
-    "threewise": "threewise.jsonl.gz",
-    "timm": "timm.jsonl.gz",
-}
-
-
-def names() -> tuple[str, ...]:
-    """The names that :func:`load` knows."""
-    return ("tutorial", "features", "pairwise", "threewise", "regressions", "architectures", "timm")
-
-
-def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
-    """The cases of a corpus: one of :func:`names`, a file of JSON Lines (gzipped or not), or ``"-"``, standard input.
-
-    Raises:
-        UnknownName: if it is neither a known name nor looks like a path.
-        CorpusError: if the file cannot be read or one line of it is malformed; nothing is half loaded.
-    """
-    name = os.fspath(name_or_path)
-    if name == "tutorial":
-        return _tutorial()
-    if name == "architectures":
-        return architecture_cases()
-    if name in _FILES:
-        return read(_FOLDER / _FILES[name])
-    if name == "-":
-        return read_stdin()
-    if not Path(name).exists():
-        if isinstance(name_or_path, str) and not Path(name).suffix and Path(name).name == name:
-            raise UnknownName("corpus", name, names())
-        raise CorpusError(f"{name}: no such file")
-    return read(Path(name))
-
-
-def sample(cases: Sequence[Case], n: int, seed: int = 0) -> list[Case]:
-    """``n`` of the cases, in their own order; the same for the same seed on every machine, and part of any larger n.
-
-    Raises:
-        RequestError: if ``n`` is negative.
-    """
-    if n < 0:
-        raise RequestError(f"sample size {n} must not be negative")
-
-    def lot(index: int) -> tuple[str, int]:
-        return sha256(f"{seed} {cases[index].id}".encode()).hexdigest(), index
-
-    return [cases[i] for i in sorted(sorted(range(len(cases)), key=lot)[:n])]
-
-
-def dump(cases: Iterable[Case]) -> str:
-    """The cases as JSON Lines, which :func:`load` reads back from a file."""
-    return "".join(case.to_json() + "\n" for case in cases)
-
-
-def _tutorial() -> list[Case]:
-    return [
-        Case(ConvSpec(1, 32, 3, padding=1), (1, 1, 28, 28), name="grey image 28x28, 32 filters"),
-        Case(ConvSpec(3, 16, 3, stride=2, padding=1), (1, 3, 32, 32), name="colour image 32x32, stride 2"),
-        Case(ConvSpec(3, 128, 5, padding=2), (1, 3, 64, 64), name="colour image 64x64, 128 filters"),
-    ]
+__all__ = [
+    "DATA_KINDS",
+    "Case",
+    "arrays",
+    "case_traits",
+    "dump",
+    "gradient_arrays",
+    "load",
+    "names",
+    "sample",
+    "test_data",
+    "traits",
+    "uncompared",
+]

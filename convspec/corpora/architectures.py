@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from convspec.cases import Case
+from convspec.corpora.cases import Case
 from convspec.spec import ConvSpec
 
 

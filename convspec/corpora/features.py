@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.arithmetic import product
-from convspec.numerics import STATISTICAL_MINIMUM
-from convspec.spec import ConvSpec
+from convspec.reference import STATISTICAL_MINIMUM
+from convspec.spec import ConvSpec, product
 
 if TYPE_CHECKING:
-    from convspec.cases import Case
+    from convspec.corpora.cases import Case
 
 
 def traits(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, str]:

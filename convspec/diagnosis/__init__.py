@@ -1,11 +1,26 @@
-"""Which known mistake gives exactly these numbers?"""
+"""Name the known mistake that gives exactly these wrong numbers.
 
-from convspec.diagnosis.catalogue import Fitted as Fitted
-from convspec.diagnosis.catalogue import Mistake as Mistake
-from convspec.diagnosis.catalogue import catalogue as catalogue
-from convspec.diagnosis.findings import Diagnosis as Diagnosis
-from convspec.diagnosis.findings import Finding as Finding
-from convspec.diagnosis.layer import Layer as Layer
-from convspec.diagnosis.search import diagnose as diagnose
+In go a spec, weights, an input and an actual output; out comes a :class:`Diagnosis` whose findings name the mistake,
+the evidence and the fix. The mistakes themselves are in ``mistakes``, one module for each theme.
+"""
 
-__all__ = ["Diagnosis", "Finding", "Fitted", "Layer", "Mistake", "catalogue", "diagnose"]
+from convspec.diagnosis.evidence import IMPOSSIBLE
+from convspec.diagnosis.faulty_layer import Layer, right
+from convspec.diagnosis.findings import Diagnosis, Finding, lines
+from convspec.diagnosis.mistakes.catalogue import THEMES, Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.search import diagnose
+
+__all__ = [
+    "IMPOSSIBLE",
+    "THEMES",
+    "Diagnosis",
+    "Finding",
+    "Fitted",
+    "Layer",
+    "Mistake",
+    "catalogue",
+    "diagnose",
+    "lines",
+    "right",
+    "theme_of",
+]

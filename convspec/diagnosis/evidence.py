@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from convspec.contract import Arithmetic
-from convspec.diagnosis import points
+from convspec.diagnosis import spot_check
 from convspec.errors import ParamsError, ShapeError, SpecError
-from convspec.numerics import STATISTICAL_MINIMUM, Bounds, bounds, products
+from convspec.reference import STATISTICAL_MINIMUM, Bounds, bounds, products
+from convspec.spec import ComputePrecision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.diagnosis.layer import Array, Layer
+    from convspec.diagnosis.faulty_layer import Array, Layer
 
     Ratios: TypeAlias = NDArray[np.floating[Any]]
     Finish: TypeAlias = Callable[[Array], Array] | None
@@ -70,7 +70,7 @@ class Evidence:
     def limits(self, layer: Layer) -> Bounds:
         """What rounding can do in such a layer, whoever computes it: in float32 at least, the bias added separately."""
         dtype = layer.dtype or self.dtype
-        wide = Arithmetic("float64" if dtype == "float64" else "float32", 2, flushes_subnormals=True)
+        wide = ComputePrecision("float64" if dtype == "float64" else "float32", 2, flushes_subnormals=True)
         return bounds(dtype, products(layer.spec), layer.arithmetic or wide)
 
     def ratios(self) -> Ratios | None:
@@ -95,7 +95,7 @@ class Evidence:
             return None
 
     def _missed(self, layer: Layer, chosen: tuple[Any, ...]) -> float | None:
-        found = points.evaluate(layer, self.shape, chosen)
+        found = spot_check.evaluate(layer, self.shape, chosen)
         if found is None:
             return None
         ratio = _ratio(self.actual[chosen], *found, self.limits(layer), layer.finish)

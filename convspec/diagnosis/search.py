@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec import layouts
-from convspec.diagnosis.catalogue import Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.error_location import locate
 from convspec.diagnosis.evidence import IMPOSSIBLE, Evidence
+from convspec.diagnosis.faulty_layer import forget, right
 from convspec.diagnosis.findings import Diagnosis, Finding
-from convspec.diagnosis.layer import forget, right
-from convspec.diagnosis.location import locate
-from convspec.dtypes import representable
+from convspec.diagnosis.mistakes.catalogue import Fitted, Mistake, catalogue, theme_of
 from convspec.errors import ShapeError
+from convspec.spec import layouts, representable
 
 if TYPE_CHECKING:
-    from convspec.diagnosis.layer import Array, Layer
-    from convspec.parameters import ConvParams
-    from convspec.spec import ConvSpec
+    from convspec.diagnosis.faulty_layer import Array, Layer
+    from convspec.spec import ConvParams, ConvSpec
 
 NEAREST = 5
 SECONDS = 20.0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convspec.dtypes import rounded
-from convspec.parameters import ConvParams
+from convspec.spec import ConvParams, rounded
 from mutants.engine import Layer
 from mutants.mutant import Array, Family
 

@@ -1,6 +1,6 @@
 """A convolution into which a fault can be put anywhere: which cell each window reads, and which weight meets it.
 
-It computes what :mod:`convspec.reference` does, by another way: one matrix product per tap of the kernel.
+It computes what :mod:`convspec.reference.convolution` does, by another way: one matrix product per tap of the kernel.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.arithmetic import resolve_padding
-from convspec.parameters import ConvParams
-from convspec.spec import ConvSpec
+from convspec.spec import ConvParams, ConvSpec, resolve_padding
 
 Array: TypeAlias = NDArray[np.float64]
 Cells: TypeAlias = NDArray[np.intp]

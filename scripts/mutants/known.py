@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from convspec.diagnosis.catalogue import Fitted, Mistake, catalogue
-from convspec.diagnosis.evidence import IMPOSSIBLE
-from convspec.diagnosis.layer import right
+from convspec.diagnosis import IMPOSSIBLE, Fitted, Mistake, catalogue, right
 from convspec.diagnosis.search import _made
 from mutants.engine import Layer
 from mutants.mutant import Array, Mutant

@@ -10,13 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec import layouts
-from convspec.contract import Arithmetic
-from convspec.dtypes import rounded
+from convspec.contract import Support
 from convspec.errors import ShapeError
-from convspec.parameters import ConvParams
-from convspec.plan import Support
-from convspec.spec import ConvSpec
+from convspec.spec import ComputePrecision, ConvParams, ConvSpec, layouts, rounded
 from mutants.engine import Layer
 
 Array: TypeAlias = NDArray[np.float64]
@@ -87,8 +83,8 @@ class MutantAdapter:
     def support(self, *_: Any) -> Support:
         return Support("native")
 
-    def arithmetic(self, spec: ConvSpec, dtype: str, *_: Any) -> Arithmetic:
-        return Arithmetic("float64" if dtype == "float64" else "float32")
+    def arithmetic(self, spec: ConvSpec, dtype: str, *_: Any) -> ComputePrecision:
+        return ComputePrecision("float64" if dtype == "float64" else "float32")
 
     def build(self, spec: ConvSpec, params: ConvParams, layout: str, dtype: str, _: str) -> Any:
         return spec, params, dtype

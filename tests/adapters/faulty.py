@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from convspec_onnx.constants import array_of
+from convspec_onnx.graph.constants import array_of
 from onnx import helper, numpy_helper
 
 CONVS = ("Conv", "ConvTranspose")

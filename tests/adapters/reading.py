@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from convspec import layouts
-from convspec.parameters import ConvParams
+from convspec.spec import layouts
+from convspec.spec.parameters import ConvParams
 
 
 def meaning(spec):

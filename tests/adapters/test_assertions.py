@@ -18,7 +18,7 @@ import keras  # noqa: E402
 import torch  # noqa: E402
 
 import convspec  # noqa: E402
-from convspec.testing import assert_layers_agree, assert_models_agree  # noqa: E402
+from convspec.testing.assertions import assert_layers_agree, assert_models_agree  # noqa: E402
 
 pytestmark = [pytest.mark.keras, pytest.mark.torch]
 

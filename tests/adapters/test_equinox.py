@@ -15,7 +15,7 @@ from hypothesis import example, given, settings  # noqa: E402
 
 import convspec  # noqa: E402
 from convspec import ConvParams, ConvSpec, corpora, reference, strategies  # noqa: E402
-from convspec.cases import arrays, gradient_arrays  # noqa: E402
+from convspec.corpora.cases import arrays, gradient_arrays  # noqa: E402
 from convspec.errors import CallError, ShapeError, SpecError, UnsupportedError  # noqa: E402
 from tests.adapters.reading import meaning  # noqa: E402
 

@@ -425,7 +425,7 @@ def test_code_that_runs_while_a_script_is_loaded_is_refused(tmp_path):
 
 
 def test_the_command_answers_harm_with_status_2(folder, tmp_path):
-    from convspec.cli import app
+    from convspec.cli.app import app
 
     (tmp_path / "net.pt2").write_bytes((folder / "net.pt2").read_bytes()[:3000])
     found = CliRunner().invoke(app, ["compare", str(tmp_path / "net.pt2"), str(folder / "scripted.pt")])

@@ -23,12 +23,15 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convspec import ConvSpec, gaps, layouts, reference, strategies
-from convspec.cases import Case, arrays
-from convspec.contract import Adapter
-from convspec.dtypes import rounded
+from convspec import ConvSpec, reference, strategies
+from convspec.conformance import gap_ledger
+from convspec.contract import known_gaps
+from convspec.contract.protocol import Adapter
+from convspec.corpora.cases import Case, arrays
 from convspec.errors import FrameworkAbsent, PlacementError, RequestError, ShapeError
-from convspec.parameters import ConvParams
+from convspec.spec import layouts
+from convspec.spec.dtypes import rounded
+from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.flax
 
@@ -501,8 +504,8 @@ def test_gaps_jax_answers_where_there_is_no_output(name: str, adapter: Adapter) 
         spec.output_shape(shape)
     case = Case(spec, shape, "NHWC")
     assert run(adapter, case).shape[:2] == (1, 3)
-    known = gaps.features(case, support="native", adapter=adapter.name, variant="default")
-    assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == [name]
+    known = gap_ledger.features(case, support="native", adapter=adapter.name, variant="default")
+    assert [gap.id for gap in known_gaps.declared(adapter) if gap.when(known)] == [name]
 
 
 @EACH
@@ -510,8 +513,8 @@ def test_gap_jax_gives_a_transposed_layer_of_no_cells_too_many(adapter: Adapter)
     case = Case(ConvSpec(2, 3, (3,), stride=2, transposed=True), (1, 2, 0), "NHWC")
     assert case.spec.output_shape(case.input_shape)[2:] == (1,)
     assert run(adapter, case).shape[2:] == (2,)
-    known = gaps.features(case, support="native", adapter=adapter.name, variant="default")
-    assert [gap.id for gap in gaps.declared(adapter) if gap.when(known)] == ["jax-spreads-nothing-over-nothing"]
+    known = gap_ledger.features(case, support="native", adapter=adapter.name, variant="default")
+    assert [gap.id for gap in known_gaps.declared(adapter) if gap.when(known)] == ["jax-spreads-nothing-over-nothing"]
 
 
 def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:

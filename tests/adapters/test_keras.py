@@ -15,10 +15,13 @@ pytest.importorskip("tensorflow")
 from convspec_keras import ADAPTER, JAX, TORCH
 from hypothesis import given, settings
 
-from convspec import ConvSpec, gaps, layouts, reference, strategies
-from convspec.cases import Case, arrays
+from convspec import ConvSpec, reference, strategies
+from convspec.conformance import gap_ledger
+from convspec.contract import known_gaps
+from convspec.corpora.cases import Case, arrays
 from convspec.errors import PlacementError, RequestError, ShapeError, UnsupportedError
-from convspec.parameters import ConvParams
+from convspec.spec import layouts
+from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.keras
 
@@ -123,8 +126,8 @@ def assert_exact(case: Case, adapter=ADAPTER) -> None:
 
 def in_gap(case: Case) -> bool:
     support = ADAPTER.support(case.spec, case.layout, case.dtype)
-    features = gaps.features(case, support=support, adapter="keras", variant="default")
-    return any(gap.when(features) for gap in gaps.declared(ADAPTER))
+    features = gap_ledger.features(case, support=support, adapter="keras", variant="default")
+    return any(gap.when(features) for gap in known_gaps.declared(ADAPTER))
 
 
 def test_no_layer_above_is_in_a_gap() -> None:
@@ -445,11 +448,11 @@ GAPS = {
 
 @pytest.mark.parametrize("name", GAPS)
 def test_declared_gaps_fail(name: str) -> None:
-    (gap,) = [gap for gap in gaps.declared(ADAPTER) if gap.id == name]
+    (gap,) = [gap for gap in known_gaps.declared(ADAPTER) if gap.id == name]
     for spec, shape, layout in GAPS[name]:
         case = Case(spec, shape, layout)
         support = ADAPTER.support(spec, layout)
-        assert gap.when(gaps.features(case, support=support, adapter="keras", variant="default")), case
+        assert gap.when(gap_ledger.features(case, support=support, adapter="keras", variant="default")), case
         with pytest.raises(Exception) as caught:  # noqa: PT011 - a wrong shape or number here, an exception of TensorFlow's there
             np.testing.assert_array_equal(outcome(case), expected_of(case))
         assert isinstance(caught.value, AssertionError) or "error" in gap.fails

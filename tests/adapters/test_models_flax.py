@@ -12,7 +12,7 @@ from flax import nnx
 
 import convspec
 from convspec.errors import UnsupportedError
-from tests.models import linen_models, nnx_models, torch_models
+from tests.networks import linen_models, nnx_models, torch_models
 
 pytestmark = [pytest.mark.flax, pytest.mark.torch]
 

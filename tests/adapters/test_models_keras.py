@@ -22,8 +22,8 @@ BACKEND.configure(threads=1)
 import keras  # noqa: E402
 
 import convspec  # noqa: E402
-from convspec.models import words  # noqa: E402
-from tests.models import keras_models, planted, torch_models  # noqa: E402
+from convspec.models import text_table  # noqa: E402
+from tests.networks import keras_models, planted, torch_models  # noqa: E402
 
 pytestmark = [pytest.mark.keras, pytest.mark.torch]
 
@@ -158,7 +158,7 @@ def shown(found, command, name):
     """What the page shows is what came out, but for the digits of distances, which differ from machine to machine."""
     if BACKEND is not ADAPTER:
         return  # the page shows Keras on TensorFlow
-    lines = words.port(found) if command == "port" else words.comparison(found)
+    lines = text_table.port(found) if command == "port" else text_table.comparison(found)
     actual = [_without_distances(line) for line, _ in lines]
     (block,) = re.findall(rf"\$ convspec {command} \S+ \S+:{name} [^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)
     told = [_without_distances(line) for line in block.splitlines() if line.strip() not in ("", "…")]

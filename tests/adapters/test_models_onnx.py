@@ -15,7 +15,7 @@ from onnx import helper
 
 import convspec
 from convspec.errors import RequestError, UnsupportedError
-from tests.models import onnx_models, torch_models
+from tests.networks import onnx_models, torch_models
 
 pytestmark = [pytest.mark.onnx, pytest.mark.torch]
 

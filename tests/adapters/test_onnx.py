@@ -21,11 +21,14 @@ from convspec_onnx import ADAPTER, REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convspec import ConvSpec, gaps, layouts, reference, strategies
-from convspec.cases import Case, arrays
-from convspec.contract import Adapter
+from convspec import ConvSpec, reference, strategies
+from convspec.conformance import gap_ledger
+from convspec.contract import known_gaps
+from convspec.contract.protocol import Adapter
+from convspec.corpora.cases import Case, arrays
 from convspec.errors import FrameworkAbsent, PlacementError, ShapeError, UnsupportedError
-from convspec.parameters import ConvParams
+from convspec.spec import layouts
+from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.onnx
 
@@ -120,14 +123,14 @@ def run(adapter: Adapter, case: Case) -> np.ndarray:
 
 
 @functools.cache
-def declared(adapter: Adapter) -> tuple[gaps.Gap, ...]:
-    return gaps.applying(adapter, adapter.versions())
+def declared(adapter: Adapter) -> tuple[known_gaps.Gap, ...]:
+    return known_gaps.applying(adapter, adapter.versions())
 
 
-def covering(adapter: Adapter, case: Case) -> list[gaps.Gap]:
+def covering(adapter: Adapter, case: Case) -> list[known_gaps.Gap]:
     """The declared gaps that the case matches."""
     support = adapter.support(case.spec, case.layout, case.dtype)
-    known = gaps.features(case, support=support, adapter=adapter.name, variant=adapter.variant)
+    known = gap_ledger.features(case, support=support, adapter=adapter.name, variant=adapter.variant)
     return [gap for gap in declared(adapter) if gap.when(known)]
 
 
@@ -471,7 +474,7 @@ GAPS = {
 }
 
 
-def gap_named(name: str) -> tuple[Adapter, gaps.Gap]:
+def gap_named(name: str) -> tuple[Adapter, known_gaps.Gap]:
     return next((a, gap) for a in (ADAPTER, REFERENCE) for gap in declared(a) if gap.id == name)
 
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner  # noqa: E402
 from verifying import audited, conv, model, saved, weights  # noqa: E402
 
 import convspec  # noqa: E402
-from convspec.cli import app  # noqa: E402
+from convspec.cli.app import app  # noqa: E402
 from convspec.errors import RequestError  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]

@@ -12,16 +12,16 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnxruntime
-from convspec_onnx import judging, passes, runtimes
-from convspec_onnx.lean import Lean
-from convspec_onnx.runtimes import Arm
+from convspec_onnx.loading.large_weights import Lean
+from convspec_onnx.verify import judge, optimizer_passes, runtimes
+from convspec_onnx.verify.runtimes import Arm
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 from verifying import audited, conv, model, saved, weights
 
-from convspec.cli import app
-from convspec.dtypes import rounded
-from convspec.models import audit
+from convspec.cli.app import app
+from convspec.models.verification import verifier
+from convspec.spec.dtypes import rounded
 
 pytestmark = pytest.mark.onnx
 
@@ -45,23 +45,23 @@ def test_the_pass_that_changed_the_outputs_is_named(tmp_path):
 
 
 def test_a_pass_without_a_known_name_is_told(tmp_path, monkeypatch):
-    monkeypatch.setitem(passes.NAMES, "basic", "EliminateIdentity ConstantFolding")
+    monkeypatch.setitem(optimizer_passes.NAMES, "basic", "EliminateIdentity ConstantFolding")
     found = changes(audited(saved(normalised(), tmp_path / "m.onnx"), levels=["off", "all"]))
-    assert found["basic"]["passes"] == [passes.UNKNOWN]
+    assert found["basic"]["passes"] == [optimizer_passes.UNKNOWN]
 
 
 def test_all_of_several_guilty_passes_are_named(monkeypatch):
     """A runtime whose passes each add one: three of them change the output, one more takes a change back."""
     steps = {"a": 0, "b": 1, "c": 0, "d": 2, "e": 0, "f": -2, "g": 4}
-    monkeypatch.setattr(passes, "NAMES", {"basic": "a b c d e f g"})
+    monkeypatch.setattr(optimizer_passes, "NAMES", {"basic": "a b c d e f g"})
 
     def run(proto, feeds, outputs, arm, without=()):
         allowed = () if arm.level == "off" else [name for name in steps if name not in without]
         return {"y": np.array([sum(steps[name] for name in allowed)], np.float32)}
 
-    monkeypatch.setattr(passes.runtimes, "run", run)
+    monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, (1,))
-    found = {change["level"]: change for change in passes.changes(Lean(proto), {}, "CPU")}
+    found = {change["level"]: change for change in optimizer_passes.changes(Lean(proto), {}, "CPU")}
     assert found["basic"]["passes"] == ["b", "d", "f", "g"]
     assert found["extended"]["passes"] == []
 
@@ -74,9 +74,10 @@ def test_a_level_that_does_not_run_is_told(monkeypatch):
             raise runtimes.RunError("no")
         return honest(proto, feeds, outputs, arm, without)
 
-    monkeypatch.setattr(passes.runtimes, "run", run)
+    monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     found = {
-        change["level"]: change for change in passes.changes(Lean(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
+        change["level"]: change
+        for change in optimizer_passes.changes(Lean(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
     }
     assert found["extended"]["problem"] == "no"
     assert "changed" in found["all"]
@@ -145,7 +146,7 @@ def test_numbers_below_the_reach_of_float16_are_borne(tmp_path, monkeypatch):
     (node,) = audited(path, expect={"CPU": "float16"}).nodes
     assert node.verdict == "agree", node.reason
     monkeypatch.setattr(
-        judging, "_lifted_magnitude", lambda spec, params, x, least: judging.reference.magnitude(spec, params, x)
+        judge, "_lifted_magnitude", lambda spec, params, x, least: judge.reference.magnitude(spec, params, x)
     )
     assert audited(path, expect={"CPU": "float16"}).nodes[0].verdict == "disagree"
 
@@ -182,7 +183,7 @@ def test_each_level_runs_on_each_provider():
 
 
 def test_optimisation_is_blamed_on_the_provider_where_it_changed_something():
-    from convspec.models.verification import VerifyReport, collected
+    from convspec.models.verification.report import VerifyReport, collected
 
     shapes = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
     messages = [{"convs": [{"name": "c", "op_type": "Conv", **shapes}]}]
@@ -217,7 +218,7 @@ def test_a_wrong_request_is_status_2(tmp_path, arguments):
 
 
 def test_a_run_from_python_takes_providers_and_classes(tmp_path):
-    report = audit.verify(plain(tmp_path), providers=["cpu"], expect={"cpu": "float32"}).expect()
+    report = verifier.verify(plain(tmp_path), providers=["cpu"], expect={"cpu": "float32"}).expect()
     assert report.environment["expect"] == {"cpu": "float32"}
     assert report.nodes[0].classes == {"CPU": "float32"}
 
@@ -226,7 +227,7 @@ def test_a_run_from_python_takes_providers_and_classes(tmp_path):
 
 
 def test_in_a_pipe_progress_is_a_line_every_ten_seconds(tmp_path, monkeypatch):
-    from convspec.reports import progress
+    from convspec.cli.reports import progress
 
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     done = command(plain(tmp_path))

@@ -18,14 +18,14 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
-from convspec_onnx import inline, safe
+from convspec_onnx.loading import inline_functions, untrusted
 from onnx import TensorProto, helper, numpy_helper
 from verifying import audited, conv, model, saved, weights
 
 import convspec
+from convspec.cli.reports import verify_files
 from convspec.errors import RequestError
-from convspec.models import audit
-from convspec.reports import verified_files
+from convspec.models.verification import verifier
 
 pytestmark = pytest.mark.onnx
 GIB = 1 << 20  # in the unit of ru_maxrss
@@ -252,7 +252,7 @@ def write(content, folder):
 def test_a_hostile_file_is_refused_with_one_clear_sentence(name, place):
     path = write(HOSTILE[name](), place)
     with pytest.raises(RequestError) as caught:
-        audit.verify(path, timeout=60)
+        verifier.verify(path, timeout=60)
     words = str(caught.value)
     assert re.search(WORDS[name], words), words
     assert 10 < len(words) < 1000
@@ -286,9 +286,9 @@ def test_external_data_beside_the_model_are_read(place):
 def test_the_runtime_is_given_no_name_of_a_file(place):
     """Whatever runs sees a model whose data are all inside it."""
     for where in ("initializer", "attribute", "subgraph", "function"):
-        proto = inline.inlined(safe.load(write(with_external("data.bin", where), place)))
+        proto = inline_functions.inlined(untrusted.load(write(with_external("data.bin", where), place)))
         assert b"data.bin" not in proto.SerializeToString()
-        assert all(not t.external_data and t.data_location == TensorProto.DEFAULT for t in safe.tensors(proto))
+        assert all(not t.external_data and t.data_location == TensorProto.DEFAULT for t in untrusted.tensors(proto))
 
 
 def test_the_command_leaves_with_status_2_and_says_why(place):
@@ -311,7 +311,7 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
     assert report.summary["agree"] == 1
     report.against = report.nodes[0].matched = EVIL
     report.nodes[0].findings.append({"id": "x", "title": EVIL})
-    texts = [f(report) for f in (verified_files.page, verified_files.markdown, verified_files.junit)]
+    texts = [f(report) for f in (verify_files.page, verify_files.markdown, verify_files.junit)]
     for text in texts:
         assert "<script>alert" not in text
         assert not set(text) & {"\x1b", "\x07", "\x00", "\u202e"}
@@ -340,7 +340,7 @@ def test_a_process_that_dies_is_reported(monkeypatch, tmp_path):
     path = saved(plain(), tmp_path / "m.onnx")
     unknown = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
     lines = [{"convs": [{"name": "c", "op_type": "Conv", **unknown}]}, {"begin": ["c"]}, {"died": "ended with SIGSEGV"}]
-    monkeypatch.setattr(audit.isolation, "lines", lambda *_: iter(lines))
+    monkeypatch.setattr(verifier.isolation, "lines", lambda *_: iter(lines))
     report = convspec.verify(path)
     assert report.summary["crash"] == 1
     assert report.unexpected

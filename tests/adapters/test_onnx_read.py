@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from convspec import ConvSpec, layouts, reference, strategies
-from convspec.cases import Case, arrays
+from convspec import ConvSpec, reference, strategies
+from convspec.corpora.cases import Case, arrays
 from convspec.errors import UnsupportedError
-from convspec.parameters import ConvParams
+from convspec.spec import layouts
+from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.onnx
 FLOAT = TensorProto.FLOAT

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from verifying import conv, model, node_cases, saved, weights
 
 from convspec import corpora
-from convspec.cases import Case
-from convspec.cli import app
+from convspec.cli.app import app
+from convspec.corpora.cases import Case
 from convspec.errors import ConvspecError
 
 pytestmark = pytest.mark.onnx
@@ -73,7 +73,7 @@ def possible(case):
 
 def padded(case):
     from convspec import reference
-    from convspec.cases import arrays
+    from convspec.corpora.cases import arrays
 
     try:
         reference.conv(case.spec, *arrays(case))

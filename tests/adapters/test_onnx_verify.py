@@ -15,15 +15,17 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
-from convspec_onnx import running, runtimes, safe
+from convspec_onnx.loading import untrusted
+from convspec_onnx.verify import run as running
+from convspec_onnx.verify import runtimes
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 from verifying import audited, conv, model, node_cases, saved, weights
 
 import convspec
-from convspec.cli import app
-from convspec.models import audit
-from convspec.models.verification import VerificationFailed
+from convspec.cli.app import app
+from convspec.models.verification import verifier
+from convspec.models.verification.report import VerificationFailed
 
 pytestmark = pytest.mark.onnx
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -364,7 +366,7 @@ def test_shapes_are_inferred_as_with_all_weights_in_place(tmp_path):
     proto = model(nodes, {"w": weights(400, 3, 3, 5), "v": weights(2, 400, 3, 5)}, (1, 3, 9999, 1))
     proto.graph.initializer.append(shape)
     right = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
-    found, problem = safe.inferred(onnx.ModelProto.FromString(proto.SerializeToString()))
+    found, problem = untrusted.inferred(onnx.ModelProto.FromString(proto.SerializeToString()))
     assert not problem
     assert found.graph.value_info == right.graph.value_info
     assert found.graph.output == right.graph.output
@@ -459,5 +461,5 @@ def test_arrays_are_inputs(tmp_path):
     path = saved(chain(2), tmp_path / "m.onnx")
     x = weights(1, 3, 6, 7)
     for given in (x, {"x": x}, [x]):
-        report = audit.verify(path, inputs=given, levels=["off"])
+        report = verifier.verify(path, inputs=given, levels=["off"])
         assert {tuple(node.input_shape) for node in report.nodes} == {(1, 3, 6, 7)}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convspec import ConvParams, ConvSpec, numerics, reference
-from convspec.contract import Arithmetic
+from convspec import ConvParams, ConvSpec, reference
+from convspec.reference import error_bounds
+from convspec.spec.precision import ComputePrecision
 
 pytestmark = pytest.mark.onnx
 onnx = pytest.importorskip("onnx", reason="the wheel's test data are what this compares with")
@@ -85,7 +86,9 @@ def test_expected_output(name: str) -> None:
         y, G = reference.conv(spec, params, x), reference.magnitude(spec, params, x)
         assert y.shape == expected.shape
         assert np.any(expected)
-        bound = numerics.bounds("float32", numerics.products(spec), Arithmetic("float32", output_roundings=2))
+        bound = error_bounds.bounds(
+            "float32", error_bounds.products(spec), ComputePrecision("float32", output_roundings=2)
+        )
         excess = np.abs(expected - y) - (bound.relative * G + bound.absolute)
         assert excess.max() <= 0
         # The same bound must reject a kernel that is a thousandth too large.

@@ -17,7 +17,7 @@ import convspec
 from convspec import ConvParams, ConvSpec, reference, strategies
 from convspec.conformance.environment import cores
 from convspec.errors import CallError, PlacementError, ShapeError, UnsupportedError
-from convspec.parameters import ConvParams as Params
+from convspec.spec.parameters import ConvParams as Params
 
 pytestmark = pytest.mark.openvino
 
@@ -35,7 +35,7 @@ LAYERS = [
 @pytest.mark.parametrize("spec", LAYERS, ids=repr)
 def test_layers_are_exact_on_integers(spec, layout):
     case = convspec.Case(spec, (2, spec.in_channels, *(7 + 2 * axis for axis in range(spec.ndim))), seed=3)
-    params, x = convspec.cases.arrays(case)
+    params, x = convspec.corpora.cases.arrays(case)
     moved = x if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
     y = ADAPTER.apply(ADAPTER.build(spec, params, layout), moved, layout)
     assert np.array_equal(y if layout == "NCHW" else np.moveaxis(y, -1, 1), reference.conv(spec, params, x))

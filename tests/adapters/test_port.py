@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import convspec
-from convspec import ConvParams, ConvSpec, layouts, strategies
+from convspec import ConvParams, ConvSpec, strategies
 from convspec.errors import UnsupportedError
-from convspec.models.finding import owner
+from convspec.models.find_adapter import owner
+from convspec.spec import layouts
 from tests.adapters import reading as law
 
 pytestmark = pytest.mark.onnx  # the last of the four whose tests are run

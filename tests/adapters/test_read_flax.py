@@ -16,8 +16,9 @@ from flax import nnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convspec import ConvSpec, layouts, reference, strategies
+from convspec import ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
+from convspec.spec import layouts
 from tests.adapters import reading as law
 
 pytestmark = pytest.mark.flax

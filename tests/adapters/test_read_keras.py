@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from convspec import ConvParams, ConvSpec, layouts, reference, strategies
+from convspec import ConvParams, ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
+from convspec.spec import layouts
 from tests.adapters import reading as law
 
 BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]

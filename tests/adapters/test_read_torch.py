@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from convspec import ConvSpec, layouts, reference, strategies
+from convspec import ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
+from convspec.spec import layouts
 from tests.adapters import reading as law
 
 pytestmark = pytest.mark.torch

@@ -10,10 +10,11 @@ import pytest
 
 import convspec
 from convspec import Case, ConvSpec
+from convspec.conformance.fuzzing import scripts as reproducers
 from convspec.conformance.results import Result
-from convspec.contract import DIRECTIONS, Scripted
+from convspec.contract.protocol import Scripted
 from convspec.errors import UnsupportedError
-from convspec.fuzzing import reproducers
+from convspec.spec.precision import DIRECTIONS
 
 # every script by itself, the framework imported once for all of them
 DRIVER = """
@@ -72,7 +73,7 @@ def failure(case, request, direction, reason="value: wrong"):
 
 
 def script(case, name, direction):
-    if reason := convspec.registry.absence(convspec.adapter(name)):
+    if reason := convspec.contract.registry.absence(convspec.adapter(name)):
         pytest.skip(reason)
     return reproducers.script(failure(case, name, direction))
 

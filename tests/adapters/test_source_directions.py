@@ -12,9 +12,9 @@ import pytest
 
 import convspec
 from convspec import adapter, corpora, reference
-from convspec.cases import Case, arrays
+from convspec.corpora.cases import Case, arrays
 from convspec.errors import ShapeError
-from convspec.translation import _symmetric, own_layout, translate
+from convspec.layers.translation import _symmetric, own_layout, translate
 
 FRAMEWORKS = ("torch", "flax", "keras", "onnx")
 pytestmark = pytest.mark.slow

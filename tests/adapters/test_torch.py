@@ -16,13 +16,16 @@ from convspec_torch import ADAPTER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convspec import ConvParams, ConvSpec, gaps, layouts, reference, strategies
-from convspec.cases import Case
-from convspec.dtypes import rounded
+from convspec import ConvParams, ConvSpec, reference, strategies
+from convspec.conformance import gap_ledger
+from convspec.contract import known_gaps
+from convspec.corpora.cases import Case
 from convspec.errors import FrameworkAbsent, ParamsError, PlacementError, ShapeError, UnsupportedError
-from convspec.numerics import products
-from convspec.parameters import exact_budget, nonzero_integers
-from convspec.verdict import judge
+from convspec.reference.error_bounds import products
+from convspec.reference.verdict import judge
+from convspec.spec import layouts
+from convspec.spec.dtypes import rounded
+from convspec.spec.parameters import exact_budget, nonzero_integers
 
 pytestmark = pytest.mark.torch
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch"
@@ -250,10 +253,10 @@ def test_what_the_spec_forbids_is_refused(spec, shape):
 
 def covering(spec, shape, layout="NCHW"):
     """Ids of the declared gaps that match."""
-    features = gaps.features(
+    features = gap_ledger.features(
         Case(spec, shape, layout), support=str(ADAPTER.support(spec, layout)), adapter="torch", variant="default"
     )
-    return [gap.id for gap in gaps.declared(ADAPTER) if gap.when(features)]
+    return [gap.id for gap in known_gaps.declared(ADAPTER) if gap.when(features)]
 
 
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from convspec_onnx import audit
+from convspec_onnx.verify import audit
 from onnx import TensorProto, helper, numpy_helper
 
-from convspec.models.origin import Origin
-from convspec.models.verification import VerifyReport, collected
+from convspec.models.verification.report import VerifyReport, collected
+from convspec.models.verification.source_model import Origin
 
 
 def audited(path, **request):

@@ -27,7 +27,7 @@ def serve(folder):
     return server
 
 
-FAKES = str(ROOT / "tests" / "unit" / "fakes")
+FAKES = str(ROOT / "tests" / "fakes")
 if FAKES not in sys.path:
     sys.path.append(FAKES)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convspec.calculator import calculate
+from convspec.layers import calculate
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}

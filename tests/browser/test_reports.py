@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from convspec import Case, ConvSpec
-from convspec.conformance.results import Report, Result
-from convspec.models.verification import Node, VerifyReport
-from convspec.reports import run_files, verified_files
+from convspec.cli.reports import run_files, verify_files
+from convspec.conformance import Report, Result
+from convspec.models import Node, VerifyReport
 
 pytestmark = pytest.mark.browser
 VERDICTS = ("agree", "disagree", "error")
@@ -94,7 +94,7 @@ def test_on_a_phone_nothing_sticks_out_and_colours_follow(page, scheme):
 
 def test_the_rows_of_a_verification_are_cards_on_a_phone(browser, tmp_path):
     nodes = [Node(f"{EVIL} {i}", "Conv", ConvSpec(3, 8, 3), [1, 3, 9, 9], verdict=v) for i, v in enumerate(VERDICTS)]
-    (tmp_path / "verify.html").write_text(verified_files.page(VerifyReport("m.onnx", None, nodes)), "utf-8")
+    (tmp_path / "verify.html").write_text(verify_files.page(VerifyReport("m.onnx", None, nodes)), "utf-8")
     context = browser.new_context(viewport=PHONE)
     page = context.new_page()
     page.goto((tmp_path / "verify.html").as_uri())

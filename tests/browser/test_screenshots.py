@@ -8,7 +8,7 @@ import pytest
 
 import convspec
 from convspec import corpora
-from convspec.reports import run_files
+from convspec.cli.reports import run_files
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]

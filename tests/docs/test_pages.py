@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from convspec import Chain, ConvSpec, pictures
-from convspec.calculator import calculate
+from convspec import Chain, ConvSpec
+from convspec.layers import calculate, pictures
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -133,7 +133,7 @@ def test_the_commands_page_has_every_command_and_option(monkeypatch):
     import site_commands
     from typer.main import get_command
 
-    from convspec.cli import app
+    from convspec.cli.app import app
 
     text = site_commands.reference(generate_docs.table)
     sections = dict(re.findall(r"^## convspec ?(.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))

@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 
-from convspec.arithmetic import resolve_padding
-from convspec.dtypes import rounded
-from convspec.parameters import ConvParams
-from convspec.reference import pad
+from convspec.reference.convolution import pad
+from convspec.spec.dtypes import rounded
+from convspec.spec.parameters import ConvParams
+from convspec.spec.shapes import resolve_padding
 
 
 def layer(spec, params, x, dtype="float32", accumulator="float32", inputs=None):

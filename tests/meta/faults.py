@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from convspec.arithmetic import resolve_padding
 from convspec.errors import ShapeError, SpecError
-from convspec.parameters import ConvParams
-from convspec.reference import conv
+from convspec.reference.convolution import conv
+from convspec.spec.parameters import ConvParams
+from convspec.spec.shapes import resolve_padding
 
 
 def kernel_flipped(spec, params, x):

@@ -7,7 +7,7 @@ import numpy as np
 from convspec import ConvParams, ConvSpec
 from convspec.diagnosis import Fitted, catalogue
 from convspec.diagnosis.evidence import IMPOSSIBLE
-from convspec.diagnosis.layer import right
+from convspec.diagnosis.faulty_layer import right
 from convspec.diagnosis.search import _made
 from convspec.errors import ShapeError, SpecError
 

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from convspec import ConvParams, ConvSpec, diagnose, numerics, reference
-from convspec.contract import Arithmetic
+from convspec import ConvParams, ConvSpec, diagnose, reference
 from convspec.diagnosis import catalogue
-from convspec.diagnosis.layer import right
+from convspec.diagnosis.faulty_layer import right
 from convspec.diagnosis.search import _made
-from convspec.dtypes import rounded
-from convspec.verdict import judge
+from convspec.reference import error_bounds
+from convspec.reference.verdict import judge
+from convspec.spec.dtypes import rounded
+from convspec.spec.precision import ComputePrecision
 from tests.meta.emulated import layer as emulated
 from tests.meta.planted import SIMULATED, arrays, draw, planted
 
@@ -22,8 +23,8 @@ def within_rounding(spec, params, x, actual):
     if actual.ndim == 2:
         actual = actual.reshape(expected.shape)
     found = judge(
-        actual, expected, magnitude, dtype="float32", data="wide", products=numerics.products(spec),
-        arithmetic=Arithmetic("float32", 2, flushes_subnormals=True),
+        actual, expected, magnitude, dtype="float32", data="wide", products=error_bounds.products(spec),
+        arithmetic=ComputePrecision("float32", 2, flushes_subnormals=True),
     )  # fmt: skip
     return found.verdict == "agree"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convspec import corpora, numerics, reference
-from convspec.cases import DATA_KINDS, arrays, gradient_arrays, uncompared
-from convspec.contract import Arithmetic
-from convspec.dtypes import DTYPES, rounded
+from convspec import corpora, reference
+from convspec.corpora.cases import DATA_KINDS, arrays, gradient_arrays, uncompared
 from convspec.errors import ShapeError
-from convspec.verdict import judge
+from convspec.reference import error_bounds
+from convspec.reference.verdict import judge
+from convspec.spec.dtypes import DTYPES, rounded
+from convspec.spec.precision import ComputePrecision
 from tests.meta.emulated import layer
 from tests.meta.faults import FAULTS, two_ulp_off
 
@@ -42,8 +43,8 @@ def verdict(case, actual, ignore=None):
         magnitude,
         dtype=case.dtype,
         data=case.data,
-        products=numerics.products(case.spec),
-        arithmetic=Arithmetic(accumulator),
+        products=error_bounds.products(case.spec),
+        arithmetic=ComputePrecision(accumulator),
         ignore=ignore,
     )
 
@@ -111,8 +112,8 @@ def test_right_gradients_agree_and_wrong_ones_do_not(dtype, data):
             expected, magnitude = getattr(right, of), getattr(size, of)
             if expected is None:
                 continue
-            products = numerics.products(case.spec, case.input_shape, of)
-            arithmetic = Arithmetic("float64" if dtype == "float64" else "float32")
+            products = error_bounds.products(case.spec, case.input_shape, of)
+            arithmetic = ComputePrecision("float64" if dtype == "float64" else "float32")
             options = {"dtype": dtype, "data": data, "products": products, "arithmetic": arithmetic}
             assert judge(rounded(expected, dtype), expected, magnitude, **options).verdict == "agree", (case.name, of)
             if expected.any():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convspec import corpora, reference
-from convspec.cases import arrays
+from convspec.corpora.cases import arrays
 from convspec.errors import ShapeError
 
 SCRIPTS = str(Path(__file__).parents[2] / "scripts")

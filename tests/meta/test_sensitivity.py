@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convspec import ConvSpec, numerics, reference
-from convspec.cases import Case, arrays
-from convspec.contract import Arithmetic
-from convspec.dtypes import rounded
-from convspec.parameters import ConvParams
-from convspec.probes import AccuracyClass, judge_class, measure, probes
-from convspec.verdict import judge
+from convspec import ConvSpec, reference
+from convspec.corpora.cases import Case, arrays
+from convspec.reference import error_bounds
+from convspec.reference.accuracy_probes import AccuracyClass, judge_class, measure, probes
+from convspec.reference.verdict import judge
+from convspec.spec.dtypes import rounded
+from convspec.spec.parameters import ConvParams
+from convspec.spec.precision import ComputePrecision
 from tests.meta.emulated import dense, layer, without_tap
 
 SCALES = [
@@ -34,10 +35,10 @@ def problem(products, dtype, scale=1.0, data="random", bias=False):
 
 def verdict(spec, params, x, actual, dtype, data="random"):
     expected, magnitude = reference.conv(spec, params, x), reference.magnitude(spec, params, x)
-    arithmetic = Arithmetic("float64" if dtype == "float64" else "float32")
-    assert expected.size >= numerics.STATISTICAL_MINIMUM
+    arithmetic = ComputePrecision("float64" if dtype == "float64" else "float32")
+    assert expected.size >= error_bounds.STATISTICAL_MINIMUM
     return judge(
-        actual, expected, magnitude, dtype=dtype, data=data, products=numerics.products(spec), arithmetic=arithmetic
+        actual, expected, magnitude, dtype=dtype, data=data, products=error_bounds.products(spec), arithmetic=arithmetic
     )
 
 
@@ -108,13 +109,13 @@ def test_coarse_inputs_are_named_by_the_probe_at_any_length(channels, dtype, acc
     spec, shape = ConvSpec(channels, 8, (3, 3), padding=1), (1, channels, 5, 6)
     true = measured(spec, shape, dtype, accumulator=accumulator)
     assert true == AccuracyClass(dtype, accumulator)
-    assert judge_class(true, Arithmetic(accumulator), dtype).verdict == "agree"
+    assert judge_class(true, ComputePrecision(accumulator), dtype).verdict == "agree"
     coarse = measured(spec, shape, dtype, accumulator=accumulator, inputs=inputs)
     assert coarse.inputs == inputs
-    found = judge_class(coarse, Arithmetic(accumulator), dtype)
+    found = judge_class(coarse, ComputePrecision(accumulator), dtype)
     assert (found.verdict, found.accuracy_class) == ("disagree", coarse.name)
     assert found.reason.startswith("precision")
-    assert judge_class(coarse, Arithmetic(accumulator, inputs=inputs), dtype).verdict == "agree"
+    assert judge_class(coarse, ComputePrecision(accumulator, inputs=inputs), dtype).verdict == "agree"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -125,8 +126,8 @@ def test_sums_in_float16_are_named_by_the_probe(channels, dtype):
     assert measured(spec, shape, dtype, accumulator="float32").accumulator == "float32"
     found = measured(spec, shape, dtype, accumulator=coarse)
     assert found.accumulator == coarse
-    assert judge_class(found, Arithmetic("float32"), dtype).verdict == "disagree"
-    assert judge_class(found, Arithmetic(coarse), dtype).verdict == "agree"
+    assert judge_class(found, ComputePrecision("float32"), dtype).verdict == "disagree"
+    assert judge_class(found, ComputePrecision(coarse), dtype).verdict == "agree"
 
 
 def test_a_float64_layer_that_sums_in_float32_is_named():
@@ -137,8 +138,8 @@ def test_a_float64_layer_that_sums_in_float32_is_named():
 
 def test_partial_sums_that_may_be_rounded_leave_the_accumulator_open():
     found = AccuracyClass("float16", "float16")
-    assert judge_class(found, Arithmetic("float32", output_roundings=2), "float16").verdict == "disagree"
-    assert judge_class(found, Arithmetic("float32", output_roundings=5), "float16").verdict == "agree"
+    assert judge_class(found, ComputePrecision("float32", output_roundings=2), "float16").verdict == "disagree"
+    assert judge_class(found, ComputePrecision("float32", output_roundings=5), "float16").verdict == "agree"
 
 
 def test_a_layer_without_outputs_shows_no_class():
@@ -146,4 +147,4 @@ def test_a_layer_without_outputs_shows_no_class():
     found = measured(spec, shape, "float32", accumulator="float32")
     assert found == AccuracyClass(None, None)
     with pytest.raises(ValueError, match="no accuracy class"):
-        judge_class(found, Arithmetic("float32"), "float32")
+        judge_class(found, ComputePrecision("float32"), "float32")

@@ -10,9 +10,8 @@ from convspec_flax.cache import structures
 from convspec_flax.execution import Calls, Conv, check_channels_last, configure, devices, placed, results
 
 if TYPE_CHECKING:
-    from convspec.contract import Gradients
-    from convspec.parameters import ConvParams
-    from convspec.plan import Plan
+    from convspec.contract import Plan
+    from convspec.spec import ConvParams, Gradients
     from convspec_flax.execution import Array
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]

@@ -12,14 +12,14 @@ import numpy as np
 from flax import linen as nn
 from flax import serialization
 
+from convspec.contract import Call, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
-from convspec.models.parts import Call, Part
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
 
 if TYPE_CHECKING:
-    from convspec.models.parts import Array
+    from convspec.models import Array
 
 NEEDS_RUN = True
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from convspec.contract.tracing import Pad
 from convspec.errors import UnsupportedError
-from convspec.folding import Pad
 from convspec_flax.linen import read
 from convspec_flax.pads import mark, met
 

@@ -8,7 +8,7 @@ from convspec_flax.plan import arithmetic, written
 from convspec_flax.source import LINEN
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
     from convspec.spec import ConvSpec
 
 __all__ = ["arithmetic", "plan"]

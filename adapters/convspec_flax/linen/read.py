@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from convspec import surroundings
 from convspec.contract import Found, Reading
+from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_flax.read import array, attempted, computes_as_flax, nothing, reading, tensor
 
 if TYPE_CHECKING:
-    from convspec.traces import Answer, Array
+    from convspec.contract.tracing import Answer, Array
 
 Numbers: TypeAlias = "dict[tuple[str, ...], Any]"  # by path, collection and name
 
@@ -33,7 +33,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     module, variables = _parted(layer)
     if isinstance(module, _KINDS) and computes_as_flax(module, _KINDS):
         return _plain(module, variables.get("params", {}))
-    return surroundings.read(_runner(module, variables), input_shape)
+    return layer_inference.read(_runner(module, variables), input_shape)
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:

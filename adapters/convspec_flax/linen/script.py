@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec_flax.script import jax_dtype, written
 
 if TYPE_CHECKING:
-    from convspec.plan import Plan
+    from convspec.contract import Plan
 
 _RUN = """
 

@@ -1,8 +1,8 @@
 """The convspec adapter of tinyconv."""
 
-from convspec.planned import PlannedAdapter
+from convspec.contract import PlanAdapter
 
-ADAPTER = PlannedAdapter(
+ADAPTER = PlanAdapter(
     name="tinyconv",
     package="convspec_tinyconv",
     requires=("tinyconv",),

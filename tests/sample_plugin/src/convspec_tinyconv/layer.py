@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import tinyconv
 
-from convspec.contract import Gradients, check_layout
+from convspec import ConvParams
+from convspec.contract import Gradients, Plan, check_layout
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
-from convspec.parameters import ConvParams
-from convspec.plan import Plan
 from convspec_tinyconv.weights import to_native
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from convspec.calls import parse_call
+from convspec import ConvSpec
+from convspec.contract import parse_call
 from convspec.errors import CallError
-from convspec.spec import ConvSpec
 
 NAMES = ("in_channels", "filters", "kernel_size", "stride", "padding", "dilation", "groups", "use_bias")
 

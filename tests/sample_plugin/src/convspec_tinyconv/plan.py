@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convspec.arithmetic import resolve_padding
-from convspec.contract import Arithmetic
+from convspec import ConvSpec
+from convspec.contract import ComputePrecision, Plan, resolve_padding
 from convspec.errors import UnsupportedError
-from convspec.plan import Plan
-from convspec.spec import ConvSpec
 
 TEXT = """\
 import tinyconv
@@ -54,6 +52,6 @@ def arithmetic(
     direction: str = "forward",
     input_shape: Sequence[int] | None = None,
     layout: str = "NHWC",
-) -> Arithmetic:
+) -> ComputePrecision:
     """Products are summed in float32, in any order."""
-    return Arithmetic(accumulator="float32")
+    return ComputePrecision(accumulator="float32")

@@ -7,10 +7,9 @@ from typing import Any
 
 import tinyconv
 
+from convspec import ConvParams, ConvSpec
 from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
-from convspec.parameters import ConvParams
-from convspec.spec import ConvSpec
 from convspec_tinyconv.weights import to_canonical
 
 

@@ -1,0 +1,53 @@
+"""The ``convspec`` command.
+
+Exit status 0: nothing unexpected; 1: something unexpected; 2: the request itself is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from convspec.cli import adapters, check, diagnose, fuzz, layer, models, replay, report, vectors, verify
+from convspec.cli.console import reported
+
+app = typer.Typer(
+    name="convspec",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="One convolution layer in PyTorch, Flax, Keras and ONNX, and the proof that they agree.",
+)
+
+
+def main() -> None:
+    """Run the command; the oracle's linear algebra gets one thread for each of its own."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers are told their own
+    app()
+
+
+app.command(epilog=check.EXAMPLES)(reported(check.check))
+app.command(epilog=replay.EXAMPLES)(reported(replay.replay))
+app.command(epilog=fuzz.EXAMPLES)(reported(fuzz.fuzz))
+app.command()(reported(adapters.adapters))
+app.command(epilog=layer.SOURCE_EXAMPLES)(reported(layer.source))
+app.command(epilog=layer.SHOW_EXAMPLES)(reported(layer.show))
+app.command(epilog=diagnose.EXAMPLES)(reported(diagnose.diagnose))
+app.command(epilog=models.COMPARE_EXAMPLES)(reported(models.compare))
+app.command(epilog=models.PORT_EXAMPLES)(reported(models.port))
+app.command(epilog=verify.EXAMPLES)(reported(verify.verify))
+app.add_typer(vectors.app)
+app.add_typer(report.app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        import convspec
+
+        sys.stdout.write(f"convspec {convspec.__version__}\n")
+        raise typer.Exit

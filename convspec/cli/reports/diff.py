@@ -1,0 +1,142 @@
+"""What changed between two runs of the same cases, with two versions of a framework say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from convspec.conformance import Report, Result, what
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA = "convspec.diff/1"
+_SHOWN = 100
+
+Pair = tuple[Result, Result]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two reports, result by result: those of the same case, adapter, layout, dtype, device, data and direction."""
+
+    old: Report
+    new: Report
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The results that both have."""
+        found = _by_identity(self.old)
+        return tuple((found[key], result) for key, result in _by_identity(self.new).items() if key in found)
+
+    @cached_property
+    def verdicts(self) -> tuple[Pair, ...]:
+        """Those whose verdict changed, or what was declared of it."""
+        return tuple((a, b) for a, b in self.pairs if (a.verdict, a.unexpected) != (b.verdict, b.unexpected))
+
+    @cached_property
+    def classes(self) -> tuple[Pair, ...]:
+        """Those whose measured accuracy class changed."""
+        return tuple((a, b) for a, b in self.pairs if a.accuracy_class != b.accuracy_class)
+
+    @cached_property
+    def gone(self) -> tuple[Result, ...]:
+        """The results that only the old report has."""
+        return _only(self.old, self.new)
+
+    @cached_property
+    def added(self) -> tuple[Result, ...]:
+        """The results that only the new report has."""
+        return _only(self.new, self.old)
+
+    @cached_property
+    def versions(self) -> dict[str, tuple[str | None, str | None]]:
+        """What has another version, or is in one of them only: ``{distribution: (old, new)}``."""
+        old, new = ({"convspec": r.environment.get("convspec"), **r.environment.get("versions", {})}
+                    for r in (self.old, self.new))  # fmt: skip
+        return {n: (old.get(n), new.get(n)) for n in sorted({*old, *new}) if old.get(n) != new.get(n)}
+
+    @cached_property
+    def gaps(self) -> dict[str, tuple[str | None, str | None]]:
+        """The declared gaps whose status changed: ``{"adapter: id": (old, new)}``."""
+        old, new = ({f"{t.adapter}: {t.gap.id}": t.status for t in r.gaps if t.status != "unmatched"}
+                    for r in (self.old, self.new))  # fmt: skip
+        return {n: (old.get(n), new.get(n)) for n in sorted({*old, *new}) if old.get(n) != new.get(n)}
+
+    @property
+    def changed(self) -> bool:
+        """Whether a verdict, an accuracy class or a gap is another, or a result is gone; versions alone are not it."""
+        return bool(self.verdicts or self.classes or self.gaps or self.gone)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, schema ``convspec.diff/1``."""
+        return {
+            "schema": SCHEMA, "changed": self.changed, "compared": len(self.pairs),
+            "versions": {name: list(pair) for name, pair in self.versions.items()},
+            "gaps": {name: list(pair) for name, pair in self.gaps.items()},
+            "verdicts": [{**_told(a), "old": _end(a), "new": _end(b)} for a, b in self.verdicts],
+            "classes": [{**_told(a), "old": a.accuracy_class, "new": b.accuracy_class} for a, b in self.classes],
+            "gone": [_told(result) for result in self.gone],
+            "added": [_told(result) for result in self.added],
+        }  # fmt: skip
+
+    def lines(self) -> Iterator[str]:
+        """What changed, for people."""
+        for name, (old, new) in self.versions.items():
+            yield f"version    {name}: {old or 'absent'} → {new or 'absent'}"
+        for name, (old, new) in self.gaps.items():
+            yield f"gap        {name}: {old or 'matched nothing'} → {new or 'matched nothing'}"
+        counts = Counter((a.request, _short(a), _short(b)) for a, b in self.verdicts)
+        for (adapter, old, new), number in counts.items():
+            yield f"verdicts   {adapter}: {number} × {old} → {new}"
+        for a, b in self.classes[:_SHOWN]:
+            yield f"class      {_named(a)}: {a.accuracy_class} → {b.accuracy_class}"
+        for a, b in self.verdicts[:_SHOWN]:
+            yield f"verdict    {_named(a)}: {_short(a)} → {_short(b)}" + (f" – {b.reason}" if b.reason else "")
+        if (more := max(len(self.verdicts), len(self.classes)) - _SHOWN) > 0:
+            yield f"… and {more} more; --json FILE has them all"
+        for word, results in (("only old", self.gone), ("only new", self.added)):
+            for adapter, number in Counter(result.request for result in results).items():
+                yield f"{word}   {adapter}: {number} results"
+        for word, report in (("old", self.old), ("new", self.new)):
+            yield from (f"unfinished {word}: {sentence}" for sentence in report.missing)
+        state = "something changed" if self.changed else "nothing changed"
+        yield f"{len(self.pairs)} results compared: {len(self.verdicts)} verdicts are others; {state}"
+
+
+def _identity(result: Result) -> tuple[Any, ...]:
+    return (result.case.id, *result.key[1:])
+
+
+def _by_identity(report: Report) -> dict[tuple[Any, ...], Result]:
+    return {_identity(result): result for result in report.results}
+
+
+def _only(one: Report, other: Report) -> tuple[Result, ...]:
+    known = _by_identity(other).keys()
+    return tuple(result for key, result in _by_identity(one).items() if key not in known)
+
+
+def _told(result: Result) -> dict[str, Any]:
+    keys = ("case", "name", "spec", "input_shape", "seed", "request", "layout", "dtype", "device", "direction",
+            "precision", "data")  # fmt: skip
+    found = result.to_dict()
+    return {key: found[key] for key in keys}
+
+
+def _end(result: Result) -> dict[str, Any]:
+    return {
+        "verdict": result.verdict, "reason": result.reason, "gap": result.gap, "unexpected": result.unexpected,
+    }  # fmt: skip
+
+
+def _short(result: Result) -> str:
+    return result.verdict + (f" (gap {result.gap})" if result.gap else "")
+
+
+def _named(result: Result) -> str:
+    case = result.case
+    where = "" if case.device == "cpu" else f" on {case.device}"
+    return f"{result.request} {case.layout} {case.dtype} {what(result)}{where}, case {case.id}"

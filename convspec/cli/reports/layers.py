@@ -1,0 +1,140 @@
+"""The facts of a layer, or of a chain of layers, for people at a terminal."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from convspec.layers import FEATURES, drawing, sentences
+from convspec.spec import ConvSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 110
+_STYLES = {drawing.READ: "bold green", drawing.READ_PAD: "yellow", drawing.PAD: "dim", drawing.CELL: "dim"}
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print the facts; lines have no trailing blanks, so they can be compared."""
+    for line, style in _chain_lines(found) if "layers" in found else _lines(found):
+        text = Text(line.rstrip(), style)
+        for sign, colour in _STYLES.items():
+            text.highlight_words([sign], colour)
+        console.print(text, soft_wrap=True)
+
+
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    spec = ConvSpec.from_dict(found["spec"])
+    yield repr(spec), "bold"
+    yield found["summary"], ""
+    yield from _heading("What the numbers mean")
+    for name, value, text in sentences.meanings(spec):
+        yield f"  {name:15} {value:17} {text}", ""
+    yield from _heading("Sizes")
+    yield from _sizes(found)
+    yield f"  {'parameters':16} {sentences.parameter_formula(spec)}", ""
+    if "macs" in found:
+        yield f"  {'MACs':16} {found['macs']:,}", ""
+    yield from _receptive(found)
+    yield from _flattened(found)
+    yield from _heading("In the frameworks")
+    yield from _written_lines(found["frameworks"])
+    yield from _drawn(found, spec)
+
+
+def _heading(text: str) -> Iterator[tuple[str, str]]:
+    yield "", ""
+    yield text, "bold"
+
+
+def _sizes(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "input" in found:
+        yield f"  {'input':16} {_times(found['input'])}  ({found['layout']})", ""
+    for letter, formula in found.get("sizes", {}).items():
+        yield f"  {letter:>16} {formula}", ""
+    if "output" in found:
+        yield f"  {'output':16} {_times(found['output'])}", ""
+
+
+def _receptive(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "receptive field" in found:
+        jump, offset = (_tuple(found[key]) for key in ("jump", "offset"))
+        size = _times(found["receptive field"])
+        apart = "1 cell" if set(found["jump"]) == {"1"} else f"{jump} cells"
+        yield f"  {'receptive field':16} {size} cells; outputs {apart} apart, the first centred on {offset}", ""
+
+
+def _flattened(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "flatten" not in found:
+        return
+    flat = found["flatten"]
+    yield f"  {'flatten':16} in_features = {flat['in_features']:,}", ""
+    for name, axes in flat["axes"].items():
+        yield f"  {name:>16} walks ({axes}), the last one fastest", ""
+    first = ", ".join(map(str, flat["order of NHWC in NCHW"]))
+    dots = ", …" if flat["in_features"] > FEATURES else ""
+    yield f"  {'':16} the features of NHWC stand at {first}{dots} in NCHW", ""
+
+
+def _written_lines(frameworks: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, entry in frameworks.items():
+        reason = f": {entry['reason']}" if "reason" in entry else ""
+        head = f"  {'in ' + name:9} {entry['layout']}, {entry['support']}{reason}"
+        yield from ((line, "") for line in textwrap.wrap(head, _WIDTH, subsequent_indent=" " * 12))
+        if "constructor" in entry:
+            yield from ((line, "cyan") for line in _folded(entry["constructor"]))
+            yield f"            kernel {_tuple(entry['kernel'])}, which is {entry['order']}", ""
+
+
+def _folded(code: str) -> list[str]:
+    """The call in lines that break between arguments only."""
+    lines = [" " * 12]
+    for part in re.split(r"(?<=,) (?=\w+=)", code):
+        fits = len(lines[-1]) + len(part) < _WIDTH
+        if not fits:
+            lines.append(" " * 16)
+        lines[-1] += part if not lines[-1].strip() else f" {part}"
+    return lines
+
+
+def _drawn(found: dict[str, Any], spec: ConvSpec) -> Iterator[tuple[str, str]]:
+    drawn = found["drawing"]["lines"]
+    if not drawn:
+        return
+    what = "What one input cell writes" if spec.transposed else "What one output cell reads"
+    yield from _heading(f"{what}, for an input of {_times(found['drawing']['input'])} cells")
+    for line in drawn:
+        yield f"  {line}", ""
+    yield f"  {drawing.legend(spec, drawn)}", ""
+
+
+def _chain_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = [("", "layer", "output", "parameters", "MACs")]
+    for number, entry in enumerate(found["layers"]):
+        macs = f"{entry['macs']:,}" if "macs" in entry else ""
+        output = _times(entry["output"]) if "output" in entry else ""
+        rows.append((str(number), repr(ConvSpec.from_dict(entry["spec"])), output, f"{entry['parameters']:,}", macs))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [f"{c:>{w}}" if i > 2 else f"{c:{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        yield "  ".join(cells), "" if number else "bold"
+    yield "", ""
+    yield from _sizes(found)
+    yield f"  {'parameters':16} {found['parameters']:,}", ""
+    if "macs" in found:
+        yield f"  {'MACs':16} {found['macs']:,}", ""
+    yield from _receptive(found)
+    yield from _flattened(found)
+
+
+def _times(values: list[Any]) -> str:
+    return " × ".join(map(str, values))
+
+
+def _tuple(values: list[Any]) -> str:
+    return str(values[0]) if len(values) == 1 else f"({', '.join(map(str, values))})"

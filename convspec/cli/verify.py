@@ -1,0 +1,185 @@
+"""``convspec verify``: what it reads and what it prints."""
+
+from __future__ import annotations
+
+import importlib
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, write
+from convspec.errors import RequestError
+
+if TYPE_CHECKING:
+    from convspec.models import VerifyReport
+
+BASELINE = "convspec.baseline/1"
+EXAMPLES = """
+Exit status 0: every convolution agrees, or the baseline knows of it; 1: something is unexpected, or nothing agreed;
+2: the model or the request is wrong. The model is read in a process of its own, with limits.
+
+Examples:
+
+    convspec verify model.onnx
+
+    convspec verify model.onnx --against source.onnx --inputs batch.npz --html report.html
+
+    convspec verify model.onnx --against mypackage.models:build --dim batch=1,3 --dim width=96
+
+    convspec verify model.onnx --levels off,basic,extended,all,evaluator --providers CPU,CUDA --expect CUDA=tf32
+
+    convspec verify model.onnx --markdown "$GITHUB_STEP_SUMMARY" --junit verify.xml --baseline accepted.json
+"""
+_MIB = 1 << 20
+
+
+AgainstOption = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="`module:factory` of any framework, or a model's file.")
+]
+InputsOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
+]
+SourceInputsOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="For a source that takes other inputs: .npz, in its own order; .npy.")
+]
+DimOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
+]
+LevelsOption = Annotated[
+    str, typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own.")
+]
+ProvidersOption = Annotated[
+    str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each at every level: CPU, CUDA, ….")
+]
+ExpectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PROVIDER=CLASS",
+        help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
+    ),
+]
+OracleOption = Annotated[
+    bool, typer.Option("--oracle/--no-oracle", help="Hold nodes against the mathematics, or --against only.")
+]
+MemoryOption = Annotated[
+    int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
+]
+TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="For the whole audit.")]
+
+
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")],
+    against: AgainstOption = None,
+    inputs: InputsOption = None,
+    source_inputs: SourceInputsOption = None,
+    dim: DimOption = None,
+    levels: LevelsOption = "off,all",
+    providers: ProvidersOption = "CPU",
+    expect: ExpectOption = None,
+    oracle: OracleOption = True,
+    memory: MemoryOption = None,
+    timeout: TimeoutOption = 1800.0,
+    baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
+    write_baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept what is found now.")] = None,
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
+) -> None:
+    """Judge every convolution of an ONNX model, and hold it against the model that it was exported from."""
+    from convspec.cli.reports import json_document as document
+    from convspec.cli.reports import progress, verify_files, verify_terminal
+    from convspec.models import verify as run_verify
+
+    for path in (json, html, markdown, junit, write_baseline):
+        document.writable(path)
+    dims, (accepted, expected) = _dims(dim or []), _known(baseline)
+    expected |= _expected(expect or [])
+    with progress.shown(console(stderr=True), "verifying") as shown:
+        report = run_verify(
+            model,
+            _source(against),
+            inputs,
+            source_inputs=source_inputs,
+            dims=dims,
+            levels=_words(levels),
+            providers=_words(providers),
+            expect=expected,
+            oracle=oracle,
+            memory=None if memory is None else memory * _MIB,
+            timeout=timeout,
+            accepted=accepted,
+            progress=progress.counted(shown),
+        )
+    taken = write(
+        (json, lambda: document.dumps(report.to_dict())),
+        (html, lambda: verify_files.page(report)),
+        (markdown, lambda: verify_files.markdown(report)),
+        (junit, lambda: verify_files.junit(report)),
+        (write_baseline, lambda: _baseline(report)),
+    )
+    verify_terminal.show(report, console(stderr=taken))
+    raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _expected(given: list[str]) -> dict[str, str]:
+    found = dict(text.partition("=")[::2] for text in given)
+    if wrong := [text for text in given if not all(text.partition("="))]:
+        raise RequestError(f"--expect {wrong[0]!r} must be like CPU=float32 or CUDA=tf32")
+    return found
+
+
+def _dims(given: list[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        try:
+            found[name] = [int(size) for size in sizes.split(",")]
+        except ValueError:
+            found[name] = []
+        if not name or not found[name] or min(found[name]) < 0:
+            raise RequestError(f"--dim {text!r} must be like batch=1 or width=64,96")
+    return found
+
+
+def _source(text: str | None) -> Any:
+    """A path as it is, ``module:factory`` called: whoever names it runs it."""
+    if text is None or text.endswith(".onnx") or Path(text).exists() or ":" not in text:
+        return text
+    module, _, factory = text.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"--against {text!r}: {error}") from None
+    finally:
+        sys.path.remove("")
+    return found()
+
+
+def _known(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
+    """The (node, id) pairs of a baseline file, and the accuracy class that it expects of each provider."""
+    if path is None:
+        return frozenset(), {}
+    try:
+        document = json_module.loads(Path(path).read_text("utf-8"))
+        if document["schema"] != BASELINE:
+            raise ValueError(f"its schema is {document['schema']!r}, not {BASELINE!r}")
+        accepted = frozenset((str(entry["node"]), str(entry["id"])) for entry in document["accepted"])
+        return accepted, {str(name): str(found) for name, found in document.get("expect", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"baseline {path!r} cannot be read: {error}") from None
+
+
+def _baseline(report: VerifyReport) -> str:
+    pairs = dict.fromkeys((node, name) for node, name, _ in report.problems() if name != "nothing-agreed")
+    accepted = [{"node": node, "id": name} for node, name in pairs]
+    document = {"schema": BASELINE, "expect": report.environment["expect"], "accepted": accepted}
+    return json_module.dumps(document, indent=1) + "\n"

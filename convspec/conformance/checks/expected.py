@@ -1,0 +1,148 @@
+"""The arrays of a case, and what the oracle says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convspec import reference
+from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, Recipe
+from convspec.corpora import Case, arrays, gradient_arrays, uncompared
+from convspec.errors import RecordError, ShapeError
+from convspec.reference import EXACT_KINDS
+from convspec.spec import ConvParams, product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from convspec.spec import Gradients
+
+    Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Data:
+    """One kind of data of a case, with what the oracle says of it, by direction.
+
+    Attributes:
+        expected: empty where the case has no output.
+        magnitude: empty where the data are exact.
+        dy: for the gradients; None for the forward pass.
+        ignore: True at the outputs that are not compared, None where all are.
+    """
+
+    params: ConvParams
+    x: Array
+    expected: dict[str, Array] = field(default_factory=dict)
+    magnitude: dict[str, Array] = field(default_factory=dict)
+    dy: Array | None = None
+    ignore: NDArray[np.bool_] | None = None
+
+    def named(self) -> dict[str, Array]:
+        """Every array that there is, under a name."""
+        found = {"x": self.x, "kernel": self.params.kernel, "bias": self.params.bias}
+        found |= {"dy": self.dy, "ignore": self.ignore}
+        found |= {f"expected {direction}": array for direction, array in self.expected.items()}
+        found |= {f"magnitude {direction}": array for direction, array in self.magnitude.items()}
+        return {name: array for name, array in found.items() if array is not None}
+
+    @classmethod
+    def of(cls, named: dict[str, Array]) -> Data:
+        """The data whose arrays have these names."""
+        expected, magnitude = (
+            {name.partition(" ")[2]: array for name, array in named.items() if name.startswith(f"{prefix} ")}
+            for prefix in ("expected", "magnitude")
+        )
+        params = ConvParams(named["kernel"], named.get("bias"))
+        return cls(params, named["x"], expected, magnitude, named.get("dy"), named.get("ignore"))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """All that the verdicts on a case need.
+
+    Attributes:
+        data: of each recipe.
+        refusal: why the layer has no output for this input, None where it has one.
+        failure: why there are no data: the oracle itself failed, or a record is damaged.
+    """
+
+    data: dict[Recipe, Data]
+    refusal: str | None = None
+    failure: str | None = None
+
+
+def given(case: Case, recipes: Iterable[Recipe]) -> Given:
+    """What a case's verdicts need; what the oracle raises is noted in it.
+
+    Raises:
+        OSError: if there is no room for it, which is not the case's fault.
+    """
+    try:
+        return Given(*compute(case, recipes))
+    except OSError:
+        raise
+    except RecordError as error:
+        return Given({}, failure=str(error))
+    except Exception as error:  # noqa: BLE001 – whatever it is, it costs this case and is reported with it
+        return Given({}, failure=f"the oracle failed: {type(error).__name__}: {error}")
+
+
+def expected_bytes(case: Case, recipes: Sequence[Recipe]) -> int:
+    """About how large a case's bundle will be."""
+    try:
+        outputs = product(case.spec.output_shape(case.input_shape))
+    except ShapeError:
+        outputs = 0
+    given = product(case.input_shape) + product(case.spec.kernel_shape)
+    return sum(8 * (3 * given + outputs) if recipe.backward else 8 * (given + 2 * outputs) for recipe in recipes)
+
+
+def compute(case: Case, recipes: Iterable[Recipe]) -> tuple[dict[Recipe, Data], str | None]:
+    """The data of each recipe, and why the case has no output (None where it has one)."""
+    refusal = None
+    try:
+        case.spec.output_shape(case.input_shape)
+    except ShapeError as error:
+        refusal = str(error)
+    made = {recipe: _backward if recipe.backward else _forward for recipe in recipes}
+    return {
+        recipe: make(case.varied(data=recipe.data), recipe, refusal is None) for recipe, make in made.items()
+    }, refusal
+
+
+def _given(case: Case, recipe: Recipe) -> tuple[ConvParams, Array, Array | None]:
+    """Weights, input and dy (None for the forward pass): from a record, or from the seed."""
+    if recipe.inputs:
+        from convspec.conformance.records import write
+
+        return write.inputs(recipe.folder, recipe.inputs, case, backward=recipe.backward)
+    return gradient_arrays(case) if recipe.backward else (*arrays(case), None)
+
+
+def _forward(case: Case, recipe: Recipe, has_output: bool) -> Data:
+    params, x, _ = _given(case, recipe)
+    if not has_output:
+        return Data(params, x)
+    expected, magnitude = {FORWARD: reference.conv(case.spec, params, x)}, {}
+    if case.data not in EXACT_KINDS:
+        magnitude = {FORWARD: reference.magnitude(case.spec, params, x)}
+    ignore = uncompared(case, params) if case.data == "nonfinite_kernel" else None
+    return Data(params, x, expected, magnitude, ignore=ignore)
+
+
+def _backward(case: Case, recipe: Recipe, _: bool) -> Data:
+    params, x, dy = _given(case, recipe)
+    assert dy is not None
+    expected, magnitude = _by_direction(reference.gradients(case.spec, params, x, dy)), {}
+    if case.data not in EXACT_KINDS:
+        magnitude = _by_direction(reference.gradient_magnitudes(case.spec, params, x, dy))
+    return Data(params, x, expected, magnitude, dy)
+
+
+def _by_direction(found: Gradients) -> dict[str, Array]:
+    return {name: array for name in GRADIENTS if (array := getattr(found, name)) is not None}

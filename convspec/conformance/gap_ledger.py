@@ -1,0 +1,140 @@
+"""What the declared gaps are worth over a run: which gap covers a failure, and whether each gap holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from convspec.contract import Gap
+from convspec.corpora import Case
+from convspec.errors import ShapeError
+from convspec.spec import layouts, shapes
+
+
+def features(case: Case, *, support: str, adapter: str, variant: str, direction: str = "forward") -> dict[str, Any]:
+    """What ``when`` may ask of a case: the names in ``SCALARS`` and ``VECTORS``."""
+    return {
+        **_of_shape(case.spec, case.input_shape),
+        "layout": layouts.family(case.layout, case.spec.ndim),
+        "dtype": case.dtype,
+        "device": case.device,
+        "data": case.data,
+        "direction": direction,
+        "support": support,
+        "adapter": adapter,
+        "variant": variant,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _of_shape(spec: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    batch, _, *spatial = shape
+    try:
+        out = spec.output_shape(shape)
+    except ShapeError:
+        out = None
+    pads = shapes.resolve_padding(spec, spatial)[0]
+    names = ("kernel_size", "stride", "dilation", "output_padding", "in_channels", "out_channels", "groups", "bias",
+             "padding_mode", "transposed", "ndim", "effective_kernel", "depthwise")  # fmt: skip
+    return {
+        **{name: getattr(spec, name) for name in names},
+        **_sizes("in", spatial, spec.ndim),
+        **_sizes("out", out[2:] if out else (), spec.ndim),
+        "padding": spec.padding if isinstance(spec.padding, str) else "explicit",
+        "pad_before": tuple(before for before, _ in pads),
+        "pad_after": tuple(after for _, after in pads),
+        "batch": batch,
+        "spatial": tuple(spatial),
+        "out_spatial": out[2:] if out else None,
+        "multiplier": spec.out_channels // spec.groups if spec.depthwise else None,
+        "empty_output": out is not None and 0 in out,
+    }
+
+
+def _sizes(prefix: str, spatial: Iterable[int], ndim: int) -> dict[str, int | None]:
+    letters = layouts.spatial_letters(ndim).lower()
+    sizes = dict(zip(letters, spatial, strict=False))
+    return {f"{prefix}_{letter}": sizes.get(letter) for letter in "whd"}
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the cases that match one gap of one adapter ended.
+
+    ``failed`` counts those that failed as declared, ``passed`` those that agreed; one that failed otherwise is
+    unexpected by itself and counts in neither. ``whole`` is False where other cases of the run are elsewhere.
+    """
+
+    gap: Gap
+    adapter: str
+    failed: int = 0
+    passed: int = 0
+    example: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
+
+    @property
+    def status(self) -> str:
+        """``"holds"``, ``"too wide"``, ``"closed"``, or ``"unmatched"`` where no case matched.
+
+        ``"passing"`` is either of the second and third: which one, only the whole run shows.
+        """
+        if self.passed:
+            return "too wide" if self.failed else "closed" if self.whole else "passing"
+        return "holds" if self.failed else "unmatched"
+
+    @property
+    def unexpected(self) -> bool:
+        return self.passed > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "gap": self.gap.id, "adapter": self.adapter, "kind": self.gap.kind, "status": self.status,
+            "failed": self.failed, "passed": self.passed, "passing_example": self.example or None,
+            "when": self.gap.when.text, "reason": self.gap.reason, "link": self.gap.link or None,
+        }  # fmt: skip
+
+
+class Ledger:
+    """Finds the gap behind each failure, and counts what the declared gaps are worth."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, tuple[Tally, ...]] = {}
+
+    def declare(self, adapter: str, gaps: Iterable[Gap]) -> None:
+        """Take note of the gaps that apply to an adapter; the first call for each adapter counts."""
+        if adapter not in self.tallies:
+            self.tallies[adapter] = tuple(Tally(gap, adapter) for gap in gaps)
+
+    def judge(
+        self,
+        case: Case,
+        adapter: str,
+        variant: str,
+        support: str,
+        verdict: str,
+        reason: str,
+        direction: str = "forward",
+    ) -> str | None:
+        """The id of the gap that declares this outcome, or None; every gap that matches the case is tallied."""
+        covering = None
+        seen = None
+        for tally in self.tallies.get(adapter, ()):
+            seen = seen or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
+            if not tally.gap.when(seen):
+                continue
+            if verdict == "agree":
+                tally.passed += 1
+                tally.example = tally.example or {
+                    "case": case.id, "layout": case.layout, "dtype": case.dtype, "data": case.data,
+                    "direction": direction,
+                }  # fmt: skip
+            elif tally.gap.covers(verdict, reason):
+                tally.failed += 1
+                covering = covering or tally.gap.id
+        return covering
+
+    def all(self) -> list[Tally]:
+        """Every tally, in order of declaration."""
+        return [tally for tallies in self.tallies.values() for tally in tallies]

@@ -1,0 +1,322 @@
+"""Metamorphic relations: what must hold between runs of a layer, whatever the right numbers are.
+
+They need no oracle, so they run at any size and on any device. Each is made on exact data – integers of which every
+sum is representable – where a correct implementation, in whatever order it sums, fulfils it to the last bit; only
+repeatability is asked of random numbers. What is wrong in the same way in both runs stays unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from convspec.corpora import Case, arrays
+from convspec.errors import ShapeError
+from convspec.spec import (
+    LAYOUTS,
+    ConvParams,
+    exact_limit,
+    format_of,
+    forward_products,
+    magnitudes,
+    nonzero_integers,
+    output_spatial,
+    resolve_padding,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convspec.corpora import Case
+    from convspec.spec import ConvSpec
+
+    Array: TypeAlias = NDArray[np.floating[Any]]
+    Pair: TypeAlias = tuple[Array, Array]
+
+METAMORPHIC = "metamorphic"  # all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation.
+
+    Attributes:
+        applies: whether there is anything to compare for a case that has an output.
+        sides: the two arrays, of one shape, that must be equal.
+    """
+
+    id: str
+    title: str
+    rationale: str
+    applies: Callable[[Case], bool]
+    sides: Callable[[Case, str, Run], Pair]
+
+
+class Run(Protocol):
+    """Runs a layer on ``x``, canonical, in the trial's layout or another; the output is canonical, in float64."""
+
+    def __call__(self, spec: ConvSpec, params: ConvParams, x: Array, layout: str | None = None) -> Array: ...
+
+
+def linear(case: Case, _: str, run: Run) -> Pair:
+    params, x = arrays(case.varied(data="exact"))
+    if params.bias is not None:  # a large one would keep sums away from where an activation bends them
+        params = ConvParams(params.kernel, np.zeros_like(params.bias))
+    part = np.where(np.random.default_rng([case.seed, 11]).random(x.shape) < 0.5, x, 0).astype(x.dtype)
+    outputs = [run(case.spec, params, piece) for piece in (x, part, x - part, np.zeros_like(x))]
+    return outputs[0], outputs[1] + outputs[2] - outputs[3]
+
+
+# -- shift ------------------------------------------------------------------------------------------------------------
+
+
+def _interiors(case: Case) -> list[tuple[int, slice, slice]]:
+    """By axis: how many cells the input can be shifted by, and which outputs then equal which of the shifted ones."""
+    spec, spatial = case.spec, case.input_shape[2:]
+    pads, out = resolve_padding(spec, spatial)[0], output_spatial(spec, spatial)
+    found = []
+    for axis, (n, (lo, _), s) in enumerate(zip(spatial, pads, spec.stride, strict=True)):
+        step = 1 if spec.transposed else s
+        shorter = (*spatial[:axis], n - step, *spatial[axis + 1 :])
+        try:
+            same = n > step and resolve_padding(spec, shorter)[0][axis][0] == lo
+            length = output_spatial(spec, shorter)[axis] if same else 0
+        except ShapeError:
+            length = 0
+        first, last = _interior(spec, axis, n - step, lo, length)
+        moved = s if spec.transposed else 1
+        whole = slice(0, out[axis])
+        found.append(
+            (step, slice(first + moved, last + moved), slice(first, last)) if last > first else (0, whole, whole)
+        )
+    return found
+
+
+def _interior(spec: ConvSpec, axis: int, n: int, lo: int, length: int) -> tuple[int, int]:
+    """The outputs of the shifted input, from and to, that no cell which is gone and no pad reaches."""
+    s, ke = spec.stride[axis], spec.effective_kernel[axis]
+    if spec.transposed:  # the cell that is gone was scattered to ke cells of the longer output, s further on
+        return max(ke - lo - s, 0), length
+    return -(-lo // s), min((n - ke + lo) // s + 1, length)
+
+
+def shifts(case: Case) -> bool:
+    return any(step for step, *_ in _interiors(case))
+
+
+def shifted(case: Case, _: str, run: Run) -> Pair:
+    params, x = arrays(case.varied(data="exact"))
+    interiors = _interiors(case)
+    moved = _cut(x, [slice(step, None) for step, _, _ in interiors])
+    y, z = run(case.spec, params, x), run(case.spec, params, np.ascontiguousarray(moved))
+    return _cut(y, [where for _, where, _ in interiors]), _cut(z, [where for _, _, where in interiors])
+
+
+def _cut(array: Array, places: list[slice]) -> Array:
+    """A view of the cells of an array ``(N, C, *spatial)`` at these places."""
+    return array[(slice(None), slice(None), *places)]
+
+
+# -- adjoint ----------------------------------------------------------------------------------------------------------
+
+
+def partner(case: Case) -> ConvSpec | None:
+    """The layer whose matrix is the transposed one, without a bias; None where it is no layer."""
+    spec, spatial = case.spec, case.input_shape[2:]
+    pads, extra = resolve_padding(spec, spatial)
+    if spec.padding_mode != "zeros" or 0 in (*spatial, *output_spatial(spec, spatial)):
+        return None
+    swapped = replace(spec, in_channels=spec.out_channels, out_channels=spec.in_channels, bias=False)
+    if spec.transposed:
+        wider = tuple((lo, hi - op) for (lo, hi), op in zip(pads, extra, strict=True))
+        if any(hi < 0 for _, hi in wider):
+            return None
+        turned = replace(swapped, transposed=False, padding=wider, output_padding=(0,) * spec.ndim)
+    else:
+        left = tuple(
+            (n + lo + hi - ke) % s
+            for n, (lo, hi), ke, s in zip(spatial, pads, spec.effective_kernel, spec.stride, strict=True)
+        )
+        turned = replace(swapped, transposed=True, padding=pads, output_padding=left)
+    return turned if output_spatial(turned, output_spatial(spec, spatial)) == tuple(spatial) else None
+
+
+def adjoint(case: Case, _: str, run: Run) -> Pair:
+    """⟨A·x, y⟩ = ⟨x, Aᵀ·y⟩, sample by sample; the inner products are sums of integers far below 2⁵³."""
+    other = partner(case)
+    assert other is not None  # applies() has asked
+    spec = replace(case.spec, bias=False)
+    rng, limit = np.random.default_rng([case.seed, 12]), exact_limit(case.dtype)
+    w, size, taps = magnitudes(limit, max(forward_products(spec), forward_products(other)))
+    kernel = nonzero_integers(rng, spec.kernel_shape, w)
+    if taps is not None:
+        kernel = _thinned(rng, kernel, spec.groups, taps)
+    carrier = format_of(case.dtype).carrier
+    params = ConvParams(kernel.astype(carrier))
+    x = nonzero_integers(rng, case.input_shape, size).astype(carrier)
+    y = nonzero_integers(rng, spec.output_shape(case.input_shape), size).astype(carrier)
+    return _products(run(spec, params, x), y), _products(x, run(other, params, y))
+
+
+def _thinned(rng: np.random.Generator, kernel: Array, groups: int, taps: int) -> Array:
+    """The kernel with at most ``taps`` weights other than zero in every sum of either layer."""
+    by_group = kernel.reshape(groups, kernel.shape[0] // groups, kernel.shape[1], -1)
+    share = taps / max(by_group[0, 0].size, by_group[0, :, 0].size)
+    while max(np.count_nonzero(by_group, axis=axes).max() for axes in ((1, 3), (2, 3))) > taps:
+        by_group = by_group * (rng.random(by_group.shape) < share)
+    thin: Array = by_group.reshape(kernel.shape)
+    return thin
+
+
+def _products(a: Array, b: Array) -> Array:
+    both = (a.astype(np.float64) * b.astype(np.float64)).reshape(len(a), -1)
+    sums: Array = both.sum(axis=1)
+    return sums
+
+
+# -- parts of a layer -------------------------------------------------------------------------------------------------
+
+
+def by_groups(case: Case, _: str, run: Run) -> Pair:
+    spec = case.spec
+    params, x = arrays(case.varied(data="exact"))
+    first = spec.groups // 2
+    parts = []
+    for start, stop in ((0, first), (first, spec.groups)):
+        count = stop - start
+        rows, into, out = (
+            slice(n // spec.groups * start, n // spec.groups * stop)
+            for n in (len(params.kernel), spec.in_channels, spec.out_channels)
+        )
+        bias = None if params.bias is None else params.bias[out]
+        inputs, outputs = (n // spec.groups * count for n in (spec.in_channels, spec.out_channels))
+        part = replace(spec, in_channels=inputs, out_channels=outputs, groups=count)
+        parts.append(run(part, ConvParams(params.kernel[rows], bias), np.ascontiguousarray(x[:, into])))
+    return run(spec, params, x), np.concatenate(parts, axis=1)
+
+
+def by_outputs(case: Case, _: str, run: Run) -> Pair:
+    spec = case.spec
+    params, x = arrays(case.varied(data="exact"))
+    groups, each = spec.groups, spec.out_channels // spec.groups
+    grouped = params.kernel.reshape(groups, -1, *params.kernel.shape[1:])
+    parts = []
+    for places in (slice(0, each // 2), slice(each // 2, each)):
+        count = len(range(*places.indices(each)))
+        kernel = grouped[:, :, places] if spec.transposed else grouped[:, places]
+        bias = None if params.bias is None else params.bias.reshape(groups, each)[:, places].reshape(-1)
+        part = replace(spec, out_channels=groups * count)
+        y = run(part, ConvParams(np.ascontiguousarray(kernel.reshape(part.kernel_shape)), bias), x)
+        parts.append(y.reshape(len(y), groups, count, *y.shape[2:]))
+    whole = run(spec, params, x)
+    return whole, np.concatenate(parts, axis=2).reshape(whole.shape)
+
+
+def stuffs(case: Case) -> bool:
+    spec = case.spec
+    spreads = any(d > 1 and k > 1 for d, k in zip(spec.dilation, spec.kernel_size, strict=True))
+    return spreads and all(op < s or not op for op, s in zip(spec.output_padding, spec.stride, strict=True))
+
+
+def stuffed(case: Case, _: str, run: Run) -> Pair:
+    spec = case.spec
+    params, x = arrays(case.varied(data="exact"))
+    kernel = np.zeros((*params.kernel.shape[:2], *spec.effective_kernel), params.kernel.dtype)
+    _cut(kernel, [slice(None, None, d) for d in spec.dilation])[...] = params.kernel
+    dense = replace(spec, kernel_size=spec.effective_kernel, dilation=(1,) * spec.ndim)
+    return run(spec, params, x), run(dense, ConvParams(kernel, params.bias), x)
+
+
+def by_samples(case: Case, _: str, run: Run) -> Pair:
+    params, x = arrays(case.varied(data="exact"))
+    together = run(case.spec, params, np.concatenate([x, -x]))
+    return together, np.concatenate([run(case.spec, params, x), run(case.spec, params, -x)])
+
+
+def in_both_layouts(case: Case, layout: str, run: Run) -> Pair:
+    params, x = arrays(case.varied(data="exact"))
+    (other,) = (name for name in LAYOUTS if name != layout)
+    return run(case.spec, params, x), run(case.spec, params, x, other)
+
+
+def repeated(case: Case, _: str, run: Run) -> Pair:
+    """How many outputs have other bits the second time, against none."""
+    params, x = arrays(case.varied(data="random"))
+    first, second = (run(case.spec, params, x).view(np.int64) for _ in range(2))
+    return np.array([np.count_nonzero(first != second)], np.float64), np.zeros(1)
+
+
+RELATIONS = {
+    relation.id: relation
+    for relation in (
+        Relation(
+            "linearity",
+            "the output of a sum is the sum of the outputs",
+            "An input is dealt out to two, each with zeros where the other has its numbers; what is clipped, rounded, "
+            "quantised, or read from elsewhere than the input breaks the sum.",
+            lambda _: True,
+            linear,
+        ),
+        Relation(
+            "shift",
+            "an input shifted by one stride gives the output shifted by one cell",
+            "Compared where no pad is read. Tiles, vector tails and edges at fixed places break it.",
+            shifts,
+            shifted,
+        ),
+        Relation(
+            "adjoint",
+            "the layer and the transposed layer of the same kernel are each other's adjoint",
+            "⟨A·x, y⟩ = ⟨x, Aᵀ·y⟩: two routines that share little code must fit to the last cell, so that a crop, a "
+            "pad or a kernel turned in one of them shows.",
+            lambda case: partner(case) is not None,
+            adjoint,
+        ),
+        Relation(
+            "groups",
+            "the groups are layers of their own",
+            "The first half of the groups, and the second, built and run as layers by themselves.",
+            lambda case: case.spec.groups > 1,
+            by_groups,
+        ),
+        Relation(
+            "outputs",
+            "the filters are layers of their own",
+            "The first half of each group's filters, and the second: other sizes take other paths in vectorised code.",
+            lambda case: case.spec.out_channels > case.spec.groups,
+            by_outputs,
+        ),
+        Relation(
+            "dilation",
+            "a dilated kernel is a kernel with zeros between its weights",
+            "Dilation has code of its own nearly everywhere; a kernel with zeros has not.",
+            stuffs,
+            stuffed,
+        ),
+        Relation(
+            "batch",
+            "samples do not see one another",
+            "The input and its negative in one batch, and one after the other.",
+            lambda case: case.input_shape[0] > 0,
+            by_samples,
+        ),
+        Relation(
+            "layouts",
+            "both layouts give the same numbers",
+            "The layer with channels first and with channels last.",
+            lambda _: True,
+            in_both_layouts,
+        ),
+        Relation(
+            "repeatability",
+            "the same layer on the same numbers gives the same bits",
+            "Random numbers, two builds, two runs: reads of memory that nobody wrote, and orders of summation that "
+            "depend on chance, show themselves.",
+            lambda _: True,
+            repeated,
+        ),
+    )
+}

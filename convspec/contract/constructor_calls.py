@@ -1,0 +1,189 @@
+"""Constructors as people write them – ``nn.Conv2d(3, 16, 3, stride=2)`` – parsed as literals, never evaluated."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from convspec.errors import CallError
+
+MAX_LENGTH = 2000
+MAX_DEPTH = 12
+MAX_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An argument that is no literal; it may stand only where a layer's meaning does not depend on it."""
+
+    text: str
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConstructorCall:
+    """A constructor call: its dotted name, its arguments as Python literals or :class:`Unread`."""
+
+    text: str
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def function(self) -> str:
+        """The last part of the name: ``Conv2d``."""
+        return self.name.rpartition(".")[2]
+
+    def bind(self, parameters: Sequence[str], *, required: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
+        """The arguments by parameter name, those of ``ignored`` parameters left out.
+
+        Args:
+            parameters: names in positional order.
+            required: how many of the first must be given.
+            ignored: parameters that do not change what layer it is (initialisers, names, devices, …).
+
+        Raises:
+            CallError: for too many arguments, unknown or missing names, or a value that is no literal.
+        """
+        if len(self.args) > len(parameters):
+            raise CallError(self.text, f"{self.function} takes at most {len(parameters)} positional arguments")
+        given = dict(zip(parameters, self.args, strict=False))
+        for name, value in self.kwargs.items():
+            if name in given:
+                raise CallError(self.text, f"{name} is given twice")
+            if name not in parameters and name not in ignored:
+                near = get_close_matches(name, [*parameters, *ignored], n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise CallError(self.text, f"{self.function} has no argument {name!r}{hint}")
+            given[name] = value
+        missing = [name for name in parameters[:required] if name not in given]
+        if missing:
+            raise CallError(self.text, f"{self.function} needs {', '.join(missing)}")
+        bound = {name: value for name, value in given.items() if name not in ignored}
+        for name, value in bound.items():
+            if isinstance(value, Unread):
+                raise CallError(self.text, f"{name} must be a literal, not {value.text!r}", value.column)
+        return bound
+
+
+def parse_call(text: str) -> ConstructorCall:
+    """Parse the text of one constructor call; a leading ``layer =`` or ``self.conv =`` is allowed.
+
+    Raises:
+        CallError: with the position of what is no literal, or where the text is no call, or too long or deep.
+    """
+    if len(text) > MAX_LENGTH:
+        raise CallError(text[:40] + "…", f"the text has {len(text)} characters, more than {MAX_LENGTH}")
+    control = next((c for c in text if not c.isprintable() and c not in "\n\r\t"), None)
+    if control is not None:  # its place is not shown: the line would reach the terminal
+        raise CallError(text, f"it holds the control character {control!r}")
+    try:
+        body = ast.parse(text.strip()).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        column = getattr(error, "offset", None)
+        raise CallError(
+            text, f"it is no Python expression: {error.args[0]}", None if column is None else column - 1
+        ) from None
+    statement = body[0] if len(body) == 1 else None
+    node = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign) else None
+    if not isinstance(node, ast.Call):
+        raise CallError(text, "it must be one constructor call, such as nn.Conv2d(3, 16, 3)", 0)
+    name = _dotted(node.func)
+    if name is None:
+        raise CallError(text, "the constructor must be a plain name, such as nn.Conv2d", node.func.col_offset)
+    for argument in node.args:
+        if isinstance(argument, ast.Starred):
+            raise CallError(text, "*arguments cannot be read", argument.col_offset)
+    kwargs: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise CallError(text, "**arguments cannot be read", keyword.value.col_offset)
+        kwargs[keyword.arg] = _literal(text, keyword.value, 0)
+    return ConstructorCall(text, name, tuple(_literal(text, a, 0) for a in node.args), kwargs)
+
+
+_EQUINOX = re.compile(r"Conv(Transpose)?(\dd)?")
+_FRAMEWORK_OF = (
+    ("openvino", re.compile(r"(group_)?convolution(_backprop_data)?")),
+    ("torch", re.compile(r"(Lazy)?Conv(Transpose)?\dd")),
+    ("keras", re.compile(r"(Depthwise|Separable)?Conv(olution)?\dD(Transpose)?")),
+    ("onnx", re.compile(r"make_node")),
+)
+_ONNX_WORDS = {"W", "kernel_shape", "pads", "auto_pad", "dilations", "group"}
+_NNX_WORDS = {"in_features", "out_features", "rngs"}
+
+
+def adapter_of(call: ConstructorCall) -> str:
+    """The adapter whose framework has this constructor: by its name, else by what its arguments are called.
+
+    Equinox calls its layers as PyTorch does, and is known by its module or by the ``key``. ``Conv`` and
+    ``ConvTranspose`` are nnx', linen's and ONNX': without a word that only one of them has, the module must be written.
+
+    Raises:
+        CallError: where no framework has it, or more than one could.
+    """
+    modules, words = call.name.split(".")[:-1], set(call.kwargs)
+    if _EQUINOX.fullmatch(call.function) and ({"eqx", "equinox"} & set(modules) or {"key", "num_spatial_dims"} & words):
+        return "equinox"
+    for adapter, pattern in _FRAMEWORK_OF:
+        if pattern.fullmatch(call.function):
+            return adapter
+    if call.function not in ("Conv", "ConvTranspose"):
+        near = get_close_matches(call.function, _EXAMPLES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise CallError(call.text, f"no framework here has a convolution {call.function!r}{hint}", 0)
+    if "nnx" in modules or words & _NNX_WORDS:
+        return "flax"
+    if "linen" in modules or "features" in words:
+        return "flax-linen"
+    if words & _ONNX_WORDS:
+        return "onnx"
+    positional = [*call.args, *([call.kwargs["kernel_size"]] if "kernel_size" in words else [])]
+    if len(positional) == 2 and isinstance(positional[1], tuple):
+        return "flax-linen"
+    if len(positional) == 3 and isinstance(positional[2], tuple) and "kernel_size" in words:
+        return "flax"
+    raise CallError(
+        call.text, f"{call.name} may be nnx' or linen's: write nnx.{call.function} or linen.{call.function}", 0
+    )
+
+
+_EXAMPLES = (
+    *(f"Conv{n}{d}" for n in (1, 2, 3) for d in "dD"),
+    *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
+    *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "LazyConv2d", "Conv", "ConvTranspose", "make_node"),
+)
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        head = _dotted(node.value)
+        return None if head is None else f"{head}.{node.attr}"
+    return None
+
+
+def _literal(text: str, node: ast.expr, depth: int) -> Any:
+    """The value of a literal: numbers, strings, booleans, None, tuples and lists of such; else Unread."""
+    if depth > MAX_DEPTH:
+        raise CallError(text, f"more than {MAX_DEPTH} levels of brackets", node.col_offset)
+    if isinstance(node, ast.Tuple | ast.List):
+        values = tuple(_literal(text, item, depth + 1) for item in node.elts)
+        unread = next((v for v in values if isinstance(v, Unread)), None)
+        return values if unread is None else unread
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        sign, node = -1, node.operand
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | str | None) and sign == 1:
+        return node.value
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        if abs(node.value) >= 10**MAX_DIGITS:
+            raise CallError(text, f"a number of more than {MAX_DIGITS} digits", node.col_offset)
+        return sign * node.value
+    return Unread(ast.get_source_segment(text.strip(), node) or "…", node.col_offset)

@@ -1,0 +1,172 @@
+"""Declared limitations of adapters and of their frameworks: the tables of each package's ``known_gaps.toml``.
+
+::
+
+    [[gap]]
+    id = "keras-bias-along-width"
+    kind = "upstream"                  # todo: ours to do · upstream: theirs to fix · never: cannot be
+    when = "layout == 'NCHW' and out_w == out_channels and bias"
+    fails = ["disagree"]               # the verdicts that a matching case has
+    match = "numbers"                  # optional: a regular expression found in the reason, message or last words
+    adapters = ["keras"]               # optional: all adapters of the package
+    versions = "keras>=3.7, <4"        # optional: the gap is there only with these
+    reason = "the bias is added along the width where the output is as wide as it has channels"
+    link = "https://github.com/keras-team/keras/pull/20386"
+
+``when`` is an expression over the features of a case; see :mod:`convspec.contract.gap_expressions`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from convspec.contract.gap_expressions import Predicate
+from convspec.errors import GapError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from convspec.contract.protocol import Adapter
+
+KINDS = ("todo", "upstream", "never")
+FAILURES = ("disagree", "unsupported", "error", "crash", "timeout")
+VECTORS = (
+    "kernel_size", "stride", "dilation", "output_padding", "pad_before", "pad_after", "spatial", "out_spatial",
+    "effective_kernel",
+)  # fmt: skip
+SCALARS = (
+    "in_channels", "out_channels", "groups", "bias", "padding_mode", "padding", "transposed", "ndim", "batch",
+    "in_w", "in_h", "in_d", "out_w", "out_h", "out_d", "depthwise", "multiplier", "empty_output",
+    "layout", "dtype", "device", "data", "direction", "support", "adapter", "variant",
+)  # fmt: skip
+_REQUIRED = ("id", "kind", "when", "fails", "reason")
+_OPTIONAL = ("match", "adapters", "versions", "link")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One declared limitation; the fields are those of its table."""
+
+    id: str
+    kind: str
+    when: Predicate
+    fails: tuple[str, ...]
+    reason: str
+    match: str = ""
+    adapters: tuple[str, ...] = ()
+    versions: str = ""
+    link: str = ""
+
+    def covers(self, verdict: str, reason: str) -> bool:
+        """Whether a matching case that ended so is what the gap declares."""
+        return verdict in self.fails and re.search(self.match, reason) is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table that declares it, which :func:`from_tables` reads."""
+        table = {
+            "id": self.id, "kind": self.kind, "when": self.when.text, "fails": list(self.fails), "reason": self.reason,
+            "match": self.match, "adapters": list(self.adapters), "versions": self.versions, "link": self.link,
+        }  # fmt: skip
+        return {key: value for key, value in table.items() if value}
+
+
+def parse(text: str, origin: str) -> tuple[Gap, ...]:
+    """The gaps of a ``known_gaps.toml``; ``origin`` names it in messages.
+
+    Raises:
+        GapError: naming the file, the gap and what is wrong with it.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise GapError(f"{origin} is no TOML: {error}") from None
+    tables = data.get("gap", [])
+    if set(data) - {"gap"} or not isinstance(tables, list):
+        raise GapError(f"{origin} must hold [[gap]] tables and nothing else")
+    return from_tables(tables, origin)
+
+
+def from_tables(tables: Iterable[Mapping[str, Any]], origin: str) -> tuple[Gap, ...]:
+    """The gaps that the tables declare; ``origin`` names their source in messages.
+
+    Raises:
+        GapError: naming the source, the gap and what is wrong with it.
+    """
+    gaps = tuple(_gap(table, f"{origin}: gap {table.get('id', index)!r}") for index, table in enumerate(tables, 1))
+    ids = [gap.id for gap in gaps]
+    repeated = sorted({i for i in ids if ids.count(i) > 1})
+    if repeated:
+        raise GapError(f"{origin}: more than one gap has the id {repeated[0]!r}")
+    return gaps
+
+
+def _gap(table: Mapping[str, Any], where: str) -> Gap:
+    for key in table:
+        if key not in (*_REQUIRED, *_OPTIONAL):
+            near = get_close_matches(key, (*_REQUIRED, *_OPTIONAL), n=1)
+            raise GapError(f"{where}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    missing = [key for key in _REQUIRED if not table.get(key)]
+    if missing:
+        raise GapError(f"{where}: {', '.join(missing)} must be given")
+    for key, value in table.items():
+        wanted = list if key in ("fails", "adapters") else str
+        if not isinstance(value, wanted) or (wanted is list and not all(isinstance(v, str) for v in value)):
+            raise GapError(f"{where}: {key} must be a {'list of words' if wanted is list else 'text'}")
+    if table["kind"] not in KINDS:
+        raise GapError(f"{where}: kind={table['kind']!r} must be one of {', '.join(KINDS)}")
+    strange = [verdict for verdict in table["fails"] if verdict not in FAILURES]
+    if strange:
+        raise GapError(f"{where}: fails={strange[0]!r} must be one of {', '.join(FAILURES)}")
+    try:
+        when = Predicate.parse(table["when"], SCALARS, VECTORS)
+        re.compile(table.get("match", ""))
+        _requirement(table.get("versions", ""))
+    except (GapError, re.error) as error:
+        raise GapError(f"{where}: {error}") from None
+    words = {key: table[key] for key in ("id", "kind", "reason", "match", "versions", "link") if key in table}
+    return Gap(when=when, fails=tuple(table["fails"]), adapters=tuple(table.get("adapters", ())), **words)
+
+
+def declared(adapter: Adapter) -> tuple[Gap, ...]:
+    """All gaps of an adapter's package that name this adapter, whatever its framework's version.
+
+    Raises:
+        GapError: if the file is malformed, or names a distribution that the adapter does not report.
+    """
+    gaps = parse(adapter.gaps(), f"known gaps of adapter {adapter.name!r}")
+    return tuple(gap for gap in gaps if not gap.adapters or adapter.name in gap.adapters)
+
+
+def applying(adapter: Adapter, versions: Mapping[str, str]) -> tuple[Gap, ...]:
+    """The declared gaps that are there with these versions (distribution → version)."""
+    return tuple(gap for gap in declared(adapter) if _applies(gap, versions))
+
+
+def _applies(gap: Gap, versions: Mapping[str, str]) -> bool:
+    requirement = _requirement(gap.versions)
+    if requirement is None:
+        return True
+    if requirement.name not in versions:
+        reported = ", ".join(versions) or "none"
+        raise GapError(f"gap {gap.id!r}: versions names {requirement.name!r}, but the adapter reports {reported}")
+    return requirement.specifier.contains(versions[requirement.name], prereleases=True)
+
+
+def _requirement(text: str) -> Requirement | None:
+    """``"keras>=3.6, <4"``; None for nothing. Raises GapError where the text cannot be read."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    if not text:
+        return None
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        requirement = None
+    if requirement is None or not requirement.specifier or requirement.extras or requirement.marker or requirement.url:
+        raise GapError(f"versions={text!r} must read like 'keras>=3.6, <4'")
+    return requirement

@@ -1,0 +1,174 @@
+"""A layer with pads, crops or moves of axes around its convolution, as one spec: ``read`` for all frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convspec.contract.protocol import Reading
+from convspec.contract.tracing.axis_inference import Around, Axis, regular, transposed
+from convspec.contract.tracing.cell_tracing import Run, Trace, Vector, trace
+from convspec.errors import ShapeError, SpecError, UnsupportedError
+from convspec.spec import PADDING_MODES, ConvParams, ConvSpec, layouts
+
+
+def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
+    """The layer that ``run`` runs; its padding in numbers.
+
+    Where an input of that size leaves several specs possible – one cell does not tell a stride, no cell a bias that is
+    added to it – a larger one is tried as well.
+
+    Args:
+        run: see :func:`convspec.contract.tracing.cell_tracing.trace`.
+        input_shape: of the layer's input, in its own layout.
+
+    Raises:
+        UnsupportedError: saying what in the layer is more than one convolution.
+    """
+    if input_shape is None:
+        raise UnsupportedError(
+            "this is no plain convolution; if there is one in it, pass input_shape, the shape of its input"
+        )
+    shape = tuple(int(n) for n in input_shape)
+    if len(shape) < 3 or min(shape[1:]) < 1:
+        raise UnsupportedError(f"input_shape={shape} must have a batch, channels and at least one cell on every axis")
+    seen = _seen(run, shape)
+    if len(seen) > 1 or any(not all(view.output) or any(len(axis) > 1 for axis in view.axes) for view in seen):
+        seen = _narrowed(run, seen)
+    return seen[0].reading(shape)
+
+
+@dataclass
+class _View:
+    """A layout, the spec and the weights but for what stands around them, and the candidates for each axis."""
+
+    layout: str
+    inner: ConvSpec
+    params: ConvParams
+    dtype: str
+    sizes: tuple[int, ...]
+    output: tuple[int, ...]
+    axes: list[list[Axis]]
+
+    def reading(self, input_shape: tuple[int, ...]) -> Reading:
+        """With the first candidates that agree on a padding mode and on the output's shape."""
+        problem = "the pads before the convolution are of different modes"
+        for mode in PADDING_MODES:
+            chosen = [next((a for a in axis if a.mode == mode or not a.lo + a.hi), None) for axis in self.axes]
+            if None in chosen:
+                continue
+            axes = [axis for axis in chosen if axis is not None]
+            try:
+                spec = _assembled(self.inner, axes, mode)
+                found = spec.output_shape(input_shape, self.layout)
+            except (SpecError, ShapeError) as error:
+                problem = str(error)
+                continue
+            if layouts.canonical_shape(found, self.layout, spec.ndim)[1:] == self.output:
+                return Reading(spec, self.params.check(spec), self.layout, self.dtype)
+            problem = f"the layer's output has shape {self.output}, which no spec found here gives"
+        raise UnsupportedError(f"what stands around the convolution is no padding of a spec: {problem}")
+
+
+def _assembled(inner: ConvSpec, axes: list[Axis], mode: str) -> ConvSpec:
+    return replace(
+        inner,
+        stride=tuple(axis.stride for axis in axes),
+        padding=tuple((axis.lo, axis.hi) for axis in axes),
+        padding_mode=mode if any(axis.lo + axis.hi for axis in axes) else "zeros",
+        output_padding=tuple(axis.extra for axis in axes),
+    )
+
+
+def _seen(run: Run, shape: tuple[int, ...], only: Sequence[str] = layouts.LAYOUTS) -> list[_View]:
+    """One view for each layout that the input may be in."""
+    views, reasons, problems = [], [], []
+    for layout in only:
+        try:
+            views.append(_view(trace(run, layouts.canonical_shape(shape, layout, len(shape) - 2)[1:], layout), layout))
+        except ShapeError as error:
+            problems.append(str(error))
+        except UnsupportedError as error:
+            reasons.append(str(error))
+    if not views:
+        raise UnsupportedError([*reasons, *problems][0])
+    return views
+
+
+def _narrowed(run: Run, views: list[_View]) -> list[_View]:
+    """The views, and their candidates, that a larger input leaves; those that cannot take one are dropped last."""
+    kept = []
+    for view in views:
+        spec = view.inner
+        spans = zip(view.sizes, spec.effective_kernel, spec.stride, range(9), strict=False)
+        spatial = [2 * n + ke + 2 * s + 3 + i for n, ke, s, i in spans]
+        shape = layouts.shape_in((1, spec.in_channels, *spatial), view.layout, spec.ndim)
+        try:
+            (larger,) = _seen(run, shape, (view.layout,))
+        except UnsupportedError:  # a layer for inputs of one size
+            continue
+        if not all(view.output):
+            view = replace(view, inner=replace(spec, bias=larger.inner.bias), params=larger.params)  # noqa: PLW2901
+        kept.append(replace(view, axes=[_agreed(a, b) for a, b in zip(view.axes, larger.axes, strict=True)]))
+    return kept or views
+
+
+def _agreed(axis: list[Axis], larger: list[Axis]) -> list[Axis]:
+    """The candidates that hold for both sizes; or, where pads depend on the size, those with the same mode, stride."""
+    for keys in (lambda a: a, lambda a: (a.mode, a.stride), lambda a: a.stride):
+        known = {keys(a) for a in larger}
+        both = [a for a in axis if keys(a) in known]
+        if both:
+            return both
+    return axis
+
+
+def _view(seen: Trace, layout: str) -> _View:
+    """The convolutions as one, and what each axis may be."""
+    inner, params = _joined(seen)
+    if seen.added is not None:
+        if params.bias is not None:
+            raise UnsupportedError("a second bias is added to the convolution's own")
+        inner, params = replace(inner, bias=True), ConvParams(params.kernel, seen.added.astype(params.kernel.dtype))
+    elif params.bias is not None and seen.results is not None and any((v < 0).any() for v in seen.results):
+        raise UnsupportedError("zeros are put beside results that have their bias already")
+    if seen.results is not None and not _counts(seen.results[0], inner.out_channels):
+        raise UnsupportedError("the channels of the results are taken apart or reordered")
+    plain = inner.explicit((1, inner.in_channels, *seen.inputs[0][1:]))
+    along = transposed if inner.transposed else regular
+    axes = []
+    for i in range(inner.ndim):
+        results = None if seen.results is None else seen.results[i + 1]
+        around = Around(seen.given[i + 1], seen.sources[0][i + 1], results, seen.outputs[i + 1], seen.shape[i + 1])
+        axes.append(list(dict.fromkeys(along(plain, i, around))))
+        if not axes[-1]:
+            raise UnsupportedError(
+                f"along spatial axis {i}, what stands around the convolution is no padding, cropping or stride of its"
+            )
+    return _View(layout, plain, params, seen.readings[0].dtype, seen.given[1:], seen.shape, axes)
+
+
+def _joined(seen: Trace) -> tuple[ConvSpec, ConvParams]:
+    """One convolution, or several on neighbouring channels as one with groups."""
+    first, *others = seen.readings
+    spec = first.spec
+    if any(other.spec != spec or other.layout != first.layout for other in others):
+        raise UnsupportedError(f"the layer has {len(seen.readings)} convolutions that differ")
+    channels = np.concatenate([source[0] for source in seen.sources])
+    if not _counts(channels, seen.given[0]) or any(
+        not np.array_equal(a, b)
+        for source in seen.sources
+        for a, b in zip(source[1:], seen.sources[0][1:], strict=True)
+    ):
+        raise UnsupportedError("the convolutions do not share out the input's channels in order")
+    n = len(seen.readings)
+    joined = replace(spec, in_channels=n * spec.in_channels, out_channels=n * spec.out_channels, groups=n * spec.groups)
+    kernel = np.concatenate([reading.params.kernel for reading in seen.readings])
+    biases = [reading.params.bias for reading in seen.readings if reading.params.bias is not None]
+    return joined, ConvParams(kernel, np.concatenate(biases) if biases else None)
+
+
+def _counts(vector: Vector, n: int) -> bool:
+    return np.array_equal(vector, np.arange(n))

@@ -1,0 +1,142 @@
+"""What a layer is, or a chain of layers, as one JSON document."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from convspec.contract import registry
+from convspec.errors import UnsupportedError
+from convspec.layers import kernel_orders, sentences
+from convspec.layers.pictures import text as drawing
+from convspec.layers.remarks.port import framework
+from convspec.spec import Chain, ConvSpec, ReceptiveField, layouts
+
+if TYPE_CHECKING:
+    from convspec.contract import Adapter
+
+FEATURES = 8  # shown of a flatten's order
+
+
+def of(
+    chain: Chain,
+    input_shape: tuple[int, ...] | None,
+    layout: str,
+    *,
+    flatten: bool = False,
+    adapters: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The facts, JSON-ready: those of the layer, or of all layers and of the chain, in the words of some adapters.
+
+    Raises:
+        ShapeError: if the input does not fit.
+    """
+    shapes = None if input_shape is None else chain.shapes(input_shape, layout)
+    if len(chain.specs) == 1:
+        found = layer(chain.specs[0], input_shape, layout, adapters)
+    else:
+        inputs = shapes or (None,) * len(chain.specs)
+        found = {
+            "layers": [layer(spec, shape, layout, adapters) for spec, shape in zip(chain.specs, inputs, strict=False)],
+            "layout": layout,
+            "parameters": chain.num_parameters,
+        }
+        if shapes is not None and input_shape is not None:
+            found |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
+            found |= _field(chain.receptive_field(input_shape, layout))
+    if flatten and input_shape is not None:
+        found["flatten"] = _flatten(chain, input_shape, layout)
+    return found
+
+
+def layer(
+    spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str, adapters: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The facts of one layer; those that need the input's size only where it is given."""
+    spatial = None
+    found: dict[str, Any] = {
+        "spec": spec.to_dict(),
+        "summary": sentences.summary(spec),
+        "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
+        "kernel": list(spec.kernel_shape),
+        "parameters": spec.num_parameters,
+        "effective kernel": list(spec.effective_kernel),
+        "layout": layouts.name(layout, spec.ndim),
+    }
+    if input_shape is not None:
+        explicit = spec.explicit(input_shape, layout)
+        found["input"] = list(input_shape)
+        found["output"] = list(spec.output_shape(input_shape, layout))
+        found["padding"] = [list(pair) for pair in explicit.padding]
+        found["macs"] = spec.macs(input_shape, layout)
+        found |= _field(spec.receptive_field(input_shape, layout))
+        spatial = layouts.canonical_shape(input_shape, layout, spec.ndim)[2:]
+    elif not isinstance(spec.padding, str):
+        found |= _field(spec.receptive_field())
+    found["sizes"] = dict(sentences.size_formulas(spec, spatial))
+    found["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
+    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
+    small = drawing.small(spec, spatial)
+    found["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
+    return found
+
+
+def _field(field: ReceptiveField) -> dict[str, Any]:
+    return {
+        "receptive field": list(field.size),
+        "jump": [str(n) for n in field.jump],
+        "offset": [str(n) for n in field.offset],
+    }
+
+
+def _support(name: str, spec: ConvSpec, layout: str) -> str:
+    support = registry.adapter(name).support(spec, layout)
+    return f"{support!s}: {support.reason}" if support.reason else str(support)
+
+
+def _frameworks() -> list[str]:
+    """One adapter of each framework, its first by name."""
+    first: dict[str, str] = {}
+    for name in registry.adapters():
+        first.setdefault(framework(name), name)
+    return list(first.values())
+
+
+def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
+    """The layer in a framework's own layout: support, constructor, shape of the kernel."""
+    layout = getattr(adapter, "native_layout", adapter.layouts[0])
+    support = adapter.support(spec, layout)
+    found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
+    if support.reason:
+        found["reason"] = support.reason
+    try:
+        text = adapter.source(spec, layout)
+    except UnsupportedError:
+        return found
+    stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
+    order = stored.axes(spec) + (", flipped" if stored.flipped else "")
+    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
+
+
+def constructor(text: str) -> str:
+    """The call of a program that makes its convolution, in one line; empty where there is none."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            operator = ast.unparse(node.args[0]).strip("'") if name == "helper.make_node" else name.rpartition(".")[2]
+            if "." in name and re.search("Conv|convolution", operator):
+                return ast.unparse(node)
+    return ""
+
+
+def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[str, Any]:
+    features = chain.flatten(input_shape, layout)
+    return {
+        "in_features": features.in_features,
+        "channels": features.channels,
+        "spatial": list(features.spatial),
+        "axes": {name: ", ".join(features.axes(name)) for name in layouts.LAYOUTS},
+        "order of NHWC in NCHW": list(features.order("NHWC")[:FEATURES]),
+    }

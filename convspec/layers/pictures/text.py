@@ -1,0 +1,162 @@
+"""Drawings in text: which cells of the input feed which cell of the output.
+
+===== ============================================== ================================================
+cell  convolution: one output reads                  transposed: one input writes
+===== ============================================== ================================================
+``■`` a cell of the input                            a cell of the output
+``▨`` a pad                                          a cell that is cropped
+``□`` (not read)                                     (not written)
+``·`` (a pad that is not read)                       (cropped, not written)
+``+``                                                a cell beyond the last product: the bias alone
+===== ============================================== ================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from convspec.layers.pictures import geometry
+from convspec.layers.pictures.geometry import Axis
+from convspec.spec import ConvSpec, layouts
+
+READ, READ_PAD, CELL, PAD, BEYOND = "■▨□·+"
+MOST_CELLS = 26
+_MOST_ROWS = 6
+_WIDTH = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The cells along one spatial axis, and which of them each place marks.
+
+    Attributes:
+        cells: inputs and pads; of a transposed layer the full result, cropped cells shown as pads.
+        marked: for every output (input of a transposed layer) the cells that it reads (writes).
+    """
+
+    cells: str
+    marked: tuple[frozenset[int], ...]
+
+    def row(self, place: int) -> str:
+        """The cells, those that belong to ``place`` filled."""
+        return "".join(_filled(c) if i in self.marked[place] else c for i, c in enumerate(self.cells))
+
+
+def strips(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Strip, ...]:
+    """One strip for each axis of a layer on an input of that size.
+
+    Raises:
+        ShapeError: where the layer has no output for it.
+    """
+    return tuple(_scattered(axis) if axis.transposed else _gathered(axis) for axis in geometry.axes(spec, spatial))
+
+
+def _cells(axis: Axis) -> int:
+    if axis.transposed:
+        return max(axis.full, axis.before + axis.output)
+    return axis.before + axis.length + axis.after
+
+
+def _gathered(axis: Axis) -> Strip:
+    marked = tuple(frozenset(cell + axis.before for cell, _ in axis.reads(i)) for i in range(axis.output))
+    return Strip(PAD * axis.before + CELL * axis.length + PAD * axis.after, marked)
+
+
+def _scattered(axis: Axis) -> Strip:
+    """The full result: cropped, kept, beyond its end."""
+    starts = range(0, axis.length * axis.stride, axis.stride)
+    kept = max(min(axis.full, axis.before + axis.output) - axis.before, 0)
+    cells = PAD * axis.before + CELL * kept + BEYOND * (axis.output - kept)
+    cropped = PAD * max(axis.full - axis.before - axis.output, 0)
+    return Strip(cells + cropped, tuple(frozenset(range(i, i + axis.span, axis.dilation)) for i in starts))
+
+
+def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Sizes that can be drawn: those given where they are small, else smaller ones that leave the same rests.
+
+    ``"same"`` pads by the rest that the stride leaves of a size, so the drawing's pads are those of the given size.
+    """
+    fixed = ((0, 0),) * spec.ndim if isinstance(spec.padding, str) else spec.padding
+    chosen = []
+    for axis, (ke, s, (lo, hi)) in enumerate(zip(spec.effective_kernel, spec.stride, fixed, strict=True)):
+        least = max(ke + 2 * s - lo - hi, ke, max(lo, hi) + 1, 4)
+        if spec.transposed:
+            least = max(3, -(-(lo + hi - ke) // s) + 3)
+        given = None if spatial is None else spatial[axis]
+        if given is not None and given <= (4 if spec.transposed else max(least, 12)):
+            chosen.append(given)
+        else:
+            chosen.append(least + (0 if given is None else (given - least) % s))
+    return tuple(chosen)
+
+
+def lines(spec: ConvSpec, spatial: Sequence[int]) -> list[str]:
+    """The drawing: grids of a 2-D layer side by side, rows of each axis otherwise; empty where it would be too wide."""
+    if any(_cells(axis) > MOST_CELLS for axis in geometry.axes(spec, spatial)):
+        return []
+    drawn = strips(spec, spatial)
+    if not all(strip.marked for strip in drawn):
+        return []
+    if spec.ndim == 2:
+        return _grids(spec, drawn)
+    found = []
+    for letter, strip in zip(layouts.spatial_letters(spec.ndim), drawn, strict=True):
+        found += ([f"along {letter}"] if spec.ndim > 1 else []) + _rows(spec, strip)
+    return found
+
+
+def legend(spec: ConvSpec, drawn: Sequence[str]) -> str:
+    """What the signs of a drawing mean, those that occur in it."""
+    words = _TRANSPOSED if spec.transposed else _REGULAR
+    text = "".join(drawn)
+    return ", ".join(f"{sign} {word}" for sign, word in words.items() if sign in text)
+
+
+_REGULAR = {READ: "is read", READ_PAD: "a pad that is read", CELL: "is not read", PAD: "a pad"}
+_TRANSPOSED = {
+    READ: "is written",
+    READ_PAD: "is written and cropped",
+    CELL: "of the output",
+    PAD: "cropped",
+    BEYOND: "beyond the last product",
+}
+
+
+def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
+    """One row for each place, the middle ones left out where there are many."""
+    name = "x" if spec.transposed else "y"
+    count = len(strip.marked)
+    places: list[int | None] = list(range(count))
+    if count > _MOST_ROWS:
+        places = [*range(_MOST_ROWS - 2), None, count - 1]
+    width = len(f"{name}[{count - 1}]")
+    return ["…" if place is None else f"{f'{name}[{place}]':{width}}  {' '.join(strip.row(place))}" for place in places]
+
+
+def _grids(spec: ConvSpec, axes: Sequence[Strip]) -> list[str]:
+    """Some neighbouring places and the last one, side by side as far as there is room."""
+    name = "x" if spec.transposed else "y"
+    last = (len(axes[0].marked) - 1, len(axes[1].marked) - 1)
+    wanted = [(0, 0), (0, 1), (1, 0), last]
+    places = [p for p in dict.fromkeys(wanted) if p[0] <= last[0] and p[1] <= last[1]]
+    width = 2 * len(axes[1].cells) - 1
+    places = places[: max(_WIDTH // (width + 4), 1)]
+    rows = ["    ".join(f"{f'{name}[{i}, {j}]':{width}}" for i, j in places)]
+    for h, cell in enumerate(axes[0].cells):
+        rows.append("    ".join(" ".join(_grid_row(axes, place, h, cell)) for place in places))
+    return [row.rstrip() for row in rows]
+
+
+def _grid_row(axes: Sequence[Strip], place: tuple[int, int], h: int, cell: str) -> str:
+    """One row of one grid: a pad where either axis has one."""
+    marked = h in axes[0].marked[place[0]]
+    row = []
+    for w, other in enumerate(axes[1].cells):
+        plain = next((sign for sign in (PAD, BEYOND) if sign in (cell, other)), CELL)
+        row.append(_filled(plain) if marked and w in axes[1].marked[place[1]] else plain)
+    return "".join(row)
+
+
+def _filled(cell: str) -> str:
+    return {CELL: READ, PAD: READ_PAD}.get(cell, cell)

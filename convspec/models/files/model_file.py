@@ -1,0 +1,262 @@
+"""Model files that are programs – TorchScript, exported programs, Keras files, SavedModels – as models.
+
+Such a file is read and run by a process of its own (:mod:`convspec.models.files.child`), within limits of time and
+memory. To the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other, its ``parts``,
+``capture``, ``write`` and ``save`` being those below.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from convspec.contract import Call, Found, LoadsFiles, Part, registry
+from convspec.contract.isolation import Process, plain
+from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
+from convspec.models.files import messages
+
+if TYPE_CHECKING:
+    from convspec.contract import Adapter, Reading
+    from convspec.models.files.messages import Message
+    from convspec.models.run_model import Array
+
+T = TypeVar("T")
+
+SECONDS = 300.0
+MEMORY = 4 << 30
+_COPIES = 8  # of its own size that a model may take beyond that
+
+
+def loaders() -> dict[str, list[Adapter]]:
+    """The adapters that read each kind of file, by the ending of its name or what its folder holds."""
+    found: dict[str, list[Adapter]] = {}
+    for name in registry.adapters():
+        adapter = registry.adapter(name)
+        for kind in adapter.files if isinstance(adapter, LoadsFiles) else ():
+            found.setdefault(kind, []).append(adapter)
+    return found
+
+
+def loader(path: str | os.PathLike[str]) -> Adapter:
+    """The first adapter for this file whose framework is installed.
+
+    Raises:
+        RequestError: where there is no such file, or no adapter reads its kind.
+        FrameworkAbsent: where the frameworks of all that do are absent.
+    """
+    place, known = Path(path), loaders()
+    fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
+    if not fitting:
+        endings = ", ".join([".onnx", *(kind for kind in known if kind.startswith("."))])
+        folders = ", ".join(kind for kind in known if not kind.startswith("."))
+        raise RequestError(
+            f"{plain(os.fspath(path))!r} must be a model's file, ending in {endings}"
+            + (f", or a folder with {folders}" if folders else "")
+        )
+    if not place.exists():
+        raise RequestError(f"there is no file {plain(os.fspath(path))!r}")
+    absences = [registry.absence(adapter) for adapter in fitting]
+    for adapter, absence in zip(fitting, absences, strict=True):
+        if absence is None:
+            return adapter
+    raise FrameworkAbsent(f"{plain(place.name)}: {'; '.join(map(str, absences))}")
+
+
+def _is(path: Path, kind: str) -> bool:
+    return path.name.endswith(kind) if kind.startswith(".") else (path / kind).is_file()
+
+
+class ModelFile:
+    """A model in a file that is a program; whoever names it has it loaded, by a process of its own.
+
+    A path is as good as a ModelFile wherever a model is taken; this is for other limits.
+
+    Args:
+        path: of a TorchScript archive, a program of ``torch.export``, a Keras file or a SavedModel's folder.
+        seconds: for each answer: reading it, running it once.
+        memory: bytes that the process may take beyond what the framework takes; default 4 GiB and eight times the
+            file's size.
+
+    Raises:
+        RequestError: where there is no such file, or no adapter reads its kind.
+        FrameworkAbsent: where its framework is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, seconds: float = SECONDS, memory: int | None = None) -> None:
+        self.path = os.path.abspath(path)  # noqa: PTH100 – links stay as they are
+        self.loader = loader(path)
+        self.seconds = seconds
+        self.memory = memory if memory is not None else MEMORY + _COPIES * _size(Path(path))
+        self._process: Process | None = None
+
+    def __repr__(self) -> str:
+        return f"ModelFile({self.path!r})"
+
+    def convs(self, **options: Any) -> list[Found]:
+        """Every convolution, as the adapter's own ``convs`` finds them."""
+
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[Found]:
+            readings = messages.unpack_readings(answer["readings"], arrays)
+            entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
+            return [Found(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
+
+        return self._asked("convs", options, unpack)
+
+    def read(self, input_shape: Sequence[int] | None = None) -> Reading:
+        """The one convolution that the model is or holds."""
+
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> Reading:
+            (reading,) = messages.unpack_readings(answer["readings"], arrays)
+            assert reading is not None
+            return reading
+
+        return self._asked("read", {"input_shape": None if input_shape is None else list(input_shape)}, unpack)
+
+    def parts(self) -> list[Part]:
+        """All its layers with weights."""
+        return self._asked("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
+
+    def capture(self, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+        """One run: what its layers read and wrote, and its outputs."""
+        process = self._running()
+        names = list(inputs) if isinstance(inputs, Mapping) else None
+        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
+        messages.write_arrays(process.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
+
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+            calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
+            return calls, [arrays[f"output{i}"] for i in range(answer["outputs"])]
+
+        return self._asked("capture", {"arrays": "inputs.safetensors", "names": names}, unpack)
+
+    def written(self, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
+        """The same model with other weights, in a file that is gone when the object is: ``save`` keeps it."""
+        process = self._running()
+        keys = [(path, name) for path, own in arrays.items() for name in own]
+        given = {str(i): np.asarray(arrays[path][name]) for i, (path, name) in enumerate(keys)}
+        messages.write_arrays(process.folder / "weights.safetensors", given)
+        folder = tempfile.mkdtemp(prefix="convspec-ported-")
+        target = Path(folder) / Path(self.path).name
+        request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
+        try:
+            self._asked("store", request, lambda *_: None)
+        except ConvspecError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.close()  # its model has other weights now than its file
+        new = ModelFile(target, seconds=self.seconds, memory=self.memory)
+        weakref.finalize(new, shutil.rmtree, folder, ignore_errors=True)
+        return new
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Copy the file; raises RequestError where the name ends in another way."""
+        ending = Path(self.path).suffix
+        if Path(path).suffix != ending:
+            raise RequestError(f"{os.fspath(path)!r} must end in {ending}, as the model's file does, or .safetensors")
+        try:
+            shutil.copyfile(self.path, path)
+        except OSError as error:
+            raise RequestError(f"cannot write {os.fspath(path)!r}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """End the process; it is started anew when it is needed."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def _running(self) -> Process:
+        if self._process is None:
+            opening = {"adapter": self.loader.name, "path": self.path, "memory": self.memory}
+            self._process = Process(opening, Path(self.path).name, self.seconds)
+        return self._process
+
+    def _asked(self, what: str, options: Message, unpack: Callable[[Message, Mapping[str, Array]], T]) -> T:
+        process = self._running()
+        try:
+            answer = process.ask({"do": what, "with": options}, self.seconds)
+            return unpack(answer, _arrays(process.folder, answer, self.memory))
+        except ConvspecError:
+            if process.ended:
+                self._process = None
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OSError) as error:
+            self.close()
+            raise RequestError(f"{process.name}: its process answered with nonsense: {plain(str(error))}") from None
+
+
+def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
+    name = answer.get("arrays")
+    if name is None:
+        return {}
+    path = folder / Path(str(name)).name
+    if path.stat().st_size > memory:
+        raise RequestError(f"its arrays are larger than the {memory >> 20} MiB that are allowed")
+    from safetensors import SafetensorError
+
+    try:
+        return messages.read_arrays(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _size(path: Path) -> int:
+    try:
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+    except OSError:
+        return 0
+
+
+class FileAdapter:
+    """An adapter for its files: what is asked of a model is asked of the process that holds it."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None, **options: Any) -> list[Found]:
+        shape = None if input_shape is None else list(input_shape)
+        return held(model).convs(input_shape=shape, **options)
+
+    def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+        return held(layer).read(input_shape)
+
+
+def held(model: Any) -> ModelFile:
+    """A path as a ModelFile."""
+    return model if isinstance(model, ModelFile) else ModelFile(model)
+
+
+# -- the seam ----------------------------------------------------------------------------------------------------------
+
+
+def parts(model: ModelFile) -> list[Part]:
+    """All layers with weights."""
+    return held(model).parts()
+
+
+def capture(model: ModelFile, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+    """What the layers read and wrote in one run, and the outputs."""
+    return held(model).capture(inputs)
+
+
+def write(model: ModelFile, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
+    """A new file with other weights."""
+    return held(model).written(arrays)
+
+
+def save(model: ModelFile, path: str | os.PathLike[str]) -> None:
+    """Keep a file."""
+    held(model).save(path)

@@ -1,0 +1,34 @@
+"""The oracle: the float64 convolution that every adapter is compared with, and the only tolerances of the project.
+
+In go a spec, its weights and an input in the canonical order; out come the output and the gradients (:func:`conv`,
+:func:`gradients`), the error bounds that rounding explains, and the verdict on an actual result. NumPy only, any rank.
+"""
+
+from convspec.reference import accuracy_probes, error_bounds, verdict
+from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
+from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude
+from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
+from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
+
+__all__ = [
+    "EXACT_KINDS",
+    "LADDER",
+    "STATISTICAL_MINIMUM",
+    "VERDICTS",
+    "Bounds",
+    "Verdict",
+    "accuracy_probes",
+    "bounds",
+    "conv",
+    "error_bounds",
+    "gamma",
+    "gradient_magnitudes",
+    "gradients",
+    "judge",
+    "judge_class",
+    "magnitude",
+    "measure",
+    "probes",
+    "products",
+    "verdict",
+]

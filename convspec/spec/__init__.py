@@ -1,0 +1,99 @@
+"""What a convolution layer is: the fields, their rules, the shapes that follow from them, and the weights.
+
+In goes what a user writes about a layer; out come :class:`ConvSpec`, :class:`Chain` and :class:`ConvParams`, output
+shapes, padding in numbers, layouts and dtypes. Nothing here knows a framework, and nothing but ``parameters`` needs
+more than the standard library: the package also runs in a browser.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convspec.spec import layouts, shapes
+from convspec.spec.chains import Chain, Flattened
+from convspec.spec.conv_spec import ConvSpec
+from convspec.spec.dtypes import DTYPES, Format, format_of, representable, rounded
+from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family, order, permutation
+from convspec.spec.precision import DIRECTIONS, ComputePrecision, Gradients
+from convspec.spec.shapes import (
+    ReceptiveField,
+    column_roundings,
+    copies,
+    output_shape,
+    output_spatial,
+    overlap,
+    product,
+    resolve_padding,
+    same_pads,
+)
+from convspec.spec.validation import PADDING_MODES, Pads
+
+if TYPE_CHECKING:
+    from convspec.spec.parameters import (
+        MAX_MAGNITUDE,
+        SPARSE_MAGNITUDE,
+        ConvParams,
+        as_kernel,
+        dealt,
+        exact_budget,
+        exact_limit,
+        forward_products,
+        magnitudes,
+        nonzero_integers,
+        normal,
+        sparse_mask,
+    )
+    from convspec.spec.precision import Array as Array
+
+__all__ = [
+    "CHANNELS_FIRST",
+    "CHANNELS_LAST",
+    "DIRECTIONS",
+    "DTYPES",
+    "LAYOUTS",
+    "MAX_MAGNITUDE",
+    "PADDING_MODES",
+    "SPARSE_MAGNITUDE",
+    "Chain",
+    "ComputePrecision",
+    "ConvParams",
+    "ConvSpec",
+    "Flattened",
+    "Format",
+    "Gradients",
+    "Pads",
+    "ReceptiveField",
+    "as_kernel",
+    "column_roundings",
+    "copies",
+    "dealt",
+    "exact_budget",
+    "exact_limit",
+    "family",
+    "format_of",
+    "forward_products",
+    "layouts",
+    "magnitudes",
+    "nonzero_integers",
+    "normal",
+    "order",
+    "output_shape",
+    "output_spatial",
+    "overlap",
+    "permutation",
+    "product",
+    "representable",
+    "resolve_padding",
+    "rounded",
+    "same_pads",
+    "shapes",
+    "sparse_mask",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the names of ``parameters`` on first use: they need NumPy."""
+    if name in __all__:
+        return getattr(importlib.import_module("convspec.spec.parameters"), name)
+    raise AttributeError(f"module 'convspec.spec' has no attribute {name!r}")

@@ -1,0 +1,271 @@
+"""Sizes: output shape, padding as numbers, receptive field, cost.
+
+With L the length of an axis, k taps, stride s, dilation d, pads lo and hi, and ke = (k - 1)·d + 1:
+
+* regular: out = ⌊(L + lo + hi - ke) / s⌋ + 1
+* ``"same"``: out = ⌈L / s⌉, total = max((out - 1)·s + ke - L, 0), lo = ⌊total / 2⌋, hi = total - lo;
+  ``"same_lower"`` swaps lo and hi
+* transposed: out = (L - 1)·s + ke - lo - hi + output_padding; with ``"same"`` out = L·s and lo = ⌊max(ke - s, 0) / 2⌋
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from typing import TYPE_CHECKING
+
+from convspec.errors import ShapeError
+from convspec.spec import layouts
+
+if TYPE_CHECKING:
+    from convspec.spec.conv_spec import ConvSpec
+    from convspec.spec.validation import Pads
+
+
+def product(numbers: Iterable[int]) -> int:
+    """The product as a Python int, which cannot overflow."""
+    result = 1
+    for n in numbers:
+        result *= n
+    return result
+
+
+def same_pads(length: int, kernel: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:
+    """Pads of ``"same"`` before and after an axis of ``length`` cells; ``lower`` puts the extra cell before.
+
+    >>> same_pads(32, 3, 2, 1)
+    (0, 1)
+    """
+    out = -(-length // stride)
+    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - length, 0)
+    half = total // 2
+    return (total - half, half) if lower else (half, total - half)
+
+
+def resolve_padding(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Pads, tuple[int, ...]]:
+    """Pads ``(before, after)`` per axis and output padding per axis, as numbers, for an input of that size.
+
+    For a transposed layer the pads are crops; where ``"same"`` must lengthen the result (ke < s), the missing
+    cells are output padding.
+    """
+    if not isinstance(spec.padding, str):
+        return spec.padding, spec.output_padding
+    axes = list(zip(spatial, spec.kernel_size, spec.stride, spec.dilation, spec.effective_kernel, strict=True))
+    if spec.transposed:
+        totals = [ke - s for _, _, s, _, ke in axes]
+        pads = tuple((max(t, 0) // 2, max(t, 0) - max(t, 0) // 2) for t in totals)
+        return pads, tuple(max(-t, 0) for t in totals)
+    lower = spec.padding == "same_lower"
+    return tuple(same_pads(n, k, s, d, lower=lower) for n, k, s, d, _ in axes), spec.output_padding
+
+
+def copies(spec: ConvSpec, spatial: Sequence[int]) -> int:
+    """How many cells of the padded input can be copies of the same input cell, itself included."""
+    if spec.padding_mode == "zeros":
+        return 1
+    pads, _ = resolve_padding(spec, spatial)
+    if spec.padding_mode == "replicate":
+        return product(1 + lo + hi for lo, hi in pads)
+    return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
+
+
+def overlap(spec: ConvSpec) -> int:
+    """How many taps can meet in one cell where the kernel is scattered: the output of a transposed layer.
+
+    Taps j with equal j·d modulo s meet, which are those with equal j modulo s / gcd(s, d).
+    """
+    axes = zip(spec.kernel_size, spec.stride, spec.dilation, strict=True)
+    return product(-(-k // (s // gcd(s, d))) for k, s, d in axes)
+
+
+def column_roundings(spec: ConvSpec, direction: str, input_shape: Sequence[int] | None) -> int:
+    """How often a partial sum is rounded on its way into a result, by a layer that is one product of matrices a sample.
+
+    Columns that meet in a cell – those of a transposed layer's output, or of the input's gradient of any other – are
+    added up in the layer's own dtype; so are the samples of the kernel's gradient, and the gradients of cells that a
+    pad has copied.
+    """
+    if direction == "kernel":
+        return max(input_shape[0], 1) if input_shape else 1
+    scattered = direction == ("forward" if spec.transposed else "input")
+    roundings = overlap(spec) + 1 if scattered else 1
+    if direction == "input" and input_shape:
+        roundings += copies(spec, input_shape[2:]) - 1
+    return roundings
+
+
+def spatial_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+    """The spatial sizes of an input, after a check of its rank and channels.
+
+    Raises:
+        ShapeError: naming the axis, what was expected, what came, and the likely cause.
+    """
+    return canonical_input(spec, input_shape, layout)[2:]
+
+
+def canonical_input(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """``(N, C, *spatial)`` of an input given in ``layout``, checked against the spec."""
+    shape = tuple(int(n) for n in input_shape)
+    name = layouts.name(layout, spec.ndim)
+    if len(shape) != spec.ndim + 2:
+        raise ShapeError(_rank_message(spec, shape, name))
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"input of shape {shape} has a negative axis")
+    canonical = layouts.canonical_shape(shape, layout, spec.ndim)
+    if canonical[1] != spec.in_channels:
+        raise ShapeError(_channel_message(spec, shape, name))
+    return canonical
+
+
+def _rank_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
+    text = (
+        f"input of shape {shape} has {len(shape)} axes, but a layer with {spec.ndim} spatial "
+        f"{'axis' if spec.ndim == 1 else 'axes'} expects {spec.ndim + 2}: {name}"
+    )
+    if len(shape) == spec.ndim + 1:
+        return f"{text}; the batch axis seems to be missing: add one, x[None]"
+    return text
+
+
+def _channel_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
+    axis = name.index("C")
+    text = (
+        f"input of shape {shape}: axis {axis} (C of {name}) must be in_channels={spec.in_channels}, "
+        f"but is {shape[axis]}"
+    )
+    other = len(shape) - 1 if axis == 1 else 1
+    if shape[other] != spec.in_channels:
+        return text
+    swapped = layouts.name("NHWC" if axis == 1 else "NCHW", spec.ndim)
+    where = "last" if axis == 1 else "second"
+    return (
+        f"{text}; the {where} axis is {spec.in_channels}: this looks like {swapped}. "
+        f"Pass layout={swapped!r}, or transpose the input with axes "
+        f"{layouts.permutation(layouts.order(swapped, spec.ndim), layouts.order(name, spec.ndim), spec.ndim)}"
+    )
+
+
+def output_spatial(spec: ConvSpec, spatial: Sequence[int]) -> tuple[int, ...]:
+    """The spatial sizes of the output; the formulas stand at the top of this module.
+
+    Raises:
+        ShapeError: where the kernel is larger than the padded input, a pad cannot be filled in its mode, or a
+            transposed layer crops more than there is.
+    """
+    pads, extra = resolve_padding(spec, spatial)
+    out = []
+    for axis, (n, (lo, hi), ke, s, e) in enumerate(
+        zip(spatial, pads, spec.effective_kernel, spec.stride, extra, strict=True)
+    ):
+        where = f"spatial axis {axis} ({layouts.spatial_letters(spec.ndim)[axis]})"
+        if spec.transposed:
+            size = (n - 1) * s + ke - lo - hi + e
+            if size < 0:
+                raise ShapeError(
+                    f"{where}: the output would have {size} cells: padding crops {lo} + {hi} of "
+                    f"{(n - 1) * s + ke + e}; reduce padding or enlarge the input"
+                )
+        else:
+            _check_pads(spec.padding_mode, n, lo, hi, where)
+            size = (n + lo + hi - ke) // s + 1
+            if n + lo + hi < ke:
+                raise ShapeError(
+                    f"{where}: the kernel spans {ke} cells, but the padded input has only "
+                    f"{n} + {lo} + {hi} = {n + lo + hi}; the smallest input here is "
+                    f"{max(ke - lo - hi, 0)}"
+                )
+        out.append(size)
+    return tuple(out)
+
+
+def _check_pads(mode: str, n: int, lo: int, hi: int, where: str) -> None:
+    pad = max(lo, hi)
+    rule = {
+        "reflect": (pad >= n, "be less than"),
+        "circular": (pad > n, "not exceed"),
+        "replicate": (n == 0, "find a cell to repeat in"),
+    }
+    broken, words = rule.get(mode, (False, ""))
+    if pad and broken:
+        raise ShapeError(f"{where}: padding {(lo, hi)} of mode {mode!r} must {words} the input's {n} cells")
+
+
+def output_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+    """Shape of the output in ``layout``; see :meth:`convspec.ConvSpec.output_shape`."""
+    batch, _, *spatial = canonical_input(spec, input_shape, layout)
+    return layouts.shape_in((batch, spec.out_channels, *output_spatial(spec, spatial)), layout, spec.ndim)
+
+
+def macs(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> int:
+    """Multiply-accumulate operations: one per output cell and tap, or per input cell and tap if transposed."""
+    batch, _, *spatial = canonical_input(spec, input_shape, layout)
+    places = spatial if spec.transposed else output_spatial(spec, spatial)
+    if spec.transposed:
+        output_spatial(spec, spatial)
+    return batch * product(places) * product(spec.kernel_shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """Which input cells an output cell depends on, per spatial axis.
+
+    Attributes:
+        size: cells from the first to the last that one output can depend on (the most over all outputs).
+        jump: input cells between neighbouring outputs; a fraction after a transposed layer.
+        offset: position of the centre of output 0 in input cells, 0 being the centre of input 0; negative in
+            the padding.
+    """
+
+    size: tuple[int, ...]
+    jump: tuple[Fraction, ...]
+    offset: tuple[Fraction, ...]
+
+
+def receptive_field(specs: Sequence[ConvSpec]) -> ReceptiveField:
+    """The receptive field of layers in sequence; their padding must be numbers (:meth:`ConvSpec.explicit`).
+
+    Raises:
+        ShapeError: where a padding is still a word, which depends on the input's size.
+    """
+    axes = [_field_along(specs, axis) for axis in range(specs[0].ndim)]
+    return ReceptiveField(*(tuple(values) for values in zip(*axes, strict=True)))
+
+
+def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, Fraction]:
+    """Size, jump and offset along one axis, followed back from the output.
+
+    Behind transposed layers neighbouring outputs read differently many cells, hence the maximum over phases.
+    """
+    size = 0
+    regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))
+    for phase in range(product(spec.stride[axis] for spec in specs if spec.transposed)):
+        cells = {phase}
+        for spec in reversed(specs[regular:]):
+            cells = {cell for output in cells for cell in _read_cells(spec, axis, output)}
+        span = max(cells) - min(cells) + 1 if cells else 0
+        for spec in reversed(specs[:regular]) if cells else ():  # these keep the order: the first and last cell suffice
+            span = (span - 1) * spec.stride[axis] + spec.effective_kernel[axis]
+        size = max(size, span)
+    jump, offset = Fraction(1), Fraction(0)
+    for spec in reversed(specs):
+        centre = Fraction(spec.effective_kernel[axis] - 1, 2) - _pad_before(spec, axis)
+        s = spec.stride[axis]
+        jump, offset = (jump / s, (offset - centre) / s) if spec.transposed else (jump * s, offset * s + centre)
+    return size, jump, offset
+
+
+def _read_cells(spec: ConvSpec, axis: int, output: int) -> Iterable[int]:
+    """The input cells, padding included, that an output reads along one axis."""
+    k, s, d, lo = spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis], _pad_before(spec, axis)
+    if not spec.transposed:
+        return (output * s - lo + j * d for j in range(k))
+    scattered = (output + lo - j * d for j in range(k))  # input i puts its tap j at i * s + j * d - lo
+    return (place // s for place in scattered if place % s == 0)
+
+
+def _pad_before(spec: ConvSpec, axis: int) -> int:
+    if isinstance(spec.padding, str) and not spec.transposed:
+        raise ShapeError(f"the offset of {spec!r} depends on the input's size: pass input_shape")
+    return resolve_padding(spec, (0,) * spec.ndim)[0][axis][0]

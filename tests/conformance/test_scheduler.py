@@ -1,0 +1,144 @@
+"""How work is dealt out to the local workers: what comes first, and how soon every core is at it."""
+
+import functools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convspec import Case, ConvSpec
+from convspec.conformance.execution import worker_handle
+from convspec.conformance.execution.scheduler import Scheduler
+from convspec.conformance.execution.worker_handle import Worker
+from convspec.conformance.execution.worker_pool import Crew, Lane
+from convspec.conformance.trials.work_plan import Selection, Target, evenly
+
+GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
+
+
+def problems(sizes, requests=(GOOD,)):
+    """One problem for each size; a size is the layer's output columns, 0 one whose kernel does not fit."""
+    cases = [
+        Case(ConvSpec(2, 3, (1, 4)), (1, 2, 5, size + 3 if size else 1), seed=seed) for seed, size in enumerate(sizes)
+    ]
+    return functools.partial(Selection(requests, layouts=("NHWC",), data=("exact",)).problems, cases)
+
+
+def dealt(sizes, jobs):
+    return [problem.units[0].index for problem in evenly(problems(sizes), jobs)]
+
+
+def test_a_large_layer_near_the_end_comes_first_and_the_rest_stays_in_order():
+    assert dealt([1, 2, 1, 400, 1, 500, 1], jobs=2) == [3, 5, 0, 1, 2, 4, 6]
+    sizes = [30] + [1] * 30 + [30] + [1] * 220
+    assert dealt(sizes, jobs=2) == list(range(252))
+    assert dealt(sizes, jobs=5) == [31, *range(31), *range(32, 252)]
+    assert dealt([7] * 40, jobs=2) == list(range(40))
+    assert dealt([0, 0], jobs=2) == [0, 1]
+
+
+@given(st.lists(st.integers(0, 300), max_size=40), st.integers(2, 5))
+def test_nothing_is_dealt_twice_or_left_out_and_at_the_end_no_worker_is_alone_with_much(sizes, jobs):
+    order = dealt(sizes, jobs)
+    assert sorted(order) == list(range(len(sizes)))
+    assert any(
+        order[:early] == sorted(order[:early]) and order[early:] == sorted(order[early:])
+        and all(
+            sizes[index] * 16 * jobs <= sum(sizes)
+            or sizes[index] * (jobs - 1) * 2 <= sum(sizes[i] for i in order[after:])
+            for after, index in enumerate(order[early:], early + 1)
+        )
+        for early in range(len(order) + 1)
+    )  # fmt: skip
+
+
+def started(monkeypatch, made, jobs):
+    """The targets of the workers started before the first verdict, and the numbers of verdicts and absences."""
+    starts, seen, absences = [], [], []
+    start = Crew.start
+    monkeypatch.setattr(Crew, "start", lambda crew, lane: (starts.append(lane.target), start(crew, lane)))
+    one = Scheduler(
+        lambda unit, outcome: seen.append(list(starts)), lambda target, reason: absences.append(reason),
+        jobs=jobs, timeout=60.0,
+    )  # fmt: skip
+    one.run(made)
+    return (seen or [[]])[0], len(seen), len(absences)
+
+
+@pytest.mark.parametrize(("number", "workers"), [(95, 2), (96, 3), (6, 1)])
+def test_much_work_for_one_target_starts_every_worker_at_once(number, workers, monkeypatch):
+    assert started(monkeypatch, problems([3] * number), jobs=3) == ([Target(GOOD)] * workers, number, 0)
+
+
+def test_while_other_targets_wait_none_takes_two_places(monkeypatch):
+    others = (GOOD, f"{GOOD}:other")
+    first, verdicts, _ = started(monkeypatch, problems([3] * 96, others), jobs=2)
+    assert (first, verdicts) == ([Target(name) for name in others], 192)
+
+
+def test_a_framework_that_is_absent_is_missed_once_by_however_many_workers(monkeypatch):
+    assert started(monkeypatch, problems([3] * 96, (ABSENT,)), jobs=3) == ([], 0, 1)
+
+
+@pytest.mark.parametrize(("pace", "ahead"), [(None, 1), (3.0, 1), (0.02, 5), (0.004, 25), (0.0, 64)])
+def test_a_worker_is_sent_a_tenth_of_a_second_of_brief_units(pace, ahead):
+    assert Lane(Target(GOOD), 9, pace=pace).ahead == ahead
+
+
+def test_the_pace_is_that_of_each_unit_however_many_ends_are_seen_at_once():
+    one, many = Lane(Target(GOOD), 99), Lane(Target(GOOD), 99)
+    for seconds in (0.5, 0.1, 0.1, 0.1):
+        one.timed(seconds)
+    many.timed(0.5)
+    many.timed(0.3, units=3)
+    assert many.pace == pytest.approx(one.pace)
+    assert 0.3 < many.pace < 0.5
+    assert (many.units, many.seconds) == (4, pytest.approx(0.8))
+    assert many.seconds_left() == pytest.approx(99 * 0.2)
+
+
+def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
+    loads = []
+    give = Worker.give
+
+    def noted(worker, job):
+        assert worker.room
+        give(worker, job)
+        loads.append((len(worker.jobs), sum(worker._sizes)))
+
+    monkeypatch.setattr(Worker, "give", noted)
+    monkeypatch.setattr(worker_handle, "_ROOM", 1500)
+    verdicts = []
+    one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
+    one.run(problems([3] * 300))
+    assert len(verdicts) == 300
+    assert max(jobs for jobs, _ in loads) > 1
+    assert 1500 <= max(sizes for _, sizes in loads) < 2500
+
+
+def test_workers_that_die_at_their_start_do_not_end_those_that_run(monkeypatch):
+    starts, start = [], Crew.start
+
+    def once(crew, lane):
+        start(crew, lane)
+        starts.append(lane.workers[-1])
+        if len(starts) > 1:
+            starts[-1].stop()
+
+    monkeypatch.setattr(Crew, "start", once)
+    verdicts = []
+    one = Scheduler(lambda _, outcome: verdicts.append(outcome.verdict), lambda *absent: None, jobs=4, timeout=60.0)
+    one.run(problems([3] * 400))
+    assert verdicts == ["agree"] * 400
+    assert len(starts) > 2
+
+
+def test_brief_verdicts_are_read_several_at_a_time(monkeypatch):
+    waits = []
+    wait = Crew.wait
+    monkeypatch.setattr(Crew, "wait", lambda crew: (waits.append(None), wait(crew))[1])
+    verdicts = []
+    one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
+    one.run(problems([3] * 400))
+    assert len(verdicts) == 400
+    assert len(waits) < 200

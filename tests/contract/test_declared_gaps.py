@@ -1,0 +1,42 @@
+"""The declared gaps of the project's own adapters: a case of the corpus ``features`` meets each, so a run decides."""
+
+import itertools
+
+import pytest
+
+from convspec import corpora
+from convspec.conformance.gap_ledger import features
+from convspec.contract import registry
+from convspec.contract.known_gaps import declared
+from convspec.spec import layouts
+from convspec.spec.dtypes import DTYPES
+from convspec.spec.precision import DIRECTIONS
+
+CASES = corpora.load("features")
+GAPS = [
+    pytest.param(name, gap, id=f"{name}-{gap.id}")
+    for name in registry.adapters()
+    if registry.adapter(name).name == name
+    for gap in declared(registry.adapter(name))
+]
+
+
+def occasions(adapter):
+    """The features of every result that a run over the corpus has."""
+    for variant, case, layout, dtype in itertools.product(adapter.variants, CASES, layouts.LAYOUTS, DTYPES):
+        made = adapter.with_variant(variant)
+        shape = layouts.shape_in(case.input_shape, layout, case.spec.ndim)
+        support = made.support(case.spec, layout, dtype, "cpu", shape)
+        for direction, data in itertools.product(DIRECTIONS, ("exact", "nonfinite")):
+            given = case.varied(layout=layout, dtype=dtype, data=data)
+            yield features(given, support=str(support), adapter=adapter.name, variant=variant, direction=direction)
+
+
+@pytest.mark.parametrize(("name", "gap"), GAPS)
+def test_every_gap_matches_a_case_of_the_features_corpus(name, gap):
+    assert any(map(gap.when, occasions(registry.adapter(name))))
+
+
+def test_a_gap_that_matches_nothing_would_be_found():
+    name, gap = GAPS[0].values
+    assert not any(map(type(gap.when).parse("ndim > 3", ["ndim"], []), occasions(registry.adapter(name))))

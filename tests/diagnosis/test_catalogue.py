@@ -1,0 +1,35 @@
+import pytest
+
+from convspec.diagnosis import Fitted, Mistake, catalogue
+from convspec.diagnosis.mistakes.catalogue import THEMES, mistake, theme_of
+
+
+def test_there_are_enough_and_every_theme_has_some():
+    assert len(catalogue()) >= 40
+    assert {theme_of(kind) for kind in catalogue()} == set(range(len(THEMES)))
+    assert [theme_of(kind) for kind in catalogue()] == sorted(theme_of(kind) for kind in catalogue())
+
+
+@pytest.mark.parametrize("kind", catalogue(), ids=lambda kind: kind.id)
+def test_every_mistake_says_what_it_is_and_where_it_was_seen(kind):
+    assert kind.id == kind.id.lower().replace(" ", "-").replace("_", "-")
+    for text in (kind.explanation, kind.fix):
+        assert text.strip() == text
+        assert text.endswith((".", "+ β, the same ε on both sides."))
+    assert kind.title
+    assert not kind.title.endswith(".")
+    assert set(kind.frameworks) <= {"torch", "flax", "keras", "onnx"}
+    assert kind.frameworks
+    assert kind.evidence
+    assert all(link.startswith("https://github.com/") and link.count("/") == 6 for link in kind.evidence)
+    assert type(kind).made_in is not Mistake.made_in
+    assert not isinstance(kind, Fitted) or type(kind).fitted_to is not Fitted.fitted_to
+
+
+def test_ids_and_titles_are_unique():
+    assert len({kind.id for kind in catalogue()}) == len({kind.title for kind in catalogue()}) == len(catalogue())
+    with pytest.raises(ValueError, match="two mistakes are called 'bias-dropped'"):
+
+        @mistake
+        class Again(Mistake):
+            id = "bias-dropped"

@@ -1,0 +1,165 @@
+"""What the calculator page computes, without a browser: on the standard library alone."""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from convspec import ConvSpec
+from convspec.layers.calculator import MAX_LAYERS, calculate, fields_of, written
+from convspec.layers.translation import translate
+from convspec.spec import layouts
+from convspec.strategies import specs
+
+TORCH = "nn.Conv2d(3, 16, (3, 5), stride=2, padding=1)"
+
+
+def rows(found):
+    return dict(found["layers"][0]["rows"])
+
+
+def test_a_layer():
+    found = calculate(TORCH, "1, 3, 32, 30")
+    spec = ConvSpec(3, 16, (3, 5), 2, 1)
+    assert found["layers"][0]["title"] == repr(spec)
+    assert rows(found)["output (NCHW)"] == "1 × 16 × 16 × 14"
+    assert rows(found)["output W"] == "⌊(30 + 1 + 1 - 5) / 2⌋ + 1 = 14"
+    assert rows(found)["parameters"] == "16·3·3·5 + 16 = 736"
+    assert rows(found)["MACs"] == f"16·3·3·5 × 16·14 = {spec.macs((1, 3, 32, 30)):,}"
+    assert rows(found)["receptive field"] == "3 × 5 cells, neighbouring outputs 2 × 2 apart"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_every_framework_has_its_program_and_remarks():
+    found = calculate(TORCH, "1, 3, 32, 30")["layers"][0]["frameworks"]
+    assert [entry["name"] for entry in found[:4]] == ["PyTorch", "Flax", "Keras", "ONNX"]
+    assert [entry["adapter"] for entry in found if entry["origin"]] == ["torch"]
+    for entry in found:
+        wanted = translate(TORCH, entry["adapter"], input_shape=(1, 3, 32, 30))
+        assert entry["source"] == wanted.source
+        assert entry["remarks"] == [remark.to_dict() for remark in wanted.remarks]
+
+
+@pytest.mark.parametrize("size", ["32", "32, 32", "32x32", "1, 32, 32, 3", "(1, 32, 32, 3)"])
+def test_sizes_may_be_written_in_many_ways(size):
+    found = calculate("keras.layers.Conv2D(16, 3, strides=2, padding='same')", size, "", "3")
+    assert found["layout"] == "NHWC"
+    assert rows(found)["output (NHWC)"] == "1 × 16 × 16 × 16"
+    assert rows(found)["same here"] == "padding=((0, 1), (0, 1))"
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("224, 225", "Drawn for an input of 8 × 9: its pads and windows lie as in yours."),
+        ("", "Drawn for an input of 7 × 9."),
+        ("6, 7", ""),
+    ],
+)
+def test_the_picture_says_of_which_size_it_is(size, said):
+    found = calculate("ConvSpec(3, 8, (3, 5), stride=2, padding='same')", size)["layers"][0]
+    assert found["drawn"] == said
+    assert found["picture"]
+
+
+def test_without_a_size_there_are_letters():
+    found = calculate(TORCH)
+    assert rows(found)["output H"] == "⌊(H + 1 + 1 - 3) / 2⌋ + 1"
+    assert "MACs" not in rows(found)
+
+
+def test_a_chain_of_pasted_lines():
+    program = """
+        import torch.nn as nn
+        self.first = nn.Conv2d(1, 6, 5, padding=2)
+        self.second = keras.layers.Conv2D(
+            16, 5, strides=2)
+    """
+    found = calculate(program, "28")
+    assert dict(found["rows"]) == {
+        "input (NCHW)": "1 × 1 × 28 × 28",
+        "output": "1 × 16 × 12 × 12",
+        "parameters": "2,572",
+        "MACs": "463,200",
+        "receptive field": "9 × 9 cells, neighbouring outputs 2 × 2 apart",
+        "flatten, for a Linear": "in_features = 2,304",
+    }
+    assert "Receptive field of 2 layers: 9 cells" in found["picture"]
+    assert [rows({"layers": [entry]})["output (NCHW)"] for entry in found["layers"]] == [
+        "1 × 6 × 28 × 28",
+        "1 × 16 × 12 × 12",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "at", "line"),
+    [
+        (("",), "layer", "nothing is written"),
+        (("nn.Conv2d(3, 16, 3, groups=2)",), "layer", "groups=2 must divide in_channels=3"),
+        (("nn.Conv2d(3, 16, kernel)",), "layer", "kernel_size must be a literal"),
+        (("nn.Conv2d(3, 16, 3)\nnn.Conv2d(8, 16, 3)",), "layer", "layers 0 and 1 must fit"),
+        (("Conv2D(16, 3)",), "in_channels", "give in_channels as well"),
+        (("Conv2D(16, 3)", "", "", "three"), "in_channels", "must be a whole number"),
+        (("nn.Conv2d(3, 16, 3)", "", "", "4"), "layer", "contradicts"),
+        (("nn.Conv2d(3, 16, 3)", "1, 4, 9, 9"), "input", "must be in_channels=3"),
+        (("nn.Conv2d(3, 16, 3)", "2"), "input", "the kernel spans 3 cells"),
+        (("nn.Conv2d(3, 16, 3)", "a lot"), "input", "must be numbers such as"),
+        (("nn.Conv2d(3, 16, 3)", "32", "HWCN"), "input", "unknown layout"),
+        (("nn.Conv2d(3, 16, 12345678901)",), "layer", "more than 9 digits"),
+        (("nn.Conv2d(3, 16, 3)\n" * 2000,), "layer", "characters, more than"),
+        (("nn.Conv2d(3, 3, 3)\n" * (MAX_LAYERS + 1),), "layer", "layers are more than"),
+        (('{"a":' * 3000,), "layer", "must be JSON"),
+        (("ConvSpec(3, 16)",), "layer", "needs kernel_size"),
+        (("ConvSpec(3, 16, 3, strides=2)",), "layer", "did you mean 'stride'"),
+    ],
+)
+def test_what_is_wrong_is_said(given, at, line):
+    error = calculate(*given)["error"]
+    assert error["at"] == at
+    assert any(line in said for said in error["lines"]), error
+
+
+@settings(deadline=None, max_examples=60)
+@given(specs())
+def test_the_form_and_the_repr_give_the_same_layer(spec):
+    for text in (written(fields_of(spec)), repr(spec), spec.to_json()):
+        found = calculate(text)
+        assert found["layers"][0]["title"] == repr(spec), text
+        assert found["fields"] == fields_of(spec)
+        drawn = found["layers"][0]["picture"]
+        assert (
+            ET.fromstring(drawn).tag.endswith("svg") if drawn else "cannot be read" in found["layers"][0]["no_picture"]
+        )
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=60), st.text(max_size=20), st.text(max_size=5), st.text(max_size=5))
+@example("0", "", "", "1\x1f")
+def test_no_text_is_too_strange(text, size, layout, channels):
+    found = calculate(text, size, layout, channels)
+    assert "layers" in found or found["error"]["lines"]
+
+
+@pytest.mark.parametrize("huge", ["999999999, padding=499999999", "3, dilation=999999999", "999999999, 999999999"])
+def test_large_numbers_cost_nothing(huge):
+    found = calculate(f"nn.Conv2d(3, 16, {huge})")["layers"][0]
+    assert found["picture"] == ""
+    assert "cannot be read" in found["no_picture"]
+
+
+def test_it_needs_the_standard_library_only():
+    blocked = ["numpy", "rich", "typer", "torch", "flax", "jax", "keras", "tensorflow", "onnx", "onnxruntime"]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+         f"from convspec.layers import calculate\nprint(calculate({TORCH!r}, '32')['layers'][0]['rows'][3])"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "['output (NCHW)', '1 × 16 × 16 × 15']", done.stderr
+
+
+def test_layouts_of_a_chain_are_the_first_layers():
+    assert calculate("Conv2D(4, 3)\nnn.Conv2d(4, 5, 3)", "9", "", "2")["layout"] == layouts.CHANNELS_LAST

@@ -1,0 +1,165 @@
+"""The JSON Schemas of reports: what is written fits, what is broken does not."""
+
+import dataclasses
+import json
+from collections import Counter
+from importlib.resources import files
+
+import jsonschema
+import numpy as np
+import pytest
+
+from convspec import Case, ConvParams, ConvSpec, diagnose, reference
+from convspec.cli import vectors as vector_commands
+from convspec.cli import verify as verify_commands
+from convspec.cli.reports.diff import Difference
+from convspec.conformance.fuzzing.session import Finding, Fuzzed
+from convspec.conformance.gap_ledger import Tally
+from convspec.conformance.results import Report, Result
+from convspec.contract.known_gaps import parse
+from convspec.models.comparison.layer_pair import Row
+from convspec.models.comparison.results import Comparison
+from convspec.models.porting.weights import Move, PortReport
+from convspec.models.verification.report import Node, VerifyReport, collected
+
+GAP = parse('[[gap]]\nid="g"\nkind="todo"\nwhen="bias"\nfails=["error"]\nreason="known"', "file")[0]
+
+
+def schema(name):
+    return json.loads(files("convspec").joinpath(f"{name}.schema.json").read_text("utf-8"))
+
+
+def report():
+    case = Case(ConvSpec(3, 5, (3, 5), padding="same", stride=2), (2, 3, 9, 11), "NHWC")
+    usual = {"variant": "default", "precision": "shipped", "support_reason": ""}
+    results = (
+        Result(case=case, adapter="torch", request="torch", verdict=verdict, reason="", gap=None, support="native",
+               accuracy_class=None, evidence={}, seconds=0.25, **usual)
+        for verdict in ("agree", "disagree")
+    )  # fmt: skip
+    tallies = (Tally(GAP, "torch", failed=1), Tally(GAP, "keras", failed=1, passed=2, example={"case": "ab"}))
+    return Report({"convspec": "0", "versions": {"torch": "2"}}, tuple(results), tallies, {"flax": "absent"})
+
+
+def verification():
+    run = {"path": "a", "inputs": 0, "level": "off", "verdict": "agree", "reason": "", "spec": None,
+           "evidence": {"worst_q": 0.5, "bound": 3.0}, "shapes": {"x": [1, 3, 9, 9], "y": [1, 5, 7, 7]}}  # fmt: skip
+    node = Node("a", "Conv", ConvSpec(3, 5, 3), [1, "C", 9, 9])
+    return collected(VerifyReport("m.onnx", "n.onnx", [node]), [run])
+
+
+def fuzzed():
+    failure = report().results[1]
+    return Fuzzed(
+        7, [Finding("torch-disagree", failure, failure, 2, smallest=True, confirmed=True)], 25, 100,
+        verdicts=Counter(agree=97, disagree=3), declared=Counter({"torch: g": 1}), absent={"flax": "no flax"},
+        tallies={("keras", "g"): Tally(GAP, "keras", failed=1, passed=2, example={"case": "ab"})},
+    )  # fmt: skip
+
+
+def diagnosis():
+    spec = ConvSpec(3, 4, (3, 5), stride=2, padding="same")
+    params, x = ConvParams.random(spec, seed=0), np.random.default_rng(0).standard_normal((2, 3, 8, 10))
+    port = ConvSpec(3, 4, (3, 5), stride=2, padding=(1, 2))
+    found = diagnose(spec, params, x, reference.conv(port, params, x), seconds=0)
+    assert found.findings
+    return found
+
+
+def comparison():
+    departs = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="departs",
+                  reason="why", diagnosis=diagnosis())  # fmt: skip
+    return Comparison(("torch", "keras"), [departs, Row("norm 0", "n", "", verdict="missing")])
+
+
+def port():
+    moves = [Move("conv", "a", "b", "shape", ["transposed"]), Move("norm", "n", "")]
+    return PortReport(("torch", "keras"), moves, left=["n"], written=True, comparison=comparison())
+
+
+def changed():
+    first, second = report().results
+    probe = dataclasses.replace(first, case=first.case.varied(data="probe"), accuracy_class="float32")
+    gone = dataclasses.replace(first, request="keras", adapter="keras")
+    old = dataclasses.replace(report(), results=(first, probe, gone))
+    new = Report(
+        {"convspec": "1", "versions": {"torch": "3"}},
+        (dataclasses.replace(first, verdict="error", gap="g"), dataclasses.replace(probe, accuracy_class="tf32"),
+         dataclasses.replace(second, request="onnx")),
+    )  # fmt: skip
+    found = Difference(old, new)
+    assert all((found.verdicts, found.classes, found.gone, found.added, found.gaps, found.versions))
+    return found
+
+
+def outcomes():
+    said = {"name": "dd594ca8634c", "verdict": "crash", "reason": "the process ended", "evidence": {}}
+    return {"schema": "convspec.vectors/1", "results": [vector_commands._outcome("onnx", None, said)]}
+
+
+def baseline():
+    found = verification()
+    found.environment = {"expect": {"CUDA": "tf32"}}
+    found.missing = ["layer4.conv2"]
+    kept = json.loads(verify_commands._baseline(found))
+    assert kept["accepted"]
+    return kept
+
+
+DOCUMENTS = {
+    "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
+    "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
+}  # fmt: skip
+
+
+def written(name):
+    """The document as a reader of JSON gets it."""
+    found = DOCUMENTS[name]()
+    return json.loads(json.dumps(found if isinstance(found, dict) else found.to_dict(), allow_nan=False))
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "spec", "run", "record"])
+def test_it_is_a_schema(name):
+    jsonschema.Draft202012Validator.check_schema(schema(name))
+    assert schema(name)["$id"] == f"convspec.{name}/1"
+
+
+def test_every_document_that_names_a_schema_has_one():
+    found = {path.name.removesuffix(".schema.json") for path in files("convspec").iterdir() if "schema" in path.name}
+    assert found == {*DOCUMENTS, "spec", "run", "record"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_written_fits(name):
+    jsonschema.validate(written(name), schema(name))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_missing_and_a_strange_key_are_noticed(name):
+    document = written(name)
+    for key in {*document} - {"expect"}:  # a baseline may have no classes
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({k: v for k, v in document.items() if k != key}, schema(name))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document, "strange": 1}, schema(name))
+
+
+def test_a_result_is_the_same_in_a_report_and_in_a_journal():
+    assert schema("report")["$defs"]["result"] == schema("run")["$defs"]["result"]
+
+
+def test_what_stands_in_several_documents_is_described_alike():
+    known: dict[str, object] = {}
+    for name in ("diagnosis", "comparison", "port"):
+        for part, described in schema(name)["$defs"].items():
+            assert known.setdefault(part, described) == described
+    for inner, outer in (("diagnosis", "comparison"), ("comparison", "port")):
+        alone = schema(inner)
+        assert schema(outer)["$defs"][inner]["properties"] == alone["properties"]
+        assert schema(outer)["$defs"][inner]["required"] == alone["required"]
+
+
+def test_results_and_gaps_of_a_fuzz_run_are_those_of_a_report():
+    report, fuzz = schema("report")["$defs"], schema("fuzz")["$defs"]
+    assert [fuzz[name] for name in ("gap", "result", "shape")] == [report[name] for name in ("gap", "result", "shape")]
+    assert len(fuzzed().to_dict()["too_wide"]) == len(fuzzed().to_dict()["findings"]) == 1

@@ -1,0 +1,107 @@
+"""Probes: what they hand to a layer is what they promise; ``tests/meta`` shows what they see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convspec import ConvSpec, reference
+from convspec.reference import error_bounds
+from convspec.reference.accuracy_probes import LADDER, AccuracyClass, declared, judge_class, measure, probes
+from convspec.spec.dtypes import DTYPES, format_of, representable, rounded
+from convspec.spec.precision import ComputePrecision
+
+LAYERS = [
+    (ConvSpec(6, 4, (3, 5), (2, 3), ((1, 2), (0, 1)), groups=2), (2, 6, 11, 13)),
+    (ConvSpec(6, 4, (3, 5), (2, 3), 1, groups=2, transposed=True, output_padding=(1, 0)), (2, 6, 5, 7)),
+    (ConvSpec(300, 5, 3, padding=1, bias=False), (1, 300, 5, 6)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("spec", "shape"), LAYERS)
+def test_probes_have_the_layers_shapes_and_the_formats_numbers(spec, shape, dtype):
+    found = probes(spec, shape, dtype)
+    assert [probe.name for probe in found] == ["input", "kernel", "accumulator"]
+    for probe in found:
+        probe.params.check(spec)
+        assert probe.x.shape == shape
+        assert probe.x.dtype == probe.params.kernel.dtype == format_of(dtype).carrier
+        assert representable(probe.x, dtype)
+        assert representable(probe.params.kernel, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("spec", "shape"), LAYERS)
+def test_every_output_of_the_one_hot_probes_is_a_number_of_the_format_with_all_its_digits(spec, shape, dtype):
+    coarser = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype] - 1
+    for probe in probes(spec, shape, dtype)[:2]:
+        y = probe.expected[probe.expected != 0]
+        assert y.size
+        assert np.array_equal(rounded(y, dtype), y)
+        mantissas = np.ldexp(np.frexp(y)[0], coarser)
+        assert np.all(mantissas != np.round(mantissas))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("spec", "shape"), LAYERS)
+def test_the_accumulators_sums_are_exact_in_the_fine_format_and_not_in_the_coarse_one(spec, shape, dtype):
+    probe = probes(spec, shape, dtype)[2]
+    size = reference.magnitude(spec, probe.params, probe.x)
+    unit = 2.0**-10 if dtype == "float64" else 1
+    assert np.array_equal(probe.expected / unit, np.round(probe.expected / unit))
+    assert size.max() / unit <= 2.0 ** (53 if dtype == "float64" else 24)
+    coarse = rounded(probe.expected, "float32" if dtype == "float64" else "tf32")
+    assert not np.array_equal(coarse, probe.expected)
+    if dtype == "float16":
+        assert np.abs(probe.expected).max() < format_of(dtype).largest
+
+
+def test_the_class_is_the_coarser_of_the_two():
+    assert AccuracyClass("tf32", "float32").name == "tf32"
+    assert AccuracyClass("float32", "float16").name == "float16"
+    assert AccuracyClass(None, "float32").name == "float32"
+    assert AccuracyClass(None, None).name is None
+
+
+def test_the_ladder_is_ordered_by_digits():
+    digits = [format_of(name).digits for name in LADDER]
+    assert digits == sorted(digits, reverse=True)
+
+
+def test_what_is_declared_is_what_the_probes_can_show():
+    assert declared(ComputePrecision("float32"), "float32") == AccuracyClass("float32", "float32")
+    assert declared(ComputePrecision("float64"), "float32") == AccuracyClass("float32", "float32")
+    assert declared(ComputePrecision("float32", inputs="tf32"), "float32") == AccuracyClass("tf32", "float32")
+    assert declared(ComputePrecision("float32"), "bfloat16") == AccuracyClass("bfloat16", "float32")
+    assert declared(ComputePrecision("float16"), "float32") == AccuracyClass("float16", "float16")
+
+
+def test_a_finer_class_than_the_declared_one_is_a_wrong_declaration():
+    found = judge_class(AccuracyClass("float32", "float32"), ComputePrecision("float32", inputs="tf32"), "float32")
+    assert found.verdict == "disagree"
+    assert found.reason == "precision: measured inputs float32, declared tf32"
+    assert found.accuracy_class == "float32"
+
+
+def test_truncated_inputs_are_named_as_rounded_ones_are():
+    spec, shape = LAYERS[0]
+    found = probes(spec, shape)
+    outputs = {p.name: p.expected.astype(np.float32) for p in found}
+    for name in ("input", "kernel"):
+        outputs[name] = (outputs[name].view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+    assert measure(found, outputs) == AccuracyClass("tf32", "float32")
+
+
+def test_only_some_probes_may_have_run():
+    spec, shape = LAYERS[0]
+    found = probes(spec, shape)
+    assert measure(found, {"input": found[0].expected.astype(np.float32)}) == AccuracyClass("float32", None)
+
+
+def test_too_short_sums_show_no_accumulator():
+    spec = ConvSpec(1, 4, (1, 2))
+    assert error_bounds.products(spec) == 2
+    found = probes(spec, (1, 1, 9, 9), "float16")
+    outputs = {p.name: rounded(p.expected, "float16") for p in found}
+    assert measure(found, outputs).accumulator is None
