@@ -9,7 +9,7 @@ async function start() {
   python.unpackArchive(await wheel.arrayBuffer(), "wheel");
   return python.runPython(`
 import json
-from convspec import calculator
+from convspec.layers import calculator
 
 def answer(function, arguments):
     return json.dumps(getattr(calculator, function)(*json.loads(arguments)))

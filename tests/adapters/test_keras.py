@@ -382,7 +382,7 @@ def test_a_worker_is_silent() -> None:
 
 OTHER_BACKEND = """
 import os, runpy, sys
-from convspec import layouts
+from convspec.spec import layouts
 from convspec.cases import Case
 from convspec.registry import adapter
 sys.path.insert(0, {folder!r})
