@@ -11,14 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import check_layout
+from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family, format_of
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_equinox.weights import from_equinox, to_equinox
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
     from convspec_equinox.weights import Array
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}

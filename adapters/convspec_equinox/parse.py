@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import parse_call
+from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _NAME = re.compile(r"Conv(Transpose)?([123]d)?")
 _FIRST = ("in_channels", "out_channels", "kernel_size", "stride")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.contract import Plan
-from convspec.spec import CHANNELS_LAST, ComputePrecision, copies
+from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, copies
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.contract import ConvSpec, LayerRequest, Pads
 
 _MODULE = """\
 class {name}(eqx.Module):
@@ -113,26 +112,19 @@ def _call(kind: str, arguments: Sequence[str], indent: int) -> str:
     return f"eqx.nn.{kind}(\n" + "".join(f"{inner}{argument},\n" for argument in arguments) + f"{outer})"
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
     The gradient of the bias is a sum over dy in the layer's own dtype, and gradients of cells that a pad has copied are
     added up in that dtype too. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
     precision is strict.
     """
+    dtype, direction = request.dtype, request.direction
     half = dtype in {"float16", "bfloat16"}
     roundings = 1 + (half and direction == "forward" and spec.bias)
-    if half and direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
-    tf32 = device == "cuda" and dtype == "float32" and precision == "shipped" and direction != "bias"
+    if half and direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
     return ComputePrecision(
         accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
         output_roundings=roundings,

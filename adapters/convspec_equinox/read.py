@@ -9,10 +9,9 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of
 from convspec.contract.tracing import Answer, layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of
 from convspec_equinox.parse import spec_of
 from convspec_equinox.weights import from_equinox
 
@@ -37,7 +36,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
@@ -52,12 +51,12 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
     return found
 
 
-def _found(path: Any, module: Any) -> Found:
+def _found(path: Any, module: Any) -> FoundConv:
     name = jax.tree_util.keystr(path).lstrip(".")
     try:
-        return Found(name, _plain(module))
+        return FoundConv(name, _plain(module))
     except ConvspecError as error:
-        return Found(name, None, str(error))
+        return FoundConv(name, None, str(error))
 
 
 def _plain(module: Any) -> Reading:

@@ -10,17 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import check_layout
+from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family, format_of
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from flax import nnx, serialization
 
-from convspec.contract import Call, Part
+from convspec.contract import Call, ModelTrace, Part
 from convspec.errors import ConvspecError, RequestError
 from convspec_flax import read
 from convspec_flax.weights import to_flax
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
 _NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
@@ -61,8 +61,8 @@ def values(module: Any, name: str) -> Array:
     return read.array(getattr(module, name).get_value())
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run of a copy of the model in evaluation mode; what is compiled within it is run as it is written."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run a copy of the model once in evaluation mode; compiled functions in it are run uncompiled."""
     calls: list[Call] = []
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
@@ -70,7 +70,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
         if isinstance(module, _KINDS):
             module.__class__ = _watched(type(module), "/".join(map(str, path)), calls)
     dtype = str(next((leaf.dtype for leaf in jax.tree.leaves(nnx.state(copy, nnx.Param))), "float32"))
-    return calls, ran(copy, inputs, dtype, calls)
+    return ModelTrace(calls, ran(copy, inputs, dtype, calls))
 
 
 def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, calls: list[Call]) -> list[Array]:

@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
+from convspec.contract import layouts
 from convspec.contract.tracing import Pad, described, pads_of
 from convspec.errors import UnsupportedError
-from convspec.spec import layouts
 from convspec_flax import read
 
 MARK = "convspec:"

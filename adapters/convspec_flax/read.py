@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of, layouts
 from convspec_flax.parse import spec_of
 from convspec_flax.weights import from_flax
 
 if TYPE_CHECKING:
+    from convspec.contract import ConvSpec
     from convspec.contract.tracing import Answer, Array
-    from convspec.spec import ConvSpec
 
 _ATTRIBUTES = (
     *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
@@ -36,7 +35,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return _plain(layer) if _is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
@@ -77,12 +76,12 @@ def computes_as_flax(module: Any, kinds: tuple[type, ...]) -> bool:
     return type(module).__call__ is base.__call__ and own in (None, jax.lax.conv_general_dilated)
 
 
-def _found(path: tuple[Any, ...], module: Any) -> Found:
+def _found(path: tuple[Any, ...], module: Any) -> FoundConv:
     name = "/".join(map(str, path))
     try:
-        return Found(name, _plain(module))
+        return FoundConv(name, _plain(module))
     except ConvspecError as error:
-        return Found(name, None, str(error))
+        return FoundConv(name, None, str(error))
 
 
 def _plain(module: Any) -> Reading:

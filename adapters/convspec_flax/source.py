@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+    from convspec.contract import ConvSpec
 
 _WIDTH = 88
 

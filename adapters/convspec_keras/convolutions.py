@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import ConvParams, ConvSpec
-from convspec.contract import Part, Reading
+from convspec.contract import Part, Reading, layouts
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import layouts
 from convspec_keras import weights
 from convspec_keras.graph import Site, dtype_of, only_user, plain, scope, sizes
 

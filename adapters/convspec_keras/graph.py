@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract import Part
+from convspec.contract import DTYPES, Part
 from convspec.errors import UnsupportedError
-from convspec.spec import DTYPES
 
 PASSING = ("Identity", "Switch", "StopGradient", "Enter", "RefSwitch")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")

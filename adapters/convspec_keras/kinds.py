@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from convspec.spec import ComputePrecision, ConvSpec, copies, layouts, same_pads
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, copies, layouts, same_pads
 
 CHANNELS_LAST_ONLY = ("float16", "float64")
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
 
     Gradients of cells that a pad has copied are added up in the layer's own dtype.
     """
     roundings = 1
-    if direction == "forward":
+    if request.direction == "forward":
         roundings += spec.bias
-    if direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
+    if request.direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = request.device != "cpu" and (request.dtype, request.precision) == ("float32", "shipped")
     return ComputePrecision(
-        accumulator="float64" if dtype == "float64" else "float32",
+        accumulator="float64" if request.dtype == "float64" else "float32",
         output_roundings=roundings,
         flushes_subnormals=True,
-        inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
+        inputs="tf32" if tf32 else None,
     )
 
 

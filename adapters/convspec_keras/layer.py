@@ -10,17 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import check_layout
+from convspec.contract import Gradients, check_layout, format_of, layouts
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
-from convspec.spec import Gradients, format_of, layouts
 from convspec_keras import weights
 from convspec_keras.backends import running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 

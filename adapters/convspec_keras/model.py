@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Call, Part
+from convspec.contract import Call, ModelTrace, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
 _NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "moving_variance"}
@@ -56,12 +56,12 @@ def _layers(model: Any) -> dict[str, Any]:
     return {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds) and layer.built}
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run in inference; what a layer writes is noted before its activation."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the model once in inference; a layer's output is noted before its activation."""
     if isinstance(model, SavedModel):
         from convspec_keras import sites
 
-        return sites.capture(model, inputs)
+        return sites.trace_model(model, inputs)
     calls: list[Call] = []
     try:
         with _watched(_layers(model), calls):
@@ -74,7 +74,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
         raise
     except Exception as error:
         raise RequestError(f"the Keras model does not take these inputs: {error}") from error
-    return calls, [_host(t) for t in keras.tree.flatten(y)]
+    return ModelTrace(calls, [_host(t) for t in keras.tree.flatten(y)])
 
 
 def _tensor(x: Array, model: Any) -> Any:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convspec.contract import ConstructorCall, parse_call
+from convspec.contract import ConstructorCall, ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _REGULAR = (
     "filters",

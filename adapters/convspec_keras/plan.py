@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convspec.contract import Plan
-from convspec.spec import ConvSpec, layouts, resolve_padding
+from convspec.contract import ConvSpec, Plan, layouts, resolve_padding
 from convspec_keras import text
 from convspec_keras.kinds import (
     CHANNELS_LAST_ONLY,
-    arithmetic,
+    compute_precision,
     depthwise_layer,
     needs_channels_last,
     padding_word,
     strided_and_dilated,
 )
 
-__all__ = ["arithmetic", "plan"]
+__all__ = ["compute_precision", "plan"]
 
 _ORDER = (  # of the arguments in Keras's signatures
     *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),

@@ -10,10 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of, layouts
 from convspec_keras import weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
@@ -52,7 +51,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a model, without its activation; a SeparableConv is two. Paths are of layers' names.
 
     Raises:
@@ -85,7 +84,7 @@ def _walk(layer: Any, prefix: str = "", seen: set[int] | None = None) -> Iterato
         yield from _walk(inner, inside, seen)
 
 
-def _found(path: str, layer: Any) -> Iterator[Found]:
+def _found(path: str, layer: Any) -> Iterator[FoundConv]:
     makers: dict[str, Callable[[Any], Reading]]
     if isinstance(layer, _SEPARABLE):
         makers = {f"{path}/depthwise": _depthwise_part, f"{path}/pointwise": _pointwise_part}
@@ -97,9 +96,9 @@ def _found(path: str, layer: Any) -> Iterator[Found]:
         try:
             if not _is_plain(layer):
                 raise UnsupportedError(f"{type(layer).__name__} computes in its own way")
-            yield Found(name, make(layer))
+            yield FoundConv(name, make(layer))
         except ConvspecError as error:
-            yield Found(name, None, str(error))
+            yield FoundConv(name, None, str(error))
 
 
 # -- plain layers ------------------------------------------------------------------------------------------------------

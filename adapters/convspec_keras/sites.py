@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from convspec.contract import Call, Found, Part
+from convspec.contract import Call, FoundConv, ModelTrace, Part
 from convspec.contract.tracing import Pad, described
 from convspec.errors import RequestError, UnsupportedError
 from convspec_keras.convolutions import CONVOLUTIONS, conv
 from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
     from convspec_keras.graph import SavedModel
 
 _PADS = ("Pad", "PadV2", "MirrorPad")
 
 
-def convs(model: SavedModel) -> list[Found]:
+def convs(model: SavedModel) -> list[FoundConv]:
     """Every convolution of the signature.
 
     Raises:
         UnsupportedError: where there is none, listing the operators that there are.
     """
-    found = [Found(part.path, part.reading, part.problem) for part in parts(model) if part.kind == "conv"]
+    found = [FoundConv(part.path, part.reading, part.problem) for part in parts(model) if part.kind == "conv"]
     if not found:
         kinds = sorted({operation.type for operation in model.graph.get_operations()})
         raise UnsupportedError(f"this signature has no convolutions; its operators: {', '.join(kinds) or 'none'}")
@@ -41,8 +41,8 @@ def parts(model: SavedModel) -> list[Part]:
         return [site.part for site in _sites(Graph(model, session))]
 
 
-def capture(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run; what stands in a branch that is not taken is not there to be seen.
+def trace_model(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the graph once; operations in a branch that is not taken have no call.
 
     Raises:
         RequestError: where the signature does not take the inputs.
@@ -64,7 +64,7 @@ def capture(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) ->
         for site, pair in zip(sites, pairs, strict=True)
         if pair is not None
     ]
-    return calls, [plain(y) for y in results]
+    return ModelTrace(calls, [plain(y) for y in results])
 
 
 def pads(model: SavedModel) -> dict[str, list[Pad | str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from convspec.spec import Pads, layouts
+from convspec.contract import Pads, layouts
 
 T = TypeVar("T")
 _WIDTH = 88  # the line length of the usual formatters

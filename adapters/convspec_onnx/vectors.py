@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
-from convspec.contract import registry
+from convspec.contract import LayerRequest, registry
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.reference import Verdict, judge, products
@@ -146,7 +146,7 @@ def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) ->
     dtype = _name(y.dtype)
     data, actual = (np.transpose(convolutions.as_float(a), back) for a in (x, y))
     right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
-    arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
+    arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
     return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract import Reading
+from convspec.contract import ConvParams, ConvSpec, Reading
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvParams, ConvSpec
 from convspec_openvino.weights import from_openvino
 
 KINDS = (

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import check_layout
+from convspec.contract import Gradients, check_layout, layouts
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
-from convspec.spec import Gradients, layouts
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.weights import to_openvino
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
     from convspec_openvino.weights import Array
 
 _threads: list[int] = []

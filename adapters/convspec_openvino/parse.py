@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from convspec.contract import parse_call
+from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError
-from convspec.spec import ConvSpec
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – the contract's

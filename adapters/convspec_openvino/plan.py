@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.contract import Plan
+from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, resolve_padding
 from convspec.errors import UnsupportedError
-from convspec.spec import CHANNELS_LAST, ComputePrecision, resolve_padding
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+    from convspec.contract import ConvSpec, LayerRequest
 
 _MODES = {"reflect": "reflect", "replicate": "edge"}
 _TEXT = """\
@@ -103,15 +102,7 @@ def _conv(
     return [weight, f"y = ops.{function}(\n    {source}, weight,\n{lines})"]
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,  # noqa: ARG001
-    device: str,  # noqa: ARG001
-    precision: str,  # noqa: ARG001
-    direction: str = "forward",  # noqa: ARG001
-    input_shape: Sequence[int] | None = None,  # noqa: ARG001
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:  # noqa: ARG001 – all are the same
     """float32 throughout, since that is what the model is compiled for; the bias may be a second rounding.
 
     Left alone, OpenVINO computes float32 models in bfloat16 on processors that have it.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_openvino.graph import convolutions
@@ -37,7 +37,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a model, each by itself; paths are the nodes' names.
 
     Raises:
@@ -47,9 +47,9 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]: 
     for conv in convolutions(model):
         name = conv.node.get_friendly_name()
         try:
-            found.append(Found(name, conv.reading()))
+            found.append(FoundConv(name, conv.reading()))
         except ConvspecError as error:
-            found.append(Found(name, None, str(error)))
+            found.append(FoundConv(name, None, str(error)))
     if not found:
         kinds = ", ".join(sorted({node.get_type_name() for node in model.get_ordered_ops()}))
         raise UnsupportedError(f"the model has no convolutions; its operations: {kinds}")

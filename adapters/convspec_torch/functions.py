@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Call, Part, Reading
+from convspec.contract import DTYPES, Call, ConvParams, Part, Reading, layouts
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, layouts
 from convspec_torch import weights
 from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
 

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import check_layout
+from convspec.contract import Gradients, check_layout, layouts
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import Gradients, layouts
 from convspec_torch import weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 

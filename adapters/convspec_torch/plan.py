@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convspec.contract import Plan
+from convspec.contract import (
+    ComputePrecision,
+    ConvSpec,
+    LayerRequest,
+    Pads,
+    Plan,
+    column_roundings,
+    layouts,
+    resolve_padding,
+)
 from convspec.errors import ShapeError
-from convspec.spec import ComputePrecision, ConvSpec, Pads, column_roundings, layouts, resolve_padding
 
 _WIDTH = 88  # the line length of PyTorch users' usual formatters
 _ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
@@ -188,15 +196,7 @@ def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
     return ""
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """How PyTorch computes the layer and its gradients.
 
     Sums are kept in float32, or float64. Where oneDNN does not compute a layer in half precision – which depends on
@@ -205,10 +205,11 @@ def arithmetic(
     the samples. Gradients of cells that a pad has copied are added up in that dtype too. cuDNN leaves the bias to a
     second kernel, and is not used where output_padding is as large as the stride.
     """
-    half = dtype in ("float16", "bfloat16")
-    accumulator = "float64" if dtype == "float64" else "float32"
-    if device == "cpu":
-        return ComputePrecision(accumulator, column_roundings(spec, direction, input_shape) if half else 1)
+    half = request.dtype in ("float16", "bfloat16")
+    accumulator = "float64" if request.dtype == "float64" else "float32"
+    if request.device == "cpu":
+        roundings = column_roundings(spec, request.direction, request.input_shape) if half else 1
+        return ComputePrecision(accumulator, roundings)
     columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
-    tf32 = dtype == "float32" and precision == "shipped"
+    tf32 = request.dtype == "float32" and request.precision == "shipped"
     return ComputePrecision(accumulator, 1 + spec.bias + columns, inputs="tf32" if tf32 else None)

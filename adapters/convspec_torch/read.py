@@ -14,10 +14,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading, layouts
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import layouts
 from convspec_torch import programs, weights
 from convspec_torch.functions import CALLS, bound, called, dtype_of, params_of
 from convspec_torch.parse import spec_of
@@ -46,7 +45,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
         return _plain(layer) if is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module or an exported program, each by itself; paths are those of ``named_modules``.
 
     Raises:
@@ -101,14 +100,14 @@ def _is_scripted(model: Any) -> bool:
     return isinstance(model, torch.jit.ScriptModule) and model._c._has_method("forward")
 
 
-def _found(path: str, module: torch.nn.Module) -> Found:
+def _found(path: str, module: torch.nn.Module) -> FoundConv:
     if not is_plain(module):
         why = "has hooks" if is_plain(module, hooked=True) else "computes in its own way"
-        return Found(path, None, f"{_kind(module)} {why}: read it alone, with its input_shape")
+        return FoundConv(path, None, f"{_kind(module)} {why}: read it alone, with its input_shape")
     try:
-        return Found(path, _plain(module))
+        return FoundConv(path, _plain(module))
     except (ConvspecError, AttributeError) as error:
-        return Found(path, None, str(error))
+        return FoundConv(path, None, str(error))
 
 
 def _kind(module: torch.nn.Module) -> str:

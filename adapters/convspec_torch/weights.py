@@ -12,7 +12,7 @@ from convspec.errors import UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams
 
 CONVOLUTIONS = (
     torch.nn.Conv1d,

@@ -21,13 +21,13 @@ app = typer.Typer(
 
 
 def _vectors() -> Any:
-    """The module that knows the format, which belongs to the adapter ``onnx``."""
+    """Return the module that knows the format, from the adapter that has one."""
     from convspec.contract import registry
 
-    adapter = registry.adapter("onnx")
+    adapter = registry.vectors_adapter()
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
-    return importlib.import_module(f"{getattr(adapter, 'package', 'convspec_onnx')}.vectors")
+    return importlib.import_module(adapter.vectors_module)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.contract import Support
+from convspec.contract import LayerRequest, Support
 from convspec.errors import ShapeError
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, layouts, rounded
 from mutants.engine import Layer
@@ -83,8 +83,8 @@ class MutantAdapter:
     def support(self, *_: Any) -> Support:
         return Support("native")
 
-    def arithmetic(self, spec: ConvSpec, dtype: str, *_: Any) -> ComputePrecision:
-        return ComputePrecision("float64" if dtype == "float64" else "float32")
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+        return ComputePrecision("float64" if request.dtype == "float64" else "float32")
 
     def build(self, spec: ConvSpec, params: ConvParams, layout: str, dtype: str, _: str) -> Any:
         return spec, params, dtype

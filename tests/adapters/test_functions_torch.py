@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from convspec_torch import model as seam  # noqa: E402
+from convspec_torch import model as models  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -80,7 +80,7 @@ def test_each_function_has_a_path_and_its_calls():
 def test_layers_are_not_met_twice_and_nothing_stays_behind():
     source = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ConvTranspose2d(4, 2, 2)).eval()
     before = source(torch.from_numpy(X))
-    found, calls, _ = seam.met(source, [X])
+    calls, _, found = models.trace_model(source, [X])
     assert (found, [call.path for call in calls]) == ([], ["0", "1"])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in source.modules())
     assert torch.equal(source(torch.from_numpy(X)), before)
@@ -89,7 +89,7 @@ def test_layers_are_not_met_twice_and_nothing_stays_behind():
 def test_a_failing_run_leaves_the_model_as_it_was():
     source = network()
     with pytest.raises(convspec.errors.RequestError, match="does not take these inputs"):
-        seam.met(source, [X[:, :2]])
+        models.trace_model(source, [X[:, :2]])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in source.modules())
     assert [part.path for part in run_model.opened(source, [X]).ordered("conv")] == list(PATHS)
 

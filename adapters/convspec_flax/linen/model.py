@@ -12,16 +12,16 @@ import numpy as np
 from flax import linen as nn
 from flax import serialization
 
-from convspec.contract import Call, Part
+from convspec.contract import Call, ModelTrace, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
-NEEDS_RUN = True
+parts_need_inputs = True  # linen makes its layers when it is called
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _KINDS = (*read._KINDS, *_NORMS, nn.Dense)
 
@@ -88,8 +88,8 @@ def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Num
         found[path] = Part(path, "linear", name, arrays=shared.linear(kernel, params.get("bias")))
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run; the module itself says whether it is for training."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the module once; its own settings say whether in training."""
     module, variables = read._parted(model)
     calls: list[Call] = []
 
@@ -100,7 +100,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
         with nn.intercept_methods(_listening(listen)):
             return module.apply(variables, *args, **kwargs)
 
-    return calls, shared.ran(call, inputs, str(read._dtype(variables)), calls)
+    return ModelTrace(calls, shared.ran(call, inputs, str(read._dtype(variables)), calls))
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

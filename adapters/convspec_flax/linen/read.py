@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_flax.read import array, attempted, computes_as_flax, nothing, reading, tensor
@@ -36,7 +36,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(module, variables), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
     """Every convolution that a call on an input of that shape meets, in that order; linen makes its layers in calls.
 
     Raises:
@@ -47,7 +47,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
         return [_found((), module, variables.get("params", {}))]
     if input_shape is None:
         raise UnsupportedError("linen makes its layers when it is called: pass input_shape, the shape of the input")
-    all_of_them: dict[str, Found] = {}
+    all_of_them: dict[str, FoundConv] = {}
     kinds: set[str] = set()
 
     def listen(inner: Any, numbers: Numbers) -> None:
@@ -86,22 +86,22 @@ def _dtype(variables: Any) -> Any:
     return kinds[0] if kinds else jnp.float32
 
 
-def found(variables: Any, module: Any, numbers: Numbers) -> Found:
+def found(variables: Any, module: Any, numbers: Numbers) -> FoundConv:
     """A convolution that a call meets; raises Traced where its numbers have to be handed out."""
     try:
         return _found(module.path, module, seen(variables, module, numbers)["params"])
     except Traced:
         raise
     except UnsupportedError as error:
-        return Found("/".join(module.path), None, str(error))
+        return FoundConv("/".join(module.path), None, str(error))
 
 
-def _found(path: Sequence[str], module: Any, params: Any) -> Found:
+def _found(path: Sequence[str], module: Any, params: Any) -> FoundConv:
     name = "/".join(path)
     try:
-        return Found(name, _plain(module, params))
+        return FoundConv(name, _plain(module, params))
     except ConvspecError as error:
-        return Found(name, None, str(error))
+        return FoundConv(name, None, str(error))
 
 
 def _plain(module: Any, params: Any) -> Reading:

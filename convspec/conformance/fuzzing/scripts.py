@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import reference
-from convspec.contract import Scripted, registry
+from convspec.contract import LayerRequest, registry
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import ShapeError, UnsupportedError
 from convspec.reference import EXACT_KINDS, error_bounds
@@ -50,11 +50,10 @@ def script(failure: Result) -> str:
         UnsupportedError: where the adapter writes no scripts, or none of this.
     """
     adapter, case = registry.adapter(failure.request), failure.case
-    if not isinstance(adapter, Scripted):
-        raise UnsupportedError(f"adapter {adapter.name!r} writes no scripts")
     if failure.precision != "shipped":
         raise UnsupportedError("scripts leave the framework's switches for precision alone")
-    body = adapter.script(case.spec, case.layout, case.dtype, case.device, failure.direction)
+    request = LayerRequest(case.layout, case.dtype, case.device, direction=failure.direction)
+    body = adapter.script(case.spec, request)
     given, end = _literals(case, failure.direction, adapter)
     imports = "import sys\n\nimport numpy as np\nfrom numpy import inf, nan\n\n"
     return f"{_heading(failure, adapter)}\n{imports}{given}\n{body}\n{end.lstrip()}"
@@ -135,10 +134,8 @@ def _right(case: Case, direction: str, adapter: Adapter, params: Any, x: Array, 
         return expected, 0 if ignored is None else np.where(ignored, np.inf, 0.0)
     result = "output" if direction == "forward" else direction
     count = error_bounds.products(spec, case.input_shape, result)
-    arithmetic = adapter.arithmetic(
-        spec, case.dtype, case.device, direction=direction, input_shape=case.input_shape, layout=case.layout
-    )
-    limits = error_bounds.bounds(case.dtype, count, arithmetic)
+    request = LayerRequest(case.layout, case.dtype, case.device, direction=direction, input_shape=case.input_shape)
+    limits = error_bounds.bounds(case.dtype, count, adapter.compute_precision(spec, request))
     return expected, magnitude * limits.relative + limits.absolute
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS
+from convspec.contract import LayerRequest
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.spec import layouts
 
@@ -62,9 +63,10 @@ def attempt(
     made, start = Attempt(), time.perf_counter()
     try:
         for direction in directions:
-            made.arithmetic[direction] = adapter.arithmetic(
-                spec, target.dtype, target.device, target.precision, direction, unit.case.input_shape, layout
+            request = LayerRequest(
+                layout, target.dtype, target.device, target.precision, direction, unit.case.input_shape
             )
+            made.arithmetic[direction] = adapter.compute_precision(spec, request)
         layer = adapter.build(spec, params, layout, target.dtype, target.device)
         found: Mapping[str, Any]
         if dy is None:

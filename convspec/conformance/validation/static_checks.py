@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convspec.contract import Adapter, Support, known_gaps, registry
+from convspec.contract import Adapter, LayerRequest, Support, known_gaps, registry
 from convspec.errors import CallError, GapError, SpecError, UnknownName, UnsupportedError
 from convspec.spec import DIRECTIONS, DTYPES, ComputePrecision, ConvSpec, layouts
 
@@ -112,9 +112,7 @@ def _gaps(adapter: Any) -> None:
 def _support(adapter: Any) -> None:
     for spec, layout, dtype in _each(adapter):
         support = adapter.support(spec, layout, dtype)
-        demand(
-            isinstance(support, Support), f"support gives {type(support).__name__}, not convspec.contract.plan.Support"
-        )
+        demand(isinstance(support, Support), f"support gives {type(support).__name__}, not convspec.contract.Support")
         if support != "native":
             demand(support.reason, f"{support} without a reason for {spec!r}")
         try:
@@ -143,12 +141,13 @@ def _source(adapter: Any) -> None:
         demand("convspec" not in text, f"the source needs convspec: a user of the framework has it not ({spec!r})")
 
 
-def _arithmetic(adapter: Any) -> None:
+def _precision(adapter: Any) -> None:
     for dtype in adapter.dtypes:
         for direction in DIRECTIONS:
-            found = adapter.arithmetic(PLAIN, dtype, direction=direction, input_shape=SHAPE)
+            found = adapter.compute_precision(PLAIN, LayerRequest(None, dtype, direction=direction, input_shape=SHAPE))
             demand(
-                isinstance(found, ComputePrecision), f"arithmetic gives {type(found).__name__}, not ComputePrecision"
+                isinstance(found, ComputePrecision),
+                f"compute_precision returns {type(found).__name__}, not ComputePrecision",
             )
             demand(found.accumulator in DTYPES, f"accumulator {found.accumulator!r} is none of {', '.join(DTYPES)}")
             demand(found.output_roundings >= 1, "a result is rounded at least once")
@@ -173,11 +172,11 @@ def supported(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
 
 STATIC = (
     Promise("light", "importing the adapter imports neither its framework nor NumPy", _light, by_request=True),
-    Promise("complete", "it has every member of convspec.contract.protocol.Adapter, with its arguments", _complete),
+    Promise("complete", "it has every member of convspec.contract.Adapter, with its arguments", _complete),
     Promise("named", "name, layouts, dtypes and variants are what they must be", _named, by_request=True),
     Promise("gaps", "its declared gaps can be read", _gaps),
     Promise("support", "support and plan say the same, with a reason where it is not native", _support),
     Promise("source", "the source is the plan's text, defines `layer` and does without convspec", _source),
-    Promise("arithmetic", "arithmetic names the accumulator of every dtype and direction", _arithmetic),
+    Promise("precision", "compute_precision names the accumulator of every dtype and direction", _precision),
     Promise("parse", "what is no constructor of the framework is refused", _parsed),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from convspec.contract.protocol import Found
+from convspec.contract.protocol import FoundConv
 from convspec.errors import SpecError
 from convspec.spec import ConvSpec, Pads
 
@@ -27,7 +27,7 @@ class Pad:
 Before: TypeAlias = "Sequence[Pad | str]"  # the nearest first; a text says why a pad is no padding of a spec
 
 
-def folded(found: Found, before: Before) -> Found:
+def folded(found: FoundConv, before: Before) -> FoundConv:
     """The convolution with the pads before it in its spec, as many of them as a spec can say; ``note`` has the rest."""
     for pad in before:
         if found.reading is None:

@@ -1,7 +1,7 @@
 """What the process of a model file does; :mod:`convspec.models.files.model_file` starts it.
 
 It is asked one thing a line, as JSON, and answers with one line; arrays go through files in a folder that both know.
-First comes ``{"adapter", "path", "folder", "memory"}``, then any of ``{"do": "convs" | "parts" | "read" | "capture" |
+First comes ``{"adapter", "path", "folder", "memory"}``, then any of ``{"do": "convs" | "parts" | "read" | "trace" |
 "store", …}``. ``{"error": kind, "message": …}`` answers what could not be done.
 """
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convspec.contract.isolation import send
 
 if TYPE_CHECKING:
-    from convspec.contract import Adapter, LoadsFiles
+    from convspec.contract import Adapter
     from convspec.models.files.messages import Message
 
 _MEMORY_WORDS = ("can't allocate memory", "bad_alloc", "out of memory", "oom when allocating", "std::length_error")
@@ -58,15 +58,13 @@ class _Served:
 
     def __init__(self, opening: Message) -> None:
         from convspec.contract import registry
-        from convspec.models.run_model import seam
 
         self.folder, self.memory = Path(opening["folder"]), opening["memory"]
         self.adapter: Adapter = registry.adapter(opening["adapter"])
-        self.loader = cast("LoadsFiles", self.adapter)
         self.adapter.configure(device="cpu")
-        self.seam = seam(self.adapter)
+        self.module = self.adapter.model_module()
         limit(self.memory)
-        self.model = self.loader.load(opening["path"])
+        self.model = self.adapter.load(opening["path"])
 
     def convs(self, **options: Any) -> Message:
         from dataclasses import fields
@@ -83,7 +81,7 @@ class _Served:
         from convspec.models.files.messages import pack_parts
 
         arrays: dict[str, Any] = {}
-        parts = pack_parts(self.seam.parts(self.model), arrays)
+        parts = pack_parts(self.module.parts(self.model), arrays)
         return {"parts": parts, "arrays": self._file("parts", arrays)}
 
     def read(self, input_shape: list[int] | None) -> Message:
@@ -93,13 +91,13 @@ class _Served:
         readings = pack_readings([self.adapter.read(self.model, input_shape)], arrays)
         return {"readings": readings, "arrays": self._file("read", arrays)}
 
-    def capture(self, arrays: str, names: list[str] | None) -> Message:
+    def trace(self, arrays: str, names: list[str] | None) -> Message:
         from convspec.models.files.messages import read_arrays
 
         given = read_arrays(self.folder / arrays)
         ordered = [given[str(place)] for place in range(len(given))]
         inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
-        calls, outputs = self.seam.capture(self.model, inputs)
+        calls, outputs, _ = self.module.trace_model(self.model, inputs)
         found = {f"x{place}": call.x for place, call in enumerate(calls)}
         found |= {f"y{place}": call.y for place, call in enumerate(calls)}
         found |= {f"output{place}": y for place, y in enumerate(outputs)}
@@ -112,8 +110,8 @@ class _Served:
         wanted: dict[str, dict[str, Any]] = {}
         for place, (where, name) in enumerate(keys):
             wanted.setdefault(where, {})[name] = given[str(place)]
-        self.model = self.seam.write(self.model, wanted)
-        self.loader.store(self.model, path)
+        self.model = self.module.write(self.model, wanted)
+        self.adapter.store(self.model, path)
         return {}
 
     def _file(self, name: str, arrays: dict[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Model files that are programs – TorchScript, exported programs, Keras files, SavedModels – as models.
 
 Such a file is read and run by a process of its own (:mod:`convspec.models.files.child`), within limits of time and
-memory. To the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other, its ``parts``,
-``capture``, ``write`` and ``save`` being those below.
+memory. To the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from convspec.contract import Call, Found, LoadsFiles, Part, registry
+from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
 from convspec.contract.isolation import Process, plain
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
 from convspec.models.files import messages
@@ -39,7 +38,7 @@ def loaders() -> dict[str, list[Adapter]]:
     found: dict[str, list[Adapter]] = {}
     for name in registry.adapters():
         adapter = registry.adapter(name)
-        for kind in adapter.files if isinstance(adapter, LoadsFiles) else ():
+        for kind in adapter.files:
             found.setdefault(kind, []).append(adapter)
     return found
 
@@ -54,7 +53,7 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     place, known = Path(path), loaders()
     fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
     if not fitting:
-        endings = ", ".join([".onnx", *(kind for kind in known if kind.startswith("."))])
+        endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
         raise RequestError(
             f"{plain(os.fspath(path))!r} must be a model's file, ending in {endings}"
@@ -99,13 +98,13 @@ class ModelFile:
     def __repr__(self) -> str:
         return f"ModelFile({self.path!r})"
 
-    def convs(self, **options: Any) -> list[Found]:
+    def convs(self, **options: Any) -> list[FoundConv]:
         """Every convolution, as the adapter's own ``convs`` finds them."""
 
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[Found]:
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[FoundConv]:
             readings = messages.unpack_readings(answer["readings"], arrays)
             entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
-            return [Found(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
+            return [FoundConv(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
 
         return self._asked("convs", options, unpack)
 
@@ -123,18 +122,18 @@ class ModelFile:
         """All its layers with weights."""
         return self._asked("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
 
-    def capture(self, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-        """One run: what its layers read and wrote, and its outputs."""
+    def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+        """Return one run: the inputs and outputs of its layers, and its own outputs."""
         process = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
         messages.write_arrays(process.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
-            return calls, [arrays[f"output{i}"] for i in range(answer["outputs"])]
+            return ModelTrace(calls, [arrays[f"output{i}"] for i in range(answer["outputs"])])
 
-        return self._asked("capture", {"arrays": "inputs.safetensors", "names": names}, unpack)
+        return self._asked("trace", {"arrays": "inputs.safetensors", "names": names}, unpack)
 
     def written(self, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
         """The same model with other weights, in a file that is gone when the object is: ``save`` keeps it."""
@@ -218,7 +217,7 @@ def _size(path: Path) -> int:
 
 
 class FileAdapter:
-    """An adapter for its files: what is asked of a model is asked of the process that holds it."""
+    """An adapter for its files: the child process that holds a model does the work on it."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
@@ -226,37 +225,17 @@ class FileAdapter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None, **options: Any) -> list[Found]:
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None, **options: Any) -> list[FoundConv]:
         shape = None if input_shape is None else list(input_shape)
-        return held(model).convs(input_shape=shape, **options)
+        return open_file(model).convs(input_shape=shape, **options)
 
     def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-        return held(layer).read(input_shape)
+        return open_file(layer).read(input_shape)
+
+    def model_module(self) -> ModelModule:
+        return ModelModule(ModelFile.parts, ModelFile.trace, ModelFile.written, ModelFile.save, open_file)
 
 
-def held(model: Any) -> ModelFile:
-    """A path as a ModelFile."""
+def open_file(model: Any) -> ModelFile:
+    """Return a path as a ModelFile."""
     return model if isinstance(model, ModelFile) else ModelFile(model)
-
-
-# -- the seam ----------------------------------------------------------------------------------------------------------
-
-
-def parts(model: ModelFile) -> list[Part]:
-    """All layers with weights."""
-    return held(model).parts()
-
-
-def capture(model: ModelFile, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """What the layers read and wrote in one run, and the outputs."""
-    return held(model).capture(inputs)
-
-
-def write(model: ModelFile, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
-    """A new file with other weights."""
-    return held(model).written(arrays)
-
-
-def save(model: ModelFile, path: str | os.PathLike[str]) -> None:
-    """Keep a file."""
-    held(model).save(path)

@@ -1,7 +1,7 @@
 """Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
 
-The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``audit`` that is run as
-``python -m <package>.audit``, is given one request as JSON, and answers with one message a line:
+The adapter that audits the graph's format names a module that is run as ``python -m``, reads one request as JSON, and
+answers with one message per line:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
   of inputs will be;
@@ -33,6 +33,8 @@ from convspec.models.verification.report import VerifyReport, collected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from convspec.contract import Adapter
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
@@ -87,7 +89,7 @@ def verify(
         FrameworkAbsent: where onnx or ONNX Runtime is not installed.
         UnsupportedError: for a source that no adapter can read.
     """
-    adapter = registry.adapter("onnx")
+    adapter = registry.audit_adapter(path)
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
     if strange := [level for level in levels if level not in ALL_LEVELS]:
@@ -103,13 +105,12 @@ def verify(
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _against(against, request, folder, source_inputs)
+        name, answer = (None, None) if against is None else _against(against, adapter, request, folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
-        package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        messages = _messages(f"{package}.audit", request, timeout, answer)
+        messages = _messages(adapter.audit_module, request, timeout, answer)
         collected(report, _shown(messages, _arms(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
@@ -132,12 +133,14 @@ def _inputs(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | 
     return str(target)
 
 
-def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Inputs | None) -> tuple[str, Answer | None]:
+def _against(
+    against: Any, adapter: Adapter, request: dict[str, Any], folder: Path, inputs: Inputs | None
+) -> tuple[str, Answer | None]:
     """Put the source into the request; returns its name, and who answers for it."""
     request["folder"] = str(folder)
     if isinstance(against, str | os.PathLike):
         text = os.fspath(against)
-        if text.endswith(".onnx"):
+        if text.endswith(adapter.graph_files):
             request["against"] = os.path.abspath(text)  # noqa: PTH100
             request["source_inputs"] = _inputs(inputs, folder, "source")
             return text, None

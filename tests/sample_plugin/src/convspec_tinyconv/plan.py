@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from convspec import ConvSpec
-from convspec.contract import ComputePrecision, Plan, resolve_padding
+from convspec.contract import ComputePrecision, LayerRequest, Plan, resolve_padding
 from convspec.errors import UnsupportedError
 
 TEXT = """\
@@ -44,14 +42,6 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, TEXT.format(spec=spec, padding=tuple(before for before, _ in pads)))
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NHWC",
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """Products are summed in float32, in any order."""
     return ComputePrecision(accumulator="float32")

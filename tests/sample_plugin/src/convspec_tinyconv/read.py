@@ -8,7 +8,7 @@ from typing import Any
 import tinyconv
 
 from convspec import ConvParams, ConvSpec
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading
 from convspec.errors import UnsupportedError
 from convspec_tinyconv.weights import to_canonical
 
@@ -30,10 +30,10 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return Reading(spec, ConvParams(to_canonical(layer.kernel), layer.bias), "NHWC")
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
     """Every convolution of a layer or a Sequential, with its path."""
     layers = model.layers if isinstance(model, tinyconv.Sequential) else [model]
-    found = [Found(f"layers.{i}", read(x)) for i, x in enumerate(layers) if isinstance(x, tinyconv.Conv)]
+    found = [FoundConv(f"layers.{i}", read(x)) for i, x in enumerate(layers) if isinstance(x, tinyconv.Conv)]
     if not found:
         names = ", ".join(type(layer).__name__ for layer in layers) or "none"
         raise UnsupportedError(f"the model has no convolutions; its layers: {names}")
