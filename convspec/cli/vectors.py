@@ -61,7 +61,10 @@ def export(
 @reported
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of tests, or one with such folders below it.")],
-    adapters: Annotated[str, typer.Option(metavar="A,B", help="Who computes the layers.")] = "onnx",
+    adapters: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Adapters that run the layers; default: the one that writes tests."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Hold the outputs in the files, and what adapters make of the layers, against the oracle."""
@@ -73,7 +76,8 @@ def run(
         raise RequestError(f"{folder}: no such folder")
     json_document.writable(json)
     vectors = _vectors()
-    names = [name.strip() for name in adapters.split(",") if name.strip()]
+    chosen = adapters if adapters is not None else registry.vectors_adapter().name
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
         if absence := registry.absence(registry.adapter(name)):
             raise FrameworkAbsent(absence)

@@ -233,7 +233,13 @@ class FileAdapter:
         return open_file(layer).read(input_shape)
 
     def model_module(self) -> ModelModule:
-        return ModelModule(ModelFile.parts, ModelFile.trace, ModelFile.written, ModelFile.save, open_file)
+        return ModelModule(
+            parts=lambda model: open_file(model).parts(),
+            trace_model=lambda model, inputs: open_file(model).trace(inputs),
+            write=lambda model, arrays: open_file(model).written(arrays),
+            save=lambda model, path: open_file(model).save(path),
+            open=open_file,
+        )
 
 
 def open_file(model: Any) -> ModelFile:
