@@ -22,7 +22,7 @@ _ORDERS = {
 _IGNORED = ("dtype", "key")
 
 
-def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – Equinox always says it
+def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – Equinox always has it
     """The spec of ``eqx.nn.Conv2d(3, 16, 3, stride=2)`` and its kin.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a spec to the text of an Equinox layer. It takes one sample, ``(C, *spatial)``: ``jax.vmap(layer)`` a batch."""
+"""Write the text of an Equinox layer from a spec. It takes one sample, ``(C, *spatial)``: vmap it for a batch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 
 
 def _arguments(spec: ConvSpec) -> tuple[list[str], Pads]:
-    """The constructor's arguments that differ from its defaults, and what is cut off its output behind it."""
+    """Return the constructor's arguments that differ from its defaults, and the crop that follows it."""
     padding, extra, cuts = _padding(spec)
     given = [
         ("stride", _one(spec.stride), "1"),
@@ -71,10 +71,10 @@ def _arguments(spec: ConvSpec) -> tuple[list[str], Pads]:
 
 
 def _padding(spec: ConvSpec) -> tuple[str, tuple[int, ...], Pads]:
-    """``padding`` as text, ``output_padding``, and the cells that must be cut off the output.
+    """Return ``padding`` as text, ``output_padding``, and the crop of the output that remains.
 
     Equinox turns the pads (lo, hi) of a transposed layer into (ke - 1 - lo, ke - 1 - hi + output_padding) around the
-    spread input, which means what ConvSpec's crop does. It wants output_padding < stride: what is more goes into hi.
+    dilated input, which equals ConvSpec's crop. It needs output_padding < stride: the excess goes into hi.
     """
     if isinstance(spec.padding, str):
         return f'"{spec.padding.upper()}"', (0,) * spec.ndim, ()
@@ -94,7 +94,7 @@ def _padding(spec: ConvSpec) -> tuple[str, tuple[int, ...], Pads]:
 
 
 def _pairs(pads: Pads) -> str:
-    """As people write them: one number, one per axis, or pairs."""
+    """Return pads as users write them: one number, one per axis, or pairs."""
     if all(lo == hi for lo, hi in pads):
         return _one(tuple(lo for lo, _ in pads))
     return str(tuple(pads))
@@ -115,8 +115,8 @@ def _call(kind: str, arguments: Sequence[str], indent: int) -> str:
 def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
-    The gradient of the bias is a sum over dy in the layer's own dtype, and gradients of cells that a pad has copied are
-    added up in that dtype too. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
+    The gradient of the bias is a sum over dy in the layer's own dtype, and so are gradients of
+    elements that a pad has copied. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
     precision is strict.
     """
     dtype, direction = request.dtype, request.direction

@@ -26,13 +26,13 @@ _ATTRIBUTES = (
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that.
     """
     if not isinstance(layer, eqx.Module):
-        raise UnsupportedError(f"{type(layer).__name__} is no module of Equinox")
+        raise UnsupportedError(f"{type(layer).__name__} is not a module of Equinox")
     return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else layer_inference.read(_runner(layer), input_shape)
 
 
@@ -40,7 +40,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))[0]
     found = [_found(path, leaf) for path, leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
@@ -79,7 +79,7 @@ def _plain(module: Any) -> Reading:
 
 
 class _Asked(eqx.Module):  # type: ignore[misc]
-    """Stands where a convolution stood, and is asked, not run."""
+    """Replaces a convolution by ``answer(reading, input)``."""
 
     found: Reading = eqx.field(static=True)
     answer: Answer = eqx.field(static=True)
@@ -94,15 +94,15 @@ class _Asked(eqx.Module):  # type: ignore[misc]
 
 
 def _runner(layer: Any) -> Run:
-    def held(module: Any) -> list[Any]:
+    def convolutions(module: Any) -> list[Any]:
         leaves = jax.tree_util.tree_leaves(module, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))
         return [leaf for leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
 
-    found = [_plain(module) for module in held(layer)]
+    found = [_plain(module) for module in convolutions(layer)]
     dtype = found[0].dtype if found else "float32"
 
     def run(x: Array, answer: Answer) -> Array:
-        asked = eqx.tree_at(held, layer, [_Asked(one, answer) for one in found]) if found else layer
+        asked = eqx.tree_at(convolutions, layer, [_Asked(one, answer) for one in found]) if found else layer
         try:
             y = jax.vmap(asked)(jax.numpy.asarray(x, dtype))
         except ConvspecError:

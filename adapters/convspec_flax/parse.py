@@ -44,7 +44,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
     if linen:
         if in_channels is None:
-            said = "linen's constructors do not say how many channels come in"
+            said = "linen layers infer their input channels"
             raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
         arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
     return spec_of(arguments, transposed=call.function == "ConvTranspose")

@@ -84,7 +84,7 @@ def _same_steps(spec: ConvSpec) -> list[str]:
     """Pads of ``"same"`` in another mode than zeros, from the input's size."""
     halves = "(p - p // 2, p // 2)" if spec.padding == "same_lower" else "(p // 2, p - p // 2)"
     return [
-        f"sizes = zip(x.shape[1:-1], {spec.effective_kernel}, {spec.stride})  # cells, kernel, stride",
+        f"sizes = zip(x.shape[1:-1], {spec.effective_kernel}, {spec.stride})  # size, kernel, stride",
         "pads = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in sizes]",
         f'x = jnp.pad(x, ((0, 0), *({halves} for p in pads), (0, 0)), mode="{_PAD_MODES[spec.padding_mode]}")',
     ]

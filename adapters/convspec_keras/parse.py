@@ -65,7 +65,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     in_channels = _channels(call, ndim) if in_channels is None else in_channels
     if in_channels is None:
-        said = "Keras constructors do not say how many channels come in"
+        said = "Keras layers infer their input channels"
         raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
     arguments = call.bind(

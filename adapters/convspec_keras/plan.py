@@ -106,11 +106,11 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     elif spec.groups > 1:
         arguments |= {"groups": spec.groups}
     if clash:
-        reason = f"{_NO_STRIDED_DILATION}: it runs at stride 1, and one cell of each stride is kept"
+        reason = f"{_NO_STRIDED_DILATION}: it runs at stride 1, and every stride-th output is kept"
         steps = steps.but(reason, after=(text.subsample(spec.stride, layout),), name="Subsampled")
         steps = _bias_apart(spec, steps)
     if word is None:
-        reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: a pad goes before it"
+        reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: an explicit pad is added first"
         helpers, before = _padding(spec, layout)
         steps = steps.but(reason, helpers=helpers, before=before, name=steps.name or "Padded")
     elif word != "valid":
@@ -151,7 +151,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
         )
     if strided_and_dilated(spec):
         steps = steps.but(
-            f"{_NO_STRIDED_DILATION}: zeros are put between the input's cells instead",
+            f"{_NO_STRIDED_DILATION}: zeros are inserted between the input's elements instead",
             helpers=(text.SPREAD,),
             before=text.spread(spec.stride, layout),
             arguments={name: value for name, value in steps.arguments.items() if name != "strides"},

@@ -24,19 +24,19 @@ def {mode}_pad(x, axis, before, after):
     """Pad one axis with mode "{mode}"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if {condition}:
-        raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} cells")
+        raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} elements")
     indices = {indices}
     return ops.take(x, indices, axis=axis)
 '''
 _SAME_PADS = '''
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return {halves}
 '''
 SPREAD = '''
 def spread(x, axis, stride):
-    """Let every cell along an axis be followed by stride - 1 zeros."""
+    """Insert stride - 1 zeros after every element along an axis."""
     shape = list(x.shape)
     shape[axis] *= stride
     zeros = [ops.zeros_like(x)] * (stride - 1)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a model is or holds.
+    """Return the one convolution that a model is or contains.
 
     Raises:
         UnsupportedError: where the model is more than that.
     """
     if not isinstance(layer, ov.Model):
-        raise UnsupportedError(f"{type(layer).__name__} is no ov.Model")
+        raise UnsupportedError(f"{type(layer).__name__} is not an ov.Model")
     found = convolutions(layer)
     if len(found) != 1:
         raise UnsupportedError(f"the model has {len(found)} convolutions, but must have one")
@@ -41,7 +41,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     """Every convolution of a model, each by itself; paths are the nodes' names.
 
     Raises:
-        UnsupportedError: where there is none, listing the operations that there are.
+        UnsupportedError: where there is none, listing the model's operations.
     """
     found = []
     for conv in convolutions(model):
@@ -57,7 +57,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
 
 
 def _runner(model: Any) -> Run:
-    """The model cut in two at its convolution, which is asked, not run."""
+    """Return a function that runs the parts before and after the convolution, with ``answer`` in its place."""
     reading = convolutions(model)[0].reading()
     first, second = model.clone(), model.clone()
     before = ov.Model([convolutions(first)[0].node.input_value(0)], first.get_parameters(), "before")

@@ -1,4 +1,4 @@
-"""PyTorch models: their layers with weights, what those read and write, and new weights for them."""
+"""PyTorch models: their layers with weights, the inputs and outputs of these in a run, and new weights for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parts(model: Any) -> list[Part]:
     if programs.is_program(model):
         return programs.parts(model)
     if not isinstance(model, nn.Module):
-        raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's: compare runs modules")
+        raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
     with read._inference(model):
         found = (_part(path, module) for path, module in model.named_modules())
         return [part for part in found if part is not None]

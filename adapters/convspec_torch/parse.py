@@ -45,7 +45,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)
     if lazy:
         if in_channels is None:
-            raise CallError(text, f"{call.function} does not say in_channels: give it as well (--in-channels N)")
+            raise CallError(text, f"{call.function} has no in_channels: give it as well (--in-channels N)")
         arguments["in_channels"] = in_channels
     return spec_of(arguments, ndim, transposed=transposed)
 
@@ -53,7 +53,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
 def spec_of(arguments: Mapping[str, Any], ndim: int, *, transposed: bool) -> ConvSpec:
     """The spec of a layer with these constructor arguments or attributes.
 
-    ``padding='same'`` puts the extra cell of an even kernel after the input, as ConvSpec does; PyTorch refuses it
+    ``padding='same'`` puts the extra pad of an even kernel after the input, as ConvSpec does; PyTorch refuses it
     at stride > 1.
     """
     fields = dict(arguments)

@@ -1,4 +1,4 @@
-"""From a spec to the text of a PyTorch layer."""
+"""Write the text of a PyTorch layer from a spec."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
 _SAME_PADS = '''
 
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return {halves}
 '''
@@ -99,13 +99,13 @@ def _padded(spec: ConvSpec, pads: Pads | None) -> _Steps:
     if pads is None:
         why = f"PyTorch has no padding={spec.padding!r} with a stride: the pads are computed from the input's size"
         return _Steps("Same", (*_same(spec), _pad("pads", spec.padding_mode)), reasons=(why,))
-    last_first = [cells for lo, hi in reversed(pads) for cells in (lo, hi)]
+    last_first = [size for lo, hi in reversed(pads) for size in (lo, hi)]
     if spec.transposed:
-        crops = _tuple([-cells for cells in last_first])
-        why = "PyTorch crops a transposed convolution by the same on both sides only: a crop follows it"
+        crops = _tuple([-size for size in last_first])
+        why = "PyTorch crops a transposed convolution symmetrically only, so an explicit crop follows"
         crop = f"x = F.pad(x, {crops})  # negative pads crop"
         return _Steps("Cropped", after=(crop,), reasons=(why,))
-    why = "PyTorch pads by the same on both sides only: a pad goes before it"
+    why = "PyTorch pads symmetrically only, so an explicit pad is added first"
     return _Steps("Padded", (_pad(_tuple(last_first), spec.padding_mode) + _ORDER.get(spec.ndim, ""),), reasons=(why,))
 
 
@@ -146,7 +146,7 @@ def _pad(pads: str, mode: str) -> str:
 
 
 def _arguments(spec: ConvSpec, pads: Pads | None, dtype: str) -> list[str]:
-    """The constructor's arguments, those that differ from its defaults; ``pads`` None: made elsewhere."""
+    """Return the constructor's arguments that differ from its defaults; ``pads`` None: padding is not among them."""
     output_padding = resolve_padding(spec, (1,) * spec.ndim)[1]
     given: list[tuple[str, str, str]] = [
         ("stride", _per_axis(spec.stride), "1"),
@@ -184,7 +184,7 @@ def _call(function: str, arguments: Sequence[str], indent: int, before: int = le
 
 
 def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
-    """Why PyTorch cannot be relied upon to compute the layer for this legal size; empty where it can."""
+    """Return why PyTorch does not reliably compute the layer for this legal size; empty where it does."""
     try:
         output = spec.output_shape(input_shape, layout)
     except ShapeError:
@@ -192,7 +192,7 @@ def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
     pads = fixed_pads(spec)
     symmetric = pads is not None and all(lo == hi for lo, hi in pads)
     if spec.transposed and symmetric and 0 in output and 0 not in input_shape:
-        return "PyTorch refuses a transposed convolution with an output of no cells, unless oneDNN computes it"
+        return "PyTorch refuses a transposed convolution with an empty output, unless oneDNN computes it"
     return ""
 
 
@@ -200,10 +200,10 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
     """How PyTorch computes the layer and its gradients.
 
     Sums are kept in float32, or float64. Where oneDNN does not compute a layer in half precision – which depends on
-    the processor – PyTorch sums over channels in float32, rounds, and adds up in the layer's own dtype: for the output
-    of a transposed layer, and the input's gradient of any other, the taps that a cell meets; for the kernel's gradient
-    the samples. Gradients of cells that a pad has copied are added up in that dtype too. cuDNN leaves the bias to a
-    second kernel, and is not used where output_padding is as large as the stride.
+    the processor – PyTorch sums over channels in float32, rounds, and sums the rest in the layer's own dtype: for the
+    output of a transposed layer, and the input's gradient of any other, the taps of an element; for the kernel's
+    gradient the samples. Gradients of elements that a pad has copied are summed in that dtype too. cuDNN leaves the
+    bias to a second kernel, and is not used where output_padding is as large as the stride.
     """
     half = request.dtype in ("float16", "bfloat16")
     accumulator = "float64" if request.dtype == "float64" else "float32"

@@ -1,4 +1,4 @@
-"""The layers of a program – TorchScript, or what ``torch.export`` made – and what they read and write."""
+"""The layers of a program – of TorchScript or ``torch.export`` – with their inputs and outputs in a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def convs(program: Program) -> list[FoundConv]:
     """Every convolution of the program, in branches too, named by the module that it came from, else by its weight.
 
     Raises:
-        UnsupportedError: where there is none, listing the operators that there are.
+        UnsupportedError: where there is none, listing the program's operators.
     """
     found = [FoundConv(part.path, part.reading, part.problem) for part in parts(program) if part.kind == "conv"]
     if not found:
@@ -48,12 +48,12 @@ def convs(program: Program) -> list[FoundConv]:
 
 
 def parts(program: Program) -> list[Part]:
-    """All convolutions, norms and linear layers; one that is called several times alike is there once."""
+    """All convolutions, norms and linear layers; repeated equal calls are one layer."""
     return [part for part, _ in layers(program)]
 
 
 def layers(program: Program) -> list[tuple[Part, Operation]]:
-    """Each layer with its operator; paths are told apart where one module's weight is used in several ways."""
+    """Each layer with its operator; paths differ where one module's weight is used in several ways."""
     seen: defaultdict[str, list[str]] = defaultdict(list)
     found = []
     for operation in operations(program):
@@ -135,7 +135,7 @@ def trace_model(program: Program, inputs: Sequence[Array] | Mapping[str, Array])
     """Run a copy once in inference, and note every operator that has a layer's weight.
 
     Raises:
-        UnsupportedError: where the program holds operators that may do more than compute.
+        UnsupportedError: where the program has operators that may do more than compute.
         RequestError: where it does not take the inputs.
     """
     if isinstance(program, torch.jit.ScriptModule):
@@ -187,7 +187,7 @@ def _inputs(
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[misc]
-    """Notes what the operators read and wrote whose weight is a layer's."""
+    """Records the inputs and outputs of operators whose weight is a layer's."""
 
     def __init__(self, layers: Sequence[tuple[Part, Operation]]) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ def _kinds() -> dict[str, str]:
 
 
 def _identity(given: Mapping[str, Any]) -> Iterator[int]:
-    """Where the weight – of a norm without one its mean – lies in memory."""
+    """Return the address of the weight; of a norm without one, of its mean."""
     for name in ("weight", "running_mean"):
         tensor = given.get(name)
         if isinstance(tensor, torch.Tensor) and tensor.numel():

@@ -63,7 +63,7 @@ def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of tests, or one with such folders below it.")],
     adapters: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Adapters that run the layers; default: the one that writes tests."),
+        typer.Option(metavar="A,B", help="Adapters that run the layers; default: the one that writes them."),
     ] = None,
     json: JsonOption = None,
 ) -> None:

@@ -226,7 +226,7 @@ def test_plans_are_what_an_expert_writes() -> None:
 
 def test_composed_layers_say_why() -> None:
     reasons = {
-        "conv-padding": "a pad goes before it",
+        "conv-padding": "an explicit pad is added first",
         "conv-strided-dilation": "strides > 1 together with dilation_rate > 1",
         "transpose-groups": "no groups in a transposed convolution",
         "transpose-crop": "its result is cropped",

@@ -278,7 +278,7 @@ def test_the_size_is_asked_for():
         ADAPTER.read(OTHERS["Sequential"][0])
     with pytest.raises(UnsupportedError, match="at least one cell"):
         ADAPTER.read(OTHERS["Sequential"][0], (1, 3, 0, 4))
-    with pytest.raises(UnsupportedError, match="no module of PyTorch's"):
+    with pytest.raises(UnsupportedError, match="not a module of PyTorch"):
         ADAPTER.read(3)
 
 

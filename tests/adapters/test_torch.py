@@ -440,7 +440,7 @@ def test_parameters_must_fit():
 
 def test_a_module_of_two_convolutions_is_no_layer():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1))
-    with pytest.raises(UnsupportedError, match="holds 2 convolutions"):
+    with pytest.raises(UnsupportedError, match="has 2 convolutions"):
         ADAPTER.apply(model, np.ones((1, 3, 4, 4), np.float32))
 
 

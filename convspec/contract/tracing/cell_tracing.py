@@ -232,7 +232,7 @@ def _decoded(states: NDArray[np.int8], entries: Sequence[_Entry], ndim: int, wha
         places = sum((states[i] > 0).astype(np.intp) << bit for i, (a, bit) in enumerate(entries) if a == axis)
         vector = np.where(there, places[line] if isinstance(places, np.ndarray) else 0, -1)
         if isinstance(places, np.ndarray) and not np.all((places == _along(vector, axis, ndim)) | ~present):
-            raise UnsupportedError("cells are moved between axes, or not by the same along the whole of an axis")
+            raise UnsupportedError("elements are moved between axes, or unevenly along an axis")
         expected = expected & _along(there, axis, ndim)
         vectors.append(vector)
     if not np.array_equal(present, np.broadcast_to(expected, present.shape)):

@@ -1,4 +1,4 @@
-"""From layers of tinyconv, by whomever they were made, to specs and weights."""
+"""Read any layer of tinyconv as a spec and weights."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 import tinyconv
 
-from convspec import ConvParams, ConvSpec
-from convspec.contract import FoundConv, Reading
+from convspec.contract import ConvParams, ConvSpec, FoundConv, Reading
 from convspec.errors import UnsupportedError
 from convspec_tinyconv.weights import to_canonical
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The spec and the weights of a layer, by its attributes."""
+    """Return the spec and the weights of a layer, from its attributes."""
     if not isinstance(layer, tinyconv.Conv):
-        raise UnsupportedError(f"{type(layer).__name__} is no convolution of tinyconv")
+        raise UnsupportedError(f"{type(layer).__name__} is not a convolution of tinyconv")
     spec = ConvSpec(
         layer.in_channels,
         layer.filters,
@@ -31,7 +30,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
-    """Every convolution of a layer or a Sequential, with its path."""
+    """Return every convolution of a layer or a Sequential, with its path."""
     layers = model.layers if isinstance(model, tinyconv.Sequential) else [model]
     found = [FoundConv(f"layers.{i}", read(x)) for i, x in enumerate(layers) if isinstance(x, tinyconv.Conv)]
     if not found:
