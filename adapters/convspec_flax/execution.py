@@ -1,4 +1,4 @@
-"""What nnx and linen share at run time: devices, process-wide switches, compiled calls, checks of where they ran."""
+"""Shared by nnx and linen at run time: devices, process-wide switches, compiled calls, checks of the device."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def devices() -> tuple[str, ...]:
 def _available(name: str) -> bool:
     try:
         found = jax.devices(_PLATFORMS.get(name, name))
-    except RuntimeError:  # how JAX says that there is no such platform
+    except RuntimeError:  # JAX's error for a missing platform
         return False
     return name != "cuda" or "cuda" in found[0].client.platform_version.lower()
 
@@ -43,7 +43,7 @@ def device_of(name: str) -> Any:
     """JAX's device of that name.
 
     Raises:
-        PlacementError: listing those that there are.
+        PlacementError: listing the available ones.
     """
     if not _available(name):
         raise PlacementError(f"JAX has no device {name!r} here, only {', '.join(devices())}")
@@ -74,7 +74,7 @@ def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
     arrays = {"kernel": to_flax(params.kernel, transposed=spec.transposed, groups=spec.groups)}
     if params.bias is not None:
         arrays["bias"] = params.bias
-    # a copy: on the CPU device_put may share memory with an array that the caller goes on to change
+    # a copy: on the CPU device_put may share memory with an array that the caller changes later
     return {k: jax.device_put(np.array(a, jnp.dtype(plan.dtype), order="C"), target) for k, a in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""``flax.nnx`` models: their layers with weights, what those read and write, and new weights for them."""
+"""``flax.nnx`` models: their layers with weights, the inputs and outputs of these in a run, and new weights."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
 
 
 def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, calls: list[Call]) -> list[Array]:
-    """The results of a call on these inputs, uncompiled where compilation hides what is to be noted in ``calls``."""
+    """Return the results of a call on these inputs, uncompiled where compilation hides the values for ``calls``."""
 
     def tensor(x: Array) -> Any:
         return read.tensor(x, dtype if x.dtype.kind == "f" else str(x.dtype))
@@ -99,7 +99,7 @@ def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, ca
 
 
 def _watched(kind: type, path: str, calls: list[Call]) -> type:
-    """The class of one layer whose calls are noted."""
+    """Return a subclass for one layer that records its calls."""
 
     def listen(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         y = kind.__call__(self, x, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""spec → the Flax code of its layer, for nnx; :mod:`convspec_flax.linen.plan` writes the same in linen's words.
+"""Write the nnx code of a layer from a spec; :mod:`convspec_flax.linen.plan` writes linen's.
 
 Flax's layers are channels-last. ``Conv`` has everything that a regular layer needs but the padding modes and
 channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec crops the output, and has no groups.
@@ -28,7 +28,7 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
     The gradient of the bias is a sum over dy in the layer's own dtype (measured: 2048 + 1 + 1 + … stays 2048), and
-    gradients of cells that a pad has copied are added up in that dtype too. XLA flushes subnormals on the CPU. On a
+    gradients of elements that a pad has copied are summed in that dtype too. XLA flushes subnormals on the CPU. On a
     GPU float32 is multiplied as tf32 unless the precision is strict.
     """
     dtype, direction = request.dtype, request.direction
@@ -140,7 +140,7 @@ def _transposed(spec: ConvSpec) -> tuple[str, list[str], list[str], list[str]]:
 
 
 def _transposed_word(spec: ConvSpec, crops: Pads) -> str | None:
-    """The word for these crops, where Flax has one: its ``"VALID"`` gives at least stride cells per input cell."""
+    """Return Flax's word for these crops, if any: ``"VALID"`` gives at least ``stride`` outputs per input element."""
     kernel = spec.effective_kernel
     if crops == tuple((0, min(k - s, 0)) for k, s in zip(kernel, spec.stride, strict=True)):
         return '"VALID"'

@@ -1,4 +1,4 @@
-"""Layers and models of ``flax.nnx`` → ConvSpec and ConvParams, and what linen's reader shares."""
+"""Read layers and models of ``flax.nnx`` as ConvSpec and ConvParams, with functions shared by linen's reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ATTRIBUTES = (
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that.
@@ -39,7 +39,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     _check(model)
     modules = list(nnx.iter_modules(model))
@@ -70,7 +70,7 @@ def _is_plain(module: Any) -> bool:
 
 
 def computes_as_flax(module: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether a convolution calls what Flax's own class calls."""
+    """Return whether a convolution's class computes as Flax's own does."""
     base = next(kind for kind in kinds if isinstance(module, kind))
     own = getattr(module, "conv_general_dilated", None)
     return type(module).__call__ is base.__call__ and own in (None, jax.lax.conv_general_dilated)
@@ -92,14 +92,14 @@ def _plain(module: Any) -> Reading:
     return reading(module, module.kernel.get_value(), bias, mask)
 
 
-# -- what nnx and linen share ------------------------------------------------------------------------------------------
+# -- shared by nnx and linen ------------------------------------------------------------------------------------------
 
 
 def reading(module: Any, kernel: Any, bias: Any, mask: Any = None) -> Reading:
     """The convolution of a module with these weights.
 
     Raises:
-        UnsupportedError: where its arguments say more than a spec can.
+        UnsupportedError: where its arguments exceed a spec.
     """
     if mask is not None:
         kernel = kernel * mask
@@ -129,7 +129,7 @@ def _meaning(module: Any, kernel: Array) -> tuple[ConvSpec, Array]:
         if module.transpose_kernel:
             channels = {"in_features": kernel.shape[-1], "out_features": kernel.shape[-2]}
         if arguments["padding"] == "CIRCULAR":
-            raise UnsupportedError("padding='CIRCULAR' of a ConvTranspose wraps its result, which no spec says")
+            raise UnsupportedError("padding='CIRCULAR' of a ConvTranspose wraps its result, which no spec expresses")
         spec = spec_of(arguments | channels, transposed=True)
         kernel = kernel if module.transpose_kernel else _turned(kernel)
         return spec, from_flax(kernel, transposed=True, groups=1)
@@ -193,14 +193,14 @@ class _AnsweringTranspose(nnx.ConvTranspose):  # type: ignore[misc]
 
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     copy = nnx.merge(*nnx.split(layer))
-    held = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
-    found = [_plain(module) for module in held]
-    for module in held:
+    convolutions = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
+    found = [_plain(module) for module in convolutions]
+    for module in convolutions:
         module.__class__ = _AnsweringConv if isinstance(module, nnx.Conv) else _AnsweringTranspose
     dtype = found[0].dtype if found else "float32"
 
     def run(x: Array, answer: Answer) -> Array:
-        for module, one in zip(held, found, strict=True):
+        for module, one in zip(convolutions, found, strict=True):
             vars(module).update(answer=answer, found=one)
         return attempted(lambda: copy(tensor(x, dtype)), x.shape)
 

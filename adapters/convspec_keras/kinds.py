@@ -1,4 +1,4 @@
-"""Which layer of Keras a spec becomes, how that sums its products, and what TensorFlow has no kernel for."""
+"""The kind of Keras layer for a spec, its compute precision, and the kernels that TensorFlow lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CHANNELS_LAST_ONLY = ("float16", "float64")
 def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
 
-    Gradients of cells that a pad has copied are added up in the layer's own dtype.
+    Gradients of elements that a pad has copied are summed in the layer's own dtype.
     """
     roundings = 1
     if request.direction == "forward":
@@ -53,7 +53,7 @@ def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, la
 
 
 def depthwise_layer(spec: ConvSpec) -> bool:
-    """Whether it is a ``DepthwiseConv``: there is none in 3-D, for strides that differ, and with causal padding."""
+    """Return whether it is a ``DepthwiseConv``: Keras has none in 3-D, for unequal strides, or with causal padding."""
     return spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and padding_word(spec) != "causal"
 
 

@@ -1,4 +1,4 @@
-"""Keras models: their layers with weights, what those read and write, and new weights for them."""
+"""Keras models: their layers with weights, the inputs and outputs of these in a run, and new weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parts(model: Any) -> list[Part]:
 
         return sites.parts(model)
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
     return [part for path, layer in read._walk(model) for part in _parts(path, layer)]
 
 

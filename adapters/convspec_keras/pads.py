@@ -31,8 +31,8 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     kinds = (*read._CONVOLUTIONS, *read._SEPARABLE)
     convs = {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds)}
     hidden = {path: layer for path, layer in convs.items() if not layer._inbound_nodes}
-    met = {} if input_shape is None or not hidden else _met(model, hidden, input_shape)
-    found = {path: met.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
+    shown = {} if input_shape is None or not hidden else _trace(model, hidden, input_shape)
+    found = {path: shown.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
     return found | {f"{path}/depthwise": pads for path, pads in found.items()}
 
 
@@ -73,10 +73,10 @@ def _of_call(width: Any, mode: str, value: Any, data_format: str) -> Pad | str:
     return described(mode, width, 0 if value is None else value, read._LAYOUTS[data_format])
 
 
-# -- what a run meets --------------------------------------------------------------------------------------------------
+# -- pads in a run ----------------------------------------------------------------------------------------------------
 
 
-def _met(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
+def _trace(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
     made: dict[int, tuple[Any, Any, Any]] = {}
     found: dict[str, list[Pad | str]] = {}
 

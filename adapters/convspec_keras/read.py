@@ -32,7 +32,7 @@ _LAYOUTS = {"channels_first": layouts.CHANNELS_FIRST, "channels_last": layouts.C
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a layer or a model is or holds.
+    """Return the one convolution that a layer or a model is or contains.
 
     Raises:
         UnsupportedError: where it is more than that – a SeparableConv is two – or has not been built.
@@ -40,7 +40,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     if isinstance(layer, SavedModel):
         raise UnsupportedError("a SavedModel is a graph: convspec.convs lists its convolutions, each by itself")
     if not isinstance(layer, keras.layers.Layer):
-        raise UnsupportedError(f"{type(layer).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(layer).__name__} is not a layer of Keras")
     if isinstance(layer, _SEPARABLE):
         raise UnsupportedError(
             f"{type(layer).__name__} {layer.name!r} is two layers, a depthwise one and one of 1×1 taps: "
@@ -55,14 +55,14 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     """Every convolution of a model, without its activation; a SeparableConv is two. Paths are of layers' names.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of layers that there are.
+        UnsupportedError: where there is none, listing the kinds of its layers.
     """
     if isinstance(model, SavedModel):
         from convspec_keras import sites
 
         return sites.convs(model)
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
     layers = list(_walk(model))
     found = [entry for path, layer in layers for entry in _found(path, layer)]
     if not found:
@@ -180,16 +180,18 @@ def _dtype(values: Any) -> str:
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     inner = [one for _, one in _walk(layer)]
     if any(isinstance(one, _SEPARABLE) for one in inner):
-        raise UnsupportedError(f"{type(layer).__name__} holds a SeparableConv, which is two layers: see convspec.convs")
-    held = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
-    for conv in held:
+        raise UnsupportedError(
+            f"{type(layer).__name__} contains a SeparableConv, which is two layers: see convspec.convs"
+        )
+    convolutions = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
+    for conv in convolutions:
         _check_built(conv)
         if not _is_plain(conv):
             raise UnsupportedError(f"{type(conv).__name__} {conv.name!r} computes in its own way, not as Keras's does")
 
     def run(x: Array, answer: Answer) -> Array:
         try:
-            with _answering(held, answer):
+            with _answering(convolutions, answer):
                 y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
         except ConvspecError:
             raise
@@ -203,17 +205,17 @@ def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
 
 
 @contextmanager
-def _answering(held: list[Any], answer: Answer) -> Iterator[None]:
-    """Let the convolutions return what ``answer`` says: an instance's ``call`` goes before its class's."""
+def _answering(convolutions: list[Any], answer: Answer) -> Iterator[None]:
+    """Let convolutions return ``answer(reading, input)``: an instance's ``call`` overrides its class's."""
 
     def answers(conv: Any) -> Callable[..., Any]:
         reading = _alone(conv)
         return lambda x: ops.convert_to_tensor(answer(reading, _array(x)), dtype=conv.compute_dtype)
 
     try:
-        for conv in held:
+        for conv in convolutions:
             object.__setattr__(conv, "call", answers(conv))
         yield
     finally:
-        for conv in held:
+        for conv in convolutions:
             vars(conv).pop("call", None)

@@ -1,4 +1,4 @@
-"""The Python that plans are written in: statements on a tensor ``x``, functions they call, the layer around them."""
+"""Write the Python of plans: statements on a tensor ``x``, the functions they call, the layer around them."""
 
 from __future__ import annotations
 
@@ -165,12 +165,12 @@ def pad_same(kernel: Sequence[int], stride: Sequence[int], mode: str, layout: st
 
 
 def subsample(stride: Sequence[int], layout: str) -> str:
-    """Every strideth cell."""
+    """Return the statement that keeps every stride-th element."""
     return _slice([f"::{s}" if s > 1 else ":" for s in stride], layout)
 
 
 def crop(start: Sequence[int], end: Sequence[int], layout: str) -> str:
-    """Without the first and the last cells; no -0, which would leave none."""
+    """Return the statement that drops the first and the last elements; no -0, which would drop all."""
     return _slice([f"{lo or ''}:{-hi if hi else ''}" for lo, hi in zip(start, end, strict=True)], layout)
 
 
@@ -192,12 +192,12 @@ def add_bias(ndim: int, layout: str) -> str:
 
 
 def indexed_pad(mode: str) -> str:
-    """The function that pads an axis by taking cells of x again."""
+    """Return the function that pads an axis with elements of x."""
     return _INDEXED_PAD.format(mode=mode, condition=_CONDITION[mode], indices=INDICES[mode])
 
 
 def same_pads(*, lower: bool) -> str:
-    """The function that says how many cells ``"same"`` adds; the extra one after, with ``lower`` before."""
+    """Return the function that computes the pads of ``"same"``; the extra one after, with ``lower`` before."""
     halves = "total - total // 2, total // 2" if lower else "total // 2, total - total // 2"
     return _SAME_PADS.format(halves=halves)
 

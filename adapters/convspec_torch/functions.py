@@ -112,11 +112,11 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
             self.calls.append(Call(path, *arrays))
 
     def entered(self, path: str) -> bool:
-        """Whether a convolution with this path has been met."""
+        """Return whether a convolution with this path was called already."""
         return any(part.path == path for part in self.parts)
 
     def _path(self, name: str, reading: Reading | None, problem: str) -> str:
-        """The path of a part that is met again, or of one that is new."""
+        """Return the path of a part that is called again, or of a new one."""
         where = self.stack[-1] if self.stack else ""
         mine = self._met.setdefault((where, name), [])
         for part in mine:

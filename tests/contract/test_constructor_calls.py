@@ -78,7 +78,7 @@ REFUSED = [
     ("torch", "(lambda: 0)()", "must be a plain name"),
     ("torch", "nn.Conv2d(3, 16, __import__('os').getpid())", "kernel_size must be a literal"),
     ("torch", "nn.Conv2d(3, 16, 3); nn.Conv2d(3, 16, 3)", "one constructor call"),
-    ("torch", "nn.Conv2d(3, 16, 3", "no Python expression"),
+    ("torch", "nn.Conv2d(3, 16, 3", "not a valid Python expression"),
     ("torch", "", "one constructor call"),
     ("torch", "nn.Conv2d(3, 16, " + "[" * 15 + "3" + "]" * 15 + ")", "levels of brackets"),
     ("torch", f"nn.Conv2d(3, 16, {10**10})", "more than 9 digits"),

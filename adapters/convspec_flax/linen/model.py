@@ -27,7 +27,7 @@ _KINDS = (*read._KINDS, *_NORMS, nn.Dense)
 
 
 def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Part]:
-    """All convolutions, norms and linear layers that a call meets, in that order."""
+    """Return all convolutions, norms and linear layers in the order of a call."""
     module, variables = read._parted(model)
     dtype = str(read._dtype(variables))
     arrays = dict(inputs) if isinstance(inputs, Mapping) else dict(enumerate(inputs))
@@ -46,7 +46,7 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
             _note(found, variables, inner, numbers)
 
     try:
-        read.met(apply, shapes, listen)
+        read.visit(apply, shapes, listen)
     except ConvspecError:
         raise
     except Exception as error:

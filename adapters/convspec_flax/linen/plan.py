@@ -1,4 +1,4 @@
-"""spec → the code of its layer in ``flax.linen``."""
+"""Write the code of a layer in ``flax.linen`` from a spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers and models of ``flax.linen`` → ConvSpec and ConvParams: modules bound to variables, or (module, variables)."""
+"""Read layers and models of ``flax.linen``: modules bound to variables, or pairs (module, variables)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = (nn.Conv, nn.ConvTranspose)
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that, or has no variables.
@@ -37,10 +37,10 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
 
 
 def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
-    """Every convolution that a call on an input of that shape meets, in that order; linen makes its layers in calls.
+    """Return every convolution in the order of a call on an input of that shape; linen makes its layers in calls.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     module, variables = _parted(model)
     if isinstance(module, _KINDS) and input_shape is None:
@@ -58,7 +58,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
 
     x = jax.ShapeDtypeStruct(tuple(input_shape), _dtype(variables))
     try:
-        met(lambda x: module.apply(variables, x), x, listen)
+        visit(lambda x: module.apply(variables, x), x, listen)
     except Exception as error:
         raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
     if not all_of_them:
@@ -87,7 +87,7 @@ def _dtype(variables: Any) -> Any:
 
 
 def found(variables: Any, module: Any, numbers: Numbers) -> FoundConv:
-    """A convolution that a call meets; raises Traced where its numbers have to be handed out."""
+    """Return a convolution of a call; raises Traced where a compiled function must output its values."""
     try:
         return _found(module.path, module, seen(variables, module, numbers)["params"])
     except Traced:
@@ -118,7 +118,7 @@ class Traced(UnsupportedError):
 
 
 def seen(variables: Any, module: Any, numbers: Numbers) -> dict[str, Any]:
-    """The variables that a module computes with in a call on ``variables``: those of a WeightNorm's as it makes them.
+    """Return the variables that a module computes with in a call on ``variables``, after a WeightNorm around it.
 
     Raises:
         Traced: where they are symbols of a compiled function, and not among ``numbers``.
@@ -150,22 +150,22 @@ def _variables(module: Any) -> Iterator[tuple[str, str, Any]]:
                 yield collection, name, values
 
 
-def met(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers], None]) -> None:
-    """Call ``listen(module, numbers)`` for every module that a call on inputs of these shapes meets.
+def visit(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers], None]) -> None:
+    """Call ``listen(module, numbers)`` for every module in a call on inputs of these shapes.
 
-    Where it raises Traced, a call on zeros is run, in which compiled functions hand out their numbers.
+    Where it raises Traced, a call on zeros is run, in which compiled functions output their values.
     """
 
-    def heard(numbers: Numbers) -> None:
+    def trace(numbers: Numbers) -> None:
         with nn.intercept_methods(_calling(lambda module: listen(module, numbers))):
             jax.eval_shape(call, shapes)
 
     try:
-        heard({})
+        trace({})
     except Traced:
         numbers: Numbers = {}
 
-        def hand_out(module: Any) -> None:
+        def collect(module: Any) -> None:
             for collection, name, values in _variables(module):
                 keep = functools.partial(numbers.__setitem__, (*module.path, collection, name))
                 if isinstance(values, jax.core.Tracer):
@@ -173,10 +173,10 @@ def met(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers]
                 else:
                     keep(values)
 
-        with nn.intercept_methods(_calling(hand_out)):
+        with nn.intercept_methods(_calling(collect)):
             call(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
         jax.effects_barrier()
-        heard(numbers)
+        trace(numbers)
 
 
 def _calling(listen: Callable[[Any], None]) -> Callable[..., Any]:
