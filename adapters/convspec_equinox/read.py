@@ -9,9 +9,9 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, no_convolutions, refuse_shape
 from convspec.contract.tracing import Answer, layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
+from convspec.errors import UnsupportedError
 from convspec_equinox.parse import spec_of
 from convspec_equinox.weights import from_equinox
 
@@ -46,17 +46,13 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     found = [_found(path, leaf) for path, leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
     if not found:
         parts = jax.tree_util.tree_leaves(model, is_leaf=lambda x: isinstance(x, eqx.Module) and x is not model)
-        kinds = ", ".join(sorted({type(part).__name__ for part in parts if isinstance(part, eqx.Module)})) or "none"
-        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {kinds}")
+        kinds = (type(part).__name__ for part in parts if isinstance(part, eqx.Module))
+        raise no_convolutions(type(model).__name__, kinds)
     return found
 
 
 def _found(path: Any, module: Any) -> FoundConv:
-    name = jax.tree_util.keystr(path).lstrip(".")
-    try:
-        return FoundConv(name, _plain(module))
-    except ConvspecError as error:
-        return FoundConv(name, None, str(error))
+    return FoundConv.of(jax.tree_util.keystr(path).lstrip("."), lambda: _plain(module))
 
 
 def _plain(module: Any) -> Reading:
@@ -103,12 +99,8 @@ def _runner(layer: Any) -> Run:
 
     def run(x: Array, answer: Answer) -> Array:
         asked = eqx.tree_at(convolutions, layer, [_Asked(one, answer) for one in found]) if found else layer
-        try:
+        with refuse_shape(x.shape):
             y = jax.vmap(asked)(jax.numpy.asarray(x, dtype))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
         if not isinstance(y, jax.Array):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
         return np.array(y, format_of(str(y.dtype)).carrier)

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from flax import nnx, serialization
 
-from convspec.contract import Call, ModelTrace, Part
-from convspec.errors import ConvspecError, RequestError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec_flax import read
 from convspec_flax.weights import to_flax
 
@@ -84,17 +83,13 @@ def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, ca
             return call(**{name: tensor(x) for name, x in inputs.items()})
         return call(*map(tensor, inputs))
 
-    try:
+    with refuse_inputs("Flax model"):
         try:
             y = run()
-        except jax.errors.TracerArrayConversionError:  # something within is compiled
+        except jax.errors.TracerArrayConversionError:  # a function in it is compiled
             calls.clear()
             with jax.disable_jit():
                 y = run()
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
     return [read.array(leaf) for leaf in jax.tree.leaves(y)]
 
 

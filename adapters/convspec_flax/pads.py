@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from convspec.contract import layouts
+from convspec.contract import layouts, refuse_shape
 from convspec.contract.tracing import Pad, described, pads_of
 from convspec.errors import UnsupportedError
 from convspec_flax import read
@@ -58,10 +58,8 @@ def trace_pads(call: Any, x: Any) -> dict[str, list[Pad | str]]:
     Raises:
         UnsupportedError: where the input cannot be given to it.
     """
-    try:
+    with refuse_shape(x.shape):
         program = jax.make_jaxpr(call)(x)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {x.shape} cannot be given to it: {error}") from error
     found: dict[str, list[Pad | str]] = {}
     for path, pads in _calls(program.jaxpr):
         if found.setdefault(path, pads) != pads:

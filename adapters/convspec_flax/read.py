@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
+from convspec.errors import UnsupportedError
 from convspec_flax.parse import spec_of
 from convspec_flax.weights import from_flax
 
@@ -45,20 +45,13 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     modules = list(nnx.iter_modules(model))
     found = [_found(path, module) for path, module in modules if _is_convolution(module)]
     if not found:
-        kinds = {type(module).__name__ for path, module in modules if path}
-        raise nothing(model, kinds)
+        raise no_convolutions(type(model).__name__, (type(module).__name__ for path, module in modules if path))
     return found
-
-
-def nothing(model: Any, kinds: set[str]) -> UnsupportedError:
-    """The error for a model without convolutions."""
-    listing = ", ".join(sorted(kinds)) or "none"
-    return UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {listing}")
 
 
 def _check(layer: Any) -> None:
     if not isinstance(layer, nnx.Module):
-        raise UnsupportedError(f"{type(layer).__name__} is no module of flax.nnx")
+        raise UnsupportedError(f"{type(layer).__name__} is not a module of flax.nnx")
 
 
 def _is_convolution(module: Any) -> bool:
@@ -77,11 +70,7 @@ def computes_as_flax(module: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def _found(path: tuple[Any, ...], module: Any) -> FoundConv:
-    name = "/".join(map(str, path))
-    try:
-        return FoundConv(name, _plain(module))
-    except ConvspecError as error:
-        return FoundConv(name, None, str(error))
+    return FoundConv.of("/".join(map(str, path)), lambda: _plain(module))
 
 
 def _plain(module: Any) -> Reading:
@@ -160,12 +149,8 @@ def attempted(call: Callable[[], Any], shape: tuple[int, ...]) -> Array:
     Raises:
         UnsupportedError: where it cannot take one.
     """
-    try:
+    with refuse_shape(shape):
         y = call()
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {shape} cannot be given to the layer: {error}") from error
     if not isinstance(y, jax.Array):
         raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
     return array(y)

@@ -13,17 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import (
-    DTYPES,
-    ComputePrecision,
-    ConvSpec,
-    LayerRequest,
-    PlanAdapter,
-    Support,
-    column_roundings,
-    layouts,
-)
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, PlanAdapter, Support
 from convspec.errors import RequestError
+from convspec.spec import DTYPES, column_roundings, layouts
 
 __all__ = ["ADAPTER", "JAX", "TORCH"]
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Call, ModelTrace, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 
@@ -63,17 +63,12 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
 
         return sites.trace_model(model, inputs)
     calls: list[Call] = []
-    try:
-        with _watched(_layers(model), calls):
-            if isinstance(inputs, Mapping):
-                y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
-            else:
-                given = [_tensor(x, model) for x in inputs]
-                y = model(given[0] if len(given) == 1 else given, training=False)
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Keras model does not take these inputs: {error}") from error
+    with refuse_inputs("Keras model"), _watched(_layers(model), calls):
+        if isinstance(inputs, Mapping):
+            y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
+        else:
+            given = [_tensor(x, model) for x in inputs]
+            y = model(given[0] if len(given) == 1 else given, training=False)
     return ModelTrace(calls, [_host(t) for t in keras.tree.flatten(y)])
 
 

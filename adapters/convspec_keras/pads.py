@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from convspec.contract import refuse_shape
 from convspec.contract.tracing import Pad, described
-from convspec.errors import UnsupportedError
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
 
@@ -105,9 +105,8 @@ def _trace(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> 
     try:
         for layer, call in listeners:
             object.__setattr__(layer, "call", call)
-        model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
+        with refuse_shape(input_shape):
+            model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
     finally:
         for layer, _ in listeners:
             vars(layer).pop("call", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convspec.contract import ConvSpec, Plan, layouts, resolve_padding
+from convspec.contract import ConvSpec, Plan, call_text, layouts, resolve_padding
 from convspec_keras import text
 from convspec_keras.kinds import (
     CHANNELS_LAST_ONLY,
@@ -71,13 +71,13 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
         given["use_bias"] = False
     if dtype != "float32":
         given["dtype"] = dtype
-    arguments = {name: given[name] for name in _ORDER if name in given}
+    arguments = text.arguments({name: given[name] for name in _ORDER if name in given})
     function = f"keras.layers.{steps.constructor}"
     if not steps.reasons:
-        call = text.call(function, arguments, "layer", indent=0)
+        call = call_text(function, arguments, "layer", indent=0)
         return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
     convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
-    call = text.call(function, arguments, f"self.{convs[-1]}", indent=8)
+    call = call_text(function, arguments, f"self.{convs[-1]}", indent=8)
     bias = spec.out_channels if steps.bias else None
     body = text.layer(
         steps.name + steps.constructor,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
+from convspec.errors import UnsupportedError
 from convspec_keras import weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
@@ -66,8 +67,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     layers = list(_walk(model))
     found = [entry for path, layer in layers for entry in _found(path, layer)]
     if not found:
-        kinds = sorted({type(layer).__name__ for _, layer in layers if layer is not model})
-        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {', '.join(kinds) or 'none'}")
+        raise no_convolutions(type(model).__name__, (type(one).__name__ for _, one in layers if one is not model))
     return found
 
 
@@ -93,12 +93,10 @@ def _found(path: str, layer: Any) -> Iterator[FoundConv]:
     else:
         return
     for name, make in makers.items():
-        try:
-            if not _is_plain(layer):
-                raise UnsupportedError(f"{type(layer).__name__} computes in its own way")
-            yield FoundConv(name, make(layer))
-        except ConvspecError as error:
-            yield FoundConv(name, None, str(error))
+        if _is_plain(layer):
+            yield FoundConv.of(name, partial(make, layer))
+        else:
+            yield FoundConv(name, None, f"{type(layer).__name__} computes in its own way")
 
 
 # -- plain layers ------------------------------------------------------------------------------------------------------
@@ -190,13 +188,8 @@ def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
             raise UnsupportedError(f"{type(conv).__name__} {conv.name!r} computes in its own way, not as Keras's does")
 
     def run(x: Array, answer: Answer) -> Array:
-        try:
-            with _answering(convolutions, answer):
-                y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        with refuse_shape(x.shape), _answering(convolutions, answer):
+            y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
         if not ops.is_tensor(y):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
         return _array(y)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part
+from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.contract.tracing import Pad, described
-from convspec.errors import RequestError, UnsupportedError
+from convspec.errors import RequestError
 from convspec_keras.convolutions import CONVOLUTIONS, conv
 from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
 
@@ -30,8 +30,8 @@ def convs(model: SavedModel) -> list[FoundConv]:
     """
     found = [FoundConv(part.path, part.reading, part.problem) for part in parts(model) if part.kind == "conv"]
     if not found:
-        kinds = sorted({operation.type for operation in model.graph.get_operations()})
-        raise UnsupportedError(f"this signature has no convolutions; its operators: {', '.join(kinds) or 'none'}")
+        kinds = (operation.type for operation in model.graph.get_operations())
+        raise no_convolutions("this signature", kinds, "operators")
     return found
 
 

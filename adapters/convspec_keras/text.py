@@ -8,7 +8,6 @@ from typing import TypeVar
 from convspec.contract import Pads, layouts
 
 T = TypeVar("T")
-_WIDTH = 88  # the line length of the usual formatters
 INDICES = {
     "reflect": "[size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]",
     "replicate": "[min(max(i, 0), size - 1) for i in range(-before, size + after)]",
@@ -85,24 +84,10 @@ def layer(
     return "\n".join([imports, *helpers, body])
 
 
-def call(function: str, arguments: Mapping[str, object], target: str, indent: int) -> str:
-    """The call in one line where it fits, else its arguments in one, else one line each; sizes go by position.
-
-    ``target`` is the name that the result gets in this line.
-    """
-    parts = [
-        text(value) if name in ("filters", "kernel_size") else f"{name}={text(value)}"
-        for name, value in arguments.items()
-    ]
-    line = f"{function}({', '.join(parts)})"
-    if indent + len(f"{target} = {line}") <= _WIDTH:
-        return line
-    inner, outer = " " * (indent + 4), " " * indent
-    line = f"{inner}{', '.join(parts)}"
-    if len(line) <= _WIDTH:
-        return f"{function}(\n{line}\n{outer})"
-    lines = "".join(f"{inner}{part},\n" for part in parts)
-    return f"{function}(\n{lines}{outer})"
+def arguments(given: Mapping[str, object]) -> list[str]:
+    """Return the arguments of a call; sizes go by position."""
+    sizes = ("filters", "kernel_size")
+    return [text(value) if name in sizes else f"{name}={text(value)}" for name, value in given.items()]
 
 
 def text(value: object) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import FoundConv, Reading
+from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
+from convspec.errors import UnsupportedError
 from convspec_openvino.graph import convolutions
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.layer import compiled
@@ -43,16 +43,9 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     Raises:
         UnsupportedError: where there is none, listing the model's operations.
     """
-    found = []
-    for conv in convolutions(model):
-        name = conv.node.get_friendly_name()
-        try:
-            found.append(FoundConv(name, conv.reading()))
-        except ConvspecError as error:
-            found.append(FoundConv(name, None, str(error)))
+    found = [FoundConv.of(conv.node.get_friendly_name(), conv.reading) for conv in convolutions(model)]
     if not found:
-        kinds = ", ".join(sorted({node.get_type_name() for node in model.get_ordered_ops()}))
-        raise UnsupportedError(f"the model has no convolutions; its operations: {kinds}")
+        raise no_convolutions("the model", (node.get_type_name() for node in model.get_ordered_ops()), "operations")
     return found
 
 
@@ -74,7 +67,5 @@ def _runner(model: Any) -> Run:
 
 
 def _ran(model: Any, x: Array) -> Array:
-    try:
+    with refuse_shape(x.shape):
         return np.array(compiled(model)(np.ascontiguousarray(x, np.float32))[0])
-    except RuntimeError as error:
-        raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from convspec.contract import Call, ModelTrace, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
 
@@ -88,15 +88,11 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     handles = [m.register_forward_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()
                if path in wanted and not isinstance(m, torch.jit.ScriptModule)]  # fmt: skip
     try:
-        with read._inference(model), functions.watching(model):
+        with refuse_inputs("PyTorch model"), read._inference(model), functions.watching(model):
             if isinstance(inputs, Mapping):
                 y = model(**{name: tensor(x) for name, x in inputs.items()})
             else:
                 y = model(*map(tensor, inputs))
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the PyTorch model does not take these inputs: {error}") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from convspec.contract import refuse_shape
 from convspec.contract.tracing import Pad, described
-from convspec.errors import UnsupportedError
 from convspec_torch import programs, read
 from convspec_torch.operations import Computed, Operation
 
@@ -133,10 +133,8 @@ def _met(model: torch.nn.Module, input_shape: Sequence[int]) -> dict[str, list[P
     handles = [module.register_forward_pre_hook(hook(path), with_kwargs=True) for path, module in convs]
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     try:
-        with read._inference(model), noting:
+        with refuse_shape(input_shape), read._inference(model), noting:
             model(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
     finally:
         for handle in handles:
             handle.remove()

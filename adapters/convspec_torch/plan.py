@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convspec.contract import (
-    ComputePrecision,
-    ConvSpec,
-    LayerRequest,
-    Pads,
-    Plan,
-    column_roundings,
-    layouts,
-    resolve_padding,
-)
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Pads, Plan, call_text
 from convspec.errors import ShapeError
+from convspec.spec import column_roundings, layouts, resolve_padding
 
-_WIDTH = 88  # the line length of PyTorch users' usual formatters
 _ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
 _SAME_PADS = '''
 
@@ -60,10 +51,12 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     head = _head(spec, dtype, functional=not inside, same=pads is None)
     arguments = _arguments(spec, pads if inside else None, dtype)
     if not steps.reasons:
-        return Plan(spec, layout, dtype, f"{head}\nlayer = {_call(constructor(spec), arguments, indent=0)}\n")
+        return Plan(
+            spec, layout, dtype, f"{head}\nlayer = {call_text(constructor(spec), arguments, 'layer', indent=0)}\n"
+        )
     text = head + _MODULE.format(
         name=f"{steps.name}{constructor(spec).removeprefix('nn.')}",
-        conv=_call(constructor(spec), arguments, indent=8, before=len("self.conv = ")),
+        conv=call_text(constructor(spec), arguments, "self.conv", indent=8),
         forward="\n".join(f"        {line}" for line in _forward(steps)),
     )
     return Plan(spec, layout, dtype, text, convs=("conv",), reasons=steps.reasons)
@@ -168,19 +161,6 @@ def _per_axis(values: Sequence[int]) -> str:
 
 def _tuple(values: Sequence[int]) -> str:
     return f"({', '.join(map(str, values))})"
-
-
-def _call(function: str, arguments: Sequence[str], indent: int, before: int = len("layer = ")) -> str:
-    """The call in one line where it fits, else with one line for its arguments, else with one line for each."""
-    line = f"{function}({', '.join(arguments)})"
-    if indent + before + len(line) <= _WIDTH:
-        return line
-    inner, outer = " " * (indent + 4), " " * indent
-    line = f"{inner}{', '.join(arguments)}"
-    if len(line) <= _WIDTH:
-        return f"{function}(\n{line}\n{outer})"
-    lines = "".join(f"{inner}{argument},\n" for argument in arguments)
-    return f"{function}(\n{lines}{outer})"
 
 
 def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:

@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import FoundConv, Reading, layouts
+from convspec.contract import FoundConv, Reading, layouts, refuse_shape
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import programs, weights
@@ -181,13 +181,8 @@ def _runner(layer: torch.nn.Module) -> Callable[[Array, Answer], Array]:
     like = next((p for p in layer.parameters() if p.is_floating_point()), torch.empty(0))
 
     def run(x: Array, answer: Answer) -> Array:
-        try:
-            with _Answering(answer):
-                y = layer(weights.tensor(x, like.dtype, str(like.device)))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        with refuse_shape(x.shape), _Answering(answer):
+            y = layer(weights.tensor(x, like.dtype, str(like.device)))
         if not isinstance(y, torch.Tensor):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
         return weights.array(y)

@@ -15,9 +15,10 @@ from convspec.contract.constructor_calls import ConstructorCall, Unread, adapter
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
-from convspec.contract.plan import Plan, Support
+from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
 from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, check_layout, kernel_axes
+from convspec.contract.refusals import no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
 from convspec.spec import (
@@ -75,6 +76,7 @@ __all__ = [
     "adapter_of",
     "adapters",
     "applying",
+    "call_text",
     "check_layout",
     "column_roundings",
     "copies",
@@ -84,8 +86,11 @@ __all__ = [
     "kernel_axes",
     "known_gaps",
     "layouts",
+    "no_convolutions",
     "overlap",
     "parse_call",
+    "refuse_inputs",
+    "refuse_shape",
     "registry",
     "resolve_padding",
     "rounded",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import linecache
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -14,6 +15,7 @@ from convspec.spec import ConvSpec
 
 Kind: TypeAlias = Literal["native", "composed", "unsupported"]
 _KEPT = 1024  # texts whose compiled code is cached, and whose lines tracebacks show
+_WIDTH = 88  # the line length of the usual formatters
 _serial = itertools.count()
 _shown: deque[str] = deque()
 
@@ -75,6 +77,24 @@ class Plan:
         namespace: dict[str, Any] = {"__name__": "convspec_plan"}
         exec(_compiled(self.text), namespace)
         return namespace.pop("layer")  # otherwise it would live as long as the classes that the text defines
+
+
+def call_text(function: str, arguments: Sequence[str], target: str, indent: int) -> str:
+    """Return a call in one line where it fits, else with its arguments in one line, else in one line each.
+
+    Args:
+        target: the name that is assigned the result in the first line.
+        indent: spaces before it.
+    """
+    line = f"{function}({', '.join(arguments)})"
+    if indent + len(f"{target} = {line}") <= _WIDTH:
+        return line
+    inner, outer = " " * (indent + 4), " " * indent
+    line = f"{inner}{', '.join(arguments)}"
+    if len(line) <= _WIDTH:
+        return f"{function}(\n{line}\n{outer})"
+    lines = "".join(f"{inner}{argument},\n" for argument in arguments)
+    return f"{function}(\n{lines}{outer})"
 
 
 @lru_cache(maxsize=_KEPT)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from convspec.contract.plan import Plan, Support
-from convspec.errors import CallError, ShapeError, UnknownName, UnsupportedError
+from convspec.errors import CallError, ConvspecError, ShapeError, UnknownName, UnsupportedError
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ class FoundConv:
     problem: str = ""
     pads: Pads = ()
     note: str = ""
+
+    @classmethod
+    def of(cls, path: str, read: Callable[[], Reading]) -> FoundConv:
+        """Return the convolution that ``read()`` reads, or the reason why it cannot be read."""
+        try:
+            return cls(path, read())
+        except ConvspecError as error:
+            return cls(path, None, str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from flax import linen as nn
 from flax import serialization
 
-from convspec.contract import Call, ModelTrace, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
@@ -45,12 +45,8 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
         if isinstance(inner, _KINDS):
             _note(found, variables, inner, numbers)
 
-    try:
+    with refuse_inputs("Flax model"):
         read.visit(apply, shapes, listen)
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
     return list(found.values())
 
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from convspec.contract import FoundConv, Reading
+from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec_flax.read import array, attempted, computes_as_flax, nothing, reading, tensor
+from convspec.errors import UnsupportedError
+from convspec_flax.read import array, attempted, computes_as_flax, reading, tensor
 
 if TYPE_CHECKING:
     from convspec.contract.tracing import Answer, Array
@@ -57,12 +57,10 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
             all_of_them.setdefault(one.path, one)
 
     x = jax.ShapeDtypeStruct(tuple(input_shape), _dtype(variables))
-    try:
+    with refuse_shape(input_shape):
         visit(lambda x: module.apply(variables, x), x, listen)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
     if not all_of_them:
-        raise nothing(module, kinds - {type(module).__name__})
+        raise no_convolutions(type(module).__name__, kinds - {type(module).__name__})
     return list(all_of_them.values())
 
 
@@ -97,11 +95,7 @@ def found(variables: Any, module: Any, numbers: Numbers) -> FoundConv:
 
 
 def _found(path: Sequence[str], module: Any, params: Any) -> FoundConv:
-    name = "/".join(path)
-    try:
-        return FoundConv(name, _plain(module, params))
-    except ConvspecError as error:
-        return FoundConv(name, None, str(error))
+    return FoundConv.of("/".join(path), lambda: _plain(module, params))
 
 
 def _plain(module: Any, params: Any) -> Reading:
