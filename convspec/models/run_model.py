@@ -109,11 +109,9 @@ def moved(inputs: Any, source: str, target: str) -> Any:
 def _moved(x: Array, source: str, target: str) -> Array:
     if x.dtype.kind not in "fiub":
         raise RequestError(f"an input must be an array of numbers, not of {x.dtype}")
-    ndim = x.ndim - 2
-    if ndim not in (1, 2, 3) or source == target:
+    if x.ndim not in (3, 4, 5) or source == target:
         return x
-    axes = layouts.permutation(layouts.order(source, ndim), layouts.order(target, ndim), ndim)
-    return np.ascontiguousarray(x.transpose(axes))
+    return np.ascontiguousarray(layouts.move(x, source, target))
 
 
 def canonical(x: Array, layout: str) -> Array:

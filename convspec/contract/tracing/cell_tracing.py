@@ -126,19 +126,17 @@ class _Recorder:
         """Return the layer's canonical output for a canonical input; without entries all convolutions return -0."""
         self.readings, self.inputs, self._entries, self._loud = [], [], entries, loud
         self.outputs = ()
-        ndim = x.ndim - 2
-        y = run(_moved(x, "NC*", layouts.order(self.layout, ndim)), self.answer)
+        y = run(_move(x, "NCHW", self.layout), self.answer)
         if not self.readings:
             raise UnsupportedError("no convolution was called")
         if y.ndim != x.ndim or len(y) != len(x):
             raise UnsupportedError(f"the layer turns {x.ndim} axes into {y.ndim}, or changes the batch")
-        return _moved(y, layouts.order(self.layout, ndim), "NC*")
+        return _move(y, self.layout, "NCHW")
 
     def answer(self, reading: Reading, x: Array) -> Array:
         """Return codes of the size of the convolution's output; channel numbers continue from the last convolution."""
         spec = reading.spec
-        order = layouts.order(reading.layout, spec.ndim)
-        given = _moved(x, order, "NC*")
+        given = _move(x, reading.layout, "NCHW")
         batch, channels, *spatial = spec.output_shape(given.shape)
         self.readings.append(reading)
         self.inputs.append(given)
@@ -150,11 +148,11 @@ class _Recorder:
             y = np.full((batch, channels, *spatial), -0.0, np.float32)
         else:
             y = _codes((channels, *spatial), self._entries, offset) * np.float32(self._loud)
-        return _moved(y, "NC*", order)
+        return _move(y, "NCHW", reading.layout)
 
 
-def _moved(x: Array, source: str, target: str) -> Array:
-    return np.ascontiguousarray(x.transpose(layouts.permutation(source, target, x.ndim - 2)))
+def _move(x: Array, source: str, target: str) -> Array:
+    return np.ascontiguousarray(layouts.move(x, source, target))
 
 
 def _entries(shape: Sequence[int]) -> list[_Entry]:
