@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
 from convspec_onnx.loading import inline_functions, large_weights, untrusted
 from onnx import TensorProto, helper, numpy_helper
-from verifying import audited, conv, model, saved, weights
 
 from convspec.errors import RequestError
+from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
 pytestmark = pytest.mark.onnx
 LARGE = (8, 3, 32, 32)

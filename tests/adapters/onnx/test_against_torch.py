@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
-import exported  # noqa: E402
-import faulty as faults  # noqa: E402
 import onnx  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
-from verifying import audited, conv, model, saved, weights  # noqa: E402
 
 import convspec  # noqa: E402
 from convspec.cli.app import app  # noqa: E402
 from convspec.errors import RequestError  # noqa: E402
+from tests.adapters.onnx import exported  # noqa: E402
+from tests.adapters.onnx import faulty as faults  # noqa: E402
+from tests.adapters.onnx.verifying import audited, conv, model, saved, weights  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 
@@ -364,7 +362,7 @@ def test_the_audits_process_asks_for_the_source():
 
 # -- the page ---
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/verify-an-onnx-export.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/verify-an-onnx-export.md"
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's exporter, about itself

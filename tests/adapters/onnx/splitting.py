@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import helper, numpy_helper
 
-from tests.adapters.faulty import CONVS, attribute, put
+from tests.adapters.onnx.faulty import CONVS, attribute, put
 
 
 def split(proto, node, *, groups=1, bias="inside", grouped=True, parts=None, cut="Split"):

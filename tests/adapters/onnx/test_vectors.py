@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
 from onnx import numpy_helper
 from typer.testing import CliRunner
-from verifying import conv, model, node_cases, saved, weights
 
 from convspec import corpora
 from convspec.cli.app import app
 from convspec.corpora.cases import Case
 from convspec.errors import ConvspecError
+from tests.adapters.onnx.verifying import conv, model, node_cases, saved, weights
 
 pytestmark = pytest.mark.onnx
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"

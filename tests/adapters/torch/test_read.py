@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from convspec import ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
-from tests.adapters import reading as law
+from tests.adapters import round_trip
 
 pytestmark = pytest.mark.torch
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.torch
     st.sampled_from(ADAPTER.variants),
 )
 def test_what_was_built_is_read_back(case, layout, dtype, variant):
-    law.check(ADAPTER.with_variant(variant if case.spec.ndim > 1 else "default"), case, layout, dtype)
+    round_trip.check(ADAPTER.with_variant(variant if case.spec.ndim > 1 else "default"), case, layout, dtype)
 
 
 def filled(layer):
@@ -334,8 +334,8 @@ def test_convs_of_an_exported_program_and_of_a_script():
         assert [f.reading.spec for f in found] == SPECS
         assert [f.path for f in found] == ["0", "1.2", "2"]
         for one, twin in zip(found, ADAPTER.convs(plain), strict=True):
-            assert law.same_bits(one.reading.params.kernel, twin.reading.params.kernel)
-            assert law.same_bits(one.reading.params.bias, twin.reading.params.bias)
+            assert round_trip.same_bits(one.reading.params.kernel, twin.reading.params.kernel)
+            assert round_trip.same_bits(one.reading.params.bias, twin.reading.params.bias)
 
 
 def test_a_model_without_convolutions_lists_its_layers():
@@ -356,7 +356,7 @@ def test_pruned_and_compiled_layers():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = torch.compile(plain)
-    assert law.same_bits(ADAPTER.read(compiled).params.kernel, ADAPTER.read(plain).params.kernel)
+    assert round_trip.same_bits(ADAPTER.read(compiled).params.kernel, ADAPTER.read(plain).params.kernel)
 
 
 def test_what_has_no_numbers_says_so():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnxruntime
 from convspec_onnx.loading.large_weights import Lean
@@ -17,11 +15,11 @@ from convspec_onnx.verify import judge, optimizer_passes, runtimes
 from convspec_onnx.verify.runtimes import Arm
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
-from verifying import audited, conv, model, saved, weights
 
 from convspec.cli.app import app
 from convspec.models.verification import verifier
 from convspec.spec.dtypes import rounded
+from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
 pytestmark = pytest.mark.onnx
 

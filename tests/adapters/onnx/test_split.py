@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
-import faulty as faults  # noqa: E402
 import onnx  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
-from splitting import split  # noqa: E402
 from torch import nn  # noqa: E402
-from verifying import audited, saved  # noqa: E402
+
+from tests.adapters.onnx import faulty as faults  # noqa: E402
+from tests.adapters.onnx.splitting import split  # noqa: E402
+from tests.adapters.onnx.verifying import audited, saved  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 

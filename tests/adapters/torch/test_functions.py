@@ -14,7 +14,7 @@ import convspec  # noqa: E402
 from convspec import ConvSpec  # noqa: E402
 from convspec.models import run_model  # noqa: E402
 from convspec.models.comparison import layer_check  # noqa: E402
-from tests.adapters.standardised import Standardised  # noqa: E402
+from tests.adapters.torch.standardised import Standardised  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 onnxruntime = pytest.importorskip("onnxruntime")
 import onnx  # noqa: E402
 from convspec_onnx.graph.convolutions import Scope  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
-from verifying import model  # noqa: E402
+
+from tests.adapters.onnx.verifying import model  # noqa: E402
 
 pytestmark = pytest.mark.onnx
 

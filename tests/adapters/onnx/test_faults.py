@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
-import exported  # noqa: E402
-import faulty  # noqa: E402
 import onnx  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
-from verifying import audited, saved  # noqa: E402
+
+from tests.adapters.onnx import exported, faulty  # noqa: E402
+from tests.adapters.onnx.verifying import audited, saved  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 

@@ -28,7 +28,7 @@ from convspec.spec.dtypes import rounded
 from convspec.spec.parameters import exact_budget, nonzero_integers
 
 pytestmark = pytest.mark.torch
-GOLDEN = Path(__file__).parents[1] / "golden" / "torch"
+GOLDEN = Path(__file__).parents[2] / "golden" / "torch"
 NATIVE, COMPOSED, UNSUPPORTED = "native", "composed", "unsupported"
 
 # name: (spec, spatial sizes of the input, support in NCHW)

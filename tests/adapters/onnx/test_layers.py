@@ -32,7 +32,7 @@ from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.onnx
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "onnx"
+GOLDEN = Path(__file__).parents[2] / "golden" / "onnx"
 RUNNERS = {"all": ADAPTER, "off": ADAPTER.with_variant("off"), "reference": REFERENCE}
 BOTH = pytest.mark.parametrize("layout", layouts.LAYOUTS)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 from convspec_onnx.source.run_source import layer_of
 from convspec_onnx.verify import open_model
-from verifying import audited
 
 from convspec.models.matching.kernels import pairs
 from convspec.models.matching.weight_differences import differences
+from tests.adapters.onnx.verifying import audited
 
 FOUND = importlib.util.find_spec("silero_vad")
 pytestmark = [

@@ -17,7 +17,7 @@ import convspec  # noqa: E402
 from convspec import ConvParams, ConvSpec, corpora, reference, strategies  # noqa: E402
 from convspec.corpora.cases import arrays, gradient_arrays  # noqa: E402
 from convspec.errors import CallError, ShapeError, SpecError, UnsupportedError  # noqa: E402
-from tests.adapters.reading import meaning  # noqa: E402
+from tests.adapters.round_trip import meaning  # noqa: E402
 
 pytestmark = pytest.mark.equinox
 

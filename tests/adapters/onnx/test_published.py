@@ -6,22 +6,19 @@ The inputs are smaller than the papers', and most channels fewer; ``scripts/expo
 from __future__ import annotations
 
 import functools
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1] / "networks"))
 pytest.importorskip("onnxscript")
 pytest.importorskip("torch")
-import published
 from torch import nn
-from verifying import audited
 
 import convspec
 from convspec.corpora import architectures
+from tests.adapters.onnx.verifying import audited
+from tests.networks import published
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 

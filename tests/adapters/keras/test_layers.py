@@ -25,7 +25,7 @@ from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.keras
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "keras"
+GOLDEN = Path(__file__).parents[2] / "golden" / "keras"
 BOTH = pytest.mark.parametrize("layout", layouts.LAYOUTS)
 
 # name: (layer, input shape, support in NHWC)

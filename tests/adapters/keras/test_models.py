@@ -27,7 +27,7 @@ from tests.networks import keras_models, planted, torch_models  # noqa: E402
 
 pytestmark = [pytest.mark.keras, pytest.mark.torch]
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/port-a-model.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/port-a-model.md"
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
 from convspec_onnx.loading import inline_functions, untrusted
 from onnx import TensorProto, helper, numpy_helper
-from verifying import audited, conv, model, saved, weights
 
 import convspec
 from convspec.cli.reports import verify_files
 from convspec.errors import RequestError
 from convspec.models.verification import verifier
+from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
 pytestmark = pytest.mark.onnx
 GIB = 1 << 20  # in the unit of ru_maxrss
@@ -346,7 +345,7 @@ def test_a_process_that_dies_is_reported(monkeypatch, tmp_path):
     assert report.unexpected
 
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz_verify.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "fuzz_verify.py"
 
 
 def fuzzed(tmp_path, *arguments, **more):

@@ -18,7 +18,7 @@ from keras import layers, ops
 from convspec import ConvParams, ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
-from tests.adapters import reading as law
+from tests.adapters import round_trip
 
 BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]
 pytest.importorskip(BACKEND.backend)
@@ -34,7 +34,7 @@ pytestmark = [
 @given(strategies.cases(), st.sampled_from(layouts.LAYOUTS), st.sampled_from(["float32", "float16", "bfloat16"]))
 def test_what_was_built_is_read_back(case, layout, dtype):
     if BACKEND.support(case.spec, layout, dtype) != "unsupported":
-        law.check(BACKEND, case, layout, dtype)
+        round_trip.check(BACKEND, case, layout, dtype)
 
 
 def test_a_bias_that_no_cell_shows_is_read_from_a_larger_input():

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
-import faulty as faults  # noqa: E402
 import onnx  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
-from verifying import audited, saved  # noqa: E402
 
-from tests.adapters.standardised import Standardised  # noqa: E402
+from tests.adapters.onnx import faulty as faults  # noqa: E402
+from tests.adapters.onnx.verifying import audited, saved  # noqa: E402
+from tests.adapters.torch.standardised import Standardised  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 

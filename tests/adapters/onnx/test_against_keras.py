@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
-import faulty  # noqa: E402
 import onnx  # noqa: E402
-from verifying import audited, saved  # noqa: E402
+
+from tests.adapters.onnx import faulty  # noqa: E402
+from tests.adapters.onnx.verifying import audited, saved  # noqa: E402
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 L = keras.layers

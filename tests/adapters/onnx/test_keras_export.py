@@ -11,15 +11,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
-import faulty
 import onnx
-from verifying import audited, saved
+
+from tests.adapters.onnx import faulty
+from tests.adapters.onnx.verifying import audited, saved
 
 NEEDED = ("keras", "torch", "onnxscript")
 pytestmark = [

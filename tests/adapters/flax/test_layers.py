@@ -35,7 +35,7 @@ from convspec.spec.parameters import ConvParams
 
 pytestmark = pytest.mark.flax
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "flax"
+GOLDEN = Path(__file__).parents[2] / "golden" / "flax"
 EACH = pytest.mark.parametrize("adapter", [ADAPTER, LINEN], ids=["nnx", "linen"])
 BOTH = pytest.mark.parametrize("layout", layouts.LAYOUTS)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from convspec import ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
-from tests.adapters import reading as law
+from tests.adapters import round_trip
 
 pytestmark = pytest.mark.flax
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.flax
     st.sampled_from([ADAPTER, LINEN]),
 )
 def test_what_was_built_is_read_back(case, layout, dtype, adapter):
-    law.check(adapter, case, layout, dtype)
+    round_trip.check(adapter, case, layout, dtype)
 
 
 RNGS = nnx.Rngs(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import jsonschema
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 import onnx
 from convspec_onnx.loading import untrusted
@@ -20,12 +18,12 @@ from convspec_onnx.verify import run as running
 from convspec_onnx.verify import runtimes
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
-from verifying import audited, conv, model, node_cases, saved, weights
 
 import convspec
 from convspec.cli.app import app
 from convspec.models.verification import verifier
 from convspec.models.verification.report import VerificationFailed
+from tests.adapters.onnx.verifying import audited, conv, model, node_cases, saved, weights
 
 pytestmark = pytest.mark.onnx
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 from onnx import helper
-from verifying import conv, model, saved
+
+from tests.adapters.onnx.verifying import conv, model, saved
 
 pytestmark = [
     pytest.mark.onnx,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
 pytest.importorskip("flax")
-import faulty
 import jax
 import jax.numpy as jnp
 import onnx
 from flax import linen, nnx
-from verifying import audited, saved
+
+from tests.adapters.onnx import faulty
+from tests.adapters.onnx.verifying import audited, saved
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 SHAPE = (2, 32, 24, 3)
