@@ -20,27 +20,23 @@ from convspec_flax import ADAPTER, LINEN, cache, execution, layer
 from convspec_flax.weights import from_flax, to_flax
 from flax import linen as nn
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from convspec import ConvSpec, reference, strategies
-from convspec.conformance import gap_ledger
-from convspec.contract import known_gaps
+from convspec import ConvSpec
 from convspec.contract.protocol import Adapter
-from convspec.corpora.cases import Case, arrays
-from convspec.errors import FrameworkAbsent, PlacementError, RequestError, ShapeError
+from convspec.corpora.cases import Case
+from convspec.errors import PlacementError, RequestError
 from convspec.spec import layouts
 from convspec.spec.dtypes import rounded
 from convspec.spec.parameters import ConvParams
+from tests.adapters.jax_gaps import JAX_GAPS
+from tests.adapters.suite import AdapterSuite, check
 
 pytestmark = pytest.mark.flax
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "flax"
 EACH = pytest.mark.parametrize("adapter", [ADAPTER, LINEN], ids=["nnx", "linen"])
-BOTH = pytest.mark.parametrize("layout", layouts.LAYOUTS)
 
 # name: (layer, input shape, support in NHWC, what its padding argument is)
-LAYERS = {
+_ENTRIES = {
     "conv": (ConvSpec(3, 4, (3, 5), (2, 3), padding=(1, 2)), (2, 3, 9, 11), "native", "(1, 2)"),
     "conv-coincidence": (ConvSpec(4, 4, 3, padding=2), (4, 4, 4, 4), "native", "2"),
     "conv-1d-causal": (ConvSpec(2, 3, 3, 2, padding="causal", dilation=2, ndim=1), (2, 2, 7), "native", '"CAUSAL"'),
@@ -177,54 +173,38 @@ LAYERS = {
         "0",
     ),
 }
+LAYERS = {name: entry[:3] for name, entry in _ENTRIES.items()}
 PROGRAMS = ("conv", "conv-reflect", "conv-circular-same", "transpose", "transpose-groups", "transpose-crop")
+GOLDEN = [(prefix, runner, name) for prefix, runner in (("flax", "nnx"), ("flax-linen", "linen")) for name in PROGRAMS]
 
 
-def oriented(x: np.ndarray, layout: str) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1)) if layout == "NHWC" else x
+class TestLayers(AdapterSuite):
+    runners = {"nnx": ADAPTER, "linen": LINEN}
+    layers = LAYERS
+    other_layout_reason = "channels-last"
+    packages = tuple((name, missing) for name in ("flax", "flax-linen") for missing in ("jax", "flax"))
+    goldens = {
+        f"flax/{prefix}-{name}-{layout}.py": (runner, name, layout, "float32")
+        for prefix, runner, name in GOLDEN for layout in layouts.LAYOUTS
+    }  # fmt: skip
+    gradient_layers = (*PROGRAMS, "conv-depthwise", "conv-same", "transpose-same", "transpose-crop-groups")
+    dtype_runs = tuple(
+        (runner, name, "NHWC", dtype) for runner in runners for name in PROGRAMS for dtype in ("float16", "bfloat16")
+    )
+    resized_layers = ("conv-same", "conv-circular-same", "conv-replicate-same-lower", "transpose-crop")
+    wrong_tensors = (
+        ("NHWC", "NHWC", (2, 3, 7, 8), "looks like the other layout"),
+        ("NHWC", "NHWC", (2, 7, 8, 5), "must be 3 channels"),
+        ("NHWC", "NHWC", (7, 8, 3), "expects 4: NHWC"),
+        ("NHWC", "NCHW", (2, 3, 7, 8), "channels-last tensors only"),
+        ("NCHW", "NCHW", (2, 7, 8, 3), "looks like the other layout"),
+    )
+    sizes = {"max_size": 6}
+    gap_examples = JAX_GAPS
 
-
-def canonical(y: np.ndarray, layout: str) -> np.ndarray:
-    return np.moveaxis(y, -1, 1) if layout == "NHWC" else y
-
-
-def run(adapter: Adapter, case: Case) -> np.ndarray:
-    """The output in canonical order."""
-    params, x = arrays(case)
-    built = adapter.build(case.spec, params, case.layout, case.dtype)
-    return canonical(adapter.apply(built, oriented(x, case.layout), case.layout), case.layout)
-
-
-def check(adapter: Adapter, case: Case) -> None:
-    y = run(adapter, case)
-    expected = reference.conv(case.spec, *arrays(case))
-    np.testing.assert_array_equal(y, expected)
-    assert y.dtype == arrays(case)[1].dtype
-
-
-@BOTH
-@EACH
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_give_the_oracles_numbers(name: str, adapter: Adapter, layout: str) -> None:
-    spec, shape, *_ = LAYERS[name]
-    case = Case(spec, shape, layout, seed=3)
-    check(adapter, case)
-    assert np.any(run(adapter, case))
-
-
-@EACH
-@settings(max_examples=40, deadline=None)
-@given(case=strategies.cases(max_size=6), layout=st.sampled_from(layouts.LAYOUTS))
-def test_any_layer_gives_the_oracles_numbers(adapter: Adapter, case: Case, layout: str) -> None:
-    check(adapter, case.varied(layout=layout))
-
-
-@EACH
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_half_precision(name: str, dtype: str, adapter: Adapter) -> None:
-    spec, shape, *_ = LAYERS[name]
-    check(adapter, Case(spec, shape, "NHWC", dtype, seed=1))
+    def test_the_padding_argument(self, runner: str, name: str) -> None:
+        spec, _, _, padding = _ENTRIES[name]
+        assert re.search(rf"\bpadding={re.escape(padding)}(,|\n|\)\n)", self.runners[runner].source(spec, "NHWC"))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -254,43 +234,11 @@ def test_arithmetic_by_device_and_precision() -> None:
     assert [ADAPTER.arithmetic(spec, d).output_roundings for d in ("float32", "float16", "bfloat16")] == [1, 2, 2]
 
 
-# -- gradients -------------------------------------------------------------------------------------------------------
-
-
-@BOTH
-@EACH
-@pytest.mark.parametrize("name", [*PROGRAMS, "conv-depthwise", "conv-same", "transpose-same", "transpose-crop-groups"])
-def test_gradients(name: str, adapter: Adapter, layout: str) -> None:
-    spec, shape, *_ = LAYERS[name]
-    params, x = arrays(Case(spec, shape, seed=7))
-    dy = np.random.default_rng(5).integers(-3, 4, spec.output_shape(shape)).astype(np.float32)
-    built = adapter.build(spec, params, layout)
-    got = adapter.gradients(built, oriented(x, layout), oriented(dy, layout), layout)
-    expected = reference.gradients(spec, params, x, dy)
-    np.testing.assert_array_equal(canonical(got.input, layout), expected.input)
-    np.testing.assert_array_equal(got.kernel, expected.kernel)
-    assert (got.bias is None) == (not spec.bias)
-    if spec.bias:
-        np.testing.assert_array_equal(got.bias, expected.bias)
-
-
 # -- what is built ---------------------------------------------------------------------------------------------------
 
 
-@EACH
-@pytest.mark.parametrize("name", LAYERS)
-def test_support_and_padding(name: str, adapter: Adapter) -> None:
-    spec, _, kind, padding = LAYERS[name]
-    support = adapter.support(spec, "NHWC")
-    assert support == kind
-    assert bool(support.reason) == (kind == "composed")
-    assert re.search(rf"\bpadding={re.escape(padding)}(,|\n|\)\n)", adapter.source(spec, "NHWC"))
-    assert adapter.support(spec, "NCHW") == "composed"
-    assert "channels-last" in adapter.support(spec, "NCHW").reason
-
-
 def test_native_layers_are_the_frameworks_own() -> None:
-    spec, _, _, _ = LAYERS["conv"]
+    spec, _, _ = LAYERS["conv"]
     params = ConvParams.random(spec)
     built = ADAPTER.build(spec, params)
     assert type(built) is nnx.Conv
@@ -304,19 +252,6 @@ def test_native_layers_are_the_frameworks_own() -> None:
 
 
 @EACH
-@pytest.mark.parametrize("name", ["conv-same", "conv-circular-same", "conv-replicate-same-lower", "transpose-crop"])
-@BOTH
-def test_one_layer_serves_every_size(name: str, adapter: Adapter, layout: str) -> None:
-    spec, shape, *_ = LAYERS[name]
-    params, _ = arrays(Case(spec, shape))
-    built = adapter.build(spec, params, layout)
-    for grown in ((1, *shape[1:-1], shape[-1] + 1), (3, *shape[1:-2], shape[-2] + 5, shape[-1] + 2)):
-        _, x = arrays(Case(spec, grown))
-        y = adapter.apply(built, oriented(x, layout), layout)
-        np.testing.assert_array_equal(canonical(y, layout), reference.conv(spec, params, x))
-
-
-@EACH
 def test_new_weights_cost_no_compilation(adapter: Adapter, caplog: pytest.LogCaptureFixture) -> None:
     case = Case(ConvSpec(5, 7, (3, 2), padding=((2, 1), (0, 1)), padding_mode="reflect"), (2, 5, 4, 6), seed=1)
     check(adapter, case)
@@ -327,14 +262,6 @@ def test_new_weights_cost_no_compilation(adapter: Adapter, caplog: pytest.LogCap
         assert "ompil" in caplog.text
 
 
-def test_weights_are_a_copy() -> None:
-    spec = ConvSpec(1, 1, 1, bias=False, ndim=1)
-    kernel = np.full((1, 1, 1), 3, np.float32)
-    built = ADAPTER.build(spec, ConvParams(kernel))
-    kernel[:] = 5
-    assert ADAPTER.apply(built, np.ones((1, 1, 1), np.float32)).item() == 3
-
-
 @pytest.mark.parametrize("spec", [entry[0] for entry in LAYERS.values()], ids=list(LAYERS))
 def test_weights_go_there_and_back(spec: ConvSpec) -> None:
     kernel = ConvParams.random(spec).kernel
@@ -343,19 +270,6 @@ def test_weights_go_there_and_back(spec: ConvSpec) -> None:
 
 
 # -- the text --------------------------------------------------------------------------------------------------------
-
-
-@BOTH
-@EACH
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_golden_sources(name: str, adapter: Adapter, layout: str) -> None:
-    """To accept a change: delete the files, run the test (it writes them, and fails), read them."""
-    path = GOLDEN / f"{adapter.name}-{name}-{layout}.py"
-    text = adapter.source(LAYERS[name][0], layout)
-    if not path.exists():
-        path.write_text(text, encoding="utf-8")
-        pytest.fail(f"{path.name} was missing and has been written: read it, then run again")
-    assert text == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -394,23 +308,6 @@ def test_arguments_are_written_only_where_they_differ_from_the_default(name: str
 
 
 @EACH
-@pytest.mark.parametrize(
-    ("built", "applied", "shape", "words"),
-    [
-        ("NHWC", "NHWC", (2, 3, 7, 8), "looks like the other layout"),
-        ("NHWC", "NHWC", (2, 7, 8, 5), "must be 3 channels"),
-        ("NHWC", "NHWC", (7, 8, 3), "expects 4: NHWC"),
-        ("NHWC", "NCHW", (2, 3, 7, 8), "channels-last tensors only"),
-        ("NCHW", "NCHW", (2, 7, 8, 3), "looks like the other layout"),
-    ],
-)
-def test_wrong_layouts(adapter: Adapter, built: str, applied: str, shape: tuple[int, ...], words: str) -> None:
-    spec = LAYERS["conv"][0]
-    with pytest.raises(ShapeError, match=words):
-        adapter.apply(adapter.build(spec, ConvParams.random(spec), built), np.zeros(shape, np.float32), applied)
-
-
-@EACH
 def test_float64_asks_for_the_switch(adapter: Adapter) -> None:
     assert not jax.config.jax_enable_x64
     spec = ConvSpec(2, 3, 2)
@@ -436,19 +333,6 @@ for name in ("flax", "flax-linen"):
     assert done.stdout.split() == ["float64", "True"] * 2, done.stderr
 
 
-@EACH
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu"])
-def test_a_device_that_is_not_there(adapter: Adapter, device: str) -> None:
-    if device.startswith("cuda") and "cuda" in adapter.devices():
-        pytest.skip("CUDA is here")
-    spec = ConvSpec(2, 3, 2)
-    with pytest.raises(PlacementError, match=device):
-        adapter.build(spec, ConvParams.random(spec), device=device)
-    built = adapter.build(spec, ConvParams.random(spec))
-    with pytest.raises(PlacementError, match=device):
-        adapter.apply(built, np.zeros((1, 4, 5, 2), np.float32), device=device)
-
-
 def test_another_device_or_dtype_than_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ConvSpec(2, 3, 2)
     built = ADAPTER.build(spec, ConvParams.random(spec))
@@ -463,58 +347,7 @@ def test_another_device_or_dtype_than_asked_for_is_an_error(monkeypatch: pytest.
         execution._checked(built.kernel[...], built.kernel[...], "cpu")
 
 
-def test_three_spatial_axes_at_most() -> None:
-    assert ADAPTER.support(ConvSpec(1, 1, (1, 1, 1, 1))) == "unsupported"
-
-
-@pytest.mark.parametrize("missing", ["jax", "flax"])
-@EACH
-def test_an_absent_framework(adapter: Adapter, missing: str) -> None:
-    hidden = f"""
-import sys
-sys.modules[{missing!r}] = None
-import convspec
-adapter = convspec.adapter({adapter.name!r})
-print(adapter.support(convspec.ConvSpec(1, 1, 1), "NHWC"))
-try:
-    adapter.devices()
-except convspec.FrameworkAbsent as error:
-    print(error.name)
-"""
-    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.split() == ["native", missing], done.stderr
-    assert issubclass(FrameworkAbsent, ImportError)
-
-
 # -- gaps, caches ----------------------------------------------------------------------------------------------------
-
-REFUSED = {
-    "jax-kernel-beyond-input": (ConvSpec(2, 3, (2, 5), padding=(0, 1)), (1, 2, 4, 2)),
-    "jax-crop-beyond-output": (ConvSpec(2, 3, (2, 1), padding=(2, 0), transposed=True), (1, 2, 2, 3)),
-    "jax-reflect-repeats": (ConvSpec(2, 3, 2, padding=((3, 0),), padding_mode="reflect"), (1, 2, 3)),
-    "jax-wrap-repeats": (ConvSpec(2, 3, 2, padding=((0, 4),), padding_mode="circular"), (1, 2, 3)),
-}
-
-
-@EACH
-@pytest.mark.parametrize("name", REFUSED)
-def test_gaps_jax_answers_where_there_is_no_output(name: str, adapter: Adapter) -> None:
-    spec, shape = REFUSED[name]
-    with pytest.raises(ShapeError):
-        spec.output_shape(shape)
-    case = Case(spec, shape, "NHWC")
-    assert run(adapter, case).shape[:2] == (1, 3)
-    known = gap_ledger.features(case, support="native", adapter=adapter.name, variant="default")
-    assert [gap.id for gap in known_gaps.declared(adapter) if gap.when(known)] == [name]
-
-
-@EACH
-def test_gap_jax_gives_a_transposed_layer_of_no_cells_too_many(adapter: Adapter) -> None:
-    case = Case(ConvSpec(2, 3, (3,), stride=2, transposed=True), (1, 2, 0), "NHWC")
-    assert case.spec.output_shape(case.input_shape)[2:] == (1,)
-    assert run(adapter, case).shape[2:] == (2,)
-    known = gap_ledger.features(case, support="native", adapter=adapter.name, variant="default")
-    assert [gap.id for gap in known_gaps.declared(adapter) if gap.when(known)] == ["jax-spreads-nothing-over-nothing"]
 
 
 def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
