@@ -167,7 +167,7 @@ def test_an_adapter_that_kills_its_process_breaks_what_was_not_reached():
     assert "NotImplementedError" in checked["support"].reason
     crashed = {one.id: one for one in validate("convspec_fakes:DOES_NOT_START")}
     assert crashed["apply"].kept is False
-    assert crashed["read"].reason == "exit status 7: the library is broken"
+    assert crashed["read"].reason == "the process ended with exit status 7: the library is broken"
 
 
 def test_an_absent_framework_is_not_tried_and_that_is_no_success():
