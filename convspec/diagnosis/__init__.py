@@ -7,7 +7,7 @@ the evidence and the fix. The mistakes themselves are in ``mistakes``, one modul
 from convspec.diagnosis.evidence import IMPOSSIBLE
 from convspec.diagnosis.faulty_layer import Layer, right
 from convspec.diagnosis.findings import Diagnosis, Finding, lines
-from convspec.diagnosis.mistakes.catalogue import THEMES, Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.mistakes.catalogue import THEMES, Mistake, catalogue
 from convspec.diagnosis.search import diagnose
 
 __all__ = [
@@ -15,12 +15,10 @@ __all__ = [
     "THEMES",
     "Diagnosis",
     "Finding",
-    "Fitted",
     "Layer",
     "Mistake",
     "catalogue",
     "diagnose",
     "lines",
     "right",
-    "theme_of",
 ]

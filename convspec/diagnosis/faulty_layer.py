@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import reference
 from convspec.errors import ShapeError
-from convspec.spec import ConvParams, output_spatial, product
+from convspec.spec import ComputePrecision, ConvParams, ConvSpec, Pads, output_spatial, product
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ComputePrecision, ConvSpec, Pads
-
-    Array: TypeAlias = NDArray[np.floating[Any]]
-    Indices: TypeAlias = NDArray[np.intp]
-    Move: TypeAlias = Callable[[Indices], Indices]
+Array: TypeAlias = NDArray[np.floating[Any]]
+Indices: TypeAlias = NDArray[np.intp]
+Move: TypeAlias = Callable[[Indices], Indices]
+Variants: TypeAlias = "Iterator[tuple[str, Layer]]"  # wrong layers, each with a phrase that says what is wrong
 
 FILL = -1  # in an array of indices: an element that no convolution computed, 0
 
@@ -186,3 +183,26 @@ def right(spec: ConvSpec, params: ConvParams, x: Array, *, flat: bool = False) -
     bias = None if params.bias is None else np.asarray(params.bias, np.float64)
     wide = ConvParams(np.ascontiguousarray(params.kernel, np.float64), bias).check(spec)
     return Layer(spec, wide, np.ascontiguousarray(x, np.float64), flat=flat)
+
+
+def indexed(*index: Any) -> Move:
+    """Return the move that keeps ``y[index]``; it raises ShapeError where another mistake left no such elements."""
+
+    def keep(y: Any) -> Any:
+        try:
+            return y[index]
+        except IndexError as error:
+            raise ShapeError(f"an output of shape {y.shape} has no such elements") from error
+
+    return keep
+
+
+def turned(*axes: int) -> Move:
+    """Return the move that puts the axes in that order."""
+    return lambda y: y.transpose(axes)
+
+
+def padded(before: Sequence[int], after: Sequence[int]) -> Move:
+    """Return the move that adds so many elements, computed by nobody, before and after each spatial axis."""
+    widths = [(0, 0), (0, 0), *zip(before, after, strict=True)]
+    return lambda y: np.pad(y, widths, constant_values=FILL)

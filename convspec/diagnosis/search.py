@@ -16,7 +16,7 @@ from convspec.diagnosis.error_location import locate
 from convspec.diagnosis.evidence import IMPOSSIBLE, Evidence
 from convspec.diagnosis.faulty_layer import forget, right
 from convspec.diagnosis.findings import Diagnosis, Finding
-from convspec.diagnosis.mistakes.catalogue import Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.mistakes.catalogue import Mistake, catalogue, theme_order
 from convspec.errors import ShapeError
 from convspec.spec import layouts, representable
 
@@ -155,15 +155,15 @@ class _Search:
         for kind in catalogue():
             if kind in kinds:
                 continue
-            for phrase, wrong in _made(kind.made_in(layer)):
+            for phrase, wrong in _made(kind.apply(layer)):
                 self.tried += 1
                 yield _Try((*kinds, kind), f"{what}; {phrase}" if what else phrase, wrong, self.evidence.screen(wrong))
 
     def fitted(self) -> Iterator[_Try]:
         evidence = self.evidence
         for kind in catalogue():
-            if isinstance(kind, Fitted) and evidence.shape == evidence.expected.shape:
-                for phrase, wrong in _made(kind.fitted_to(evidence.layer, evidence.expected, evidence.actual)):
+            if kind.fit is not None and evidence.shape == evidence.expected.shape:
+                for phrase, wrong in _made(kind.fit(evidence.layer, evidence.expected, evidence.actual)):
                     self.tried += 1
                     yield _Try((kind,), phrase, wrong, evidence.screen(wrong))
 
@@ -229,7 +229,7 @@ def _made(wrong: Iterator[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
 
 def _rank(finding: Finding) -> tuple[Any, ...]:
     """Few mistakes before many, then in the order of the catalogue."""
-    return len(finding.mistakes), *map(theme_of, finding.mistakes)
+    return len(finding.mistakes), *map(theme_order, finding.mistakes)
 
 
 def _distinct(findings: Sequence[Finding]) -> tuple[Finding, ...]:

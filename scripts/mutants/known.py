@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from convspec.diagnosis import IMPOSSIBLE, Fitted, Mistake, catalogue, right
+from convspec.diagnosis import IMPOSSIBLE, Mistake, catalogue, right
 from convspec.diagnosis.search import _made
 from mutants.engine import Layer
 from mutants.mutant import Array, Mutant
@@ -18,7 +18,7 @@ def _fault(kind: Mistake, layer: Layer) -> Array | None:
     if not layer.x.size:
         return None
     good = right(layer.spec, layer.params, layer.x)
-    for _, wrong in _made(kind.made_in(good)):
+    for _, wrong in _made(kind.apply(good)):
         try:
             return wrong.output()
         except IMPOSSIBLE:
@@ -38,7 +38,7 @@ def _mutants() -> list[Mutant]:
     return [
         Mutant(f"mistake-{kind.id}", kind.title, partial(_fault, kind), _PROOFS.get(kind.id, ""))
         for kind in catalogue()
-        if not isinstance(kind, Fitted) and kind.id not in _LEFT_OUT
+        if kind.fit is None and kind.id not in _LEFT_OUT
     ]
 
 

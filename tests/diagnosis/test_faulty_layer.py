@@ -8,8 +8,7 @@ from hypothesis import given, settings
 
 from convspec import ConvParams, ConvSpec, reference
 from convspec.corpora.cases import arrays
-from convspec.diagnosis.faulty_layer import right
-from convspec.diagnosis.mistakes.index_maps import indexed, padded, turned
+from convspec.diagnosis.faulty_layer import indexed, padded, right, turned
 from convspec.diagnosis.spot_check import evaluate
 from convspec.errors import ShapeError
 from convspec.strategies import cases

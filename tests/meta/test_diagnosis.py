@@ -153,8 +153,8 @@ def made_twice(first, second):
     by_id = {kind.id: kind for kind in catalogue()}
     for spec, params, x, _, what in planted(by_id[first], 40, seed=2):
         layer = right(spec, params, x)
-        half = next(wrong for phrase, wrong in _made(by_id[first].made_in(layer)) if phrase == what)
-        for _, both in _made(by_id[second].made_in(half)):
+        half = next(wrong for phrase, wrong in _made(by_id[first].apply(layer)) if phrase == what)
+        for _, both in _made(by_id[second].apply(half)):
             actual = both.output().astype(np.float32)
             found = diagnose(spec, params, x, actual, seconds=0)
             if not found.agrees and not found.findings:
