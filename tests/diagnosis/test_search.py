@@ -126,7 +126,7 @@ def test_a_nan_is_never_explained_away():
 
 
 def test_json():
-    schema = json.loads(files("convspec").joinpath("diagnosis.schema.json").read_text("utf-8"))
+    schema = json.loads(files("convspec.diagnosis").joinpath("diagnosis.schema.json").read_text("utf-8"))
     for actual in (RIGHT, DROPPED, unknown(), RIGHT[:, :, :-1]):
         text = json.dumps(diagnose(SPEC, PARAMS, X, actual, seconds=0).to_dict(), allow_nan=False)
         jsonschema.validate(json.loads(text), schema)
