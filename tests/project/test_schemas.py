@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -132,6 +133,12 @@ def test_every_document_that_names_a_schema_has_one():
     assert FILES.keys() == {*DOCUMENTS, "spec", "run", "record"}
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_schema_can_be_used_alone(name):
+    text = FILES[name].read_text("utf-8")
+    assert all(reference.startswith("#/$defs/") for reference in re.findall(r'"\$ref": "(.*?)"', text))
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_what_is_written_fits(name):
     jsonschema.validate(written(name), schema(name))
@@ -151,7 +158,7 @@ def test_a_result_is_the_same_in_a_report_and_in_a_journal():
     assert schema("report")["$defs"]["result"] == schema("run")["$defs"]["result"]
 
 
-def test_what_stands_in_several_documents_is_described_alike():
+def test_definitions_in_several_documents_are_equal():
     known: dict[str, object] = {}
     for name in ("diagnosis", "comparison", "port"):
         for part, described in schema(name)["$defs"].items():
