@@ -22,8 +22,7 @@ def test_every_mistake_says_what_it_is_and_where_it_was_seen(kind):
     assert kind.frameworks
     assert kind.evidence
     assert all(link.startswith("https://github.com/") and link.count("/") == 6 for link in kind.evidence)
-    function = kind.fit or kind.apply
-    assert (function.__module__, function.__name__) == (kind.module, kind.id.replace("-", "_"))
+    assert (kind.function.__module__, kind.function.__name__) == (kind.module, kind.id.replace("-", "_"))
     assert isinstance(kind, Mistake)
     assert repr(kind) == f"Mistake('{kind.id}')"
 

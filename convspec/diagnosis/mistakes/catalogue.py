@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
-from convspec.diagnosis.faulty_layer import Array, Layer, Variants
+from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer, Variants
 
-# In the order in which explanations that fit equally well are listed.
+# Explanations that fit equally well are listed in this order.
 THEMES = (
     "padding",
     "transposed",
@@ -41,10 +42,8 @@ class Mistake:
         fix: what to do.
         evidence: addresses of public threads that report it.
         module: name of the module that defines it.
-        apply: returns the wrong layers that the mistake makes of a right one, each with a phrase that names the
-            variant. Some may be impossible, or compute the right numbers after all: the caller checks.
-        fit: for a mistake with numbers of its own (a scale, a shift): returns, for a right layer, its output and the
-            actual output, the wrong layers whose output comes nearest to the actual one. None for any other mistake.
+        function: the generator behind :meth:`apply` or :meth:`fit`.
+        fitted: whether it has numbers of its own (a scale, a shift), which are estimated from the actual output.
     """
 
     id: str
@@ -54,8 +53,8 @@ class Mistake:
     fix: str
     evidence: tuple[str, ...]
     module: str
-    apply: Callable[[Layer], Variants]
-    fit: Callable[[Layer, Array, Array], Variants] | None = None
+    function: Callable[..., Variants]
+    fitted: bool = False
 
     def __repr__(self) -> str:
         return f"Mistake({self.id!r})"
@@ -64,6 +63,22 @@ class Mistake:
     def theme(self) -> str:
         """The one of :data:`THEMES` that it belongs to."""
         return self.module.rpartition(".")[2]
+
+    def apply(self, layer: Layer) -> Variants:
+        """Yield the wrong layers that the mistake makes of a right one, each with a phrase that says what is wrong.
+
+        A variant that breaks the rules of specs ends the list. Others may be impossible to compute, or give the right
+        numbers after all: the caller checks. A fitted mistake has none.
+        """
+        if not self.fitted:
+            with suppress(*IMPOSSIBLE):
+                yield from self.function(layer)
+
+    def fit(self, layer: Layer, output: Array, actual: Array) -> Variants:
+        """Yield a fitted mistake's wrong layers nearest to ``actual``; ``output`` is the right layer's."""
+        if self.fitted:
+            with suppress(*IMPOSSIBLE):
+                yield from self.function(layer, output, actual)
 
 
 def mistake(
@@ -79,7 +94,7 @@ def mistake(
 
     Args:
         threads: GitHub issues and pull requests that report it, each as ``owner/repository/issues/number``.
-        fitted: whether the function is the mistake's ``fit``; else it is its ``apply``.
+        fitted: whether the function takes the right layer, its output and the actual output; else the layer alone.
 
     Raises:
         ValueError: if another mistake has that id.
@@ -90,15 +105,12 @@ def mistake(
         if name in _mistakes:
             raise ValueError(f"two mistakes are called {name!r}")
         evidence = tuple(f"https://github.com/{thread}" for thread in threads)
-        facts = (name, title, frameworks, explanation, fix, evidence, function.__module__)
-        _mistakes[name] = Mistake(*facts, _nothing, function) if fitted else Mistake(*facts, function)
+        _mistakes[name] = Mistake(
+            name, title, frameworks, explanation, fix, evidence, function.__module__, function, fitted
+        )
         return _mistakes[name]
 
     return enter
-
-
-def _nothing(_: Layer) -> Variants:
-    yield from ()
 
 
 @cache

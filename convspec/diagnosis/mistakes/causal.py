@@ -7,7 +7,7 @@ from convspec.diagnosis.mistakes.catalogue import mistake
 
 
 def _causal(layer: Layer) -> int | None:
-    """The cells before a causal layer's sequence; None for any other layer."""
+    """Return the padding before a causal layer's sequence; None for any other layer."""
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed:
         lo, hi = layer.pads[0]
@@ -20,7 +20,8 @@ def _causal(layer: Layer) -> int | None:
     "A causal layer sees the future: its padding is on both sides",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "Causal padding puts all (k - 1)·d cells before the sequence; half on either side lets outputs read ahead."
+        "Causal padding puts all (k - 1)·d elements before the sequence; with half of them on each side, outputs read "
+        "future inputs."
     ),
     fix="Pad ((k - 1)·d, 0) before an unpadded convolution.",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
@@ -35,8 +36,8 @@ def causal_as_symmetric(layer: Layer) -> Variants:
 @mistake(
     "A causal layer runs backwards: its padding is after the sequence",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="Padding on both sides and cutting off the wrong end leaves outputs that see the future only.",
-    fix="Pad before the sequence, or cut the last (k - 1)·d outputs off, not the first.",
+    explanation="Padding both sides and cropping the wrong end leaves outputs that read future inputs only.",
+    fix="Pad before the sequence, or crop the last (k - 1)·d outputs, not the first.",
     threads=("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12"),
 )
 def causal_reversed(layer: Layer) -> Variants:
@@ -49,9 +50,9 @@ def causal_reversed(layer: Layer) -> Variants:
     "Causal padding is computed without the dilation",
     frameworks=("torch", "keras", "flax"),
     explanation=(
-        "(k - 1)·d cells are needed; k - 1 are too few, and cutting k - 1 off leaves the outputs in the wrong place."
+        "Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping only k - 1 shifts the outputs."
     ),
-    fix="Use (k - 1)·d in both the padding and the cut.",
+    fix="Use (k - 1)·d for both the padding and the crop.",
     threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
 )
 def causal_without_dilation(layer: Layer) -> Variants:
@@ -64,8 +65,8 @@ def causal_without_dilation(layer: Layer) -> Variants:
 @mistake(
     "A layer that should look both ways is causal",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="All the padding is before the sequence, so every output is late by half a kernel.",
-    fix="Pad both sides: 'same'.",
+    explanation="All padding is before the sequence, so every output is late by half a kernel.",
+    fix="Pad both sides ('same').",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
 )
 def symmetric_as_causal(layer: Layer) -> Variants:

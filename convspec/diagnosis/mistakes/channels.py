@@ -1,4 +1,4 @@
-"""Mistakes in groups and in which channels belong together."""
+"""Mistakes in groups, and in the channels that belong together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derived, indexed
+from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive, take
 from convspec.diagnosis.mistakes.catalogue import mistake
 
 _MANY = 16
@@ -15,8 +15,8 @@ _MANY = 16
 @mistake(
     "The groups are ignored",
     frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="Every output sees all the input's channels, or all see the first group's.",
-    fix="Pass groups (feature_group_count, group) on.",
+    explanation="Every output reads all input channels, or only those of the first group.",
+    fix="Pass groups (Flax: feature_group_count, ONNX: group).",
     threads=(
         "onnx/tensorflow-onnx/issues/1868",
         "alibaba/TinyNeuralNetwork/issues/197",
@@ -41,7 +41,7 @@ def groups_ignored(layer: Layer) -> Variants:
 @mistake(
     "The kernel's groups are in another order",
     frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="The blocks of the kernel belong to other groups of the input than they are applied to.",
+    explanation="Each block of the kernel is applied to another group of the input than its own.",
     fix="Keep the blocks in the order of the groups when splitting or concatenating.",
     threads=("pytorch/pytorch/pull/18463", "modular/modular/issues/6129"),
 )
@@ -61,10 +61,10 @@ def groups_permuted(layer: Layer) -> Variants:
     "The channels of the groups are interleaved, or should have been",
     frameworks=("torch", "onnx", "keras"),
     explanation=(
-        "A channel shuffle, (g, C/g) transposed, is missing or was done once too often: neighbouring channels come "
-        "from different groups."
+        "A channel shuffle (reshape to (g, C/g), transpose) is missing or was applied twice: neighbouring channels "
+        "come from different groups."
     ),
-    fix="Reshape the channels to (g, C/g), transpose, and reshape back – on the side where it is missing.",
+    fix="Add the missing shuffle: reshape the channels to (g, C/g), transpose, and reshape back.",
     threads=("alibaba/TinyNeuralNetwork/issues/197", "modular/modular/issues/6248"),
 )
 def channels_shuffled(layer: Layer) -> Variants:
@@ -73,23 +73,23 @@ def channels_shuffled(layer: Layer) -> Variants:
         return
     for side, n in (("input", layer.spec.in_channels), ("output", layer.spec.out_channels)):
         for what, order in (
-            ("taken group by group from interleaved ones", np.arange(n).reshape(g, -1).T.reshape(-1)),
+            ("de-interleaved", np.arange(n).reshape(g, -1).T.reshape(-1)),
             ("interleaved", np.arange(n).reshape(-1, g).T.reshape(-1)),
         ):
             if side == "input":
                 yield f"the input's channels {what}", replace(layer, x=layer.x[:, order])
             else:
-                yield f"the output's channels {what}", layer.then(indexed(slice(None), order))
+                yield f"the output's channels {what}", layer.then(take(slice(None), order))
 
 
 @mistake(
     "The kernel of a grouped layer has in and out the wrong way round",
     frameworks=("onnx", "torch", "keras"),
     explanation=(
-        "A grouped transposed kernel is (in, out/groups, …) in torch and ONNX, a regular one (out, in/groups, …). Read "
-        "as the other, numbers move between the channels of a group."
+        "PyTorch and ONNX: a grouped transposed kernel is (in, out/groups, …), a regular one (out, in/groups, …). "
+        "Reading one as the other moves numbers between the channels of a group."
     ),
-    fix="Split the kernel by groups first, transpose each block, then put them together.",
+    fix="Split the kernel by groups first, transpose each block, then concatenate.",
     threads=("apache/tvm/issues/10223", "apache/tvm/pull/9443", "apache/tvm/pull/9465"),
 )
 def grouped_kernel_layout(layer: Layer) -> Variants:
@@ -102,12 +102,12 @@ def grouped_kernel_layout(layer: Layer) -> Variants:
     swapped = kernel.reshape(g, other, per, *rest).swapaxes(1, 2).reshape(kernel.shape)
     yield "in and out of each group exchanged in memory", layer.with_kernel(swapped)
     outer = kernel.reshape(per, g, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-    yield "the groups taken as the inner part of the first axis", layer.with_kernel(outer)
+    yield "the groups read as the inner part of the first axis", layer.with_kernel(outer)
     inner = kernel.reshape(g, per, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-    yield "the groups taken as the outer part of the second axis", layer.with_kernel(inner)
+    yield "the groups read as the outer part of the second axis", layer.with_kernel(inner)
 
 
-def _kept(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
+def _keep_channels(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
     """The input with zeros for all but some channels of each group."""
     within = np.zeros(per_in)
     within[slice(*ends)] = 1
@@ -117,10 +117,8 @@ def _kept(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
 @mistake(
     "Some input channels take no part in the sum",
     frameworks=("onnx", "torch"),
-    explanation=(
-        "A kernel whose blocks of channels are too large, or start too late, leaves the first or last ones out."
-    ),
-    fix="Try another number of channels and another device: the implementation is wrong for this one.",
+    explanation="An implementation with too large or late blocks of channels skips the first or last ones.",
+    fix="The implementation is wrong for this number of channels: try another number, or another device.",
     threads=("microsoft/onnxruntime/issues/29651", "modular/modular/issues/6129", "pytorch/pytorch/issues/60535"),
 )
 def input_channels_left_out(layer: Layer) -> Variants:
@@ -132,4 +130,4 @@ def input_channels_left_out(layer: Layer) -> Variants:
         ("the first channel of each group left out", slice(1, None)),
         ("the last channel of each group left out", slice(0, -1)),
     ):
-        yield what, replace(layer, x=derived(layer.x, _kept, per_in, (kept.start, kept.stop)))
+        yield what, replace(layer, x=derive(layer.x, _keep_channels, per_in, (kept.start, kept.stop)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convspec.contract import kernel_axes
-from convspec.diagnosis.faulty_layer import Layer, Variants, indexed
+from convspec.diagnosis.faulty_layer import Layer, Variants, take
 from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import layouts
 
@@ -16,8 +16,9 @@ _ORDERS = ("OI*", "IO*", "*IO", "*OI", "O*I", "I*O")
     "The kernel is flipped, or not flipped where it should be",
     frameworks=("flax", "torch", "keras", "onnx"),
     explanation=(
-        "All four frameworks correlate: they do not flip. Theano, MATLAB and signal processing flip; and "
-        "flax's ConvTranspose, unlike torch's and Keras's, scatters the flipped kernel unless transpose_kernel=True."
+        "PyTorch, Keras, Flax and ONNX correlate: they do not flip the kernel. Theano, MATLAB and signal processing "
+        "flip it. Flax's ConvTranspose scatters the flipped kernel unless transpose_kernel=True, PyTorch's and Keras's "
+        "the kernel as it is."
     ),
     fix="Flip the kernel's spatial axes once: np.flip(kernel, spatial_axes).",
     threads=("jax-ml/jax/issues/11252", "google/flax/issues/3137", "keras-team/keras/issues/3015"),
@@ -30,7 +31,7 @@ def kernel_flipped(layer: Layer) -> Variants:
 @mistake(
     "The kernel is flipped along one spatial axis only",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="A flip was done for some of the spatial axes, but not for all.",
+    explanation="Some spatial axes were flipped, others were not.",
     fix="Flip all spatial axes, or none.",
     threads=("tensorflow/tensorflow/issues/11864", "coxlab/prednet/issues/46"),
 )
@@ -44,8 +45,8 @@ def kernel_flipped_along_one_axis(layer: Layer) -> Variants:
     "Input and output channels of the kernel are exchanged",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "Transposed layers keep their kernels as (in, out, …) in torch and ONNX, as (…, out, in) in Keras: the other "
-        "way round from regular ones. Where both numbers are equal no shape tells."
+        "Transposed kernels are (in, out, …) in PyTorch and ONNX, (…, out, in) in Keras: the reverse of regular "
+        "kernels. With equal numbers of channels the shapes show no difference."
     ),
     fix="Transpose the kernel's channel axes.",
     threads=("tensorflow/tensorflow/issues/31192", "apache/tvm/pull/9336", "tenstorrent/tt-metal/issues/19183"),
@@ -64,10 +65,10 @@ def kernel_in_and_out_exchanged(layer: Layer) -> Variants:
     "The kernel is reshaped between the frameworks' orders instead of transposed",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "torch and ONNX store (out, in, H, W), Keras and Flax (H, W, in, out). A reshape, or raw memory read in the "
-        "other order, has the right shape and every number in a wrong place."
+        "PyTorch and ONNX store (out, in, H, W), Keras and Flax (H, W, in, out). After a reshape, or when raw memory "
+        "is read in the other order, the shape is right and the numbers are in wrong places."
     ),
-    fix="Transpose: kernel.transpose(2, 3, 1, 0) from torch to Keras and Flax, (3, 2, 0, 1) back.",
+    fix="Transpose: kernel.transpose(2, 3, 1, 0) from PyTorch to Keras and Flax, (3, 2, 0, 1) back.",
     threads=("pytorch/executorch/pull/17423", "AlexanderLutsenko/nobuco/issues/2", "apache/tvm/pull/9336"),
 )
 def kernel_reshaped(layer: Layer) -> Variants:
@@ -75,34 +76,37 @@ def kernel_reshaped(layer: Layer) -> Variants:
     for order in _ORDERS:
         axes = kernel_axes(order, spec.ndim, transposed=spec.transposed)
         back = np.argsort(axes)
-        there = kernel.transpose(axes)
+        stored = kernel.transpose(axes)
         if axes == tuple(range(kernel.ndim)):
             continue
         name = order.replace("*", layouts.spatial_letters(spec.ndim))
-        yield f"memory in the order {name} taken as it is", layer.with_kernel(there.reshape(kernel.shape))
-        misread = kernel.reshape(there.shape).transpose(back)
-        yield f"memory read as if in the order {name}", layer.with_kernel(misread)
+        yield (
+            f"the kernel stored as {name} and read without a transpose",
+            layer.with_kernel(stored.reshape(kernel.shape)),
+        )
+        misread = kernel.reshape(stored.shape).transpose(back)
+        yield f"the kernel read as if stored as {name}", layer.with_kernel(misread)
 
 
 @mistake(
     "The kernel's memory is read in column-major order",
     frameworks=("onnx", "torch"),
-    explanation="MATLAB, Julia and Fortran store the first axis fastest, NumPy the last.",
+    explanation="MATLAB, Julia and Fortran store the first axis contiguously, NumPy the last.",
     fix="Reshape with order='F', or reverse the axes after reading.",
     threads=("FluxML/Flux.jl/issues/2410", "pytorch/pytorch/issues/1246", "pytorch/pytorch/issues/55781"),
 )
 def kernel_column_major(layer: Layer) -> Variants:
     kernel = layer.params.kernel
-    yield "column-major memory read by rows", layer.with_kernel(kernel.ravel(order="F").reshape(kernel.shape))
-    yield "memory by rows read as column-major", layer.with_kernel(kernel.reshape(kernel.shape, order="F"))
+    yield "column-major memory read as row-major", layer.with_kernel(kernel.ravel(order="F").reshape(kernel.shape))
+    yield "row-major memory read as column-major", layer.with_kernel(kernel.reshape(kernel.shape, order="F"))
 
 
 @mistake(
     "The filters of a depthwise layer are in the wrong order",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "With a multiplier M, filter m of channel c is output c·M + m in all frameworks. A kernel laid out with the "
-        "multiplier first puts it at m·C + c."
+        "With a multiplier M, filter m of channel c is output c·M + m in all frameworks. A kernel with the multiplier "
+        "first makes it output m·C + c."
     ),
     fix="From Keras's (H, W, C, M): transpose to (C, M, H, W), then reshape to (C·M, 1, H, W).",
     threads=(
@@ -123,10 +127,10 @@ def depthwise_multiplier_order(layer: Layer) -> Variants:
     ):
         filters = layer.params.kernel.reshape(spec.out_channels, 1, *spec.kernel_size)[taken]
         kernel = filters.reshape(layer.params.kernel.shape)
-        yield f"the filters taken {what}", layer.with_kernel(kernel)
+        yield f"the filters ordered {what}", layer.with_kernel(kernel)
         if layer.params.bias is not None:
             yield (
-                f"the filters and the bias taken {what}",
+                f"the filters and the bias ordered {what}",
                 layer.with_kernel(kernel).with_bias(layer.params.bias[taken]),
             )
-        yield f"the outputs given {what}", layer.then(indexed(slice(None), taken))
+        yield f"the outputs ordered {what}", layer.then(take(slice(None), taken))

@@ -1,14 +1,14 @@
-"""Mistakes in how many cells are padded, and on which side."""
+"""Mistakes in the amount of padding, and in its side."""
 
 from __future__ import annotations
 
-from convspec.diagnosis.faulty_layer import Layer, Variants, indexed
+from convspec.diagnosis.faulty_layer import Layer, Variants, take
 from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import same_pads
 
 
 def _unequal(layer: Layer) -> bool:
-    """Whether an odd cell is what makes the two sides differ."""
+    """Return whether the two sides differ by an odd element only."""
     differences = {abs(lo - hi) for lo, hi in layer.pads}
     return not layer.spec.transposed and differences <= {0, 1} and 1 in differences
 
@@ -17,9 +17,9 @@ def _unequal(layer: Layer) -> bool:
     "'same' padding ported as equal padding on both sides",
     frameworks=("keras", "flax", "torch", "onnx"),
     explanation=(
-        "'same' pads only as much as the output needs: with a stride, or an even kernel, that is often an odd number "
-        "of cells, of which the extra one goes after. padding=k//2 pads both sides alike, so every window starts one "
-        "cell earlier, mostly without any change of shape."
+        "'same' pads only as much as the output needs: with a stride or an even kernel that is often an odd number, "
+        "and the extra element goes after the input. padding=k//2 pads both sides equally, so every window starts one "
+        "element earlier, usually with no change of shape."
     ),
     fix="Pad explicitly with the resolved numbers (spec.explicit(input_shape).padding), then convolve unpadded.",
     threads=(
@@ -34,10 +34,10 @@ def same_as_symmetric(layer: Layer) -> Variants:
         return
     totals = [lo + hi for lo, hi in layer.pads]
     for what, halves in (
-        ("as many cells before as after, rounded up", [-(-t // 2) for t in totals]),
-        ("as many cells before as after, rounded down", [t // 2 for t in totals]),
-        ("half a kernel on either side", [ke // 2 for ke in layer.spec.effective_kernel]),
-        ("half a kernel, less one, on either side", [(ke - 1) // 2 for ke in layer.spec.effective_kernel]),
+        ("equally, rounded up", [-(-t // 2) for t in totals]),
+        ("equally, rounded down", [t // 2 for t in totals]),
+        ("half a kernel on each side", [ke // 2 for ke in layer.spec.effective_kernel]),
+        ("half a kernel less one on each side", [(ke - 1) // 2 for ke in layer.spec.effective_kernel]),
     ):
         yield f"padded {what}: {tuple(halves)}", layer.explicit(padding=tuple((p, p) for p in halves))
 
@@ -46,8 +46,8 @@ def same_as_symmetric(layer: Layer) -> Variants:
     "Equal padding ported as 'same'",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "padding=1 with a stride of 2 pads both sides; 'same' gives the same shape but pads (0, 1) where the size is "
-        "even. The windows sit one cell further on."
+        "padding=1 with a stride of 2 pads both sides; 'same' gives the same shape but pads (0, 1) if the size is "
+        "even. Every window starts one element later."
     ),
     fix=(
         "Use a padding layer (ZeroPadding2D, jnp.pad, explicit pads) with the numbers, then a convolution with 'valid'."
@@ -57,16 +57,16 @@ def same_as_symmetric(layer: Layer) -> Variants:
 def symmetric_as_same(layer: Layer) -> Variants:
     if layer.spec.transposed or isinstance(layer.spec.padding, str) or any(lo != hi for lo, hi in layer.pads):
         return
-    yield "padded as 'same' does, the odd cell after", layer.respec(padding="same")
-    yield "padded as 'same_lower' does, the odd cell before", layer.respec(padding="same_lower")
+    yield "padded as 'same' does, the odd element after", layer.respec(padding="same")
+    yield "padded as 'same_lower' does, the odd element before", layer.respec(padding="same_lower")
 
 
 @mistake(
-    "The odd cell of the padding is on the wrong side (SAME_UPPER against SAME_LOWER)",
+    "The odd element of the padding is on the wrong side (SAME_UPPER against SAME_LOWER)",
     frameworks=("onnx", "keras", "flax", "torch"),
     explanation=(
-        "Where an odd number of cells is padded, TensorFlow, JAX and ONNX's SAME_UPPER put the extra one after, "
-        "SAME_LOWER and some hand-written ports put it before."
+        "If the padding has an odd number of elements, TensorFlow, JAX and ONNX's SAME_UPPER put the extra one after "
+        "the input; SAME_LOWER and some hand-written ports put it before."
     ),
     fix="Write the pads as numbers, (before, after) for each axis.",
     threads=("onnx/onnx/issues/3534", "FluxML/Flux.jl/issues/1605", "NVlabs/MambaVision/issues/112"),
@@ -85,8 +85,8 @@ def odd_cell_on_the_wrong_side(layer: Layer) -> Variants:
 @mistake(
     "Pads before and after are exchanged",
     frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="A pad that was written for one end of an axis is applied to the other.",
-    fix="Check the order in which the tool lists its pads: begins and ends, or pairs.",
+    explanation="A pad written for one end of an axis is applied to the other end.",
+    fix="Check the order in which the tool lists pads: all begins and then all ends, or pairs.",
     threads=("onnx/tensorflow-onnx/issues/1028", "onnx/onnx/issues/261"),
 )
 def pads_mirrored(layer: Layer) -> Variants:
@@ -99,8 +99,8 @@ def pads_mirrored(layer: Layer) -> Variants:
     "Unequal pads are made equal",
     frameworks=("onnx", "torch"),
     explanation=(
-        "cuDNN and torch's layers take one number per axis; a backend that is given (0, 2) uses its mean, its larger, "
-        "or its first number on both sides."
+        "cuDNN and PyTorch's layers take one number per axis; a backend that gets (0, 2) uses the mean, the larger or "
+        "the first number on both sides."
     ),
     fix="Pad explicitly before an unpadded convolution.",
     threads=("microsoft/onnxruntime/pull/4627", "microsoft/onnxruntime/issues/11312", "pytorch/pytorch/issues/17150"),
@@ -122,8 +122,8 @@ def unequal_pads_made_equal(layer: Layer) -> Variants:
     "'same' padding computed without the size of the input",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "torch's 'same' pads d·(k - 1) cells whatever the input; in TensorFlow and JAX the total depends on the "
-        "input's size modulo the stride."
+        "PyTorch: 'same' pads d·(k - 1) elements for every input; TensorFlow and JAX: the total depends on the input "
+        "size modulo the stride."
     ),
     fix="Resolve the padding for each input size, or fix the size and write numbers.",
     threads=("pytorch/pytorch/pull/45667", "pytorch/pytorch/issues/67551"),
@@ -140,10 +140,10 @@ def same_without_the_input_size(layer: Layer) -> Variants:
     "A flat list of pads is read in another order",
     frameworks=("onnx", "torch", "keras", "flax"),
     explanation=(
-        "ONNX lists all begins, then all ends; TensorFlow and JAX list pairs, axis by axis; torch's F.pad lists pairs "
-        "from the last axis to the first. The same numbers in another order pad other sides."
+        "ONNX lists all begins, then all ends; TensorFlow and JAX list pairs, axis by axis; PyTorch's F.pad lists "
+        "pairs from the last axis to the first. The same numbers in another order pad other sides."
     ),
-    fix="Convert the list: ONNX [b0, b1, e0, e1] is ((b0, e0), (b1, e1)), and F.pad wants [b1, e1, b0, e0].",
+    fix="Convert the list: ONNX [b0, b1, e0, e1] is ((b0, e0), (b1, e1)), and F.pad needs [b1, e1, b0, e0].",
     threads=("onnx/onnx/issues/261", "microsoft/onnxruntime/pull/17325", "onnx/tensorflow-onnx/issues/66"),
 )
 def pads_in_another_order(layer: Layer) -> Variants:
@@ -165,7 +165,7 @@ def pads_in_another_order(layer: Layer) -> Variants:
     "The pads of the spatial axes are exchanged",
     frameworks=("torch", "onnx", "keras", "flax"),
     explanation="F.pad begins with the last axis; pads meant for (H, W) are then applied to (W, H).",
-    fix="Reverse the order of the axes when going to or from F.pad.",
+    fix="Reverse the order of the axes when converting to or from F.pad.",
     threads=("pytorch/pytorch/issues/37844", "pytorch/executorch/pull/18783"),
 )
 def pads_of_another_axis(layer: Layer) -> Variants:
@@ -177,8 +177,8 @@ def pads_of_another_axis(layer: Layer) -> Variants:
 @mistake(
     "The padding is not applied",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="The layer computes as with 'valid'; a transposed one crops nothing.",
-    fix="Pass the padding on; check that auto_pad or a padding layer before the convolution was not lost.",
+    explanation="The layer computes with 'valid' padding; a transposed layer crops nothing.",
+    fix="Pass the padding; check that auto_pad, or a padding layer before the convolution, was not lost.",
     threads=("microsoft/onnxruntime/issues/4086", "onnx/optimizer/pull/251"),
 )
 def padding_dropped(layer: Layer) -> Variants:
@@ -190,8 +190,8 @@ def padding_dropped(layer: Layer) -> Variants:
 @mistake(
     "The padding is applied twice",
     frameworks=("onnx", "keras", "torch"),
-    explanation="A padding layer stands before the convolution, and the convolution pads as well.",
-    fix="Remove one: after an explicit Pad, the convolution itself must have none (auto_pad unset).",
+    explanation="A padding layer precedes the convolution, and the convolution pads as well.",
+    fix="Remove one of them: after an explicit Pad, the convolution must not pad (auto_pad unset).",
     threads=("onnx/optimizer/pull/251", "onnx/tensorflow-onnx/pull/850"),
 )
 def padding_applied_twice(layer: Layer) -> Variants:
@@ -203,7 +203,9 @@ def padding_applied_twice(layer: Layer) -> Variants:
 @mistake(
     "The padding is computed from the kernel without its dilation",
     frameworks=("onnx", "torch", "keras"),
-    explanation="A kernel of k taps with dilation d spans (k - 1)·d + 1 cells; padding for k cells is too little.",
+    explanation=(
+        "A kernel of k taps with dilation d spans (k - 1)·d + 1 elements; padding computed for k elements is too small."
+    ),
     fix="Use the effective kernel, spec.effective_kernel, in the formula.",
     threads=("microsoft/onnxscript/pull/3037", "onnx/onnx/pull/2043"),
 )
@@ -222,10 +224,10 @@ def pads_without_dilation(layer: Layer) -> Variants:
     "The output's size is rounded up where it should be down, or down where it should be up",
     frameworks=("onnx", "torch", "keras", "flax"),
     explanation=(
-        "A window that does not fit any more is left out: the size is a floor. 'same' has ⌈L/s⌉ outputs: a ceiling. "
-        "Mixing the two gains or loses the last output."
+        "A window that does not fit completely is dropped, so the size is a floor; 'same' has ⌈L/s⌉ outputs, a "
+        "ceiling. Confusing the two adds or drops the last output."
     ),
-    fix="out = ⌊(L + lo + hi - ke) / s⌋ + 1, for 'same' ⌈L / s⌉.",
+    fix="Use ⌊(L + lo + hi - ke) / s⌋ + 1, for 'same' ⌈L / s⌉.",
     threads=("daa233/learning-notes/issues/16", "onnx/onnx/issues/7721"),
 )
 def output_size_rounded_otherwise(layer: Layer) -> Variants:
@@ -234,7 +236,7 @@ def output_size_rounded_otherwise(layer: Layer) -> Variants:
         return
     axes = zip(sizes, layer.pads, spec.effective_kernel, spec.stride, strict=True)
     up = tuple((lo, hi + -(n + lo + hi - ke) % s) for n, (lo, hi), ke, s in axes)
-    yield "one more output where a window fits in part", layer.explicit(padding=up)
+    yield "one more output where a window fits partly", layer.explicit(padding=up)
     if isinstance(spec.padding, str):
         kept = tuple(slice(0, max(n // s, 1)) for n, s in zip(sizes, spec.stride, strict=True))
-        yield "⌊L/s⌋ outputs", layer.then(indexed(..., *kept))
+        yield "⌊L/s⌋ outputs", layer.then(take(..., *kept))

@@ -1,4 +1,4 @@
-"""Mistakes that exchange height and width, or take one axis for all."""
+"""Mistakes that exchange height and width, or use one axis's value for all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import Layer, Variants, turned
+from convspec.diagnosis.faulty_layer import Layer, Variants, transpose
 from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import layouts
 
 
 def _swaps(ndim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Exchanges of two spatial axes, and their reversal where it is another one; each with a name."""
+    """Yield the exchanges of two spatial axes, each with a name."""
     letters = layouts.spatial_letters(ndim)
     for a, b in combinations(range(ndim), 2):
         order = list(range(ndim))
@@ -22,7 +22,7 @@ def _swaps(ndim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{letters[a]} and {letters[b]} exchanged", tuple(order)
 
 
-def _ordered(values: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+def _reorder(values: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(values[i] for i in order)
 
 
@@ -33,21 +33,21 @@ def _axes(order: tuple[int, ...]) -> tuple[int, ...]:
 @mistake(
     "Height and width of the kernel are exchanged",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="Some formats store kernels as (W, H); a square kernel shows no difference in shape.",
+    explanation="Some formats store kernels as (W, H); the shape of a square kernel shows no difference.",
     fix="Transpose the kernel's spatial axes.",
     threads=("TropComplique/mtcnn-pytorch/issues/16", "pytorch/executorch/pull/18783"),
 )
 def kernel_height_and_width_exchanged(layer: Layer) -> Variants:
     for name, order in _swaps(layer.spec.ndim):
         kernel = layer.params.kernel.transpose(_axes(order))
-        size = _ordered(layer.spec.kernel_size, order)
+        size = _reorder(layer.spec.kernel_size, order)
         yield f"the kernel's {name}", layer.with_kernel(kernel, kernel_size=size)
 
 
 @mistake(
     "Height and width of the input are exchanged",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="The image is transposed: libraries disagree on whether a size is (width, height) or (height, width).",
+    explanation="The image is transposed: some libraries give sizes as (width, height), others as (height, width).",
     fix="Transpose the input's spatial axes.",
     threads=("TropComplique/mtcnn-pytorch/issues/16", "ml-explore/mlx/issues/2190"),
 )
@@ -59,19 +59,19 @@ def input_height_and_width_exchanged(layer: Layer) -> Variants:
 @mistake(
     "Height and width of the output are exchanged",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="The layer is right, its output is transposed.",
+    explanation="The layer is right; its output is transposed.",
     fix="Transpose the output's spatial axes.",
     threads=("TropComplique/mtcnn-pytorch/issues/16", "rustnn/rustnn/pull/27"),
 )
 def output_height_and_width_exchanged(layer: Layer) -> Variants:
     for name, order in _swaps(layer.spec.ndim):
-        yield f"the output's {name}", layer.then(turned(*_axes(order)))
+        yield f"the output's {name}", layer.then(transpose(*_axes(order)))
 
 
 @mistake(
     "Height and width are exchanged before the layer and exchanged back after it",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="Every field of the layer – kernel, stride, padding – acts along the other axis; the shapes may agree.",
+    explanation="Kernel, stride and padding act along the other axis; the shapes may be equal.",
     fix="Remove both transposes, or transpose the layer with them.",
     threads=("TropComplique/mtcnn-pytorch/issues/16", "pytorch/executorch/pull/18783"),
 )
@@ -79,17 +79,17 @@ def height_and_width_exchanged_around_the_layer(layer: Layer) -> Variants:
     for name, order in _swaps(layer.spec.ndim):
         axes = _axes(order)
         exchanged = replace(layer, x=layer.x.transpose(axes))
-        yield f"{name} around the layer", exchanged.then(turned(*axes))
+        yield f"{name} around the layer", exchanged.then(transpose(*axes))
 
 
 def _exchanged(layer: Layer, field: str) -> Variants:
-    """Yield the layers whose values of a field are given from the last axis to the first."""
+    """Yield the layer with the values of a field exchanged between two spatial axes."""
     values = getattr(layer.spec, field)
     for name, order in _swaps(layer.spec.ndim):
-        if _ordered(values, order) != values:
-            changed = {field: _ordered(values, order)}
+        if _reorder(values, order) != values:
+            changed = {field: _reorder(values, order)}
             yield f"the {field}'s {name}", layer.respec(**changed)
-            yield f"the {field}'s {name}, the pads as they were", layer.explicit(**changed)
+            yield f"the {field}'s {name}, the pads unchanged", layer.explicit(**changed)
 
 
 @mistake(
@@ -117,7 +117,7 @@ def dilation_axes_exchanged(layer: Layer) -> Variants:
 @mistake(
     "One axis's value is used for all axes",
     frameworks=("onnx", "torch", "keras"),
-    explanation="A converter reads the first of a pair (or the last) and applies it to every axis.",
+    explanation="A converter reads the first (or last) value of a pair and applies it to every axis.",
     fix="Pass one value per spatial axis.",
     threads=("iree-org/iree/issues/23545", "tensorflow/tensorflow/issues/33005", "onnx/tensorflow-onnx/issues/66"),
 )
@@ -133,7 +133,7 @@ def one_value_for_all_axes(layer: Layer) -> Variants:
 @mistake(
     "The input is upside down or mirrored",
     frameworks=("torch", "onnx", "keras"),
-    explanation="Image formats differ in whether the first row is the top or the bottom one.",
+    explanation="In some image formats the first row is the top row, in others the bottom row.",
     fix="Flip the input along that axis.",
     threads=("TropComplique/mtcnn-pytorch/issues/16",),
 )

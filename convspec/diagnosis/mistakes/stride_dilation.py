@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from convspec.diagnosis.faulty_layer import Layer, Variants, indexed
+from convspec.diagnosis.faulty_layer import Layer, Variants, take
 from convspec.diagnosis.mistakes.catalogue import mistake
 
 
@@ -12,9 +12,8 @@ from convspec.diagnosis.mistakes.catalogue import mistake
     "Stride and dilation are exchanged",
     frameworks=("torch", "keras", "flax", "onnx"),
     explanation=(
-        "Positional arguments differ in order: in torch's functional calls they follow one another, "
-        "in Keras's and JAX's strides and dilations are apart. Flax calls the dilation kernel_dilation, the stride of "
-        "the input input_dilation."
+        "The order of positional arguments differs between frameworks. Flax calls the dilation kernel_dilation (JAX: "
+        "rhs_dilation); its input_dilation (lhs_dilation) is the stride of a transposed layer."
     ),
     fix="Pass both by name.",
     threads=("pytorch/executorch/pull/18783", "microsoft/onnxruntime/issues/2518"),
@@ -24,16 +23,14 @@ def stride_and_dilation_exchanged(layer: Layer) -> Variants:
     if spec.stride != spec.dilation:
         swapped = {"stride": spec.dilation, "dilation": spec.stride}
         yield "stride and dilation exchanged", layer.respec(**swapped)
-        yield "stride and dilation exchanged, the pads as they were", layer.explicit(**swapped)
+        yield "stride and dilation exchanged, the pads unchanged", layer.explicit(**swapped)
 
 
 @mistake(
     "The dilation is ignored",
     frameworks=("keras", "onnx", "torch", "flax"),
-    explanation=(
-        "The kernel's taps are applied to neighbouring cells. Old Keras accepted dilation_rate without using it."
-    ),
-    fix="Pass the dilation on, or insert zeros between the kernel's taps.",
+    explanation="The kernel's taps read adjacent elements. Old Keras versions accepted dilation_rate and ignored it.",
+    fix="Pass the dilation, or insert zeros between the kernel's taps.",
     threads=(
         "tensorflow/tensorflow/issues/21598",
         "keras-team/keras/issues/8159",
@@ -45,25 +42,28 @@ def dilation_ignored(layer: Layer) -> Variants:
     if all(d == 1 for d in spec.dilation):
         return
     yield "dilation 1", layer.respec(dilation=1)
-    yield "dilation 1, the pads as they were", layer.explicit(dilation=1)
+    yield "dilation 1, the pads unchanged", layer.explicit(dilation=1)
     lost = [(k - 1) * (d - 1) for k, d in zip(spec.kernel_size, spec.dilation, strict=True)]
     for what, halves in (("half", [n // 2 for n in lost]), ("half rounded up", [-(-n // 2) for n in lost])):
         fewer = tuple((lo - h, hi - (n - h)) for (lo, hi), n, h in zip(layer.pads, lost, halves, strict=True))
         if all(min(pair) >= 0 for pair in fewer):
-            yield f"dilation 1, padded so much less, {what} of it before", layer.explicit(dilation=1, padding=fewer)
+            yield (
+                f"dilation 1, less padding, {what} of the difference before",
+                layer.explicit(dilation=1, padding=fewer),
+            )
 
 
 @mistake(
     "The stride is ignored",
     frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="The layer computes every output; a transposed one puts nothing between its inputs.",
-    fix="Pass the stride on.",
+    explanation="The layer computes every output; a transposed layer inserts no zeros between its inputs.",
+    fix="Pass the stride.",
     threads=("tenstorrent/tt-mlir/issues/3267", "pytorch/pytorch/issues/196165", "tenstorrent/tt-mlir/pull/5514"),
 )
 def stride_ignored(layer: Layer) -> Variants:
     if any(s > 1 for s in layer.spec.stride):
         yield "stride 1", layer.respec(stride=1)
-        yield "stride 1, the pads as they were", layer.explicit(stride=1)
+        yield "stride 1, the pads unchanged", layer.explicit(stride=1)
 
 
 @mistake(
@@ -86,7 +86,7 @@ def stride_phase(layer: Layer) -> Variants:
         if any(phase):
             kept = tuple(slice(p, None, s) for p, s in zip(phase, spec.stride, strict=True))
 
-            yield f"outputs from {phase} on", dense.then(indexed(..., *kept)).then(indexed(..., *cut))
+            yield f"outputs from {phase} on", dense.then(take(..., *kept)).then(take(..., *cut))
 
 
 @mistake(
