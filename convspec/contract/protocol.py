@@ -97,7 +97,7 @@ class Adapter(ABC):
             (``".keras"``), or what a folder contains (``"saved_model.pb"``).
         graph_files: how names of graph files end that are data, no programs: such a path is a model to :meth:`convs`
             and to the model module (``".onnx"``).
-        audit_module: served by a child process to audit a graph file; empty where the adapter has no audit.
+        audit_module: a child process serves it to audit a graph file; empty where the adapter has no audit.
         vectors_module: writes and runs cases as the backend tests of a graph format; empty where there is none.
     """
 

@@ -63,8 +63,9 @@ def _check_apply(adapter: Any) -> None:
         x = built.input()
         original = x.copy()
         y = adapter.apply(built.layer, x, built.layout)
-        right = reference.conv(built.spec, built.params, layouts.move(x, built.layout, "NCHW"))
-        expected = layouts.move(right, "NCHW", built.layout)
+        expected = layouts.move(
+            reference.conv(built.spec, built.params, layouts.move(x, built.layout, "NCHW")), "NCHW", built.layout
+        )
         demand(isinstance(y, np.ndarray), f"apply gives {type(y).__name__}, not a NumPy array")
         demand(np.array_equal(x, original), "apply changes its input")
         demand(y.shape == expected.shape, f"the output has shape {y.shape}, expected {expected.shape} ({built.layout})")

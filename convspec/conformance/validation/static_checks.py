@@ -172,7 +172,9 @@ def supported(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
 
 STATIC = (
     Promise("light", "importing the adapter imports neither its framework nor NumPy", _check_light, by_request=True),
-    Promise("complete", "it has every member of convspec.contract.Adapter, with its arguments", _check_members),
+    Promise(
+        "complete", "the adapter has every member of convspec.contract.Adapter, with its arguments", _check_members
+    ),
     Promise("named", "name, layouts, dtypes and variants are valid", _check_names, by_request=True),
     Promise("gaps", "its known gaps can be read", _check_gaps),
     Promise("support", "support and plan agree, with a reason unless the support is native", _check_support),

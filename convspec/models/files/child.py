@@ -1,8 +1,8 @@
 """The child process of a model file; :mod:`convspec.models.files.model_file` starts it.
 
 Each request is one line of JSON, and so is its answer; arrays are exchanged as files in a shared folder. The first
-request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" |
-"trace" | "store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
+request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" | "trace" |
+"store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class ModelFile:
         return self._ask("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
 
     def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
-        """Run the model; return the input and output of each layer, and the model's outputs."""
+        """Return one run: the inputs and outputs of its layers, and its own outputs."""
         child = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
@@ -253,7 +253,7 @@ def _size(path: Path) -> int:
 
 
 class FileAdapter:
-    """An adapter for its files: questions about a model go to the process that has loaded it."""
+    """An adapter for its files: the child process that holds a model does the work on it."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter

@@ -1,7 +1,7 @@
 """Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
 
-The adapter of the graph's format names a module that a child process serves (:mod:`convspec.contract.isolation`). It is
-sent one request, and answers with messages:
+The adapter that audits the graph's format names a module that a child process serves
+(:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
   of inputs will be;
