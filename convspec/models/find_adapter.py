@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convspec.contract import Adapter, Found
 
 
-def owner(layer: Any) -> Adapter:
+def adapter_for(layer: Any) -> Adapter:
     """The adapter of the framework that a layer or a model is of; no framework is imported to tell.
 
     A pair is a linen module with its variables; a path is that of an ONNX file, or of a program as in
@@ -55,4 +55,4 @@ def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bo
         UnsupportedError: where there is no convolution, listing what layers the model has.
         RequestError: where the object is of no framework that an adapter knows.
     """
-    return owner(model).convs(model, input_shape, fold_pads=fold_pads)
+    return adapter_for(model).convs(model, input_shape, fold_pads=fold_pads)

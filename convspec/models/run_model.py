@@ -17,7 +17,7 @@ import numpy as np
 
 from convspec.contract import Call, Part
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def opened(
         UnsupportedError: where the adapter cannot look into models, or there is no convolution in this one.
         RequestError: where the object is of no framework that an adapter knows.
     """
-    adapter = owner(model)
+    adapter = adapter_for(model)
     module = seam(adapter)
     model = getattr(module, "held", lambda same: same)(model)
     needs_run = getattr(module, "NEEDS_RUN", False)
