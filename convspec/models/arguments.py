@@ -112,11 +112,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     name = plain(os.fspath(path))
     try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return {"0": stored}
-        with stored:
-            return {name: stored[name] for name in stored.files}
+        with Path(path).open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            return {"0": stored} if isinstance(stored, np.ndarray) else dict(stored)
     except OSError as error:
         raise RequestError(f"cannot read {name}: {error.strerror or error}") from None
     except (ValueError, EOFError, ImportError, zipfile.BadZipFile) as error:

@@ -254,7 +254,7 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
     os.close(ours)
     assert "verifying" in seen
     assert "━" in seen
-    assert b"nothing unexpected" in done.stdout
+    assert b"0 unexpected" in done.stdout
     assert b"\x1b" not in done.stdout
 
 

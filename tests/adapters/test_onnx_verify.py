@@ -397,7 +397,7 @@ def test_the_command_from_end_to_end(tmp_path):
     )
     done = command(path, "--against", path, *files)
     assert done.exit_code == 0, done.output
-    assert "3 convolutions: 3 agree; nothing unexpected" in done.output
+    assert "3 convolutions: 3 agree, 0 unexpected" in done.output
     document = json.loads((tmp_path / "r.json").read_text())
     assert document["schema"] == "convspec.verify/1"
     schema = json.loads(resources.files("convspec").joinpath("verify.schema.json").read_text("utf-8"))
