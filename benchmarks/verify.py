@@ -185,7 +185,7 @@ def job(name: str, paths: list[Path]) -> None:
         return messages
 
     child_process.lines = here
-    assert verifier.isolation is child_process
+    assert verifier.child_process is child_process
     began = time.process_time(), time.monotonic()
     JOBS[name](*paths)
     seconds = time.process_time() - began[0], time.monotonic() - began[1]

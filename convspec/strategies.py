@@ -1,6 +1,6 @@
 """Hypothesis strategies for layers and cases; they shrink towards small, readable layers.
 
-``hypothesis`` is not among convspec's own requirements: install it beside convspec to use this module.
+``hypothesis`` is not a requirement of convspec: install it to use this module.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def specs(
     having: Collection[str] = (),
     lacking: Collection[str] = (),
 ) -> ConvSpec:
-    """Valid specs: every form of padding, every mode, groups, dilation, transposed layers with output padding.
+    """Draw valid specs: every form of padding, every mode, groups, dilation, transposed layers with output padding.
 
     Args:
-        draw: given by hypothesis.
+        draw: provided by hypothesis.
         ndims: numbers of spatial axes to draw from.
         transposed: True or False for one kind only; None for both.
         padding_modes: modes to draw from.
-        max_kernel: most taps along an axis (two fewer with three axes, at least 2).
-        max_channels: most channels, in and out.
-        having: features that every layer has, of :data:`FEATURES`: a stride, a dilation, some padding, groups, a bias,
-            output padding (which only transposed layers have).
-        lacking: features that none has.
+        max_kernel: largest number of taps along an axis (two fewer with three axes, at least 2).
+        max_channels: largest number of input and output channels.
+        having: features of every layer, from :data:`FEATURES`: a stride, a dilation, padding, groups, a bias, output
+            padding (of transposed layers only).
+        lacking: features of no layer.
 
     Raises:
-        UnknownName: for a feature that there is not.
+        UnknownName: if a feature is not in :data:`FEATURES`.
     """
     for name in (*having, *lacking):
         if name not in FEATURES:
@@ -63,7 +63,7 @@ def specs(
 
 
 def _has(spec: ConvSpec, feature: str) -> bool:
-    """Whether a layer has one of :data:`FEATURES`; a word stands for padding, whatever it comes to."""
+    """Whether a layer has one of :data:`FEATURES`; a word such as "same" counts as padding, whatever its numbers."""
     value = getattr(spec, feature)
     plain = {"stride": 1, "dilation": 1, "output_padding": 0}
     if feature in plain:
@@ -119,10 +119,10 @@ def _layers(
 
 @st.composite
 def cases(draw: Draw, *, layers: st.SearchStrategy[ConvSpec] | None = None, max_size: int = 9) -> Case:
-    """Cases whose input fits the layer, float32, with exact data.
+    """Draw cases whose input fits the layer, float32, with exact data.
 
     Args:
-        draw: given by hypothesis.
+        draw: provided by hypothesis.
         layers: specs to draw from; default :func:`specs`.
         max_size: largest length of a spatial axis.
     """
@@ -138,43 +138,42 @@ def cases(draw: Draw, *, layers: st.SearchStrategy[ConvSpec] | None = None, max_
 
 @st.composite
 def chains(draw: Draw, *, max_layers: int = 3, layers: st.SearchStrategy[ConvSpec] | None = None) -> Chain:
-    """Layers in sequence that fit each other: as many spatial axes, and the channels that the layer before gives.
+    """Draw sequences of layers that fit: equal numbers of spatial axes, and the output channels of the layer before.
 
     Args:
-        draw: given by hypothesis.
-        max_layers: most layers of a chain; at least 1.
-        layers: specs to draw from; default :func:`specs`. From the second layer on its input's channels are those that
-            the layer before has, and its groups what divides them.
+        draw: provided by hypothesis.
+        max_layers: largest number of layers in a chain; at least 1.
+        layers: specs to draw from; default :func:`specs`. From the second layer on, input channels are the output
+            channels of the layer before, and groups are changed to divide them.
     """
     source = specs() if layers is None else layers
-    found = [draw(source)]
+    chain = [draw(source)]
     for _ in range(draw(st.integers(0, max_layers - 1))):
         spec = draw(source)
-        assume(spec.ndim == found[0].ndim)
-        channels = found[-1].out_channels
+        assume(spec.ndim == chain[0].ndim)
+        channels = chain[-1].out_channels
         fitting = {"in_channels": channels, "groups": gcd(spec.groups, channels)}
-        found.append(ConvSpec.from_dict(spec.to_dict() | fitting))
-    return Chain(found)
+        chain.append(ConvSpec.from_dict(spec.to_dict() | fitting))
+    return Chain(chain)
 
 
 @st.composite
 def invalid_fields(draw: Draw) -> tuple[dict[str, Any], str]:
-    """Fields of no layer, and the name of the one that breaks a rule: the error must blame it.
+    """Draw the fields of a layer with one invalid field, and its name.
 
-    All fields but that one are those of a valid layer: ``ConvSpec(**fields)`` raises a SpecError with a sentence that
-    begins with ``name=``.
+    All other fields are valid: ``ConvSpec(**fields)`` raises a SpecError with a sentence that begins with ``name=``.
     """
     fields = draw(specs()).to_dict()
     ndim, transposed = len(fields["kernel_size"]), fields["transposed"]
     below = st.integers(-3, 0)
-    strange = st.sampled_from([None, "3", 1.5, True])
+    wrong_type = st.sampled_from([None, "3", 1.5, True])
     wrong: dict[str, st.SearchStrategy[Any]] = {
-        "in_channels": below | strange,
-        "out_channels": below | strange,
-        "groups": below | strange | st.just(fields["in_channels"] + 1),
-        "kernel_size": below | strange | _per_axis(ndim, -2, 0),
-        "stride": below | strange | _per_axis(ndim, -2, 0),
-        "dilation": below | strange | _per_axis(ndim, -2, 0),
+        "in_channels": below | wrong_type,
+        "out_channels": below | wrong_type,
+        "groups": below | wrong_type | st.just(fields["in_channels"] + 1),
+        "kernel_size": below | wrong_type | _per_axis(ndim, -2, 0),
+        "stride": below | wrong_type | _per_axis(ndim, -2, 0),
+        "dilation": below | wrong_type | _per_axis(ndim, -2, 0),
         "padding": st.integers(-3, -1) | st.sampled_from(["SAME", "full", None, 0.5]),
         "bias": st.sampled_from([None, 1, "yes"]),
         "transposed": st.sampled_from([None, 1, "yes"]),

@@ -340,7 +340,7 @@ def test_a_process_that_dies_is_reported(monkeypatch, tmp_path):
     path = saved(plain(), tmp_path / "m.onnx")
     unknown = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
     lines = [{"convs": [{"name": "c", "op_type": "Conv", **unknown}]}, {"begin": ["c"]}, {"died": "ended with SIGSEGV"}]
-    monkeypatch.setattr(verifier.isolation, "lines", lambda *_: iter(lines))
+    monkeypatch.setattr(verifier.child_process, "lines", lambda *_: iter(lines))
     report = convspec.verify(path)
     assert report.summary["crash"] == 1
     assert report.unexpected
