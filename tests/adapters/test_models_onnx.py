@@ -79,7 +79,7 @@ def test_norms_within_the_kernels_are_seen_as_such(resnet):
     folded = _folded(right)
     found = convspec.compare(source, folded, RESNET)
     assert found.agrees, str(found)
-    assert found.notes == ["20 batch norms of model a are within the other model's kernels"]
+    assert found.notes == ["20 batch norms of model a are folded into the other model's kernels"]
 
 
 def _folded(model):
