@@ -55,11 +55,34 @@ def specs(
     for name in (*having, *lacking):
         if name not in FEATURES:
             raise UnknownName("feature", name, FEATURES)
-    spec: ConvSpec = draw(
-        _layers(ndims, transposed, padding_modes, max_kernel, max_channels, frozenset(having), frozenset(lacking))
-    )
+    ndim = draw(st.sampled_from(ndims))
+    largest = max_kernel if ndim < 3 else max(max_kernel - 2, 2)
+    groups = draw(st.just(1) if "groups" in lacking else st.integers(1 + ("groups" in having), 3))
+    channels = st.integers(1, max(max_channels // groups, 1)).map(lambda n: n * groups)
+    is_transposed = draw(st.booleans()) if transposed is None else transposed
+    if transposed is None and "output_padding" in having:
+        is_transposed = True
+    limits = (largest, 1 if "stride" in lacking else 3, 1 if "dilation" in lacking else 3 if ndim < 3 else 2)
+    kernel, stride, dilation = (draw(_per_axis(ndim, 1, limit)) for limit in limits)
+    padding = 0 if "padding" in lacking else draw(_paddings(ndim, transposed=is_transposed))
+    output_padding: int | tuple[int, ...] = 0
+    if is_transposed and padding != "same" and "output_padding" not in lacking:
+        largest_pads = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
+        output_padding = draw(st.just(0) | st.tuples(*[st.integers(0, n) for n in largest_pads]))
+    spec = ConvSpec(
+        draw(channels), draw(channels), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        bias="bias" not in lacking and ("bias" in having or draw(st.booleans())),
+        padding_mode="zeros" if is_transposed else draw(st.sampled_from(padding_modes)), transposed=is_transposed,
+        output_padding=output_padding,
+    )  # fmt: skip
     assume(all(_has(spec, name) for name in having))
     return spec
+
+
+def _paddings(ndim: int, *, transposed: bool) -> st.SearchStrategy[Any]:
+    words = ["valid", "same"] if transposed else ["valid", "same", "same_lower"] + ["causal"] * (ndim == 1)
+    pairs = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * ndim)
+    return st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words)
 
 
 def _has(spec: ConvSpec, feature: str) -> bool:
@@ -71,50 +94,6 @@ def _has(spec: ConvSpec, feature: str) -> bool:
     if feature == "padding":
         return isinstance(value, str) or any(map(any, value))
     return bool(value > 1 if feature == "groups" else value)
-
-
-@st.composite
-def _layers(
-    draw: Draw,
-    ndims: tuple[int, ...],
-    transposed: bool | None,
-    padding_modes: tuple[str, ...],
-    max_kernel: int,
-    max_channels: int,
-    having: frozenset[str],
-    lacking: frozenset[str],
-) -> ConvSpec:
-    ndim = draw(st.sampled_from(ndims))
-    most = max_kernel if ndim < 3 else max(max_kernel - 2, 2)
-    groups = draw(st.just(1) if "groups" in lacking else st.integers(1 + ("groups" in having), 3))
-    channels = st.integers(1, max(max_channels // groups, 1)).map(lambda n: n * groups)
-    is_transposed = draw(st.booleans()) if transposed is None else transposed
-    if transposed is None and "output_padding" in having:
-        is_transposed = True
-    tops = (most, 1 if "stride" in lacking else 3, 1 if "dilation" in lacking else 3 if ndim < 3 else 2)
-    kernel, stride, dilation = (draw(_per_axis(ndim, 1, top)) for top in tops)
-    words = ["valid", "same"] if is_transposed else ["valid", "same", "same_lower"] + ["causal"] * (ndim == 1)
-    pairs = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * ndim)
-    padding = (
-        0 if "padding" in lacking else draw(st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words))
-    )
-    extra: int | tuple[int, ...] = 0
-    if is_transposed and padding != "same" and "output_padding" not in lacking:
-        limits = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
-        extra = draw(st.just(0) | st.tuples(*[st.integers(0, n) for n in limits]))
-    return ConvSpec(
-        draw(channels),
-        draw(channels),
-        kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        bias="bias" not in lacking and ("bias" in having or draw(st.booleans())),
-        padding_mode="zeros" if is_transposed else draw(st.sampled_from(padding_modes)),
-        transposed=is_transposed,
-        output_padding=extra,
-    )
 
 
 @st.composite

@@ -49,16 +49,14 @@ Shape = Annotated[
 ]
 Seed = Annotated[int, typer.Option(metavar="S", help="Random seed for --shape.")]
 Layouts = Annotated[
-    str | None,
-    typer.Option(metavar="L,L", help="Layouts of the two models' inputs, e.g. NCHW,NHWC; default: their layers'."),
+    str | None, typer.Option(metavar="L,L", help="Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.")
 ]
 Seconds = Annotated[float, typer.Option(min=0, help="Time limit for the search among pairs of mistakes.")]
 FoldPads = Annotated[
     bool, typer.Option("--fold-pads", help="Count a pad right before a convolution as the convolution's padding.")
 ]
 Out = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Write the weights as .safetensors, or the target in its own format."),
+    str | None, typer.Option(metavar="FILE", help="Write .safetensors weights, or the target in its own format.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write the weights even if something is ambiguous.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be moved, and write nothing.")]

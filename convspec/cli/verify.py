@@ -35,26 +35,19 @@ _MIB = 1 << 20
 
 
 AgainstOption = Annotated[
-    str | None,
-    typer.Option(metavar="SOURCE", help="Source of the export: `module:factory` of any framework, or a model file."),
+    str | None, typer.Option(metavar="SOURCE", help="Source of the export: `module:factory`, or a model file.")
 ]
 InputsOption = Annotated[
     str | None, typer.Option(metavar="FILE", help="Inputs as .npz, .npy, or a folder in ONNX's test format.")
 ]
 SourceInputsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Inputs of a source that takes others than the model: .npz, in its order, or .npy."
-    ),
+    str | None, typer.Option(metavar="FILE", help="Inputs of the source, if it takes others: .npz in its order, .npy.")
 ]
 DimOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes make two runs.")
 ]
 LevelsOption = Annotated[
-    str,
-    typer.Option(
-        metavar="L,…", help="Levels of graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own."
-    ),
+    str, typer.Option(metavar="L,…", help="Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.")
 ]
 ProvidersOption = Annotated[
     str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….")
@@ -62,20 +55,20 @@ ProvidersOption = Annotated[
 ExpectOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PROVIDER=CLASS",
-        help="Accuracy class that probes must measure and the bounds allow: float32, tf32, float16, bfloat16.",
+        metavar="PROVIDER=CLASS", help="Accuracy class expected of a provider: float32, tf32, float16, bfloat16."
     ),
 ]
 OracleOption = Annotated[
     bool, typer.Option("--oracle/--no-oracle", help="Compare nodes with the float64 reference, or with --against only.")
 ]
 MemoryOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="MIB", min=64, help="Memory limit for the run, beyond six times the model's size; default 768."
-    ),
+    int | None, typer.Option(metavar="MIB", min=64, help="Memory limit beyond 6× the model's size; default 768.")
 ]
 TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for the whole verification.")]
+BaselineOption = Annotated[str | None, typer.Option(metavar="FILE", help="Accept the findings listed in FILE.")]
+WriteBaselineOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the current findings as a baseline.")
+]
 
 
 def verify(
@@ -90,10 +83,8 @@ def verify(
     oracle: OracleOption = True,
     memory: MemoryOption = None,
     timeout: TimeoutOption = 1800.0,
-    baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept the findings listed in FILE.")] = None,
-    write_baseline: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the current findings to FILE, as a baseline.")
-    ] = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,

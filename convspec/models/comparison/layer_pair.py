@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import diagnosis
-from convspec.models.comparison.layer_check import (
-    ErrorPropagation,
-    LayerCheck,
-    check_batch_norm,
-    check_layer,
-    check_linear,
-    crop,
-    largest_difference,
-    zero_margins,
-)
+from convspec.models.comparison import layer_check
+from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck, crop, largest_difference, zero_margins
 from convspec.models.matching import layers
 from convspec.models.matching.differences import array_differences, spec_differences
 from convspec.models.matching.kernels import add_pads
@@ -168,7 +160,7 @@ def judge_conv(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
     if folded and row.weights:
         check = LayerCheck(False, "; ".join(row.weights))
     else:
-        check = check_layer(right, params, xb, yb, b.adapter, theirs.dtype)
+        check = layer_check.check_layer(right, params, xb, yb, b.adapter, theirs.dtype)
         search = functools.partial(_diagnose, right, params, xb, yb, theirs.dtype)
     return CallCheck(check, largest_difference(xa, xb), largest_difference(end_a, end_b), xa, end_a,
                      input_reason=_explain_input(xa, xb), diagnose=search)  # fmt: skip
@@ -201,7 +193,7 @@ def judge_norm(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
     xa, ya = (np.moveaxis(t, part_a.axis, 1) for t in (calls[0].x, calls[0].y))
     xb, yb = (np.moveaxis(t, part_b.axis, 1) for t in (calls[1].x, calls[1].y))
     if part_a.batch_norm and part_b.batch_norm:
-        check = check_batch_norm(layers.batch_norm(part_a), xb, yb)
+        check = layer_check.check_batch_norm(layers.batch_norm(part_a), xb, yb)
     else:
         check = LayerCheck(None, f"{part_b.name} is not computed, only compared")
     return CallCheck(check, largest_difference(xa, xb), largest_difference(ya, yb), xa, ya,
@@ -226,7 +218,7 @@ def judge_linear(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors:
                 f"weights were not permuted: use convspec.port_weights, or Flattened.order"
             )
             row.weights.append("rows in the wrong order")
-    check = check_linear(kernel, bias, xb, calls[1].y)
+    check = layer_check.check_linear(kernel, bias, xb, calls[1].y)
     if not reason and check.ok is False:
         reason = "; ".join(row.weights)
     output = largest_difference(calls[0].y, calls[1].y)

@@ -80,16 +80,14 @@ class Node:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the node as in the report, JSON-ready."""
-        spec = self.spec
-        shape = self.input_shape
-        known = spec is not None and shape is not None and all(isinstance(n, int) for n in shape)
+        spec, shape = self.spec, self.input_shape
         return {
             "name": self.name, "op_type": self.op_type, "spec": None if spec is None else spec.to_dict(),
             "input_shape": shape, "verdict": self.verdict, "worst_q": self.worst_q, "bound": self.bound,
             "matched": self.matched, "findings": self.findings, "notes": self.notes, "reason": self.reason,
             "output_shape": self.output_shape,
             "parameters": None if spec is None else spec.num_parameters,
-            "macs": _macs(spec, shape) if known and spec is not None else None,
+            "macs": _macs(spec, shape),
             "receptive_field": None if spec is None else _receptive_field(spec), "accuracy_class": self.classes,
         }  # fmt: skip
 
@@ -104,9 +102,11 @@ def _badness(run: Mapping[str, Any]) -> tuple[int, float]:
     return _WORST_FIRST.index(run["verdict"]), 0.0 if math.isnan(ratio) else -ratio
 
 
-def _macs(spec: ConvSpec, shape: list[Any] | None) -> int | None:
+def _macs(spec: ConvSpec | None, shape: list[Any] | None) -> int | None:
+    if spec is None or not shape or not all(isinstance(n, int) for n in shape):
+        return None
     try:
-        return spec.macs(shape or ())
+        return spec.macs(shape)
     except ConvspecError:
         return None
 

@@ -9,9 +9,10 @@ order; ``outputs``; and ``layout``. Arrays are the names of ``.npy`` files besid
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ class SourceModel:
         target = self.folder / f"run_{self._runs}"
         target.mkdir()
         index = target / "index.json"
-        index.write_text(json.dumps(_describe(model, _Files(target))))
+        index.write_text(json.dumps(_describe(model, target)))
         return {"index": str(index)}
 
     def _run(self, feeds: Mapping[str, Array], declared: Mapping[str, str | None]) -> Model:
@@ -101,27 +102,22 @@ def _own_layout(model: Any) -> str:
     return layouts.CHANNELS_LAST if layout.endswith("C") else layouts.CHANNELS_FIRST
 
 
-class _Files:
-    """Writes arrays to numbered files."""
+def _describe(model: Model, folder: Path) -> dict[str, Any]:
+    """Return what the model did in one run, its arrays written to numbered files."""
+    numbers = itertools.count()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-
-    def put(self, array: Array) -> str:
-        self.count += 1
-        name = f"{self.count}.npy"
-        np.save(self.folder / name, np.ascontiguousarray(array), allow_pickle=False)
+    def put(array: Array) -> str:
+        name = f"{next(numbers)}.npy"
+        np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
         return name
 
-
-def _describe(model: Model, files: _Files) -> dict[str, Any]:
-    layers = [_layer(model, part, files) for part in (*model.ordered("conv"), *model.ordered("linear"))]
-    outputs = [files.put(y) for y in model.outputs if y.dtype.kind in "fiub"]
+    layers = [_layer(model, part, put) for part in (*model.ordered("conv"), *model.ordered("linear"))]
+    outputs = [put(y) for y in model.outputs if y.dtype.kind in "fiub"]
     calls = [call.path for call in model.calls]
     return {"layers": [layer for layer in layers if layer], "calls": calls, "outputs": outputs, "layout": model.layout}
 
 
-def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:
+def _layer(model: Model, part: Part, put: Callable[[Array], str]) -> dict[str, Any] | None:
     """Return one layer with its calls; None where it could not be read."""
     calls = [call for call in model.calls if call.path == part.path]
     entry: dict[str, Any] = {"path": part.path, "linear": part.kind == "linear", "norm": None}
@@ -138,9 +134,9 @@ def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:
         inputs = [canonical(call.x, layout) for call in calls]
         if part_after := norm_after(model, part):
             norm = batch_norm(part_after)
-            entry["norm"] = {name: files.put(getattr(norm, name)) for name in _NORM} | {"epsilon": norm.epsilon}
-    entry |= {"spec": spec.to_dict(), "kernel": files.put(kernel), "bias": None if bias is None else files.put(bias)}
-    return entry | {"inputs": [files.put(x) for x in inputs]}
+            entry["norm"] = {name: put(getattr(norm, name)) for name in _NORM} | {"epsilon": norm.epsilon}
+    entry |= {"spec": spec.to_dict(), "kernel": put(kernel), "bias": None if bias is None else put(bias)}
+    return entry | {"inputs": [put(x) for x in inputs]}
 
 
 def load_source_inputs(inputs: Any) -> Any:
