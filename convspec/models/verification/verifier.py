@@ -1,7 +1,7 @@
 """Verify a graph convolution by convolution, in a child process that may run out of memory or crash.
 
-The interface to a graph format is small: the package of the adapter ``onnx`` has a module ``audit`` that is run as
-``python -m <package>.audit``, reads one request as JSON, and answers with one message per line:
+The interface to a graph format is small: the package of the adapter ``onnx`` has a module that is run as
+``python -m <package>.verify.audit``, reads one request as JSON, and answers with one message per line:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once: everything known without a run, and the number of
   sets of inputs;
@@ -109,7 +109,7 @@ def verify(
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
         package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        messages = _messages(f"{package}.audit", request, timeout, answer)
+        messages = _messages(f"{package}.verify.audit", request, timeout, answer)
         collect(report, _report_progress(messages, _runs_per_node(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
