@@ -224,7 +224,7 @@ def _applied_twice(stage: _Stage, theirs: Layer) -> list[Difference]:
         more = norm.scale()
         scale, shift = scale * more, (shift - norm.mean) * more + norm.shift
         if theirs.norm is not None and _equal(scale, shift, theirs.norm):
-            return [_twice()]
+            return [_NORM_TWICE]
     bias = theirs.params.bias
     if stage.rest and bias is not None and bias.any():
         first = stage.rest[0]
@@ -239,9 +239,12 @@ def _equal(scale: Array, shift: Array, norm: BatchNorm) -> bool:
     return _within(scale, right, np.abs(right)) and _within(shift, norm.shift - norm.mean * right, size)
 
 
-def _twice() -> Difference:
-    fix = "fold the normalisation into the weights, or leave it after the node, not both"
-    return Difference("batch-norm-twice", "the batch normalisation is applied twice", fix=fix)
+_NORM_TWICE = Difference(
+    "batch-norm-twice", "the batch normalisation is applied twice",
+    fix="fold the normalisation into the weights, or leave it after the node, not both",
+)  # fmt: skip
+_NORM_LOST = Difference("batch-norm-lost", "the batch normalisation is missing",
+                        fix="put it after the node, or fold it into the weights")  # fmt: skip
 
 
 def _name_norm_mistake(stage: _Stage, ours: Layer, theirs: Layer) -> Difference | None:
@@ -249,15 +252,14 @@ def _name_norm_mistake(stage: _Stage, ours: Layer, theirs: Layer) -> Difference 
     norm = theirs.norm or ours.norm
     if norm is None:
         return None
-    lost = Difference("batch-norm-lost", "the batch normalisation is missing",
-                      fix="put it after the node, or fold it into the weights")  # fmt: skip
-    tries = [(_twice(), fold(theirs.spec, *theirs.fold_norm(), norm)), (lost, replace(theirs, norm=None).fold_norm())]
-    for epsilon in _EPSILONS:
-        if theirs.norm is not None and epsilon != theirs.norm.epsilon:
-            right = theirs.norm.epsilon
-            text = f"the batch normalisation has epsilon {epsilon:g} where the source has {right:g}"
-            named = Difference("batch-norm-epsilon", text, fix=f"normalise with the source's epsilon, {right:g}")
-            tries.append((named, theirs.fold_norm(epsilon)))
+    tries = [(_NORM_TWICE, fold(theirs.spec, *theirs.fold_norm(), norm)),
+             (_NORM_LOST, replace(theirs, norm=None).fold_norm())]  # fmt: skip
+    if theirs.norm is not None:
+        right = theirs.norm.epsilon
+        text = f"the batch normalisation has epsilon {{:g}} where the source has {right:g}"
+        fix = f"normalise with the source's epsilon, {right:g}"
+        tries += [(Difference("batch-norm-epsilon", text.format(epsilon), fix=fix), theirs.fold_norm(epsilon))
+                  for epsilon in _EPSILONS if epsilon != right]  # fmt: skip
     size = stage.size + max(_stages(theirs, bare=False), key=lambda s: s.size.sum()).size
     for named, (kernel, bias) in tries:
         if _within(stage.kernel, kernel, np.abs(kernel)) and _within(stage.bias, bias, np.abs(bias) + size):

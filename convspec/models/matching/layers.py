@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,28 +102,18 @@ def name_key(part: Part) -> str | None:
     return ".".join(words) if any(re.search("[a-z]", word) for word in words) else None
 
 
-def _numbers(part: Part) -> Hashable:
-    array = main_array(part)
-    return None if array is None else (array.shape, array.tobytes())
+def _array_key(key: Callable[[Array], Hashable]) -> Key[Part]:
+    return lambda part: None if (array := main_array(part)) is None else key(array)
 
 
-def _sorted_numbers(part: Part) -> Hashable:
-    array = main_array(part)
-    return None if array is None else np.sort(array, axis=None).tobytes()
-
-
-def _size(part: Part) -> Hashable:
-    array = main_array(part)
-    return None if array is None else (part.kind, array.size)
-
-
+_numbers = _array_key(lambda array: (array.shape, array.tobytes()))
 _KEYS: tuple[Key[Part], ...] = (
     lambda part: name_key(part) and (name_key(part), _numbers(part)),
     _numbers,
-    _sorted_numbers,
+    _array_key(lambda array: np.sort(array, axis=None).tobytes()),
     lambda part: name_key(part) and (name_key(part), shape_key(part)),
     shape_key,
-    _size,
+    _array_key(lambda array: array.size),
     lambda part: part.kind,
 )
 
