@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract.isolation import plain
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 from convspec.models.files.model_file import ModelFile
 from convspec.models.find_adapter import adapter_for
 
@@ -34,13 +33,13 @@ def load_model(name: str) -> Any:
     """
     if name.endswith(".onnx"):
         if not Path(name).is_file():
-            raise RequestError(f"file not found: {plain(name)!r}")
+            raise RequestError(f"file not found: {printable(name)!r}")
         return name
     if Path(name).exists() or (":" not in name and "." in Path(name).name):
         return ModelFile(name)
     path, colon, attribute = name.partition(":")
     if not colon or not all(word.isidentifier() for word in (*path.split("."), *attribute.split("."))):
-        raise RequestError(f"{plain(name)!r} must be the path of a model file, or module:factory")
+        raise RequestError(f"{printable(name)!r} must be the path of a model file, or module:factory")
     named = _import(path)
     try:
         for word in attribute.split("."):
@@ -110,7 +109,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     Raises:
         RequestError: if the file cannot be read, or holds pickled objects.
     """
-    name = plain(os.fspath(path))
+    name = printable(os.fspath(path))
     try:
         with Path(path).open("rb") as file:
             stored = np.load(file, allow_pickle=False)

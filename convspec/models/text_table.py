@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from convspec.contract.isolation import plain
+from convspec.errors import printable
 
 if TYPE_CHECKING:
     from convspec.models.comparison.layer_pair import Row
@@ -43,27 +43,27 @@ class Printable:
         text = self._text()
         yield from zip(table([cells for cells, _ in text.rows]), (style for _, style in text.rows), strict=True)
         yield "", ""
-        yield from ((plain(line), style) for line, style in text.lines)
+        yield from ((printable(line, None), style) for line, style in text.lines)
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self.styled_lines())
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {plain(self._text().headline)}>"
+        return f"<{type(self).__name__}: {printable(self._text().headline)}>"
 
     def _repr_html_(self) -> str:
         text = self._text()
-        (heads, _), *rows = [([escape(plain(cell)) for cell in cells], style) for cells, style in text.rows]
+        (heads, _), *rows = [([escape(printable(cell, None)) for cell in cells], style) for cells, style in text.rows]
         parts = ["<table><thead><tr>", *(f"<th>{cell}</th>" for cell in heads), "</tr></thead><tbody>"]
         for cells, _ in rows:
             parts += ["<tr>", *(f"<td>{cell}</td>" for cell in cells), "</tr>"]
-        lines = "\n".join(escape(plain(line)) for line, _ in text.lines)
+        lines = "\n".join(escape(printable(line, None)) for line, _ in text.lines)
         return f"{''.join(parts)}</tbody></table><pre>{lines}</pre>"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return aligned lines of cells, long cells cut."""
-    cells = [[_cut(plain(cell)) for cell in row] for row in rows]
+    cells = [[_cut(printable(cell, None)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
 
@@ -199,7 +199,7 @@ def layer_words(node: Node) -> str:
 
 def shape_words(shape: Sequence[int | str] | None) -> str:
     """Return a shape as ``1×3×32×32``."""
-    return "?" if shape is None else plain(_times(shape))
+    return "?" if shape is None else printable(_times(shape))
 
 
 def _times(sizes: Sequence[int | str]) -> str:

@@ -88,6 +88,8 @@ def test_an_object_that_is_not_callable_is_the_model_itself(module):
         ("broken_names", "must be the path of a model file, or module:factory"),
         ("broken names:build", "must be the path of a model file, or module:factory"),
         ("no.onnx", "file not found: 'no.onnx'"),
+        ("os.system('x'):y", "must be the path of a model file, or module:factory"),
+        ("no_model.pt", "file not found: 'no_model.pt'"),
     ],
 )
 def test_a_name_that_is_no_model_is_refused(text, message, module):
@@ -118,7 +120,7 @@ def test_inputs_are_arrays_of_a_file_or_random(tmp_path):
     assert load_inputs(None, None, 0) is None
 
 
-@pytest.mark.parametrize("shape", ["", "0,3", "a", "1,3;", "99999,99999,9"])
+@pytest.mark.parametrize("shape", ["", "0,3", "a", "1,x", "1,3;", "99999,99999,9", "99999999999,9"])
 def test_a_malformed_shape_is_refused(shape):
     with pytest.raises(RequestError, match="is not a shape"):
         load_inputs(None, shape, 0)
@@ -128,7 +130,8 @@ def test_files_that_are_not_plain_arrays_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("no zip")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     np.savez(tmp_path / "pickled.npz", np.array([{}], dtype=object))
-    for name in ("text.npz", "cut.npz", "pickled.npz"):
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    for name in ("text.npz", "cut.npz", "pickled.npz", "pickled.npy"):
         with pytest.raises(RequestError, match=r"is not an \.npz or \.npy file of plain arrays"):
             read_arrays(tmp_path / name)
     with pytest.raises(RequestError, match="cannot read"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convspec.cli.reports import formats
-from convspec.cli.reports.formats import ROWS, Entry, md, plain
+from convspec.cli.reports.formats import ROWS, Entry, md
+from convspec.errors import printable
 from convspec.models.text_table import conclusion, layer_words, number_words, optimisation_changes, shape_words
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def page(report: VerifyReport) -> str:
     """Return a self-contained page: the nodes, worst first, filtered by text and verdict."""
     return formats.html(
         "verified",
-        title=f"convspec verify: {plain(report.model)}",
+        title=f"convspec verify: {printable(report.model)}",
         report=report,
         conclusion=conclusion(report),
         problems=report.unexpected[:ROWS],
@@ -54,5 +55,5 @@ def page(report: VerifyReport) -> str:
         layer=layer_words,
         size=shape_words,
         number=number_words,
-        short=plain,
+        short=printable,
     )

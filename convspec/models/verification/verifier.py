@@ -1,7 +1,7 @@
 """Verify a graph convolution by convolution, in a child process that may run out of memory or crash.
 
-The interface to a graph format is small: the package of the adapter ``onnx`` has a module that is run as
-``python -m <package>.verify.audit``, reads one request as JSON, and answers with one message per line:
+The interface to a graph format is small: the package of the adapter ``onnx`` has a module ``verify.audit`` that a child
+process serves (:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once: everything known without a run, and the number of
   sets of inputs;
@@ -16,17 +16,15 @@ The interface to a graph format is small: the package of the adapter ``onnx`` ha
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convspec.contract import registry
-from convspec.contract.isolation import child_process
+from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import FrameworkAbsent, RequestError
 from convspec.models.verification import source_model
 from convspec.models.verification.report import VerifyReport, collect
@@ -97,19 +95,18 @@ def verify(
     if not oracle and against is None:
         raise RequestError("without the oracle, nodes can only be compared with a source: give against")
     _check_classes(expect or {}, providers)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convspec-verify-")))
+    package = str(getattr(adapter, "package", "convspec_onnx"))
+    with ChildProcess(f"{package}.verify.audit", threads=1) as child:
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
-        request |= {"limited": True, "memory": memory, "inputs": _input_path(inputs, folder)}
+        request |= {"limited": True, "memory": memory, "inputs": _input_path(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _add_source(against, request, folder, source_inputs)
+        name, answer = (None, None) if against is None else _add_source(against, request, child.folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
-        package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        messages = _messages(f"{package}.verify.audit", request, timeout, answer)
+        messages = _messages(child, request, timeout, answer)
         collect(report, _report_progress(messages, _runs_per_node(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
@@ -177,33 +174,34 @@ def _report_progress(
 
 
 def _messages(
-    module: str, request: Mapping[str, Any], timeout: float, answer: Answer | None = None
+    child: ChildProcess, request: Mapping[str, Any], timeout: float, answer: Answer | None = None
 ) -> Iterator[Message]:
-    """Return the audit's messages; if its process dies, the running nodes get verdicts."""
+    """Yield the audit's messages; if its process dies, verdicts on the nodes that were running or to be run."""
     names: list[str] = []
     running: list[str] = []
     judged: set[str] = set()
-    last = ""
-    for message in child_process.lines(module, request, timeout, answer):
-        if "refused" in message:
-            raise RequestError(message["refused"])
-        if "died" in message:
-            last = message["died"]
-            break
-        names += [entry["name"] for entry in message.get("convs", ())]
-        running = message.get("begin", running)
-        if "verdict" in message:
-            judged.add(message["path"])
-        yield message
-        if message.get("done"):
-            return
+    child.send(request)
+    try:
+        for message in child.messages(timeout):
+            if "refused" in message:
+                raise RequestError(message["refused"])
+            if answer is not None and "wanted" in message:
+                child.send(answer(message["wanted"]))
+                continue
+            names += [entry["name"] for entry in message.get("convs", ())]
+            running = message.get("begin", running)
+            if "verdict" in message:
+                judged.add(message["path"])
+            yield message
+            if message.get("done"):
+                return
+    except ChildError as error:
+        reason, kind = str(error), "timeout" if isinstance(error, ChildTimeout) else "crash"
     if not names:
-        raise RequestError(f"the model could not be read: {last or 'the process that read it ended without a message'}")
-    kind = "timeout" if last.startswith("no answer") else "crash"
-    yield {"broken": last or "the process ended without a message", "level": "", "inputs": ""}
+        raise RequestError(f"the model could not be read: {reason}")
+    yield {"broken": reason, "level": "", "inputs": ""}
     for name in names:
         if name in running or name not in judged:
-            verdict = kind if name in running else "unsupported"
-            reason = last if name in running else f"not run: {last}"
-            yield {"path": name, "verdict": verdict, "reason": reason, "evidence": {}, "level": "", "inputs": "",
+            verdict, why = (kind, reason) if name in running else ("unsupported", f"not run: {reason}")
+            yield {"path": name, "verdict": verdict, "reason": why, "evidence": {}, "level": "", "inputs": "",
                    "shapes": {}, "spec": None}  # fmt: skip
