@@ -209,12 +209,13 @@ def _within(a: Array, b: Array, size: Array) -> bool:
 
 def _distance(a: _Stage, b: _Stage) -> float:
     """Return the mean difference of two layers, relative to the largest numbers of ``b``."""
-    with np.errstate(invalid="ignore"):
-        kernel = np.nan_to_num(np.abs(a.kernel - b.kernel), nan=np.inf)
-        bias = np.nan_to_num(np.abs(a.bias - b.bias), nan=np.inf)
-    scale = max(float(np.max(np.abs(b.kernel), initial=0.0)), 1e-30)
-    other = max(float(np.max(np.abs(b.bias), initial=0.0)), 1e-30)
-    return float(kernel.mean() / scale + bias.mean() / other)
+
+    def relative(ours: Array, theirs: Array) -> float:
+        with np.errstate(invalid="ignore"):
+            difference = np.nan_to_num(np.abs(ours - theirs), nan=np.inf)
+        return float(difference.mean() / max(float(np.max(np.abs(theirs), initial=0.0)), 1e-30))
+
+    return relative(a.kernel, b.kernel) + relative(a.bias, b.bias)
 
 
 def _applied_twice(stage: _Stage, theirs: Layer) -> list[Difference]:
