@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from convspec.cli import adapters, check, diagnose, fuzz, layer, models, replay, report, vectors, verify
-from convspec.cli.console import reported
+from convspec.cli.console import quiet_pipe, reported
 
 app = typer.Typer(
     name="convspec",
@@ -25,9 +25,13 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; the oracle's linear algebra gets one thread for each of its own."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers are told their own
-    app()
+    """Run the command; the oracle's linear algebra uses one thread per process."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers get their own value
+    sys.stdout, sys.stderr = quiet_pipe(sys.stdout), quiet_pipe(sys.stderr)
+    try:
+        app()
+    finally:
+        sys.stdout.flush()
 
 
 app.command(epilog=check.EXAMPLES)(reported(check.check))
@@ -45,7 +49,7 @@ app.add_typer(report.app)
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
         import convspec
 

@@ -7,15 +7,16 @@ face of its own, :mod:`convspec.conformance.fuzzing`, as it needs Hypothesis.
 """
 
 from convspec.conformance import gap_ledger, journal
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.journal import resuming
 from convspec.conformance.records.write import journal_of
 from convspec.conformance.records.write import sentences as record_notes
 from convspec.conformance.remote.dask_cluster import Cluster
 from convspec.conformance.replays import replay
-from convspec.conformance.results import SCHEMA, Report, Result, describe, in_order, reproduction, what
+from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
 from convspec.conformance.runner import Progress, check, resume
+from convspec.conformance.summary import conclusion, count_rows, table_lines
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
 from convspec.conformance.validation.validate import validate
@@ -27,16 +28,16 @@ __all__ = [
     "RELATIONS",
     "SCHEMA",
     "Cluster",
-    "Packed",
+    "CompressedList",
     "Progress",
     "Report",
     "Result",
     "Selection",
     "Tally",
     "check",
-    "describe",
+    "conclusion",
+    "count_rows",
     "gap_ledger",
-    "in_order",
     "journal",
     "journal_of",
     "record_notes",
@@ -44,6 +45,7 @@ __all__ = [
     "reproduction",
     "resume",
     "resuming",
+    "sort_results",
+    "table_lines",
     "validate",
-    "what",
 ]

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from convspec.conformance import gap_ledger
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.request import Request
-from convspec.conformance.results import Report, Result, in_order
+from convspec.conformance.results import Report, Result, sort_results
 from convspec.contract import known_gaps
 from convspec.errors import ConvspecError, JournalError, RequestError
 
@@ -201,7 +201,7 @@ class Record:
 
     opening: Opening
     size: int = 0
-    results: Packed[Result] = field(default_factory=Packed)
+    results: CompressedList[Result] = field(default_factory=CompressedList)
     unreadable: list[int] = field(default_factory=list)
     absent: dict[tuple[str, ...], str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -234,11 +234,11 @@ class Record:
         for adapter, declared in self.opening.declared.items():
             ledger.declare(adapter, declared)
         found = {result.key: result for result in self.results}
-        results = Packed(result.under(ledger) for result in found.values())
+        results = CompressedList(result.assign_gap(ledger) for result in found.values())
         return summed_up(self, results, ledger)
 
 
-def summed_up(record: Record, results: Packed[Result], ledger: gap_ledger.Ledger) -> Report:
+def summed_up(record: Record, results: CompressedList[Result], ledger: gap_ledger.Ledger) -> Report:
     """The report of a run with these results, which ``ledger`` has seen."""
     request, absent = record.opening.request, dict(record.opening.absent)
     for (name, device), reason in record.absent.items():
@@ -248,7 +248,7 @@ def summed_up(record: Record, results: Packed[Result], ledger: gap_ledger.Ledger
     left = expected - sum((r.request, r.case.device) not in record.absent for r in results)
     about = {**record.environment, **request.described(), "seconds": round(record.seconds, 3)}
     missing = (f"{left} of {expected} verdicts were not reached",) if left else ()
-    ordered = in_order(results, request.selection.requests)
+    ordered = sort_results(results, request.selection.requests)
     for tally in ledger.all():
         tally.whole = request.shard is None and not missing
     return Report(about, ordered, tuple(ledger.all()), absent, missing)

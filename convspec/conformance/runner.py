@@ -11,7 +11,7 @@ from typing import Any
 
 from convspec.conformance import gap_ledger
 from convspec.conformance.checks.checks import Outcome
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.environment import Site, by_name, known, listed, local
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.journal import Journal, Opening, Record, summed_up
@@ -203,7 +203,7 @@ class _Run:
         self.ledger = gap_ledger.Ledger()
         for adapter, declared in site.declared().items():
             self.ledger.declare(adapter, declared)
-        self.results = Packed(result.under(self.ledger) for result in record.results)
+        self.results = CompressedList(result.assign_gap(self.ledger) for result in record.results)
         self.before = len(self.results)
         self.unexpected = sum(result.unexpected for result in self.results)
 
@@ -257,7 +257,7 @@ class _Run:
             case, adapter.name, unit.target.request, adapter.variant, unit.target.precision, support, why,
             outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, None, outcome.seconds,
             outcome.trial.direction, unit.index,
-        ).under(self.ledger)  # fmt: skip
+        ).assign_gap(self.ledger)  # fmt: skip
         if result.verdict in ("crash", "timeout"):
             result.evidence["reproduce"] = reproduction(result, *self.request.limits)
         if self.journal is not None:

@@ -59,7 +59,7 @@ def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
     if not Path(name).exists():
         if isinstance(name_or_path, str) and not Path(name).suffix and Path(name).name == name:
             raise UnknownName("corpus", name, names())
-        raise CorpusError(f"{name}: no such file")
+        raise CorpusError(f"{name}: file not found")
     return read(Path(name))
 
 

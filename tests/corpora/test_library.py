@@ -372,7 +372,7 @@ def test_a_file_that_is_no_corpus_is_refused_clearly(tmp_path, content, fault):
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(CorpusError, match="no such file"):
+    with pytest.raises(CorpusError, match="file not found"):
         corpora.load(tmp_path / "absent.jsonl")
     with pytest.raises(CorpusError, match="Is a directory"):
         corpora.load(tmp_path)

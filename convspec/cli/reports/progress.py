@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a run: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 _EVERY = 10.0  # seconds between lines
 
 
-class Shown(Protocol):
-    """Something to call with every step of a run, open as long as the run lasts."""
+class Display(Protocol):
+    """Context manager of a run, called with every step."""
 
-    def __enter__(self) -> Shown: ...
+    def __enter__(self) -> Display: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def __call__(self, progress: Progress) -> None: ...
 
 
-def shown(console: Console, doing: str = "checking") -> Shown:
-    """A bar where the console is a terminal, lines where it is not."""
+def display(console: Console, doing: str = "checking") -> Display:
+    """A bar on a terminal, else lines."""
     return Bar(console, doing) if console.is_terminal else Lines(console)
 
 
-def counted(show: Shown) -> Callable[[int, int], None]:
-    """Something to call with how many steps are done, of how many: time is taken from now on."""
+def count_steps(display: Display) -> Callable[[int, int], None]:
+    """Return a function to call with the number of steps done and in all; it measures time from now on."""
     began = time.monotonic()
 
     def step(done: int, total: int) -> None:
         elapsed = time.monotonic() - began
-        show(Progress(done, total, elapsed, elapsed / done * (total - done) if done else None, 0))
+        display(Progress(done, total, elapsed, elapsed / done * (total - done) if done else None, 0))
 
     return step
 
@@ -61,7 +61,7 @@ class Lines:
 
 
 class Bar:
-    """Rich's bar with the rate and the time left."""
+    """Rich's bar, with the rate and the time left."""
 
     def __init__(self, console: Console, doing: str) -> None:
         from rich.progress import BarColumn, TextColumn
@@ -83,15 +83,15 @@ class Bar:
 
 
 def line(progress: Progress) -> str:
-    """Done, rate and time left, in words."""
+    """``30 of 120, 2.0/s, 0:15 elapsed, 0:45 left``, and the number of unexpected results."""
     rate = (progress.done - progress.before) / progress.elapsed if progress.elapsed else 0.0
     left = "" if progress.left is None else f", {clock(progress.left)} left"
-    odd = f", {progress.unexpected} unexpected" if progress.unexpected else ""
-    return f"{progress.done} of {progress.total}, {rate:.1f}/s, {clock(progress.elapsed)} gone{left}{odd}"
+    unexpected = f", {progress.unexpected} unexpected" if progress.unexpected else ""
+    return f"{progress.done} of {progress.total}, {rate:.1f}/s, {clock(progress.elapsed)} elapsed{left}{unexpected}"
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any."""
+    """``m:ss``, from one hour on ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,7 +17,7 @@ from convspec.conformance.fuzzing.failures import Kept, Limits, again, cause, mi
 from convspec.conformance.fuzzing.generation import stream
 from convspec.conformance.fuzzing.shrink import reduced, weight
 from convspec.conformance.gap_ledger import Tally
-from convspec.conformance.results import Report, Result, describe, reproduction
+from convspec.conformance.results import Report, Result, reproduction
 from convspec.conformance.runner import DATA, Progress, check
 from convspec.errors import RequestError, UnsupportedError
 
@@ -55,7 +55,7 @@ class Finding:
     def text(self) -> str:
         """One line that says what fails."""
         known = mistake(self.failure)
-        return describe(self.failure) + (f"; the mistake: {known}" if known else "")
+        return str(self.failure) + (f"; the mistake: {known}" if known else "")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -113,8 +113,7 @@ class Fuzzed:
         self.declared.update(f"{result.adapter}: {result.gap}" for result in report.results if result.gap)
         for tally in report.gaps:
             whole = self.tallies.setdefault((tally.adapter, tally.gap.id), Tally(tally.gap, tally.adapter))
-            whole.failed, whole.passed = whole.failed + tally.failed, whole.passed + tally.passed
-            whole.example = whole.example or tally.example
+            whole.add(tally)
         return [result for result in report.results if result.unexpected]
 
 
