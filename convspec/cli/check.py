@@ -190,9 +190,9 @@ def run_shown(run: Callable[..., Report], jobs: int | None, journal: str | None,
 
 def _record_journal(folder: str | None, shard: str | None) -> str | None:
     """The path of the journal of a run with --record."""
-    from convspec.conformance import journal_of
+    from convspec.conformance import journal_path
 
-    return None if folder is None else str(journal_of(Path(folder), _shard(shard)))
+    return None if folder is None else str(journal_path(Path(folder), _shard(shard)))
 
 
 _SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
@@ -226,11 +226,11 @@ def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, ExecutorError) as error:
-        from convspec.conformance import resuming
+        from convspec.conformance import resume_command
 
         way = "with --journal FILE it could be resumed"
         if journal:
-            way = f"resume with: {resuming(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
+            way = f"resume with: {resume_command(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
         sys.stderr.write(f"convspec: {str(error) or 'interrupted'}; {way}\n")
         raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
     finally:

@@ -19,7 +19,7 @@ from convspec.errors import RequestError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convspec.conformance.fuzzing import Fuzzed
+    from convspec.conformance.fuzzing import FuzzReport
 
 EXAMPLES = """
 Examples:
@@ -94,7 +94,7 @@ def _redirect_hypothesis() -> None:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
 
 
-def _show(fuzzed: Fuzzed, out: str, shown: Console) -> None:
+def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
     from convspec.cli.reports.run_terminal import plain, skipped
 
     for adapter, reason in fuzzed.absent.items():

@@ -96,7 +96,7 @@ def test_the_report_goes_to_a_file_or_to_standard_output(tmp_path):
         (["--corpus", "turorial"], "", "unknown corpus 'turorial'; did you mean 'tutorial'? Known: "),
         (["--corpus", "no/such.jsonl"], "", "no/such.jsonl: file not found"),
         (["--corpus", "-"], CASE + '{"spec": {"in_channels": 3}}\n', "2"),
-        (["--corpus", "-"], "", "holds no case"),
+        (["--corpus", "-"], "", "has no case"),
         (["--corpus", "-", "--layouts", "NHCW"], CASE, "unknown layout 'NHCW'"),
         (["--corpus", "-", "--dtypes", "float23"], CASE, "did you mean 'float32'"),
         (["--corpus", "-", "--dtypes", ","], CASE, "has no name in it"),

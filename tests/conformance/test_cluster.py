@@ -380,7 +380,7 @@ def test_ctrl_c_ends_what_is_under_way_and_says_how_to_go_on(there, tmp_path):
     out, err = main.communicate(timeout=100)
     assert (main.returncode, out) == (130, "")
     assert err.splitlines()[-1] == (
-        f"convspec: interrupted; go on with: convspec check --resume '{file}' --dask {address}"
+        f"convspec: interrupted; resume with: convspec check --resume '{file}' --dask {address}"
     )
     until(lambda: not any(alive(process) for process in hung), 10)
     assert len(journal.read(file).results) == 0
@@ -397,6 +397,6 @@ def test_a_scheduler_that_goes_away_is_said_and_the_journal_stays(tmp_path):
         out, err = main.communicate(timeout=100)
     assert (main.returncode, out) == (2, ""), err
     assert err.splitlines()[-1] == (
-        f"convspec: the scheduler at {address} is gone; go on with: convspec check --resume {file} --dask {address}"
+        f"convspec: the scheduler at {address} is gone; resume with: convspec check --resume {file} --dask {address}"
     )
     assert journal.read(file).report().missing

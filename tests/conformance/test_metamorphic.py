@@ -9,7 +9,7 @@ from convspec import Case, ConvSpec, corpora, reference
 from convspec.conformance.checks.checks import CHECKS, outcomes
 from convspec.conformance.checks.expected import Given
 from convspec.conformance.trials.metamorphic import METAMORPHIC, RELATIONS
-from convspec.conformance.trials.work_plan import Selection, expanded
+from convspec.conformance.trials.work_plan import Selection, expand_relations
 from convspec.corpora.cases import arrays
 from convspec.errors import ShapeError, UnknownName
 from convspec.reference import error_bounds
@@ -161,14 +161,16 @@ def test_the_shift_that_is_compared_is_as_long_as_it_can_be():
 
 
 def test_relations_are_trials_where_they_apply():
-    (problem,) = Selection(("a",), data=expanded([METAMORPHIC])).problems([Case(ConvSpec(3, 4, 3), (2, 3, 8, 9))])
+    (problem,) = Selection(("a",), data=expand_relations([METAMORPHIC])).problems(
+        [Case(ConvSpec(3, 4, 3), (2, 3, 8, 9))]
+    )
     names = [trial.data for trial in problem.units[0].trials if trial.layout == "NCHW"]
     assert names == ["linearity", "shift", "adjoint", "outputs", "batch", "layouts", "repeatability"]
     assert problem.recipes == ()  # no oracle
     refused = Case(ConvSpec(3, 4, 5), (1, 3, 2, 2))
-    assert not list(Selection(("a",), data=expanded([METAMORPHIC])).problems([refused]))
+    assert not list(Selection(("a",), data=expand_relations([METAMORPHIC])).problems([refused]))
     assert {f"metamorphic-{name}" for name in RELATIONS} <= {check.id for check in CHECKS}
-    assert expanded(["exact", "shift", "metamorphic"])[:3] == ("exact", "shift", "linearity")
+    assert expand_relations(["exact", "shift", "metamorphic"])[:3] == ("exact", "shift", "linearity")
 
 
 def outcome(adapter, case, name):

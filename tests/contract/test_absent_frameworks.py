@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from convspec.conformance.environment import present
+from convspec.conformance.environment import installed_adapters
 from convspec.contract import registry
 from convspec.errors import RequestError
 
@@ -44,9 +44,9 @@ def test_where_nothing_is_installed_one_line_says_what_to_do():
     names = ("flax", "onnx", "torch")
     absent = {name: registry.sentence(name, [name]) for name in names}
     with pytest.raises(RequestError) as failure:
-        present(dict.fromkeys(names), absent, None)
+        installed_adapters(dict.fromkeys(names), absent, None)
     said = str(failure.value)
     assert said.count("pip install") == 1
     assert said.endswith(
-        "pip install 'convspec[torch]'. So it is with flax, onnx; `convspec adapters` says what each needs"
+        "pip install 'convspec[torch]'. The same holds for flax, onnx; `convspec adapters` lists what each needs"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from convspec.cli.reports import formats, matrix, run_terminal
 from convspec.cli.reports.formats import Entry, md
 from convspec.cli.reports.matrix import Matrix
-from convspec.conformance import Report, Result, Tally, reproduction
+from convspec.conformance import Report, Result, Tally, conclusion, reproduction
 from convspec.layers import pictures
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _EACH_GAP = 3
 
 def markdown(report: Report) -> str:
     """A summary in GitHub's Markdown: the unexpected results, then the matrix."""
-    lines = [f"## convspec check: {md(run_terminal.conclusion(report))}", ""]
+    lines = [f"## convspec check: {md(conclusion(report))}", ""]
     lines += [f"* unfinished: {md(sentence)}" for sentence in report.missing]
     lines += [f"* {md(sentence)}" for sentence in run_terminal.notes(report)]
     lines += [f"* {md(run_terminal.skipped(name, reason))}" for name, reason in report.absent.items()]
@@ -73,7 +73,7 @@ def page(report: Report) -> str:
     return formats.html(
         "run",
         title="convspec check",
-        conclusion=run_terminal.conclusion(report),
+        conclusion=conclusion(report),
         failed=bool(report.unexpected or report.missing),
         matrix=Matrix.of(report),
         parts=matrix.parts,

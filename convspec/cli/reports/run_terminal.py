@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from convspec.conformance import Report, Result, Tally, conclusion, count_rows, record_notes, reproduction, table_lines
+from convspec.conformance import Report, Result, Tally, conclusion, count_rows, reproduction, table_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,20 @@ def show(report: Report, console: Console) -> None:
 
 def notes(report: Report) -> list[str]:
     """Sentences on a run that was recorded or replayed: how many outputs are kept, left out, equal."""
-    sentences = record_notes(result.evidence for result in report.results)
+    evidence = [result.evidence for result in report.results]
+    saved = [entry["record"] for entry in evidence if isinstance(entry.get("record"), dict)]
+    compared = [entry["recorded"] for entry in evidence if isinstance(entry.get("recorded"), dict)]
+    sentences = []
+    if saved:
+        left_out = Counter(str(entry["left_out"]) for entry in saved if "left_out" in entry)
+        reasons = ", ".join(f"{number} × {reason}" for reason, number in left_out.items())
+        total = left_out.total()
+        sentences.append(
+            f"record: {len(saved) - total} outputs saved, {total} left out" + f": {reasons}" * bool(reasons)
+        )
+    if compared:
+        equal = sum(entry.get("differing") == 0 for entry in compared)
+        sentences.append(f"replay: {equal} of {len(compared)} outputs are bit-for-bit equal to the recorded ones")
     replayed = report.environment.get("replay")
     if isinstance(replayed, dict) and (without := replayed.get("without")):
         reasons = ", ".join(f"{number} × {reason}" for reason, number in without.items())

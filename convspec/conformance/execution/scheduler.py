@@ -20,7 +20,7 @@ from convspec.conformance.execution.oracle_prefetch import Feed
 from convspec.conformance.execution.shared_arrays import Held
 from convspec.conformance.execution.worker_handle import Job, Worker
 from convspec.conformance.execution.worker_pool import Crew, Lane, overdue
-from convspec.conformance.trials.work_plan import Problem, Target, Unit, evenly
+from convspec.conformance.trials.work_plan import Problem, Target, Unit, large_first
 from convspec.contract.isolation import memory_limit as memory
 
 MEMORY = 6 << 30  # bytes: a worker that has grown beyond is replaced; compilers' caches grow with every layer
@@ -70,7 +70,7 @@ class Scheduler:
         if known is not None:
             self._crew.adopt(known)
         self._keep = keep
-        ordered = problems() if self._jobs == 1 else evenly(problems, self._jobs)
+        ordered = problems() if self._jobs == 1 else large_first(problems, self._jobs)
         beside = (max(1, self._jobs // 2), self._capacity, self._crew.ring)
         self._feed = Feed(ordered, *beside, local=self._memory is None)
         try:

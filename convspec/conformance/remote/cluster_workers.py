@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import convspec
-from convspec.conformance.environment import Inventory, public
+from convspec.conformance.environment import Inventory, public_version
 from convspec.errors import RequestError
 
 _SHOWN = 3
@@ -85,7 +85,7 @@ def _agreed(members: Sequence[Member], of: Callable[[Member], Mapping[str, str]]
         versions: dict[str, list[Member]] = {}
         for member in members:
             versions.setdefault(of(member).get(name, "none"), []).append(member)
-        if len({public(version) for version in versions}) > 1:
+        if len({public_version(version) for version in versions}) > 1:
             said = "; ".join(f"{shown(version)} on {at(those)}" for version, those in sorted(versions.items()))
             raise RequestError(
                 f"workers differ in {shown(name)}: {said}. One run has one set of versions: install the same "

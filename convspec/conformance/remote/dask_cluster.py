@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from convspec.conformance.environment import Inventory, Site, inventory, present, public, requested
+from convspec.conformance.environment import (
+    Installation,
+    Inventory,
+    find_adapters,
+    installed_adapters,
+    public_version,
+    take_inventory,
+)
 from convspec.conformance.remote.chunks import stop
 from convspec.conformance.remote.cluster_workers import Member, agreed, at, shown, surroundings, usable
 from convspec.contract import registry
@@ -111,14 +118,14 @@ class Cluster:
                 (self._short.discard if met else self._short.add)(key)
             self._looked = time.monotonic()
 
-    def site(self, names: Sequence[str] | None, devices: Iterable[str], jobs: int | None) -> Site:
+    def installation(self, names: Sequence[str] | None, devices: Iterable[str], jobs: int | None) -> Installation:
         """What the workers have of these adapters, for work on these devices.
 
         Raises:
             RequestError: where a device, or an adapter that was named, is on no worker, or only on some of those that
                 may get its work; and where workers differ in a version.
         """
-        adapters, devices = requested(names), list(devices)
+        adapters, devices = find_adapters(names), list(devices)
         members = self._members(tuple(adapters))
         self._sorted = any(not {*registry.adapters(), *(a.name for a in adapters.values())}.isdisjoint(m.resources)
                            for m in members)  # fmt: skip
@@ -131,12 +138,12 @@ class Cluster:
                 versions[request] = agreed(request, able)
                 used |= {member.address: member for member in able}
         absent = {request: reason for request, reason in absent.items() if reason}
-        found = present(adapters, absent, names)
+        found = installed_adapters(adapters, absent, names)
         about = surroundings(list(used.values()), list(found))
         for request in found:
             about["versions"] |= versions[request]
-        self._compare(inventory(found), about["versions"])
-        return Site(found, absent, versions, {**about, "jobs": 2 * about["cores"] if jobs is None else jobs})
+        self._compare(take_inventory(found), about["versions"])
+        return Installation(found, absent, versions, {**about, "jobs": 2 * about["cores"] if jobs is None else jobs})
 
     def _demands(self, adapter: Adapter, device: str) -> dict[str, float]:
         """The resources that a worker must declare: one of a device, any amount of an adapter."""
@@ -166,7 +173,7 @@ class Cluster:
         for request in here.versions:
             mine |= here.versions[request]
         for name, version in there.items():
-            if name in mine and public(mine[name]) != public(version):
+            if name in mine and public_version(mine[name]) != public_version(version):
                 self._tell(f"workers have {name} {shown(version)}, here is {mine[name]}; the report is of theirs")
 
     def _members(self, requests: tuple[str, ...]) -> list[Member]:
@@ -176,7 +183,7 @@ class Cluster:
                 f"the scheduler at {shown(self.address)} must have a worker, and has none. Start one: "
                 f"{_starting(self.address, {})}"
             )
-        answers = self._client.run(inventory, requests, workers=list(workers), on_error="return")
+        answers = self._client.run(take_inventory, requests, workers=list(workers), on_error="return")
         return [_member(address, about, answers.get(address)) for address, about in workers.items()]
 
     def _workers(self) -> dict[str, dict[str, Any]]:

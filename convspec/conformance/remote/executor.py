@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 import convspec
 from convspec.conformance.checks.checks import Outcome
-from convspec.conformance.environment import public
+from convspec.conformance.environment import public_version
 from convspec.conformance.remote.chunks import Answer, Chunk, run
 from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.errors import ExecutorError
@@ -18,7 +18,7 @@ UNITS = 50  # of a chunk: enough to outweigh the way there, few enough for all t
 _ATTEMPTS = 3
 _LOOK = 2.0  # seconds
 
-Somewhere = Executor | Callable[[Target], Executor]
+ExecutorLike = Executor | Callable[[Target], Executor]
 
 
 class Submitter:
@@ -34,7 +34,7 @@ class Submitter:
         self,
         report: Callable[[Unit, Outcome], None],
         absent: Callable[[Target, str], None],
-        executor: Somewhere,
+        executor: ExecutorLike,
         *,
         chunks: int,
         timeout: float,
@@ -143,7 +143,7 @@ class Submitter:
     def _compare(self, request: str, there: Mapping[str, str]) -> None:
         """One run has one set of versions, wherever its parts are done."""
         for name, version in {"convspec": convspec.__version__, **self._versions.get(request, {})}.items():
-            if public(there.get(name, "none")) != public(version):
+            if public_version(there.get(name, "none")) != public_version(version):
                 raise ExecutorError(
                     f"work was done with {name} {there.get(name)}, and this run has {version}: one run has one set of "
                     "versions"
