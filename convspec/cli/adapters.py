@@ -39,7 +39,7 @@ def adapters(
 
 
 def _validate(name: str, json: str | None) -> None:
-    """Print each rule of the contract and whether it is kept; exit with status 1 if one is not."""
+    """Print each promise of the contract and whether it is kept; exit with status 1 if one is not."""
     from rich.text import Text
 
     from convspec.cli.reports import json_document
@@ -58,7 +58,7 @@ def _validate(name: str, json: str | None) -> None:
             if promise.reason:
                 shown.print(Text(f"{'':23}{promise.reason}", style), soft_wrap=True)
         counts = Counter(promise.kept for promise in promises)
-        shown.print(f"{counts[True]} rules kept, {counts[False]} broken, {counts[None]} not checked", style="bold")
+        shown.print(f"{counts[True]} promises kept, {counts[False]} broken, {counts[None]} skipped", style="bold")
     raise typer.Exit(0 if all(promise.kept for promise in promises) else 1)
 
 
