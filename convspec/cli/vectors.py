@@ -127,6 +127,6 @@ def _gap(name: str, case: dict[str, Any], verdict: str, reason: str) -> str | No
         return None
     adapter, at = registry.adapter(name), Case.from_dict(case)
     support = str(adapter.support(at.spec, at.layout, at.dtype))
-    features = gap_ledger.features(at, support=support, adapter=name, variant=adapter.variant)
-    known = applying(adapter, adapter.versions())
-    return next((gap.id for gap in known if gap.when(features) and gap.covers(verdict, reason)), None)
+    ledger = gap_ledger.Ledger()
+    ledger.declare(name, applying(adapter, adapter.versions()))
+    return ledger.judge(at, name, adapter.variant, support, verdict, reason)

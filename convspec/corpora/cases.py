@@ -10,6 +10,7 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from convspec.corpora import test_data
 from convspec.errors import SpecError
 from convspec.spec import DTYPES, ConvSpec, layouts
 
@@ -139,9 +140,7 @@ def arrays(case: Case) -> tuple[ConvParams, Array]:
     Raises:
         UnknownName: if the case's kind of data is none of :data:`DATA_KINDS`.
     """
-    from convspec.corpora import test_data as data
-
-    return data.forward(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+    return test_data.forward(case.spec, case.input_shape, case.data, case.dtype, case.seed)
 
 
 def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
@@ -151,13 +150,9 @@ def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
         UnknownName: if the case's kind of data has no gradients.
         ShapeError: if the layer has no output.
     """
-    from convspec.corpora import test_data as data
-
-    return data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+    return test_data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
 
 
 def uncompared(case: Case, params: ConvParams) -> NDArray[np.bool_] | None:
     """The mask ``(N, O, *out)`` of outputs not compared, where a non-finite weight meets padding; None if none."""
-    from convspec.corpora import test_data as data
-
-    return data.uncompared(case.spec, params, case.input_shape)
+    return test_data.uncompared(case.spec, params, case.input_shape)

@@ -64,10 +64,10 @@ def test_a_fault_of_the_diagnosis_is_shown_and_changes_no_verdict(monkeypatch):
     def faulty(*_):
         raise ValueError("no idea")
 
-    monkeypatch.setattr(checks, "explained", faulty)
+    monkeypatch.setattr(checks, "explain", faulty)
     unit, data = made()
     right = reference.conv(CASE.spec, data.params, data.x).astype(np.float32)
-    found = checks._explained(unit, TRIAL, data, Attempt(results={"forward": right}))
+    found = checks._explain(unit, TRIAL, data, Attempt(results={"forward": right}))
     assert found == {"undiagnosed": "ValueError: no idea"}
 
 

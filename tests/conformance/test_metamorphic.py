@@ -186,8 +186,13 @@ CASE = Case(ConvSpec(4, 5, (3, 2), dilation=(1, 2)), (2, 4, 9, 8))
     ("adapter", "name", "verdict", "words"),
     [
         (convspec_fakes.GOOD, "linearity", "agree", ""),
-        (convspec_fakes.COARSE, "linearity", "disagree", "the sum of the outputs: not so; value: "),
-        (convspec_fakes.WRONG_NUMBERS, "batch", "disagree", "samples do not see one another: not so; value: 1 of"),
+        (
+            convspec_fakes.COARSE,
+            "linearity",
+            "disagree",
+            "not true: the output of a sum is the sum of the outputs; value: ",
+        ),
+        (convspec_fakes.WRONG_NUMBERS, "batch", "disagree", "not true: samples are independent; value: 1 of"),
         (convspec_fakes.WRONG_SHAPE, "shift", "disagree", "shift: shape (2, 5, 7, 5) where (2, 5, 7, 6) is right"),
         (convspec_fakes.WRONG_DTYPE, "batch", "disagree", "dtype float16 where float32 was asked for"),
         (convspec_fakes.RAISES, "dilation", "error", "dilation: ConvSpec(4, 5, kernel_size=(3, 2)"),

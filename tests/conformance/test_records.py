@@ -330,7 +330,7 @@ def grown(path):
 
 
 DAMAGES = {
-    truncated: "SHA-256 must be its name: it was changed or cut short",
+    truncated: "SHA-256 must be its name: it was changed or truncated",
     flipped: "SHA-256 must be its name",
     Path.unlink: "must be a readable file that is no link: No such file",
     linked: "must be a readable file that is no link",
@@ -344,7 +344,7 @@ FOREIGN = {
     b"\xff" * 64: "must be a safetensors file",
     save({"other": np.zeros(3, np.float32)}): "must hold {'output'",
     save({"output": np.zeros((2, 5, 9), np.float32)}): "must hold {'output'",
-    save({"output": np.zeros((2, 5, 9, 11), np.int16)}): "must be of float16, float32, float64, but there is int16",
+    save({"output": np.zeros((2, 5, 9, 11), np.int16)}): "must be float16 or float32 or float64, but some are int16",
 }
 
 

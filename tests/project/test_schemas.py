@@ -94,7 +94,7 @@ def changed():
 
 def outcomes():
     said = {"name": "dd594ca8634c", "verdict": "crash", "reason": "the process ended", "evidence": {}}
-    return {"schema": "convspec.vectors/1", "results": [vector_commands._outcome("onnx", None, said)]}
+    return {"schema": "convspec.vectors/1", "results": [vector_commands._result("onnx", None, said)]}
 
 
 def baseline():
