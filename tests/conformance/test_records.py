@@ -96,7 +96,10 @@ def test_what_is_replayed_on_the_same_machine_is_equal_bit_for_bit(whole, copy):
     assert {result.evidence["recorded"]["differing"] for result in again.results} == {0}
     assert {result.direction for result in again.results} == {"forward", "input", "kernel", "bias"}
     assert {result.case.dtype for result in again.results} == {"float32", "float64"}
-    assert run_terminal.notes(again) == ["replay: 44 of 44 outputs are bit-for-bit equal to the recorded ones"]
+    assert run_terminal.notes(again) == [
+        "replay: 44 of 44 outputs are bit-for-bit equal to the recorded ones",
+        "replay: recorded results without an output, not compared: 4 × no output, 16 × unsupported",
+    ]
 
 
 def test_what_has_no_output_is_counted(whole):
@@ -332,8 +335,8 @@ def grown(path):
 DAMAGES = {
     truncated: "SHA-256 must be its name: it was changed or truncated",
     flipped: "SHA-256 must be its name",
-    Path.unlink: "must be a readable file that is no link: No such file",
-    linked: "must be a readable file that is no link",
+    Path.unlink: "must be a readable file that is not a link: No such file",
+    linked: "must be a readable file that is not a link",
     piped: "must be a regular file",
     grown: r"must have at most \d+ bytes, but has 1099511627776",
 }
