@@ -108,7 +108,7 @@ def test_once_a_worker_names_an_adapter_every_adapter_must_be_named(of):
     with pytest.raises(RequestError, match="a worker that declares the resources cuda and good, and none of the 2"):
         cluster.installation(NAMES, ["cuda"], None)
     with pytest.raises(RequestError, match="adapter 'good' must have a worker that declares the resource good, as oth"):
-        of(({"keras": 1}, has())).site([GOOD], ["cpu"], None)
+        of(({"keras": 1}, has())).installation([GOOD], ["cpu"], None)
 
 
 def test_an_adapter_that_some_workers_lack_must_be_declared_by_the_others(of):
@@ -116,29 +116,29 @@ def test_an_adapter_that_some_workers_lack_must_be_declared_by_the_others(of):
     with pytest.raises(RequestError, match=r"not there on 1 of 2 workers \(tcp://w1:1\); .* --resources good=1"):
         cluster.installation(NAMES, ["cpu"], None)
     with pytest.raises(RequestError, match="not there on the workers"):
-        of(({}, has(absent=[GOOD]))).site(NAMES, ["cpu"], None)
+        of(({}, has(absent=[GOOD]))).installation(NAMES, ["cpu"], None)
 
 
 def test_workers_of_different_versions_make_no_run(of):
     with pytest.raises(RequestError, match=r"differ in fakeframe: 2.5.0 on tcp://w0:1; 2.6 on tcp://w1:1. One run"):
-        of(({}, has()), ({}, has(version="2.6"))).site(NAMES, ["cpu"], None)
-    both = of(({}, has(version="2.5.0+cpu")), ({}, has(version="2.5.0+cu130"))).site(NAMES, ["cpu"], None)
+        of(({}, has()), ({}, has(version="2.6"))).installation(NAMES, ["cpu"], None)
+    both = of(({}, has(version="2.5.0+cpu")), ({}, has(version="2.5.0+cu130"))).installation(NAMES, ["cpu"], None)
     assert both.versions[GOOD] == {"fakeframe": "2.5.0+cpu / 2.5.0+cu130"}
 
 
 def test_workers_need_this_convspec(of):
     with pytest.raises(RequestError, match=f"has convspec 9.9, which must be {convspec.__version__} as here"):
-        of(({}, has(convspec_version="9.9"))).site(NAMES, ["cpu"], None)
+        of(({}, has(convspec_version="9.9"))).installation(NAMES, ["cpu"], None)
     broken = ModuleNotFoundError("No module named 'convspec'")
     with pytest.raises(RequestError, match="tcp://w1:1 cannot run convspec: ModuleNotFoundError: No module named"):
-        of(({}, has()), ({}, broken)).site(NAMES, ["cpu"], None)
+        of(({}, has()), ({}, broken)).installation(NAMES, ["cpu"], None)
     named = of(({"good": 1}, has()), ({}, broken))
-    assert list(named.site([GOOD], ["cpu"], None).adapters) == [GOOD], "it gets none of the work"
+    assert list(named.installation([GOOD], ["cpu"], None).adapters) == [GOOD], "it gets none of the work"
 
 
 def test_other_versions_than_here_are_told_and_those_of_the_workers_are_reported(of):
     told = []
-    site = of(({}, has(version="2.7")), tell=told.append).site(NAMES, ["cpu"], None)
+    site = of(({}, has(version="2.7")), tell=told.append).installation(NAMES, ["cpu"], None)
     assert told == ["workers have fakeframe 2.7, here is 2.5.0; the report is of theirs"]
     assert site.environment["versions"]["fakeframe"] == "2.7"
 
