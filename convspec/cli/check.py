@@ -110,7 +110,7 @@ Dask = Annotated[
     str | None,
     _long(metavar="ADDRESS", help="Run on the Dask cluster with this scheduler, e.g. tls://host:8786."),
 ]
-Timeout = Annotated[float, _how(metavar="SECONDS", help="Time limit of one build and run.")]
+Timeout = Annotated[float, _how(metavar="SECONDS", help="Time limit of one build and run, in seconds.")]
 Memory = Annotated[
     str | None, _how(metavar="SIZE", help="Memory limit per worker, e.g. 4GiB; exceeding it counts as a crash.")
 ]

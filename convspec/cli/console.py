@@ -69,7 +69,7 @@ def finish(report: Report, json: str | None, html: str | None, markdown: str | N
     raise typer.Exit(1 if report.unexpected or report.missing else 0)
 
 
-def reported(command: Callable[P, None]) -> Callable[P, None]:
+def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: an error of the project becomes one sentence on standard error and exit status 2."""
 
     @functools.wraps(command)

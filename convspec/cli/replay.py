@@ -52,8 +52,8 @@ def replay(
 ) -> None:
     """Rerun recorded layers on their recorded inputs and weights, and compare the outputs.
 
-    Outputs may differ by the error bounds of both; exact data must be equal. For each mismatch, the reference shows
-    which of the two has the larger error.
+    Outputs may differ by the error bounds of both; exact data must be equal.
+    For each mismatch, the reference shows which run has the larger error.
     """
     from convspec.cli.reports import json_document
     from convspec.conformance import PRECISIONS

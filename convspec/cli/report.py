@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, finish, reported, write
+from convspec.cli.console import (
+    HtmlOption,
+    JsonOption,
+    JunitOption,
+    MarkdownOption,
+    console,
+    finish,
+    report_errors,
+    write,
+)
 
 EXAMPLES = """
 Examples:
@@ -37,7 +46,7 @@ app = typer.Typer(
 
 
 @app.command()
-@reported
+@report_errors
 def show(
     file: Annotated[str, typer.Argument(metavar="FILE", help=_SAVED)],
     json: JsonOption = None,
@@ -55,7 +64,7 @@ def show(
 
 
 @app.command()
-@reported
+@report_errors
 def merge(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_SAVED)],
     json: JsonOption = None,
@@ -70,7 +79,7 @@ def merge(
 
 
 @app.command()
-@reported
+@report_errors
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help=_SAVED)],
     new: Annotated[str, typer.Argument(metavar="NEW", help=_SAVED)],

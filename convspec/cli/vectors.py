@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console, reported
+from convspec.cli.console import JsonOption, console, report_errors
 from convspec.errors import FrameworkAbsent, RequestError
 
 PATIENCE = 120.0  # seconds for one test
@@ -31,7 +31,7 @@ def _vectors() -> Any:
 
 
 @app.command()
-@reported
+@report_errors
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder, with one folder for each test.")],
     corpus: Annotated[list[str], typer.Option(metavar="NAME|FILE|-", help="Corpus or file of cases; may be repeated.")],
@@ -55,7 +55,7 @@ def export(
 
 
 @app.command()
-@reported
+@report_errors
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a test, or any folder above tests.")],
     adapters: Annotated[str, typer.Option(metavar="A,B", help="Adapters to run.")] = "onnx",

@@ -71,12 +71,12 @@ def table_lines(table: dict[tuple[str, ...], Row], width: int) -> list[str]:
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         if sum(widths) + 2 * (len(widths) - 1) <= width:
             left = [n < names or texts[0][n] == "class" for n in range(len(widths))]
-            return [_aligned(line, widths, left) for line in texts]
+            return [_align(line, widths, left) for line in texts]
     header, *body = texts
     return ["results by adapter and layout:", *(_sentence(header, line, names) for line in body)]
 
 
-def _aligned(texts: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
+def _align(texts: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
     padded = (t.ljust(n) if on else t.rjust(n) for t, n, on in zip(texts, widths, left, strict=True))
     return "  ".join(padded).rstrip()
 

@@ -1,4 +1,11 @@
-"""The checks: what is checked on one case with one adapter, and why."""
+"""Check one case with one adapter: run its trials and judge the results.
+
+* Integers so small that every partial sum is representable: a correct implementation returns exactly the oracle's
+  numbers, so structure is judged with zero tolerance. One set of integers makes all three gradients exact.
+* Random numbers: an error above the bound of the declared precision proves a wrong result or a coarser arithmetic.
+* Probes: they show, for any number of products, the format of inputs and of sums.
+* Relations between runs, which need no oracle.
+"""
 
 from __future__ import annotations
 
@@ -28,65 +35,6 @@ if TYPE_CHECKING:
     from convspec.spec import ConvParams, ConvSpec
 
     Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: its kind of data and directions, and why it is done."""
-
-    id: str
-    title: str
-    data: str
-    directions: tuple[str, ...]
-    rationale: str
-
-
-CHECKS = (
-    Check(
-        "forward-exact",
-        "the output on integers is exact",
-        "exact",
-        ("forward",),
-        "Integers so small that every partial sum is representable: any correct implementation, in any order of "
-        "summation, returns exactly the oracle's numbers, so structure is judged with zero tolerance.",
-    ),
-    Check(
-        "forward-random",
-        "the output on random numbers is within the derived bounds",
-        "random",
-        ("forward",),
-        "Normal random numbers show the arithmetic: an error above the bound of the declared precision proves a "
-        "wrong result or a coarser arithmetic.",
-    ),
-    Check(
-        "gradients-exact",
-        "the gradients on integers are exact",
-        "exact",
-        ("input", "kernel", "bias"),
-        "One set of integers makes all three gradients exact: frameworks compute them by other routines than the "
-        "output, with their own faults.",
-    ),
-    Check(
-        "gradients-random",
-        "the gradients on random numbers are within the derived bounds",
-        "random",
-        ("input", "kernel", "bias"),
-        "Each gradient has its own number of products (the kernel gradient sums over the whole batch and image), so "
-        "its own bound.",
-    ),
-    Check(
-        "accuracy-class",
-        "inputs and sums have the declared precision",
-        PROBE,
-        ("forward",),
-        "Probes show the format for any number of products: whether inputs were rounded to tf32 or bfloat16, and "
-        "whether sums were in float16.",
-    ),
-    *(
-        Check(f"metamorphic-{relation.id}", relation.title, relation.id, ("forward",), relation.rationale)
-        for relation in RELATIONS.values()
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from convspec.corpora import arrays
+from convspec.corpora import Case, arrays
 from convspec.errors import ShapeError
 from convspec.spec import (
     LAYOUTS,
@@ -30,7 +30,6 @@ from convspec.spec import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.corpora import Case
     from convspec.spec import ConvSpec
 
     Array: TypeAlias = NDArray[np.floating[Any]]
@@ -50,7 +49,6 @@ class Relation:
 
     id: str
     title: str
-    rationale: str
     applies: Callable[[Case], bool]
     sides: Callable[[Case, str, Run], Pair]
 
@@ -61,7 +59,26 @@ class Run(Protocol):
     def __call__(self, spec: ConvSpec, params: ConvParams, x: Array, layout: str | None = None) -> Array: ...
 
 
+RELATIONS: dict[str, Relation] = {}
+_Sides: TypeAlias = Callable[[Case, str, Run], "Pair"]
+
+
+def _relation(name: str, title: str, applies: Callable[[Case], bool] = lambda _: True) -> Callable[[_Sides], _Sides]:
+    """Register a relation; the docstring of the function says which errors break it."""
+
+    def register(sides: _Sides) -> _Sides:
+        RELATIONS[name] = Relation(name, title, applies, sides)
+        return sides
+
+    return register
+
+
+@_relation("linearity", "the output of a sum is the sum of the outputs")
 def linear(case: Case, _: str, run: Run) -> Pair:
+    """Split the input into two, each with zeros where the other has its numbers.
+
+    Clipping, rounding, quantisation and reads outside the input break the sum.
+    """
     params, x = arrays(case.varied(data="exact"))
     if params.bias is not None:  # a large bias would hide an activation, which is nonlinear around zero
         params = ConvParams(params.kernel, np.zeros_like(params.bias))
@@ -107,7 +124,9 @@ def can_shift(case: Case) -> bool:
     return any(step for step, *_ in _interiors(case))
 
 
+@_relation("shift", "an input shifted by one stride gives the output shifted by one pixel", can_shift)
 def shift(case: Case, _: str, run: Run) -> Pair:
+    """Compare where no padding is read. Faults at fixed positions (tiles, vector tails, edges) break it."""
     params, x = arrays(case.varied(data="exact"))
     interiors = _interiors(case)
     shifted = _crop(x, [slice(step, None) for step, _, _ in interiors])
@@ -144,8 +163,17 @@ def adjoint_layer(case: Case) -> ConvSpec | None:
     return turned if output_spatial(turned, output_spatial(spec, spatial)) == tuple(spatial) else None
 
 
+@_relation(
+    "adjoint",
+    "the layer and the transposed layer of the same kernel are each other's adjoint",
+    lambda case: adjoint_layer(case) is not None,
+)
 def adjoint(case: Case, _: str, run: Run) -> Pair:
-    """⟨A·x, y⟩ = ⟨x, Aᵀ·y⟩ for each sample; the inner products are sums of integers far below 2⁵³."""
+    """Compare ⟨A·x, y⟩ = ⟨x, Aᵀ·y⟩ for each sample; the inner products are sums of integers far below 2⁵³.
+
+    Two routines that share little code must match in every element: a wrong crop or pad or a flipped kernel in one of
+    them breaks it.
+    """
     other = adjoint_layer(case)
     assert other is not None  # see Relation.applies
     spec = replace(case.spec, bias=False)
@@ -180,7 +208,9 @@ def _inner_products(a: Array, b: Array) -> Array:
 # -- parts of a layer -------------------------------------------------------------------------------------------------
 
 
+@_relation("groups", "groups are independent layers", lambda case: case.spec.groups > 1)
 def by_groups(case: Case, _: str, run: Run) -> Pair:
+    """Build and run each half of the groups as a layer."""
     spec = case.spec
     params, x = arrays(case.varied(data="exact"))
     first = spec.groups // 2
@@ -198,7 +228,9 @@ def by_groups(case: Case, _: str, run: Run) -> Pair:
     return run(spec, params, x), np.concatenate(parts, axis=1)
 
 
+@_relation("outputs", "filters are independent layers", lambda case: case.spec.out_channels > case.spec.groups)
 def by_outputs(case: Case, _: str, run: Run) -> Pair:
+    """Build and run each half of each group's filters as a layer: other sizes take other paths in vectorised code."""
     spec = case.spec
     params, x = arrays(case.varied(data="exact"))
     groups, each = spec.groups, spec.out_channels // spec.groups
@@ -221,7 +253,9 @@ def is_dilated(case: Case) -> bool:
     return spreads and all(op < s or not op for op, s in zip(spec.output_padding, spec.stride, strict=True))
 
 
+@_relation("dilation", "a dilated kernel equals a kernel with zeros between its weights", is_dilated)
 def dilation_as_zeros(case: Case, _: str, run: Run) -> Pair:
+    """Nearly every implementation has special code for dilation, and none for a kernel with zeros."""
     spec = case.spec
     params, x = arrays(case.varied(data="exact"))
     kernel = np.zeros((*params.kernel.shape[:2], *spec.effective_kernel), params.kernel.dtype)
@@ -230,93 +264,28 @@ def dilation_as_zeros(case: Case, _: str, run: Run) -> Pair:
     return run(spec, params, x), run(dense, ConvParams(kernel, params.bias), x)
 
 
+@_relation("batch", "samples are independent", lambda case: case.input_shape[0] > 0)
 def by_samples(case: Case, _: str, run: Run) -> Pair:
+    """Run the input and its negative, in one batch and one by one."""
     params, x = arrays(case.varied(data="exact"))
     together = run(case.spec, params, np.concatenate([x, -x]))
     return together, np.concatenate([run(case.spec, params, x), run(case.spec, params, -x)])
 
 
+@_relation("layouts", "both layouts give the same numbers")
 def in_both_layouts(case: Case, layout: str, run: Run) -> Pair:
+    """Run the layer with channels first and with channels last."""
     params, x = arrays(case.varied(data="exact"))
     (other,) = (name for name in LAYOUTS if name != layout)
     return run(case.spec, params, x), run(case.spec, params, x, other)
 
 
+@_relation("repeatability", "the same layer on the same numbers gives the same bits")
 def repeated(case: Case, _: str, run: Run) -> Pair:
-    """The number of outputs whose bits change the second time, and zero."""
+    """Count the outputs whose bits change in a second build and run, on random numbers.
+
+    Uninitialised memory and a nondeterministic order of summation break it.
+    """
     params, x = arrays(case.varied(data="random"))
     first, second = (run(case.spec, params, x).view(np.int64) for _ in range(2))
     return np.array([np.count_nonzero(first != second)], np.float64), np.zeros(1)
-
-
-RELATIONS = {
-    relation.id: relation
-    for relation in (
-        Relation(
-            "linearity",
-            "the output of a sum is the sum of the outputs",
-            "The input is split into two, each with zeros where the other has its numbers; clipping, rounding, "
-            "quantisation and reads outside the input break the sum.",
-            lambda _: True,
-            linear,
-        ),
-        Relation(
-            "shift",
-            "an input shifted by one stride gives the output shifted by one pixel",
-            "Compared where no padding is read. Faults at fixed positions (tiles, vector tails, edges) break it.",
-            can_shift,
-            shift,
-        ),
-        Relation(
-            "adjoint",
-            "the layer and the transposed layer of the same kernel are each other's adjoint",
-            "⟨A·x, y⟩ = ⟨x, Aᵀ·y⟩: two routines that share little code must match in every element, which a wrong crop "
-            "or pad or a flipped kernel in one of them breaks.",
-            lambda case: adjoint_layer(case) is not None,
-            adjoint,
-        ),
-        Relation(
-            "groups",
-            "groups are independent layers",
-            "The first and the second half of the groups, each built and run as a layer.",
-            lambda case: case.spec.groups > 1,
-            by_groups,
-        ),
-        Relation(
-            "outputs",
-            "filters are independent layers",
-            "The first and the second half of each group's filters: other sizes take other paths in vectorised code.",
-            lambda case: case.spec.out_channels > case.spec.groups,
-            by_outputs,
-        ),
-        Relation(
-            "dilation",
-            "a dilated kernel equals a kernel with zeros between its weights",
-            "Nearly every implementation has special code for dilation, and none for a kernel with zeros.",
-            is_dilated,
-            dilation_as_zeros,
-        ),
-        Relation(
-            "batch",
-            "samples are independent",
-            "The input and its negative, in one batch and one by one.",
-            lambda case: case.input_shape[0] > 0,
-            by_samples,
-        ),
-        Relation(
-            "layouts",
-            "both layouts give the same numbers",
-            "The layer with channels first and with channels last.",
-            lambda _: True,
-            in_both_layouts,
-        ),
-        Relation(
-            "repeatability",
-            "the same layer on the same numbers gives the same bits",
-            "Random numbers, two builds, two runs: uninitialised memory and a nondeterministic order of summation "
-            "break it.",
-            lambda _: True,
-            repeated,
-        ),
-    )
-}
