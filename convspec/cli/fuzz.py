@@ -59,7 +59,7 @@ def fuzz(
     from convspec.cli.reports import json_document, progress
     from convspec.conformance.fuzzing import Limits
     from convspec.conformance.fuzzing import fuzz as run_fuzz
-    from convspec.contract.isolation import parsed
+    from convspec.contract.isolation import parse_size
     from convspec.corpora import DATA_KINDS
     from convspec.spec import DTYPES
 
@@ -75,7 +75,7 @@ def fuzz(
             fuzzed = run_fuzz(
                 out, names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=names(layouts),
                 dtypes=names(dtypes, DTYPES), data=kinds, gradients=gradients,
-                limits=Limits(jobs, timeout, None if memory is None else parsed(memory)), progress=display,
+                limits=Limits(jobs, timeout, None if memory is None else parse_size(memory)), progress=display,
             )  # fmt: skip
     except KeyboardInterrupt:
         sys.stderr.write(f"convspec: interrupted; failures so far are in {out!r}; the next run starts with them\n")

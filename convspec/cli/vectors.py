@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from convspec.cli.console import JsonOption, console, report_errors
-from convspec.errors import FrameworkAbsent, RequestError
+from convspec.errors import FrameworkAbsent, RequestError, printable
 
 PATIENCE = 120.0  # seconds for one test
 
@@ -63,7 +63,6 @@ def run(
 ) -> None:
     """Compare the outputs in the files, and the outputs of adapters, with the reference."""
     from convspec.cli.reports import json_document
-    from convspec.cli.reports.formats import plain
     from convspec.contract import registry
 
     if not Path(folder).is_dir():
@@ -81,7 +80,7 @@ def run(
         if result["verdict"] != "agree":
             known = f" (known: {result['gap']})" if result["gap"] else ""
             text = f"{result['name']}: {result['adapter']}: {result['verdict']}{known}: {result['reason']}"
-            out.print(plain(text, 500), markup=False, soft_wrap=True)
+            out.print(printable(text, 500), markup=False, soft_wrap=True)
     counts = Counter((result["adapter"], result["verdict"], result["gap"] is not None) for result in results)
     for (name, verdict, declared), n in sorted(counts.items()):
         out.print(f"{name}: {n} {verdict}{' (known)' if declared else ''}", markup=False)
@@ -93,19 +92,21 @@ def run(
 
 def _results(vectors: Any, places: list[str], adapter: str) -> Iterator[dict[str, Any]]:
     """Run the tests in a child process; a test that kills it is a crash, and a new child runs the rest."""
-    from convspec.contract.isolation import child_process
+    from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 
     while places:
         begun: dict[str, Any] = {"begin": places[0], "case": None}
-        last: dict[str, Any] = {}
-        for last in child_process.lines(vectors.__name__, {"folders": places, "adapter": adapter}, PATIENCE, each=True):
-            begun = last if "case" in last else begun
-            if "verdict" in last:
-                yield _result(adapter, begun["case"], last)
-        if "died" not in last:
-            return
-        kind = "timeout" if last["died"].startswith("no answer") else "crash"
-        died = {"name": Path(begun["begin"]).name, "verdict": kind, "reason": last["died"], "evidence": {}}
+        with ChildProcess(vectors.__name__, threads=1) as child:
+            child.send({"folders": places, "adapter": adapter})
+            try:
+                while "done" not in (message := child.next(PATIENCE)):
+                    begun = message if "case" in message else begun
+                    if "verdict" in message:
+                        yield _result(adapter, begun["case"], message)
+                return
+            except ChildError as error:
+                verdict = "timeout" if isinstance(error, ChildTimeout) else "crash"
+                died = {"name": Path(begun["begin"]).name, "verdict": verdict, "reason": str(error), "evidence": {}}
         yield _result(adapter, begun["case"], died)
         places = places[places.index(begun["begin"]) + 1 :]
 

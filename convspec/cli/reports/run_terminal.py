@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from convspec.conformance import Report, Result, Tally, conclusion, count_rows, reproduction, table_lines
+from convspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,5 +135,5 @@ def gap_line(tally: Tally) -> str:
 
 def plain(console: Console, line: str, style: str = "") -> None:
     """Print a line without markup and wrapping, so that commands can be copied; control characters are escaped."""
-    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in line)
-    console.print(Text(shown, style), soft_wrap=True)
+    text = "\n".join(printable(part, None) for part in line.split("\n"))
+    console.print(Text(text, style), soft_wrap=True)
