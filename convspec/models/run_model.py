@@ -143,8 +143,7 @@ def _moved(x: Array, source: str, target: str) -> Array:
     ndim = x.ndim - 2
     if ndim not in (1, 2, 3) or source == target:
         return x
-    axes = layouts.permutation(layouts.order(source, ndim), layouts.order(target, ndim), ndim)
-    return np.ascontiguousarray(x.transpose(axes))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def canonical(x: Array, layout: str) -> Array:

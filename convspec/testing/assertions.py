@@ -123,9 +123,9 @@ def assert_output(
     name = dtype or numbers.dtype.name
     carrier = format_of(name).carrier
     spec.output_shape(given.shape, layout)
-    back = layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim)
-    wide = given.transpose(back)
-    y = numbers.astype(carrier).transpose(back) if numbers.ndim == given.ndim else numbers.astype(carrier)
+    wide, y = layouts.move_axes(given, layout, "NC*"), numbers.astype(carrier)
+    if y.ndim == given.ndim:
+        y = layouts.move_axes(y, layout, "NC*")
     found = judge(
         y, reference.conv(spec, params, wide), reference.magnitude(spec, params, wide), dtype=name,
         data="activations", products=products(spec), arithmetic=ComputePrecision(_WIDE.get(name, name), 2),
@@ -167,15 +167,13 @@ class _Read:
         """The shape, which is in the layer's layout, as ``(N, C, *spatial)``."""
         ndim = self.reading.spec.ndim
         self.reading.spec.output_shape(shape, self.reading.layout)
-        return tuple(shape[i] for i in layouts.permutation(layouts.order(self.reading.layout, ndim), "NC*", ndim))
+        return layouts.canonical_shape(shape, self.reading.layout, ndim)
 
     def run(self, x: Array) -> Array:
         """The layer's output of a canonical ``x``, canonical too."""
-        layout, ndim = self.reading.layout, self.reading.spec.ndim
-        there = layouts.permutation("NC*", layouts.order(layout, ndim), ndim)
-        back = layouts.permutation(layouts.order(layout, ndim), "NC*", ndim)
-        y = self.adapter.apply(self.layer, np.ascontiguousarray(x.transpose(there)), layout)
-        return y.transpose(back)
+        layout = self.reading.layout
+        y = self.adapter.apply(self.layer, np.ascontiguousarray(layouts.move_axes(x, "NC*", layout)), layout)
+        return layouts.move_axes(y, layout, "NC*")
 
 
 def _fitting(spec: ConvSpec) -> tuple[int, ...]:

@@ -91,8 +91,7 @@ class MutantAdapter:
 
     def apply(self, built: Any, x: NDArray[Any], layout: str, _: str) -> NDArray[Any]:
         spec, params, dtype = built
-        there = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
-        x = x.transpose(layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim))
+        x = layouts.move_axes(x, layout, "NC*")
         try:
             y = self.mutant.output(_layer(spec, params, x, layout, dtype))
         except ShapeError:
@@ -100,4 +99,4 @@ class MutantAdapter:
                 raise
             y = np.zeros((len(x), spec.out_channels, *(1,) * spec.ndim))
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(rounded(y, dtype).transpose(there))
+            return np.ascontiguousarray(layouts.move_axes(rounded(y, dtype), "NC*", layout))

@@ -93,7 +93,6 @@ def _heading(failure: Result, adapter: Adapter) -> str:
 def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
     """The arrays before the layer is run, and what is compared after."""
     spec = case.spec
-    order = (layouts.order(case.layout, spec.ndim), spec.ndim)
     if direction == "forward":
         params, x = arrays(case)
         dy = None
@@ -101,19 +100,21 @@ def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
         params, x, dy = gradient_arrays(case)
     kinds = "(I, O/groups, *kernel)" if spec.transposed else "(O, I/groups, *kernel), not flipped"
     lines = [
-        _assigned("x", _laid(x, *order), layouts.name(case.layout, spec.ndim)),
+        _assigned("x", layouts.move_axes(x, "NC*", case.layout), layouts.name(case.layout, spec.ndim)),
         _assigned("kernel", params.kernel, kinds),
     ]
     if params.bias is not None:
         lines.append(_assigned("bias", params.bias))
     if dy is not None:
-        lines.append(_assigned("dy", _laid(dy, *order), "the loss is the sum of y * dy"))
+        lines.append(_assigned("dy", layouts.move_axes(dy, "NC*", case.layout), "the loss is the sum of y * dy"))
     try:
         expected, allowed = _right(case, direction, adapter, params, x, dy)
     except ShapeError as error:
         return "\n".join([*lines, f"# right is an error: {error}", ""]), _REFUSED
     if direction in ("forward", "input"):
-        expected, allowed = (a if np.ndim(a) == 0 else _laid(a, *order) for a in (expected, allowed))
+        expected, allowed = (
+            a if np.ndim(a) == 0 else layouts.move_axes(a, "NC*", case.layout) for a in (expected, allowed)
+        )
     lines.append(_assigned("expected", expected, "in double precision, from the definition"))
     lines.append(
         _assigned("allowed", allowed, "a bound on any order of summation") if np.ndim(allowed) else "allowed = 0"
@@ -140,11 +141,6 @@ def _right(case: Case, direction: str, adapter: Adapter, params: Any, x: Array, 
     )
     limits = error_bounds.bounds(case.dtype, count, arithmetic)
     return expected, magnitude * limits.relative + limits.absolute
-
-
-def _laid(values: Array, order: str, ndim: int) -> Array:
-    """A tensor in canonical order, in another."""
-    return values.transpose(layouts.permutation("NC*", order, ndim))
 
 
 def _assigned(name: str, values: Array, comment: str = "") -> str:

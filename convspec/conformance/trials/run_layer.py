@@ -58,7 +58,7 @@ def attempt(
 ) -> Attempt:
     """Build the layer and take its output, or where there is a ``dy`` its gradients; arrays in canonical order."""
     spec, target = unit.case.spec, unit.target
-    arrays = [_native(array, layout, spec.ndim) for array in ((x,) if dy is None else (x, dy))]
+    arrays = [_native(array, layout) for array in ((x,) if dy is None else (x, dy))]
     made, start = Attempt(), time.perf_counter()
     try:
         for direction in directions:
@@ -83,9 +83,9 @@ def attempt(
     return made
 
 
-def _native(array: Array, layout: str, ndim: int) -> Array:
+def _native(array: Array, layout: str) -> Array:
     """A tensor in the layout, in memory of its own."""
-    return np.array(array.transpose(layouts.permutation("NC*", layouts.order(layout, ndim), ndim)), order="C")
+    return np.array(layouts.move_axes(array, "NC*", layout), order="C")
 
 
 def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
@@ -94,7 +94,7 @@ def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
         raise TypeError(f"the adapter gave a {type(array).__name__}, not a NumPy array")
     if direction in ("kernel", "bias") or array.ndim != ndim + 2:
         return array
-    return array.transpose(layouts.permutation(layouts.order(layout, ndim), "NC*", ndim))
+    return layouts.move_axes(array, layout, "NC*")
 
 
 def first_line(error: BaseException) -> str:

@@ -45,14 +45,8 @@ class _Built:
         """``(N, C, *spatial)`` moved into the layer's layout, representable in its dtype."""
         shape = (2, self.spec.in_channels, *(7 + 4 * axis for axis in range(self.spec.ndim)))
         x = np.random.default_rng(5).standard_normal(shape)
-        return np.ascontiguousarray(_moved(rounded(x, self.dtype), "NC*", self.layout, self.spec.ndim)).astype(
-            format_of(self.dtype).carrier
-        )
-
-
-def _moved(x: Array, source: str, target: str, ndim: int) -> Array:
-    start, end = (order if order == "NC*" else layouts.order(order, ndim) for order in (source, target))
-    return np.transpose(x, layouts.permutation(start, end, ndim))
+        moved = layouts.move_axes(rounded(x, self.dtype), "NC*", self.layout)
+        return np.ascontiguousarray(moved).astype(format_of(self.dtype).carrier)
 
 
 def _there(adapter: Any) -> None:
@@ -69,10 +63,8 @@ def _applied(adapter: Any) -> None:
         x = built.input()
         kept = x.copy()
         y = adapter.apply(built.layer, x, built.layout)
-        right = _moved(
-            reference.conv(built.spec, built.params, _moved(x, built.layout, "NC*", built.spec.ndim)),
-            "NC*", built.layout, built.spec.ndim,
-        )  # fmt: skip
+        y64 = reference.conv(built.spec, built.params, layouts.move_axes(x, built.layout, "NC*"))
+        right = layouts.move_axes(y64, "NC*", built.layout)
         demand(isinstance(y, np.ndarray), f"apply gives {type(y).__name__}, not a NumPy array")
         demand(np.array_equal(x, kept), "apply changes its input")
         demand(y.shape == right.shape, f"the output has shape {y.shape} where {right.shape} is right ({built.layout})")

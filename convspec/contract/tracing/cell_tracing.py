@@ -154,7 +154,7 @@ class _Recorder:
 
 
 def _moved(x: Array, source: str, target: str) -> Array:
-    return np.ascontiguousarray(x.transpose(layouts.permutation(source, target, x.ndim - 2)))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def _entries(shape: Sequence[int]) -> list[_Entry]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison import layer_check
-from convspec.spec import ConvParams, format_of
+from convspec.spec import ConvParams, add_pads, format_of
 
 if TYPE_CHECKING:
     from convspec.models.matching.kernels import Array, Layer
@@ -161,10 +161,7 @@ def _padded(spec: ConvSpec, x: Array) -> Array | None:
 
 def _more(spec: ConvSpec, pads: Pads) -> ConvSpec | None:
     """The spec with so many pads more, or fewer; None where that leaves less than none."""
-    if isinstance(spec.padding, str) or (spec.padding_mode != "zeros" and any(map(any, spec.padding))):
-        return None
-    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(spec.padding, pads, strict=True))
-    return None if any(n < 0 for pair in total for n in pair) else replace(spec, padding=total)
+    return add_pads(spec, pads) if spec.padding_mode == "zeros" else None
 
 
 def differs(x: Array, source: Array) -> str:

@@ -15,7 +15,7 @@ from convspec.models.comparison.layer_check import Glue, Local
 from convspec.models.matching import layers
 from convspec.models.matching.layers import Pair
 from convspec.models.run_model import canonical
-from convspec.spec import Flattened, layouts
+from convspec.spec import Flattened, add_pads, layouts
 
 if TYPE_CHECKING:
     from convspec.contract import Call, Part
@@ -182,15 +182,10 @@ def _inner(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> tuple[tu
     """The same layers with a pad that one model does before its convolution counted as the convolution's own."""
     if xa.shape != xb.shape and xa.ndim == xb.ndim and not spec_a.transposed and spec_a.padding_mode == "zeros":
         if pads := local.margins(xb, xa):
-            return (spec_a, xa), (_padded(spec_b, pads), local.cropped(xb, pads))
+            return (spec_a, xa), (add_pads(spec_b, pads) or spec_b, local.cropped(xb, pads))
         if pads := local.margins(xa, xb):
-            return (_padded(spec_a, pads), local.cropped(xa, pads)), (spec_b, xb)
+            return (add_pads(spec_a, pads) or spec_a, local.cropped(xa, pads)), (spec_b, xb)
     return (spec_a, xa), (spec_b, xb)
-
-
-def _padded(spec: ConvSpec, pads: Sequence[tuple[int, int]]) -> ConvSpec:
-    assert not isinstance(spec.padding, str)
-    return replace(spec, padding=tuple((a + c, b + d) for (a, b), (c, d) in zip(spec.padding, pads, strict=True)))
 
 
 # -- norms and linear layers -------------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from convspec.spec import add_pads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,20 +72,14 @@ class Layer:
     @property
     def whole(self) -> ConvSpec:
         """The spec with the pads before it, where they can be told from one another."""
-        if not self.pads or isinstance(self.spec.padding, str) or self.spec.padding_mode != "zeros":
+        if not self.pads or self.spec.padding_mode != "zeros":
             return self.spec
-        total = tuple((a + c, b + d) for (a, b), (c, d) in zip(self.pads, self.spec.padding, strict=True))
-        return replace(self.spec, padding=total)
+        return add_pads(self.spec, self.pads) or self.spec
 
     def without(self, pads: Pads | None) -> ConvSpec | None:
         """The spec for an input that has got those pads already; None where there is no such layer."""
         spec = self.whole
-        if not pads or not any(map(any, pads)):
-            return spec
-        if isinstance(spec.padding, str):
-            return None
-        rest = tuple((c - a, d - b) for (a, b), (c, d) in zip(pads, spec.padding, strict=True))
-        return None if any(n < 0 for pair in rest for n in pair) else replace(spec, padding=rest)
+        return add_pads(spec, pads, -1) if pads and any(map(any, pads)) else spec
 
     @property
     def pointwise(self) -> bool:
