@@ -1,4 +1,4 @@
-"""What a layer is, or a chain of layers, as one JSON document."""
+"""The facts of a layer, or of a chain of layers, as one JSON document."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from convspec.errors import UnsupportedError
 from convspec.layers import kernel_orders, sentences
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import framework
+from convspec.layers.translation import own_layout
 from convspec.spec import Chain, ConvSpec, ReceptiveField, layouts
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
 
-FEATURES = 8  # shown of a flatten's order
+FEATURES = 8  # number of entries that are shown of a flatten's order
 
 
 def of(
@@ -28,7 +29,7 @@ def of(
     flatten: bool = False,
     adapters: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The facts, JSON-ready: those of the layer, or of all layers and of the chain, in the words of some adapters.
+    """Return the facts of the layer, or of all layers and the chain, JSON-ready, with the code of some adapters.
 
     Raises:
         ShapeError: if the input does not fit.
@@ -54,7 +55,7 @@ def of(
 def layer(
     spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str, adapters: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The facts of one layer; those that need the input's size only where it is given."""
+    """Return the facts of one layer; facts about sizes only if the input's shape is given."""
     spatial = None
     found: dict[str, Any] = {
         "spec": spec.to_dict(),
@@ -97,7 +98,7 @@ def _support(name: str, spec: ConvSpec, layout: str) -> str:
 
 
 def _frameworks() -> list[str]:
-    """One adapter of each framework, its first by name."""
+    """Return one adapter of each framework, the first by name."""
     first: dict[str, str] = {}
     for name in registry.adapters():
         first.setdefault(framework(name), name)
@@ -105,8 +106,8 @@ def _frameworks() -> list[str]:
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
-    """The layer in a framework's own layout: support, constructor, shape of the kernel."""
-    layout = getattr(adapter, "native_layout", adapter.layouts[0])
+    """Return the layer in a framework's own layout: support, constructor, shape of the kernel."""
+    layout = own_layout(adapter)
     support = adapter.support(spec, layout)
     found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
     if support.reason:
@@ -121,7 +122,7 @@ def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
 
 
 def constructor(text: str) -> str:
-    """The call of a program that makes its convolution, in one line; empty where there is none."""
+    """Return the constructor call of a program's convolution, in one line; empty if there is none."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
