@@ -113,11 +113,11 @@ def legend(spec: ConvSpec, drawn: Sequence[str]) -> str:
     return ", ".join(f"{sign} {word}" for sign, word in words.items() if sign in text)
 
 
-_REGULAR = {READ: "read", READ_PAD: "padding, read", CELL: "not read", PAD: "padding, not read"}
+_REGULAR = {READ: "read", READ_PAD: "read padding", CELL: "not read", PAD: "padding"}
 _TRANSPOSED = {
     READ: "written",
-    READ_PAD: "written, then cropped",
-    CELL: "output, not written",
+    READ_PAD: "written and cropped",
+    CELL: "output",
     PAD: "cropped",
     BEYOND: "beyond the last product",
 }
