@@ -37,7 +37,7 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
     """
     at = "layer"
     try:
-        _bounded(text)
+        _check_size(text)
         at = "in_channels"
         channels = _number(in_channels)
         at = "layer"
@@ -89,14 +89,13 @@ def _shown(name: str, value: Any) -> str:
     return str(ends.pop()) if len(ends) == 1 else str(value)
 
 
-def _bounded(*texts: str) -> None:
-    for text in texts:
-        if len(text) > MAX_LENGTH:
-            raise RequestError(f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
-        if long := _LONG_NUMBER.search(text):
-            raise RequestError(f"{long[0][:12]}… is a number of more than 9 digits")
-        if not text.strip() and len(texts) == 1:
-            raise RequestError("no layer: type one, such as nn.Conv2d(3, 16, 3, stride=2, padding=1)")
+def _check_size(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise RequestError(f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
+    if long := _LONG_NUMBER.search(text):
+        raise RequestError(f"{long[0][:12]}… is a number of more than 9 digits")
+    if not text.strip():
+        raise RequestError("no layer: type one, such as nn.Conv2d(3, 16, 3, stride=2, padding=1)")
 
 
 def _number(text: str) -> int | None:

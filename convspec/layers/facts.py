@@ -36,20 +36,20 @@ def of(
     """
     shapes = None if input_shape is None else chain.shapes(input_shape, layout)
     if len(chain.specs) == 1:
-        found = layer(chain.specs[0], input_shape, layout, adapters)
+        result = layer(chain.specs[0], input_shape, layout, adapters)
     else:
         inputs = shapes or (None,) * len(chain.specs)
-        found = {
+        result = {
             "layers": [layer(spec, shape, layout, adapters) for spec, shape in zip(chain.specs, inputs, strict=False)],
             "layout": layout,
             "parameters": chain.num_parameters,
         }
         if shapes is not None and input_shape is not None:
-            found |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
-            found |= _field(chain.receptive_field(input_shape, layout))
+            result |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
+            result |= _field(chain.receptive_field(input_shape, layout))
     if flatten and input_shape is not None:
-        found["flatten"] = _flatten(chain, input_shape, layout)
-    return found
+        result["flatten"] = _flatten(chain, input_shape, layout)
+    return result
 
 
 def layer(
@@ -57,7 +57,7 @@ def layer(
 ) -> dict[str, Any]:
     """Return the facts of one layer; facts about sizes only if the input's shape is given."""
     spatial = None
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "spec": spec.to_dict(),
         "summary": sentences.summary(spec),
         "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
@@ -68,20 +68,20 @@ def layer(
     }
     if input_shape is not None:
         explicit = spec.explicit(input_shape, layout)
-        found["input"] = list(input_shape)
-        found["output"] = list(spec.output_shape(input_shape, layout))
-        found["padding"] = [list(pair) for pair in explicit.padding]
-        found["macs"] = spec.macs(input_shape, layout)
-        found |= _field(spec.receptive_field(input_shape, layout))
+        result["input"] = list(input_shape)
+        result["output"] = list(spec.output_shape(input_shape, layout))
+        result["padding"] = [list(pair) for pair in explicit.padding]
+        result["macs"] = spec.macs(input_shape, layout)
+        result |= _field(spec.receptive_field(input_shape, layout))
         spatial = layouts.canonical_shape(input_shape, layout, spec.ndim)[2:]
     elif not isinstance(spec.padding, str):
-        found |= _field(spec.receptive_field())
-    found["sizes"] = dict(sentences.size_formulas(spec, spatial))
-    found["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
-    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
+        result |= _field(spec.receptive_field())
+    result["sizes"] = dict(sentences.size_formulas(spec, spatial))
+    result["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
+    result["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
     small = drawing.small(spec, spatial)
-    found["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
-    return found
+    result["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
+    return result
 
 
 def _field(field: ReceptiveField) -> dict[str, Any]:
@@ -109,16 +109,16 @@ def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
     """Return the layer in a framework's own layout: support, constructor, shape of the kernel."""
     layout = own_layout(adapter)
     support = adapter.support(spec, layout)
-    found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
+    result: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
     if support.reason:
-        found["reason"] = support.reason
+        result["reason"] = support.reason
     try:
         text = adapter.source(spec, layout)
     except UnsupportedError:
-        return found
+        return result
     stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
     order = stored.axes(spec) + (", flipped" if stored.flipped else "")
-    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
+    return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
 
 
 def constructor(text: str) -> str:

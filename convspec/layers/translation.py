@@ -197,10 +197,8 @@ def layout_of(layer: str) -> str:
     Raises:
         CallError: if the constructor cannot be read.
     """
-    if layer.lstrip().startswith("{"):
-        return layouts.CHANNELS_FIRST
-    call = parse_call(layer)
-    if call.function == "ConvSpec":
+    call = None if layer.lstrip().startswith("{") else parse_call(layer)
+    if call is None or call.function == "ConvSpec":
         return layouts.CHANNELS_FIRST
     origin = adapter_of(call)
     return _layout_of(origin, _arguments(call, origin))

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 ORACLE = format_of("float64")
 STATISTICAL_MINIMUM = 1000
-RESULTS = ("output", "input", "kernel", "bias")
 
 
 def gamma(n: int, unit_roundoff: float) -> float:

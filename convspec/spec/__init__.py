@@ -14,7 +14,7 @@ from convspec.spec import layouts, shapes
 from convspec.spec.chains import Chain, Flattened
 from convspec.spec.conv_spec import ConvSpec, add_pads
 from convspec.spec.dtypes import DTYPES, Format, format_of, representable, rounded
-from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family, order, permutation
+from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family
 from convspec.spec.precision import DIRECTIONS, ComputePrecision, Gradients
 from convspec.spec.shapes import (
     ReceptiveField,
@@ -80,11 +80,9 @@ __all__ = [
     "magnitudes",
     "nonzero_integers",
     "normal",
-    "order",
     "output_shape",
     "output_spatial",
     "overlap",
-    "permutation",
     "product",
     "representable",
     "resolve_padding",

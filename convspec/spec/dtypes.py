@@ -120,8 +120,3 @@ def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
     mask = np.uint32((1 << (24 - form.digits)) - 1)
     # NaN may carry anything in its lower bits
     return not bool(np.any(np.ascontiguousarray(values).view(np.uint32) & mask, where=~np.isnan(values)))
-
-
-def carried(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
-    """Return ``values``, which are numbers of the format, in its carrier dtype."""
-    return values.astype(format_of(name).carrier, copy=False)

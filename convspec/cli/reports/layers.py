@@ -20,32 +20,27 @@ _WIDTH = 110
 _STYLES = {drawing.READ: "bold green", drawing.READ_PAD: "yellow", drawing.PAD: "dim", drawing.CELL: "dim"}
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(facts: dict[str, Any], console: Console) -> None:
     """Print the facts, without trailing blanks."""
-    for line, style in _chain_lines(found) if "layers" in found else _lines(found):
+    for line, style in _chain_lines(facts) if "layers" in facts else _lines(facts):
         text = Text(line.rstrip(), style)
         for sign, colour in _STYLES.items():
             text.highlight_words([sign], colour)
         console.print(text, soft_wrap=True)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    spec = ConvSpec.from_dict(found["spec"])
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    spec = ConvSpec.from_dict(facts["spec"])
     yield repr(spec), "bold"
-    yield found["summary"], ""
+    yield facts["summary"], ""
     yield from _heading("What the numbers mean")
     for name, value, text in sentences.meanings(spec):
         yield f"  {name:15} {value:17} {text}", ""
     yield from _heading("Sizes")
-    yield from _sizes(found)
-    yield f"  {'parameters':16} {sentences.parameter_formula(spec)}", ""
-    if "macs" in found:
-        yield f"  {'MACs':16} {found['macs']:,}", ""
-    yield from _receptive(found)
-    yield from _flattened(found)
+    yield from _sizes(facts, sentences.parameter_formula(spec))
     yield from _heading("In the frameworks")
-    yield from _written_lines(found["frameworks"])
-    yield from _drawn(found, spec)
+    yield from _written_lines(facts["frameworks"])
+    yield from _drawn(facts, spec)
 
 
 def _heading(text: str) -> Iterator[tuple[str, str]]:
@@ -53,24 +48,21 @@ def _heading(text: str) -> Iterator[tuple[str, str]]:
     yield text, "bold"
 
 
-def _sizes(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if "input" in found:
-        yield f"  {'input':16} {times(found['input'])}  ({found['layout']})", ""
-    for letter, formula in found.get("sizes", {}).items():
+def _sizes(facts: dict[str, Any], parameters: str) -> Iterator[tuple[str, str]]:
+    if "input" in facts:
+        yield f"  {'input':16} {times(facts['input'])}  ({facts['layout']})", ""
+    for letter, formula in facts.get("sizes", {}).items():
         yield f"  {letter:>16} {formula}", ""
-    if "output" in found:
-        yield f"  {'output':16} {times(found['output'])}", ""
-
-
-def _receptive(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if "receptive field" in found:
-        yield f"  {'receptive field':16} {sentences.field(found)}", ""
-
-
-def _flattened(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if "flatten" not in found:
+    if "output" in facts:
+        yield f"  {'output':16} {times(facts['output'])}", ""
+    yield f"  {'parameters':16} {parameters}", ""
+    if "macs" in facts:
+        yield f"  {'MACs':16} {facts['macs']:,}", ""
+    if "receptive field" in facts:
+        yield f"  {'receptive field':16} {sentences.field(facts)}", ""
+    if "flatten" not in facts:
         return
-    flat = found["flatten"]
+    flat = facts["flatten"]
     yield f"  {'flatten':16} in_features = {flat['in_features']:,}", ""
     for name, axes in flat["axes"].items():
         yield f"  {name:>16} flattens ({axes}), the last axis fastest", ""
@@ -100,11 +92,11 @@ def _folded(code: str) -> list[str]:
     return lines
 
 
-def _drawn(found: dict[str, Any], spec: ConvSpec) -> Iterator[tuple[str, str]]:
-    drawn = found["drawing"]["lines"]
+def _drawn(facts: dict[str, Any], spec: ConvSpec) -> Iterator[tuple[str, str]]:
+    drawn = facts["drawing"]["lines"]
     if not drawn:
         return
-    name, size = sentences.unit(spec.ndim), times(found["drawing"]["input"])
+    name, size = sentences.unit(spec.ndim), times(facts["drawing"]["input"])
     what = f"What one input {name} writes" if spec.transposed else f"What one output {name} reads"
     yield from _heading(f"{what}, for an input of {size} {name}s")
     for line in drawn:
@@ -112,9 +104,9 @@ def _drawn(found: dict[str, Any], spec: ConvSpec) -> Iterator[tuple[str, str]]:
     yield f"  {drawing.legend(spec, drawn)}", ""
 
 
-def _chain_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _chain_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     rows = [("", "layer", "output", "parameters", "MACs")]
-    for number, entry in enumerate(found["layers"]):
+    for number, entry in enumerate(facts["layers"]):
         macs = f"{entry['macs']:,}" if "macs" in entry else ""
         output = times(entry["output"]) if "output" in entry else ""
         rows.append((str(number), repr(ConvSpec.from_dict(entry["spec"])), output, f"{entry['parameters']:,}", macs))
@@ -123,12 +115,7 @@ def _chain_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         cells = [f"{c:>{w}}" if i > 2 else f"{c:{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         yield "  ".join(cells), "" if number else "bold"
     yield "", ""
-    yield from _sizes(found)
-    yield f"  {'parameters':16} {found['parameters']:,}", ""
-    if "macs" in found:
-        yield f"  {'MACs':16} {found['macs']:,}", ""
-    yield from _receptive(found)
-    yield from _flattened(found)
+    yield from _sizes(facts, f"{facts['parameters']:,}")
 
 
 def _tuple(values: list[Any]) -> str:
