@@ -223,7 +223,7 @@ class ConvSpec:
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of the input of :meth:`from_dict` and :meth:`from_json`."""
-        schema: dict[str, Any] = json.loads(files("convspec").joinpath("spec.schema.json").read_text("utf-8"))
+        schema: dict[str, Any] = json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8"))
         return schema
 
     def __repr__(self) -> str:
