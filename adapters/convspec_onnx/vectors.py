@@ -138,7 +138,7 @@ def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, 
 def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) -> Verdict:
     spec = reading.spec
     dtype = _name(y.dtype)
-    data, actual = (layouts.move(convolutions.as_float(a), reading.layout, "NCHW") for a in (x, y))
+    data, actual = (layouts.move_axes(convolutions.as_float(a), reading.layout, "NCHW") for a in (x, y))
     right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
     arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
     return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
