@@ -270,13 +270,14 @@ def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
 
 def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
     """Audit some models: what became of each is a line, and the one that is being audited lies in ``keep``."""
-    from convspec_onnx.source import compare as holding
-    from convspec_onnx.verify import audit, open_model
+    from convspec_onnx import audit
+    from convspec_onnx.source import compare
+    from convspec_onnx.verify.model_file import limit
 
     from convspec.errors import ConvspecError
 
-    open_model.limit(MEMORY)
-    holding._SECONDS = 0.02  # of looking for pairs of mistakes in one node
+    limit(MEMORY)
+    compare._SECONDS = 0.02  # of looking for pairs of mistakes in one node
     originals = tuple(seeds())
     folder = keep / f"batch-{batch}"
     folder.mkdir(parents=True)

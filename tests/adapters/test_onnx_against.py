@@ -340,7 +340,7 @@ def test_a_fault_behind_the_last_convolution_is_seen(tmp_path):
     path = saved(model(nodes, {"w": weights(4, 3, 3, 5)}, (2, 3, 9, 8)), tmp_path / "m.onnx")
     report = audited(path, source=source)
     assert report.first_departure is None
-    assert [(node, found) for node, found, _ in report.unexpected] == [("model", "output-departs")]
+    assert [(node, found) for node, found, _ in report.unexpected] == [("model", "output-differs")]
 
 
 # -- from end to end ---

@@ -11,7 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 onnxruntime = pytest.importorskip("onnxruntime")
 import onnx  # noqa: E402
-from convspec_onnx.graph.convolutions import Scope  # noqa: E402
+from convspec_onnx.graph import Scope  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from verifying import model  # noqa: E402
 

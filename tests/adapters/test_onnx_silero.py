@@ -11,7 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 pytest.importorskip("onnxruntime")
-from convspec_onnx.source.run_source import layer_of
+from convspec_onnx.source import layer_of
 from convspec_onnx.verify import open_model
 from verifying import audited
 
@@ -54,7 +54,7 @@ def test_every_convolution_computes_what_its_graph_says(name, speech):
 
 
 def layers(name):
-    return [layer_of(conv) for conv in open_model.open_model(str(DATA / f"{name}.onnx"))[1]]
+    return [layer_of(conv) for conv in open_model(str(DATA / f"{name}.onnx"))[1]]
 
 
 @pytest.mark.parametrize("name", SAME)

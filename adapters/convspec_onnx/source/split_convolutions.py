@@ -1,4 +1,4 @@
-"""Convolutions that together are one layer, split by its channels: Split, one for each part, Concat."""
+"""Convolutions that together are one layer, split by its channels: Split, one per part, Concat."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convspec.models import split_layers
-from convspec_onnx.graph.convolutions import value_of
-from convspec_onnx.graph.epilogue import readers
-from convspec_onnx.source.run_source import behind, layer_of
+from convspec_onnx.graph import attributes_of
+from convspec_onnx.source.epilogue import epilogue_of, layer_of
 
 if TYPE_CHECKING:
     import onnx
 
     from convspec.models import Layer
-    from convspec_onnx.graph.convolutions import Conv
+    from convspec_onnx.graph import Conv
 
 _CUTS = ("Split", "Slice", "Gather")
 _BEFORE = ("Identity", "Cast", "Transpose", "Pad", "Squeeze", "Unsqueeze", "Reshape")
-_BY_CELL = ("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Slice", "Pad")
-_MOST = 8  # nodes that are passed by
+_ELEMENTWISE = ("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Slice",
+                "Pad")  # fmt: skip
+_MAX_NODES = 8
 
 
 @dataclass
 class Split:
-    """Parts in the order in which a Concat joins their channels.
+    """The parts of a layer, in the order in which a Concat joins their channels.
 
     Attributes:
-        grouped: whether each reads channels of its own; else all read the same tensor.
+        grouped: whether each part reads its own channels; else all read the same tensor.
     """
 
     convs: list[Conv]
@@ -39,22 +39,26 @@ class Split:
     def sizes(self) -> list[int]:
         return [conv.spec.out_channels for conv in self.convs if conv.spec is not None]
 
+    @property
+    def parts(self) -> list[Layer]:
+        return [layer for layer in map(layer_of, self.convs) if layer is not None]
+
     def join(self) -> None:
-        """Have what stands behind the Concat counted to the parts."""
+        """Let the nodes after the Concat belong to the parts."""
         start, total = 0, sum(self.sizes)
         for conv, size in zip(self.convs, self.sizes, strict=True):
             conv.joined = self.concat.output[0], start, total
             start += size
 
 
-def splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Split, Layer]]:
-    """What stands for one layer of the source in several nodes, and the layer that these are together.
+def find_splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Split, Layer]]:
+    """Yield the nodes that together are one layer of the source, and that layer.
 
-    A source may itself have several convolutions side by side. The numbers tell: as many kernels at least must be those
-    of the parts of one layer as are those of layers by themselves.
+    A source may itself have several convolutions side by side. The kernels decide: at least as many must equal parts
+    of one layer as equal whole layers.
     """
-    for split in _found(convs):
-        parts = [layer for layer in map(layer_of, split.convs) if layer is not None]
+    for split in _candidates(convs):
+        parts = split.parts
         cuts = [cut for one in theirs if (cut := split_layers.pieces(one, split.sizes, grouped=split.grouped))]
         whole = split_layers.joined(parts, grouped=split.grouped)
         if not cuts or whole is None:
@@ -67,52 +71,51 @@ def splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Spl
             yield split, whole
 
 
-def _found(convs: Sequence[Conv]) -> Iterator[Split]:
+def _candidates(convs: Sequence[Conv]) -> Iterator[Split]:
     joins: dict[int, tuple[onnx.NodeProto, dict[str, Conv]]] = {}
     for conv in convs:
-        if conv.spec is not None and conv.params is not None and not conv.rows and (end := _join(conv)) is not None:
-            name, node = end
+        if conv.spec and conv.params and not conv.rows and (concat := _find_concat(conv)):
+            name, node = concat
             joins.setdefault(id(node), (node, {}))[1][name] = conv
-    for node, parts in joins.values():
-        if len(parts) < 2 or sorted(parts) != sorted(node.input):
+    for node, by_name in joins.values():
+        if len(by_name) < 2 or sorted(by_name) != sorted(node.input):
             continue
-        found = [parts[name] for name in node.input]
-        if len({(conv.node.op_type, conv.spec.ndim) for conv in found if conv.spec}) > 1:
+        parts = [by_name[name] for name in node.input]
+        if len({(conv.node.op_type, conv.spec.ndim) for conv in parts if conv.spec}) > 1:
             continue
-        data, roots = {conv.data for conv in found}, [_root(conv) for conv in found]
+        data, roots = {conv.data for conv in parts}, {_find_root(conv) for conv in parts}
         if len(data) == 1:
-            yield Split(found, node, grouped=False)
-        elif None not in roots and len(set(roots)) == 1 and len(data) == len(found):
-            yield Split(found, node, grouped=True)
+            yield Split(parts, node, grouped=False)
+        elif None not in roots and len(roots) == 1 and len(data) == len(parts):
+            yield Split(parts, node, grouped=True)
 
 
 def _same_form(part: Layer, one: Layer) -> bool:
     return part.params.kernel.shape == one.params.kernel.shape and part.spec.transposed == one.spec.transposed
 
 
-def _join(conv: Conv) -> tuple[str, onnx.NodeProto] | None:
-    """The Concat of channels that the node's output goes to, past what works cell by cell, and under which name."""
-    name, axes = behind(conv).end
-    known = readers(conv.scope)
-    for _ in range(_MOST):
-        users = known.get(name, [])
-        if len(users) != 1:
+def _find_concat(conv: Conv) -> tuple[str, onnx.NodeProto] | None:
+    """Return the Concat of channels that reads the node's output, after elementwise nodes, and the tensor it reads."""
+    name, axes = epilogue_of(conv).end
+    for _ in range(_MAX_NODES):
+        consumers = conv.scope.consumers.get(name, [])
+        if len(consumers) != 1:
             return None
-        (node,) = users
+        (node,) = consumers
         if node.op_type == "Concat":
-            axis = next((int(value_of(a)) for a in node.attribute if a.name == "axis"), len(axes))
+            axis = attributes_of(node).get("axis", len(axes))
             return (name, node) if -len(axes) <= axis < len(axes) and axes[axis] == 1 else None
-        if node.op_type not in _BY_CELL or node.input[0] != name:
+        if node.op_type not in _ELEMENTWISE or node.input[0] != name:
             return None
         name = node.output[0]
     return None
 
 
-def _root(conv: Conv) -> str | None:
-    """The tensor of which the node reads a part; None where it reads a whole one."""
+def _find_root(conv: Conv) -> str | None:
+    """Return the tensor of which the node reads a part; None if it reads a whole tensor."""
     name = conv.data
-    for _ in range(_MOST):
-        node = conv.scope.maker(name)
+    for _ in range(_MAX_NODES):
+        node = conv.scope.producer(name)
         if node is None or not node.input:
             return None
         name = str(node.input[0])

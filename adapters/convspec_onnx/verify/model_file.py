@@ -1,0 +1,54 @@
+"""Open a model within limits of memory, and find its convolutions before anything runs."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convspec_onnx.graph import find_convolutions
+from convspec_onnx.loading import infer_shapes, load_model
+
+if TYPE_CHECKING:
+    from convspec_onnx.graph import Conv
+    from convspec_onnx.loading import DetachedModel
+
+_TO_READ = 512 << 20  # bytes that reading may take beyond the copies of the model
+_TO_RUN = 768 << 20
+_DATA = (".data", ".bin", ".weights", ".onnx_data")
+_COPIES = 6  # of the model that exist at once: file, message, inlined, inferred, serialised, the runtime's
+
+
+def open_model(path: str, memory: int | None = None, *, limited: bool = False) -> tuple[DetachedModel, list[Conv], str]:
+    """Return the model ready to run, its convolutions, and the error of shape inference, or "".
+
+    ``limited``: limit the memory of this process, first to what reading may take, then to what running may.
+    """
+    size = _bytes_on_disk(Path(path))
+    if limited:
+        limit(_TO_READ + _COPIES * size)
+    model = load_model(path)
+    model.proto, problem = infer_shapes(model.proto)
+    convs = find_convolutions(model)
+    if limited:
+        limit((memory or _TO_RUN) + _COPIES * size)
+    return model, convs, problem
+
+
+def limit(more: int) -> None:
+    """Let this process take so many bytes beyond what it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if pages:
+        soft = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _bytes_on_disk(path: Path) -> int:
+    """Return the bytes of the model and of the files beside it that may be its external data."""
+    try:
+        own = path.stat().st_size
+        beside = [p for p in path.parent.iterdir() if p.name.startswith(path.name) or p.suffix in _DATA]
+        return int(own + sum(p.lstat().st_size for p in beside if p.is_file() and p != path))
+    except OSError:
+        return 0
