@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from convspec.errors import ConvspecError
 from convspec_onnx.graph import lint_graph
@@ -19,11 +19,8 @@ from convspec_onnx.loading import inputs, printable
 from convspec_onnx.source import SourceComparison
 from convspec_onnx.verify import AccuracyClasses, Run, find_changes, judge_alone, open_model, runtimes
 
-if TYPE_CHECKING:
-    from convspec_onnx.loading import Arrays, DetachedModel
-
-    Ask = Callable[[dict[str, Any]], dict[str, Any]]
-    Report = Callable[[dict[str, Any]], None]
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+Report = Callable[[dict[str, Any]], None]
 
 
 def main() -> None:
@@ -60,8 +57,11 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
     if problem:
         notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.proto.opset_import}
-    sets = inputs.count_sets(model.graph, request.get("inputs"), request.get("dims") or {})
-    report({"convs": [conv.to_dict() for conv in convs], "notes": notes, "opsets": versions, "sets": sets})
+    path, dims = request.get("inputs"), request.get("dims") or {}
+    report({"convs": [conv.to_dict() for conv in convs], "notes": notes, "opsets": versions,
+            "sets": inputs.count_sets(model.graph, path, dims)})  # fmt: skip
+    sets = inputs.read_inputs(model.graph, path) if path else inputs.random_inputs(
+        model.graph, dims, request.get("seed", 0))  # fmt: skip
     source = SourceComparison.load(request, model, convs, report, ask)
     observe = source.compare_node if source else None
     providers = [runtimes.provider_name(name) for name in request.get("providers") or [runtimes.CPU]]
@@ -70,7 +70,7 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
     expected = {runtimes.provider_name(name): kind for name, kind in (request.get("expect") or {}).items()}
     classes = AccuracyClasses(expected, model.proto)
     reached: set[str] = set()
-    for title, feeds in _input_sets(model, request):
+    for title, feeds in sets:
         if source:
             source.run_source(title, feeds)
         run = Run(model, convs, title, configs, report, observe, judging=oracle, classes=classes)
@@ -111,12 +111,6 @@ def _report_unjudged(source: SourceComparison) -> None:
         source.report({"path": conv.path, "inputs": "", "level": "off", "provider": runtimes.CPU, "reason": reason,
                        "verdict": "agree" if matched else "unsupported", "evidence": {}, "shapes": {},
                        "spec": None if conv.spec is None else conv.spec.to_dict()})  # fmt: skip
-
-
-def _input_sets(model: DetachedModel, request: Mapping[str, Any]) -> Iterator[tuple[str, Arrays]]:
-    if request.get("inputs"):
-        return inputs.read_inputs(model.graph, request["inputs"])
-    return inputs.random_inputs(model.graph, request.get("dims") or {}, request.get("seed", 0))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+import onnx
 
 from convspec.contract.tracing import Pad, described
 from convspec_onnx import read
-from convspec_onnx.graph import read_pad
-
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec_onnx.graph import Scope
+from convspec_onnx.graph import Scope, read_pad
 
 
 def before(model: read.Model, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:  # noqa: ARG001 – contract
     """Return the Pads before each convolution by its path, the nearest first."""
-    return {path: list(_pads_before(scope, node)) for path, scope, node in read.nodes(read.expand(model))}
+    return {path: list(_pads_before(scope, node)) for path, scope, node in read.nodes(Scope(read.expand(model).graph))}
 
 
 def _pads_before(scope: Scope, conv: onnx.NodeProto) -> Iterator[Pad | str]:

@@ -34,13 +34,13 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     if layout == layouts.CHANNELS_LAST:
         program.reasons.append("ONNX convolutions are channels first: the data are transposed before and after")
         data, result = "x_first", "y_first"
-        program.transpose("x", data, layouts.permutation("N*C", "NC*", spec.ndim))
+        program.node("Transpose", ["x"], data, perm=list(layouts.permutation("N*C", "NC*", spec.ndim)))
     if spec.transposed:
         program.conv_transpose(data, result)
     else:
         program.conv(data, result)
     if layout == layouts.CHANNELS_LAST:
-        program.transpose(result, "y", layouts.permutation("NC*", "N*C", spec.ndim))
+        program.node("Transpose", [result], "y", perm=list(layouts.permutation("NC*", "N*C", spec.ndim)))
     bias = "bias" if spec.bias and program.adds_bias else None
     return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
 
@@ -77,7 +77,7 @@ class _Program:
     def parameters(self) -> None:
         spec, (numpy_type, _) = self.spec, _TYPES[self.dtype]
         first, second = ("in", "out") if spec.transposed else ("out", "in")
-        order = f"({first}_channels, {second}_channels / group, {', '.join(_letters(spec))})"
+        order = f"({first}_channels, {second}_channels / group, {', '.join(layouts.spatial_letters(spec.ndim))})"
         self.tensors.append(f'"weight": np.zeros({spec.kernel_shape}, {numpy_type}),  # {order}')
         if spec.bias:
             self.tensors.append(f'"bias": np.zeros({spec.out_channels}, {numpy_type}),')
@@ -91,9 +91,6 @@ class _Program:
         line = f"helper.make_node({', '.join(arguments)}),"
         broken = "helper.make_node(\n" + "".join(f"        {a},\n" for a in arguments) + "    ),"
         self.nodes.append(line if len(line) <= 100 else broken)
-
-    def transpose(self, source: str, target: str, axes: tuple[int, ...]) -> None:
-        self.node("Transpose", [source], target, perm=list(axes))
 
     def conv(self, data: str, result: str) -> None:
         """Add a Conv, after a Pad if its own padding cannot express the spec's."""
@@ -156,9 +153,8 @@ class _Program:
             return
         self.adds_bias = True
         self.integers(pads=[0] * spec.ndim + beyond, axes=list(range(2, 2 + spec.ndim)))
-        scattered = "scattered"
-        self.node("ConvTranspose", [data, "weight"], scattered, **attributes)
-        self.node("Pad", [scattered, "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")
+        self.node("ConvTranspose", [data, "weight"], "scattered", **attributes)
+        self.node("Pad", ["scattered", "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")
         if spec.bias:
             self.integers(spatial=list(range(1, 1 + spec.ndim)))
             self.node("Unsqueeze", ["bias", "spatial"], "bias_column")
@@ -230,15 +226,11 @@ def _begins_ends(pads: tuple[tuple[int, int], ...]) -> list[int]:
     return [lo for lo, _ in pads] + [hi for _, hi in pads]
 
 
-def _letters(spec: ConvSpec) -> list[str]:
-    return list(layouts.spatial_letters(spec.ndim))
-
-
 def _symbolic_shapes(spec: ConvSpec, layout: str) -> tuple[list[object], list[object]]:
     """Return the shapes of x and y in ``layout``: channels as numbers, other axes as names."""
     shapes: list[list[object]] = []
     for channels, suffix in ((spec.in_channels, ""), (spec.out_channels, "_out")):
-        first = ["N", channels, *(f"{letter}{suffix}" for letter in _letters(spec))]
+        first = ["N", channels, *(f"{letter}{suffix}" for letter in layouts.spatial_letters(spec.ndim))]
         axes = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
         shapes.append([first[i] for i in axes])
     return shapes[0], shapes[1]

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -15,13 +15,9 @@ from onnx.reference import ReferenceEvaluator
 
 from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvParams, layouts
+from convspec.spec import ConvParams, ConvSpec, layouts
 from convspec_onnx.graph import Conv, Scope, attributes_of, read_pad, resolve_layer
-from convspec_onnx.loading import inline, load_proto, subgraphs
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
-    from convspec_onnx.loading import Array
+from convspec_onnx.loading import Array, inline, load_proto, subgraphs
 
 Model: TypeAlias = "onnx.ModelProto | str | os.PathLike[str]"
 
@@ -58,7 +54,7 @@ def convs(model: Model, input_shape: Sequence[int] | None = None) -> list[Found]
     # Only output_shape needs shapes; a missing one is reported at its node.
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
         proto = onnx.shape_inference.infer_shapes(proto)
-    found = [_find(*one) for one in nodes(proto)]
+    found = [_find(*one) for one in nodes(Scope(proto.graph))]
     if not found:
         listing = _operators(proto.graph) or "none"
         raise UnsupportedError(f"this model has no convolutions; its operators: {listing}")
@@ -79,19 +75,15 @@ def expand(model: Model) -> onnx.ModelProto:
     return inline(proto) if proto.functions else proto
 
 
-def nodes(proto: onnx.ModelProto) -> Iterator[tuple[str, Scope, onnx.NodeProto]]:
-    """Yield every convolution with its path and its graph."""
-    yield from _walk(Scope(proto.graph), "")
-
-
-def _walk(scope: Scope, prefix: str) -> Iterator[tuple[str, Scope, onnx.NodeProto]]:
+def nodes(scope: Scope, prefix: str = "") -> Iterator[tuple[str, Scope, onnx.NodeProto]]:
+    """Yield every convolution of a graph and of its bodies, with its path and its own graph."""
     for index, node in enumerate(scope.proto.node):
         path = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
         if _is_conv(node) or node.op_type in _QUANTIZED:
             yield path, scope, node
         for attribute in node.attribute:
             for body in subgraphs(attribute):
-                yield from _walk(Scope(body, scope), f"{path}/")
+                yield from nodes(Scope(body, scope), f"{path}/")
 
 
 def _is_conv(node: onnx.NodeProto) -> bool:

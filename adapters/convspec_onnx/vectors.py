@@ -7,26 +7,21 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
-from convspec.contract import registry
+from convspec.contract import Reading, registry
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.reference import Verdict, judge, products
 from convspec.spec import layouts, rounded
 from convspec_onnx import REFERENCE, read
 from convspec_onnx.graph import as_float
-from convspec_onnx.loading import inline, inputs, load_proto
-
-if TYPE_CHECKING:
-    from convspec.contract import Reading
-    from convspec_onnx.loading import Array
-
+from convspec_onnx.loading import Array, inline, inputs, load_proto
 
 EXPECTED = "expected"  # the test's own output, judged like an adapter's
 

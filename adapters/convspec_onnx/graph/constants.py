@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from convspec_onnx.loading import to_array
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading import Array
+from convspec_onnx.loading import Array, to_array
 
 _MAX_ELEMENTS = 1 << 26  # of a folded constant
 

@@ -12,12 +12,11 @@ import onnx
 from convspec.errors import RequestError, SpecError, UnsupportedError
 from convspec.spec import ConvParams
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad, resolve_output_shape
-from convspec_onnx.loading import subgraphs
+from convspec_onnx.loading import Array, DetachedModel, subgraphs
 from convspec_onnx.parse import spec_of
 
 if TYPE_CHECKING:
     from convspec.spec import ConvSpec, Pads
-    from convspec_onnx.loading import Array, DetachedModel
 
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
 _WEIGHT = {"QLinearConv": 3}  # index of the input; 1 for all others
@@ -78,6 +77,7 @@ class Conv:
         return self.owners[0][0] if self.owners else str(self.node.name)
 
     def note(self, name: str, title: str, level: str = "info") -> None:
+        """Add a lint note; ``level``: info, warning or error."""
         self.notes.append({"id": name, "title": title, "level": level})
 
     def pads_before(self) -> Pads | None:

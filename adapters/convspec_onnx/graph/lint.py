@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 
 from convspec.errors import ShapeError
 from convspec.spec import format_of
-from convspec_onnx.graph.convolutions import COMPUTED_WEIGHTS
-from convspec_onnx.loading import subgraphs, tensors_read
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convspec_onnx.graph.convolutions import Conv
-    from convspec_onnx.loading import Array
+from convspec_onnx.graph.convolutions import COMPUTED_WEIGHTS, Conv
+from convspec_onnx.loading import Array, subgraphs, tensors_read
 
 _MANY = 64  # different weights: so many are not all exact in float16 by chance
 _PROBLEMS = {  # note by the first words of a Conv's problem

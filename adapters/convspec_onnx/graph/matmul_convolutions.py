@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from convspec.spec import ConvParams, ConvSpec
 from convspec_onnx.graph.convolutions import Conv
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of
+from convspec_onnx.loading import Array, DetachedModel
 
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec_onnx.loading import Array, DetachedModel
-
-    Product = tuple[tuple[str, int, int], Array, Array | None]  # Conv.rows, kernel (O, I), bias
+Product = tuple[tuple[str, int, int], Array, Array | None]  # Conv.rows, kernel (O, I), bias
 
 OPERATORS = ("MatMul", "Gemm", "Einsum")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from convspec_onnx.graph.constants import fold
-from convspec_onnx.loading import tensors_read, to_array
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading import Array
+from convspec_onnx.loading import Array, tensors_read, to_array
 
 _ELEMENT_TYPES = frozenset(map(int, helper.get_all_tensor_dtypes()))
 

@@ -4,18 +4,14 @@ In goes a path; out comes an ``onnx.ModelProto`` with its external data inside i
 large weights are arrays outside the message and whose functions are inlined. Anything else raises RequestError.
 """
 
-from typing import TYPE_CHECKING
-
 from convspec_onnx.loading import inputs
 from convspec_onnx.loading.inline_functions import inline, subgraphs, tensors_read
 from convspec_onnx.loading.large_weights import DetachedModel, load_model
-from convspec_onnx.loading.untrusted import infer_shapes, load_proto, printable, to_array
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading.untrusted import Array as Array
-    from convspec_onnx.loading.untrusted import Arrays as Arrays
+from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, printable, to_array
 
 __all__ = [
+    "Array",
+    "Arrays",
     "DetachedModel",
     "infer_shapes",
     "inline",

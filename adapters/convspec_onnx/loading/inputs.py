@@ -7,17 +7,14 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from convspec.errors import RequestError
-from convspec_onnx.loading.untrusted import printable, to_array
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading.untrusted import Array, Arrays
+from convspec_onnx.loading.untrusted import Array, Arrays, printable, to_array
 
 _SIZES = ((1, 4, 64), (2, 4, 96))  # of symbolic axes 0, 1 and the others, in both sets; all suit five halvings
 _MAX_AXES = 64

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -17,9 +17,7 @@ from onnx import TensorProto
 from convspec.errors import RequestError
 from convspec_onnx.loading import untrusted
 from convspec_onnx.loading.inline_functions import inline
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading.untrusted import Arrays
+from convspec_onnx.loading.untrusted import Arrays
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"), TensorProto.DOUBLE: np.dtype("<f8"), TensorProto.FLOAT16: np.dtype("<f2"),

@@ -7,19 +7,17 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from convspec.errors import RequestError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
-    Arrays = dict[str, Array]
+Array = NDArray[Any]
+Arrays = dict[str, Array]
 
 _MAX_BYTES = (1 << 31) - 1  # protobuf reads no larger message
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO opens at once, and is refused

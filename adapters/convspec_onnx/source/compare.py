@@ -5,39 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec import ConvParams, diagnosis
+from convspec import ConvParams, ConvSpec, diagnosis
 from convspec.errors import ConvspecError
 from convspec.models import Difference, common_rank, weight_differences
 from convspec.reference import judge, products
 from convspec_onnx import ADAPTER
-from convspec_onnx.graph import as_float
-from convspec_onnx.loading import tensors_read
+from convspec_onnx.graph import Conv, as_float
+from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.source.epilogue import epilogue_of, layer_of
 from convspec_onnx.source.match_nodes import MISPLACED, Matches
-from convspec_onnx.source.run_source import GraphSource, RemoteSource, SourceRun, match_layout
+from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, SourceRun, match_layout
 from convspec_onnx.verify import expected_output, open_model
 
 if TYPE_CHECKING:
-    from convspec import ConvSpec
     from convspec.models import Form, Piece
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import Array, Arrays, DetachedModel
-    from convspec_onnx.source.run_source import Ask
 
-    Report = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _CROPS = ("padding-differs", "output-padding-differs")
-
-
-class Source(Protocol):
-    """A model that can be run on the graph's inputs."""
-
-    def run(self, title: str, feeds: Mapping[str, Array]) -> SourceRun: ...
 
 
 @dataclass
@@ -53,7 +43,7 @@ class SourceComparison:
     model: DetachedModel
     convs: list[Conv]
     report: Report
-    source: Source
+    source: GraphSource | RemoteSource
     source_run: SourceRun | None = None
     matches: Matches = field(default_factory=Matches)
     diverged: set[str] = field(default_factory=set)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from convspec.models import Layer, Normalised
-from convspec_onnx.graph import attributes_of
+from convspec_onnx.graph import Conv, Scope, attributes_of
+from convspec_onnx.loading import Array
 
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec_onnx.graph import Conv, Scope
-    from convspec_onnx.loading import Array
-
-    Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none
+Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none
 
 _MAX_NODES = 12
 _SUMS = ("Add", "Sub", "Mul", "Div")

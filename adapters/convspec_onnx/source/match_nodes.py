@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from convspec.models import Difference, Layer, common_rank, pairs, split_layers, weight_differences
-from convspec_onnx.graph import find_products
+from convspec_onnx.graph import Conv, find_products
+from convspec_onnx.loading import DetachedModel
 from convspec_onnx.source.epilogue import layer_of
+from convspec_onnx.source.run_source import SourceRun
 from convspec_onnx.source.split_convolutions import Split, find_splits
-
-if TYPE_CHECKING:
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import DetachedModel
-    from convspec_onnx.source.run_source import SourceRun
 
 MISPLACED = "part-misplaced"
 

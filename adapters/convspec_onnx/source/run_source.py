@@ -6,27 +6,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from convspec import ConvParams, ConvSpec
 from convspec.errors import RequestError
 from convspec.models import Layer, Normalised
 from convspec.spec import layouts
-from convspec_onnx.graph import Scope, as_float
+from convspec_onnx.graph import Conv, Scope, as_float
+from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.loading import inputs as graph_inputs
 from convspec_onnx.source.epilogue import layer_of
 from convspec_onnx.verify import Run
 from convspec_onnx.verify.runtimes import RunConfig
 
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import Array, Arrays, DetachedModel
-
-    Ask = Callable[[dict[str, Any]], dict[str, Any]]
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 _TO_LAST = ((0, 2, 1), (0, 2, 3, 1), (0, 2, 3, 4, 1))
 _TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))

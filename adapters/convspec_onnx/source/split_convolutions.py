@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convspec.models import split_layers
-from convspec_onnx.graph import attributes_of
+import onnx
+
+from convspec.models import Layer, split_layers
+from convspec_onnx.graph import Conv, attributes_of
 from convspec_onnx.source.epilogue import epilogue_of, layer_of
-
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec.models import Layer
-    from convspec_onnx.graph import Conv
 
 _CUTS = ("Split", "Slice", "Gather")
 _BEFORE = ("Identity", "Cast", "Transpose", "Pad", "Squeeze", "Unsqueeze", "Reshape")

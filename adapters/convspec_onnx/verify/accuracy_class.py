@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from convspec.reference import Verdict, accuracy_probes
-from convspec.spec import ComputePrecision, format_of
+from convspec.spec import ComputePrecision, ConvSpec, format_of
 from convspec_onnx import ADAPTER, REFERENCE
+from convspec_onnx.graph import Conv
+from convspec_onnx.loading import Array, Arrays
 from convspec_onnx.verify.judge import ExpectedCache, judge_node, run_node
 from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import Array, Arrays
 
 DTYPE = "float32"  # of the layers that a class is about: a provider may compute them more coarsely
 _STORED = ("float16", "bfloat16")  # formats that a provider also stores tensors in; tf32 rounds inputs only

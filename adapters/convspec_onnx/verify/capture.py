@@ -10,17 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import onnx
 from onnx import TensorProto, helper
 
-from convspec_onnx.graph import Scope
-from convspec_onnx.loading import subgraphs, tensors_read
-
-if TYPE_CHECKING:
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import Array, Arrays
+from convspec_onnx.graph import Conv, Scope
+from convspec_onnx.loading import Array, Arrays, subgraphs, tensors_read
 
 _CONVS = 8  # of one segment
 _BYTES = 1 << 26  # captured from one segment, as far as shapes are known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,19 +15,15 @@ from convspec import reference
 from convspec.corpora import test_data
 from convspec.errors import ParamsError, RequestError, ShapeError, SpecError, UnsupportedError
 from convspec.reference import Verdict, gamma, judge, products
-from convspec.spec import DTYPES, ComputePrecision, ConvParams, format_of
+from convspec.spec import DTYPES, ComputePrecision, ConvParams, ConvSpec, format_of
 from convspec_onnx.graph import Conv, as_float, resolve_layer, to_rows
-from convspec_onnx.loading import DetachedModel
+from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Capture, Segment, extract_segment
+from convspec_onnx.verify.runtimes import RunConfig
 
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
-    from convspec_onnx.loading import Array, Arrays
-    from convspec_onnx.verify.runtimes import RunConfig
-
-    PrecisionOf = Callable[[ConvSpec, str], ComputePrecision]  # of a layer in a dtype
-    Expected = tuple[Array, Array, Array | None]  # output, magnitude, elements to ignore
+PrecisionOf = Callable[[ConvSpec, str], ComputePrecision]  # of a layer in a dtype
+Expected = tuple[Array, Array, Array | None]  # output, magnitude, elements to ignore
 
 _MAX_OUTPUT = 1 << 48  # elements: beyond, allocation fails with other errors than MemoryError
 NOT_RUN = "not run: with these inputs the node is in a branch that is not taken, or in a loop with no iteration"
@@ -184,9 +180,8 @@ def _judge_quantized(conv: Conv, x: Array, weight: Array, inputs: list[Array | N
     x_scale, x_zero, w_scale, w_zero, y_scale, y_zero = (inputs[i] for i in (1, 2, 4, 5, 6, 7))
     spec, params = resolve_layer(conv, _center(weight, w_zero), inputs[8], x.shape)
     sums = _oracle(spec, params, _center(x, x_zero))
-    assert x_scale is not None
-    assert w_scale is not None
-    assert y_scale is not None
+    if x_scale is None or w_scale is None or y_scale is None:
+        raise SpecError(["the node must have its scales"])
     scale = x_scale.astype(np.float64) * w_scale.astype(np.float64).reshape(-1) / y_scale.astype(np.float64)
     ideal = sums * scale.reshape(-1, *(1,) * spec.ndim)
     zero = 0.0 if y_zero is None else float(y_zero.reshape(-1)[0])

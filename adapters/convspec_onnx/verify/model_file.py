@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from convspec_onnx.graph import find_convolutions
-from convspec_onnx.loading import infer_shapes, load_model
-
-if TYPE_CHECKING:
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import DetachedModel
+from convspec_onnx.graph import Conv, find_convolutions
+from convspec_onnx.loading import DetachedModel, infer_shapes, load_model
 
 _TO_READ = 512 << 20  # bytes that reading may take beyond the copies of the model
 _TO_RUN = 768 << 20

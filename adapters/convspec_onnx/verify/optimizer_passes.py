@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.runtimes import LEVELS, RunConfig, RunError
-
-if TYPE_CHECKING:
-    from convspec_onnx.loading import Array, Arrays, DetachedModel
 
 # As ONNX Runtime 1.30 to 1.32 calls them. It ignores a name that it does not have; a pass whose name is missing here
 # shows as the change that remains with all of these disabled.

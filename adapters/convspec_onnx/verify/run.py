@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,21 +13,16 @@ from onnx import helper
 
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
-from convspec_onnx.graph import as_float
-from convspec_onnx.loading import DetachedModel, tensors_read
+from convspec_onnx.graph import Conv, as_float
+from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.accuracy_class import AccuracyClasses
-from convspec_onnx.verify.capture import captures_of, cut_segments, extract_segment, single_nodes
+from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment, single_nodes
 from convspec_onnx.verify.judge import NOT_RUN, ExpectedCache, expected_output, node_arrays, run_node
 from convspec_onnx.verify.runtimes import RunConfig, RunError
 
-if TYPE_CHECKING:
-    from convspec_onnx.graph import Conv
-    from convspec_onnx.loading import Array, Arrays
-    from convspec_onnx.verify.capture import Segment
-
-    Report = Callable[[dict[str, Any]], None]
-    Observe = Callable[[Conv, Arrays], None]
+Report = Callable[[dict[str, Any]], None]
+Observe = Callable[[Conv, Arrays], None]
 
 _SIZES = (17, 11)  # of random even and odd axes, beyond the effective kernel
 _MAX_ELEMENTS = 1 << 25

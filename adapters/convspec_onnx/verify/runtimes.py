@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
 from convspec.errors import ConvspecError, PlacementError
-
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec_onnx.loading import Array, Arrays, DetachedModel
+from convspec_onnx.loading import Array, Arrays, DetachedModel
 
 LEVELS = {
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
