@@ -8,7 +8,7 @@ between two segments and the captures of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -27,6 +27,10 @@ class Segment:
 
     nodes: list[onnx.NodeProto]
     convs: list[Conv] = field(default_factory=list)
+
+    def single_nodes(self) -> list[Segment]:
+        """Return a segment for each node, to find the one that fails."""
+        return [Segment([node], [c for c in self.convs if c.top_node == node.name]) for node in self.nodes]
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,6 @@ def cut_segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]
 def _captured_bytes(conv: Conv) -> int:
     shapes = [conv.scope.shape(name) or () for name in (conv.data, conv.node.output[0])]
     return sum(4 * math.prod(n for n in shape if isinstance(n, int)) for shape in shapes)
-
-
-def single_nodes(segment: Segment) -> Iterator[Segment]:
-    """Yield the nodes of a segment as segments, to find the one that fails."""
-    for node in segment.nodes:
-        yield Segment([node], [conv for conv in segment.convs if conv.top_node == node.name])
 
 
 def captures_of(conv: Conv) -> list[Capture]:

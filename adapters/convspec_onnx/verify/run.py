@@ -17,7 +17,7 @@ from convspec_onnx.graph import Conv, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.accuracy_class import AccuracyClasses
-from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment, single_nodes
+from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
 from convspec_onnx.verify.judge import NOT_RUN, ExpectedCache, expected_output, node_arrays, run_node
 from convspec_onnx.verify.runtimes import RunConfig, RunError
 
@@ -80,7 +80,7 @@ class Run:
             if len(segment.nodes) <= 1:
                 self.handle_failure(segment, config, error)
                 return
-            singles = list(single_nodes(segment))
+            singles = segment.single_nodes()
             for number, single in enumerate(singles):
                 if config in self.broken:
                     return
