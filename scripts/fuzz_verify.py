@@ -272,11 +272,11 @@ def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
     """Audit some models and print one outcome per line; the current model lies in ``keep``."""
     from convspec_onnx import audit
     from convspec_onnx.source import compare
-    from convspec_onnx.verify.model_file import limit
 
+    from convspec.contract.isolation import limit_memory
     from convspec.errors import ConvspecError
 
-    limit(MEMORY)
+    limit_memory(MEMORY)
     compare._SECONDS = 0.02  # of the search for pairs of mistakes in one node
     originals = tuple(seeds())
     folder = keep / f"batch-{batch}"

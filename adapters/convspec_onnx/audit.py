@@ -1,21 +1,18 @@
-"""The audit of one graph, in a process of its own: ``python -m convspec_onnx.audit``.
+"""The audit of one graph in a child process, which may run out of memory, be killed, or crash.
 
-The request is the first line of standard input, JSON (:mod:`convspec.models.verification.verifier`); each line of
-standard output is one message, and each further line of input the answer to a message ``wanted``. This process may run
-out of memory, be killed, or crash: the process that started it draws the conclusion.
+:mod:`convspec.models.verification.verifier` starts it, sends one request, reads messages, and answers each ``wanted``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
-from convspec.errors import ConvspecError
+from convspec.contract.isolation import send
+from convspec.errors import ConvspecError, printable
 from convspec_onnx.graph import lint_graph
-from convspec_onnx.loading import inputs, printable
+from convspec_onnx.loading import inputs
 from convspec_onnx.source import SourceComparison
 from convspec_onnx.verify import AccuracyClasses, Run, find_changes, judge_alone, open_model, runtimes
 
@@ -23,24 +20,21 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 Report = Callable[[dict[str, Any]], None]
 
 
-def main() -> None:
-    """Answer the request; whatever is wrong with it becomes a message."""
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a runtime prints is no message
+def serve(requests: BinaryIO, replies: int) -> None:
+    """Answer one request; an error becomes the message ``refused``."""
 
     def report(message: Mapping[str, Any]) -> None:
-        lines.write(json.dumps(message, allow_nan=False, default=str) + "\n")
-        lines.flush()
+        send(replies, json.dumps(message, allow_nan=False, default=str).encode() + b"\n")
 
     def ask(wanted: dict[str, Any]) -> dict[str, Any]:
         report({"wanted": wanted})
-        answer: dict[str, Any] = json.loads(sys.stdin.readline())
+        answer: dict[str, Any] = json.loads(requests.readline())
         return answer
 
     try:
-        audit(json.loads(sys.stdin.readline()), report, ask)
+        audit(json.loads(requests.readline()), report, ask)
     except ConvspecError as error:
-        report({"refused": printable(str(error))})
+        report({"refused": printable(error)})
     except MemoryError:
         report({"refused": "the model needs more memory than is allowed; allow more where you trust it"})
     except RecursionError:
@@ -111,7 +105,3 @@ def _report_unjudged(source: SourceComparison) -> None:
         source.report({"path": conv.path, "inputs": "", "level": "off", "provider": runtimes.CPU, "reason": reason,
                        "verdict": "agree" if matched else "unsupported", "evidence": {}, "shapes": {},
                        "spec": None if conv.spec is None else conv.spec.to_dict()})  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

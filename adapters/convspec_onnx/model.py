@@ -11,10 +11,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec.contract import Call, Part, Reading
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.errors import ConvspecError, RequestError, UnsupportedError, printable
 from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, find_convolutions
-from convspec_onnx.loading import DetachedModel, load_proto, printable
+from convspec_onnx.loading import DetachedModel, load_proto
 from convspec_onnx.loading import inputs as graph_inputs
 from convspec_onnx.verify import runtimes
 
@@ -102,7 +102,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     try:
         values = runtimes.run(DetachedModel(copy), feeds, wanted, runtimes.RunConfig("off")) | feeds
     except ConvspecError as error:
-        raise RequestError(f"the ONNX model does not take these inputs: {printable(str(error))}") from None
+        raise RequestError(f"the ONNX model does not take these inputs: {printable(error)}") from None
     calls = [Call(part.path, values[x], values[y]) for part, x, y in layers]
     return calls, [values[name] for name in results]
 

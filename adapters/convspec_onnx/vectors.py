@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -15,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from convspec import reference
 from convspec.contract import Reading, registry
+from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.reference import Verdict, judge, products
@@ -66,15 +65,12 @@ def folders(root: Path) -> list[Path]:
     return tests
 
 
-def main() -> None:
+def serve(requests: BinaryIO, replies: int) -> None:
     """Answer ``{"folders": […], "adapter": …}`` with ``{"begin": folder, …}`` and the results of each test."""
-    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a framework prints is no message
-    request = json.load(sys.stdin)
+    request = json.loads(requests.readline())
 
     def report(message: dict[str, Any]) -> None:
-        messages.write(json.dumps(message, default=str) + "\n")
-        messages.flush()
+        send(replies, json.dumps(message, default=str).encode() + b"\n")
 
     for folder in request["folders"]:
         report({"begin": folder, "case": None})
@@ -158,7 +154,3 @@ def _judge_adapter(name: str, reading: Reading, x: Array) -> Verdict:
     except Exception as error:  # noqa: BLE001 – the errors of frameworks have no narrower common base
         return Verdict("error", f"{type(error).__name__}: {error}")
     return _judge(reading, x, y, name)
-
-
-if __name__ == "__main__":
-    main()

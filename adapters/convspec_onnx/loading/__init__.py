@@ -7,7 +7,7 @@ large weights are arrays outside the message and whose functions are inlined. An
 from convspec_onnx.loading import inputs
 from convspec_onnx.loading.inline_functions import inline, subgraphs, tensors_read
 from convspec_onnx.loading.large_weights import DetachedModel, load_model
-from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, printable, to_array
+from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, to_array
 
 __all__ = [
     "Array",
@@ -18,7 +18,6 @@ __all__ = [
     "inputs",
     "load_model",
     "load_proto",
-    "printable",
     "subgraphs",
     "tensors_read",
     "to_array",

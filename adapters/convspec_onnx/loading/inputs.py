@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from convspec.errors import RequestError
-from convspec_onnx.loading.untrusted import Array, Arrays, printable, to_array
+from convspec.errors import RequestError, printable
+from convspec_onnx.loading.untrusted import Array, Arrays, to_array
 
 _SIZES = ((1, 4, 64), (2, 4, 96))  # of symbolic axes 0, 1 and the others, in both sets; all suit five halvings
 _MAX_AXES = 64

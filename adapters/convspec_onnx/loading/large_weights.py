@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 from convspec_onnx.loading import untrusted
 from convspec_onnx.loading.inline_functions import inline
 from convspec_onnx.loading.untrusted import Arrays
@@ -77,7 +77,7 @@ def load_model(path: str | os.PathLike[str]) -> DetachedModel:
     try:
         content, weights = _split_file(path)
     except OSError as error:
-        raise RequestError(f"{untrusted.printable(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     proto = untrusted.parse(content, path.name)
     del content
     for tensor in proto.graph.initializer:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -35,7 +35,7 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
     check_model(model if embed_external_data(model, path.parent) else content)
     return model
@@ -47,7 +47,7 @@ def parse(content: bytes, name: str = "the model") -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except (DecodeError, RecursionError) as error:
-        raise RequestError(f"{printable(name)} is not an ONNX model: {printable(str(error))}") from None
+        raise RequestError(f"{printable(name)} is not an ONNX model: {printable(error)}") from None
     if not model.HasField("graph") or not model.ir_version:
         missing = "graph" if model.ir_version else "IR version"
         raise RequestError(f"{printable(name)} is not an ONNX model: it has no {missing}")
@@ -205,11 +205,11 @@ def check_file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     try:
         if not path.is_file():
-            raise RequestError(f"{printable(str(path))}: file not found")
+            raise RequestError(f"{printable(path)}: file not found")
         if path.stat().st_size > _MAX_BYTES:
-            raise RequestError(f"{printable(str(path))} is larger than 2 GiB, the limit of protobuf")
+            raise RequestError(f"{printable(path)} is larger than 2 GiB, the limit of protobuf")
     except OSError as error:
-        raise RequestError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     return path
 
 
@@ -220,9 +220,3 @@ def to_array(tensor: TensorProto) -> Array:
     except (ValueError, TypeError, MemoryError, KeyError) as error:
         raise RequestError(f"tensor {tensor.name!r} cannot be read: {error}") from None
     return array
-
-
-def printable(text: Any, limit: int = 300) -> str:
-    """Return text of unknown origin on one line, control characters escaped."""
-    plain = "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
+from convspec.contract.isolation import limit_memory
 from convspec_onnx.graph import Conv, find_convolutions
 from convspec_onnx.loading import DetachedModel, infer_shapes, load_model
 
@@ -21,22 +21,13 @@ def open_model(path: str, memory: int | None = None, *, limited: bool = False) -
     """
     size = _bytes_on_disk(Path(path))
     if limited:
-        limit(_TO_READ + _COPIES * size)
+        limit_memory(_TO_READ + _COPIES * size)
     model = load_model(path)
     model.proto, problem = infer_shapes(model.proto)
     convs = find_convolutions(model)
     if limited:
-        limit((memory or _TO_RUN) + _COPIES * size)
+        limit_memory((memory or _TO_RUN) + _COPIES * size)
     return model, convs, problem
-
-
-def limit(more: int) -> None:
-    """Let this process take so many bytes beyond what it has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if pages:
-        soft = pages * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _bytes_on_disk(path: Path) -> int:
