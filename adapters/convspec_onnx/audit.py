@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from convspec.contract.isolation import send
 from convspec.errors import ConvspecError, printable
+from convspec.reference import Verdict
 from convspec_onnx.graph import lint_graph
 from convspec_onnx.loading import inputs
 from convspec_onnx.source import SourceComparison
@@ -81,7 +82,7 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
         _judge_alone(Run(model, alone, "random input of this node alone", configs, report, observe, classes=classes))
     if source:
         if not oracle:
-            _report_unjudged(source)
+            _report_unjudged(Run(model, convs, "", configs, report), source)
         source.report_matches()
     report({"done": True})
 
@@ -97,11 +98,9 @@ def _judge_alone(run: Run) -> None:
             run.report_verdict(conv, config, verdict, arrays)
 
 
-def _report_unjudged(source: SourceComparison) -> None:
+def _report_unjudged(run: Run, source: SourceComparison) -> None:
     """Without the oracle, a node agrees if the source has its layer; whether they differ is reported separately."""
-    for conv in source.convs:
+    for conv in run.convs:
         matched = conv.path in source.matches.layers
         reason = "" if matched else "not judged by the oracle, and no layer of the source matches it"
-        source.report({"path": conv.path, "inputs": "", "level": "off", "provider": runtimes.CPU, "reason": reason,
-                       "verdict": "agree" if matched else "unsupported", "evidence": {}, "shapes": {},
-                       "spec": None if conv.spec is None else conv.spec.to_dict()})  # fmt: skip
+        run.report_verdict(conv, run.configs[0], Verdict("agree" if matched else "unsupported", reason))

@@ -14,7 +14,7 @@ from convspec.contract import Call, Part, Reading
 from convspec.errors import ConvspecError, RequestError, UnsupportedError, printable
 from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, find_convolutions
-from convspec_onnx.loading import DetachedModel, load_proto
+from convspec_onnx.loading import DetachedModel, to_proto
 from convspec_onnx.loading import inputs as graph_inputs
 from convspec_onnx.verify import runtimes
 
@@ -26,16 +26,8 @@ _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
 def parts(model: Any) -> list[Part]:
     """All Convs, BatchNormalizations and linear layers (Gemm; MatMul with an Add) of the graph, in its order."""
-    proto = _load(model)
+    proto = to_proto(model)
     return [part for part, _, _ in _walk(proto)]
-
-
-def _load(model: Any) -> onnx.ModelProto:
-    """Return the model; a file is read as one of unknown origin."""
-    proto = load_proto(model) if isinstance(model, str | os.PathLike) else model
-    if not isinstance(proto, onnx.ModelProto):
-        raise UnsupportedError(f"{type(model).__name__} is not an ONNX model")
-    return proto
 
 
 def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
@@ -91,7 +83,7 @@ def _read_linear(node: onnx.NodeProto, scope: Scope) -> tuple[dict[str, Array], 
 
 def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
     """Run the model once by ONNX Runtime without graph optimisation, which would remove tensors."""
-    proto = _load(model)
+    proto = to_proto(model)
     layers = list(_walk(proto))
     results = [entry.name for entry in proto.graph.output]
     feeds = _feeds(proto, inputs)
@@ -121,7 +113,7 @@ def _feeds(proto: onnx.ModelProto, inputs: Sequence[Array] | Mapping[str, Array]
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """Replace the initialisers; returns the model, a new one where it was a path."""
-    proto = _load(model)
+    proto = to_proto(model)
     scope = Scope(proto.graph)
     nodes = {_path(node, index): node for index, node in enumerate(proto.graph.node)}
     for path, own in arrays.items():

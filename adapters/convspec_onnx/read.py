@@ -17,7 +17,7 @@ from convspec.contract import Found, Reading
 from convspec.errors import UnsupportedError
 from convspec.spec import ConvParams, ConvSpec, layouts
 from convspec_onnx.graph import Conv, Scope, attributes_of, read_pad, resolve_layer
-from convspec_onnx.loading import Array, inline, load_proto, subgraphs
+from convspec_onnx.loading import Array, inline, subgraphs, to_proto
 
 Model: TypeAlias = "onnx.ModelProto | str | os.PathLike[str]"
 
@@ -36,7 +36,7 @@ def read(layer: Model, input_shape: Sequence[int] | None = None) -> Reading:
     Raises:
         UnsupportedError: for a model that is more than one layer; the message names what.
     """
-    scope = Scope(_load(layer).graph)
+    scope = Scope(to_proto(layer).graph)
     convs = [node for node in scope.proto.node if _is_conv(node)]
     if len(convs) != 1:
         listing = _operators(scope.proto) or "nothing"
@@ -65,13 +65,9 @@ def _operators(graph: onnx.GraphProto) -> str:
     return ", ".join(sorted({node.op_type for node in graph.node}))
 
 
-def _load(model: Model) -> onnx.ModelProto:
-    return load_proto(model) if isinstance(model, str | os.PathLike) else model
-
-
 def expand(model: Model) -> onnx.ModelProto:
     """Return the model with its functions inlined."""
-    proto = _load(model)
+    proto = to_proto(model)
     return inline(proto) if proto.functions else proto
 
 

@@ -7,7 +7,7 @@ large weights are arrays outside the message and whose functions are inlined. An
 from convspec_onnx.loading import inputs
 from convspec_onnx.loading.inline_functions import inline, subgraphs, tensors_read
 from convspec_onnx.loading.large_weights import DetachedModel, load_model
-from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, to_array
+from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, to_array, to_proto
 
 __all__ = [
     "Array",
@@ -21,4 +21,5 @@ __all__ = [
     "subgraphs",
     "tensors_read",
     "to_array",
+    "to_proto",
 ]

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from convspec.errors import RequestError, printable
+from convspec.errors import RequestError, UnsupportedError, printable
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -38,6 +38,15 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
     check_model(model if embed_external_data(model, path.parent) else content)
+    return model
+
+
+def to_proto(model: Any) -> onnx.ModelProto:
+    """Return the model, or that at a path; raises UnsupportedError for other objects."""
+    if isinstance(model, str | os.PathLike):
+        return load_proto(model)
+    if not isinstance(model, onnx.ModelProto):
+        raise UnsupportedError(f"{type(model).__name__} is not an ONNX model")
     return model
 
 
