@@ -37,7 +37,7 @@ def serve(requests: BinaryIO, replies: int) -> None:
     except ConvspecError as error:
         report({"refused": printable(error)})
     except MemoryError:
-        report({"refused": "the model needs more memory than is allowed; if you trust it, raise the limit with --memory"})
+        report({"refused": "the model needs more memory than is allowed; if you trust it, raise --memory"})
     except RecursionError:
         report({"refused": "the model is nested too deeply"})
 
