@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading
 from convspec.errors import UnsupportedError
 from convspec.spec import ConvParams, ConvSpec, layouts
 from convspec_onnx.graph import Conv, Scope, attributes_of, read_pad, resolve_layer
@@ -44,7 +44,7 @@ def read(layer: Model, input_shape: Sequence[int] | None = None) -> Reading:
     return _Layer(scope, convs[0], input_shape).reading()
 
 
-def convs(model: Model, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – contract
+def convs(model: Model, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – contract
     """Return every Conv and ConvTranspose of a model, those in the bodies of If, Loop and Scan too, each by itself.
 
     Raises:
@@ -86,14 +86,14 @@ def _is_conv(node: onnx.NodeProto) -> bool:
     return node.op_type in _OPERATORS and node.domain in ("", "ai.onnx")
 
 
-def _find(path: str, scope: Scope, node: onnx.NodeProto) -> Found:
+def _find(path: str, scope: Scope, node: onnx.NodeProto) -> FoundConv:
     if node.op_type in _QUANTIZED:
-        return Found(path, None, f"{node.op_type} computes on integers, which a ConvSpec cannot express")
+        return FoundConv(path, None, f"{node.op_type} computes on integers, which a ConvSpec cannot express")
     try:
         spec, params = _read_node(scope, node, scope.shape(node.input[0]))
     except (UnsupportedError, ValueError) as error:
-        return Found(path, None, str(error))
-    return Found(path, Reading(spec, params, layouts.CHANNELS_FIRST, _dtype(scope, node)))
+        return FoundConv(path, None, str(error))
+    return FoundConv(path, Reading(spec, params, layouts.CHANNELS_FIRST, _dtype(scope, node)))
 
 
 def _read_node(scope: Scope, node: onnx.NodeProto, shape: Sequence[int | str] | None) -> tuple[ConvSpec, ConvParams]:

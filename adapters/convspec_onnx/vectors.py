@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
-from convspec.contract import Reading, registry
+from convspec.contract import LayerRequest, Reading, registry
 from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
@@ -108,12 +108,8 @@ def run(folder: Path, adapter: str, report: Callable[[dict[str, Any]], None]) ->
                 report_verdict(name, Verdict("unsupported", str(error)))
 
 
-def _to_canonical(reading: Reading) -> tuple[int, ...]:
-    return layouts.permutation(layouts.order(reading.layout, reading.spec.ndim), "NC*", reading.spec.ndim)
-
-
 def _case(reading: Reading, x: Array) -> dict[str, Any]:
-    shape = tuple(x.shape[i] for i in _to_canonical(reading))
+    shape = layouts.canonical_shape(x.shape, reading.layout, reading.spec.ndim)
     return Case(reading.spec, shape, layout=reading.layout, dtype=_dtype_name(x)).to_dict()
 
 
@@ -135,9 +131,9 @@ def _read_layer(model: onnx.ModelProto, given: list[Array]) -> tuple[Reading, Ar
 
 def _judge(reading: Reading, x: Array, y: Array, adapter: str) -> Verdict:
     spec, dtype = reading.spec, _dtype_name(y)
-    data, actual = (np.transpose(as_float(a), _to_canonical(reading)) for a in (x, y))
+    data, actual = (layouts.move(as_float(a), reading.layout, "NCHW") for a in (x, y))
     expected, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
-    arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
+    arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
     return judge(actual, expected, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import ConvParams, ConvSpec, diagnosis
+from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError
 from convspec.models import Difference, common_rank, weight_differences
 from convspec.reference import judge, products
@@ -231,8 +232,9 @@ def _same_numbers(form: Form, spec: ConvSpec | None, x: Array, y: Array, dtype: 
     try:
         right = replace(spec, bias=params.bias is not None)
         expected, size, ignore = expected_output(right, ConvParams(params.kernel, params.bias), x)
+        precision = ADAPTER.compute_precision(right, LayerRequest(dtype=dtype))
         verdict = judge(y, expected, size, dtype=dtype, data="captured", products=products(right),
-                        arithmetic=ADAPTER.arithmetic(right, dtype), ignore=ignore)  # fmt: skip
+                        arithmetic=precision, ignore=ignore)  # fmt: skip
     except ConvspecError:
         return False
     return verdict.verdict == "agree"

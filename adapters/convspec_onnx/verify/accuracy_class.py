@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
+from convspec.contract import LayerRequest
 from convspec.reference import Verdict, accuracy_probes
 from convspec.spec import ComputePrecision, ConvSpec, format_of
 from convspec_onnx import ADAPTER, REFERENCE
@@ -39,7 +40,9 @@ class AccuracyClasses:
         name = self.expected.get(config.provider) if config.level != EVALUATOR else None
 
         def precision(spec: ConvSpec, dtype: str) -> ComputePrecision:
-            own = (REFERENCE if config.level == EVALUATOR else ADAPTER).arithmetic(spec, dtype)
+            own = (REFERENCE if config.level == EVALUATOR else ADAPTER).compute_precision(
+                spec, LayerRequest(dtype=dtype)
+            )
             return own if name is None or dtype != DTYPE else precision_of_class(name, own)
 
         verdict, arrays = judge_node(conv, values, precision, cache)
