@@ -13,20 +13,6 @@ from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, own_layout, translate
 
 __all__ = [
-    "FEATURES",
-    "NAMES",
-    "Translation",
-    "calculate",
-    "constructor",
-    "drawing",
-    "facts",
-    "framework",
-    "kernel_orders",
-    "layer_of",
-    "layers_of",
-    "layout_of",
-    "own_layout",
-    "pictures",
-    "sentences",
-    "translate",
-]
+    "FEATURES", "NAMES", "Translation", "calculate", "constructor", "drawing", "facts", "framework", "kernel_orders",
+    "layer_of", "layers_of", "layout_of", "own_layout", "pictures", "sentences", "translate",
+]  # fmt: skip

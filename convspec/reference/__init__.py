@@ -12,24 +12,7 @@ from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds,
 from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
 
 __all__ = [
-    "EXACT_KINDS",
-    "LADDER",
-    "STATISTICAL_MINIMUM",
-    "VERDICTS",
-    "Bounds",
-    "Verdict",
-    "accuracy_probes",
-    "bounds",
-    "conv",
-    "error_bounds",
-    "gamma",
-    "gradient_magnitudes",
-    "gradients",
-    "judge",
-    "judge_class",
-    "magnitude",
-    "measure",
-    "probes",
-    "products",
-    "verdict",
-]
+    "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
+    "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
+    "probes", "products", "verdict",
+]  # fmt: skip

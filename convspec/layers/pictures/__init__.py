@@ -13,19 +13,6 @@ from convspec.layers.pictures.numbers import data_layouts, formats, kernel_layou
 from convspec.layers.pictures.scattering import scatter, zero_stuffing
 
 __all__ = [
-    "cells",
-    "data_layouts",
-    "errors",
-    "filters",
-    "formats",
-    "groups",
-    "kernel_layouts",
-    "layer",
-    "padding_modes",
-    "receptive_field",
-    "scatter",
-    "sequence",
-    "sums",
-    "windows",
-    "zero_stuffing",
-]
+    "cells", "data_layouts", "errors", "filters", "formats", "groups", "kernel_layouts", "layer", "padding_modes",
+    "receptive_field", "scatter", "sequence", "sums", "windows", "zero_stuffing",
+]  # fmt: skip
