@@ -18,7 +18,7 @@ from convspec.models.comparison.results import compare_open
 from convspec.models.find_adapter import adapter_for
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
-from convspec.models.run_model import Model, opened, seam
+from convspec.models.run_model import Model, open_model
 from convspec.models.text_table import Printable, Text
 from convspec.spec import Flattened
 
@@ -123,7 +123,7 @@ class PortReport(Printable):
         The arrays' names are the target's paths: ``layer1/conv.kernel``.
         """
         if Path(path).suffix != ".safetensors":
-            seam(adapter_for(self.model)).save(self.model, path)
+            adapter_for(self.model).model_module().save(self.model, path)
             return
         from safetensors.numpy import save_file
 
@@ -176,9 +176,9 @@ def port_weights(
         UnsupportedError: if a model cannot be read or has no convolutions; the message names its layers.
         RequestError: if an object is not a known model, or does not take the inputs.
     """
-    a = opened(source, inputs, layouts[0])
+    a = open_model(source, inputs, layouts[0])
     target_inputs = inputs, layouts[1], layouts[0] or a.layout
-    b = opened(target, *target_inputs)
+    b = open_model(target, *target_inputs)
     report = PortReport((a.adapter.name, b.adapter.name), model=target)
     pairs: list[_Pair] = []
     for kind in KINDS:
@@ -187,9 +187,9 @@ def port_weights(
         _move(ours, theirs, how, a, b, report)
     if dry_run or (report.ambiguous and not force):
         return report
-    report.model = seam(b.adapter).write(target, report.arrays)
+    report.model = b.adapter.model_module().write(target, report.arrays)
     report.written = True
-    written = opened(report.model, *target_inputs)
+    written = open_model(report.model, *target_inputs)
     _check_written(report, written)
     if inputs is not None:
         report.comparison = compare_open(a, written)

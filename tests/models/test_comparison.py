@@ -29,7 +29,7 @@ class Adapter:
     def __init__(self, name):
         self.name = name
 
-    def arithmetic(self, spec, dtype, input_shape):
+    def compute_precision(self, spec, request):
         return ComputePrecision("float32", output_roundings=2)
 
 

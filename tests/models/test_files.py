@@ -73,7 +73,7 @@ def test_what_is_in_a_file_comes_back_as_it_was(tmp_path):
 
 
 def test_a_model_is_opened_by_one_process_which_ends_with_it(tmp_path):
-    opened = run_model.opened(written(tmp_path, ""), np.zeros((1, 8, 9, 2), np.float32))
+    opened = run_model.open_model(written(tmp_path, ""), np.zeros((1, 8, 9, 2), np.float32))
     assert opened.executed
     assert opened.layout == "NHWC"
     pid, folder = running(opened.native), opened.native._process.folder

@@ -20,11 +20,14 @@ SCHEMA = json.loads(files("convspec.models").joinpath("port.schema.json").read_t
 
 
 class Adapter:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, module=None):
+        self.name, self.module = name, module
+
+    def model_module(self):
+        return self.module
 
 
-class Seam:
+class ModelModule:
     """Writes into the parts themselves, as a framework would into its layers."""
 
     def __init__(self, *, faithful=True):
@@ -65,14 +68,13 @@ def port(monkeypatch):
     """``port_weights`` between models that are given as parts."""
 
     def run(source, target, *, faithful=True, **options):
-        models = [Model(None, Adapter(name), parts) for name, parts in (("one", source), ("other", target))]
+        module = ModelModule(faithful=faithful)
+        models = [Model(None, Adapter(name, module), parts) for name, parts in (("one", source), ("other", target))]
         for model in models:
             model.native = model
-        seam = Seam(faithful=faithful)
-        monkeypatch.setattr(porting, "opened", lambda model, *_: model)
-        monkeypatch.setattr(porting, "seam", lambda adapter: seam)
+        monkeypatch.setattr(porting, "open_model", lambda model, *_: model)
         report = porting.port_weights(*models, **options)
-        assert seam.written == report.written
+        assert module.written == report.written
         jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
         return report
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convspec import reference
+from convspec.contract import LayerRequest
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds, judge
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rounded
@@ -52,7 +53,7 @@ def check_layer(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter:
     verdict = judge(
         rounded(y, dtype).astype(format_of(dtype).carrier), expected, reference.magnitude(spec, params, x),
         dtype=dtype, data=_DATA, products=error_bounds.products(spec),
-        arithmetic=adapter.arithmetic(spec, dtype, input_shape=x.shape),
+        arithmetic=adapter.compute_precision(spec, LayerRequest(dtype=dtype, input_shape=x.shape)),
     )  # fmt: skip
     return LayerCheck(verdict.verdict == "agree", verdict.reason)
 

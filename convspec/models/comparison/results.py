@@ -10,7 +10,7 @@ from convspec.models import text_table
 from convspec.models.comparison.layer_check import ErrorPropagation, largest_difference
 from convspec.models.comparison.layer_pair import JUDGES, CallCheck, Row, compare_unrun, pair_calls
 from convspec.models.matching.layers import Pair, align
-from convspec.models.run_model import Model, canonical, opened
+from convspec.models.run_model import Model, canonical, open_model
 from convspec.models.text_table import Printable, Text
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def compare(
         UnsupportedError: if a model cannot be read or has no convolutions; the message names its layers.
         RequestError: if an object is not a known model, or does not take the inputs.
     """
-    first = opened(a, inputs, layouts[0], fold_pads=fold_pads)
-    second = opened(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads)
+    first = open_model(a, inputs, layouts[0], fold_pads=fold_pads)
+    second = open_model(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads)
     return compare_open(first, second, seconds)
 
 

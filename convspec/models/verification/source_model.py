@@ -49,8 +49,7 @@ class SourceModel:
     _runs: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        module = run_model.seam(adapter_for(self.model))
-        self.model = getattr(module, "held", lambda same: same)(self.model)
+        self.model = adapter_for(self.model).model_module().open(self.model)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on the inputs of one request, and write what its layers read and returned to files."""
@@ -58,7 +57,7 @@ class SourceModel:
             feeds = {name: stored[f"input_{place}"] for place, name in enumerate(request["names"])}
         try:
             if self.inputs is not None:
-                model = run_model.opened(self.model, self.inputs)
+                model = run_model.open_model(self.model, self.inputs)
             else:
                 model = self._run(feeds, request.get("layouts") or {})
         except ConvspecError as error:
@@ -83,7 +82,7 @@ class SourceModel:
         for inputs in forms:
             for move in moves:
                 try:
-                    return run_model.opened(self.model, run_model.moved(inputs, *move), own, own)
+                    return run_model.open_model(self.model, run_model.moved(inputs, *move), own, own)
                 except RequestError as error:
                     failures.append(str(error))
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
@@ -94,11 +93,12 @@ class SourceModel:
 
 
 def _own_layout(model: Any) -> str:
-    """Return the layout of the model's first convolution; channels last where only a run can tell (Flax)."""
-    module = run_model.seam(adapter_for(model))
-    if getattr(module, "NEEDS_RUN", False):
-        return layouts.CHANNELS_LAST
-    layout = Model(model, adapter_for(model), module.parts(model)).layout
+    """Return the layout of the model's first convolution; the framework's own where only a run can tell."""
+    adapter = adapter_for(model)
+    module = adapter.model_module()
+    if module.parts_need_inputs:
+        return adapter.native_layout
+    layout = Model(model, adapter, module.parts(model)).layout
     return layouts.CHANNELS_LAST if layout.endswith("C") else layouts.CHANNELS_FIRST
 
 

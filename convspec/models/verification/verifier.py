@@ -1,7 +1,7 @@
 """Verify a graph convolution by convolution, in a child process that may run out of memory or crash.
 
-The interface to a graph format is small: the package of the adapter ``onnx`` has a module ``verify.audit`` that a child
-process serves (:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
+The adapter that audits the graph's format names a module that a child process serves
+(:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once: everything known without a run, and the number of
   sets of inputs;
@@ -31,6 +31,8 @@ from convspec.models.verification.report import VerifyReport, collect
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from convspec.contract import Adapter
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
@@ -85,7 +87,7 @@ def verify(
         FrameworkAbsent: if onnx or ONNX Runtime is not installed.
         UnsupportedError: if no adapter can read the source.
     """
-    adapter = registry.adapter("onnx")
+    adapter = registry.audit_adapter(path)
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
     if unknown := [level for level in levels if level not in ALL_LEVELS]:
@@ -95,13 +97,14 @@ def verify(
     if not oracle and against is None:
         raise RequestError("without the oracle, nodes can only be compared with a source: give against")
     _check_classes(expect or {}, providers)
-    package = str(getattr(adapter, "package", "convspec_onnx"))
-    with ChildProcess(f"{package}.verify.audit", threads=1) as child:
+    with ChildProcess(adapter.audit_module, threads=1) as child:
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
         request |= {"limited": True, "memory": memory, "inputs": _input_path(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _add_source(against, request, child.folder, source_inputs)
+        name, answer = None, None
+        if against is not None:
+            name, answer = _add_source(against, adapter, request, child.folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
@@ -129,11 +132,13 @@ def _input_path(inputs: Inputs | None, folder: Path, name: str = "inputs") -> st
     return str(target)
 
 
-def _add_source(source: Any, request: Message, folder: Path, inputs: Inputs | None) -> tuple[str, Answer | None]:
+def _add_source(
+    source: Any, adapter: Adapter, request: Message, folder: Path, inputs: Inputs | None
+) -> tuple[str, Answer | None]:
     """Add the source to the request; return its name, and the function that answers for it."""
     request["folder"] = str(folder)
     name = source_model.model_name(source)
-    if isinstance(source, str | os.PathLike) and name.endswith(".onnx"):
+    if isinstance(source, str | os.PathLike) and name.endswith(adapter.graph_files):
         request["against"] = os.path.abspath(name)  # noqa: PTH100
         request["source_inputs"] = _input_path(inputs, folder, "source")
         return name, None
