@@ -100,7 +100,7 @@ def verify(
         document.writable(path)
     dims, (accepted, expected) = _dims(dim or []), _read_baseline(baseline)
     expected |= _expected(expect or [])
-    with progress.shown(console(stderr=True), "verifying") as shown:
+    with progress.display(console(stderr=True), "verifying") as shown:
         report = run_verify(
             model,
             None if against is None else arguments.load_model(against),
@@ -114,7 +114,7 @@ def verify(
             memory=None if memory is None else memory * _MIB,
             timeout=timeout,
             accepted=accepted,
-            progress=progress.counted(shown),
+            progress=progress.count_steps(shown),
         )
     taken = write(
         (json, lambda: document.dumps(report.to_dict())),

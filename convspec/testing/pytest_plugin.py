@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convspec import corpora
-from convspec.conformance import check, describe
+from convspec.conformance import check
 from convspec.contract import registry
 from convspec.errors import ConvspecError
 from convspec.spec import LAYOUTS
@@ -69,7 +69,7 @@ class Outcome:
         results = self.findings.of(self.layer)
         unexpected = [result for result in results if result.unexpected]
         if unexpected:
-            pytest.fail("\n".join([*map(describe, unexpected), "", _reproduce(self.layer)]), pytrace=False)
+            pytest.fail("\n".join([*map(str, unexpected), "", _reproduce(self.layer)]), pytrace=False)
         gaps = sorted({result.gap for result in results if result.gap})
         if gaps:
             reasons = {tally.gap.id: tally.gap.reason for tally in self.findings.report.gaps}

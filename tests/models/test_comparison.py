@@ -29,7 +29,7 @@ class Adapter:
     def __init__(self, name):
         self.name = name
 
-    def compute_precision(self, spec, request):
+    def compute_precision(self, *_, **__):
         return ComputePrecision("float32", output_roundings=2)
 
 

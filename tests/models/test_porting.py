@@ -20,14 +20,14 @@ SCHEMA = json.loads(files("convspec.models").joinpath("port.schema.json").read_t
 
 
 class Adapter:
-    def __init__(self, name, module=None):
+    def __init__(self, name, module):
         self.name, self.module = name, module
 
     def model_module(self):
         return self.module
 
 
-class ModelModule:
+class Writer:
     """Writes into the parts themselves, as a framework would into its layers."""
 
     def __init__(self, *, faithful=True):
@@ -68,13 +68,13 @@ def port(monkeypatch):
     """``port_weights`` between models that are given as parts."""
 
     def run(source, target, *, faithful=True, **options):
-        module = ModelModule(faithful=faithful)
-        models = [Model(None, Adapter(name, module), parts) for name, parts in (("one", source), ("other", target))]
+        writer = Writer(faithful=faithful)
+        models = [Model(None, Adapter(name, writer), parts) for name, parts in (("one", source), ("other", target))]
         for model in models:
             model.native = model
         monkeypatch.setattr(porting, "open_model", lambda model, *_: model)
         report = porting.port_weights(*models, **options)
-        assert module.written == report.written
+        assert writer.written == report.written
         jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
         return report
 

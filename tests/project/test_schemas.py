@@ -15,7 +15,7 @@ from convspec import Case, ConvParams, ConvSpec, diagnose, reference
 from convspec.cli import vectors as vector_commands
 from convspec.cli import verify as verify_commands
 from convspec.cli.reports.diff import Difference
-from convspec.conformance.fuzzing.session import Finding, Fuzzed
+from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
@@ -55,7 +55,7 @@ def verification():
 
 def fuzzed():
     failure = report().results[1]
-    return Fuzzed(
+    return FuzzReport(
         7, [Finding("torch-disagree", failure, failure, 2, smallest=True, confirmed=True)], 25, 100,
         verdicts=Counter(agree=97, disagree=3), declared=Counter({"torch: g": 1}), absent={"flax": "no flax"},
         tallies={("keras", "g"): Tally(GAP, "keras", failed=1, passed=2, example={"case": "ab"})},
@@ -99,7 +99,7 @@ def changed():
 
 def outcomes():
     said = {"name": "dd594ca8634c", "verdict": "crash", "reason": "the process ended", "evidence": {}}
-    return {"schema": "convspec.vectors/1", "results": [vector_commands._outcome("onnx", None, said)]}
+    return {"schema": "convspec.vectors/1", "results": [vector_commands._result("onnx", None, said)]}
 
 
 def baseline():
