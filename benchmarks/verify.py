@@ -171,7 +171,7 @@ def measured(name: str, paths: list[Path]) -> tuple[float, float, float]:
 
 def job(name: str, paths: list[Path]) -> None:
     """Run one job in this process, the audit's included; what it needs is imported before the clock starts."""
-    from convspec_onnx.verify import audit as its_process
+    from convspec_onnx import audit as its_process
 
     from convspec.models.verification import verifier
 

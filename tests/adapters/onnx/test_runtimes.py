@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 import onnxruntime
-from convspec_onnx.loading.large_weights import Lean
+from convspec_onnx.loading import DetachedModel
 from convspec_onnx.verify import judge, optimizer_passes, runtimes
-from convspec_onnx.verify.runtimes import Arm
+from convspec_onnx.verify.runtimes import RunConfig
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
@@ -59,7 +59,7 @@ def test_all_of_several_guilty_passes_are_named(monkeypatch):
 
     monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, (1,))
-    found = {change["level"]: change for change in optimizer_passes.changes(Lean(proto), {}, "CPU")}
+    found = {change["level"]: change for change in optimizer_passes.find_changes(DetachedModel(proto), {}, "CPU")}
     assert found["basic"]["passes"] == ["b", "d", "f", "g"]
     assert found["extended"]["passes"] == []
 
@@ -75,7 +75,7 @@ def test_a_level_that_does_not_run_is_told(monkeypatch):
     monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     found = {
         change["level"]: change
-        for change in optimizer_passes.changes(Lean(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
+        for change in optimizer_passes.find_changes(DetachedModel(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
     }
     assert found["extended"]["problem"] == "no"
     assert "changed" in found["all"]
@@ -93,11 +93,13 @@ def coarse(name, monkeypatch):
         return rounded(array, form).astype(np.float32) if array.dtype == np.float32 else array
 
     def run(proto, feeds, outputs, arm, without=()):
-        copy = proto.whole()
+        copy = proto.attach()
         for tensor in copy.graph.initializer:
             values = rough(numpy_helper.to_array(tensor), name)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        found = honest(Lean(copy), {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without)
+        found = honest(
+            DetachedModel(copy), {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without
+        )
         return {key: rough(value, kept) for key, value in found.items()}
 
     monkeypatch.setattr(runtimes, "run", run)
@@ -175,8 +177,9 @@ def test_a_provider_that_leaves_the_node_to_the_cpu_did_not_run_it(tmp_path):
 
 
 def test_each_level_runs_on_each_provider():
-    assert runtimes.arms(["off", "evaluator", "all"], ["CPU", "CUDA"]) == [
-        Arm("off", "CPU"), Arm("all", "CPU"), Arm("off", "CUDA"), Arm("all", "CUDA"), Arm("evaluator", "CPU"),
+    assert runtimes.run_configs(["off", "evaluator", "all"], ["CPU", "CUDA"]) == [
+        RunConfig("off", "CPU"), RunConfig("all", "CPU"), RunConfig("off", "CUDA"),
+        RunConfig("all", "CUDA"), RunConfig("evaluator", "CPU"),
     ]  # fmt: skip
 
 

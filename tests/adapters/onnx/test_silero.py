@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
-from convspec_onnx.source.run_source import layer_of
+from convspec_onnx.source import layer_of
 from convspec_onnx.verify import open_model
 
 from convspec.models.matching.differences import layer_differences
@@ -52,7 +52,7 @@ def test_every_convolution_computes_what_its_graph_says(name, speech):
 
 
 def layers(name):
-    return [layer_of(conv) for conv in open_model.open_model(str(DATA / f"{name}.onnx"))[1]]
+    return [layer_of(conv) for conv in open_model(str(DATA / f"{name}.onnx"))[1]]
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from convspec_onnx.verify import audit
+from convspec_onnx import audit
 from onnx import TensorProto, helper, numpy_helper
 
 from convspec.models.verification.report import VerifyReport, collect
