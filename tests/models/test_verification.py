@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec
+from convspec.contract.isolation import ChildProcess
 from convspec.models.matching.kernels import Layer, Normalised, fold, pairs
 from convspec.models.matching.weight_differences import differences
 from convspec.models.verification import verifier
@@ -89,33 +90,46 @@ def test_numbers_that_json_has_no_word_for_are_borne():
 # -- the process ---
 
 
-def module(tmp_path, monkeypatch, text):
-    (tmp_path / "fake_audit.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return "fake_audit"
+@pytest.fixture
+def messages(tmp_path, monkeypatch):
+    """The messages of an audit whose ``serve`` has this body."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(body, timeout):
+        (tmp_path / "fake_audit.py").write_text(f"import os, time\ndef serve(requests, replies):\n{body}")
+        with ChildProcess("fake_audit") as child:
+            return list(verifier._messages(child, {}, timeout))
+
+    return run
 
 
-def test_a_process_that_says_nothing_is_a_bad_request(tmp_path, monkeypatch):
-    name = module(tmp_path, monkeypatch, "import os\nos.abort()\n")
+def test_a_process_that_says_nothing_is_a_bad_request(messages):
     with pytest.raises(verifier.RequestError, match="SIGABRT"):
-        list(verifier._messages(name, {}, 60))
+        messages(" os.abort()", 60)
 
 
-def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
-    text = """import time
-print('{"convs": [{"name": "a"}]}', flush=True)
-print('{"begin": ["a"]}', flush=True)
-time.sleep(999)
+def test_a_process_that_ends_early_without_an_error_is_a_bad_request(messages):
+    with pytest.raises(verifier.RequestError, match="could not be read: the process ended with exit status 0"):
+        messages(" print('no message')", 60)
+
+
+@pytest.mark.parametrize("noise", ["no JSON", "[" * 100_000])
+def test_a_process_that_writes_something_else_is_a_bad_request(messages, noise):
+    with pytest.raises(verifier.RequestError, match="answered with nonsense"):
+        messages(f" os.write(replies, {noise!r}.encode() + b'\\n')\n time.sleep(999)", 60)
+
+
+def test_a_process_that_hangs_is_killed(messages):
+    body = """ os.write(replies, b'{"convs": [{"name": "a"}]}' + bytes([10]))
+ os.write(replies, b'{"begin": ["a"]}' + bytes([10]))
+ time.sleep(999)
 """
-    name = module(tmp_path, monkeypatch, text)
-    found = list(verifier._messages(name, {}, 3))
-    assert [m["verdict"] for m in found if "verdict" in m] == ["timeout"]
+    assert [m["verdict"] for m in messages(body, 5) if "verdict" in m] == ["timeout"]
 
 
-def test_a_refusal_is_a_bad_request(tmp_path, monkeypatch):
-    name = module(tmp_path, monkeypatch, 'print(\'{"refused": "no"}\')\n')
+def test_a_refusal_is_a_bad_request(messages):
     with pytest.raises(verifier.RequestError, match=r"^no$"):
-        list(verifier._messages(name, {}, 60))
+        messages(""" os.write(replies, b'{"refused": "no"}' + bytes([10]))""", 60)
 
 
 def test_progress_reaches_the_end_for_every_arm_and_set_of_inputs():

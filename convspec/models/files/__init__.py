@@ -1,1 +1,1 @@
-"""Models in files that are programs: ``model_file`` asks ``child``, which loads and runs the file in a child process."""
+"""Models in files that are programs: ``model_file`` asks ``child``, a child process that loads and runs the file."""
