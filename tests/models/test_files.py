@@ -37,7 +37,7 @@ def written(folder, words, name="model.fake"):
 
 def running(model):
     """The id of the process that holds a model."""
-    return model._process._child.pid
+    return model._child._process.pid
 
 
 def alive(pid):
@@ -68,7 +68,7 @@ def test_what_is_in_a_file_comes_back_as_it_was(tmp_path):
     assert (outputs[1].shape, int(outputs[1])) == ((), 7)
     _, outputs, _ = model.trace({"image": x, "rate": np.array(16000)})
     assert int(outputs[1]) == 16000
-    with pytest.raises(UnsupportedError, match="no array of numbers"):
+    with pytest.raises(UnsupportedError, match="not an array of numbers"):
         model.trace([np.array(["a"])])
 
 
@@ -76,7 +76,7 @@ def test_a_model_is_opened_by_one_process_which_ends_with_it(tmp_path):
     opened = run_model.open_model(written(tmp_path, ""), np.zeros((1, 8, 9, 2), np.float32))
     assert opened.executed
     assert opened.layout == "NHWC"
-    pid, folder = running(opened.native), opened.native._process.folder
+    pid, folder = running(opened.native), opened.native._child.folder
     assert alive(pid)
     assert folder.exists()
     del opened
@@ -105,7 +105,7 @@ def test_new_weights_are_a_new_file(tmp_path):
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ("killed", RequestError, "model.fake: the process that read it ended with SIGSEGV"),
+        ("killed", RequestError, "model.fake: the process ended with SIGSEGV"),
         ("leaves", RequestError, "ended with exit status 3: last \\x1b[31mwords"),
         ("large", RequestError, "needs more memory than the 64 MiB that are allowed"),
         ("refused", UnsupportedError, "model.fake: a \\x1b[31mname from the file"),
@@ -130,7 +130,7 @@ def test_a_process_that_hangs_is_ended(tmp_path):
 def test_answers_that_are_none(tmp_path, monkeypatch, answer):
     model = ModelFile(written(tmp_path, ""))
     pid = running(model) if model._running() else 0
-    monkeypatch.setattr(model._process, "ask", lambda *_: answer)
+    monkeypatch.setattr(model._child, "ask", lambda *_: answer)
     with pytest.raises(RequestError, match="answered with nonsense"):
         model.parts()
     assert not alive(pid)
@@ -143,7 +143,7 @@ def test_arrays_are_no_larger_than_allowed_and_no_other_files(tmp_path, monkeypa
     os.truncate(folder / "large.safetensors", 1 << 30)
     for name, words in (("large.safetensors", "larger than the 64 MiB"), ("/etc/passwd", "nonsense")):
         model._running()
-        monkeypatch.setattr(model._process, "ask", lambda *_, name=name: {"parts": [], "arrays": name})
+        monkeypatch.setattr(model._child, "ask", lambda *_, name=name: {"parts": [], "arrays": name})
         with pytest.raises(RequestError, match=words):
             model.parts()
 

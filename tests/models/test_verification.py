@@ -105,6 +105,17 @@ def test_a_process_that_says_nothing_is_a_bad_request(tmp_path, monkeypatch):
         audit(tmp_path, monkeypatch, "os.abort()")
 
 
+def test_a_process_that_ends_early_without_an_error_is_a_bad_request(tmp_path, monkeypatch):
+    with pytest.raises(verifier.RequestError, match="could not be read: the process ended with exit status 0"):
+        audit(tmp_path, monkeypatch, "print('no message')")
+
+
+@pytest.mark.parametrize("noise", ["no JSON", "[" * 100_000])
+def test_a_process_that_writes_something_else_is_a_bad_request(tmp_path, monkeypatch, noise):
+    with pytest.raises(verifier.RequestError, match="answered with nonsense"):
+        audit(tmp_path, monkeypatch, f"os.write(replies, {noise!r}.encode() + bytes([10]))\ntime.sleep(999)")
+
+
 def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
     body = """
     os.write(replies, b'{"convs": [{"name": "a"}]}\\n{"begin": ["a"]}\\n')
