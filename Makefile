@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := torch flax keras onnx equinox openvino
-KERAS_TESTS := tests/adapters/test_read_keras.py tests/adapters/test_models_keras.py
+KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
 
 .PHONY: help check test lint docs docs-serve generated mutation regressions support support-new bench clean

@@ -46,8 +46,7 @@ def build(plan: Plan, params: ConvParams, device: str, variant: str = "default")
     Raises:
         PlacementError: where this PyTorch has no such device.
     """
-    if torch.device(device).type not in devices():
-        raise PlacementError(f"this PyTorch cannot run on {device!r}, only on {', '.join(devices())}")
+    _check_device(device)
     with _NoInitialisation():
         layer: torch.nn.Module = plan.execute()
     weights.load(weights.convolution(layer), params, device, _memory_format(variant, plan.spec.ndim))
@@ -87,6 +86,11 @@ def configure(*, precision: str, threads: int | None, **_: str) -> None:
         torch.backends.fp32_precision = "ieee"
 
 
+def _check_device(device: str) -> None:
+    if device.partition(":")[0] not in devices():
+        raise PlacementError(f"this PyTorch cannot run on {device!r}, only on {', '.join(devices())}")
+
+
 def _input(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: str) -> torch.Tensor:
     """``x`` on the device, checked against the layer; only bfloat16 is converted, from the float32 it travels in."""
     conv = weights.convolution(layer)
@@ -94,6 +98,7 @@ def _input(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: 
     if conv is layer and layouts.family(layout, ndim) == layouts.CHANNELS_LAST:
         raise ShapeError(f"{type(layer).__name__} takes {layouts.name('NCHW', ndim)} only, not {layout}")
     check_layout(x, conv.in_channels, layout, ndim)
+    _check_device(device)
     bfloat16 = conv.weight.dtype == torch.bfloat16
     tensor = weights.tensor(x, torch.bfloat16 if bfloat16 else None, device)
     if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST:

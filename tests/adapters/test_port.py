@@ -20,7 +20,7 @@ from convspec import ConvParams, ConvSpec, strategies
 from convspec.errors import UnsupportedError
 from convspec.models.find_adapter import owner
 from convspec.spec import layouts
-from tests.adapters import reading as law
+from tests.adapters import round_trip
 
 pytestmark = pytest.mark.onnx  # the last of the four whose tests are run
 
@@ -49,14 +49,14 @@ def test_there_and_back_is_the_same(first, second):
         back = convspec.port(there, first, input_shape=other)
         assert owner(back).name == first
         found = a.read(back, own)
-        assert law.equivalent(found.spec.explicit(case.input_shape), case.spec, case.input_shape)
+        assert round_trip.equivalent(found.spec.explicit(case.input_shape), case.spec, case.input_shape)
         if support == ["native"] * 2:
-            assert law.meaning(found.spec.explicit(case.input_shape)) == law.meaning(
+            assert round_trip.meaning(found.spec.explicit(case.input_shape)) == round_trip.meaning(
                 case.spec.explicit(case.input_shape)
             )
         assert (found.layout, found.dtype) == (a.native_layout, dtype)
-        assert law.same_bits(found.params.kernel, params.kernel)
-        assert law.same_bits(found.params.bias, params.bias)
+        assert round_trip.same_bits(found.params.kernel, params.kernel)
+        assert round_trip.same_bits(found.params.bias, params.bias)
         reached.append(case)
 
     law_of()

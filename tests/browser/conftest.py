@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -27,11 +26,6 @@ def serve(folder):
     return server
 
 
-FAKES = str(ROOT / "tests" / "fakes")
-if FAKES not in sys.path:
-    sys.path.append(FAKES)
-
-
 @pytest.fixture(scope="session")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -47,7 +41,6 @@ def browser():
 @pytest.fixture(scope="session")
 def site():
     """The address of the built site, its scripts and its wheel those of this very tree."""
-    sys.path.insert(0, str(ROOT / "scripts"))
     import site_calculator
 
     if not (SITE / "calculator.html").exists():

@@ -15,7 +15,6 @@ import convspec
 from convspec.cli.app import app
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
-sys.path.append(FAKES)
 CASE = (
     '{"spec": {"in_channels": 3, "out_channels": 5, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11], "seed": 7}\n'
 )

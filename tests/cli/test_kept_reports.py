@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import sys
 from importlib import resources
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -19,7 +17,6 @@ from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
 
-sys.path.append(str(Path(__file__).parents[1] / "fakes"))
 CASE = Case(ConvSpec(3, 5, (3, 5), stride=(2, 1)), (2, 3, 9, 11), "NHWC", data="random", seed=7, name="it's")
 GAP = parse('[[gap]]\nid="g"\nkind="todo"\nwhen="bias"\nfails=["error"]\nreason="known"\nlink="https://x.y"', "file")[0]
 CASES = [Case(ConvSpec(3, n, (1, 3)), (2, 3, 5, 7), seed=n) for n in range(2, 9)]

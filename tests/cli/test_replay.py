@@ -1,7 +1,6 @@
 """``convspec check --record`` and ``convspec replay`` as a user meets them: exit status, what is said and written."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from typer.testing import CliRunner
 from convspec.cli.app import app
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
-sys.path.append(FAKES)
 CASE = (
     '{"spec": {"in_channels": 3, "out_channels": 5, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11], "seed": 7}\n'
 )

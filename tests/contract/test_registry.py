@@ -1,14 +1,11 @@
 """Finding adapters: by entry point, by import path, by variant."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
 from convspec.contract import registry
 from convspec.errors import RequestError, UnknownName
-
-sys.path.append(str(Path(__file__).parents[1] / "fakes"))
 
 
 def test_the_projects_own_adapters_come_by_entry_point():

@@ -2,18 +2,13 @@
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
+import regressions
 
 import convspec
 from convspec import corpora
 from convspec.errors import ShapeError
-
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
-sys.path.append(SCRIPTS)
-import regressions  # noqa: E402
 
 LINES = regressions.lines(regressions.CORPUS)
 OTHERS = regressions.lines(regressions.OTHERS)

@@ -1,7 +1,6 @@
 """The pages are whole: one with all its parts per parameter, pictures that can be drawn, answers to the questions."""
 
 import re
-import sys
 import tomllib
 from html import unescape
 from pathlib import Path
@@ -172,7 +171,6 @@ def test_the_front_page_answers_the_questions():
 @pytest.mark.slow
 def test_every_output_of_every_layer_shown_is_the_references(tmp_path):
     """What the site's build shows, run again: in all four frameworks, exact to the last bit."""
-    sys.path.insert(0, str(ROOT / "scripts"))
     import site_parameters
 
     wanted = [request for entry in PARAMETERS.values() for request in site_parameters.requests(entry)]

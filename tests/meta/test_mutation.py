@@ -3,22 +3,17 @@
 import functools
 import json
 import math
-import sys
-from pathlib import Path
 
+import mutation
 import numpy as np
 import pytest
+from mutants import MUTANTS
+from mutants.engine import Layer
+from mutants.mutant import Mutant
 
 from convspec import corpora, reference
 from convspec.corpora.cases import arrays
 from convspec.errors import ShapeError
-
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
-sys.path.append(SCRIPTS)
-import mutation  # noqa: E402
-from mutants import MUTANTS  # noqa: E402
-from mutants.engine import Layer  # noqa: E402
-from mutants.mutant import Mutant  # noqa: E402
 
 STORED = json.loads(mutation.STORE.read_text("utf-8"))
 FAULTY = [m for m in MUTANTS if not m.proof]

@@ -1,6 +1,5 @@
 """The stored counts behind the site's table of support: they are of this corpus, and the table says what they say."""
 
-import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def scripts():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    yield {name: import_module(name) for name in ("support", "site_support", "generate_docs")}
-    sys.path.remove(str(ROOT / "scripts"))
+    return {name: import_module(name) for name in ("support", "site_support", "generate_docs")}
 
 
 @pytest.fixture(scope="module")

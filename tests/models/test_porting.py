@@ -1,0 +1,197 @@
+"""Whole models' weights moved: pairs, what is ambiguous, what is left, rows behind a flatten, files."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import numpy as np
+import pytest
+
+from convspec import ConvParams, ConvSpec
+from convspec.contract import Reading
+from convspec.errors import UnsupportedError
+from convspec.models.porting import weights
+from convspec.models.run_model import Model, Part
+from convspec.spec.chains import Flattened
+
+SCHEMA = json.loads(files("convspec").joinpath("port.schema.json").read_text("utf-8"))
+
+
+class Adapter:
+    def __init__(self, name):
+        self.name = name
+
+
+class Seam:
+    """Writes into the parts themselves, as a framework would into its layers."""
+
+    def __init__(self, *, faithful=True):
+        self.faithful, self.written = faithful, 0
+
+    def write(self, model, arrays):
+        self.written += 1
+        parts = {part.path: part for part in model.parts}
+        for path, own in arrays.items():
+            for name, array in own.items():
+                parts[path].weights[name][...] = array if self.faithful else array + 1
+        return model
+
+
+def conv(path, spec, seed, layout="NCHW"):
+    return Part(path, "conv", "Conv", Reading(spec, ConvParams.random(spec, seed), layout))
+
+
+def norm(path, seed, epsilon=1e-5, size=4):
+    rng = np.random.default_rng(seed)
+    return Part(path, "norm", "BatchNorm", epsilon=epsilon, arrays={
+        name: rng.uniform(0.5, 1, size).astype(np.float32) for name in ("gain", "shift", "mean", "variance")
+    })  # fmt: skip
+
+
+def linear(path, shape, seed):
+    rng = np.random.default_rng(seed)
+    return Part(path, "linear", "Linear", arrays={
+        "kernel": rng.normal(size=shape).astype(np.float32), "bias": rng.normal(size=shape[0]).astype(np.float32),
+    })  # fmt: skip
+
+
+A, B = ConvSpec(3, 4, (3, 5)), ConvSpec(4, 4, (3, 3))
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """``port_weights`` between models that are given as parts."""
+
+    def run(source, target, *, faithful=True, **options):
+        models = [Model(None, Adapter(name), parts) for name, parts in (("one", source), ("other", target))]
+        for model in models:
+            model.native = model
+        seam = Seam(faithful=faithful)
+        monkeypatch.setattr(weights, "opened", lambda model, *_: model)
+        monkeypatch.setattr(weights, "seam", lambda adapter: seam)
+        report = weights.port_weights(*models, **options)
+        assert seam.written == report.written
+        jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
+        return report
+
+    return run
+
+
+def equal(a, b):
+    return all(np.array_equal(a.weights[name], b.weights[name]) for name in a.weights)
+
+
+def test_layers_of_different_shapes_are_moved_bit_for_bit(port):
+    source = [conv("a", A, 0), norm("b", 1), conv("c", B, 2)]
+    target = [conv("x", B, 3, "NHWC"), conv("y", A, 4, "NHWC"), norm("z", 5)]
+    report = port(source, target)
+    assert report.written
+    assert not report.ambiguous
+    assert not report.left
+    assert equal(source[0], target[1])
+    assert equal(source[1], target[2])
+    assert equal(source[2], target[0])
+    assert "3 layers moved" in str(report)
+
+
+def test_layers_of_one_shape_are_ambiguous_by_definition_alone(port):
+    source, target = [conv("a", B, 0), conv("b", B, 1)], [conv("x", B, 3), conv("y", B, 4)]
+    before = target[0].weights["kernel"].copy()
+    report = port(source, target)
+    assert not report.written
+    assert np.array_equal(target[0].weights["kernel"], before)
+    assert "order of definition" in report.ambiguous[0]
+    assert "Nothing was written" in report.summary
+    report = port(source, target, force=True)
+    assert report.written
+    assert equal(source[0], target[0])
+    assert equal(source[1], target[1])
+
+
+def test_names_tell_layers_of_one_shape_apart(port):
+    source, target = (
+        [conv("net.first", B, 0), conv("net.last", B, 1)],
+        [conv("net/last", B, 3), conv("net/first", B, 4)],
+    )
+    report = port(source, target)
+    assert [move.how for move in report.moves] == ["name", "name"]
+    assert equal(source[0], target[1])
+    assert equal(source[1], target[0])
+
+
+def test_what_has_no_partner_is_left_and_counted(port):
+    report = port([conv("a", A, 0), conv("b", B, 1)], [conv("x", A, 2)])
+    assert report.left == ["conv b of the source"]
+    report = port([conv("a", B, 0)], [conv("x", B, 2), conv("y", B, 3)])
+    assert "1 layers of the source (a) have the shape of 2 of the target (x, y)" in report.ambiguous[0]
+    assert not report.written
+
+
+@pytest.mark.parametrize(("layout", "moved"), [("NCHW", False), ("NHWC", True)])
+def test_rows_behind_a_flatten(port, layout, moved):
+    source = [conv("a", A, 0), linear("fc", (7, 4 * 6), 1)]
+    target = [conv("x", A, 2, layout), linear("y", (7, 4 * 6), 3)]
+    port(source, target)
+    order = list(Flattened(4, (2, 3)).order("NHWC")) if moved else slice(None)
+    assert np.array_equal(target[1].weights["kernel"], source[1].weights["kernel"][:, order])
+    assert np.array_equal(target[1].weights["bias"], source[1].weights["bias"])
+
+
+def test_rows_behind_a_global_pool_or_another_linear_layer_stay(port):
+    source = [conv("a", A, 0), linear("fc1", (8, 4), 1), linear("fc2", (3, 8), 1)]
+    target = [conv("x", A, 2, "NHWC"), linear("y", (8, 4), 3), linear("z", (3, 8), 4)]
+    port(source, target)
+    assert equal(source[1], target[1])
+    assert equal(source[2], target[2])
+
+
+def test_features_that_are_no_multiple_of_the_channels_are_ambiguous(port):
+    report = port([conv("a", A, 0), linear("fc", (7, 9), 1)], [conv("x", A, 2, "NHWC"), linear("y", (7, 9), 3)])
+    assert "no multiple of the 4 channels" in report.ambiguous[0]
+    assert not report.written
+
+
+def test_epsilons_are_compared(port):
+    report = port([conv("a", A, 0), norm("b", 1)], [conv("x", A, 2), norm("y", 3, epsilon=1e-3)])
+    assert report.warnings == ["y has epsilon 0.001, b 1e-05: set it"]
+    assert report.written
+
+
+def test_a_bias_that_has_no_place_stops_the_port(port):
+    report = port([conv("a", A, 0)], [conv("x", ConvSpec(3, 4, (3, 5), bias=False), 2)])
+    assert report.ambiguous == ["x has no place for the bias of a"]
+    assert not report.written
+    report = port([conv("a", ConvSpec(3, 4, (3, 5), bias=False), 0)], [target := conv("x", A, 2)])
+    assert not target.weights["bias"].any()
+
+
+def test_a_dry_run_writes_nothing(port):
+    target = conv("x", A, 2)
+    before = target.weights["kernel"].copy()
+    report = port([conv("a", A, 0)], [target], dry_run=True)
+    assert not report.written
+    assert np.array_equal(target.weights["kernel"], before)
+    assert "would be moved" in report.summary
+
+
+def test_what_reads_back_differently_is_an_error(port):
+    with pytest.raises(UnsupportedError, match="reads back differently"):
+        port([conv("a", A, 0)], [conv("x", A, 2)], faithful=False)
+
+
+def test_the_moved_arrays_as_safetensors(port, tmp_path):
+    from safetensors.numpy import load_file
+
+    source = conv("a", A, 0)
+    port([source], [conv("x/y", A, 2)]).save(tmp_path / "moved.safetensors")
+    found = load_file(tmp_path / "moved.safetensors")
+    assert set(found) == {"x/y.kernel", "x/y.bias"}
+    assert np.array_equal(found["x/y.kernel"], source.weights["kernel"])
+
+
+def test_the_report_is_json(port):
+    import json
+
+    assert json.loads(json.dumps(port([conv("a", A, 0)], [conv("x", A, 2)]).to_dict()))["written"] is True

@@ -1,0 +1,201 @@
+"""What a verification's messages become: verdicts, first departure, what is unexpected; no framework is needed."""
+
+import numpy as np
+import pytest
+
+from convspec import ConvParams, ConvSpec
+from convspec.models.matching.kernels import Layer, Normalised, fold, pairs
+from convspec.models.matching.weight_differences import differences
+from convspec.models.verification import verifier
+from convspec.models.verification.report import VerificationFailed, VerifyReport, collected
+
+SPEC = ConvSpec(3, 4, (3, 5), padding=((0, 1), (2, 1)))
+
+
+def entry(name, notes=()):
+    shapes = {"input_shape": ["N", 3, 8, 9], "output_shape": None}
+    return {"name": name, "op_type": "Conv", "spec": SPEC.to_dict(), **shapes, "problem": "", "notes": list(notes)}
+
+
+def verdict(name, word, level="off", q=1.0, bound=4.0):
+    return {"path": name, "verdict": word, "reason": word, "level": level, "inputs": "a", "spec": None,
+            "evidence": {"worst_q": q, "bound": bound}, "shapes": {"x": [1, 3, 8, 9], "y": [1, 4, 7, 8]}}  # fmt: skip
+
+
+def report(*messages, accepted=()):
+    return collected(VerifyReport("m", None, [], accepted=frozenset(accepted)), messages)
+
+
+def test_all_that_agrees_is_expected():
+    found = report({"convs": [entry("a"), entry("b")]}, verdict("a", "agree"), verdict("b", "agree"))
+    assert found.expect() is found
+    assert found.summary == {
+        "convs": 2,
+        "agree": 2,
+        "disagree": 0,
+        "unsupported": 0,
+        "error": 0,
+        "crash": 0,
+        "timeout": 0,
+    }
+    node = found.to_dict()["nodes"][0]
+    assert (node["parameters"], node["macs"], node["receptive_field"]) == (184, 7 * 8 * 4 * 3 * 15, [3, 5])
+
+
+def test_the_worst_run_is_the_nodes_verdict():
+    found = report(
+        {"convs": [entry("a")]},
+        verdict("a", "agree", q=3.0),
+        verdict("a", "disagree", "all", 9.0),
+        verdict("a", "agree"),
+    )
+    assert (found.nodes[0].verdict, found.nodes[0].worst_q, found.first_departure) == ("disagree", 9.0, "a")
+    assert [f["id"] for f in found.nodes[0].findings] == ["graph-optimisation"]
+    with pytest.raises(VerificationFailed, match="a: disagree"):
+        found.expect()
+
+
+@pytest.mark.parametrize("word", ["disagree", "unsupported", "error", "crash", "timeout"])
+def test_what_does_not_agree_is_unexpected_unless_it_is_known(word):
+    messages = ({"convs": [entry("a"), entry("b")]}, verdict("a", "agree"), verdict("b", word))
+    assert [(n, i) for n, i, _ in report(*messages).unexpected] == [("b", word)]
+    assert not report(*messages, accepted=[("b", word)]).unexpected
+    assert report(*messages, accepted=[("a", word), ("b", "other")]).unexpected
+
+
+def test_nothing_agreed_is_never_accepted():
+    found = report(
+        {"convs": [entry("a")]}, verdict("a", "unsupported"), accepted=[("*", "unsupported"), ("*", "nothing-agreed")]
+    )
+    assert [i for _, i, _ in found.unexpected] == ["nothing-agreed"]
+    assert report().unexpected
+
+
+def test_a_note_of_level_error_and_a_missing_layer_are_unexpected():
+    note = {"id": "nan-weights", "title": "t", "level": "error"}
+    found = report({"convs": [entry("a", [note])]}, verdict("a", "agree"), {"missing": ["gone"]}, {"broken": "why"})
+    assert {i for _, i, _ in found.unexpected} == {"nan-weights", "missing-layer", "broken"}
+
+
+def test_numbers_that_json_has_no_word_for_are_borne():
+    found = report(
+        {"convs": [entry("a")]},
+        verdict("a", "disagree", q="inf", bound="nan"),
+        verdict("a", "disagree", q=1.0, bound=0.0),
+    )
+    assert found.nodes[0].verdict == "disagree"
+
+
+# -- the process ---
+
+
+def module(tmp_path, monkeypatch, text):
+    (tmp_path / "fake_audit.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "fake_audit"
+
+
+def test_a_process_that_says_nothing_is_a_bad_request(tmp_path, monkeypatch):
+    name = module(tmp_path, monkeypatch, "import os\nos.abort()\n")
+    with pytest.raises(verifier.RequestError, match="SIGABRT"):
+        list(verifier._messages(name, {}, 60))
+
+
+def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
+    text = """import time
+print('{"convs": [{"name": "a"}]}', flush=True)
+print('{"begin": ["a"]}', flush=True)
+time.sleep(999)
+"""
+    name = module(tmp_path, monkeypatch, text)
+    found = list(verifier._messages(name, {}, 3))
+    assert [m["verdict"] for m in found if "verdict" in m] == ["timeout"]
+
+
+def test_a_refusal_is_a_bad_request(tmp_path, monkeypatch):
+    name = module(tmp_path, monkeypatch, 'print(\'{"refused": "no"}\')\n')
+    with pytest.raises(verifier.RequestError, match=r"^no$"):
+        list(verifier._messages(name, {}, 60))
+
+
+def test_progress_reaches_the_end_for_every_arm_and_set_of_inputs():
+    steps = []
+    first = {"convs": [entry("a"), entry("b")], "sets": 2}
+    verdicts = [
+        verdict(name, "agree", level) | {"inputs": inputs, "provider": "CPU"}
+        for inputs in "pq" for name in "ab" for level in ("off", "all") if (name, inputs) != ("b", "q")
+    ]  # fmt: skip
+    list(verifier._shown(iter([first, *verdicts, {"done": True}]), 2, lambda *step: steps.append(step)))
+    assert steps == [(n, 8) for n in range(1, 7)] + [(8, 8)]
+
+
+# -- matching ---
+
+
+def layer(path, seed=0, spec=SPEC, norm=None):
+    return Layer(path, spec, ConvParams.random(spec, seed), norm)
+
+
+def normalised(channels, seed=0, epsilon=1e-5):
+    rng = np.random.default_rng(seed)
+    gain, shift, mean = (rng.normal(size=channels).astype(np.float32) for _ in range(3))
+    return Normalised(gain, shift, mean, rng.uniform(0.5, 2, channels).astype(np.float32), epsilon)
+
+
+def test_layers_are_matched_by_their_weights_before_their_names():
+    ours = [layer("conv_7", 2), layer("conv_8", 1), layer("z", 9)]
+    theirs = [layer("conv_8", 2), layer("conv_7", 1), layer("q", 8), layer("more", 7)]
+    found = [(a and a.path, b and b.path) for a, b in pairs(ours, theirs)]
+    assert found == [("conv_7", "conv_8"), ("conv_8", "conv_7"), ("z", "q"), (None, "more")]
+
+
+@pytest.mark.parametrize("spec", [SPEC, ConvSpec(6, 4, (3, 2), groups=2, transposed=True)])
+def test_a_fold_is_seen_through_and_its_mistakes_are_named(spec):
+    norm = normalised(4)
+    source = layer("c", 3, spec, norm)
+
+    def exported(times=1, epsilon=1e-5):
+        kernel, bias = source.params.kernel.astype(np.float64), source.params.bias.astype(np.float64)
+        for _ in range(times):
+            kernel, bias = fold(spec, kernel, bias, norm, epsilon)
+        return Layer("c", spec, ConvParams(kernel.astype(np.float32), bias.astype(np.float32)))
+
+    assert differences(exported(), source) == []
+    for ours, name in (
+        (exported(2), "batch-norm-twice"),
+        (exported(0), "batch-norm-lost"),
+        (exported(1, 1e-3), "batch-norm-epsilon"),
+    ):
+        assert [d.id for d in differences(ours, source)] == [name]
+
+
+def test_what_was_done_to_a_kernel_is_named():
+    spec = ConvSpec(4, 4, (3, 3))
+    source, other = layer("c", 1, spec), layer("d", 2, spec)
+    kernel, bias = source.params.kernel, source.params.bias
+    sign = kernel.copy()
+    sign[1, 2, 0, 1] *= -1
+    cases = {
+        "kernel-flipped": (kernel[..., ::-1, ::-1], bias),
+        "kernel-spatial-transposed": (kernel.swapaxes(2, 3), bias),
+        "kernel-channels-transposed": (kernel.swapaxes(0, 1), bias),
+        "kernel-sign": (sign, bias),
+        "kernel-float16": (kernel.astype(np.float16).astype(np.float32), bias),
+        "kernel-of-another": (other.params.kernel, bias),
+        "bias-of-another": (kernel, other.params.bias),
+        "bias-differs": (kernel, bias + 1),
+        "kernel-differs": (kernel + np.float32(0.5), bias),
+    }
+    for name, (k, b) in cases.items():
+        assert [d.id for d in differences(Layer("c", spec, ConvParams(k, b)), source, [other])] == [name]
+    assert differences(source, source, [other]) == []
+
+
+def test_pads_of_a_node_of_their_own_count():
+    bare = ConvSpec(3, 4, (3, 5))
+    params = ConvParams.random(bare, 0)
+    padded = Layer("c", SPEC, params, None, ((0, 0), (0, 0)))
+    apart = Layer("c", bare, params, None, ((0, 1), (2, 1)))
+    assert differences(apart, padded) == []
+    assert apart.without(((0, 1), (2, 1))) == bare
+    assert apart.without(((9, 9), (9, 9))) is None
