@@ -189,7 +189,7 @@ def test_without_a_run_specs_and_weights_are_compared():
 
 
 def test_the_result_is_json():
-    schema = json.loads(files("convspec").joinpath("comparison.schema.json").read_text("utf-8"))
+    schema = json.loads(files("convspec.models.comparison").joinpath("comparison.schema.json").read_text("utf-8"))
     wrong = replace(FIRST, padding=((0, 2), (2, 2)))
     for other in (model(), model(epsilon=1e-3), model(first=wrong)):
         document = json.loads(json.dumps(compared(model(), other, seconds=0).to_dict(), allow_nan=False))

@@ -16,7 +16,7 @@ from convspec.models.porting import weights
 from convspec.models.run_model import Model, Part
 from convspec.spec.chains import Flattened
 
-SCHEMA = json.loads(files("convspec").joinpath("port.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(files("convspec.models.porting").joinpath("port.schema.json").read_text("utf-8"))
 
 
 class Adapter:
