@@ -21,13 +21,13 @@ app = typer.Typer(
 
 
 def _vectors() -> Any:
-    """The module that knows the format, which belongs to the adapter ``onnx``."""
+    """Return the module that knows the format, from the adapter that has one."""
     from convspec.contract import registry
 
-    adapter = registry.adapter("onnx")
+    adapter = registry.vectors_adapter()
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
-    return importlib.import_module(f"{getattr(adapter, 'package', 'convspec_onnx')}.vectors")
+    return importlib.import_module(adapter.vectors_module)
 
 
 @app.command()
@@ -61,7 +61,10 @@ def export(
 @reported
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of tests, or one with such folders below it.")],
-    adapters: Annotated[str, typer.Option(metavar="A,B", help="Who computes the layers.")] = "onnx",
+    adapters: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Adapters that run the layers; default: the one that writes them."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Hold the outputs in the files, and what adapters make of the layers, against the oracle."""
@@ -72,7 +75,8 @@ def run(
         raise RequestError(f"{folder}: no such folder")
     json_document.writable(json)
     vectors = _vectors()
-    names = [name.strip() for name in adapters.split(",") if name.strip()]
+    chosen = adapters if adapters is not None else registry.vectors_adapter().name
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
         if absence := registry.absence(registry.adapter(name)):
             raise FrameworkAbsent(absence)
