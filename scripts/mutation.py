@@ -1,8 +1,8 @@
 """Which corpus catches which faulty convolution: ``python scripts/mutation.py``, into ``docs/_data/mutation.json``.
 
-Every mutant is run behind an adapter's door, in this process, through the same code that judges a framework. For each
-corpus the first case is noted that catches it. Beside them stand the Conv and ConvTranspose tests of ONNX's own
-backend suite, held against the mutants with that suite's own comparison.
+Every mutant runs as an adapter, in this process, through the code that judges a framework; the store has for each
+corpus the first case that catches it. The Conv and ConvTranspose tests of ONNX's backend suite are run on the mutants
+too, with that suite's own comparison.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ STORE = Path(__file__).parents[1] / "docs" / "_data" / "mutation.json"
 CORPORA = ("features", "pairwise", "threewise")
 ONNX = "ONNX node tests"
 
-Kills = dict[str, str | None]  # mutant → the first case that catches it
+Kills = dict[str, str | None]  # mutant → the first case that catches it, None if none does
 
 
 def kills(cases: Iterable[Case], mutants: Iterable[Mutant] = MUTANTS) -> Kills:
-    """Which case catches each mutant first; both layouts, exact and random data, as ``convspec check`` runs them."""
-    found: Kills = {mutant.id: None for mutant in mutants}
+    """Return the first case that catches each mutant; layouts and data as ``convspec check`` runs them."""
+    caught: Kills = {mutant.id: None for mutant in mutants}
     alive = {mutant.id: mutant for mutant in mutants if not mutant.proof}
     for problem in Selection(("mutant",)).problems(tuple(cases)):
         given = oracle.given(problem.case, problem.recipes)
         for name in list(alive):
             done = checks.outcomes(MutantAdapter(alive[name]), problem.units[0], given)  # type: ignore[arg-type]
-            with mock.patch.object(checks, "explained", return_value={}):  # what is wrong with a mutant is known
+            with mock.patch.object(checks, "explained", return_value={}):  # the fault of a mutant is known
                 if any(outcome.verdict not in ("agree", "unsupported") for outcome in done):
-                    found[name] = problem.case.id
+                    caught[name] = problem.case.id
                     del alive[name]
-    return found
+    return caught
 
 
 def onnx_tests() -> Iterator[tuple[str, Layer, Any, Any]]:
-    """ONNX's own tests of the two operators: name, the layer, the output that they expect, and the test itself."""
+    """Yield ONNX's tests of the two operators: name, layer, expected output, and the test itself."""
     from onnx import numpy_helper
     from onnx.backend.test.case.node import collect_testcases
 
     from convspec import adapter
 
-    with warnings.catch_warnings(action="ignore"):  # of the tests of other operators, which are made along
+    with warnings.catch_warnings(action="ignore"):  # from tests of other operators, which it makes too
         tests = [test for test in collect_testcases() if [n.op_type for n in test.model.graph.node] in _OPERATORS]
     for test in tests:
         for given, expected in test.data_sets:
             model = type(test.model)()
             model.CopyFrom(test.model)
             names = [entry.name for entry in model.graph.input]
-            del model.graph.input[1:]  # weights that come as inputs are put into the model
+            del model.graph.input[1:]  # weights passed as inputs become initialisers
             for name, value in list(zip(names, given, strict=False))[1:]:
                 model.graph.initializer.append(numpy_helper.from_array(value, name))
             reading = adapter("onnx").read(model, given[0].shape)
@@ -76,25 +76,25 @@ _OPERATORS = (["Conv"], ["ConvTranspose"])
 
 
 def onnx_kills(mutants: Iterable[Mutant] = MUTANTS) -> tuple[Kills, int]:
-    """Which of ONNX's tests catches each mutant, by that suite's own comparison, and how many tests there are."""
+    """Return the first of ONNX's tests that catches each mutant, by its own comparison, and the number of tests."""
     from onnx.backend.test.runner import Runner
 
     tests = list(onnx_tests())
-    found: Kills = {}
+    caught: Kills = {}
     for mutant in mutants:
-        found[mutant.id] = None
+        caught[mutant.id] = None
         for name, layer, expected, test in tests:
             try:
                 actual = mutant.output(layer).astype(expected.dtype)
                 Runner.assert_similar_outputs([expected], [actual], rtol=test.rtol, atol=test.atol)
             except (AssertionError, ConvspecError):
-                found[mutant.id] = name
+                caught[mutant.id] = name
                 break
-    return found, len(tests)
+    return caught, len(tests)
 
 
 def run(names: Iterable[str]) -> dict[str, Any]:
-    """The store's content: size of each corpus, and what catches each mutant in it."""
+    """Return the store's content: the size of each corpus, and the case that catches each mutant in it."""
     sizes, caught = {}, {}
     for name in names:
         cases = corpora.load(name)
@@ -104,14 +104,14 @@ def run(names: Iterable[str]) -> dict[str, Any]:
     sys.stderr.write(f"{ONNX}, {sizes[ONNX]}: {summary(caught[ONNX])}\n")
     return {
         "sizes": sizes,
-        "mutants": {m.id: {name: found[m.id] for name, found in caught.items()} for m in MUTANTS},
+        "mutants": {m.id: {name: kills[m.id] for name, kills in caught.items()} for m in MUTANTS},
     }
 
 
-def summary(found: Kills) -> str:
+def summary(caught: Kills) -> str:
     faulty = [m.id for m in MUTANTS if not m.proof]
-    alive = [name for name in faulty if found[name] is None]
-    wrong = [m.id for m in MUTANTS if m.proof and found[m.id] is not None]
+    alive = [name for name in faulty if caught[name] is None]
+    wrong = [m.id for m in MUTANTS if m.proof and caught[m.id] is not None]
     text = f"{len(faulty) - len(alive)} of {len(faulty)} caught"
     text += f"; not {', '.join(alive)}" if 0 < len(alive) <= 30 else ""
     return text + (f"; EQUIVALENT ONES CAUGHT: {wrong}" if wrong else "")
@@ -123,9 +123,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"into {STORE.name}")
     chosen = parser.parse_args()
     with np.errstate(all="ignore"):
-        found = run(chosen.corpora)
+        content = run(chosen.corpora)
     if chosen.write:
-        STORE.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        STORE.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         from generate_docs import FOLDER, table
         from site_evidence import mutation_tables
 

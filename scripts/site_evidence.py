@@ -1,4 +1,4 @@
-"""The site's tables of what the corpora catch, and of what public bugs do today, from the stored runs."""
+"""The site's tables of mutants that the corpora catch, and of public bugs today, from the stored runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
 
 _TODAY = {
     "bites": "Still bite",
-    "unsupported": "Not there: the adapter of its framework declares that it has no such layer",
+    "unsupported": "Unsupported: the framework's adapter declares that it has no such layer",
     "right": "Right today",
-    "elsewhere": "In frameworks without an adapter: as reported, and what the layer does in those that are here",
+    "elsewhere": "In frameworks without an adapter: as reported, and the layer's result in the frameworks with one",
 }
 
 
 def mutation_tables(table: Table) -> str:
-    """Scores, then every mutant with what catches it, then the equivalent ones with their proofs."""
-    found = json.loads(mutation.STORE.read_text("utf-8"))
-    names = list(found["sizes"])
+    """Return the scores, every mutant with the corpora that catch it, and the equivalent mutants with their proofs."""
+    stored = json.loads(mutation.STORE.read_text("utf-8"))
+    names = list(stored["sizes"])
     faulty, equivalent = ([m for m in MUTANTS if bool(m.proof) is proved] for proved in (False, True))
-    caught = {name: {m.id for m in faulty if found["mutants"][m.id][name] is not None} for name in names}
+    caught = {name: {m.id for m in faulty if stored["mutants"][m.id][name] is not None} for name in names}
     caught["features + pairwise"] = caught["features"] | caught["pairwise"]
-    sizes = found["sizes"] | {"features + pairwise": found["sizes"]["features"] + found["sizes"]["pairwise"]}
+    sizes = stored["sizes"] | {"features + pairwise": stored["sizes"]["features"] + stored["sizes"]["pairwise"]}
     scores: list[tuple[object, ...]] = [
         (name, sizes[name], f"{len(caught[name])} of {len(faulty)}", f"{100 * len(caught[name]) / len(faulty):.1f} %")
         for name in ("features", "pairwise", "features + pairwise", "threewise", mutation.ONNX)
@@ -45,15 +45,15 @@ def mutation_tables(table: Table) -> str:
 
 
 def bug_tables(table: Table) -> str:
-    """The public bugs by what they do today, then those that are no layer."""
+    """Return the public bugs by their state today, then the bugs that no layer expresses."""
     stored = json.loads(regressions.STORE.read_text("utf-8"))
     bugs = [list(lines) for _, lines in groupby(regressions.lines(regressions.CORPUS), key=lambda line: line["bug"])]
     parts: dict[str, list[tuple[object, ...]]] = {kind: [] for kind in _TODAY}
     for cases in bugs:
-        found = _worst([stored["cases"][case["name"]] for case in cases])
+        verdicts = _worst([stored["cases"][case["name"]] for case in cases])
         row = (_linked(cases[0]), cases[0]["title"], ", ".join(cases[0]["frameworks"]), cases[0]["reported"])
-        shown = ", ".join(f"{name} {_said(words)}" for name, words in found.items() if words[0] != "agree")
-        parts[regressions.today(cases[0], found)].append((*row, shown or "all agree"))
+        shown = ", ".join(f"{name} {_word(verdict)}" for name, verdict in verdicts.items() if verdict[0] != "agree")
+        parts[regressions.today(cases[0], verdicts)].append((*row, shown or "all agree"))
     versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
     text = f"Run with {versions}.\n\n"
     head = ("bug", "layer", "found in", "reported", "here")
@@ -65,7 +65,7 @@ def bug_tables(table: Table) -> str:
     rows: list[tuple[object, ...]] = [
         (_linked(bug), ", ".join(bug["frameworks"]), bug["reported"], bug["of"]) for bug in others
     ]
-    text += f"## No layer\n\n{len(others)} bugs, which no layer expresses.\n\n"
+    text += f"## No layer\n\n{len(others)} bugs that no layer expresses.\n\n"
     return text + table(("bug", "found in", "reported", "a matter"), rows)
 
 
@@ -73,15 +73,15 @@ def _linked(bug: dict[str, Any]) -> str:
     return f"[{bug['bug']}]({bug['links'][0]})"
 
 
-def _said(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{words[0]} (`{words[1]}`)"
+def _word(verdict: list[str]) -> str:
+    return verdict[0] if len(verdict) == 1 else f"{verdict[0]} (`{verdict[1]}`)"
 
 
-def _worst(found: list[dict[str, list[str]]]) -> dict[str, list[str]]:
+def _worst(cases: list[dict[str, list[str]]]) -> dict[str, list[str]]:
     worst: dict[str, list[str]] = {}
-    for verdicts in found:
-        for name, words in verdicts.items():
+    for verdicts in cases:
+        for name, verdict in verdicts.items():
             order = regressions.WORST.index
-            if name not in worst or order(words[0]) > order(worst[name][0]):
-                worst[name] = words
+            if name not in worst or order(verdict[0]) > order(worst[name][0]):
+                worst[name] = verdict
     return {name: worst[name] for name in regressions.ADAPTERS if name in worst}

@@ -15,7 +15,7 @@ SCHEMAS = (
 
 
 def kind(schema: dict[str, Any]) -> str:
-    """The type in words."""
+    """Return the type in words."""
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
@@ -25,29 +25,30 @@ def kind(schema: dict[str, Any]) -> str:
     for word in ("oneOf", "anyOf"):
         if word in schema:
             return " or ".join(dict.fromkeys(kind(one) for one in schema[word]))
-    found = schema.get("type", "anything")
-    words = " or ".join(found) if isinstance(found, list) else str(found)
+    types = schema.get("type", "anything")
+    words = " or ".join(types) if isinstance(types, list) else str(types)
     inside = schema.get("items")
     return f"{words} of {kind(inside)}" if isinstance(inside, dict) and "array" in words else words
 
 
-def described(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[object, ...]]:
+def property_rows(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[object, ...]]:
+    """Yield name, type, whether optional, and description of each property, nested ones too."""
     for name, entry in schema.get("properties", {}).items():
         optional = "" if name in schema.get("required", ()) else "optional"
         yield f"`{prefix}{name}`", kind(entry), optional, entry.get("description", "")
         if entry.get("type") == "object":
-            yield from described(entry, f"{prefix}{name}.")
+            yield from property_rows(entry, f"{prefix}{name}.")
 
 
 def parts(table: Callable[[tuple[str, ...], list[tuple[object, ...]]], str]) -> dict[str, str]:
-    """One file for each schema: its own properties, then those of each part that it names."""
+    """Return the tables of each schema, by file name: its own properties, then those of its definitions."""
     written = {}
     for name in SCHEMAS:
         (file,) = (ROOT / "convspec").rglob(f"{name}.schema.json")
         schema = json.loads(file.read_text("utf-8"))
         texts = [f"{schema.get('description', schema['title'])}\n"]
         for title, part in (("", schema), *schema.get("$defs", {}).items()):
-            rows = list(described(part))
+            rows = list(property_rows(part))
             if rows:
                 words = f"**{title}**" + (f": {part['description']}" if part.get("description") else "")
                 texts.append((f"{words}\n\n" if title else "") + table(("key", "value", "", "meaning"), rows))

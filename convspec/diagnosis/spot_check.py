@@ -46,7 +46,7 @@ def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Arra
     """Return Σxw + b and Σ|x||w| + |b| at samples ``n``, channels ``o``, positions ``spatial`` of the convolution."""
     spec, x, kernel = layer.spec, layer.x, layer.params.kernel
     per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
-    positions, inside = _input_positions(spec, x.shape[2:], spatial)
+    positions, inside = _positions(spec, x.shape[2:], spatial)
     channels = (o // per_out * per_in)[:, None] + np.arange(per_in)
     # x and the kernel may be views of any strides: indexing avoids the copy that a reshape would make
     deep = (slice(None), slice(None), *(None,) * spec.ndim)
@@ -61,9 +61,7 @@ def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Arra
     return y, g
 
 
-def _input_positions(
-    spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]
-) -> tuple[list[Indices], Mask]:
+def _positions(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[list[Indices], Mask]:
     """Return each tap's input position for outputs at ``spatial``, one array per axis, and whether it exists.
 
     The arrays broadcast to ``(P, *kernel)``.

@@ -1,6 +1,6 @@
-"""A convolution into which a fault can be put anywhere: which cell each window reads, and which weight meets it.
+"""A convolution that accepts a fault anywhere: the cell that each window reads, and the weight that multiplies it.
 
-It computes what :mod:`convspec.reference.convolution` does, by another way: one matrix product per tap of the kernel.
+It computes the same as :mod:`convspec.reference.convolution` in another way: one matrix product per kernel tap.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NOTHING = -1
 
 @dataclass
 class Layer:
-    """What a mutant is given: a case's numbers, canonical, in float64.
+    """The input of a mutant: a case's numbers, canonical, in float64.
 
     Attributes:
         reads: for each axis, the cell ``(output, tap)`` that an output reads with a tap, or ``NOTHING``.
         weights: ``(O, C, *taps)``, zero between groups.
-        bias: ``(O,)``, zeros where there is none.
+        bias: ``(O,)``, zeros if the layer has none.
     """
 
     spec: ConvSpec
@@ -43,7 +43,7 @@ class Layer:
 
     @classmethod
     def of(cls, spec: ConvSpec, params: ConvParams, x: NDArray[Any], layout: str, dtype: str) -> Layer:
-        """The right layer; raises ShapeError where it has no output."""
+        """Return the right layer; raise ShapeError if it has no output."""
         spec.output_shape(x.shape)
         bias = np.zeros(spec.out_channels) if params.bias is None else params.bias.astype(np.float64)
         wide = ConvParams(params.kernel.astype(np.float64), None if params.bias is None else bias)
@@ -64,7 +64,7 @@ class Layer:
         return resolve_padding(self.spec, self.spatial)[0]
 
     def reading(self, **fields: Any) -> list[Cells]:
-        """The cells that would be read with another ``stride``, ``dilation``, ``lows`` or ``mode``, as many outputs."""
+        """Return the cells read with another ``stride``, ``dilation``, ``lows`` or ``mode``, for as many outputs."""
         stride, dilation = fields.get("stride", self.spec.stride), fields.get("dilation", self.spec.dilation)
         lows, mode = fields.get("lows", [lo for lo, _ in self.pads]), fields.get("mode", self.spec.padding_mode)
         axes = zip(self.spatial, self.out, self.spec.kernel_size, stride, dilation, lows, strict=True)
@@ -73,11 +73,11 @@ class Layer:
 
     @cached_property
     def right(self) -> Array:
-        """The output of the layer as it was at first."""
+        """The output of the unchanged layer."""
         return self.output()
 
     def output(self) -> Array:
-        """``(N, O, *out)``."""
+        """Return the output ``(N, O, *out)``."""
         shape = (len(self.x), len(self.weights), *(len(cells) for cells in self.reads))
         y = np.zeros(shape)
         x = np.pad(self.x, [(0, 0), (0, 0), *((0, 1) for _ in self.spatial)])  # the cell -1 holds nothing
@@ -87,7 +87,7 @@ class Layer:
         return y + self.column(self.bias)
 
     def column(self, values: Array) -> Array:
-        """``(O,)`` as it is added to the output."""
+        """Return ``(O,)`` values in the shape that broadcasts to the output."""
         return values.reshape(-1, *(1,) * self.spec.ndim)
 
 
@@ -113,7 +113,7 @@ MODES: dict[str, Callable[[Cells, int], Cells]] = {
 
 
 def _dense(spec: ConvSpec, kernel: Array) -> Array:
-    """The kernel between all channels, ``(O, C, *taps)``."""
+    """Return the kernel between all channels, ``(O, C, *taps)``."""
     inputs, outputs = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     dense = np.zeros((spec.out_channels, spec.in_channels, *spec.kernel_size))
     for g in range(spec.groups):

@@ -102,8 +102,8 @@ def one_sample_at_a_time(layer: Layer) -> Array:
 
 
 @mutant(
-    "pads behind the last cell that any window reads are left out",
-    "A window reads up to cell (out-1)·s + ke - 1 - lo, out being rounded down; what lies behind it takes part in no "
+    "pads after the last cell that any window reads are left out",
+    "A window reads up to cell (out-1)·s + ke - 1 - lo, out being rounded down; the cells after it take part in no "
     "product.",
 )
 def unread_pads_left_out(layer: Layer) -> Layer:

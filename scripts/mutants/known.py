@@ -1,4 +1,4 @@
-"""The mistakes of ports that the diagnosis knows, each made by somebody who never noticed."""
+"""The porting mistakes of the diagnosis, each as a mutant."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from convspec.diagnosis import IMPOSSIBLE, Mistake, catalogue, right_layer
 from mutants.engine import Layer
 from mutants.mutant import Array, Mutant
 
-# Their numbers are fitted to an output that is there; the flattened output belongs to no layer of its own.
+# It changes a flattened output only. Fitted mistakes are left out too: they need an actual output.
 _LEFT_OUT = {"flatten-order"}
 
 
 def _fault(kind: Mistake, layer: Layer) -> Array | None:
-    """The output with the mistake's first variant; right where the mistake cannot be made, or has no output."""
+    """Return the output with the mistake's first possible variant; None, which means right, if there is none."""
     if not layer.x.size:
         return None
     good = right_layer(layer.spec, layer.params, layer.x)
@@ -25,7 +25,7 @@ def _fault(kind: Mistake, layer: Layer) -> Array | None:
     return None
 
 
-# Right on the data of a run, and why.
+# Mistakes that give right numbers on the data of a run, with the proof.
 _PROOFS = {
     "subnormals-flushed": "No number of exact or random data is subnormal in float32: the one are integers, and of the "
     "others – NumPy's float32 normal numbers, divided by √K at most – the smallest is many powers of two larger. Where "

@@ -1,4 +1,4 @@
-"""What a mutant is, and how it is run as an adapter."""
+"""A mutant, and the adapter that runs it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Mutant:
     """A faulty layer.
 
     Attributes:
-        fault: changes a right layer, or returns its output; None leaves it right.
-        proof: why its numbers are right after all; empty where they are not.
+        fault: changes a right layer, or returns its output; if it returns None the layer stays right.
+        proof: why its numbers are right after all; empty if they are wrong.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Mutant:
     proof: str = ""
 
     def output(self, layer: Layer) -> Array:
-        """``(N, O, *out)``, with the fault, in float64."""
+        """Return the output ``(N, O, *out)`` with the fault, in float64."""
         right, changed = layer.right, copy(layer)
         changed.reads, changed.weights = [cells.copy() for cells in layer.reads], layer.weights.copy()
         changed.bias = layer.bias.copy()
@@ -45,7 +45,7 @@ class Mutant:
 
 
 class Family:
-    """Mutants of one kind, entered by a decorator whose text is the title."""
+    """Mutants of one kind; the decorator takes the title."""
 
     def __init__(self) -> None:
         self.mutants: list[Mutant] = []
@@ -62,7 +62,7 @@ _layers: dict[tuple[Any, ...], Layer] = {}
 
 
 def _layer(spec: ConvSpec, params: ConvParams, x: NDArray[Any], layout: str, dtype: str) -> Layer:
-    """The right layer; the last few are kept, since every mutant is given the same."""
+    """Return the right layer; the last few are cached, as every mutant gets the same."""
     key = (spec, layout, dtype, x.shape, x.tobytes(), params.kernel.tobytes())
     if key not in _layers:
         if len(_layers) >= 8:
@@ -72,7 +72,7 @@ def _layer(spec: ConvSpec, params: ConvParams, x: NDArray[Any], layout: str, dty
 
 
 class MutantAdapter:
-    """A mutant behind an adapter's door: as much of the contract as a check of the output uses."""
+    """A mutant as an adapter: the part of the contract that a check of the output uses."""
 
     layouts = layouts.LAYOUTS
     variant = ""

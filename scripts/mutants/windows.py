@@ -110,7 +110,7 @@ def stride_times_dilation(layer: Layer) -> Layer:
     return layer
 
 
-@mutant("a read one cell behind the end is taken for the last cell")
+@mutant("a read one cell after the end gives the last cell")
 def bound_too_wide(layer: Layer) -> Layer | None:
     if not _plain(layer):
         return None
@@ -120,7 +120,7 @@ def bound_too_wide(layer: Layer) -> Layer | None:
     return layer
 
 
-@mutant("a read one cell before the start is taken for the first cell")
+@mutant("a read one cell before the start gives the first cell")
 def bound_too_low(layer: Layer) -> Layer | None:
     if not _plain(layer):
         return None
@@ -141,7 +141,7 @@ def first_cell_skipped(layer: Layer) -> Layer:
     return layer
 
 
-@mutant("reads behind the end come from the beginning of the axis, as in flat memory")
+@mutant("reads after the end come from the beginning of the axis, as in flat memory")
 def runs_into_the_next_row(layer: Layer) -> Layer | None:
     if not _plain(layer) or not layer.spatial[-1]:
         return None
@@ -181,7 +181,7 @@ def no_bias_in_the_padding(layer: Layer) -> Array:
     return y
 
 
-@mutant("windows that lie behind the input altogether read its first cell")
+@mutant("windows that lie entirely after the input read its first cell")
 def windows_behind_the_input(layer: Layer) -> Layer | None:
     if not _plain(layer):
         return None

@@ -104,11 +104,9 @@ def mistake(
         name = function.__name__.replace("_", "-")
         if name in _mistakes:
             raise ValueError(f"two mistakes are called {name!r}")
-        evidence = tuple(f"https://github.com/{thread}" for thread in threads)
-        _mistakes[name] = Mistake(
-            name, title, frameworks, explanation, fix, evidence, function.__module__, function, fitted
-        )
-        return _mistakes[name]
+        links = tuple(f"https://github.com/{thread}" for thread in threads)
+        kind = Mistake(name, title, frameworks, explanation, fix, links, function.__module__, function, fitted)
+        return _mistakes.setdefault(name, kind)
 
     return enter
 

@@ -19,10 +19,7 @@ def _causal(layer: Layer) -> int | None:
 @mistake(
     "A causal layer sees the future: its padding is on both sides",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation=(
-        "Causal padding puts all (k - 1)·d elements before the sequence; with half of them on each side, outputs read "
-        "future inputs."
-    ),
+    explanation="All (k - 1)·d elements go before the sequence; with half on each side, outputs read future inputs.",
     fix="Pad ((k - 1)·d, 0) before an unpadded convolution.",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
 )
@@ -49,9 +46,7 @@ def causal_reversed(layer: Layer) -> Variants:
 @mistake(
     "Causal padding is computed without the dilation",
     frameworks=("torch", "keras", "flax"),
-    explanation=(
-        "Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping only k - 1 shifts the outputs."
-    ),
+    explanation="Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping k - 1 shifts the outputs.",
     fix="Use (k - 1)·d for both the padding and the crop.",
     threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
 )

@@ -72,14 +72,10 @@ def channels_shuffled(layer: Layer) -> Variants:
     if g == 1:
         return
     for side, n in (("input", layer.spec.in_channels), ("output", layer.spec.out_channels)):
-        for what, order in (
-            ("de-interleaved", np.arange(n).reshape(g, -1).T.reshape(-1)),
-            ("interleaved", np.arange(n).reshape(-1, g).T.reshape(-1)),
-        ):
-            if side == "input":
-                yield f"the input's channels {what}", replace(layer, x=layer.x[:, order])
-            else:
-                yield f"the output's channels {what}", layer.then(take(slice(None), order))
+        for what, shape in (("de-interleaved", (g, -1)), ("interleaved", (-1, g))):
+            order = np.arange(n).reshape(shape).T.reshape(-1)
+            wrong = replace(layer, x=layer.x[:, order]) if side == "input" else layer.then(take(slice(None), order))
+            yield f"the {side}'s channels {what}", wrong
 
 
 @mistake(
@@ -96,19 +92,17 @@ def grouped_kernel_layout(layer: Layer) -> Variants:
     spec, kernel = layer.spec, layer.params.kernel
     if spec.groups == 1:
         return
-    g, per = spec.groups, len(kernel) // spec.groups
-    other = kernel.shape[1]
-    rest = spec.kernel_size
-    swapped = kernel.reshape(g, other, per, *rest).swapaxes(1, 2).reshape(kernel.shape)
-    yield "in and out of each group exchanged in memory", layer.with_kernel(swapped)
-    outer = kernel.reshape(per, g, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-    yield "the groups read as the inner part of the first axis", layer.with_kernel(outer)
-    inner = kernel.reshape(g, per, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-    yield "the groups read as the outer part of the second axis", layer.with_kernel(inner)
+    g, per, other = spec.groups, len(kernel) // spec.groups, kernel.shape[1]
+    for what, shape, axes in (
+        ("in and out of each group exchanged in memory", (g, other, per), (1, 2)),
+        ("the groups read as the inner part of the first axis", (per, g, other), (0, 1)),
+        ("the groups read as the outer part of the second axis", (g, per, other), (0, 1)),
+    ):
+        yield what, layer.with_kernel(kernel.reshape(*shape, *spec.kernel_size).swapaxes(*axes).reshape(kernel.shape))
 
 
 def _keep_channels(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
-    """The input with zeros for all but some channels of each group."""
+    """Return the input with zeros in all but some channels of each group."""
     within = np.zeros(per_in)
     within[slice(*ends)] = 1
     return x * np.tile(within, x.shape[1] // per_in).reshape(1, -1, *(1,) * (x.ndim - 2))

@@ -7,13 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import FILL, Array, Layer, Move, Variants, pad, take
+from convspec.diagnosis.faulty_layer import FILL, Array, Layer, Variants, pad, take
 from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import layouts, product
-
-
-def _cut(axis: int, kept: slice) -> Move:
-    return take(*(slice(None),) * axis, kept)
 
 
 @mistake(
@@ -24,13 +20,12 @@ def _cut(axis: int, kept: slice) -> Move:
     threads=("onnx/tensorflow-onnx/issues/945", "microsoft/onnxruntime/issues/23403", "google/flax/pull/2578"),
 )
 def row_dropped(layer: Layer) -> Variants:
+    ends = (("first", slice(1, None)), ("last", slice(None, -1)))
     for axis, letter in enumerate(layouts.spatial_letters(layer.spec.ndim), start=2):
-        yield f"the first position along {letter} dropped", layer.then(_cut(axis, slice(1, None)))
-        yield f"the last position along {letter} dropped", layer.then(_cut(axis, slice(None, -1)))
-    for what, kept in (("first", slice(1, None)), ("last", slice(None, -1))):
-        if layer.spec.ndim > 1:
-            everywhere = (..., *(kept,) * layer.spec.ndim)
-            yield f"the {what} position along every axis dropped", layer.then(take(*everywhere))
+        for what, kept in ends:
+            yield f"the {what} position along {letter} dropped", layer.then(take(*(slice(None),) * axis, kept))
+    for what, kept in ends if layer.spec.ndim > 1 else ():
+        yield f"the {what} position along every axis dropped", layer.then(take(..., *(kept,) * layer.spec.ndim))
 
 
 @mistake(
@@ -93,9 +88,7 @@ def _leaky(slope: float) -> Callable[[Array], Array]:
 @mistake(
     "An activation is applied to the output",
     frameworks=("keras", "onnx", "torch"),
-    explanation=(
-        "Keras layers can have an activation, and optimisers fuse one into the convolution: values are clipped."
-    ),
+    explanation="Keras layers can have an activation, and optimisers fuse one into the layer: values are clipped.",
     fix="Compare before the activation, or apply it on both sides.",
     threads=("microsoft/onnxruntime/issues/20321", "majianjia/nnom/issues/73"),
 )

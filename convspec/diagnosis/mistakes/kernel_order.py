@@ -129,8 +129,6 @@ def depthwise_multiplier_order(layer: Layer) -> Variants:
         kernel = filters.reshape(layer.params.kernel.shape)
         yield f"the filters ordered {what}", layer.with_kernel(kernel)
         if layer.params.bias is not None:
-            yield (
-                f"the filters and the bias ordered {what}",
-                layer.with_kernel(kernel).with_bias(layer.params.bias[taken]),
-            )
+            both = layer.with_kernel(kernel).with_bias(layer.params.bias[taken])
+            yield f"the filters and the bias ordered {what}", both
         yield f"the outputs ordered {what}", layer.then(take(slice(None), taken))

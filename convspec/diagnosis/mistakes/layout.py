@@ -34,10 +34,7 @@ def _turns(a: Any) -> tuple[tuple[str, Any], ...]:
 @mistake(
     "The input is reshaped between NHWC and NCHW instead of transposed",
     frameworks=("torch", "keras", "flax", "onnx"),
-    explanation=(
-        "A reshape gives the array the other layout's shape but moves no number, so channels and positions are mixed "
-        "up."
-    ),
+    explanation="The array gets the other layout's shape, but no number moves: channels and positions are mixed up.",
     fix="Transpose: x.transpose(0, 3, 1, 2) from NHWC to NCHW, x.transpose(0, 2, 3, 1) back.",
     threads=(
         "alexlee-gk/lpips-tensorflow/issues/2",

@@ -49,9 +49,7 @@ def same_as_symmetric(layer: Layer) -> Variants:
         "padding=1 with a stride of 2 pads both sides; 'same' gives the same shape but pads (0, 1) if the size is "
         "even. Every window starts one element later."
     ),
-    fix=(
-        "Use a padding layer (ZeroPadding2D, jnp.pad, explicit pads) with the numbers, then a convolution with 'valid'."
-    ),
+    fix="Use a padding layer (ZeroPadding2D, jnp.pad, explicit pads) with the numbers, then convolve with 'valid'.",
     threads=("keras-team/keras/pull/16363", "gmalivenko/pytorch2keras/issues/1", "google/flax/issues/2993"),
 )
 def symmetric_as_same(layer: Layer) -> Variants:
@@ -203,9 +201,7 @@ def padding_applied_twice(layer: Layer) -> Variants:
 @mistake(
     "The padding is computed from the kernel without its dilation",
     frameworks=("onnx", "torch", "keras"),
-    explanation=(
-        "A kernel of k taps with dilation d spans (k - 1)·d + 1 elements; padding computed for k elements is too small."
-    ),
+    explanation="A kernel of k taps with dilation d spans (k - 1)·d + 1 elements; padding for k elements is too small.",
     fix="Use the effective kernel, spec.effective_kernel, in the formula.",
     threads=("microsoft/onnxscript/pull/3037", "onnx/onnx/pull/2043"),
 )

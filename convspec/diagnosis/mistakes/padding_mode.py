@@ -18,9 +18,7 @@ def _padded(layer: Layer) -> bool:
 @mistake(
     "The padding is filled with zeros instead of copies",
     frameworks=("onnx", "torch", "keras", "flax"),
-    explanation=(
-        "ONNX's Conv and Keras's layers have no attribute for the padding mode, so a conversion easily loses it."
-    ),
+    explanation="ONNX's Conv and Keras's layers have no padding mode, so a conversion easily loses it.",
     fix="Insert a Pad of that mode before an unpadded convolution.",
     threads=("microsoft/onnxruntime/issues/6442", "tristandeleu/pytorch-meta/issues/138", "google/flax/issues/4214"),
 )
@@ -49,10 +47,7 @@ def padding_mode_replaced(layer: Layer) -> Variants:
 @mistake(
     "The reflected padding repeats the edge element",
     frameworks=("keras", "flax", "torch", "onnx"),
-    explanation=(
-        "'reflect' mirrors at the edge element and does not repeat it; 'symmetric' mirrors after it, so it appears "
-        "twice."
-    ),
+    explanation="'reflect' does not repeat the edge element; 'symmetric' mirrors after it, so it appears twice.",
     fix="Use mode 'reflect' of np.pad, jnp.pad, tf.pad and Pad.",
     threads=("microsoft/onnxruntime/issues/6442", "microsoft/onnxruntime/issues/16401"),
 )
@@ -65,10 +60,7 @@ def reflection_repeats_the_edge(layer: Layer) -> Variants:
 @mistake(
     "Circular padding covers half of what it should",
     frameworks=("torch", "onnx"),
-    explanation=(
-        "Old versions of PyTorch split padding=p into (⌈p/2⌉, ⌊p/2⌋), and some of F.pad ignored the left pad if the "
-        "right was 0."
-    ),
+    explanation="Old PyTorch split padding=p into (⌈p/2⌉, ⌊p/2⌋); some F.pad ignored the left pad if the right was 0.",
     fix="Pad p elements on each side, explicitly if necessary.",
     threads=("pytorch/pytorch/issues/20981", "pytorch/pytorch/issues/24504", "tristandeleu/pytorch-meta/issues/138"),
 )

@@ -63,13 +63,10 @@ def convolution_scaled(layer: Layer, output: Array, actual: Array) -> Variants:
     if pure.size < _ENOUGH or not np.isfinite(power) or power == 0 or not np.isfinite(seen).all():
         return
     a = float(pure @ seen) / power
-    scaled = layer.with_kernel(layer.params.kernel * a)
-    yield f"the convolution times {a:.6g}, the bias unchanged", scaled
-    both = replace(scaled, params=ConvParams(scaled.params.kernel, None if bias is None else bias * a))
+    yield f"the convolution times {a:.6g}, the bias unchanged", layer.with_kernel(layer.params.kernel * a)
     if bias is not None:
         b = float(output.reshape(-1) @ actual.reshape(-1)) / float((output**2).sum())
-        both = replace(layer, params=ConvParams(layer.params.kernel * b, bias * b))
-        yield f"the output times {b:.6g}", both
+        yield f"the output times {b:.6g}", layer.with_kernel(layer.params.kernel * b).with_bias(bias * b)
 
 
 @mistake(

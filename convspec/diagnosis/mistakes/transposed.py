@@ -25,9 +25,7 @@ def _window(layer: Layer, first: list[int]) -> Layer:
     before = [max(-start, 0) for start in first]
     extra = [max(start + n - length, 0) for start, n, length in axes]
     kept = layer.explicit(padding=pads, output_padding=0)
-    if any(before) or any(extra):
-        kept = _add_bias_rows(kept, before, extra)
-    return kept
+    return _add_bias_rows(kept, before, extra) if any(before) or any(extra) else kept
 
 
 def _add_bias_rows(layer: Layer, before: list[int], after: list[int]) -> Layer:
@@ -80,9 +78,7 @@ def transposed_crop_on_the_wrong_side(layer: Layer) -> Variants:
 @mistake(
     "output_padding is given back at the beginning",
     frameworks=("torch", "onnx", "keras"),
-    explanation=(
-        "output_padding keeps rows that the padding would crop at the end of each axis, never at the beginning."
-    ),
+    explanation="output_padding keeps rows that the padding would crop at the end of an axis, never at the beginning.",
     fix="Crop padding - output_padding elements at the end, padding elements at the beginning.",
     threads=("microsoft/onnxruntime/pull/13311", "keras-team/keras/pull/22876"),
 )
@@ -107,9 +103,7 @@ def output_padding_dropped(layer: Layer) -> Variants:
 @mistake(
     "output_padding is filled with zeros instead of the real rows",
     frameworks=("torch", "onnx", "flax"),
-    explanation=(
-        "Despite its name, output_padding adds no zeros: it keeps rows of the full result that the padding would crop."
-    ),
+    explanation="output_padding adds no zeros: it keeps rows of the full result that the padding would crop.",
     fix="Keep more of the full result; append nothing.",
     threads=("llvm/torch-mlir/pull/2026", "pytorch/xla/pull/2351", "pytorch/pytorch/issues/25536"),
 )
@@ -140,10 +134,7 @@ def output_padding_on_the_input(layer: Layer) -> Variants:
 @mistake(
     "The padding of a transposed convolution is applied to its input",
     frameworks=("torch", "onnx"),
-    explanation=(
-        "Padding of a transposed convolution crops its output; a Pad before the layer makes the output larger instead "
-        "of smaller."
-    ),
+    explanation="Padding of a transposed convolution crops its output; a Pad before the layer enlarges it.",
     fix="Slice the output of an unpadded transposed convolution.",
     threads=("Samsung/TICO/issues/420", "apache/mxnet/issues/20639", "gmalivenko/pytorch2keras/issues/7"),
 )
