@@ -26,6 +26,7 @@ from pathlib import Path
 import processes
 
 from convspec.conformance import Progress
+from convspec.contract import LayerRequest
 
 ADAPTERS = "torch,flax,flax-linen,keras,keras-jax,keras-torch,onnx,onnx-reference,equinox,openvino"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -126,7 +127,7 @@ def loop(name: str, corpus: str, number: int) -> tuple[float, float]:
                     found = verdict.judge(
                         y.transpose(layouts.permutation(order, "NC*", spec.ndim)), expected, magnitude,
                         dtype="float32", data=data, products=error_bounds.products(spec),
-                        arithmetic=adapter.arithmetic(spec, input_shape=case.input_shape, layout=layout),
+                        arithmetic=adapter.compute_precision(spec, LayerRequest(layout, input_shape=case.input_shape)),
                     )  # fmt: skip
                 support = adapter.support(spec, layout)
                 one = case.varied(layout=layout, data=data)

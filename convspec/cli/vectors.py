@@ -21,13 +21,13 @@ app = typer.Typer(
 
 
 def _vectors() -> Any:
-    """The module of the adapter ``onnx`` that reads and writes the format."""
+    """Return the module that reads and writes the format, from the adapter that has one."""
     from convspec.contract import registry
 
-    adapter = registry.adapter("onnx")
+    adapter = registry.vectors_adapter()
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
-    return importlib.import_module(f"{getattr(adapter, 'package', 'convspec_onnx')}.vectors")
+    return importlib.import_module(adapter.vectors_module)
 
 
 @app.command()
@@ -58,7 +58,10 @@ def export(
 @report_errors
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a test, or any folder above tests.")],
-    adapters: Annotated[str, typer.Option(metavar="A,B", help="Adapters to run.")] = "onnx",
+    adapters: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Adapters to run. Default: the one that writes the tests."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Compare the outputs in the files, and the outputs of adapters, with the reference."""
@@ -69,7 +72,8 @@ def run(
         raise RequestError(f"{folder}: folder not found")
     json_document.writable(json)
     vectors = _vectors()
-    names = [name.strip() for name in adapters.split(",") if name.strip()]
+    chosen = adapters if adapters is not None else registry.vectors_adapter().name
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
         if absence := registry.absence(registry.adapter(name)):
             raise FrameworkAbsent(absence)

@@ -106,7 +106,7 @@ def _frameworks() -> list[str]:
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
     """The layer in a framework's own layout: support, constructor, shape of the kernel."""
-    layout = getattr(adapter, "native_layout", adapter.layouts[0])
+    layout = adapter.native_layout
     support = adapter.support(spec, layout)
     found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
     if support.reason:

@@ -194,7 +194,7 @@ def layout_of(layer: str) -> str:
 
 def own_layout(adapter: Adapter) -> str:
     """The layout that the adapter's framework has its layers in."""
-    return getattr(adapter, "native_layout", adapter.layouts[0])
+    return adapter.native_layout
 
 
 def _program(adapter: Adapter, spec: ConvSpec, layout: str, dtype: str) -> tuple[Support, str]:

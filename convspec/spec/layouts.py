@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from convspec.errors import UnknownName
+
+if TYPE_CHECKING:
+    from convspec.spec.precision import Array
 
 CHANNELS_FIRST = "NCHW"
 CHANNELS_LAST = "NHWC"
@@ -80,6 +84,12 @@ def permutation(source: str, target: str, ndim: int) -> tuple[int, ...]:
     """
     have = expand(source, ndim)
     return tuple(have.index(axis) for axis in expand(target, ndim))
+
+
+def move(x: Array, source: str, target: str) -> Array:
+    """Return a view in layout ``target`` of a tensor in layout ``source``; ``"NCHW"`` is the canonical order."""
+    ndim = x.ndim - 2
+    return x.transpose(permutation(order(source, ndim), order(target, ndim), ndim))
 
 
 def permute(shape: Sequence[int], source: str, target: str, ndim: int) -> tuple[int, ...]:

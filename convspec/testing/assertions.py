@@ -123,9 +123,8 @@ def assert_output(
     name = dtype or numbers.dtype.name
     carrier = format_of(name).carrier
     spec.output_shape(given.shape, layout)
-    back = layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim)
-    wide = given.transpose(back)
-    y = numbers.astype(carrier).transpose(back) if numbers.ndim == given.ndim else numbers.astype(carrier)
+    wide, y = layouts.move(given, layout, "NCHW"), numbers.astype(carrier)
+    y = layouts.move(y, layout, "NCHW") if y.ndim == given.ndim else y
     found = judge(
         y, reference.conv(spec, params, wide), reference.magnitude(spec, params, wide), dtype=name,
         data="activations", products=products(spec), arithmetic=ComputePrecision(_WIDE.get(name, name), 2),
@@ -165,17 +164,14 @@ class _Read:
 
     def canonical(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape, which is in the layer's layout, as ``(N, C, *spatial)``."""
-        ndim = self.reading.spec.ndim
         self.reading.spec.output_shape(shape, self.reading.layout)
-        return tuple(shape[i] for i in layouts.permutation(layouts.order(self.reading.layout, ndim), "NC*", ndim))
+        return layouts.canonical_shape(shape, self.reading.layout, self.reading.spec.ndim)
 
     def run(self, x: Array) -> Array:
         """The layer's output of a canonical ``x``, canonical too."""
-        layout, ndim = self.reading.layout, self.reading.spec.ndim
-        there = layouts.permutation("NC*", layouts.order(layout, ndim), ndim)
-        back = layouts.permutation(layouts.order(layout, ndim), "NC*", ndim)
-        y = self.adapter.apply(self.layer, np.ascontiguousarray(x.transpose(there)), layout)
-        return y.transpose(back)
+        layout = self.reading.layout
+        y = self.adapter.apply(self.layer, np.ascontiguousarray(layouts.move(x, "NCHW", layout)), layout)
+        return layouts.move(y, layout, "NCHW")
 
 
 def _fitting(spec: ConvSpec) -> tuple[int, ...]:

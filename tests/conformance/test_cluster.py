@@ -171,9 +171,7 @@ def test_what_is_no_address_is_refused(address):
 
 def test_missing_dask_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(
-        RequestError, match=r"needs distributed, which is not installed: pip install 'convspec\[dask\]'"
-    ):
+    with pytest.raises(RequestError, match=r"needs distributed, which is not installed: pip install .*\[dask\b"):
         Cluster("tcp://127.0.0.1:1")
 
 

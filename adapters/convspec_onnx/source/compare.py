@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from convspec import ConvParams, diagnosis
+from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError
 from convspec.models import Difference, Layer, common_rank, weight_differences
 from convspec.reference import judge, products
@@ -251,8 +252,9 @@ def _same_numbers(form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray
     try:
         right = replace(spec, bias=params.bias is not None)
         expected, size, ignore = judging.expectation(right, ConvParams(params.kernel, params.bias), x)
+        precision = ADAPTER.compute_precision(right, LayerRequest(dtype=dtype))
         found = judge(y, expected, size, dtype=dtype, data="captured", products=products(right),
-                      arithmetic=ADAPTER.arithmetic(right, dtype), ignore=ignore)  # fmt: skip
+                      arithmetic=precision, ignore=ignore)  # fmt: skip
     except ConvspecError:
         return False
     return found.verdict == "agree"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from convspec.contract import registry
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise RequestError("fuzzing needs hypothesis, which is not installed: pip install 'convspec[fuzz]'") from None
+        command = registry.install_command("fuzz")
+        raise RequestError(f"fuzzing needs hypothesis, which is not installed: {command}") from None
     source = strategies.cases() if strategy is None else strategy
     seen: set[Case] = set()
     block = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import reference
-from convspec.contract import Scripted, registry
+from convspec.contract import LayerRequest, registry
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import ShapeError, UnsupportedError, printable
 from convspec.reference import EXACT_KINDS, error_bounds
@@ -50,11 +50,10 @@ def script(failure: Result) -> str:
         UnsupportedError: if the adapter cannot write a script, or not this one.
     """
     adapter, case = registry.adapter(failure.request), failure.case
-    if not isinstance(adapter, Scripted):
-        raise UnsupportedError(f"adapter {adapter.name!r} writes no scripts")
     if failure.precision != "shipped":
         raise UnsupportedError("scripts do not set the framework's precision switches")
-    body = adapter.script(case.spec, case.layout, case.dtype, case.device, failure.direction)
+    request = LayerRequest(case.layout, case.dtype, case.device, direction=failure.direction)
+    body = adapter.script(case.spec, request)
     given, end = _literals(case, failure.direction, adapter)
     imports = "import sys\n\nimport numpy as np\nfrom numpy import inf, nan\n\n"
     return f"{_heading(failure, adapter)}\n{imports}{given}\n{body}\n{end.lstrip()}"
@@ -91,8 +90,7 @@ def _heading(failure: Result, adapter: Adapter) -> str:
 
 def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
     """The arrays before the layer, and the comparison after it."""
-    spec = case.spec
-    order = (layouts.order(case.layout, spec.ndim), spec.ndim)
+    spec, layout = case.spec, case.layout
     if direction == "forward":
         params, x = arrays(case)
         dy = None
@@ -100,19 +98,19 @@ def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
         params, x, dy = gradient_arrays(case)
     kinds = "(I, O/groups, *kernel)" if spec.transposed else "(O, I/groups, *kernel), not flipped"
     lines = [
-        _assign("x", _to_layout(x, *order), layouts.name(case.layout, spec.ndim)),
+        _assign("x", layouts.move(x, "NCHW", layout), layouts.name(case.layout, spec.ndim)),
         _assign("kernel", params.kernel, kinds),
     ]
     if params.bias is not None:
         lines.append(_assign("bias", params.bias))
     if dy is not None:
-        lines.append(_assign("dy", _to_layout(dy, *order), "the loss is the sum of y * dy"))
+        lines.append(_assign("dy", layouts.move(dy, "NCHW", layout), "the loss is the sum of y * dy"))
     try:
         expected, allowed = _expected(case, direction, adapter, params, x, dy)
     except ShapeError as error:
         return "\n".join([*lines, f"# expected: an error: {error}", ""]), _EXPECT_ERROR
     if direction in ("forward", "input"):
-        expected, allowed = (a if np.ndim(a) == 0 else _to_layout(a, *order) for a in (expected, allowed))
+        expected, allowed = (a if np.ndim(a) == 0 else layouts.move(a, "NCHW", layout) for a in (expected, allowed))
     lines.append(_assign("expected", expected, "in double precision, from the definition"))
     lines.append(
         _assign("allowed", allowed, "a bound on any order of summation") if np.ndim(allowed) else "allowed = 0"
@@ -134,16 +132,9 @@ def _expected(case: Case, direction: str, adapter: Adapter, params: Any, x: Arra
         return expected, 0 if ignored is None else np.where(ignored, np.inf, 0.0)
     result = "output" if direction == "forward" else direction
     count = error_bounds.products(spec, case.input_shape, result)
-    arithmetic = adapter.arithmetic(
-        spec, case.dtype, case.device, direction=direction, input_shape=case.input_shape, layout=case.layout
-    )
-    limits = error_bounds.bounds(case.dtype, count, arithmetic)
+    request = LayerRequest(case.layout, case.dtype, case.device, direction=direction, input_shape=case.input_shape)
+    limits = error_bounds.bounds(case.dtype, count, adapter.compute_precision(spec, request))
     return expected, magnitude * limits.relative + limits.absolute
-
-
-def _to_layout(values: Array, order: str, ndim: int) -> Array:
-    """Move a tensor from canonical order to another."""
-    return values.transpose(layouts.permutation("NC*", order, ndim))
 
 
 def _assign(name: str, values: Array, comment: str = "") -> str:

@@ -236,7 +236,7 @@ def _connect(address: str) -> Client:
         from distributed import Client
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"a Dask cluster needs {error.name}, which is not installed: pip install 'convspec[dask]'"
+            f"a Dask cluster needs {error.name}, which is not installed: {registry.install_command('dask')}"
         ) from None
     try:
         return Client(address, timeout=_PATIENCE, set_as_default=False, name="convspec")

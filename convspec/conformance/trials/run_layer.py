@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS
+from convspec.contract import LayerRequest
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.spec import layouts
 
@@ -58,13 +59,14 @@ def try_run(
 ) -> Attempt:
     """Build the layer and compute its output, or with ``dy`` its gradients; arrays in canonical order."""
     spec, target = unit.case.spec, unit.target
-    arrays = [_native(array, layout, spec.ndim) for array in ((x,) if dy is None else (x, dy))]
+    arrays = [np.array(layouts.move(array, "NCHW", layout), order="C") for array in ((x,) if dy is None else (x, dy))]
     attempt, start = Attempt(), time.perf_counter()
     try:
         for direction in directions:
-            attempt.arithmetic[direction] = adapter.arithmetic(
-                spec, target.dtype, target.device, target.precision, direction, unit.case.input_shape, layout
+            request = LayerRequest(
+                layout, target.dtype, target.device, target.precision, direction, unit.case.input_shape
             )
+            attempt.arithmetic[direction] = adapter.compute_precision(spec, request)
         layer = adapter.build(spec, params, layout, target.dtype, target.device)
         results: Mapping[str, Any]
         if dy is None:
@@ -83,18 +85,13 @@ def try_run(
     return attempt
 
 
-def _native(array: Array, layout: str, ndim: int) -> Array:
-    """Return a tensor in the layout, in its own memory."""
-    return np.array(array.transpose(layouts.permutation("NC*", layouts.order(layout, ndim), ndim)), order="C")
-
-
 def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
     """Return the result in canonical order; unchanged if its rank is wrong, so that the verdict names its shape."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"the adapter returned {type(array).__name__}, expected a NumPy array")
     if direction in ("kernel", "bias") or array.ndim != ndim + 2:
         return array
-    return array.transpose(layouts.permutation(layouts.order(layout, ndim), "NC*", ndim))
+    return layouts.move(array, layout, "NCHW")
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convspec import reference
+from convspec.contract import LayerRequest
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds, judge
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rounded
@@ -51,7 +52,7 @@ def conv(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapte
         expected = reference.conv(spec, params, x)
     except ShapeError as error:
         return Local(False, str(error))
-    arithmetic = adapter.arithmetic(spec, dtype, input_shape=x.shape)
+    arithmetic = adapter.compute_precision(spec, LayerRequest(dtype=dtype, input_shape=x.shape))
     carrier = format_of(dtype).carrier
     found = judge(
         rounded(y, dtype).astype(carrier), expected, reference.magnitude(spec, params, x), dtype=dtype, data=_DATA,

@@ -10,7 +10,7 @@ from convspec.models.comparison import layer_pair
 from convspec.models.comparison.layer_check import Glue, furthest
 from convspec.models.comparison.layer_pair import Row
 from convspec.models.matching.layers import Pair, aligned
-from convspec.models.run_model import Model, canonical, opened
+from convspec.models.run_model import Model, canonical, open_model
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -116,8 +116,8 @@ def compare(
         UnsupportedError: where a model cannot be looked into, or has no convolutions; says what it has.
         RequestError: where an object is no model that is known, or does not take the inputs.
     """
-    first = opened(a, inputs, layouts[0], fold_pads=fold_pads)
-    second = opened(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads)
+    first = open_model(a, inputs, layouts[0], fold_pads=fold_pads)
+    second = open_model(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads)
     return compared(first, second, seconds)
 
 

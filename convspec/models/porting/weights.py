@@ -15,7 +15,7 @@ from convspec.contract import KINDS, Part
 from convspec.errors import UnsupportedError
 from convspec.models.comparison.results import compared
 from convspec.models.matching import layers
-from convspec.models.run_model import Model, opened, seam
+from convspec.models.run_model import Model, open_model
 from convspec.spec import Flattened
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class PortReport:
         if Path(path).suffix != ".safetensors":
             from convspec.models.find_adapter import owner
 
-            seam(owner(self.model)).save(self.model, path)
+            owner(self.model).model_module().save(self.model, path)
             return
         from safetensors.numpy import save_file
 
@@ -143,8 +143,8 @@ def port_weights(
         UnsupportedError: where a model cannot be looked into, or has no convolutions; says what it has.
         RequestError: where an object is no model that is known, or does not take the inputs.
     """
-    a = opened(source, inputs, layouts[0])
-    b = opened(target, inputs, layouts[1], layouts[0] or a.layout)
+    a = open_model(source, inputs, layouts[0])
+    b = open_model(target, inputs, layouts[1], layouts[0] or a.layout)
     report = PortReport((a.adapter.name, b.adapter.name), model=target)
     done: list[_Pair] = []
     for kind in KINDS:
@@ -153,17 +153,17 @@ def port_weights(
         _move(ours, theirs, how, a, b, report)
     if dry_run or (report.ambiguous and not force):
         return report
-    report.model = seam(b.adapter).write(target, report.arrays)
+    report.model = b.adapter.model_module().write(target, report.arrays)
     report.written = True
     _check_written(report, inputs, layouts[1], layouts[0] or a.layout)
     if inputs is not None:
-        report.comparison = compared(a, opened(report.model, inputs, layouts[1], layouts[0] or a.layout))
+        report.comparison = compared(a, open_model(report.model, inputs, layouts[1], layouts[0] or a.layout))
     return report
 
 
 def _check_written(report: PortReport, inputs: Any, layout: str | None, source: str) -> None:
     """Read the target again: what was written must be there, bit for bit."""
-    there = {part.path: part.weights for part in opened(report.model, inputs, layout, source).parts}
+    there = {part.path: part.weights for part in open_model(report.model, inputs, layout, source).parts}
     for path, own in report.arrays.items():
         for name, array in own.items():
             if not np.array_equal(there[path][name], array, equal_nan=True):

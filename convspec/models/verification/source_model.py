@@ -47,8 +47,7 @@ class Origin:
     _runs: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        module = run_model.seam(owner(self.model))
-        self.model = getattr(module, "held", lambda same: same)(self.model)
+        self.model = owner(self.model).model_module().open(self.model)
 
     def answer(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model on the inputs of one question, and write down all that its layers read and wrote."""
@@ -56,7 +55,7 @@ class Origin:
             feeds = {name: stored[f"input_{place}"] for place, name in enumerate(wanted["names"])}
         try:
             if self.inputs is not None:
-                found = run_model.opened(self.model, self.inputs)
+                found = run_model.open_model(self.model, self.inputs)
             else:
                 found = self._run(feeds, wanted.get("layouts") or {})
         except ConvspecError as error:
@@ -81,7 +80,7 @@ class Origin:
         for inputs in given:
             for move in moves:
                 try:
-                    return run_model.opened(self.model, _arrays(inputs, *move), own, own)
+                    return run_model.open_model(self.model, _arrays(inputs, *move), own, own)
                 except RequestError as error:
                     failures.append(str(error))
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
@@ -92,11 +91,12 @@ class Origin:
 
 
 def _own_layout(model: Any) -> str:
-    """Where the channels stand in the tensors of the model's first convolution; Flax's where only a run can tell."""
-    module = run_model.seam(owner(model))
-    if getattr(module, "NEEDS_RUN", False):
-        return layouts.CHANNELS_LAST
-    found = Model(model, owner(model), module.parts(model)).layout
+    """Return the layout of the model's first convolution; the framework's own where only a run can tell."""
+    adapter = owner(model)
+    module = adapter.model_module()
+    if module.parts_need_inputs:
+        return adapter.native_layout
+    found = Model(model, adapter, module.parts(model)).layout
     return layouts.CHANNELS_LAST if found.endswith("C") else layouts.CHANNELS_FIRST
 
 

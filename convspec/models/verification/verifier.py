@@ -1,7 +1,7 @@
 """Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
 
-The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``verify.audit`` that a child
-process serves (:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
+The adapter that audits the graph's format names a module that a child process serves
+(:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
   of inputs will be;
@@ -31,6 +31,8 @@ from convspec.models.verification.report import VerifyReport, collected
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from convspec.contract import Adapter
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
@@ -85,7 +87,7 @@ def verify(
         FrameworkAbsent: where onnx or ONNX Runtime is not installed.
         UnsupportedError: for a source that no adapter can read.
     """
-    adapter = registry.adapter("onnx")
+    adapter = registry.audit_adapter(path)
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
     if strange := [level for level in levels if level not in ALL_LEVELS]:
@@ -95,13 +97,14 @@ def verify(
     if not oracle and against is None:
         raise RequestError("without the oracle there must be a source to compare with: give against")
     _classes(expect or {}, providers)
-    package = str(getattr(adapter, "package", "convspec_onnx"))
-    with ChildProcess(f"{package}.verify.audit", threads=1) as child:
+    with ChildProcess(adapter.audit_module, threads=1) as child:
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
         request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _against(against, request, child.folder, source_inputs)
+        name, answer = (
+            (None, None) if against is None else _against(against, adapter, request, child.folder, source_inputs)
+        )
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
@@ -129,12 +132,14 @@ def _inputs(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | 
     return str(target)
 
 
-def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Inputs | None) -> tuple[str, Answer | None]:
+def _against(
+    against: Any, adapter: Adapter, request: dict[str, Any], folder: Path, inputs: Inputs | None
+) -> tuple[str, Answer | None]:
     """Put the source into the request; returns its name, and who answers for it."""
     request["folder"] = str(folder)
     if isinstance(against, str | os.PathLike):
         text = os.fspath(against)
-        if text.endswith(".onnx"):
+        if text.endswith(adapter.graph_files):
             request["against"] = os.path.abspath(text)  # noqa: PTH100
             request["source_inputs"] = _inputs(inputs, folder, "source")
             return text, None
