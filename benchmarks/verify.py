@@ -126,7 +126,7 @@ def against(folded: Path, raw: Path, inputs: Path) -> None:
     from convspec.models.verification import verifier
 
     report = verifier.verify(folded, str(raw), str(inputs), oracle=False)
-    if report.first_departure or any(node.matched is None for node in report.nodes):
+    if report.first_divergence or any(node.matched is None for node in report.nodes):
         raise SystemExit(f"unexpected: {report.problems()[:3]}")
 
 
@@ -171,7 +171,7 @@ def measured(name: str, paths: list[Path]) -> tuple[float, float, float]:
 
 def job(name: str, paths: list[Path]) -> None:
     """Run one job in this process, the audit's included; what it needs is imported before the clock starts."""
-    from convspec_onnx.verify import audit as its_process
+    from convspec_onnx import audit as its_process
 
     from convspec.models.verification import verifier
 

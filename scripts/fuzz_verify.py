@@ -1,13 +1,13 @@
 # ruff: noqa: T201 – a script for people
-"""Throw damaged models at the audit: every one must end in a report or in one of the project's own errors.
+"""Fuzz the audit with damaged models: each must end in a report or in one of the project's own errors.
 
     python scripts/fuzz_verify.py 50000 --seed 0
     python scripts/fuzz_verify.py 50000 --seed 0 --against
 
-Hypothesis draws the accidents that befall small models: fields of the protobuf message, at any depth, are dropped,
-repeated, swapped, nested in themselves, grafted from another model, numbers and texts replaced by others that are known
-to hurt; and bytes are changed, cut and put in. The audits run in child processes with limits. A child that dies is a
-find, and so is any error that is not the project's own; the model that did it is left in ``--keep``.
+Hypothesis draws mutations of small models: fields of the protobuf message, at any depth, are dropped, repeated,
+swapped, nested in themselves or copied from another model; numbers and texts are replaced by known troublemakers; bytes
+are changed, cut and inserted. The audits run in child processes with limits. A child that dies is a find, and so is any
+error that is not the project's own; the model that caused it stays in ``--keep``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VARINT, EIGHT, LENGTH, FOUR = 0, 1, 2, 5
 
 
 class Field(NamedTuple):
-    """One field of a message on the wire; ``value`` is a number, bytes, or the fields of a message within."""
+    """One field of an encoded message; ``value`` is a number, bytes, or the fields of a nested message."""
 
     number: int
     wire: int
@@ -46,7 +46,7 @@ class Field(NamedTuple):
 
 
 def seeds() -> list[bytes]:
-    """Small models with much of what a graph can have: bodies, functions, attributes, external data."""
+    """Return small models with bodies, functions, attributes and external data."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -84,7 +84,7 @@ def seeds() -> list[bytes]:
 
 
 def parts() -> bytes:
-    """The layer of :func:`source`, a convolution for each group; shapes of a weight and the bias are computed."""
+    """Return the layer of :func:`source` split into one convolution per group; some shapes are computed."""
     import numpy as np
     from onnx import helper
 
@@ -107,7 +107,7 @@ def parts() -> bytes:
 
 
 def source() -> bytes:
-    """A grouped layer, for the models to be held against."""
+    """Return a grouped layer, the source that models are compared with."""
     import numpy as np
     from onnx import helper
 
@@ -131,7 +131,7 @@ def _model(nodes: list[Any], arrays: dict[str, Any]) -> bytes:
 
 
 def varint(n: int) -> bytes:
-    """A number of at most 64 bits as protobuf writes it."""
+    """Encode a number of at most 64 bits as protobuf does."""
     found = bytearray()
     while n >= 0x80:
         found.append(n & 0x7F | 0x80)
@@ -149,8 +149,8 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
             return found & (2**64 - 1), at
 
 
-def parsed(data: bytes) -> list[Field] | None:
-    """The fields of a message, those within it parsed as well where that is possible; None where it is no message."""
+def parse(data: bytes) -> list[Field] | None:
+    """Return the fields of a message, nested messages parsed if possible; None if it is not a message."""
     found, at = [], 0
     try:
         while at < len(data):
@@ -164,7 +164,7 @@ def parsed(data: bytes) -> list[Field] | None:
             elif wire == LENGTH:
                 size, at = _number(data, at)
                 raw, at = data[at : at + size], at + size
-                value = parsed(raw) or raw
+                value = parse(raw) or raw
             else:
                 return None
             if not number or at > len(data):
@@ -175,29 +175,29 @@ def parsed(data: bytes) -> list[Field] | None:
     return found
 
 
-def written(fields: list[Field]) -> bytes:
-    """The message again."""
+def serialize(fields: list[Field]) -> bytes:
+    """Encode the fields as a message."""
     parts = []
     for number, wire, value in fields:
-        content = written(value) if isinstance(value, list) else value
+        content = serialize(value) if isinstance(value, list) else value
         content = varint(content) if wire == VARINT else content
         parts += [varint(number << 3 | wire), varint(len(content)) if wire == LENGTH else b"", content]
     return b"".join(parts)
 
 
 def messages(fields: list[Field]) -> Iterator[list[Field]]:
-    """Every message in a message, itself first."""
+    """Yield every message in a message, itself first."""
     yield fields
     for field in fields:
         if isinstance(field.value, list):
             yield from messages(field.value)
 
 
-# -- accidents ---
+# -- mutations ---
 
 
-def replaced(field: Field) -> st.SearchStrategy[Field]:
-    """The field with another value of its kind."""
+def replace_value(field: Field) -> st.SearchStrategy[Field]:
+    """Draw the field with another value of its type."""
     if field.wire == VARINT:
         values = st.sampled_from(NUMBERS) | st.integers(0, 2**64 - 1) | st.just(field.value ^ 1)
     elif field.wire == LENGTH:
@@ -208,9 +208,9 @@ def replaced(field: Field) -> st.SearchStrategy[Field]:
 
 
 @st.composite
-def rearranged(draw: st.DrawFn, content: bytes, originals: tuple[bytes, ...]) -> bytes:
-    """A message with one accident to one of its fields, at any depth."""
-    tree = parsed(content)
+def mutate_fields(draw: st.DrawFn, content: bytes, originals: tuple[bytes, ...]) -> bytes:
+    """Draw a message with one mutation of one of its fields, at any depth."""
+    tree = parse(content)
     if not tree:
         return content
     fields = draw(st.sampled_from([message for message in messages(tree) if message]))
@@ -218,7 +218,7 @@ def rearranged(draw: st.DrawFn, content: bytes, originals: tuple[bytes, ...]) ->
     field = fields[at]
     kind = draw(st.sampled_from(("replace", "replace", "drop", "repeat", "swap", "nest", "renumber", "graft")))
     if kind == "replace":
-        fields[at] = draw(replaced(field))
+        fields[at] = draw(replace_value(field))
     elif kind == "drop":
         del fields[at]
     elif kind == "repeat":
@@ -233,22 +233,22 @@ def rearranged(draw: st.DrawFn, content: bytes, originals: tuple[bytes, ...]) ->
     elif kind == "renumber":
         fields[at] = field._replace(number=draw(st.integers(1, 40)))
     elif kind == "graft":
-        other_tree = parsed(draw(st.sampled_from(originals))) or []
+        other_tree = parse(draw(st.sampled_from(originals))) or []
         donors = [f for message in messages(other_tree) for f in message if f.number == field.number]
         fields[at] = draw(st.sampled_from(donors)) if donors else field
-    return written(tree)
+    return serialize(tree)
 
 
 @st.composite
-def scratched(draw: st.DrawFn, content: bytes) -> bytes:
-    """Bytes with one accident that knows nothing of fields."""
+def mutate_bytes(draw: st.DrawFn, content: bytes) -> bytes:
+    """Draw a message with one mutation of its bytes."""
     at = draw(st.integers(0, len(content)))
-    kind = draw(st.sampled_from(("byte", "cut", "put in", "truncate", "repeat")))
+    kind = draw(st.sampled_from(("byte", "cut", "insert", "truncate", "repeat")))
     if kind == "byte":
         return content[:at] + draw(st.binary(min_size=1, max_size=1)) + content[at + 1 :]
     if kind == "cut":
         return content[:at] + content[at + draw(st.sampled_from((1, 2, 9, 99))) :]
-    if kind == "put in":
+    if kind == "insert":
         return content[:at] + draw(st.binary(min_size=1, max_size=30)) + content[at:]
     if kind == "repeat":
         piece = content[at : at + draw(st.integers(1, 60))]
@@ -257,11 +257,11 @@ def scratched(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
-    """One of the originals with a few accidents, most of them to fields."""
+def damage(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
+    """Draw one of the originals with a few mutations, most of them of fields."""
     content = draw(st.sampled_from(originals))
     for _ in range(draw(st.sampled_from((1, 1, 2, 3, 6)))):
-        content = draw(rearranged(content, originals) if draw(st.integers(0, 3)) else scratched(content))
+        content = draw(mutate_fields(content, originals) if draw(st.integers(0, 3)) else mutate_bytes(content))
     return content
 
 
@@ -269,14 +269,15 @@ def damaged(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
 
 
 def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
-    """Audit some models: what became of each is a line, and the one that is being audited lies in ``keep``."""
-    from convspec_onnx.source import compare as holding
-    from convspec_onnx.verify import audit, open_model
+    """Audit some models and print one outcome per line; the current model lies in ``keep``."""
+    from convspec_onnx import audit
+    from convspec_onnx.source import compare
 
+    from convspec.contract.isolation import limit_memory
     from convspec.errors import ConvspecError
 
-    open_model.limit(MEMORY)
-    holding._SECONDS = 0.02  # of looking for pairs of mistakes in one node
+    limit_memory(MEMORY)
+    compare._SECONDS = 0.02  # of the search for pairs of mistakes in one node
     originals = tuple(seeds())
     folder = keep / f"batch-{batch}"
     folder.mkdir(parents=True)
@@ -301,17 +302,17 @@ def child(batch: int, count: int, keep: Path, *, against: bool) -> None:
 
     quiet = settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
                      suppress_health_check=list(HealthCheck))  # fmt: skip
-    seed(batch)(quiet(given(damaged(originals))(once)))()
+    seed(batch)(quiet(given(damage(originals))(once)))()
     path.unlink()
 
 
 def main() -> int:
-    """Run all batches; returns 1 where something was found."""
+    """Run all batches; return 1 if something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for the models that did it; default: a temporary one")
-    parser.add_argument("--against", action="store_true", help="hold each model against one that is as it should be")
+    parser.add_argument("--keep", type=Path, help="Folder for the models that caused a find; default: a temporary one.")
+    parser.add_argument("--against", action="store_true", help="Compare each model with a correct source.")
     parser.add_argument("--child", type=int)
     options = parser.parse_args()
     keep = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-verify-"))

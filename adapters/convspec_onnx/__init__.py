@@ -1,4 +1,4 @@
-"""The ONNX adapters: one model, run by ONNX Runtime (``onnx``) or by onnx's own evaluator (``onnx-reference``)."""
+"""The ONNX adapters: the same models, run by ONNX Runtime (``onnx``) or by onnx's evaluator (``onnx-reference``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ADAPTER", "REFERENCE"]
 
 
 class _Runtime(PlanAdapter):
-    """ONNX Runtime, whose variants are its levels of graph optimisation: ``all`` is the level as shipped."""
+    """ONNX Runtime; its variants are levels of graph optimisation, and ``all`` is its default."""
 
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
         if dtype in DTYPES and dtype not in self.dtypes:
@@ -27,13 +27,13 @@ class _Runtime(PlanAdapter):
 
 @dataclass(frozen=True)
 class _Reference(PlanAdapter):
-    """onnx's evaluator: the same plans, another module that runs them."""
+    """onnx's evaluator: runs the same plans by another module."""
 
     def _module(self, name: str) -> Any:
         return super()._module("evaluator" if name == "layer" else name)
 
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
-        """NumPy's: float16 products are summed over the channels in float32, but over the taps in float16."""
+        """Return NumPy's: it sums float16 products over channels in float32, but over the taps in float16."""
         if request.dtype == "float64":
             return ComputePrecision("float64")
         taps = overlap(spec) if request.dtype == "float16" and spec.transposed else 1
@@ -51,7 +51,7 @@ ADAPTER = _Runtime(
     variant="all",
     roots=("onnx",),
     graph_files=(".onnx",),
-    audit_module="convspec_onnx.verify.audit",
+    audit_module="convspec_onnx.audit",
     vectors_module="convspec_onnx.vectors",
 )
 

@@ -1,6 +1,6 @@
-"""Models on onnx's own evaluator, which is written in NumPy."""
+"""Build and apply models on onnx's own evaluator, which is written in NumPy."""
 
-# ruff: noqa: ARG001 – which arguments there are is fixed by the contract of adapters
+# ruff: noqa: ARG001 – the contract of adapters fixes the arguments
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 def devices() -> tuple[str, ...]:
-    """NumPy runs on the CPU."""
+    """Return the CPU, on which NumPy runs."""
     return ("cpu",)
 
 
 def configure(dtype: str, device: str, precision: str, threads: int | None) -> None:
-    """There is nothing to set: NumPy takes its threads from the environment."""
+    """Do nothing: NumPy takes its threads from the environment."""
 
 
 def build(plan: Plan, params: ConvParams, device: str) -> onnx.ModelProto:
-    """The plan's model with these weights."""
+    """Return the plan's model with these weights."""
     return weights.load(plan.execute(), params)
 
 
 def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str) -> Array:
-    """The model's output for ``x``.
+    """Return the model's output for ``x``.
 
     Raises:
-        ShapeError: where ``x`` or the model is not in that layout.
-        PlacementError: for a device other than the CPU, and where the answer has another dtype.
+        ShapeError: if ``x`` or the model is not in that layout.
+        PlacementError: for a device other than the CPU, and for an output of another dtype.
     """
     if device != "cpu":
         raise PlacementError(f"onnx's evaluator has no device {device!r}: it runs on the CPU")
@@ -47,7 +47,7 @@ def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str) -> Array:
 
 
 def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: str) -> Gradients:
-    """The evaluator runs forward only; raises UnsupportedError."""
+    """Raise UnsupportedError: the evaluator runs forward only."""
     raise UnsupportedError("onnx's evaluator has no gradients: it runs forward only")
 
 

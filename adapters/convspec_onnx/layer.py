@@ -1,6 +1,6 @@
-"""Models on ONNX Runtime."""
+"""Build and apply models on ONNX Runtime."""
 
-# ruff: noqa: ARG001 – which arguments there are is fixed by the contract of adapters
+# ruff: noqa: ARG001 – the contract of adapters fixes the arguments
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
-_FATAL_ONLY = 4  # errors are raised; the same text on standard error adds nothing
+_FATAL_ONLY = 4  # log severity: errors are raised, so logging them adds nothing
 _switches: dict[str, Any] = {"threads": 0, "precision": "shipped"}
 
 
 def devices() -> tuple[str, ...]:
-    """The devices that the installed ONNX Runtime has a provider for."""
+    """Return the devices that the installed ONNX Runtime has a provider for."""
     available = ort.get_available_providers()
     return tuple(device for device, provider in _PROVIDERS.items() if provider in available)
 
 
 def configure(dtype: str, device: str, precision: str, threads: int | None, variant: str) -> None:
-    """Settings of the sessions made from now on; ``threads`` works within an operator, None: ONNX Runtime's choice."""
+    """Set the options of new sessions; ``threads``: within an operator, None for ONNX Runtime's choice."""
     _switches.update(threads=threads or 0, precision=precision)
 
 
 def build(plan: Plan, params: ConvParams, device: str, variant: str) -> onnx.ModelProto:
-    """The plan's model with these weights; a model is on no device before it runs."""
+    """Return the plan's model with these weights; a model is on no device before it runs."""
     return weights.load(plan.execute(), params)
 
 
 def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str, variant: str) -> Array:
-    """The model's output for ``x``, on that device.
+    """Return the model's output for ``x``, computed on that device.
 
     Raises:
-        ShapeError: where ``x`` or the model is not in that layout.
-        PlacementError: where ONNX Runtime has no such device, fell back to another, or answered in another dtype.
+        ShapeError: if ``x`` or the model is not in that layout.
+        PlacementError: if ONNX Runtime has no such device, fell back to another, or returns another dtype.
     """
     feed = weights.feed(layer, x, layout)
     # The bytes are the key: a ModelProto can be changed in place, and has no hash.
@@ -57,7 +57,7 @@ def apply(layer: onnx.ModelProto, x: Array, layout: str, device: str, variant: s
 
 
 def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: str, variant: str) -> Gradients:
-    """ONNX Runtime's inference sessions run forward only; raises UnsupportedError."""
+    """Raise UnsupportedError: inference sessions run forward only."""
     raise UnsupportedError("ONNX Runtime has no gradients: an inference session runs forward only")
 
 
@@ -75,7 +75,7 @@ def _session(model: bytes, device: str, variant: str, threads: int, precision: s
     options.intra_op_num_threads = threads
     options.log_severity_level = _FATAL_ONLY
     session = ort.InferenceSession(model, options, providers=[(provider, choices)])
-    # A provider that cannot start is replaced by the CPU with no more than a warning.
+    # ONNX Runtime replaces a provider that cannot start by the CPU with only a warning.
     if session.get_providers()[0] != provider:
         raise PlacementError(f"ONNX Runtime was asked for {device!r} but runs on {session.get_providers()[0]}")
     return session

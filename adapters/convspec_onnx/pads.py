@@ -1,42 +1,25 @@
-"""Pads right before the convolutions of ONNX models: ``Pad`` nodes."""
+"""The Pad nodes directly before the convolutions of ONNX models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
+import onnx
 
 from convspec.contract.tracing import Pad, described
 from convspec_onnx import read
-from convspec_onnx.graph.convolutions import value_of
+from convspec_onnx.graph import Scope, read_pad
 
 
-def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:  # noqa: ARG001 – the contract's
-    """By the path of each convolution, the Pads before it, the nearest first."""
-    nodes = read.nodes(read._expanded(model))
-    return {path: list(_chain(graph, node)) for path, graph, node in nodes}
+def before(model: read.Model, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:  # noqa: ARG001 – contract
+    """Return the Pads before each convolution by its path, the nearest first."""
+    return {path: list(_pads_before(scope, node)) for path, scope, node in read.nodes(Scope(read.expand(model).graph))}
 
 
-def _chain(graph: Any, conv: Any) -> Iterator[Pad | str]:
-    name = conv.input[0]
-    while (maker := graph.scope.maker(name)) is not None and maker.op_type in ("Pad", "Identity"):
-        if maker.op_type == "Pad":
-            yield _of(graph, maker, len(graph.constant(conv.input[1]).shape))
-        name = maker.input[0]
-
-
-def _of(graph: Any, node: Any, rank: int) -> Pad | str:
-    given = {a.name: value_of(a) for a in node.attribute}
-    flat, value, axes = (graph.constant(name) if name else None for name in [*node.input, "", "", ""][1:4])
-    flat = given.get("pads") if flat is None else flat  # attributes before opset 11
-    computed = any(node.input[i] for i in range(len(node.input)) if i and graph.constant(node.input[i]) is None)
-    if flat is None or computed:
-        return "it is computed"
-    half = len(flat) // 2
-    places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
-    pairs = [(0, 0)] * rank
-    for i, axis in enumerate(places):
-        pairs[axis] = int(flat[i]), int(flat[half + i])
-    put = given.get("value", 0.0) if value is None else float(np.ravel(value)[0])
-    return described(given.get("mode", "constant"), pairs, put)
+def _pads_before(scope: Scope, conv: onnx.NodeProto) -> Iterator[Pad | str]:
+    name, weight = conv.input[0], scope.constant(conv.input[1])
+    while (node := scope.producer(name)) is not None and node.op_type in ("Pad", "Identity"):
+        if node.op_type == "Pad":
+            pad = None if weight is None else read_pad(scope, node, weight.ndim)
+            yield "it is computed" if pad is None else described(pad.mode, pad.pairs, pad.value)
+        name = node.input[0]

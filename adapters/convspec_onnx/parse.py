@@ -1,4 +1,4 @@
-"""ONNX' Conv and ConvTranspose nodes → ConvSpec. The meaning of the attributes is shared with ``read``."""
+"""Conv and ConvTranspose nodes as text → ConvSpec, and the meaning of their attributes, which ``read`` shares."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _IGNORED = ("name", "doc_string", "domain", "overload")
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:
-    """The spec of ``Conv(W=[16, 3, 3, 3], B=[16], strides=[2, 2], pads=[1, 1, 1, 1])``, W and B being shapes.
+    """Return the spec of ``Conv(W=[16, 3, 3, 3], B=[16], strides=[2, 2], pads=[1, 1, 1, 1])``; W and B are shapes.
 
-    ``helper.make_node("Conv", ["x", "w", "b"], ["y"], W=[16, 3, 3, 3], …)`` is read as well; there the number of
-    inputs says whether the layer has a bias.
+    Also reads ``helper.make_node("Conv", ["x", "w", "b"], ["y"], W=[16, 3, 3, 3], …)``, where the number of inputs
+    decides whether the layer has a bias.
 
     Raises:
-        CallError: where the text is no such node, with the position.
-        SpecError: where the layer that it describes breaks a rule.
+        CallError: for another text, with the position.
+        SpecError: for a layer that breaks a rule.
     """
     call = parse_call(text)
     if call.function == "make_node":
         call = _from_make_node(call)
     if call.function not in ("Conv", "ConvTranspose"):
-        raise CallError(text, f"ONNX has no convolution {call.function!r} here; Conv and ConvTranspose are read")
+        raise CallError(text, f"{call.function} is not a convolution; expected Conv or ConvTranspose")
     arguments = call.bind(("W", "B", *_ATTRIBUTES, *_IGNORED), required=1, ignored=_IGNORED)
     weight, bias = arguments.pop("W"), arguments.pop("B", None)
     if not isinstance(weight, tuple) or len(weight) < 3 or not all(type(n) is int and n > 0 for n in weight):
@@ -43,32 +43,30 @@ def _from_make_node(call: ConstructorCall) -> ConstructorCall:
         raise CallError(call.text, 'make_node needs an operator and its inputs: make_node("Conv", ["x", "w"], ["y"])')
     given = {k: v for k, v in call.kwargs.items() if k not in ("inputs", "outputs")}
     if "W" not in given:
-        raise CallError(
-            call.text, "a node does not say how many channels there are: add the weight's shape, W=[16, 3, 3, 3]"
-        )
+        raise CallError(call.text, "the channels are unknown: add the weight's shape, W=[16, 3, 3, 3]")
     given.setdefault("B", len(call.args[1]) > 2 and call.args[1][2] != "")
     return ConstructorCall(call.text, call.args[0], (), given)
 
 
 def spec_of(attributes: Mapping[str, Any], weight: Sequence[int], *, bias: bool, transposed: bool) -> ConvSpec:
-    """The spec of a node with these attributes and a weight of this shape.
+    """Return the spec of a node with these attributes and a weight of this shape.
 
-    ``auto_pad`` of a transposed node is resolved by the standard: length L·s, the odd cell cropped at the end for
-    SAME_UPPER and in front for SAME_LOWER.
+    ``auto_pad`` of a transposed node is resolved by the standard: length L·s, the odd pixel cropped at the end for
+    SAME_UPPER and at the start for SAME_LOWER.
 
     Raises:
-        SpecError: for attributes that contradict the weight, and where the meaning depends on the runtime
+        SpecError: for attributes that contradict the weight, and those whose meaning depends on the runtime
             (``output_shape``; ``auto_pad`` together with ``output_padding``).
     """
     kernel = tuple(attributes.get("kernel_shape") or weight[2:])
     if kernel != tuple(weight[2:]):
-        raise SpecError([f"kernel_shape={list(kernel)} must be that of the weight, {list(weight[2:])}"])
+        raise SpecError([f"kernel_shape={list(kernel)} must equal the weight's, {list(weight[2:])}"])
     ndim, groups = len(kernel), attributes.get("group") or 1
     auto = attributes.get("auto_pad") or "NOTSET"
     if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise SpecError([f"auto_pad={auto!r} must be NOTSET, VALID, SAME_UPPER or SAME_LOWER"])
     if attributes.get("output_shape"):
-        raise SpecError(["output_shape must not be given: which rows it drops depends on the runtime; write pads"])
+        raise SpecError(["output_shape must not be given: runtimes differ in the rows that they drop; write pads"])
     flat = attributes.get("pads") or (0,) * 2 * ndim
     if len(flat) != 2 * ndim:
         raise SpecError([f"pads={list(flat)} must hold {2 * ndim} numbers: all begins, then all ends"])

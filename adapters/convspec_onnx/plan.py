@@ -1,6 +1,6 @@
-"""The ONNX model of a layer, as Python that makes it with ``onnx.helper``.
+"""The ONNX model of a layer, as Python code that makes it with ``onnx.helper``.
 
-Conv and ConvTranspose know channels-first data and zero padding only; the rest is composed from Transpose, Pad and Add.
+Conv and ConvTranspose support channels-first data and zero padding only; the rest needs Transpose, Pad and Add.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from convspec.contract import LayerRequest, Plan
 from convspec.spec import ComputePrecision, ConvSpec, layouts, resolve_padding
 
-# Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. Lower is better:
-# more runtimes load the model, and more of their graph optimisations know its operators.
+# Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. A lower opset is
+# better: more runtimes load the model, and more of their graph optimisations support its operators.
 _OPSET, _IR_VERSION = 19, 9
 _OPSET_BFLOAT16, _IR_VERSION_BFLOAT16 = 22, 10
 
@@ -26,26 +26,26 @@ _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "c
 
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
-    """The layer's model: initialisers ``weight`` and ``bias`` in canonical order, input ``x``, output ``y``."""
+    """Return the layer's model: initialisers ``weight`` and ``bias`` in canonical order, input ``x``, output ``y``."""
     program = _Program(spec, dtype)
     program.parameters()
     data, result = "x", "y"
     if layout == layouts.CHANNELS_LAST:
         program.reasons.append("ONNX convolutions are channels first: the data are transposed before and after")
         data, result = "x_first", "y_first"
-        program.transpose("x", data, layouts.permutation("N*C", "NC*", spec.ndim))
+        program.node("Transpose", ["x"], data, perm=list(layouts.permutation("N*C", "NC*", spec.ndim)))
     if spec.transposed:
         program.conv_transpose(data, result)
     else:
         program.conv(data, result)
     if layout == layouts.CHANNELS_LAST:
-        program.transpose(result, "y", layouts.permutation("NC*", "N*C", spec.ndim))
-    bias = "bias" if spec.bias and program.apart else None
+        program.node("Transpose", [result], "y", perm=list(layouts.permutation("NC*", "N*C", spec.ndim)))
+    bias = "bias" if spec.bias and program.adds_bias else None
     return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
 
 
 def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
-    """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
+    """Return float32 sums (float64 for float64), rounded once, or twice if an Add adds the bias.
 
     On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.
     """
@@ -57,19 +57,19 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
 
 @dataclass
 class _Program:
-    """The tensors and nodes of a graph, collected from input to output."""
+    """The tensors and nodes of a graph, from input to output."""
 
     spec: ConvSpec
     dtype: str
     tensors: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    apart: bool = False
+    adds_bias: bool = False  # by a node of its own
 
     def parameters(self) -> None:
         spec, (numpy_type, _) = self.spec, _TYPES[self.dtype]
         first, second = ("in", "out") if spec.transposed else ("out", "in")
-        order = f"({first}_channels, {second}_channels / group, {', '.join(_letters(spec))})"
+        order = f"({first}_channels, {second}_channels / group, {', '.join(layouts.spatial_letters(spec.ndim))})"
         self.tensors.append(f'"weight": np.zeros({spec.kernel_shape}, {numpy_type}),  # {order}')
         if spec.bias:
             self.tensors.append(f'"bias": np.zeros({spec.out_channels}, {numpy_type}),')
@@ -84,15 +84,12 @@ class _Program:
         broken = "helper.make_node(\n" + "".join(f"        {a},\n" for a in arguments) + "    ),"
         self.nodes.append(line if len(line) <= 100 else broken)
 
-    def transpose(self, source: str, target: str, axes: tuple[int, ...]) -> None:
-        self.node("Transpose", [source], target, perm=list(axes))
-
     def conv(self, data: str, result: str) -> None:
-        """Conv, after a Pad where its own padding does not do."""
+        """Add a Conv, after a Pad if its own padding cannot express the spec's."""
         spec = self.spec
         attributes = self.attributes()
         if isinstance(spec.padding, str) and set(spec.kernel_size) == {1}:
-            pass  # one tap needs no pads, whatever the input's size
+            pass  # a 1×1 kernel needs no pads for any input size
         elif isinstance(spec.padding, str) and spec.padding_mode == "zeros" and _auto_pad_is_right(spec):
             attributes["auto_pad"] = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}[spec.padding]
         elif isinstance(spec.padding, str):
@@ -107,14 +104,14 @@ class _Program:
         self.node("Conv", self.weighted(data), result, **attributes)
 
     def pad(self, data: str, reason: str) -> str:
-        """Pad the spatial axes of ``data`` by the tensor ``pads``."""
+        """Add a Pad of the spatial axes of ``data`` by the tensor ``pads``."""
         self.reasons.append(reason)
         self.integers(axes=list(range(2, 2 + self.spec.ndim)))
         self.node("Pad", [data, "pads", "", "axes"], "padded", mode=_PAD_MODES[self.spec.padding_mode])
         return "padded"
 
     def same_pads(self, data: str) -> None:
-        """Compute ``pads``: total = max(ke - 1 - (L - 1) mod s, 0), halved, the odd cell after or before."""
+        """Add nodes that compute ``pads``: total = max(ke - 1 - (L - 1) mod s, 0), the odd pixel after or before."""
         spec = self.spec
         self.integers(one=[1], two=[2], zero=[0], strides=list(spec.stride))
         self.integers(reach=[ke - 1 for ke in spec.effective_kernel])
@@ -128,10 +125,10 @@ class _Program:
         self.node("Concat", ["less", "more"] if spec.padding == "same" else ["more", "less"], "pads", axis=0)
 
     def conv_transpose(self, data: str, result: str) -> None:
-        """ConvTranspose, whose crops are its pads; cells beyond what it can reach are appended by a Pad.
+        """Add a ConvTranspose, whose pads crop; a Pad appends output pixels that it cannot compute.
 
-        ONNX Runtime wants output_padding < stride. From there on, output padding takes back from the crop at the
-        end; what then is left lies beyond the last product: zeros, to which the bias is added afterwards.
+        ONNX Runtime requires output_padding < stride. Larger output padding reduces the crop at the end; the rest lies
+        beyond the last product: zeros, to which an Add adds the bias.
         """
         spec, beyond = self.spec, _beyond_crop(self.spec)
         pads, extra = resolve_padding(spec, (1,) * spec.ndim)
@@ -146,11 +143,10 @@ class _Program:
         if not any(beyond):
             self.node("ConvTranspose", self.weighted(data), result, **attributes)
             return
-        self.apart = True
+        self.adds_bias = True
         self.integers(pads=[0] * spec.ndim + beyond, axes=list(range(2, 2 + spec.ndim)))
-        scattered = "scattered"
-        self.node("ConvTranspose", [data, "weight"], scattered, **attributes)
-        self.node("Pad", [scattered, "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")
+        self.node("ConvTranspose", [data, "weight"], "scattered", **attributes)
+        self.node("Pad", ["scattered", "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")
         if spec.bias:
             self.integers(spatial=list(range(1, 1 + spec.ndim)))
             self.node("Unsqueeze", ["bias", "spatial"], "bias_column")
@@ -198,11 +194,11 @@ layer = helper.make_model(graph, opset_imports=[helper.make_opsetid("", {opset})
 
 
 def _auto_pad_is_right(spec: ConvSpec) -> bool:
-    """Whether ONNX Runtime's auto_pad does what the standard says, for every size of the input.
+    """Return whether ONNX Runtime's auto_pad follows the standard for every input size.
 
-    With a dilation it fails when run. With a stride larger than the kernel, its total of pads can fall below zero,
-    and it then starts inside the input. Else auto_pad is what exported models have, and
-    the only way for a single node to follow the input's size.
+    With a dilation it fails when run. With a stride larger than the kernel its total pads can be negative, and it then
+    starts inside the input. Otherwise auto_pad is right: exported models have it, and only it lets a single node depend
+    on the input's size.
     """
     return set(spec.dilation) == {1} and all(s <= k for s, k in zip(spec.stride, spec.kernel_size, strict=True))
 
@@ -212,25 +208,21 @@ def _mode(spec: ConvSpec) -> str:
 
 
 def _beyond_crop(spec: ConvSpec) -> list[int]:
-    """Cells per axis that a transposed layer's output has beyond the last product, where ConvTranspose cannot."""
+    """Return the output pixels per axis that lie beyond the last product, which ConvTranspose cannot compute."""
     pads, extra = resolve_padding(spec, (1,) * spec.ndim)
     return [max(e - hi, 0) if e >= s else 0 for (_, hi), e, s in zip(pads, extra, spec.stride, strict=True)]
 
 
 def _begins_ends(pads: tuple[tuple[int, int], ...]) -> list[int]:
-    """All the begins, then all the ends, as ONNX wants them."""
+    """Return all begins, then all ends, the order of ONNX."""
     return [lo for lo, _ in pads] + [hi for _, hi in pads]
 
 
-def _letters(spec: ConvSpec) -> list[str]:
-    return list(layouts.spatial_letters(spec.ndim))
-
-
 def _symbolic_shapes(spec: ConvSpec, layout: str) -> tuple[list[object], list[object]]:
-    """Shapes of x and y in ``layout``: the channels as numbers, the rest as names."""
+    """Return the shapes of x and y in ``layout``: channels as numbers, other axes as names."""
     shapes: list[list[object]] = []
     for channels, suffix in ((spec.in_channels, ""), (spec.out_channels, "_out")):
-        first = ["N", channels, *(f"{letter}{suffix}" for letter in _letters(spec))]
+        first = ["N", channels, *(f"{letter}{suffix}" for letter in layouts.spatial_letters(spec.ndim))]
         axes = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
         shapes.append([first[i] for i in axes])
     return shapes[0], shapes[1]

@@ -1,4 +1,4 @@
-"""A model run by ONNX Runtime or onnx's evaluator, as text."""
+"""Scripts that run a model by ONNX Runtime or onnx's evaluator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ actual = ReferenceEvaluator(layer).run(None, {"x": inputs})[0]
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
-    """Code that makes the model, loads ``kernel`` and ``bias``, and computes ``actual``.
+    """Return code that makes the model, loads ``kernel`` and ``bias``, and computes ``actual``.
 
     Raises:
         UnsupportedError: for gradients.
@@ -43,5 +43,5 @@ def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
     else:
         level = "ORT_DISABLE_ALL" if adapter.variant == "off" else "ORT_ENABLE_ALL"
         run = _RUNTIME % (level, "CUDA" if request.device.startswith("cuda") else "CPU")
-    carried = "actual = actual.astype(np.float32)\n" if plan.dtype == "bfloat16" else ""
-    return plan.text + _LOAD % (', "bias": bias' if plan.spec.bias else "") + run + carried
+    convert = "actual = actual.astype(np.float32)\n" if plan.dtype == "bfloat16" else ""
+    return plan.text + _LOAD % (', "bias": bias' if plan.spec.bias else "") + run + convert

@@ -1,47 +1,40 @@
-"""Cases as ONNX's own backend tests, outputs by the oracle: any runtime, in any language, can be held to them."""
+"""ONNX backend tests: export cases as tests with the oracle's outputs, and judge tests by the oracle."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
-from convspec.contract import LayerRequest, registry
+from convspec.contract import LayerRequest, Reading, registry
 from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.reference import Verdict, judge, products
 from convspec.spec import layouts, rounded
 from convspec_onnx import REFERENCE, read
-from convspec_onnx.graph import convolutions
-from convspec_onnx.loading import inline_functions, untrusted
-from convspec_onnx.verify import inputs
+from convspec_onnx.graph import as_float
+from convspec_onnx.loading import Array, inline, inputs, load_proto
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import Reading
-
-
-EXPECTED = "expected"  # the file's own output, which is held against the oracle like an adapter's
+EXPECTED = "expected"  # the test's own output, judged like an adapter's
 
 
 def export(cases: Iterable[Case], folder: Path) -> Iterator[tuple[str, str]]:
-    """Write each case as ``<id>/model.onnx`` and ``<id>/test_data_set_0``; yields id and why left out, or "".
+    """Write each case as ``<id>/model.onnx`` and ``<id>/test_data_set_0``; yield its id and why it is skipped, or "".
 
     Raises:
-        RequestError: where a file cannot be written.
+        RequestError: for a file that cannot be written.
     """
     for case in cases:
         try:
-            model = REFERENCE.build(case.spec, arrays(case)[0], "NCHW", case.dtype)
             params, x = arrays(case)
+            model = REFERENCE.build(case.spec, params, "NCHW", case.dtype)
             y = rounded(reference.conv(case.spec, params, x), case.dtype)
         except (UnsupportedError, ShapeError, ParamsError) as error:
             yield case.id, str(error)
@@ -53,7 +46,7 @@ def export(cases: Iterable[Case], folder: Path) -> Iterator[tuple[str, str]]:
         yield case.id, ""
 
 
-def _write(model: onnx.ModelProto, case: Case, x: NDArray[Any], y: NDArray[Any], folder: Path) -> None:
+def _write(model: onnx.ModelProto, case: Case, x: Array, y: Array, folder: Path) -> None:
     data = folder / "test_data_set_0"
     data.mkdir(parents=True, exist_ok=True)
     model.doc_string = case.to_json()
@@ -65,96 +58,95 @@ def _write(model: onnx.ModelProto, case: Case, x: NDArray[Any], y: NDArray[Any],
 
 
 def folders(root: Path) -> list[Path]:
-    """Every folder at or below ``root`` that holds a test; raises RequestError where there is none."""
-    found = sorted({path.parent for path in root.rglob("model.onnx") if list(path.parent.glob("test_data_set_*"))})
-    if not found:
+    """Return every folder at or below ``root`` that holds a test; raises RequestError if there is none."""
+    tests = sorted({path.parent for path in root.rglob("model.onnx") if list(path.parent.glob("test_data_set_*"))})
+    if not tests:
         raise RequestError(f"{root}: no folder with model.onnx and test_data_set_0 in it")
-    return found
+    return tests
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
-    """Answer ``{"folders": […], "adapter": …}``: for each test ``{"begin": its folder, …}``, then its outcome."""
+    """Answer ``{"folders": […], "adapter": …}`` with ``{"begin": folder, …}`` and the results of each test."""
     request = json.loads(requests.readline())
 
-    def say(message: dict[str, Any]) -> None:
+    def report(message: dict[str, Any]) -> None:
         send(replies, json.dumps(message, default=str).encode() + b"\n")
 
     for folder in request["folders"]:
-        say({"begin": folder, "case": None})
-        run(Path(folder), request["adapter"], say)
-    say({"done": True})
+        report({"begin": folder, "case": None})
+        run(Path(folder), request["adapter"], report)
+    report({"done": True})
 
 
-def run(folder: Path, adapter: str, say: Callable[[dict[str, Any]], None]) -> None:
-    """Hold a test's own output (:data:`EXPECTED`), or what an adapter makes of its layer, against the oracle.
+def run(folder: Path, adapter: str, report: Callable[[dict[str, Any]], None]) -> None:
+    """Judge a test's own output (:data:`EXPECTED`), or an adapter's output for its layer.
 
-    Says of each set of data ``{"begin": folder, "case": …}`` before it is run, then its name and verdict.
+    Reports ``{"begin": folder, "case": …}`` before each set of data, and then its name and verdict.
     """
     own = adapter == EXPECTED
 
-    def tell(name: str, found: Verdict) -> None:
-        say({"name": name, "verdict": found.verdict, "reason": found.reason, "evidence": found.evidence})
+    def report_verdict(name: str, verdict: Verdict) -> None:
+        report({"name": name, "verdict": verdict.verdict, "reason": verdict.reason, "evidence": verdict.evidence})
 
     try:
-        model = inline_functions.inlined(untrusted.load(folder / "model.onnx"))
+        model = inline(load_proto(folder / "model.onnx"))
     except ConvspecError as error:
         if own:
-            tell(folder.name, Verdict("error", str(error)))
+            report_verdict(folder.name, Verdict("error", str(error)))
         return
     for data in sorted(folder.glob("test_data_set_*")):
         name = f"{folder.name}/{data.name}"
         try:
-            given = [inputs.tensor(p) for p in sorted(data.glob("input_*.pb"), key=inputs.number_of)]
-            expected = inputs.tensor(data / "output_0.pb")
-            reading, x = _layer(model, given)
-            say({"begin": str(folder), "case": _case(reading, x)})
-            tell(name, _judged(reading, x, expected, REFERENCE.name) if own else _applied(adapter, reading, x))
+            given = inputs.read_tensors(data, "input")
+            expected = inputs.read_tensor(data / "output_0.pb")
+            reading, x = _read_layer(model, given)
+            report({"begin": str(folder), "case": _case(reading, x)})
+            verdict = _judge(reading, x, expected, REFERENCE.name) if own else _judge_adapter(adapter, reading, x)
+            report_verdict(name, verdict)
         except (UnsupportedError, ShapeError, ParamsError, RequestError, OSError) as error:
-            if own:  # else it is said already
-                tell(name, Verdict("unsupported", str(error)))
+            if own:  # else it has been reported
+                report_verdict(name, Verdict("unsupported", str(error)))
 
 
-def _case(reading: Reading, x: NDArray[Any]) -> dict[str, Any]:
+def _case(reading: Reading, x: Array) -> dict[str, Any]:
     shape = layouts.canonical_shape(x.shape, reading.layout, reading.spec.ndim)
-    return Case(reading.spec, shape, layout=reading.layout, dtype=_name(x.dtype)).to_dict()
+    return Case(reading.spec, shape, layout=reading.layout, dtype=_dtype_name(x)).to_dict()
 
 
-def _name(dtype: np.dtype[Any]) -> str:
-    return "bfloat16" if dtype.kind == "V" or str(dtype) == "bfloat16" else str(dtype)
+def _dtype_name(array: Array) -> str:
+    return "bfloat16" if array.dtype.kind == "V" else str(array.dtype)
 
 
-def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, NDArray[Any]]:
-    """The one layer that the model is, and its input; weights that come as inputs are put into the model first."""
+def _read_layer(model: onnx.ModelProto, given: list[Array]) -> tuple[Reading, Array]:
+    """Return the one layer that the model is, and its input; other inputs are its weights."""
     if not given:
         raise UnsupportedError("the test has no input")
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    names = [entry.name for entry in inputs.free(model.graph)]
+    names = [entry.name for entry in inputs.free_inputs(model.graph)]
     for name, value in list(zip(names, given, strict=False))[1:]:
         fixed.graph.initializer.append(numpy_helper.from_array(value, name))
     return read.read(fixed, given[0].shape), given[0]
 
 
-def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) -> Verdict:
-    spec = reading.spec
-    dtype = _name(y.dtype)
-    data, actual = (layouts.move(convolutions.as_float(a), reading.layout, "NCHW") for a in (x, y))
-    right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
+def _judge(reading: Reading, x: Array, y: Array, adapter: str) -> Verdict:
+    spec, dtype = reading.spec, _dtype_name(y)
+    data, actual = (layouts.move_axes(as_float(a), reading.layout, "NCHW") for a in (x, y))
+    expected, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
     arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
-    return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
+    return judge(actual, expected, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
 
 
-def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
-    adapter = registry.adapter(name)
-    dtype = _name(x.dtype)
+def _judge_adapter(name: str, reading: Reading, x: Array) -> Verdict:
+    adapter, dtype = registry.adapter(name), _dtype_name(x)
     support = adapter.support(reading.spec, reading.layout, dtype)
     if str(support) == "unsupported":
         return Verdict("unsupported", support.reason)
     try:
         layer = adapter.build(reading.spec, reading.params, reading.layout, dtype)
-        y = adapter.apply(layer, convolutions.as_float(x), reading.layout)
+        y = adapter.apply(layer, as_float(x), reading.layout)
     except ConvspecError as error:
         return Verdict("error", str(error))
-    except Exception as error:  # noqa: BLE001 – a framework's errors have no common base but this
+    except Exception as error:  # noqa: BLE001 – the errors of frameworks have no narrower common base
         return Verdict("error", f"{type(error).__name__}: {error}")
-    return _judged(reading, x, y, name)
+    return _judge(reading, x, y, name)

@@ -1,4 +1,4 @@
-"""Arrays in and out of models. ONNX's orders of data and kernels are the canonical ones: no byte moves."""
+"""Arrays in and out of models. ONNX has the canonical orders of data and kernels, so nothing is transposed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:
-    """The model itself, its initialisers ``weight`` and ``bias`` filled."""
+    """Fill the initialisers ``weight`` and ``bias`` of a model, and return it."""
     values = {"weight": params.kernel, "bias": params.bias}
     for tensor in model.graph.initializer:
         array = values.get(tensor.name)
@@ -30,34 +30,30 @@ def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:
 
 
 def feed(model: onnx.ModelProto, x: Array, layout: str) -> dict[str, NDArray[Any]]:
-    """``x`` under the name of the model's input and in its dtype, after a check of its layout.
+    """Return ``x`` by the name of the model's input and in its dtype.
 
     Raises:
-        ShapeError: where ``x``, or the model itself, is not in that layout.
+        ShapeError: if ``x`` or the model is not in that layout.
     """
     entry = model.graph.input[0]
     sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
     ndim = len(sizes) - 2
     channels = sizes[1 if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST else -1]
     if not channels:
-        raise ShapeError(f"this model is not {layouts.name(layout, ndim)}: its input is {_written(entry)}")
+        shape = ", ".join(dim.dim_param or str(dim.dim_value) for dim in entry.type.tensor_type.shape.dim)
+        raise ShapeError(f"this model is not {layouts.name(layout, ndim)}: its input is ({shape})")
     check_layout(x, channels, layout, ndim)
     return {entry.name: x.astype(_dtype(entry), copy=False)}
 
 
 def fetch(y: NDArray[Any], model: onnx.ModelProto) -> Array:
-    """``y`` in NumPy's own dtypes, after a check that it came in the dtype of the model's output."""
+    """Return ``y`` in a dtype of NumPy; raises PlacementError if it is not in the dtype of the model's output."""
     expected = _dtype(model.graph.output[0])
     if y.dtype != expected:
-        raise PlacementError(f"the model's output should be {expected}, but {y.dtype} came")
+        raise PlacementError(f"the model's output: expected {expected}, got {y.dtype}")
     return y if expected.kind == "f" else y.astype(np.float32)
 
 
 def _dtype(entry: onnx.ValueInfoProto) -> np.dtype[Any]:
-    found: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
-    return found
-
-
-def _written(entry: onnx.ValueInfoProto) -> str:
-    sizes = (dim.dim_param or str(dim.dim_value) for dim in entry.type.tensor_type.shape.dim)
-    return f"({', '.join(sizes)})"
+    dtype: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+    return dtype

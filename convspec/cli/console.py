@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 
@@ -111,3 +111,11 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 200, highlight=False)
+
+
+def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
+    """Print lines as they are – no markup, no wrapping –, each in its style."""
+    from rich.text import Text
+
+    for line, style in lines:
+        console.print(Text(line, style=style), soft_wrap=True)

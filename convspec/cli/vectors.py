@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 def _vectors() -> Any:
-    """Return the module that reads and writes the format, from the adapter that has one."""
+    """Return the module that knows the format, from the adapter that has one."""
     from convspec.contract import registry
 
     adapter = registry.vectors_adapter()
@@ -59,8 +59,7 @@ def export(
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a test, or any folder above tests.")],
     adapters: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Adapters to run. Default: the one that writes the tests."),
+        str | None, typer.Option(metavar="A,B", help="Adapters to run; default: the one that writes the format.")
     ] = None,
     json: JsonOption = None,
 ) -> None:

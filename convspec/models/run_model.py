@@ -10,7 +10,7 @@ import numpy as np
 
 from convspec.contract import Call, Part
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def open_model(
         UnsupportedError: where the adapter cannot read models, or this one has no convolution.
         RequestError: where no adapter knows the object's framework.
     """
-    adapter = owner(model)
+    adapter = adapter_for(model)
     module = adapter.model_module()
     if module.parts_need_inputs and inputs is None:
         raise UnsupportedError(f"{adapter.name} makes its layers when the model is called: give inputs")
@@ -111,7 +111,7 @@ def _moved(x: Array, source: str, target: str) -> Array:
         raise RequestError(f"an input must be an array of numbers, not of {x.dtype}")
     if x.ndim not in (3, 4, 5) or source == target:
         return x
-    return np.ascontiguousarray(layouts.move(x, source, target))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def canonical(x: Array, layout: str) -> Array:

@@ -93,8 +93,8 @@ REFUSED = [
     ("flax", "nn.Conv(16, kernel_size=(3, 3))", "linen layers infer their input channels"),
     ("flax", "nnx.Conv(16, (3, 3))", "Conv needs kernel_size"),
     ("onnx", "make_node('Conv', ['x', 'w'], ['y'])", "add the weight's shape"),
-    ("onnx", "Conv(W=[16, 3, 3, 3], kernel_shape=[5, 5])", "must be that of the weight"),
-    ("onnx", "ConvTranspose(W=[4, 3, 3], output_shape=[7])", "depends on the runtime"),
+    ("onnx", "Conv(W=[16, 3, 3, 3], kernel_shape=[5, 5])", "must equal the weight's"),
+    ("onnx", "ConvTranspose(W=[4, 3, 3], output_shape=[7])", "runtimes differ"),
 ]  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
 from convspec.models.comparison.layer_pair import Row
 from convspec.models.comparison.results import Comparison
-from convspec.models.porting.weights import Move, PortReport
-from convspec.models.verification.report import Node, VerifyReport, collected
+from convspec.models.porting import Move, PortReport
+from convspec.models.verification.report import Node, VerifyReport, collect
 
 GAP = parse('[[gap]]\nid="g"\nkind="todo"\nwhen="bias"\nfails=["error"]\nreason="known"', "file")[0]
 
@@ -50,7 +50,7 @@ def verification():
     run = {"path": "a", "inputs": 0, "level": "off", "verdict": "agree", "reason": "", "spec": None,
            "evidence": {"worst_q": 0.5, "bound": 3.0}, "shapes": {"x": [1, 3, 9, 9], "y": [1, 5, 7, 7]}}  # fmt: skip
     node = Node("a", "Conv", ConvSpec(3, 5, 3), [1, "C", 9, 9])
-    return collected(VerifyReport("m.onnx", "n.onnx", [node]), [run])
+    return collect(VerifyReport("m.onnx", "n.onnx", [node]), [run])
 
 
 def fuzzed():
@@ -72,9 +72,9 @@ def diagnosis():
 
 
 def comparison():
-    departs = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="departs",
+    diverging = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="diverges",
                   reason="why", diagnosis=diagnosis())  # fmt: skip
-    return Comparison(("torch", "keras"), [departs, Row("norm 0", "n", "", verdict="missing")])
+    return Comparison(("torch", "keras"), [diverging, Row("norm 0", "n", "", verdict="missing")])
 
 
 def port():

@@ -1,1 +1,15 @@
-"""TODO."""
+"""Find the convolutions of an ONNX graph and read them without running anything.
+
+In goes a model from ``loading``; out come its convolutions as :class:`Conv`, each with its spec, parameters and
+:class:`Scope` (its graph, with constants and shapes), matrix products that are 1×1 convolutions, and lint notes.
+"""
+
+from convspec_onnx.graph.convolutions import Conv, find_convolutions, resolve_layer
+from convspec_onnx.graph.lint import lint_graph
+from convspec_onnx.graph.matmul_convolutions import find_products, to_rows
+from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad
+
+__all__ = [
+    "Conv", "Scope", "as_float", "attributes_of", "find_convolutions", "find_products", "lint_graph", "read_pad",
+    "resolve_layer", "to_rows",
+]  # fmt: skip

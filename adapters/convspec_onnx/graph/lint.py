@@ -1,101 +1,91 @@
-"""What can be said against a convolution without running it."""
+"""Lint convolutions: faults and portability risks that show without running the graph."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 
 from convspec.errors import ShapeError
 from convspec.spec import format_of
-from convspec_onnx.loading.inline_functions import bodies, uses
+from convspec_onnx.graph.convolutions import COMPUTED_WEIGHTS, Conv
+from convspec_onnx.loading import Array, subgraphs, tensors_read
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from convspec_onnx.graph.convolutions import Conv
-
-_ENOUGH = 64  # weights from which on it is no chance that all of them have few digits
+_MANY = 64  # different weights: so many are not all exact in float16 by chance
+_PROBLEMS = {  # note by the first words of a Conv's problem
+    "group": "group-does-not-divide", "kernel_shape": "kernel-shape-contradicts-weight", "B of shape": "bias-length",
+}  # fmt: skip
 
 
-def examine(graph: onnx.GraphProto, convs: Sequence[Conv], *, consistent: bool = True) -> list[dict[str, str]]:
-    """Add to each convolution what is to be said of it; return what is to be said of the model.
+def lint_graph(graph: onnx.GraphProto, convs: Sequence[Conv], *, consistent: bool = True) -> list[dict[str, str]]:
+    """Add notes to the convolutions and return the notes on the model.
 
-    ``consistent``: whether the declared shapes follow from one another; where not, they may be what is wrong.
+    ``consistent``: whether shape inference succeeded; if not, the declared shapes may be what is wrong.
     """
     shared = Counter(conv.weight for conv in convs)
-    alive = _alive(graph)
+    needed = _needed(graph)
     for conv in convs:
-        _attributes(conv)
-        _shapes(conv, consistent=consistent)
-        _weights(conv)
+        _check_attributes(conv)
+        _check_auto_pad(conv)
+        _check_shapes(conv, consistent=consistent)
+        _check_weights(conv)
         if shared[conv.weight] > 1:
             conv.note("shared-weights", f"{shared[conv.weight]} convolutions use the weight {conv.weight!r}")
-        if not conv.owners and not alive & set(conv.node.output):
-            conv.note("dead-node", "nothing that the model returns depends on this node", "warning")
-    return _unused(graph) + _unjudged(graph, {id(conv.node) for conv in convs})
+        if not conv.owners and not needed & set(conv.node.output):
+            conv.note("dead-node", "no output of the model depends on this node", "warning")
+    return _unused_weights(graph) + _unjudged_nodes(graph, {id(conv.node) for conv in convs})
 
 
-def _attributes(conv: Conv) -> None:
-    given, op = conv.attributes, conv.node.op_type
-    if conv.problem and not conv.problem.startswith("its weights"):
-        conv.note(_kind(conv.problem), conv.problem, "error")
-    if "kernel_shape" not in given:
-        conv.note("missing-kernel-shape", "kernel_shape is left out: some runtimes need it")
-    auto = given.get("auto_pad", "NOTSET")
-    if auto != "NOTSET":
-        _auto_pad(conv, auto, given)
-    if given.get("output_shape"):
-        conv.note("output-shape", "output_shape: which rows it crops differs between runtimes; write pads", "warning")
+def _check_attributes(conv: Conv) -> None:
     spec = conv.spec
+    if conv.problem and conv.problem != COMPUTED_WEIGHTS:
+        name = next((note for words, note in _PROBLEMS.items() if conv.problem.startswith(words)), "no-layer")
+        conv.note(name, conv.problem, "error")
+    if "kernel_shape" not in conv.attributes:
+        conv.note("missing-kernel-shape", "kernel_shape is missing: some runtimes require it")
+    if conv.attributes.get("output_shape"):
+        conv.note("output-shape", "output_shape: runtimes differ in the rows that they crop; write pads", "warning")
     if spec is None or isinstance(spec.padding, str):
         return
     if any(lo != hi for lo, hi in spec.padding) and not spec.transposed:
-        conv.note("asymmetric-pads", f"pads {spec.padding} differ at the two ends: some runtimes refuse them")
+        conv.note("asymmetric-pads", f"pads {spec.padding} are asymmetric: some runtimes refuse them")
     if not spec.transposed and any(max(p) >= ke for p, ke in zip(spec.padding, spec.effective_kernel, strict=True)):
-        conv.note("pad-beyond-kernel", "some outputs see nothing but padding", "warning")
-    if any(s > ke for s, ke in zip(spec.stride, spec.effective_kernel, strict=True)) and op != "ConvTranspose":
-        conv.note("skipped-input", f"stride {spec.stride} beyond the kernel's reach: some inputs are never read")
+        conv.note("pad-beyond-kernel", "some output pixels depend on padding only", "warning")
+    if not spec.transposed and any(s > ke for s, ke in zip(spec.stride, spec.effective_kernel, strict=True)):
+        conv.note("skipped-input", f"stride {spec.stride} exceeds the effective kernel: some pixels are never read")
     if any(k == 1 and d > 1 for k, d in zip(spec.kernel_size, spec.dilation, strict=True)):
-        conv.note("idle-dilation", "a dilation along an axis of one tap does nothing")
+        conv.note("idle-dilation", "dilation has no effect along an axis of kernel size 1")
 
 
-def _kind(problem: str) -> str:
-    for word, name in (("group", "group-does-not-divide"), ("kernel_shape", "kernel-shape-contradicts-weight")):
-        if problem.startswith(word):
-            return name
-    return "bias-length" if problem.startswith("B of shape") else "no-layer"
-
-
-def _auto_pad(conv: Conv, auto: str, given: dict[str, Any]) -> None:
-    strides = given.get("strides") or (1,)
-    dilations = given.get("dilations") or (1,)
-    conv.note("auto-pad", f"auto_pad={auto!r} is a word that runtimes read differently: write pads")
+def _check_auto_pad(conv: Conv) -> None:
+    given = conv.attributes
+    auto = given.get("auto_pad", "NOTSET")
+    if auto == "NOTSET":
+        return
+    conv.note("auto-pad", f"auto_pad={auto!r}: runtimes interpret it differently; write pads")
     if any(given.get("pads") or ()):
-        conv.note("auto-pad-and-pads", f"pads beside auto_pad={auto!r}: runtimes differ in which they heed", "error")
+        conv.note("auto-pad-and-pads", f"both auto_pad={auto!r} and pads: runtimes differ in which they use", "error")
     if not auto.startswith("SAME"):
         return
-    if any(d > 1 for d in dilations):
+    if any(d > 1 for d in given.get("dilations") or ()):
         conv.note("auto-pad-dilation", "auto_pad with a dilation: ONNX Runtime refuses to run it", "warning")
-    if conv.node.op_type == "ConvTranspose" or any(s > 1 for s in strides):
-        conv.note(
-            "auto-pad-differs", f"auto_pad={auto!r} means different crops or pads to different runtimes", "warning"
-        )
+    if conv.node.op_type == "ConvTranspose" or any(s > 1 for s in given.get("strides") or ()):
+        conv.note("auto-pad-differs", f"auto_pad={auto!r}: runtimes compute different pads or crops", "warning")
 
 
-def _shapes(conv: Conv, *, consistent: bool) -> None:
-    """The output's declared shape against the one that follows from the spec."""
+def _check_shapes(conv: Conv, *, consistent: bool) -> None:
+    """Compare the declared output shape with the spec's."""
     x, y = conv.scope.shape(conv.node.input[0]), conv.scope.shape(conv.node.output[0])
     spec = conv.spec
     if spec is None or x is None:
         return
     if len(x) != spec.ndim + 2 or (isinstance(x[1], int) and x[1] != spec.in_channels):
-        conv.note("input-contradicts-weight", f"the input is {_text(x)}, the weight wants {spec.in_channels} channels "
-                  f"and {spec.ndim} spatial axes", "error" if consistent else "warning")  # fmt: skip
+        title = (
+            f"expected {spec.in_channels} channels and {spec.ndim} spatial axes from the weight, got input {_text(x)}"
+        )
+        conv.note("input-contradicts-weight", title, "error" if consistent else "warning")
         return
     sizes = [n for n in x[2:] if isinstance(n, int)]
     if y is None or len(sizes) != spec.ndim:
@@ -106,93 +96,88 @@ def _shapes(conv: Conv, *, consistent: bool) -> None:
         conv.note("no-output", str(error), "error")
         return
     if len(y) != len(x) or any(isinstance(n, int) and n != m for n, m in zip(y[1:], right, strict=True)):
-        wanted = _text((x[0], *right))
-        conv.note(
-            "shape-contradicts-spec", f"the output is declared as {_text(y)}, the spec makes it {wanted}", "error"
-        )
+        title = f"the output is declared as {_text(y)}, but the spec gives {_text((x[0], *right))}"
+        conv.note("shape-contradicts-spec", title, "error")
 
 
 def _text(shape: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-def _weights(conv: Conv) -> None:
+def _check_weights(conv: Conv) -> None:
     if conv.params is None or conv.spec is None:
         return
-    for what, values in (("kernel", conv.params.kernel), ("bias", conv.params.bias)):
-        if values is not None and values.dtype.kind == "f" and values.size:
-            _numbers(conv, what, values)
     kernel, bias = conv.params.kernel, conv.params.bias
+    for name, values in (("kernel", kernel), ("bias", bias)):
+        if values is not None and values.dtype.kind == "f" and values.size:
+            _check_numbers(conv, name, values)
     parts = kernel.reshape(conv.spec.groups, -1, *kernel.shape[1:]) if conv.spec.transposed else kernel
     axes = (1, *range(3, parts.ndim)) if conv.spec.transposed else tuple(range(1, parts.ndim))
     dead = ~parts.any(axis=axes).reshape(-1)
     if dead.any():
-        spoken = "" if bias is None or not bias[dead].any() else ", but for the bias"
-        conv.note("dead-output-channel", f"{_listed(np.flatnonzero(dead))}: all weights are zero{spoken}", "warning")
+        but = "" if bias is None or not bias[dead].any() else ", but not the bias"
+        conv.note("dead-output-channel", f"{_channels(np.flatnonzero(dead))}: all weights are zero{but}", "warning")
 
 
-def _numbers(conv: Conv, what: str, values: NDArray[Any]) -> None:
-    """NaN, Inf, subnormals, and numbers with fewer digits than their format has."""
+def _check_numbers(conv: Conv, name: str, values: Array) -> None:
+    """Note NaN, Inf, subnormals, and numbers with fewer digits than their format has."""
     size = np.abs(values)
     tests = () if np.isfinite(size.max()) else (("nan", np.isnan(values)), ("inf", np.isinf(values)))
-    for name, bad in tests:
+    for kind, bad in tests:
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            conv.note(
-                f"{name}-weights", f"{int(bad.sum())} of the {what}'s numbers are {name}, first at {where}", "error"
-            )
-    form = format_of("float16" if values.dtype == np.float16 else str(values.dtype))
-    small = size < form.smallest_normal
-    denormal = int(np.count_nonzero(size[small])) if small.any() else 0
-    if denormal:
-        text = f"{denormal} of the {what}'s numbers are subnormal: some runtimes take them for 0"
-        conv.note("denormal-weights", text, "warning")
-    if what == "kernel" and values.dtype == np.float32 and _halved(values):
-        text = "every number of the kernel fits float16: were they rounded to it on the way?"
-        conv.note("half-precision-weights", text, "warning")
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            title = f"{int(bad.sum())} elements of the {name} are {kind}, the first at {first}"
+            conv.note(f"{kind}-weights", title, "error")
+    small = size < format_of("float16" if values.dtype == np.float16 else str(values.dtype)).smallest_normal
+    subnormal = int(np.count_nonzero(size[small])) if small.any() else 0
+    if subnormal:
+        title = f"{subnormal} elements of the {name} are subnormal: some runtimes flush them to 0"
+        conv.note("denormal-weights", title, "warning")
+    if name == "kernel" and values.dtype == np.float32 and _exact_in_float16(values):
+        title = "every element of the kernel is exact in float16: were the weights rounded to float16?"
+        conv.note("half-precision-weights", title, "warning")
 
 
-def _halved(values: NDArray[Any]) -> bool:
-    """Whether float16 holds every one of the numbers, and that is no chance: they are many, and not all integers."""
-    for some in (values.reshape(-1)[:_ENOUGH], values):  # mostly the first few tell
+def _exact_in_float16(values: Array) -> bool:
+    """Return whether every number is exact in float16 and not by chance: they are many, and not all integers."""
+    for some in (values.reshape(-1)[:_MANY], values):  # mostly the first few are enough
         with np.errstate(over="ignore", invalid="ignore"):
             if not np.array_equal(some.astype(np.float16).astype(np.float32), some):
                 return False
-    return np.unique(values).size >= _ENOUGH and not np.array_equal(values, np.round(values))
+    return np.unique(values).size >= _MANY and not np.array_equal(values, np.round(values))
 
 
-def _listed(places: NDArray[Any]) -> str:
-    shown = ", ".join(map(str, places[:8].tolist()))
-    more = f" and {len(places) - 8} more" if len(places) > 8 else ""
-    return f"output channel{'s' * (len(places) > 1)} {shown}{more}"
+def _channels(indices: Array) -> str:
+    more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+    return f"output channel{'s' * (len(indices) > 1)} {', '.join(map(str, indices[:8].tolist()))}{more}"
 
 
-def _alive(graph: onnx.GraphProto) -> set[str]:
-    """Tensors that the graph's outputs depend on."""
+def _needed(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors that the graph's outputs depend on."""
     needed = {entry.name for entry in graph.output}
     for node in reversed(graph.node):
         if needed & set(node.output):
-            needed |= uses(node)
+            needed |= tensors_read(node)
     return needed
 
 
-def _unused(graph: onnx.GraphProto) -> list[dict[str, str]]:
-    used = {entry.name for entry in graph.output}.union(*map(uses, graph.node))
+def _unused_weights(graph: onnx.GraphProto) -> list[dict[str, str]]:
+    used = {entry.name for entry in graph.output}.union(*map(tensors_read, graph.node))
     return [
-        {"id": "unused-weights", "title": f"no node uses the weight {tensor.name!r}", "level": "warning"}
+        {"id": "unused-weights", "title": f"no node reads the weight {tensor.name!r}", "level": "warning"}
         for tensor in graph.initializer
         if tensor.name not in used
     ]
 
 
-def _unjudged(graph: onnx.GraphProto, judged: set[int]) -> list[dict[str, str]]:
-    """Operators that convolve, but are none of those that are judged."""
-    found = []
+def _unjudged_nodes(graph: onnx.GraphProto, judged: set[int]) -> list[dict[str, str]]:
+    """Return notes on operators that convolve but are not judged."""
+    notes = []
     for node in graph.node:
         if "Conv" in node.op_type and id(node) not in judged:
-            title = f"{node.name!r} is a {node.op_type}, which is not judged"
-            found.append({"id": "not-judged", "title": title, "level": "warning"})
+            title = f"{node.name!r} is a {node.op_type}, which convspec does not judge"
+            notes.append({"id": "not-judged", "title": title, "level": "warning"})
         for attribute in node.attribute:
-            for body in bodies(attribute):
-                found += _unjudged(body, judged)
-    return found
+            for body in subgraphs(attribute):
+                notes += _unjudged_nodes(body, judged)
+    return notes

@@ -1,4 +1,4 @@
-"""Models whose large weights stand beside their message, as arrays: each is read once and never copied."""
+"""Read a model with its large weights as arrays outside the protobuf message: read once, never copied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -15,145 +15,143 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from convspec.errors import RequestError, printable
-from convspec_onnx.loading import inline_functions, untrusted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from convspec_onnx.loading import untrusted
+from convspec_onnx.loading.inline_functions import inline
+from convspec_onnx.loading.untrusted import Arrays
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"), TensorProto.DOUBLE: np.dtype("<f8"), TensorProto.FLOAT16: np.dtype("<f2"),
     TensorProto.INT8: np.dtype("i1"), TensorProto.UINT8: np.dtype("u1"), TensorProto.INT32: np.dtype("<i4"),
 }  # fmt: skip
-_MOST_AXES = 32
-_MOST_FIELDS = 1 << 20  # that are walked over; protobuf is faster with more
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
-_GRAPH, _INITIALIZER, _RAW_DATA = (number << 3 | _BYTES for number in (7, 5, 9))  # of model, graph and tensor
-_SAID = (1, 2, 8, 12)  # of a tensor: dims, data_type, name and doc_string
+_MAX_AXES = 32
+_MAX_FIELDS = 1 << 20  # of one message; protobuf is faster with more
+_VARINT, _LENGTH_DELIMITED = 0, 2  # protobuf's wire types
+_FIXED_SIZES = {1: 8, 5: 4}  # bytes by wire type
+_GRAPH, _INITIALIZER, _RAW_DATA = (number << 3 | _LENGTH_DELIMITED for number in (7, 5, 9))  # of model, graph, tensor
+_KEPT_FIELDS = (1, 2, 8, 12)  # of a tensor: dims, data_type, name and doc_string
 
 
-class _OddError(Exception):
-    """The bytes are not what this module reads; protobuf says whether they are a message."""
+class _ForeignBytesError(Exception):
+    """The bytes are not of the form that this module reads; protobuf decides whether they are a message."""
 
 
 @dataclass
-class Lean:
-    """A model in two parts.
+class DetachedModel:
+    """A model whose large weights are arrays outside its protobuf message.
 
     Attributes:
-        proto: the model, without the numbers of its large weights; their initialisers name a place that is no file.
-        weights: those numbers, by name.
+        proto: the model without the numbers of its large weights; their initialisers name a location that is no file.
+        weights: these numbers, by name.
     """
 
     proto: onnx.ModelProto
-    weights: dict[str, Array] = field(default_factory=dict)
+    weights: Arrays = field(default_factory=dict)
 
     @property
     def graph(self) -> onnx.GraphProto:
         return self.proto.graph
 
-    def beside(self) -> dict[str, Array]:
-        """The weights whose numbers the message lacks."""
+    def detached(self) -> Arrays:
+        """Return the weights that the message lacks."""
         return {t.name: self.weights[t.name] for t in self.graph.initializer if t.data_location == TensorProto.EXTERNAL}
 
-    def whole(self) -> onnx.ModelProto:
-        """The model with its numbers inside it, for those that take no others."""
-        found, beside = onnx.ModelProto(), self.beside()
-        found.CopyFrom(self.proto)
-        for tensor in found.graph.initializer:
-            if tensor.name in beside:
-                tensor.raw_data = beside[tensor.name].tobytes()
+    def attach(self) -> onnx.ModelProto:
+        """Return one message with all numbers inside it, for runtimes that take nothing else."""
+        model, detached = onnx.ModelProto(), self.detached()
+        model.CopyFrom(self.proto)
+        for tensor in model.graph.initializer:
+            if tensor.name in detached:
+                tensor.raw_data = detached[tensor.name].tobytes()
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
-        return found
+        return model
 
 
-def load(path: str | os.PathLike[str]) -> Lean:
-    """The model, checked, without functions, its external data read: whoever runs it has no reason to open a file.
+def load_model(path: str | os.PathLike[str]) -> DetachedModel:
+    """Return the checked model, its functions inlined, its external data read: a runtime has no file to open.
 
     Raises:
-        RequestError: where it cannot be read, breaks a rule of ONNX, or names data that are not beside it.
+        RequestError: for a file that cannot be read, breaks a rule of ONNX, or names data outside its folder.
     """
-    path = untrusted.file(path)
+    path = untrusted.check_file(path)
     try:
-        content, weights = _parts(path)
+        content, weights = _split_file(path)
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     proto = untrusted.parse(content, path.name)
     del content
     for tensor in proto.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL and _large(tensor) and tensor.name not in weights:
-            flat = np.frombuffer(untrusted.external(tensor, path.parent), _DTYPES[tensor.data_type])
+        if tensor.data_location == TensorProto.EXTERNAL and _is_large(tensor) and tensor.name not in weights:
+            flat = np.frombuffer(untrusted.read_external_data(tensor, path.parent), _DTYPES[tensor.data_type])
             weights[tensor.name] = flat.reshape(tensor.dims)
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
-    untrusted.embed(proto, path.parent, sum(array.nbytes for array in weights.values()))
+    untrusted.embed_external_data(proto, path.parent, sum(array.nbytes for array in weights.values()))
     _check(proto, weights)
     for tensor in proto.graph.initializer:
         if tensor.name in weights:
             tensor.data_location = TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value="beside")
-    return Lean(inline_functions.inlined(proto), weights)
+            tensor.external_data.add(key="location", value="detached")
+    return DetachedModel(inline(proto), weights)
 
 
-def _check(proto: onnx.ModelProto, weights: dict[str, Array]) -> None:
-    """Hold the model against ONNX's rules, those on the data of the weights beside it apart: they are seen to."""
+def _check(proto: onnx.ModelProto, weights: Arrays) -> None:
+    """Check the model by ONNX's rules, but for the data of detached weights, whose size has been checked."""
     hollow = onnx.ModelProto()
     hollow.CopyFrom(proto)
     for tensor in hollow.graph.initializer:
         if tensor.name in weights:
             tensor.dims[:] = [0]
-    untrusted.check(hollow)
+    untrusted.check_model(hollow)
 
 
-def _large(tensor: TensorProto) -> bool:
+def _is_large(tensor: TensorProto) -> bool:
     dims = tensor.dims
-    named = isinstance(tensor.name, str) and tensor.name  # protobuf hands broken text on as bytes
-    return bool(named) and tensor.data_type in _DTYPES and len(dims) <= _MOST_AXES and min(dims, default=0) > 0 and (
-        math.prod(dims) > untrusted.SMALL)  # fmt: skip
+    named = isinstance(tensor.name, str) and tensor.name  # protobuf returns text that is not UTF-8 as bytes
+    return bool(named) and tensor.data_type in _DTYPES and len(dims) <= _MAX_AXES and min(dims, default=0) > 0 and (
+        math.prod(dims) > untrusted.MAX_SHAPE_TENSOR)  # fmt: skip
 
 
-def _parts(path: Path) -> tuple[bytes, dict[str, Array]]:
-    """The file without the numbers of its large initialisers, and those."""
-    weights: dict[str, Array] = {}
+def _split_file(path: Path) -> tuple[bytes, Arrays]:
+    """Return the file without the numbers of its large initialisers, and these numbers."""
+    weights: Arrays = {}
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            return _without(file, 0, size, (_GRAPH, _INITIALIZER), weights), weights
-        except _OddError:
+            return _strip_message(file, 0, size, (_GRAPH, _INITIALIZER), weights), weights
+        except _ForeignBytesError:
             file.seek(0)
             return file.read(), {}
 
 
-def _without(file: BinaryIO, start: int, end: int, way: tuple[int, ...], weights: dict[str, Array]) -> bytes:
-    """A message without the numbers of the tensors to which its fields ``way`` lead."""
-    if not way:
-        return _stub(file, start, end, weights) or _read(file, start, end)
+def _strip_message(file: BinaryIO, start: int, end: int, path: tuple[int, ...], weights: Arrays) -> bytes:
+    """Return a message without the numbers of the tensors at the end of ``path``, the keys of fields."""
+    if not path:
+        return _strip_tensor(file, start, end, weights) or _read(file, start, end)
     parts, copied = [], start
     for key, begin, content, stop in _fields(file, start, end):
-        if key == way[0]:
-            inner = _without(file, content, stop, way[1:], weights)
-            parts += [_read(file, copied, begin), bytes([key]), _length(len(inner)), inner]
+        if key == path[0]:
+            inner = _strip_message(file, content, stop, path[1:], weights)
+            parts += [_read(file, copied, begin), bytes([key]), _encode_varint(len(inner)), inner]
             copied = stop
     return b"".join([*parts, _read(file, copied, end)])
 
 
-def _stub(file: BinaryIO, start: int, end: int, weights: dict[str, Array]) -> bytes:
-    """What remains of a tensor whose numbers have been added to ``weights``; nothing where they are not."""
-    said, raw = b"", []
+def _strip_tensor(file: BinaryIO, start: int, end: int, weights: Arrays) -> bytes:
+    """Move a tensor's numbers to ``weights`` and return its other fields; b"" if it stays in the message."""
+    kept, raw = b"", []
     for key, begin, content, stop in _fields(file, start, end):
         if key == _RAW_DATA:
             raw.append((content, stop))
-        elif key >> 3 in _SAID:
-            said += _read(file, begin, stop)
+        elif key >> 3 in _KEPT_FIELDS:
+            kept += _read(file, begin, stop)
         else:
             return b""
     try:
-        tensor = TensorProto.FromString(said)
+        tensor = TensorProto.FromString(kept)
     except DecodeError:
         return b""
-    if len(raw) != 1 or not _large(tensor) or tensor.name in weights:
+    if len(raw) != 1 or not _is_large(tensor) or tensor.name in weights:
         return b""
     (content, stop), dtype = raw[0], _DTYPES[tensor.data_type]
     if math.prod(tensor.dims) * dtype.itemsize != stop - content:
@@ -161,37 +159,35 @@ def _stub(file: BinaryIO, start: int, end: int, weights: dict[str, Array]) -> by
     array = np.empty(tuple(tensor.dims), dtype)
     file.seek(content)
     if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:  # type: ignore[attr-defined]
-        raise _OddError
+        raise _ForeignBytesError
     weights[tensor.name] = array
     return bytes(tensor.SerializeToString())
 
 
 def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Of each field of a message its number and wire type, and where it, its content and what follows begin."""
-    for _ in range(_MOST_FIELDS):
+    """Yield the key of each field (number and wire type), and the offsets of the field, its content and its end."""
+    for _ in range(_MAX_FIELDS):
         if start == end:
             return
         file.seek(start)
         key = _varint(file)
-        wire = key & 7
+        wire, content = key & 7, file.tell()
         if wire == _VARINT:
-            content = file.tell()
             _varint(file)
             stop = file.tell()
-        elif wire in (_FIXED64, _FIXED32):
-            content = file.tell()
-            stop = content + (8 if wire == _FIXED64 else 4)
-        elif wire == _BYTES:
+        elif wire in _FIXED_SIZES:
+            stop = content + _FIXED_SIZES[wire]
+        elif wire == _LENGTH_DELIMITED:
             length = _varint(file)
             content = file.tell()
             stop = content + length
         else:
-            raise _OddError
+            raise _ForeignBytesError
         if stop > end:
-            raise _OddError
+            raise _ForeignBytesError
         yield key, start, content, stop
         start = stop
-    raise _OddError
+    raise _ForeignBytesError
 
 
 def _varint(file: BinaryIO) -> int:
@@ -199,24 +195,24 @@ def _varint(file: BinaryIO) -> int:
     for shift in range(0, 70, 7):
         byte = file.read(1)
         if not byte:
-            raise _OddError
+            raise _ForeignBytesError
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
-    raise _OddError
+    raise _ForeignBytesError
 
 
-def _length(size: int) -> bytes:
-    found = bytearray()
-    while size >= 0x80:
-        found.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([*found, size])
+def _encode_varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
 
 
 def _read(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
-    found = file.read(end - start)
-    if len(found) != end - start:
-        raise _OddError
-    return found
+    content = file.read(end - start)
+    if len(content) != end - start:
+        raise _ForeignBytesError
+    return content

@@ -1,66 +1,105 @@
-"""Which layer of its source each node of a graph was made from, and in what their weights differ."""
+"""Match each node of a graph with the source layer that it was made from, and compare their weights.
+
+A layer may be split by its channels into several convolutions: Split, one per part, Concat.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from convspec.models import Difference, Layer, common_rank, pairs, split_layers, weight_differences
-from convspec_onnx.graph import matmul_convolutions
-from convspec_onnx.graph.convolutions import Scope
-from convspec_onnx.source.run_source import layer_of
-from convspec_onnx.source.split_convolutions import Split, splits
+import onnx
 
-if TYPE_CHECKING:
-    from convspec_onnx.graph.convolutions import Conv
-    from convspec_onnx.loading.large_weights import Lean
-    from convspec_onnx.source.run_source import Shown
+from convspec.models import (
+    Difference,
+    Layer,
+    common_rank,
+    layer_differences,
+    pair_layers,
+    split_layers,
+    weight_differences,
+)
+from convspec_onnx.graph import Conv, attributes_of, find_products
+from convspec_onnx.loading import DetachedModel
+from convspec_onnx.source.epilogue import epilogue_of, layer_of
+from convspec_onnx.source.run_source import SourceRun
 
 MISPLACED = "part-misplaced"
+_CUTS = ("Split", "Slice", "Gather")
+_BEFORE = ("Identity", "Cast", "Transpose", "Pad", "Squeeze", "Unsqueeze", "Reshape")
+_ELEMENTWISE = ("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Slice",
+                "Pad")  # fmt: skip
+_MAX_NODES = 8
 
 
 @dataclass
-class Assignment:
-    """The convolutions of a graph, assigned to those of its source.
+class Split:
+    """The parts of a layer, in the order in which a Concat joins their channels.
 
     Attributes:
-        matched: the layer of the source that each node was made from, by the node's path; of a node that is a part of
-            one, that part.
-        found: in what each node differs from it.
-        missing: layers of the source that no node was made from.
-        extra: products of matrices that the source has convolutions for.
+        grouped: whether each part reads its own channels; else all read the same tensor.
     """
 
-    matched: dict[str, Layer] = field(default_factory=dict)
-    found: dict[str, list[Difference]] = field(default_factory=dict)
+    convs: list[Conv]
+    concat: onnx.NodeProto
+    grouped: bool
+
+    @property
+    def sizes(self) -> list[int]:
+        return [conv.spec.out_channels for conv in self.convs if conv.spec is not None]
+
+    @property
+    def parts(self) -> list[Layer]:
+        return [layer for layer in map(layer_of, self.convs) if layer is not None]
+
+    def join(self) -> None:
+        """Let the nodes after the Concat belong to the parts."""
+        start, total = 0, sum(self.sizes)
+        for conv, size in zip(self.convs, self.sizes, strict=True):
+            conv.joined = self.concat.output[0], start, total
+            start += size
+
+
+@dataclass
+class Matches:
+    """The convolutions of a graph, matched with those of its source.
+
+    Attributes:
+        layers: the source layer, or the part of one, that each node was made from, by the node's path.
+        differences: the differences of each node from it.
+        missing: source layers that no node was made from.
+        products: matrix products that the source has convolutions for.
+    """
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    differences: dict[str, list[Difference]] = field(default_factory=dict)
     missing: list[Layer] = field(default_factory=list)
-    extra: list[Conv] = field(default_factory=list)
+    products: list[Conv] = field(default_factory=list)
     _others: list[Layer] = field(default_factory=list)
     _splits: dict[int, Split] = field(default_factory=dict)  # by the layer that the parts are together
 
     @classmethod
-    def of(cls, model: Lean, convs: Sequence[Conv], shown: Shown) -> Assignment:
-        """All nodes, assigned by what the source shows."""
-        theirs = shown.each
-        ran = any(shown.inputs.values())
+    def of(cls, model: DetachedModel, convs: Sequence[Conv], source: SourceRun) -> Matches:
+        """Match all nodes with the layers of one run of the source."""
+        theirs = source.called_layers
+        ran = any(source.inputs.values())
         sizes = {(one.spec.in_channels, one.spec.out_channels) for one in theirs if one.pointwise and not one.linear}
-        extra = list(matmul_convolutions.products(Scope(model.graph, weights=model.weights), sizes)) if sizes else []
-        made = cls(_others=list({id(layer): layer for layer in theirs}.values()))
-        ours = list(made._layers([*convs, *extra]))
-        for mine, right in pairs(ours, theirs):
+        products = list(find_products(model, sizes)) if sizes else []
+        matches = cls(_others=list({id(layer): layer for layer in theirs}.values()))
+        ours = list(matches._join_parts([*convs, *products]))
+        for mine, right in pair_layers(ours, theirs):
             if mine is None and right is not None:
-                made.missing += [right] if not ran or shown.inputs.get(right.path) else []
-            elif mine is not None and right is not None and not made._take(mine, right):
-                made.missing.append(right)
-        made._again(ours, theirs)
-        made.extra = [conv for conv in extra if conv.path in made.matched]
-        return made
+                matches.missing += [right] if not ran or source.inputs.get(right.path) else []
+            elif mine is not None and right is not None and not matches._match(mine, right):
+                matches.missing.append(right)
+        matches._match_repeated(ours, theirs)
+        matches.products = [conv for conv in products if conv.path in matches.layers]
+        return matches
 
-    def _layers(self, convs: Sequence[Conv]) -> Iterator[Layer]:
-        """The nodes as layers; those that are parts of one as that one, in the place of its first part."""
+    def _join_parts(self, convs: Sequence[Conv]) -> Iterator[Layer]:
+        """Yield the nodes as layers; the parts of a split layer as this layer, at its first part."""
         inside: dict[str, Layer] = {}
-        for split, whole in splits(convs, self._others):
+        for split, whole in find_splits(convs, self._others):
             self._splits[id(whole)] = split
             inside |= {conv.path: whole for conv in split.convs}
         given = set()
@@ -70,54 +109,132 @@ class Assignment:
                 given.add(id(layer))
                 yield layer
 
-    def _take(self, mine: Layer, right: Layer) -> bool:
-        """Assign one of our layers, or all parts of it; says whether they can be parts of the other one."""
+    def _match(self, mine: Layer, right: Layer) -> bool:
+        """Match a layer, or all its parts; return False if its parts cannot be parts of the source's layer."""
         if (split := self._splits.get(id(mine))) is None:
-            self.matched[mine.path], self.found[mine.path] = right, static(mine, right, self._others)
+            self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, self._others)
             return True
-        cut = split_layers.pieces(right, split.sizes, grouped=split.grouped)
+        cut = split_layers.split(right, split.sizes, grouped=split.grouped)
         if cut is None:
             return False
-        parts = [layer for layer in map(layer_of, split.convs) if layer is not None]
-        places = split_layers.filled(split_layers.placed(parts, cut))
-        named = [replace(one, path=f"{one.path}, {one.piece}") for one in cut]
+        parts = split.parts
+        places = split_layers.assign_rest(split_layers.match_parts(parts, cut))
+        named = [replace(one, path=f"{one.path}, {one.part}") for one in cut]
         for place, (part, number) in enumerate(zip(parts, places, strict=True)):
             piece = cut[number]
-            others = [*self._others, *(one for one in named if one.piece != piece.piece)]
-            wrong = [] if number == place else [_misplaced(split, place, number)]
-            self.matched[part.path] = piece
-            self.found[part.path] = [*static(part, piece, others), *wrong]
+            others = [*self._others, *(one for one in named if one.part != piece.part)]
+            misplaced = [] if number == place else [_misplaced(split, place, number)]
+            self.layers[part.path] = piece
+            self.differences[part.path] = [*compare_weights(part, piece, others), *misplaced]
         return True
 
-    def _again(self, ours: Sequence[Layer], theirs: Sequence[Layer]) -> None:
-        """Layers that are called once where the graph has several nodes with their weights, or the other way round."""
+    def _match_repeated(self, ours: Sequence[Layer], theirs: Sequence[Layer]) -> None:
+        """Match nodes that share weights with one source layer, or layers that share weights with one node."""
         for mine in ours:
-            if mine.path in self.matched or mine.linear:
+            if mine.path in self.layers or mine.linear:
                 continue
             for right in theirs:
                 same = right.params.kernel.shape == mine.params.kernel.shape
-                if same and not static(mine, right, self._others) and self._take(mine, right):
+                if same and not compare_weights(mine, right, self._others) and self._match(mine, right):
                     break
-        paths = {layer.path for layer in self.matched.values()}
+        paths = {layer.path for layer in self.layers.values()}
         self.missing = [layer for layer in self.missing if layer.path not in paths]
 
-    def late(self, mine: Layer) -> None:
-        """Match a node whose weights were computed by the graph, and so were not known before."""
-        right = {a and a.path: b for a, b in pairs([mine], self.missing)}.get(mine.path)
+    def match_late(self, mine: Layer) -> None:
+        """Match a node with weights that the graph computed, and that were unknown before it ran."""
+        right = {a and a.path: b for a, b in pair_layers([mine], self.missing)}.get(mine.path)
         if right is not None:
             self.missing.remove(right)
-            self.matched[mine.path], self.found[mine.path] = right, static(mine, right, [])
+            self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, [])
 
 
-def static(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
-    """In what the weights differ; that there are no such weights is said where the node is looked at."""
-    form = common_rank.shared(mine, theirs)
+def compare_weights(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
+    """Return the differences of the weights; other differences are found when the node runs."""
+    form = common_rank.to_common_rank(mine, theirs)
     if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
-        return weight_differences.differences(mine, theirs)
-    return weight_differences.weights(form.ours, form.theirs, [other for other in others if other is not theirs])
+        return layer_differences(mine, theirs)
+    return weight_differences(form.ours, form.theirs, [other for other in others if other is not theirs])
 
 
 def _misplaced(split: Split, place: int, number: int) -> Difference:
     join = split.concat.name or split.concat.output[0]
-    title = f"{join!r} puts part {number + 1} of the source's layer in place {place + 1}"
+    title = f"{join!r} has part {number + 1} of the source's layer at position {place + 1}"
     return Difference(MISPLACED, title, fix=f"give {join!r} its inputs in the order of the source's channels")
+
+
+# -- split layers ---
+
+
+def find_splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Split, Layer]]:
+    """Yield the nodes that together are one layer of the source, and that layer.
+
+    A source may itself have several convolutions side by side. The kernels decide: at least as many must equal parts
+    of one layer as equal whole layers.
+    """
+    for split in _candidates(convs):
+        parts = split.parts
+        cuts = [cut for one in theirs if (cut := split_layers.split(one, split.sizes, grouped=split.grouped))]
+        whole = split_layers.join(parts, grouped=split.grouped)
+        if not cuts or whole is None:
+            continue
+        fit = max(sum(map(split_layers.alike, parts, cut)) for cut in cuts)
+        fit = fit or max(sum(place is not None for place in split_layers.match_parts(parts, cut)) for cut in cuts)
+        alone = sum(any(split_layers.alike(part, one) for one in theirs if _same_form(part, one)) for part in parts)
+        if fit > alone or (split.grouped and not alone):
+            split.join()
+            yield split, whole
+
+
+def _candidates(convs: Sequence[Conv]) -> Iterator[Split]:
+    joins: dict[int, tuple[onnx.NodeProto, dict[str, Conv]]] = {}
+    for conv in convs:
+        if conv.spec and conv.params and not conv.rows and (concat := _find_concat(conv)):
+            name, node = concat
+            joins.setdefault(id(node), (node, {}))[1][name] = conv
+    for node, by_name in joins.values():
+        if len(by_name) < 2 or sorted(by_name) != sorted(node.input):
+            continue
+        parts = [by_name[name] for name in node.input]
+        if len({(conv.node.op_type, conv.spec.ndim) for conv in parts if conv.spec}) > 1:
+            continue
+        data, roots = {conv.data for conv in parts}, {_find_root(conv) for conv in parts}
+        if len(data) == 1:
+            yield Split(parts, node, grouped=False)
+        elif None not in roots and len(roots) == 1 and len(data) == len(parts):
+            yield Split(parts, node, grouped=True)
+
+
+def _same_form(part: Layer, one: Layer) -> bool:
+    return part.params.kernel.shape == one.params.kernel.shape and part.spec.transposed == one.spec.transposed
+
+
+def _find_concat(conv: Conv) -> tuple[str, onnx.NodeProto] | None:
+    """Return the Concat of channels that reads the node's output, after elementwise nodes, and the tensor it reads."""
+    name, axes = epilogue_of(conv).end
+    for _ in range(_MAX_NODES):
+        consumers = conv.scope.consumers.get(name, [])
+        if len(consumers) != 1:
+            return None
+        (node,) = consumers
+        if node.op_type == "Concat":
+            axis = attributes_of(node).get("axis", len(axes))
+            return (name, node) if -len(axes) <= axis < len(axes) and axes[axis] == 1 else None
+        if node.op_type not in _ELEMENTWISE or node.input[0] != name:
+            return None
+        name = node.output[0]
+    return None
+
+
+def _find_root(conv: Conv) -> str | None:
+    """Return the tensor of which the node reads a part; None if it reads a whole tensor."""
+    name = conv.data
+    for _ in range(_MAX_NODES):
+        node = conv.scope.producer(name)
+        if node is None or not node.input:
+            return None
+        name = str(node.input[0])
+        if node.op_type in _CUTS:
+            return name
+        if node.op_type not in _BEFORE:
+            return None
+    return None

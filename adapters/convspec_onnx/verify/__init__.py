@@ -1,1 +1,17 @@
-"""TODO."""
+"""Run a graph and judge each convolution by what it read and wrote.
+
+In go a model, its convolutions and inputs; out come, as messages to a callable, one verdict of the oracle per node, set
+of inputs and runtime configuration, and what the graph optimisation changed. Graphs run in segments, so that memory
+stays bounded; a node that fails is replaced by the oracle's output.
+"""
+
+from convspec_onnx.verify import runtimes
+from convspec_onnx.verify.accuracy_class import AccuracyClasses
+from convspec_onnx.verify.judge import expected_output
+from convspec_onnx.verify.model_file import open_model
+from convspec_onnx.verify.optimizer_passes import find_changes
+from convspec_onnx.verify.run import Run, judge_alone
+
+__all__ = [
+    "AccuracyClasses", "Run", "expected_output", "find_changes", "judge_alone", "open_model", "runtimes",
+]  # fmt: skip

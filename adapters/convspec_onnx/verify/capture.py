@@ -1,44 +1,41 @@
-"""A graph run piece by piece: what its convolutions read and wrote, in bounded memory.
+"""Cut a graph into segments whose outputs include what its convolutions read and write.
 
-The nodes are cut into segments of a few convolutions each. A segment is a model of its own, with the weights that its
-nodes use; what later segments need is handed on. So weights are loaded once, every node runs once, and no more is held
-than what is alive between two segments and what one segment shows.
+A segment has a few convolutions, and is a model with the weights that its nodes use; the values that later segments
+read are passed on. So weights are loaded once, every node runs once, and memory holds no more than the tensors alive
+between two segments and the captures of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from convspec_onnx.graph.convolutions import Scope
-from convspec_onnx.loading.inline_functions import bodies, uses
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec_onnx.graph.convolutions import Conv
-
-    Arrays = dict[str, NDArray[Any]]
+from convspec_onnx.graph import Conv, Scope
+from convspec_onnx.loading import Array, Arrays, subgraphs, tensors_read
 
 _CONVS = 8  # of one segment
-_BYTES = 1 << 26  # that one segment shows, as far as the shapes are known
+_BYTES = 1 << 26  # captured from one segment, as far as shapes are known
 
 
 @dataclass
 class Segment:
-    """Some nodes in a row, and the convolutions among them or in their bodies."""
+    """Consecutive nodes, and the convolutions among them or in their bodies."""
 
     nodes: list[onnx.NodeProto]
     convs: list[Conv] = field(default_factory=list)
 
+    def single_nodes(self) -> list[Segment]:
+        """Return a segment for each node, to find the one that fails."""
+        return [Segment([node], [c for c in self.convs if c.top_node == node.name]) for node in self.nodes]
+
 
 @dataclass(frozen=True)
-class Shown:
-    """A tensor to be captured: under which name it comes out, and what it is called in its own graph."""
+class Capture:
+    """A tensor to be captured: its name among the outputs of the segment, and its name in its own graph."""
 
     tag: str
     name: str
@@ -46,108 +43,87 @@ class Shown:
     owners: tuple[tuple[str, str], ...]
 
 
-def segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]:
-    """The nodes of the graph, cut behind every few convolutions."""
+def cut_segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]:
+    """Return the nodes of the graph, cut after every few convolutions."""
     inside: dict[str, list[Conv]] = {}
     for conv in convs:
-        inside.setdefault(conv.owners[0][0] if conv.owners else conv.node.name, []).append(conv)
-    found = [Segment([])]
+        inside.setdefault(conv.top_node, []).append(conv)
+    segments = [Segment([])]
     size = 0
     for node in graph.node:
-        here = inside.get(node.name, [])
-        more = sum(map(_cost, here))
-        if here and found[-1].convs and (len(found[-1].convs) + len(here) > _CONVS or size + more > _BYTES):
-            found.append(Segment([]))
+        own = inside.get(node.name, [])
+        more = sum(map(_captured_bytes, own))
+        last = segments[-1]
+        if own and last.convs and (len(last.convs) + len(own) > _CONVS or size + more > _BYTES):
+            segments.append(Segment([]))
             size = 0
-        found[-1].nodes.append(node)
-        found[-1].convs += here
+        segments[-1].nodes.append(node)
+        segments[-1].convs += own
         size += more
-    return found
+    return segments
 
 
-def _cost(conv: Conv) -> int:
-    total = 0
-    for name in (conv.data, conv.node.output[0]):
-        cells = 4
-        for n in conv.scope.shape(name) or ():
-            cells *= n if isinstance(n, int) else 1
-        total += cells
-    return total
+def _captured_bytes(conv: Conv) -> int:
+    shapes = [conv.scope.shape(name) or () for name in (conv.data, conv.node.output[0])]
+    return sum(4 * math.prod(n for n in shape if isinstance(n, int)) for shape in shapes)
 
 
-def single(segment: Segment) -> Iterator[Segment]:
-    """The same nodes, one a segment: to find the one that fails."""
-    for node in segment.nodes:
-        yield Segment([node], [c for c in segment.convs if (c.owners[0][0] if c.owners else c.node.name) == node.name])
-
-
-def wanted(conv: Conv) -> list[str]:
-    """What must be seen to judge a node: its output and those of its inputs that are no constants."""
+def captures_of(conv: Conv) -> list[Capture]:
+    """Return the captures that judge a node: its output and its inputs that are no constants."""
     names = [name for name in conv.node.input if name and conv.scope.constant(name) is None]
-    return [*dict.fromkeys(names), conv.node.output[0]]
+    captures = []
+    for number, name in enumerate([*dict.fromkeys(names), conv.node.output[0]]):
+        tag = f"convspec_captures/{conv.path}/{number}" if conv.owners else name
+        element = conv.scope.element_type(name) or conv.scope.element_type(conv.weight) or _weight_element_type(conv)
+        captures.append(Capture(tag, name, element, conv.owners))
+    return captures
 
 
-def shown(convs: Sequence[Conv], *, inside: bool) -> list[Shown]:
-    """The captures for these nodes; those in bodies only where asked for."""
-    found = []
-    for conv in convs:
-        if conv.owners and not inside:
-            continue
-        for number, name in enumerate(wanted(conv)):
-            tag = f"convspec_shows/{conv.path}/{number}" if conv.owners else name
-            element = conv.scope.element(name) or conv.scope.element(conv.weight) or _of_weights(conv)
-            found.append(Shown(tag, name, element, conv.owners))
-    return found
-
-
-def _of_weights(conv: Conv) -> int:
+def _weight_element_type(conv: Conv) -> int:
     weight = conv.scope.constant(conv.weight)
     return TensorProto.FLOAT if weight is None else int(helper.np_dtype_to_tensor_dtype(weight.dtype))
 
 
-def submodel(
-    model: onnx.ModelProto, segment: Segment, values: Arrays, keep: set[str], captures: Sequence[Shown]
+def extract_segment(
+    model: onnx.ModelProto, segment: Segment, values: Arrays, keep: set[str], captures: Sequence[Capture]
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """The segment as a model, and the names of its outputs: what is to be kept, and the captures.
+    """Return the segment as a model, and the names of its outputs: those in ``keep``, and the captures.
 
-    ``values`` are the tensors that are there already; those that the segment reads are its inputs.
+    ``values``: the tensors that are known already; those that the segment reads become its inputs.
     """
-    nodes = [_lifted(node, [c for c in captures if c.owners and c.owners[0][0] == node.name]) for node in segment.nodes]
+    nodes = [_capture_in(node, [c for c in captures if c.owners and c.owners[0][0] == node.name])
+             for node in segment.nodes]  # fmt: skip
     made = {name for node in nodes for name in node.output if name}
-    read = set().union(*map(uses, nodes)) if nodes else set()
+    read = set().union(*map(tensors_read, nodes)) if nodes else set()
     weights = [t for t in model.graph.initializer if t.name in read and t.name not in values]
     sparse = [t for t in model.graph.sparse_initializer if t.values.name in read and t.values.name not in values]
-    declared = {entry.name: entry for entry in model.graph.input}  # as in the whole graph, sizes left open
-    inputs = [declared.get(n) or _entry(n, values[n]) for n in sorted(read & set(values)) if n not in made]
-    tags = [c.tag for c in captures]
-    outputs = sorted((keep & made) | {tag for tag in tags if tag in made})
+    declared = {entry.name: entry for entry in model.graph.input}  # as in the whole graph, with symbolic axes
+    inputs = [declared.get(n) or _declare(n, values[n]) for n in sorted(read & set(values)) if n not in made]
+    elements = {c.tag: c.element for c in captures if c.element}
+    outputs = sorted((keep | {c.tag for c in captures}) & made)
     scope = Scope(model.graph)
-    entries = [helper.make_tensor_value_info(name, _element(scope, name, captures), None) for name in outputs]
+    entries = [helper.make_tensor_value_info(n, elements.get(n) or scope.element_type(n), None) for n in outputs]
     graph = helper.make_graph(nodes, "segment", inputs, entries, weights, sparse_initializer=sparse)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     return part, outputs
 
 
-def _element(scope: Scope, name: str, captures: Sequence[Shown]) -> int:
-    return next((c.element for c in captures if c.tag == name), 0) or scope.element(name)
-
-
-def _entry(name: str, value: NDArray[Any]) -> onnx.ValueInfoProto:
+def _declare(name: str, value: Array) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, int(helper.np_dtype_to_tensor_dtype(value.dtype)), list(value.shape))
 
 
-def _lifted(node: onnx.NodeProto, captures: Sequence[Shown], depth: int = 0) -> onnx.NodeProto:
-    """A copy of the node whose bodies also return the captures: of the taken branch, of all steps of a loop."""
+def _capture_in(node: onnx.NodeProto, captures: Sequence[Capture], depth: int = 0) -> onnx.NodeProto:
+    """Return a copy of the node that also outputs its bodies' captures: of the branch taken, of all loop iterations."""
     if not captures:
         return node
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     for attribute in copy.attribute:
-        for body in bodies(attribute):
-            here = [c for c in captures if c.owners[depth][1] == attribute.name]
-            _return(body, here, depth)
+        for body in subgraphs(attribute):
+            own = [c for c in captures if c.owners[depth][1] == attribute.name]
+            _return_captures(body, own, depth)
             if node.op_type == "If":
-                _pad_branch(body, [c for c in captures if c not in here], depth)
+                _return_empty(body, [c for c in captures if c not in own], depth)
                 _sort_outputs(body, captures, depth)
     if node.op_type == "Scan":
         for attribute in copy.attribute:
@@ -157,28 +133,31 @@ def _lifted(node: onnx.NodeProto, captures: Sequence[Shown], depth: int = 0) -> 
     return copy
 
 
-def _return(body: onnx.GraphProto, captures: Sequence[Shown], depth: int) -> None:
-    """Make a body return the captures of its own nodes and of the bodies within."""
+def _return_captures(body: onnx.GraphProto, captures: Sequence[Capture], depth: int) -> None:
+    """Make a body return the captures of its own nodes and of the bodies inside it."""
     for index, inner in enumerate(body.node):
         below = [c for c in captures if len(c.owners) > depth + 1 and c.owners[depth + 1][0] == inner.name]
         if below:
-            body.node[index].CopyFrom(_lifted(inner, below, depth + 1))
+            body.node[index].CopyFrom(_capture_in(inner, below, depth + 1))
     for capture in captures:
         source = capture.name if len(capture.owners) == depth + 1 else capture.tag
-        body.node.add().CopyFrom(helper.make_node("Identity", [source], [_local(capture, depth)]))
-        body.output.append(helper.make_tensor_value_info(_local(capture, depth), capture.element, None))
+        _add_output(body, capture, depth, helper.make_node("Identity", [source], [_local(capture, depth)]))
 
 
-def _pad_branch(body: onnx.GraphProto, captures: Sequence[Shown], depth: int) -> None:
-    """Make the other branch return nothing, in the right type, under the same place."""
+def _return_empty(body: onnx.GraphProto, captures: Sequence[Capture], depth: int) -> None:
+    """Make the other branch of an If return empty tensors of the right types."""
     for capture in captures:
         empty = helper.make_tensor("", capture.element, [0], [])
-        body.node.add().CopyFrom(helper.make_node("Constant", [], [_local(capture, depth)], value=empty))
-        body.output.append(helper.make_tensor_value_info(_local(capture, depth), capture.element, None))
+        _add_output(body, capture, depth, helper.make_node("Constant", [], [_local(capture, depth)], value=empty))
 
 
-def _sort_outputs(body: onnx.GraphProto, captures: Sequence[Shown], depth: int) -> None:
-    """Both branches must return their outputs in the same order."""
+def _add_output(body: onnx.GraphProto, capture: Capture, depth: int, node: onnx.NodeProto) -> None:
+    body.node.add().CopyFrom(node)
+    body.output.append(helper.make_tensor_value_info(_local(capture, depth), capture.element, None))
+
+
+def _sort_outputs(body: onnx.GraphProto, captures: Sequence[Capture], depth: int) -> None:
+    """Give both branches their outputs in the same order."""
     added = {entry.name: entry for entry in body.output}
     plain = [entry for entry in body.output if entry.name not in {_local(c, depth) for c in captures}]
     order = [*plain, *(added[_local(c, depth)] for c in captures)]
@@ -187,5 +166,5 @@ def _sort_outputs(body: onnx.GraphProto, captures: Sequence[Shown], depth: int) 
     body.output.extend(copies)
 
 
-def _local(capture: Shown, depth: int) -> str:
+def _local(capture: Capture, depth: int) -> str:
     return f"{capture.tag}/depth_{depth}"

@@ -1,23 +1,17 @@
-"""Models run with all inputs and outputs as arrays: by ONNX Runtime – provider, level of optimisation – or by onnx."""
+"""Run a model on arrays: by ONNX Runtime on a provider at an optimisation level, or by onnx's evaluator."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
 from convspec.errors import ConvspecError, PlacementError
-
-if TYPE_CHECKING:
-    import onnx
-    from numpy.typing import NDArray
-
-    from convspec_onnx.loading.large_weights import Lean
-
-    Arrays = dict[str, NDArray[Any]]
+from convspec_onnx.loading import Array, Arrays, DetachedModel
 
 LEVELS = {
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -26,37 +20,35 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 EVALUATOR = "evaluator"
-_FATAL_ONLY = 4
-
-
 CPU = "CPU"
 _SUFFIX = "ExecutionProvider"
+_FATAL_ONLY = 4  # log severity
 
 
-class Arm(NamedTuple):
-    """Who runs a graph: ONNX Runtime at a level of optimisation on a provider, or onnx's evaluator, which has none."""
+class RunConfig(NamedTuple):
+    """What runs a graph: ONNX Runtime at an optimisation level on a provider, or onnx's evaluator."""
 
     level: str
     provider: str = CPU
 
 
-def provider(name: str) -> str:
-    """The provider as ONNX Runtime writes it, from ``"cuda"``, ``"CUDA"`` or ``"CUDAExecutionProvider"``.
+def provider_name(name: str) -> str:
+    """Return the provider as ONNX Runtime writes it, from ``"cuda"``, ``"CUDA"`` or ``"CUDAExecutionProvider"``.
 
     Raises:
-        PlacementError: for a provider that is not there.
+        PlacementError: for a provider that is not available.
     """
-    there: list[str] = [entry.removesuffix(_SUFFIX) for entry in ort.get_available_providers()]
-    for entry in there:
+    available: list[str] = [entry.removesuffix(_SUFFIX) for entry in ort.get_available_providers()]
+    for entry in available:
         if entry.lower() == name.removesuffix(_SUFFIX).lower():
             return entry
-    raise PlacementError(f"this ONNX Runtime has no provider {name!r}; it has {', '.join(there)}")
+    raise PlacementError(f"this ONNX Runtime has no provider {name!r}; it has {', '.join(available)}")
 
 
-def arms(levels: Sequence[str], providers: Sequence[str]) -> list[Arm]:
-    """Every level on every provider, and the evaluator once."""
-    found = [Arm(level, provider) for provider in providers for level in levels if level != EVALUATOR]
-    return found + [Arm(EVALUATOR)] * (EVALUATOR in levels)
+def run_configs(levels: Sequence[str], providers: Sequence[str]) -> list[RunConfig]:
+    """Return every level on every provider, and the evaluator once."""
+    configs = [RunConfig(level, provider) for provider in providers for level in levels if level != EVALUATOR]
+    return configs + [RunConfig(EVALUATOR)] * (EVALUATOR in levels)
 
 
 class RunError(ConvspecError):
@@ -67,62 +59,61 @@ class RunError(ConvspecError):
         return "NOT_IMPLEMENTED" in str(self) or "NotImplementedError" in str(self)
 
 
-def run(model: Lean, feeds: Arrays, outputs: Sequence[str], arm: Arm, without: Collection[str] = ()) -> Arrays:
-    """The named outputs; ``without`` are passes of the optimisation that are left out.
+def run(
+    model: DetachedModel, feeds: Arrays, outputs: Sequence[str], config: RunConfig, without: Collection[str] = ()
+) -> Arrays:
+    """Return the named outputs; ``without``: optimiser passes to disable.
 
     Raises:
-        RunError: with the runtime's own words, or where a convolution ran elsewhere than on the arm's provider.
+        RunError: with the runtime's message, or for a convolution that does not run on the config's provider.
     """
     feeds = {e.name: feeds[e.name] for e in model.graph.input if e.name in feeds}
-    # What runs has no data outside it, so that the runtime has no reason to open a file.
     try:
-        if arm.level == EVALUATOR:
-            found = ReferenceEvaluator(model.whole()).run(list(outputs), feeds)
+        if config.level == EVALUATOR:
+            values = ReferenceEvaluator(model.attach()).run(list(outputs), feeds)
         else:
-            found = session(model, arm, without).run(list(outputs), feeds)
+            values = open_session(model, config, without).run(list(outputs), feeds)
     except RunError:
         raise
-    except Exception as error:  # noqa: BLE001 – ONNX Runtime's errors have no common base but this
+    except Exception as error:  # noqa: BLE001 – ONNX Runtime's errors have no narrower common base
         raise RunError(f"{type(error).__name__}: {error}") from None
-    return {name: _array(name, value) for name, value in zip(outputs, found, strict=True)}
+    return {name: _to_array(name, value) for name, value in zip(outputs, values, strict=True)}
 
 
-def session(model: Lean, arm: Arm, without: Collection[str] = ()) -> ort.InferenceSession:
-    """A session of one thread on the arm's provider."""
-    name = arm.provider + _SUFFIX
+def open_session(model: DetachedModel, config: RunConfig, without: Collection[str] = ()) -> ort.InferenceSession:
+    """Return a session of one thread on the config's provider, of a model with no file to open."""
+    name = config.provider + _SUFFIX
     options = ort.SessionOptions()
-    options.graph_optimization_level = LEVELS[arm.level]
+    options.graph_optimization_level = LEVELS[config.level]
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # the arena keeps what it once had
+    options.enable_cpu_mem_arena = False  # the arena never releases memory
     options.log_severity_level = _FATAL_ONLY
-    if arm.provider != CPU:
+    if config.provider == CPU:
+        detached = model.detached()
+        options.add_external_initializers(list(detached), [*map(ort.OrtValue.ortvalue_from_numpy, detached.values())])
+        content, names = model.proto.SerializeToString(), [name]
+    else:  # other providers may read the numbers from the message
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if arm.provider == CPU:
-        given = model.beside()
-        options.add_external_initializers(list(given), [*map(ort.OrtValue.ortvalue_from_numpy, given.values())])
-        content = model.proto.SerializeToString()
-    else:  # other providers may look for the numbers in the message
-        content = model.whole().SerializeToString()
-    names = [name] if arm.provider == CPU else [name, CPU + _SUFFIX]
-    found = ort.InferenceSession(content, options, providers=names, disabled_optimizers=set(without))
-    if arm.provider != CPU:
-        _placed(model.graph, found, name)
-    return found
+        content, names = model.attach().SerializeToString(), [name, CPU + _SUFFIX]
+    session = ort.InferenceSession(content, options, providers=names, disabled_optimizers=set(without))
+    if config.provider != CPU:
+        _check_placement(model.graph, session, name)
+    return session
 
 
-def _placed(graph: onnx.GraphProto, session: ort.InferenceSession, name: str) -> None:
-    """ONNX Runtime gives to the CPU what a provider does not take, and says nothing."""
+def _check_placement(graph: onnx.GraphProto, session: ort.InferenceSession, name: str) -> None:
+    """Raise RunError for a convolution that ONNX Runtime silently gave to the CPU."""
     if name not in session.get_providers():
-        raise RunError(f"the provider {name} could not be started; ONNX Runtime would run on the CPU in silence")
-    where = {
+        raise RunError(f"the provider {name} could not be started; ONNX Runtime would silently run on the CPU")
+    assigned = {
         node.name: part.ep_name for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
     }
     for node in graph.node:
-        if "Conv" in node.op_type and where.get(node.name, name) != name:
-            raise RunError(f"placement: {name} does not take this node, which runs on {where[node.name]} instead")
+        if "Conv" in node.op_type and assigned.get(node.name, name) != name:
+            raise RunError(f"placement: {name} does not take this node, which runs on {assigned[node.name]} instead")
 
 
-def _array(name: str, value: Any) -> NDArray[Any]:
+def _to_array(name: str, value: Any) -> Array:
     if not isinstance(value, np.ndarray | np.generic):
-        raise RunError(f"{name!r} is no tensor but a {type(value).__name__}")
+        raise RunError(f"{name!r} is not a tensor but a {type(value).__name__}")
     return np.asarray(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from convspec_onnx.graph.constants import array_of
+from convspec_onnx.loading import to_array
 from onnx import helper, numpy_helper
 
 CONVS = ("Conv", "ConvTranspose")
@@ -28,7 +28,7 @@ def put(node, **values):
 
 def change(model, name, function):
     tensor = next(t for t in model.graph.initializer if t.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(function(array_of(tensor).copy())), name))
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(function(to_array(tensor).copy())), name))
 
 
 def pad_moved(model, node):
@@ -122,7 +122,7 @@ def bias_of_another(model, node):
     mine = next(t for t in model.graph.initializer if t.name == node.input[2])
     other = next(n.input[2] for n in convs(model) if n is not node and len(n.input) > 2
                  and list(_dims(model, n.input[2])) == list(mine.dims))  # fmt: skip
-    change(model, node.input[2], lambda b: array_of(next(t for t in model.graph.initializer if t.name == other)))
+    change(model, node.input[2], lambda b: to_array(next(t for t in model.graph.initializer if t.name == other)))
 
 
 def _dims(model, name):
@@ -167,7 +167,7 @@ def folded_twice(model, node):
     """Applied to the unfolded graph: the fold is done, and the normalisation left in."""
     norm = _normalisation(model, node)
     gain, shift, mean, variance = (
-        array_of(next(t for t in model.graph.initializer if t.name == n)) for n in norm.input[1:]
+        to_array(next(t for t in model.graph.initializer if t.name == n)) for n in norm.input[1:]
     )
     scale = gain / np.sqrt(variance + 1e-5)
     change(model, node.input[1], lambda w: w * scale.reshape(-1, 1, 1, 1))

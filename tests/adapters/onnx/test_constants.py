@@ -7,7 +7,7 @@ import pytest
 
 onnxruntime = pytest.importorskip("onnxruntime")
 import onnx  # noqa: E402
-from convspec_onnx.graph.convolutions import Scope  # noqa: E402
+from convspec_onnx.graph import Scope  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 
 from tests.adapters.onnx.verifying import model  # noqa: E402

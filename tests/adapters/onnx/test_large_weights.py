@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 import onnx
-from convspec_onnx.loading import inline_functions, large_weights, untrusted
+from convspec_onnx.loading import inline, load_model, load_proto
 from onnx import TensorProto, helper, numpy_helper
 
 from convspec.errors import RequestError
@@ -27,14 +27,14 @@ def net(dtype=np.float32, **more):
 def part(path):
     """The model in one part, as it was read in one or in two; None where it is refused."""
     try:
-        return inline_functions.inlined(untrusted.load(path))
+        return inline(load_proto(path))
     except RequestError:
         return None
 
 
 def halves(path):
     try:
-        return large_weights.load(path).whole()
+        return load_model(path).attach()
     except RequestError:
         return None
 
@@ -49,40 +49,40 @@ def same(a, b):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_only_the_large_weights_stand_beside_the_message(tmp_path, dtype):
     path = saved(net(dtype), tmp_path / "m.onnx")
-    found = large_weights.load(path)
-    assert list(found.weights) == ["w"] == list(found.beside())
+    found = load_model(path)
+    assert list(found.weights) == ["w"] == list(found.detached())
     np.testing.assert_array_equal(found.weights["w"], weights(*LARGE).astype(dtype))
     assert found.proto.ByteSize() < 1000
-    assert same(part(path), found.whole())
+    assert same(part(path), found.attach())
 
 
 def test_numbers_that_are_no_raw_data_stay_in_the_message(tmp_path):
     proto = net()
     values = numpy_helper.to_array(proto.graph.initializer[0])
     proto.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.FLOAT, LARGE, values.reshape(-1)))
-    found = large_weights.load(saved(proto, tmp_path / "m.onnx"))
+    found = load_model(saved(proto, tmp_path / "m.onnx"))
     assert not found.weights
     assert audited(tmp_path / "m.onnx", levels=["off", "evaluator"]).expect()
 
 
 def test_external_data_go_where_the_others_go(tmp_path):
     onnx.save(net(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
-    found = large_weights.load(tmp_path / "m.onnx")
+    found = load_model(tmp_path / "m.onnx")
     assert list(found.weights) == ["w"]
-    assert same(part(tmp_path / "m.onnx"), found.whole())
+    assert same(part(tmp_path / "m.onnx"), found.attach())
 
 
 def test_a_name_that_was_read_opens_no_file(tmp_path):
     (tmp_path / "secret").write_bytes(bytes(4 * 8 * 3 * 32 * 32))
     folder = tmp_path / "model"
     folder.mkdir()
-    for location in ("../secret", str(tmp_path / "secret"), "*/_ORT_MEM_ADDR_/*", "beside"):
+    for location in ("../secret", str(tmp_path / "secret"), "*/_ORT_MEM_ADDR_/*", "detached"):
         proto = net()
         second = proto.graph.initializer.add()
         second.CopyFrom(TensorProto(name="w", dims=LARGE, data_type=1, data_location=TensorProto.EXTERNAL))
         second.external_data.add(key="location", value=location)
         with pytest.raises(RequestError, match="external data of tensor w"):
-            large_weights.load(saved_bytes(proto, folder))
+            load_model(saved_bytes(proto, folder))
 
 
 def saved_bytes(proto, folder):
@@ -107,7 +107,7 @@ def test_the_rules_of_onnx_hold_for_both_parts(tmp_path, spoil):
     proto = net()
     spoil(proto)
     with pytest.raises(RequestError, match="breaks a rule of ONNX"):
-        large_weights.load(saved_bytes(proto, tmp_path))
+        load_model(saved_bytes(proto, tmp_path))
 
 
 def test_a_weight_that_is_a_declared_input(tmp_path):

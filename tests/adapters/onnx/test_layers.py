@@ -339,7 +339,7 @@ def test_an_answer_in_another_dtype_is_an_error(monkeypatch: pytest.MonkeyPatch)
     layer = importlib.import_module("convspec_onnx.layer")
     monkeypatch.setattr(layer, "_session", lambda *_: Session())
     spec, shape, _ = LAYERS["conv"]
-    with pytest.raises(PlacementError, match="should be float32, but float64 came"):
+    with pytest.raises(PlacementError, match="expected float32, got float64"):
         ADAPTER.apply(ADAPTER.build(spec, ConvParams.random(spec)), np.zeros(shape, np.float32))
 
 

@@ -28,7 +28,8 @@ BOUND = 700  # MiB
 AUDIT = """
 import json, sys
 from pathlib import Path
-from convspec_onnx import audit, capture
+from convspec_onnx import audit
+from convspec_onnx.verify import capture
 
 path, folder, against, segment = sys.argv[1:]
 if segment == "all":

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 import onnxruntime
-from convspec_onnx.loading.large_weights import Lean
+from convspec_onnx.loading import DetachedModel
 from convspec_onnx.verify import judge, optimizer_passes, runtimes
-from convspec_onnx.verify.runtimes import Arm
+from convspec_onnx.verify.runtimes import RunConfig
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
@@ -59,7 +59,7 @@ def test_all_of_several_guilty_passes_are_named(monkeypatch):
 
     monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     proto = model([helper.make_node("Relu", ["x"], ["y"])], {}, (1,))
-    found = {change["level"]: change for change in optimizer_passes.changes(Lean(proto), {}, "CPU")}
+    found = {change["level"]: change for change in optimizer_passes.find_changes(DetachedModel(proto), {}, "CPU")}
     assert found["basic"]["passes"] == ["b", "d", "f", "g"]
     assert found["extended"]["passes"] == []
 
@@ -75,7 +75,7 @@ def test_a_level_that_does_not_run_is_told(monkeypatch):
     monkeypatch.setattr(optimizer_passes.runtimes, "run", run)
     found = {
         change["level"]: change
-        for change in optimizer_passes.changes(Lean(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
+        for change in optimizer_passes.find_changes(DetachedModel(normalised()), {"x": weights(2, 3, 12, 14)}, "CPU")
     }
     assert found["extended"]["problem"] == "no"
     assert "changed" in found["all"]
@@ -93,11 +93,13 @@ def coarse(name, monkeypatch):
         return rounded(array, form).astype(np.float32) if array.dtype == np.float32 else array
 
     def run(proto, feeds, outputs, arm, without=()):
-        copy = proto.whole()
+        copy = proto.attach()
         for tensor in copy.graph.initializer:
             values = rough(numpy_helper.to_array(tensor), name)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        found = honest(Lean(copy), {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without)
+        found = honest(
+            DetachedModel(copy), {key: rough(value, name) for key, value in feeds.items()}, outputs, arm, without
+        )
         return {key: rough(value, kept) for key, value in found.items()}
 
     monkeypatch.setattr(runtimes, "run", run)
@@ -175,20 +177,21 @@ def test_a_provider_that_leaves_the_node_to_the_cpu_did_not_run_it(tmp_path):
 
 
 def test_each_level_runs_on_each_provider():
-    assert runtimes.arms(["off", "evaluator", "all"], ["CPU", "CUDA"]) == [
-        Arm("off", "CPU"), Arm("all", "CPU"), Arm("off", "CUDA"), Arm("all", "CUDA"), Arm("evaluator", "CPU"),
+    assert runtimes.run_configs(["off", "evaluator", "all"], ["CPU", "CUDA"]) == [
+        RunConfig("off", "CPU"), RunConfig("all", "CPU"), RunConfig("off", "CUDA"),
+        RunConfig("all", "CUDA"), RunConfig("evaluator", "CPU"),
     ]  # fmt: skip
 
 
 def test_optimisation_is_blamed_on_the_provider_where_it_changed_something():
-    from convspec.models.verification.report import VerifyReport, collected
+    from convspec.models.verification.report import VerifyReport, collect
 
     shapes = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
     messages = [{"convs": [{"name": "c", "op_type": "Conv", **shapes}]}]
     for provider, level, word in (("CPU", "off", "agree"), ("CUDA", "off", "disagree"), ("CUDA", "all", "disagree")):
         messages.append({"path": "c", "level": level, "provider": provider, "inputs": "a", "verdict": word,
                          "reason": word, "evidence": {}, "shapes": {}, "spec": None})  # fmt: skip
-    assert not collected(VerifyReport("m", None, []), messages).nodes[0].findings
+    assert not collect(VerifyReport("m", None, []), messages).nodes[0].findings
 
 
 def command(*arguments):
@@ -252,7 +255,7 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
     os.close(ours)
     assert "verifying" in seen
     assert "━" in seen
-    assert b"nothing unexpected" in done.stdout
+    assert b"0 unexpected" in done.stdout
     assert b"\x1b" not in done.stdout
 
 
@@ -268,7 +271,7 @@ def test_without_the_oracle_a_graph_is_held_against_its_source_alone(tmp_path, m
     tensors["w1"] = tensors["w1"].copy()
     tensors["w1"][1, 2, 0, 3] *= -1
     faulty = saved(model(nodes, tensors, (1, 3, 9, 11)), tmp_path / "faulty.onnx")
-    assert audited(faulty, against=str(source), oracle=False).first_departure == "c1"
+    assert audited(faulty, against=str(source), oracle=False).first_divergence == "c1"
 
     def never(*_):
         raise AssertionError("the oracle was asked")

@@ -122,7 +122,7 @@ LEFT_OUT = {
     "test_convinteger_without_padding": "operators: ConvInteger",
     "test_convinteger_with_padding": "operators: ConvInteger",
     "test_qlinearconv": "operators: QLinearConv",
-    "test_causal_conv_with_state": "no part of one layer|more than one layer",  # the state is a Concat before the layer
+    "test_causal_conv_with_state": "not part of one layer|more than one layer",  # the state is a Concat before it
 }
 
 
