@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convspec.contract import Adapter, FoundConv
 
 
-def owner(layer: Any) -> Adapter:
+def adapter_for(layer: Any) -> Adapter:
     """Return the adapter of an object's framework, without importing any framework.
 
     A pair is a linen module with its variables; a path is that of a graph file, or of a program as in
@@ -53,4 +53,4 @@ def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bo
         UnsupportedError: where there is no convolution, listing the layers that the model has.
         RequestError: where no adapter knows the object's framework.
     """
-    return owner(model).convs(model, input_shape, fold_pads=fold_pads)
+    return adapter_for(model).convs(model, input_shape, fold_pads=fold_pads)

@@ -10,7 +10,7 @@ import numpy as np
 
 from convspec.contract import Call, Part
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def open_model(
         UnsupportedError: where the adapter cannot read models, or this one has no convolution.
         RequestError: where no adapter knows the object's framework.
     """
-    adapter = owner(model)
+    adapter = adapter_for(model)
     module = adapter.model_module()
     if module.parts_need_inputs and inputs is None:
         raise UnsupportedError(f"{adapter.name} makes its layers when the model is called: give inputs")

@@ -5,7 +5,7 @@ from importlib.metadata import PathDistribution, entry_points
 
 import pytest
 
-from convspec.conformance.environment import present
+from convspec.conformance.environment import installed_adapters
 from convspec.contract import registry
 from convspec.errors import RequestError
 
@@ -74,9 +74,10 @@ def test_where_nothing_is_installed_one_command_is_shown():
     names = ("flax", "onnx", "torch")
     absent = {name: registry.sentence(name, [name]) for name in names}
     with pytest.raises(RequestError) as failure:
-        present(dict.fromkeys(names), absent, None)
+        installed_adapters(dict.fromkeys(names), absent, None)
     message = str(failure.value)
     assert message.count("pip install") == 1
     assert message.endswith(
-        "pip install -e '/src/my clone[torch]'. So it is with flax, onnx; `convspec adapters` says what each needs"
+        "pip install -e '/src/my clone[torch]'. "
+        "The same holds for flax, onnx; `convspec adapters` lists what each needs"
     )

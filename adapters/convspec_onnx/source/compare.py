@@ -12,7 +12,7 @@ import numpy as np
 from convspec import ConvParams, ConvSpec, diagnosis
 from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError
-from convspec.models import Difference, common_rank, weight_differences
+from convspec.models import Difference, common_rank, field_differences, layer_differences
 from convspec.reference import judge, products
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, as_float
@@ -23,7 +23,8 @@ from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, Sour
 from convspec_onnx.verify import expected_output, open_model
 
 if TYPE_CHECKING:
-    from convspec.models import Form, Piece
+    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
+    from convspec.models.matching.split_layers import LayerPart
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -48,7 +49,7 @@ class SourceComparison:
     source_run: SourceRun | None = None
     matches: Matches = field(default_factory=Matches)
     diverged: set[str] = field(default_factory=set)
-    used: set[tuple[Path, Piece | None]] = field(default_factory=set)
+    used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
 
     @classmethod
     def load(
@@ -98,11 +99,11 @@ class SourceComparison:
         theirs = self.matches.layers.get(conv.path)
         if theirs is None:
             return
-        form = common_rank.shared(mine, theirs)
+        form = common_rank.to_common_rank(mine, theirs)
         if form is None:
-            self._diverge(conv, weight_differences.differences(mine, theirs))
+            self._diverge(conv, layer_differences(mine, theirs))
             return
-        x, y = (form.mine(as_float(arrays[name])) for name in "xy")
+        x, y = (form.reshape_ours(as_float(arrays[name])) for name in "xy")
         settled = self._settle(conv, form, x)
         fields = self._compare_fields(conv, form, settled, x)
         fatal = [d for d in (*fields, *self.matches.differences[conv.path]) if d.fatal]
@@ -114,35 +115,37 @@ class SourceComparison:
                 self._diagnose(conv, form, settled.theirs, x, y)
         else:
             self._add_differences(conv, fields)
-        if settled.apart and conv.path not in self.diverged and not self._diverges_upstream(conv):
+        if settled.input_difference and conv.path not in self.diverged and not self._diverges_upstream(conv):
             fix = "check the operators between this node and the convolutions before it"
-            self._diverge(conv, [Difference("input-differs", f"input of this node: {settled.apart}", fix=fix)])
+            self._diverge(
+                conv, [Difference("input-differs", f"input of this node: {settled.input_difference}", fix=fix)]
+            )
 
-    def _settle(self, conv: Conv, form: Form, x: Array) -> common_rank.Settled:
+    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> AlignedSpecs:
         """Return both specs for this input; if the source calls its layer several times, for the call that fits."""
-        piece, paths = form.theirs.piece, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
+        piece, paths = form.theirs.part, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
         files = [(path, piece) for path in paths if (path, piece) not in self.used]
         channels = slice(piece.start, piece.end) if piece else slice(None)
-        stored = [form.other(np.load(path, mmap_mode="r")[:, channels]) for path, _ in files]
+        stored = [form.reshape_theirs(np.load(path, mmap_mode="r")[:, channels]) for path, _ in files]
         if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
-            return common_rank.settled(form, x, np.concatenate(stored))
+            return common_rank.align_specs(form, x, np.concatenate(stored))
         tries = []
         for file, source in zip(files, stored, strict=True):
-            tries.append(common_rank.settled(form, x, source))
-            if not tries[-1].apart:
+            tries.append(common_rank.align_specs(form, x, source))
+            if not tries[-1].input_difference:
                 self.used.add(file)
                 return tries[-1]
         if tries:
             self.used.add(files[0])
-        return tries[0] if tries else common_rank.settled(form, x, None)
+        return tries[0] if tries else common_rank.align_specs(form, x, None)
 
-    def _compare_fields(self, conv: Conv, form: Form, settled: common_rank.Settled, x: Array) -> list[Difference]:
+    def _compare_fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array) -> list[Difference]:
         """Return the differences of the specs on this input; a crop after a transposed node may replace its pads."""
-        theirs = settled.theirs or form.theirs.whole
-        differences = weight_differences.fields(settled.ours if settled.theirs else form.ours.whole, theirs)
+        theirs = settled.theirs or form.theirs.padded_spec
+        differences = field_differences(settled.ours if settled.theirs else form.ours.padded_spec, theirs)
         if differences and form.ours.spec.transposed and {d.id for d in differences} <= set(_CROPS):
             try:
-                mine, right = common_rank.window(form.ours.spec, x), common_rank.window(theirs, x)
+                mine, right = common_rank.output_window(form.ours.spec, x), common_rank.output_window(theirs, x)
             except ConvspecError:
                 return differences
             if right in (mine, epilogue_of(conv).crop(mine)):
@@ -157,7 +160,7 @@ class SourceComparison:
         known = {d.id for d in self.matches.differences[conv.path]}
         self.matches.differences[conv.path] += [d for d in differences if d.id not in known]
 
-    def _diagnose(self, conv: Conv, form: Form, spec: ConvSpec | None, x: Array, y: Array) -> None:
+    def _diagnose(self, conv: Conv, form: CommonRank, spec: ConvSpec | None, x: Array, y: Array) -> None:
         """Add the findings of the diagnosis, which works from numbers and so knows more than the fields."""
         weights = any(d.id.startswith(("kernel", "bias", "batch")) for d in self.matches.differences[conv.path])
         if spec is None or (weights and form.theirs.norm is not None):
@@ -198,7 +201,7 @@ class SourceComparison:
         for number, (mine, theirs) in enumerate(zip(outputs, sources, strict=True)):
             if mine is None or mine.dtype.kind != "f":
                 continue
-            apart = common_rank.differs(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
+            apart = common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
             if apart:
                 title = f"output {number}, after the last convolution: {apart}"
                 self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
@@ -212,19 +215,19 @@ class SourceComparison:
             notes = []
             if theirs is None:
                 notes = [{"id": "unmatched", "title": "no layer of the source matches this node", "level": "warning"}]
-            elif theirs.piece:
-                title = f"this node is {theirs.piece} of {theirs.path!r} in the source"
+            elif theirs.part:
+                title = f"this node is {theirs.part} of {theirs.path!r} in the source"
                 notes = [{"id": "part-of-layer", "title": title, "level": "info"}]
             fatal = conv.path in self.diverged or any(d.fatal for d in differences)
             self.report({
-                "path": conv.path, "matched": None if theirs is None else theirs.path, "departs": fatal,
+                "path": conv.path, "matched": None if theirs is None else theirs.path, "diverges": fatal,
                 "findings": [d.to_dict() for d in differences] if fatal else [],
                 "notes": [{**d.to_dict(), "level": "info"} for d in differences if not fatal] + notes,
             })  # fmt: skip
         self.report({"missing": list(dict.fromkeys(layer.path for layer in self.matches.missing))})
 
 
-def _same_numbers(form: Form, spec: ConvSpec | None, x: Array, y: Array, dtype: str) -> bool:
+def _same_numbers(form: CommonRank, spec: ConvSpec | None, x: Array, y: Array, dtype: str) -> bool:
     """Return whether the source's layer computes the same numbers although its fields differ."""
     params = form.ours.params
     if spec is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from convspec.models import Layer, Normalised
+from convspec.models import BatchNorm, Layer
 from convspec_onnx.graph import Conv, Scope, attributes_of
 from convspec_onnx.loading import Array
 
@@ -61,8 +61,8 @@ class Epilogue:
     scope: Scope
     channels: int
     joined: tuple[str, int, int] | None = None
-    norm: Normalised | None = None
-    sums: list[Normalised] = field(default_factory=list)
+    norm: BatchNorm | None = None
+    sums: list[BatchNorm] = field(default_factory=list)
     crops: list[tuple[int, int, int]] = field(default_factory=list)
     end: tuple[str, Axes] = ("", [])
 
@@ -125,7 +125,7 @@ class Epilogue:
         with np.errstate(divide="ignore"):
             gain = {"Mul": vector, "Div": 1 / vector if node.op_type == "Div" else one}.get(node.op_type, one)
         shift = vector if node.op_type == "Add" else zero
-        self.sums.append(Normalised(gain, shift, vector if node.op_type == "Sub" else zero, one, 0.0))
+        self.sums.append(BatchNorm(gain, shift, vector if node.op_type == "Sub" else zero, one, 0.0))
         return True
 
     def _by_channel(self, value: Array, axes: Axes) -> Array | None:
@@ -144,7 +144,7 @@ class Epilogue:
             return False
         epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
         gain, shift, mean, variance = (np.asarray(value)[self.own] for value in values)
-        norm = Normalised(gain, shift, mean, variance, epsilon)
+        norm = BatchNorm(gain, shift, mean, variance, epsilon)
         if first:
             self.norm = norm
         else:

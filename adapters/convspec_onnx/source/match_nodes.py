@@ -10,7 +10,15 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from convspec.models import Difference, Layer, common_rank, pairs, split_layers, weight_differences
+from convspec.models import (
+    Difference,
+    Layer,
+    common_rank,
+    layer_differences,
+    pair_layers,
+    split_layers,
+    weight_differences,
+)
 from convspec_onnx.graph import Conv, attributes_of, find_products
 from convspec_onnx.loading import DetachedModel
 from convspec_onnx.source.epilogue import epilogue_of, layer_of
@@ -79,7 +87,7 @@ class Matches:
         products = list(find_products(model, sizes)) if sizes else []
         matches = cls(_others=list({id(layer): layer for layer in theirs}.values()))
         ours = list(matches._join_parts([*convs, *products]))
-        for mine, right in pairs(ours, theirs):
+        for mine, right in pair_layers(ours, theirs):
             if mine is None and right is not None:
                 matches.missing += [right] if not ran or source.inputs.get(right.path) else []
             elif mine is not None and right is not None and not matches._match(mine, right):
@@ -106,15 +114,15 @@ class Matches:
         if (split := self._splits.get(id(mine))) is None:
             self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, self._others)
             return True
-        cut = split_layers.pieces(right, split.sizes, grouped=split.grouped)
+        cut = split_layers.split(right, split.sizes, grouped=split.grouped)
         if cut is None:
             return False
         parts = split.parts
-        places = split_layers.filled(split_layers.placed(parts, cut))
-        named = [replace(one, path=f"{one.path}, {one.piece}") for one in cut]
+        places = split_layers.assign_rest(split_layers.match_parts(parts, cut))
+        named = [replace(one, path=f"{one.path}, {one.part}") for one in cut]
         for place, (part, number) in enumerate(zip(parts, places, strict=True)):
             piece = cut[number]
-            others = [*self._others, *(one for one in named if one.piece != piece.piece)]
+            others = [*self._others, *(one for one in named if one.part != piece.part)]
             misplaced = [] if number == place else [_misplaced(split, place, number)]
             self.layers[part.path] = piece
             self.differences[part.path] = [*compare_weights(part, piece, others), *misplaced]
@@ -134,7 +142,7 @@ class Matches:
 
     def match_late(self, mine: Layer) -> None:
         """Match a node with weights that the graph computed, and that were unknown before it ran."""
-        right = {a and a.path: b for a, b in pairs([mine], self.missing)}.get(mine.path)
+        right = {a and a.path: b for a, b in pair_layers([mine], self.missing)}.get(mine.path)
         if right is not None:
             self.missing.remove(right)
             self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, [])
@@ -142,10 +150,10 @@ class Matches:
 
 def compare_weights(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
     """Return the differences of the weights; other differences are found when the node runs."""
-    form = common_rank.shared(mine, theirs)
+    form = common_rank.to_common_rank(mine, theirs)
     if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
-        return weight_differences.differences(mine, theirs)
-    return weight_differences.weights(form.ours, form.theirs, [other for other in others if other is not theirs])
+        return layer_differences(mine, theirs)
+    return weight_differences(form.ours, form.theirs, [other for other in others if other is not theirs])
 
 
 def _misplaced(split: Split, place: int, number: int) -> Difference:
@@ -165,12 +173,12 @@ def find_splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tupl
     """
     for split in _candidates(convs):
         parts = split.parts
-        cuts = [cut for one in theirs if (cut := split_layers.pieces(one, split.sizes, grouped=split.grouped))]
-        whole = split_layers.joined(parts, grouped=split.grouped)
+        cuts = [cut for one in theirs if (cut := split_layers.split(one, split.sizes, grouped=split.grouped))]
+        whole = split_layers.join(parts, grouped=split.grouped)
         if not cuts or whole is None:
             continue
         fit = max(sum(map(split_layers.alike, parts, cut)) for cut in cuts)
-        fit = fit or max(sum(place is not None for place in split_layers.placed(parts, cut)) for cut in cuts)
+        fit = fit or max(sum(place is not None for place in split_layers.match_parts(parts, cut)) for cut in cuts)
         alone = sum(any(split_layers.alike(part, one) for one in theirs if _same_form(part, one)) for part in parts)
         if fit > alone or (split.grouped and not alone):
             split.join()

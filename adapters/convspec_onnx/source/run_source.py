@@ -13,7 +13,7 @@ import onnx
 
 from convspec import ConvParams, ConvSpec
 from convspec.errors import RequestError
-from convspec.models import Layer, Normalised
+from convspec.models import BatchNorm, Layer
 from convspec.spec import layouts
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel
@@ -132,7 +132,7 @@ def read_run(index: Path) -> SourceRun:
         norm = entry["norm"]
         if norm is not None:
             gain, shift, mean, variance = (array(norm[name]) for name in ("gain", "shift", "mean", "variance"))
-            norm = Normalised(gain, shift, mean, variance, norm["epsilon"])
+            norm = BatchNorm(gain, shift, mean, variance, norm["epsilon"])
         params = ConvParams(array(entry["kernel"]), None if entry["bias"] is None else array(entry["bias"]))
         spec = ConvSpec.from_dict(entry["spec"])
         source.layers.append(Layer(entry["path"], spec, params, norm, linear=entry["linear"]))

@@ -72,7 +72,7 @@ def test_each_function_has_a_path_and_its_calls():
     known = {part.path: part.reading for part in model.parts if part.kind == "conv"}
     for call in model.calls:  # what was written is what the reading makes of what was read
         reading = known[call.path]
-        assert layer_check.conv(
+        assert layer_check.check_layer(
             reading.spec, reading.params, call.x, call.y, convspec.adapter("torch"), "float32"
         ).ok, call
 
@@ -120,7 +120,7 @@ def test_two_models_are_compared_by_their_functions():
     with torch.no_grad():
         other.block.u.mul_(-1)
     found = convspec.compare(network(), other, X)
-    assert {row.a for row in found.rows if row.verdict == "departs"} == {"block.conv_transpose2d_0"}
+    assert {row.a for row in found.rows if row.verdict == "diverges"} == {"block.conv_transpose2d_0"}
 
 
 @pytest.mark.parametrize("how", [torch.jit.script, lambda block: torch.compile(block, backend="eager")])
