@@ -117,15 +117,14 @@ def loop(name: str, corpus: str, number: int) -> tuple[float, float]:
             expected = reference.conv(spec, params, x)
             magnitude = None if data == "exact" else reference.magnitude(spec, params, x)
             for layout in LAYOUTS:
-                order = layouts.order(layout, spec.ndim)
-                given = np.ascontiguousarray(x.transpose(layouts.permutation("NC*", order, spec.ndim)))
+                given = np.ascontiguousarray(layouts.move_axes(x, "NC*", layout))
                 try:
                     y = adapter.apply(adapter.build(spec, params, layout), given, layout)
                 except Exception as error:  # noqa: BLE001 – what a framework lacks is a declared gap, or the end
                     found = verdict.Verdict("error", str(error))
                 else:
                     found = verdict.judge(
-                        y.transpose(layouts.permutation(order, "NC*", spec.ndim)), expected, magnitude,
+                        layouts.move_axes(y, layout, "NC*"), expected, magnitude,
                         dtype="float32", data=data, products=error_bounds.products(spec),
                         arithmetic=adapter.compute_precision(spec, LayerRequest(layout, input_shape=case.input_shape)),
                     )  # fmt: skip

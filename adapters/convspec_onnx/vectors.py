@@ -131,7 +131,7 @@ def _read_layer(model: onnx.ModelProto, given: list[Array]) -> tuple[Reading, Ar
 
 def _judge(reading: Reading, x: Array, y: Array, adapter: str) -> Verdict:
     spec, dtype = reading.spec, _dtype_name(y)
-    data, actual = (layouts.move(as_float(a), reading.layout, "NCHW") for a in (x, y))
+    data, actual = (layouts.move_axes(as_float(a), reading.layout, "NCHW") for a in (x, y))
     expected, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
     arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
     return judge(actual, expected, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)

@@ -21,29 +21,7 @@ from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Sele
 from convspec.conformance.validation.validate import validate
 
 __all__ = [
-    "ASKED",
-    "KINDS",
-    "PRECISIONS",
-    "RELATIONS",
-    "SCHEMA",
-    "Cluster",
-    "CompressedList",
-    "Progress",
-    "Report",
-    "Result",
-    "Selection",
-    "Tally",
-    "check",
-    "conclusion",
-    "count_rows",
-    "gap_ledger",
-    "journal",
-    "journal_path",
-    "replay",
-    "reproduction",
-    "resume",
-    "resume_command",
-    "sort_results",
-    "table_lines",
-    "validate",
-]
+    "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report", "Result",
+    "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger", "journal", "journal_path", "replay",
+    "reproduction", "resume", "resume_command", "sort_results", "table_lines", "validate",
+]  # fmt: skip

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import convspec
 from convspec.contract import Adapter, known_gaps, registry
 from convspec.errors import ConvspecError, RequestError, UnknownName
 
@@ -20,7 +19,7 @@ from convspec.errors import ConvspecError, RequestError, UnknownName
 def environment() -> dict[str, Any]:
     """Machine, interpreter and versions of the core; a run adds the versions of its adapters."""
     return {
-        "convspec": convspec.__version__,
+        "convspec": version("convspec"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),

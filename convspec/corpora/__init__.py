@@ -20,16 +20,6 @@ from convspec.corpora.features import case_traits, traits
 from convspec.corpora.library import dump, load, names, sample
 
 __all__ = [
-    "DATA_KINDS",
-    "Case",
-    "arrays",
-    "case_traits",
-    "dump",
-    "gradient_arrays",
-    "load",
-    "names",
-    "sample",
-    "test_data",
-    "traits",
-    "uncompared",
-]
+    "DATA_KINDS", "Case", "arrays", "case_traits", "dump", "gradient_arrays", "load", "names", "sample", "test_data",
+    "traits", "uncompared",
+]  # fmt: skip

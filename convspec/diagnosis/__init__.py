@@ -10,14 +10,5 @@ from convspec.diagnosis.mistakes.catalogue import THEMES, Mistake, catalogue
 from convspec.diagnosis.search import diagnose
 
 __all__ = [
-    "IMPOSSIBLE",
-    "THEMES",
-    "Diagnosis",
-    "Finding",
-    "Layer",
-    "Mistake",
-    "catalogue",
-    "diagnose",
-    "lines",
-    "right_layer",
-]
+    "IMPOSSIBLE", "THEMES", "Diagnosis", "Finding", "Layer", "Mistake", "catalogue", "diagnose", "lines", "right_layer",
+]  # fmt: skip

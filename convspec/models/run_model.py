@@ -111,7 +111,7 @@ def _moved(x: Array, source: str, target: str) -> Array:
         raise RequestError(f"an input must be an array of numbers, not of {x.dtype}")
     if x.ndim not in (3, 4, 5) or source == target:
         return x
-    return np.ascontiguousarray(layouts.move(x, source, target))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def canonical(x: Array, layout: str) -> Array:

@@ -125,8 +125,8 @@ def assert_output(
     name = dtype or numbers.dtype.name
     carrier = format_of(name).carrier
     spec.output_shape(given.shape, layout)
-    wide, y = layouts.move(given, layout, "NCHW"), numbers.astype(carrier)
-    y = layouts.move(y, layout, "NCHW") if y.ndim == given.ndim else y
+    wide, y = layouts.move_axes(given, layout, "NCHW"), numbers.astype(carrier)
+    y = layouts.move_axes(y, layout, "NCHW") if y.ndim == given.ndim else y
     verdict = judge(
         y, reference.conv(spec, params, wide), reference.magnitude(spec, params, wide), dtype=name,
         data="activations", products=products(spec), arithmetic=ComputePrecision(_WIDE.get(name, name), 2),
@@ -172,8 +172,8 @@ class _ReadLayer:
     def run(self, x: Array) -> Array:
         """Return the layer's output for ``x``, both canonical."""
         layout = self.reading.layout
-        y = self.adapter.apply(self.layer, np.ascontiguousarray(layouts.move(x, "NCHW", layout)), layout)
-        return layouts.move(y, layout, "NCHW")
+        y = self.adapter.apply(self.layer, np.ascontiguousarray(layouts.move_axes(x, "NCHW", layout)), layout)
+        return layouts.move_axes(y, layout, "NCHW")
 
 
 def _fitting(spec: ConvSpec) -> tuple[int, ...]:

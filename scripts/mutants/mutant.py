@@ -91,7 +91,7 @@ class MutantAdapter:
 
     def apply(self, built: Any, x: NDArray[Any], layout: str, _: str) -> NDArray[Any]:
         spec, params, dtype = built
-        x = layouts.move(x, layout, "NCHW")
+        x = layouts.move_axes(x, layout, "NCHW")
         try:
             y = self.mutant.output(_layer(spec, params, x, layout, dtype))
         except ShapeError:
@@ -99,4 +99,4 @@ class MutantAdapter:
                 raise
             y = np.zeros((len(x), spec.out_channels, *(1,) * spec.ndim))
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(layouts.move(rounded(y, dtype), "NCHW", layout))
+            return np.ascontiguousarray(layouts.move_axes(rounded(y, dtype), "NCHW", layout))

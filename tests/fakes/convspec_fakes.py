@@ -53,12 +53,12 @@ class Fake(Adapter):
 
     def apply(self, layer, x, layout=None, device="cpu"):
         spec, params, dtype = layer
-        x = layouts.move(x, layout, "NCHW")
+        x = layouts.move_axes(x, layout, "NCHW")
         if self.fault == "same lower" and spec.padding == "same" and not spec.transposed:
             spec = dataclasses.replace(spec, padding="same_lower")
         # the caught ShapeError of the reference is what a careful framework would do
         y = reference.conv(spec, params, x) if self.fault != "never refuses" else np.zeros((1, 1, 1, 1))
-        y = np.ascontiguousarray(layouts.move(y, "NCHW", layout).astype(dtype))
+        y = np.ascontiguousarray(layouts.move_axes(y, "NCHW", layout).astype(dtype))
         if self.fault == "poisons" and _LEAKED:
             os.kill(os.getpid(), signal.SIGSEGV)
         bad = self.always or spec.out_channels % 2 == 1
@@ -69,12 +69,12 @@ class Fake(Adapter):
         if self.fault == "no gradients":
             raise UnsupportedError("this framework runs forward only")
         spec, params, dtype = layer
-        x, dy = (layouts.move(a, layout, "NCHW") for a in (x, dy))
+        x, dy = (layouts.move_axes(a, layout, "NCHW") for a in (x, dy))
         found = reference.gradients(spec, params, x, dy)
         kernel = found.kernel.astype(dtype)
         if self.fault == "wrong gradients":
             kernel = kernel[..., ::-1].copy()
-        of_x = layouts.move(found.input, "NCHW", layout).astype(dtype)
+        of_x = layouts.move_axes(found.input, "NCHW", layout).astype(dtype)
         return Gradients(of_x, kernel, None if found.bias is None else found.bias.astype(dtype))
 
     def plan(self, spec, layout="NCHW", dtype="float32") -> Any:

@@ -176,6 +176,24 @@ def test_a_translation_is_json():
     ).items()
 
 
+def test_a_translation_prints_as_a_program_with_remarks():
+    found = translate("nn.Conv2d(3, 16, 3, stride=2, padding=1)", "keras-jax")
+    printed = str(found)
+    ast.parse(printed)
+    assert printed.startswith(found.source.rstrip("\n") + "\n\n# Differences to mind when porting from PyTorch:\n#\n")
+    assert all(f"\n# {remark.id}: " in printed for remark in found.remarks)
+    assert "#       kernel = np.transpose(kernel, (2, 3, 1, 0))" in printed.splitlines()
+    assert repr(found) == f"<Translation: {found.spec!r} for keras-jax, composed, {len(found.remarks)} remarks>"
+    assert "# Differences to mind:" in str(translate(ConvSpec(3, 16, 3, 2, "same"), "torch"))
+    assert str(translate(ConvSpec(3, 16, 3), "torch")) == "from torch import nn\n\nlayer = nn.Conv2d(3, 16, 3)"
+
+
+def test_an_unsupported_layer_prints_as_its_reason():
+    lines = str(translate(ConvSpec(3, 4, (3,) * 4), "torch")).splitlines()
+    assert lines[0] == "# torch has no such layer."
+    assert lines[-1].startswith("# unsupported: ")
+
+
 def test_it_runs_on_the_standard_library_alone():
     code = (
         "import sys\n"

@@ -10,14 +10,6 @@ from convspec_onnx.graph.matmul_convolutions import find_products, to_rows
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad
 
 __all__ = [
-    "Conv",
-    "Scope",
-    "as_float",
-    "attributes_of",
-    "find_convolutions",
-    "find_products",
-    "lint_graph",
-    "read_pad",
-    "resolve_layer",
-    "to_rows",
-]
+    "Conv", "Scope", "as_float", "attributes_of", "find_convolutions", "find_products", "lint_graph", "read_pad",
+    "resolve_layer", "to_rows",
+]  # fmt: skip

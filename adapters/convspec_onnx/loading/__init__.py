@@ -10,16 +10,6 @@ from convspec_onnx.loading.large_weights import DetachedModel, load_model
 from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, to_array, to_proto
 
 __all__ = [
-    "Array",
-    "Arrays",
-    "DetachedModel",
-    "infer_shapes",
-    "inline",
-    "inputs",
-    "load_model",
-    "load_proto",
-    "subgraphs",
-    "tensors_read",
-    "to_array",
-    "to_proto",
-]
+    "Array", "Arrays", "DetachedModel", "infer_shapes", "inline", "inputs", "load_model", "load_proto", "subgraphs",
+    "tensors_read", "to_array", "to_proto",
+]  # fmt: skip

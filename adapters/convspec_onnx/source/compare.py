@@ -117,9 +117,8 @@ class SourceComparison:
             self._add_differences(conv, fields)
         if settled.input_difference and conv.path not in self.diverged and not self._diverges_upstream(conv):
             fix = "check the operators between this node and the convolutions before it"
-            self._diverge(
-                conv, [Difference("input-differs", f"input of this node: {settled.input_difference}", fix=fix)]
-            )
+            title = f"input of this node: {settled.input_difference}"
+            self._diverge(conv, [Difference("input-differs", title, fix=fix)])
 
     def _settle(self, conv: Conv, form: CommonRank, x: Array) -> AlignedSpecs:
         """Return both specs for this input; if the source calls its layer several times, for the call that fits."""

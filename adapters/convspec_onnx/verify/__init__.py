@@ -13,11 +13,5 @@ from convspec_onnx.verify.optimizer_passes import find_changes
 from convspec_onnx.verify.run import Run, judge_alone
 
 __all__ = [
-    "AccuracyClasses",
-    "Run",
-    "expected_output",
-    "find_changes",
-    "judge_alone",
-    "open_model",
-    "runtimes",
-]
+    "AccuracyClasses", "Run", "expected_output", "find_changes", "judge_alone", "open_model", "runtimes",
+]  # fmt: skip

@@ -98,19 +98,21 @@ def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
         params, x, dy = gradient_arrays(case)
     kinds = "(I, O/groups, *kernel)" if spec.transposed else "(O, I/groups, *kernel), not flipped"
     lines = [
-        _assign("x", layouts.move(x, "NCHW", layout), layouts.name(case.layout, spec.ndim)),
+        _assign("x", layouts.move_axes(x, "NCHW", layout), layouts.name(case.layout, spec.ndim)),
         _assign("kernel", params.kernel, kinds),
     ]
     if params.bias is not None:
         lines.append(_assign("bias", params.bias))
     if dy is not None:
-        lines.append(_assign("dy", layouts.move(dy, "NCHW", layout), "the loss is the sum of y * dy"))
+        lines.append(_assign("dy", layouts.move_axes(dy, "NCHW", layout), "the loss is the sum of y * dy"))
     try:
         expected, allowed = _expected(case, direction, adapter, params, x, dy)
     except ShapeError as error:
         return "\n".join([*lines, f"# expected: an error: {error}", ""]), _EXPECT_ERROR
     if direction in ("forward", "input"):
-        expected, allowed = (a if np.ndim(a) == 0 else layouts.move(a, "NCHW", layout) for a in (expected, allowed))
+        expected, allowed = (
+            a if np.ndim(a) == 0 else layouts.move_axes(a, "NCHW", layout) for a in (expected, allowed)
+        )
     lines.append(_assign("expected", expected, "in double precision, from the definition"))
     lines.append(
         _assign("allowed", allowed, "a bound on any order of summation") if np.ndim(allowed) else "allowed = 0"

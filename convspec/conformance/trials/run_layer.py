@@ -59,7 +59,9 @@ def try_run(
 ) -> Attempt:
     """Build the layer and compute its output, or with ``dy`` its gradients; arrays in canonical order."""
     spec, target = unit.case.spec, unit.target
-    arrays = [np.array(layouts.move(array, "NCHW", layout), order="C") for array in ((x,) if dy is None else (x, dy))]
+    arrays = [
+        np.array(layouts.move_axes(array, "NCHW", layout), order="C") for array in ((x,) if dy is None else (x, dy))
+    ]
     attempt, start = Attempt(), time.perf_counter()
     try:
         for direction in directions:
@@ -91,7 +93,7 @@ def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
         raise TypeError(f"the adapter returned {type(array).__name__}, expected a NumPy array")
     if direction in ("kernel", "bias") or array.ndim != ndim + 2:
         return array
-    return layouts.move(array, layout, "NCHW")
+    return layouts.move_axes(array, layout, "NCHW")
 
 
 def first_line(error: BaseException) -> str:

@@ -45,7 +45,7 @@ class _Built:
         """Return random input in the layer's layout, representable in its dtype."""
         shape = (2, self.spec.in_channels, *(7 + 4 * axis for axis in range(self.spec.ndim)))
         x = np.random.default_rng(5).standard_normal(shape)
-        native = layouts.move(rounded(x, self.dtype), "NCHW", self.layout)
+        native = layouts.move_axes(rounded(x, self.dtype), "NCHW", self.layout)
         return np.ascontiguousarray(native).astype(format_of(self.dtype).carrier)
 
 
@@ -63,9 +63,8 @@ def _check_apply(adapter: Any) -> None:
         x = built.input()
         original = x.copy()
         y = adapter.apply(built.layer, x, built.layout)
-        expected = layouts.move(
-            reference.conv(built.spec, built.params, layouts.move(x, built.layout, "NCHW")), "NCHW", built.layout
-        )
+        y64 = reference.conv(built.spec, built.params, layouts.move_axes(x, built.layout, "NC*"))
+        expected = layouts.move_axes(y64, "NC*", built.layout)
         demand(isinstance(y, np.ndarray), f"apply gives {type(y).__name__}, not a NumPy array")
         demand(np.array_equal(x, original), "apply changes its input")
         demand(y.shape == expected.shape, f"the output has shape {y.shape}, expected {expected.shape} ({built.layout})")

@@ -152,7 +152,7 @@ class _Recorder:
 
 
 def _move(x: Array, source: str, target: str) -> Array:
-    return np.ascontiguousarray(layouts.move(x, source, target))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def _entries(shape: Sequence[int]) -> list[_Entry]:

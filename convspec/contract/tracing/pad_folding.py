@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from convspec.contract.protocol import FoundConv
 from convspec.errors import SpecError
-from convspec.spec import ConvSpec, Pads
+from convspec.spec import ConvSpec, Pads, sum_pads
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def folded(found: FoundConv, before: Before) -> FoundConv:
             spec = _padded(found.reading.spec, pad)
         except SpecError as error:
             return replace(found, note=f"a pad before it is not folded into its spec: {error}")
-        cells = _sum(found.pads or ((0, 0),) * spec.ndim, pad.cells)
+        cells = sum_pads(found.pads or ((0, 0),) * spec.ndim, pad.cells)
         found = replace(found, reading=replace(found.reading, spec=spec), pads=cells)
     return found
 
@@ -62,11 +62,7 @@ def _padded(spec: ConvSpec, pad: Pad) -> ConvSpec:
     own = any(map(any, spec.padding))
     if own and not (pad.mode == spec.padding_mode and pad.mode in ("zeros", "replicate")):
         raise SpecError([f"it pads by {pad.mode!r}, the convolution has {spec.padding_mode!r} padding of its own"])
-    return replace(spec, padding=_sum(spec.padding, pad.cells), padding_mode=pad.mode)
-
-
-def _sum(inner: Pads, outer: Pads) -> Pads:
-    return tuple((a + c, b + d) for (a, b), (c, d) in zip(inner, outer, strict=True))
+    return replace(spec, padding=sum_pads(spec.padding, pad.cells), padding_mode=pad.mode)
 
 
 def described(mode: str, pairs: Sequence[Sequence[int]], value: object = 0, layout: str = "NCHW") -> Pad | str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import crop, zero_margins
-from convspec.models.matching.kernels import add_pads
+from convspec.models.matching.kernels import add_zero_pads
 from convspec.spec import ConvParams, format_of
 
 if TYPE_CHECKING:
@@ -124,11 +124,11 @@ def align_specs(pair: CommonRank, x: Array, source: Array | None) -> AlignedSpec
                 unpadded = replace(theirs, padding=((0, 0),) * theirs.ndim, padding_mode="zeros")
                 return AlignedSpecs(ours, unpadded, compare_tensors(x, padded))
         if pads := zero_margins(source, x):
-            return AlignedSpecs(ours, add_pads(_explicit(theirs, source), pads),
+            return AlignedSpecs(ours, add_zero_pads(_explicit(theirs, source), pads),
                                 compare_tensors(x, crop(source, pads)))  # fmt: skip
         if pads := zero_margins(x, source):
-            fewer = add_pads(_explicit(theirs, source), tuple((-lo, -hi) for lo, hi in pads))
-            whole = ours if fewer else add_pads(ours, pads) or ours
+            fewer = add_zero_pads(_explicit(theirs, source), tuple((-lo, -hi) for lo, hi in pads))
+            whole = ours if fewer else add_zero_pads(ours, pads) or ours
             return AlignedSpecs(whole, fewer or _explicit(theirs, source), compare_tensors(crop(x, pads), source))
     return AlignedSpecs(ours, _explicit(theirs, x), _shapes(x, source))
 

@@ -14,7 +14,7 @@ from convspec.models.comparison import layer_check
 from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck, crop, largest_difference, zero_margins
 from convspec.models.matching import layers
 from convspec.models.matching.differences import array_differences, spec_differences
-from convspec.models.matching.kernels import add_pads
+from convspec.models.matching.kernels import add_zero_pads
 from convspec.models.matching.layers import Pair
 from convspec.models.run_model import canonical
 from convspec.spec import Flattened
@@ -177,9 +177,9 @@ def _diagnose(spec: ConvSpec, params: Any, x: Array, y: Array, dtype: str, secon
 def _include_pads(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> tuple[tuple[ConvSpec, Array], ...]:
     """Return the same layers with a separate pad of one model included in the convolution's own padding."""
     if xa.shape != xb.shape and xa.ndim == xb.ndim and not spec_a.transposed and spec_a.padding_mode == "zeros":
-        if (pads := zero_margins(xb, xa)) and (wider := add_pads(spec_b, pads)):
+        if (pads := zero_margins(xb, xa)) and (wider := add_zero_pads(spec_b, pads)):
             return (spec_a, xa), (wider, crop(xb, pads))
-        if (pads := zero_margins(xa, xb)) and (wider := add_pads(spec_a, pads)):
+        if (pads := zero_margins(xa, xb)) and (wider := add_zero_pads(spec_a, pads)):
             return (wider, crop(xa, pads)), (spec_b, xb)
     return (spec_a, xa), (spec_b, xb)
 

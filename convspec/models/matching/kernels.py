@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from convspec.spec import add_pads
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -72,12 +74,12 @@ class Layer:
     @property
     def padded_spec(self) -> ConvSpec:
         """The spec with the pads before the layer included, where one spec can express both."""
-        return add_pads(self.spec, self.pads or ()) or self.spec
+        return add_zero_pads(self.spec, self.pads or ()) or self.spec
 
     def spec_after(self, pads: Pads | None) -> ConvSpec | None:
         """Return the spec for an input that has these pads already; None where no layer does that."""
         spec = self.padded_spec
-        rest = add_pads(replace(spec, padding_mode="zeros"), [(-lo, -hi) for lo, hi in pads or ()])
+        rest = add_zero_pads(replace(spec, padding_mode="zeros"), [(-lo, -hi) for lo, hi in pads or ()])
         return None if rest is None else replace(rest, padding_mode=spec.padding_mode)
 
     @property
@@ -98,14 +100,11 @@ class Layer:
         return fold(self.spec, kernel, shift, self.norm, epsilon)
 
 
-def add_pads(spec: ConvSpec, pads: Sequence[tuple[int, int]]) -> ConvSpec | None:
+def add_zero_pads(spec: ConvSpec, pads: Sequence[tuple[int, int]]) -> ConvSpec | None:
     """Return the spec with more zeros, or fewer, around its input; None where no spec expresses that."""
     if not any(map(any, pads)):
         return spec
-    if isinstance(spec.padding, str) or spec.padding_mode != "zeros":
-        return None
-    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(spec.padding, pads, strict=True))
-    return None if any(n < 0 for pair in total for n in pair) else replace(spec, padding=total)
+    return add_pads(spec, tuple(pads)) if spec.padding_mode == "zeros" else None
 
 
 def fold(
