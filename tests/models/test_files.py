@@ -61,19 +61,19 @@ def test_what_is_in_a_file_comes_back_as_it_was(tmp_path):
     assert [found.pads for found in convspec.convs(model, fold_pads=True)] == [((1, 0), (2, 2))] * 2
     assert model.read((1, 2, 8, 8)).spec == SPEC
     x = np.arange(6, dtype=np.float16).reshape(2, 3)
-    (call,), outputs = model.capture([x[:, ::2]])
+    (call,), outputs, _ = model.trace([x[:, ::2]])
     assert np.array_equal(call.x, x[:, ::2])
     assert call.y.dtype == np.float16
     assert np.array_equal(call.y, x[:, ::2] * 2)
     assert (outputs[1].shape, int(outputs[1])) == ((), 7)
-    _, outputs = model.capture({"image": x, "rate": np.array(16000)})
+    _, outputs, _ = model.trace({"image": x, "rate": np.array(16000)})
     assert int(outputs[1]) == 16000
     with pytest.raises(UnsupportedError, match="no array of numbers"):
-        model.capture([np.array(["a"])])
+        model.trace([np.array(["a"])])
 
 
 def test_a_model_is_opened_by_one_process_which_ends_with_it(tmp_path):
-    opened = run_model.opened(written(tmp_path, ""), np.zeros((1, 8, 9, 2), np.float32))
+    opened = run_model.open_model(written(tmp_path, ""), np.zeros((1, 8, 9, 2), np.float32))
     assert opened.executed
     assert opened.layout == "NHWC"
     pid, folder = running(opened.native), opened.native._process.folder

@@ -298,7 +298,7 @@ def test_models_without_convolutions_list_their_layers():
         ),
         (nnx.Conv(2, 2, (3,), conv_general_dilated=lambda *a, **k: None, rngs=RNGS), "computes in its own way"),
         (nnx.Linear(3, 4, rngs=RNGS), "no convolution was called"),
-        (nn.Conv(3, (3,)), "no module of flax.nnx"),
+        (nn.Conv(3, (3,)), "not a module of flax.nnx"),
     ],
 )
 def test_what_cannot_be_read_says_why(layer, words):

@@ -157,7 +157,7 @@ def test_convs_of_a_model_and_of_its_branches() -> None:
         ("constant", 0.0, ((2, 1),), ""),
         ("edge", 0.0, ((2, 1),), ""),
         ("wrap", 0.0, ((2, 1),), ""),
-        ("constant", 3.0, ((0, 0),), "puts 3.0 around"),
+        ("constant", 3.0, ((0, 0),), "pads with 3.0"),
     ],
 )
 def test_pads_before_convolutions_are_folded_on_request(mode: str, value: float, padding: object, note: str) -> None:

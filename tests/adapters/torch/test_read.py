@@ -395,7 +395,7 @@ class Pads(nn.Module):
 FOLDED = {
     "steps.1": (((2, 3), (0, 1)), "reflect", ""),
     "steps.5": (((2, 3), (2, 3)), "zeros", ""),
-    "steps.7": (((0, 0), (0, 0)), "zeros", "puts 2.0 around"),
+    "steps.7": (((0, 0), (0, 0)), "zeros", "pads with 2.0"),
     "steps.9": (((2, 2), (2, 2)), "replicate", ""),
     "steps.11": (((0, 0), (0, 0)), "zeros", "transposed"),
     "steps.13": (((1, 1), (1, 1)), "circular", ""),
