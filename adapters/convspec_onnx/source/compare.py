@@ -23,7 +23,7 @@ from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, Sour
 from convspec_onnx.verify import expected_output, open_model
 
 if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import CommonRank
+    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
     from convspec.models.matching.split_layers import LayerPart
 
 Report = Callable[[dict[str, Any]], None]
@@ -117,11 +117,10 @@ class SourceComparison:
             self._add_differences(conv, fields)
         if settled.input_difference and conv.path not in self.diverged and not self._diverges_upstream(conv):
             fix = "check the operators between this node and the convolutions before it"
-            self._diverge(
-                conv, [Difference("input-differs", f"input of this node: {settled.input_difference}", fix=fix)]
-            )
+            title = f"input of this node: {settled.input_difference}"
+            self._diverge(conv, [Difference("input-differs", title, fix=fix)])
 
-    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> common_rank.AlignedSpecs:
+    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> AlignedSpecs:
         """Return both specs for this input; if the source calls its layer several times, for the call that fits."""
         piece, paths = form.theirs.part, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
         files = [(path, piece) for path in paths if (path, piece) not in self.used]
@@ -139,9 +138,7 @@ class SourceComparison:
             self.used.add(files[0])
         return tries[0] if tries else common_rank.align_specs(form, x, None)
 
-    def _compare_fields(
-        self, conv: Conv, form: CommonRank, settled: common_rank.AlignedSpecs, x: Array
-    ) -> list[Difference]:
+    def _compare_fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array) -> list[Difference]:
         """Return the differences of the specs on this input; a crop after a transposed node may replace its pads."""
         theirs = settled.theirs or form.theirs.padded_spec
         differences = field_differences(settled.ours if settled.theirs else form.ours.padded_spec, theirs)

@@ -225,7 +225,7 @@ WORDS = {
     "pipe": "not a regular file|cannot|links",
     "offset beyond the end": "ends .* bytes too early",
     "negative offset": "240|-8|offset",
-    "wrong length": "8 bytes are named",
+    "wrong length": "length 240 from the shape, got 8",
     **{f"two dots in {place}": OUTSIDE for place in ("attribute", "subgraph", "function", "sparse")},
 }
 
