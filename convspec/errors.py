@@ -26,6 +26,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def printable(text: object, most: int | None = 300) -> str:
+    r"""Return text of unknown origin on one line, cut to ``most`` characters, without signs that a terminal obeys.
+
+    Line breaks and tabs become spaces; control characters, and those that turn the reading direction, are written as
+    Python writes them (``\x1b``, ``\u202e``).
+    """
+    start = str(text) if most is None else str(text)[: most + 1]
+    shown = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in start)
+    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
 class ConvspecError(Exception):
     """Base class of all errors raised by convspec."""
 

@@ -92,12 +92,12 @@ _KINDS = ("native", "composed", "unsupported")
 
 def mistake_list() -> str:
     """Every mistake that the diagnosis knows, by theme."""
-    from convspec.diagnosis import THEMES, catalogue, theme_of
+    from convspec.diagnosis import THEMES, catalogue
 
     parts = []
-    for number, theme in enumerate(THEMES):
-        kinds = [kind for kind in catalogue() if theme_of(kind) == number]
-        intro = sys.modules[type(kinds[0]).__module__].__doc__
+    for theme in THEMES:
+        kinds = [kind for kind in catalogue() if kind.theme == theme]
+        intro = sys.modules[kinds[0].module].__doc__
         parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
         for kind in kinds:
             links = ", ".join(f"[{site_parameters.thread(link)}]({link})" for link in kind.evidence)

@@ -43,7 +43,8 @@ def parts(table: Callable[[tuple[str, ...], list[tuple[object, ...]]], str]) -> 
     """One file for each schema: its own properties, then those of each part that it names."""
     written = {}
     for name in SCHEMAS:
-        schema = json.loads((ROOT / "convspec" / f"{name}.schema.json").read_text("utf-8"))
+        (file,) = (ROOT / "convspec").rglob(f"{name}.schema.json")
+        schema = json.loads(file.read_text("utf-8"))
         texts = [f"{schema.get('description', schema['title'])}\n"]
         for title, part in (("", schema), *schema.get("$defs", {}).items()):
             rows = list(described(part))

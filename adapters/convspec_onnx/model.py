@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec.contract import Call, Part, Reading
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.errors import ConvspecError, RequestError, UnsupportedError, printable
 from convspec.spec import layouts
 from convspec_onnx.graph import convolutions
 from convspec_onnx.loading import untrusted
@@ -119,7 +119,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     try:
         found = runtimes.run(Lean(copy), feeds, wanted, runtimes.Arm("off")) | feeds
     except ConvspecError as error:
-        raise RequestError(f"the ONNX model does not take these inputs: {untrusted.shown(str(error))}") from None
+        raise RequestError(f"the ONNX model does not take these inputs: {printable(error)}") from None
     calls = [Call(part.path, found[x], found[y]) for part, x, y in layers]
     return calls, [found[name] for name in results]
 
@@ -132,7 +132,7 @@ def _feeds(proto: onnx.ModelProto, inputs: Sequence[Array] | Mapping[str, Array]
             raise RequestError(f"the ONNX model takes {len(entries)} inputs, but {len(inputs)} are given")
         inputs = {entry.name: x for entry, x in zip(entries, inputs, strict=True)}
     if missing := [entry.name for entry in entries if entry.name not in inputs]:
-        raise RequestError(f"the ONNX model has an input {untrusted.shown(missing[0])}, which is not given")
+        raise RequestError(f"the ONNX model has an input {printable(missing[0])}, which is not given")
     kinds = {e.name: helper.tensor_dtype_to_np_dtype(e.type.tensor_type.elem_type) for e in entries}
     return {name: np.asarray(inputs[name], kind) for name, kind in kinds.items()}
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -15,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from convspec import reference
 from convspec.contract import registry
+from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
 from convspec.reference import Verdict, judge, products
@@ -73,15 +72,12 @@ def folders(root: Path) -> list[Path]:
     return found
 
 
-def main() -> None:
-    """Answer ``{"folders": […], "adapter": …}``: for each test ``{"begin": its folder, …}``, then what became of it."""
-    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a framework prints is no message
-    request = json.load(sys.stdin)
+def serve(requests: BinaryIO, replies: int) -> None:
+    """Answer ``{"folders": […], "adapter": …}``: for each test ``{"begin": its folder, …}``, then its outcome."""
+    request = json.loads(requests.readline())
 
     def say(message: dict[str, Any]) -> None:
-        messages.write(json.dumps(message, default=str) + "\n")
-        messages.flush()
+        send(replies, json.dumps(message, default=str).encode() + b"\n")
 
     for folder in request["folders"]:
         say({"begin": folder, "case": None})
@@ -164,7 +160,3 @@ def _applied(name: str, reading: Reading, x: NDArray[Any]) -> Verdict:
     except Exception as error:  # noqa: BLE001 – a framework's errors have no common base but this
         return Verdict("error", f"{type(error).__name__}: {error}")
     return _judged(reading, x, y, name)
-
-
-if __name__ == "__main__":
-    main()

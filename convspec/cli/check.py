@@ -142,7 +142,7 @@ def check(
     from convspec.conformance import KINDS, PRECISIONS
     from convspec.conformance import check as run_check
     from convspec.conformance import resume as resume_run
-    from convspec.contract.isolation import parsed
+    from convspec.contract.isolation import parse_size
     from convspec.spec import DTYPES
 
     for path in (json, html, markdown, junit):
@@ -163,11 +163,11 @@ def check(
             precisions=names(precision, PRECISIONS) or (),
             gradients=gradients,
             timeout=timeout,
-            memory=None if memory is None else parsed(memory),
+            memory=None if memory is None else parse_size(memory),
             shard=_shard(shard),
             journal=journal,
             record=record,
-            record_limit=parsed(record_limit, "record-limit"),
+            record_limit=parse_size(record_limit, "record-limit"),
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )
     place = journal or resume or _recorded(record, shard)

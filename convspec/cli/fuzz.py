@@ -14,7 +14,7 @@ import typer
 
 from convspec.cli.check import Adapters, Dtypes, Gradients, Jobs, Layouts, Memory, Timeout, names
 from convspec.cli.console import JsonOption, console
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ def fuzz(
     from convspec.cli.reports import json_document, progress
     from convspec.conformance.fuzzing import Limits
     from convspec.conformance.fuzzing import fuzz as run_fuzz
-    from convspec.contract.isolation import parsed
+    from convspec.contract.isolation import parse_size
     from convspec.corpora import DATA_KINDS
     from convspec.spec import DTYPES
 
@@ -72,7 +72,7 @@ def fuzz(
             found = run_fuzz(
                 out, names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=names(layouts),
                 dtypes=names(dtypes, DTYPES), data=kinds, gradients=gradients,
-                limits=Limits(jobs, timeout, None if memory is None else parsed(memory)), progress=shown,
+                limits=Limits(jobs, timeout, None if memory is None else parse_size(memory)), progress=shown,
             )  # fmt: skip
     except KeyboardInterrupt:
         sys.stderr.write(f"convspec: interrupted; what failed so far is in {out!r}, and will be run first next time\n")
@@ -95,8 +95,7 @@ def _show(found: Fuzzed, out: str, shown: Console) -> None:
     from rich.text import Text
 
     def line(text: str, style: str = "") -> None:
-        clean = "".join(c if c.isprintable() else " " for c in text)
-        shown.print(Text(clean, style), soft_wrap=True)
+        shown.print(Text(printable(text, None), style), soft_wrap=True)
 
     for adapter, reason in found.absent.items():
         line(f"{adapter} is left out: {reason}")

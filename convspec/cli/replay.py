@@ -54,7 +54,7 @@ def replay(
     from convspec.cli.reports import json_document
     from convspec.conformance import PRECISIONS
     from convspec.conformance import replay as run
-    from convspec.contract.isolation import parsed
+    from convspec.contract.isolation import parse_size
 
     for path in (json, html, markdown, junit):
         json_document.writable(path)
@@ -67,7 +67,7 @@ def replay(
         recorded=names(recorded),
         cases=names(case),
         timeout=timeout,
-        memory=None if memory is None else parsed(memory),
+        memory=None if memory is None else parse_size(memory),
         journal=journal,
     )
     finish(asked, jobs, journal, json, html, markdown, junit)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from convspec.cli.console import JsonOption, console, reported
-from convspec.errors import FrameworkAbsent, RequestError
+from convspec.errors import FrameworkAbsent, RequestError, printable
 
 PATIENCE = 120.0  # seconds for one test
 
@@ -66,7 +66,6 @@ def run(
 ) -> None:
     """Hold the outputs in the files, and what adapters make of the layers, against the oracle."""
     from convspec.cli.reports import json_document
-    from convspec.cli.reports.formats import plain
     from convspec.contract import registry
 
     if not Path(folder).is_dir():
@@ -84,7 +83,7 @@ def run(
         if at["verdict"] != "agree":
             known = f" (declared as {at['gap']})" if at["gap"] else ""
             text = f"{at['name']}: {at['adapter']}: {at['verdict']}{known}: {at['reason']}"
-            out.print(plain(text, 500), markup=False, soft_wrap=True)
+            out.print(printable(text, 500), markup=False, soft_wrap=True)
     counts = Counter((at["adapter"], at["verdict"], at["gap"] is not None) for at in found)
     for (name, verdict, declared), n in sorted(counts.items()):
         out.print(f"{name}: {n} {verdict}{', declared as gaps' if declared else ''}", markup=False)
@@ -95,20 +94,22 @@ def run(
 
 
 def _outcomes(vectors: Any, places: list[str], adapter: str) -> Iterator[dict[str, Any]]:
-    """What becomes of the tests, in a process of their own; one that it dies of is a crash, and the rest goes on."""
-    from convspec.contract.isolation import child_process
+    """Yield the outcome of each test, run in child processes: one that ends its process is a crash."""
+    from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 
     while places:
         begun: dict[str, Any] = {"begin": places[0], "case": None}
-        last: dict[str, Any] = {}
-        for last in child_process.lines(vectors.__name__, {"folders": places, "adapter": adapter}, PATIENCE, each=True):
-            begun = last if "case" in last else begun
-            if "verdict" in last:
-                yield _outcome(adapter, begun["case"], last)
-        if "died" not in last:
-            return
-        kind = "timeout" if last["died"].startswith("no answer") else "crash"
-        died = {"name": Path(begun["begin"]).name, "verdict": kind, "reason": last["died"], "evidence": {}}
+        with ChildProcess(vectors.__name__, threads=1) as child:
+            child.send({"folders": places, "adapter": adapter})
+            try:
+                while "done" not in (message := child.next(PATIENCE)):
+                    begun = message if "case" in message else begun
+                    if "verdict" in message:
+                        yield _outcome(adapter, begun["case"], message)
+                return
+            except ChildError as error:
+                verdict = "timeout" if isinstance(error, ChildTimeout) else "crash"
+                died = {"name": Path(begun["begin"]).name, "verdict": verdict, "reason": str(error), "evidence": {}}
         yield _outcome(adapter, begun["case"], died)
         places = places[places.index(begun["begin"]) + 1 :]
 

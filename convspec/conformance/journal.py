@@ -33,7 +33,7 @@ _SHOWN = 60
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a journal's lines."""
-    schema: dict[str, Any] = json.loads(files("convspec").joinpath("run.schema.json").read_text("utf-8"))
+    schema: dict[str, Any] = json.loads(files("convspec.conformance").joinpath("run.schema.json").read_text("utf-8"))
     return schema
 
 

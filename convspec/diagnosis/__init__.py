@@ -1,13 +1,12 @@
-"""Name the known mistake that gives exactly these wrong numbers.
+"""Find the known mistake that gives exactly these wrong numbers.
 
-In go a spec, weights, an input and an actual output; out comes a :class:`Diagnosis` whose findings name the mistake,
-the evidence and the fix. The mistakes themselves are in ``mistakes``, one module for each theme.
+The input is a spec, its weights, an input array and the actual output; the result is a :class:`Diagnosis`, whose
+findings name the mistake, the evidence and the fix. The mistakes are in ``mistakes``, one module per theme.
 """
 
-from convspec.diagnosis.evidence import IMPOSSIBLE
-from convspec.diagnosis.faulty_layer import Layer, right
+from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Layer, right_layer
 from convspec.diagnosis.findings import Diagnosis, Finding, lines
-from convspec.diagnosis.mistakes.catalogue import THEMES, Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.mistakes.catalogue import THEMES, Mistake, catalogue
 from convspec.diagnosis.search import diagnose
 
 __all__ = [
@@ -15,12 +14,10 @@ __all__ = [
     "THEMES",
     "Diagnosis",
     "Finding",
-    "Fitted",
     "Layer",
     "Mistake",
     "catalogue",
     "diagnose",
     "lines",
-    "right",
-    "theme_of",
+    "right_layer",
 ]

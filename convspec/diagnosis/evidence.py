@@ -1,42 +1,34 @@
-"""The numbers that are to be explained, and how near a simulated layer comes to them."""
+"""The numbers to explain, and their distance from a simulated layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from convspec.diagnosis import spot_check
-from convspec.errors import ParamsError, ShapeError, SpecError
+from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer
 from convspec.reference import STATISTICAL_MINIMUM, Bounds, bounds, products
 from convspec.spec import ComputePrecision
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Finish: TypeAlias = Callable[[Array], Array] | None
 
-    from convspec.diagnosis.faulty_layer import Array, Layer
-
-    Ratios: TypeAlias = NDArray[np.floating[Any]]
-    Finish: TypeAlias = Callable[[Array], Array] | None
-
-IMPOSSIBLE = (ShapeError, ParamsError, SpecError)
-_PLACES, _FEW = 32, 6
+_POINTS, _FEW = 32, 6
 _BEYOND = 1.0 + 2.0**-20
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How near simulated numbers come.
+    """The distance of simulated numbers from the actual ones.
 
     Attributes:
         worst: the largest |actual - simulated| in units of the rounding bound.
         wrong: fraction of the elements beyond the bound.
-        exact: whether all are equal to the last bit.
-        rms: root mean square of the errors in units of what rounding gives at most on average; 0 where there are too
-            few elements to say.
-        bound: the largest error that rounding may have, relative to G.
+        exact: whether all elements are equal to the last bit.
+        rms: root mean square of the errors in units of the statistical bound; 0 if there are too few elements.
+        bound: the largest rounding error, relative to G.
     """
 
     worst: float
@@ -47,12 +39,12 @@ class Distance:
 
     @property
     def explains(self) -> bool:
-        """Whether rounding explains the rest."""
+        """Whether rounding explains the difference."""
         return self.worst <= 1 and self.rms <= 1
 
 
 class Evidence:
-    """The actual output ``(N, O, *out)`` of what should have been ``layer``."""
+    """The actual output ``(N, O, *out)`` of a layer that should have been ``layer``."""
 
     def __init__(self, layer: Layer, actual: Array, dtype: str) -> None:
         self.layer, self.dtype = layer, dtype
@@ -68,41 +60,40 @@ class Evidence:
         return self.actual.shape
 
     def limits(self, layer: Layer) -> Bounds:
-        """What rounding can do in such a layer, whoever computes it: in float32 at least, the bias added separately."""
+        """Return the rounding bounds of such a layer in any framework: float32 sums at least, bias added separately."""
         dtype = layer.dtype or self.dtype
         wide = ComputePrecision("float64" if dtype == "float64" else "float32", 2, flushes_subnormals=True)
         return bounds(dtype, products(layer.spec), layer.arithmetic or wide)
 
-    def ratios(self) -> Ratios | None:
-        """|actual - right| / bound for each element; None where the shape is wrong."""
+    def ratios(self) -> Array | None:
+        """Return |actual - right| / bound for each element; None if the shape is wrong."""
         if self.actual.shape != self.expected.shape:
             return None
         limits = self.limits(self.layer)
         return _ratio(self.actual, self.expected, self.size, limits, None)
 
     def screen(self, layer: Layer) -> float | None:
-        """Fraction of a few elements that a layer does not explain; None where it has another shape or is impossible.
+        """Return the fraction of some elements that a layer does not explain; None if its shape is wrong or impossible.
 
-        Where it is 0 the layer may explain everything; where it is not, it surely does not. Most layers are ruled out
-        by the first few elements.
+        At 0 the layer may explain everything; above, it does not. The first few elements rule out most layers.
         """
         try:
             if not layer.x.size or not self.points[0].size:
                 return 0.0 if layer.output().shape == self.shape else None
-            few = self._missed(layer, self.few)
-            return few if few in (None, 1.0) else self._missed(layer, self.points)
+            few = self._unexplained(layer, self.few)
+            return few if few in (None, 1.0) else self._unexplained(layer, self.points)
         except IMPOSSIBLE:
             return None
 
-    def _missed(self, layer: Layer, chosen: tuple[Any, ...]) -> float | None:
-        found = spot_check.evaluate(layer, self.shape, chosen)
-        if found is None:
+    def _unexplained(self, layer: Layer, chosen: tuple[Any, ...]) -> float | None:
+        values = spot_check.evaluate(layer, self.shape, chosen)
+        if values is None:
             return None
-        ratio = _ratio(self.actual[chosen], *found, self.limits(layer), layer.finish)
+        ratio = _ratio(self.actual[chosen], *values, self.limits(layer), layer.finish)
         return float(np.mean(ratio > 1))
 
     def distance(self, layer: Layer) -> Distance | None:
-        """How near a layer comes; None where it cannot be computed, or gives the right numbers."""
+        """Return the distance of a layer; None if it cannot be computed, or gives the right numbers."""
         try:
             sums = layer.unfinished()
             output = sums if layer.finish is None else layer.finish(sums)
@@ -127,7 +118,7 @@ class Evidence:
         return Distance(float(ratio.max()), wrong, exact, rms, limits.relative)
 
     def _rms(self, output: Array, size: Array, limits: Bounds) -> float:
-        """The statistical bound, which tells coarser arithmetic from rounding where sums are long."""
+        """Return the error by the statistical bound, which tells coarser arithmetic from rounding in long sums."""
         if np.count_nonzero(size) < STATISTICAL_MINIMUM:
             return 0.0
         with np.errstate(invalid="ignore"):
@@ -136,28 +127,28 @@ class Evidence:
         return float(np.sqrt(np.nanmean(error**2))) / limits.rms
 
     def _choose(self) -> tuple[Any, ...]:
-        """Elements that tell explanations apart: wrong ones, right ones, the corners, and some at random."""
+        """Choose elements that tell explanations apart: wrong ones, the first, the last, and random ones."""
         total = self.actual.size
-        if total <= _PLACES:
+        if total <= _POINTS:
             return np.unravel_index(np.arange(total), self.shape)
         rng = np.random.default_rng(0)
-        chosen = np.concatenate([rng.integers(0, total, _PLACES // 2), [0, total - 1]])
+        chosen = np.concatenate([rng.integers(0, total, _POINTS // 2), [0, total - 1]])
         ratios = self.ratios()
         if ratios is not None:
             wrong = np.flatnonzero(ratios.reshape(-1) > 1)
-            chosen = np.concatenate([rng.choice(wrong, min(_PLACES // 2, len(wrong)), replace=False), chosen])
+            chosen = np.concatenate([rng.choice(wrong, min(_POINTS // 2, len(wrong)), replace=False), chosen])
         return np.unravel_index(np.array(list(dict.fromkeys(chosen.tolist())), np.intp), self.shape)
 
 
-def _ratio(actual: Array, sums: Array, size: Array, limits: Bounds, finish: Finish) -> Ratios:
-    """|actual - output| / bound; 0 where both are the same special value, infinite where only one is.
+def _ratio(actual: Array, sums: Array, size: Array, limits: Bounds, finish: Finish) -> Array:
+    """Return |actual - output| / bound; 0 if both are the same special value, infinite if only one is.
 
-    What ``finish`` makes of sums within the bound is within the bound.
+    A value that ``finish`` makes of sums within the bound is within the bound.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         bound = size * limits.relative + limits.absolute
         output = sums if finish is None else finish(sums)
-        ratio: Ratios = np.abs(actual - output) / bound
+        ratio: Array = np.abs(actual - output) / bound
         if finish is not None:
             inside = (finish(sums - bound) <= actual) & (actual <= finish(sums + bound))
             ratio = np.where(inside, np.minimum(ratio, 1.0), np.maximum(ratio, _BEYOND))

@@ -1,4 +1,4 @@
-"""What a diagnosis says."""
+"""The result of a diagnosis, as data and as text."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from html import escape
+from typing import Any, TypeAlias, overload
 
-if TYPE_CHECKING:
-    from convspec.diagnosis.error_location import Location
-    from convspec.diagnosis.evidence import Distance
-    from convspec.diagnosis.faulty_layer import Layer
-    from convspec.diagnosis.mistakes.catalogue import Mistake
+from convspec.diagnosis.error_location import Location
+from convspec.diagnosis.evidence import Distance
+from convspec.diagnosis.faulty_layer import Layer
+from convspec.diagnosis.mistakes.catalogue import Mistake
 
-    Lines: TypeAlias = Iterator[tuple[str, str]]
+Lines: TypeAlias = Iterator[tuple[str, str]]
+
+_WIDTH = 100
+_LINKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,9 @@ class Finding:
     """One explanation of the numbers.
 
     Attributes:
-        mistakes: the one mistake, or the two, that were made.
-        what: what exactly was done, one phrase a mistake.
-        measured: how near the simulated numbers come to the actual ones.
+        mistakes: one mistake, or two made at once.
+        what: what exactly is wrong, one phrase per mistake.
+        measured: distance of the simulated numbers from the actual ones.
         layer: the wrong layer; ``layer.output()`` simulates it.
     """
 
@@ -61,8 +64,11 @@ class Finding:
         """Fraction of the elements that the simulation does not explain."""
         return self.measured.wrong
 
+    def __str__(self) -> str:
+        return "\n".join(line for line, _ in _finding(self))
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the finding, JSON-ready."""
         return {
             "id": self.id,
             "title": self.title,
@@ -79,16 +85,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis(Sequence[Finding]):
-    """What the search found; as a sequence, its findings, likeliest first.
+    """The result of a diagnosis; as a sequence, its findings, likeliest first.
 
     Attributes:
-        agrees: whether the numbers are right; then there is nothing to find.
-        findings: the explanations: mistakes that give exactly these numbers.
-        nearest: the candidates that came closest, for when nothing fits.
-        location: where the error lives; None where the numbers are right or the shape is wrong.
-        tried: how many wrong layers were simulated.
-        complete: False where the time ran out before every pair of mistakes was tried.
-        shapes: the right one and the actual one, ``(N, O, *out)``.
+        agrees: whether the numbers are right; then there are no findings.
+        findings: the mistakes that give exactly these numbers.
+        nearest: the closest mistakes, if none gives exactly these numbers.
+        location: error position; None if the numbers are right or the shape is wrong.
+        tried: number of wrong layers simulated.
+        complete: False if the time limit ended the search before every pair of mistakes was tried.
+        shapes: the expected and the actual shape, ``(N, O, *out)``.
     """
 
     agrees: bool
@@ -112,8 +118,16 @@ class Diagnosis(Sequence[Finding]):
     def __str__(self) -> str:
         return "\n".join(line for line, _ in lines(self))
 
+    def _repr_html_(self) -> str:
+        if not self.findings and not self.nearest:
+            return f"<pre>{escape(str(self))}</pre>"
+        summary = "".join(f"<p>{escape(line)}</p>" for line, _ in _summary(self))
+        head = "".join(f"<th>{name}</th>" for name in ("mistake", "what", "fix", "unexplained", "seen in"))
+        rows = "".join(f"<tr>{_html_cells(finding)}</tr>" for finding in self.findings or self.nearest)
+        return f"{summary}<table><tr>{head}</tr>{rows}</table>"
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the diagnosis, JSON-ready."""
         place = self.location
         return {
             "schema": "convspec.diagnosis/1",
@@ -128,81 +142,77 @@ class Diagnosis(Sequence[Finding]):
         }
 
 
-_WIDTH = 100
-_LINKS = 3
-
-
 def lines(diagnosis: Diagnosis) -> Lines:
-    """What was found and how to mend it, or where the error lives."""
-    if diagnosis.agrees:
-        yield "The numbers are right: nothing to diagnose.", "bold green"
-        return
-    yield from _shapes(diagnosis)
-    if diagnosis.location is not None:
-        yield f"{diagnosis.location.sentence}.", ""
+    """Yield the text of a diagnosis, each line with a style: the findings and fixes, or the error position."""
+    yield from _summary(diagnosis)
     if diagnosis.findings:
-        yield _headline(len(diagnosis.findings)), "bold"
         first, *others = diagnosis.findings
+        yield "", ""
         yield from _finding(first)
         for finding in others:
-            yield from _other(finding, first)
+            yield from _alternative(finding, first)
         return
-    yield from _wrapped("", _nothing(diagnosis), "bold red")
     if diagnosis.location is not None:
-        yield from _picture(diagnosis.location)
+        sample, channel = diagnosis.location.channel
+        yield f"Errors of sample {sample}, channel {channel} (darker: larger):", ""
+        yield from ((f"  {row}", "") for row in diagnosis.location.picture)
     if diagnosis.nearest:
-        yield "The nearest, by the part of the elements that they leave unexplained:", ""
+        yield "Nearest mistakes, with the fraction of elements that each leaves unexplained:", ""
         for finding in diagnosis.nearest:
             yield f"  {finding.wrong:6.1%}  {finding.what} [{finding.id}]", ""
 
 
-def _shapes(diagnosis: Diagnosis) -> Lines:
+def _summary(diagnosis: Diagnosis) -> Lines:
+    """Yield shapes, error position and the number of explanations."""
     expected, actual = diagnosis.shapes
+    count = len(diagnosis.findings)
+    if diagnosis.agrees:
+        yield "The numbers are right: nothing to diagnose.", "bold green"
+        return
     if expected != actual:
-        yield f"The shape is {actual} where {expected} is right (N, C, then the spatial axes).", ""
-
-
-def _headline(count: int) -> str:
-    if count == 1:
-        return "One known mistake gives exactly these numbers:"
-    return f"{count} explanations give exactly these numbers; this input cannot tell them apart:"
-
-
-def _nothing(diagnosis: Diagnosis) -> str:
-    text = f"None of the {diagnosis.tried} mistakes and pairs of mistakes that were tried gives these numbers."
-    return text if diagnosis.complete else f"{text} The time ran out before all pairs were: give it more seconds."
+        yield f"The shape is wrong: expected {expected}, got {actual} (N, C, then the spatial axes).", ""
+    if diagnosis.location is not None:
+        yield f"{diagnosis.location.sentence}.", ""
+    if count:
+        several = f"{count} explanations give exactly these numbers; this input cannot tell them apart:"
+        yield "One known mistake gives exactly these numbers:" if count == 1 else several, "bold"
+        return
+    yield f"None of the {diagnosis.tried} simulated mistakes and pairs of mistakes gives these numbers.", "bold red"
+    if not diagnosis.complete:
+        yield "The time limit was reached before all pairs were tried: allow more seconds.", "bold red"
 
 
 def _finding(finding: Finding) -> Lines:
     how = "to the last bit" if finding.exact else f"within rounding, {finding.distance:.2g} of the bound"
-    yield "", ""
+    if finding.distance > 1:
+        how = f"leaves {finding.wrong:.1%} of the elements unexplained"
     yield f"{finding.title} [{finding.id}]", "bold red"
-    yield from _wrapped("what: ", f"{finding.what} ({how})", "")
+    yield from _wrap("  what: ", f"{finding.what} ({how})", "")
     for kind in finding.mistakes:
-        yield from _wrapped("why:  ", kind.explanation, "")
-        yield from _wrapped("fix:  ", kind.fix, "green")
+        yield from _wrap("  why:  ", kind.explanation, "")
+        yield from _wrap("  fix:  ", kind.fix, "green")
         for link in kind.evidence[:_LINKS]:
             yield f"  seen: {link}", "dim"
 
 
-def _other(finding: Finding, first: Finding) -> Lines:
-    """An explanation besides the first: only what is not said yet."""
+def _alternative(finding: Finding, first: Finding) -> Lines:
+    """Yield an explanation besides the first, without the text that both share."""
     yield "", ""
     yield f"Or: {finding.title} [{finding.id}]", "bold red"
-    yield from _wrapped("what: ", finding.what, "")
+    yield from _wrap("  what: ", finding.what, "")
     for kind in finding.mistakes:
         if kind not in first.mistakes:
-            yield from _wrapped("fix:  ", kind.fix, "green")
+            yield from _wrap("  fix:  ", kind.fix, "green")
 
 
-def _picture(place: Location) -> Lines:
-    yield f"Sample {place.channel[0]}, channel {place.channel[1]}; darker is further off:", ""
-    for row in place.picture:
-        yield f"  {row}", ""
-
-
-def _wrapped(label: str, text: str, style: str) -> Lines:
-    indent = "  " if label else ""
-    after = " " * len(indent + label)
-    for line in textwrap.wrap(text, _WIDTH, initial_indent=indent + label, subsequent_indent=after):
+def _wrap(label: str, text: str, style: str) -> Lines:
+    indent = " " * len(label)
+    for line in textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=indent):
         yield line, style
+
+
+def _html_cells(finding: Finding) -> str:
+    texts = (f"{finding.title} [{finding.id}]", finding.what, finding.fix, f"{finding.wrong:.1%}")
+    links = [link for kind in finding.mistakes for link in kind.evidence[:_LINKS]]
+    anchors = ", ".join(f'<a href="{link}">{link.removeprefix("https://github.com/")}</a>' for link in links)
+    return "".join(f"<td>{cell}</td>" for cell in (*map(escape, texts), anchors))

@@ -1,41 +1,37 @@
-"""The search: every mistake of the catalogue, then every two of them, made in the layer and compared with the numbers.
+"""The search: every mistake of the catalogue, then every pair, is applied to the layer and compared with the numbers.
 
-A wrong layer is computed at a few elements first; only one that explains them all is computed as a whole.
+A wrong layer is computed at a few elements first; only a layer that explains all of them is computed as a whole.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convspec.diagnosis.error_location import locate
-from convspec.diagnosis.evidence import IMPOSSIBLE, Evidence
-from convspec.diagnosis.faulty_layer import forget, right
+from convspec.diagnosis.evidence import Evidence
+from convspec.diagnosis.faulty_layer import Array, Layer, Variants, clear_caches, right_layer
 from convspec.diagnosis.findings import Diagnosis, Finding
-from convspec.diagnosis.mistakes.catalogue import Fitted, Mistake, catalogue, theme_of
+from convspec.diagnosis.mistakes.catalogue import Mistake, catalogue, theme_order
 from convspec.errors import ShapeError
-from convspec.spec import layouts, representable
-
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer
-    from convspec.spec import ConvParams, ConvSpec
+from convspec.spec import ConvParams, ConvSpec, layouts, representable
 
 NEAREST = 5
 SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Try:
-    """A wrong layer, and how much of a few elements it leaves unexplained; None: it has another shape."""
+class _Candidate:
+    """A wrong layer, and the fraction of a few elements that it leaves unexplained; None if it has another shape."""
 
     kinds: tuple[Mistake, ...]
     what: str
     layer: Layer
-    missed: float | None
+    unexplained: float | None
 
 
 def diagnose(
@@ -48,63 +44,62 @@ def diagnose(
     dtype: str | None = None,
     seconds: float = SECONDS,
 ) -> Diagnosis:
-    """Which known mistakes turn this layer and input into the numbers ``actual``.
+    """Find the known mistakes that turn this layer and input into the numbers ``actual``.
 
-    It works from numbers alone, so ``actual`` may come from any black box.
+    The search needs numbers only, so ``actual`` may come from any black box.
 
     Args:
-        spec: the layer that was meant.
+        spec: the intended layer.
         params: its kernel and bias, in canonical order.
         x: input in ``layout``.
-        actual: what came out, in ``layout``; or flattened, ``(N, features)``, in the order that ``layout`` gives.
-        layout: of ``x`` and ``actual``.
-        dtype: format that the numbers were computed in, which decides what counts as rounding; by default that of
-            ``actual``.
-        seconds: time for the search among pairs of mistakes; single mistakes are always tried.
+        actual: the actual output in ``layout``; or flattened, ``(N, features)``, in the order of ``layout``.
+        layout: layout of ``x`` and ``actual``.
+        dtype: format of the computation, which decides what counts as rounding; by default that of ``actual``.
+        seconds: time limit for the search among pairs of mistakes; single mistakes are always tried.
 
     Raises:
-        ShapeError, ParamsError: where the right layer itself cannot be computed from ``params`` and ``x``.
+        ShapeError, ParamsError: if the right layer itself cannot be computed from ``params`` and ``x``.
     """
     spec.output_shape(np.shape(x), layout)
     back = layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim)
     canonical = np.transpose(np.asarray(x), back)
-    actual, named = _plain(actual)
+    actual, named = _to_numpy_format(actual)
     flat = actual.ndim == 2
-    layer = right(spec, params, canonical, flat=flat)
-    numbers = _unflattened(actual, layer, layout, back) if flat else _reordered(actual, spec.ndim, back)
+    layer = right_layer(spec, params, canonical, flat=flat)
+    numbers = _unflatten(actual, layer, layout, back) if flat else _reorder(actual, spec.ndim, back)
     evidence = Evidence(layer, numbers, dtype or named or _format(numbers, params, canonical))
     if evidence.right.explains:
         return Diagnosis(agrees=True)
     try:
         return _Search(evidence, time.monotonic() + seconds).run()
     finally:
-        forget()
+        clear_caches()
 
 
-def _plain(actual: Array) -> tuple[Array, str | None]:
-    """The numbers in a format of NumPy's own, and the name of theirs where NumPy has it not."""
+def _to_numpy_format(actual: Array) -> tuple[Array, str | None]:
+    """Return the numbers in a format of NumPy, and the name of their own format if NumPy lacks it."""
     numbers = np.asarray(actual)
     if numbers.dtype.name == "bfloat16":
         return numbers.astype(np.float32), "bfloat16"
     return (numbers, None) if numbers.dtype.kind == "f" else (numbers.astype(np.float64), None)
 
 
-def _reordered(actual: Array, ndim: int, back: Sequence[int]) -> Array:
+def _reorder(actual: Array, ndim: int, back: Sequence[int]) -> Array:
     if actual.ndim != ndim + 2:
         raise ShapeError(f"actual of shape {actual.shape} must have {ndim + 2} axes like the layer's output, or 2")
     return actual.transpose(back)
 
 
-def _unflattened(actual: Array, layer: Layer, layout: str, back: Sequence[int]) -> Array:
-    """A flattened output as ``(N, O, *out)``."""
+def _unflatten(actual: Array, layer: Layer, layout: str, back: Sequence[int]) -> Array:
+    """Return a flattened output as ``(N, O, *out)``."""
     shape = layouts.shape_in(layer.output_shape, layout, layer.spec.ndim)
     if actual.size != np.prod(shape) or len(actual) != shape[0]:
-        raise ShapeError(f"actual of shape {actual.shape} is no flattened output of shape {shape}")
+        raise ShapeError(f"actual of shape {actual.shape} is not a flattened output of shape {shape}")
     return actual.reshape(shape).transpose(back)
 
 
 def _format(actual: Array, params: ConvParams, x: Array) -> str:
-    """The format that numbers are in, however they are carried; small integers, which are in all, count as float32."""
+    """Return the format of the numbers, whatever array holds them; integers, which fit all, count as float32."""
     if actual.dtype == np.float16:
         return "float16"
     if actual.dtype == np.float64 and np.any(actual != _single(actual)):
@@ -121,120 +116,111 @@ def _single(values: Array) -> Array:
 
 @dataclass
 class _Search:
-    """The numbers to explain, and what has been tried to explain them."""
+    """The numbers to explain, and the candidates tried so far."""
 
     evidence: Evidence
     deadline: float
     tried: int = 0
     complete: bool = True
-    missed: list[_Try] = field(default_factory=list)
+    rejected: list[_Candidate] = field(default_factory=list)
 
     def run(self) -> Diagnosis:
         evidence = self.evidence
-        singles = list(self.tries((), "", evidence.layer))
-        # what is fitted explains easily: only where nothing else does
-        found = self.confirmed(singles) or self.confirmed(self.fitted())[:1]
-        if not found and evidence.right.worst <= 1:
+        singles = list(self.singles((), "", evidence.layer))
+        # a fit explains easily: it counts only if nothing else explains the numbers
+        findings = self.confirm(singles) or self.confirm(self.fits())[:1]
+        if not findings and evidence.right.worst <= 1:
             # only the statistics are odd, and no known arithmetic makes them so: nothing proves these numbers wrong
             return Diagnosis(agrees=True)
-        if not found:
-            found = self.confirmed(self.pairs(singles))
+        if not findings:
+            findings = self.confirm(self.pairs(singles))
         ratios = evidence.ratios()
         return Diagnosis(
             agrees=False,
-            findings=_distinct(sorted(found, key=_rank)),
-            nearest=() if found else self.nearest(),
+            findings=_distinct(sorted(findings, key=_rank)),
+            nearest=() if findings else self.nearest(),
             location=None if ratios is None else locate(ratios, evidence.right.bound, evidence.layer),
             tried=self.tried,
-            complete=self.complete or bool(found),
+            complete=self.complete or bool(findings),
             shapes=(evidence.expected.shape, evidence.shape),
         )
 
-    def tries(self, kinds: tuple[Mistake, ...], what: str, layer: Layer) -> Iterator[_Try]:
-        """Every mistake made once (more) in a layer."""
-        for kind in catalogue():
-            if kind in kinds:
-                continue
-            for phrase, wrong in _made(kind.made_in(layer)):
-                self.tried += 1
-                yield _Try((*kinds, kind), f"{what}; {phrase}" if what else phrase, wrong, self.evidence.screen(wrong))
+    def candidates(self, kinds: tuple[Mistake, ...], what: str, variants: Variants) -> Iterator[_Candidate]:
+        for phrase, wrong in variants:
+            self.tried += 1
+            yield _Candidate(kinds, f"{what}; {phrase}" if what else phrase, wrong, self.evidence.screen(wrong))
 
-    def fitted(self) -> Iterator[_Try]:
+    def singles(self, kinds: tuple[Mistake, ...], what: str, layer: Layer) -> Iterator[_Candidate]:
+        """Yield every mistake, but those of ``kinds``, applied to a layer that has ``kinds``."""
+        for kind in catalogue():
+            if kind not in kinds:
+                yield from self.candidates((*kinds, kind), what, kind.apply(layer))
+
+    def fits(self) -> Iterator[_Candidate]:
+        """Yield the mistakes with numbers of their own, fitted to the actual output."""
         evidence = self.evidence
-        for kind in catalogue():
-            if isinstance(kind, Fitted) and evidence.shape == evidence.expected.shape:
-                for phrase, wrong in _made(kind.fitted_to(evidence.layer, evidence.expected, evidence.actual)):
-                    self.tried += 1
-                    yield _Try((kind,), phrase, wrong, evidence.screen(wrong))
+        if evidence.shape == evidence.expected.shape:
+            for kind in catalogue():
+                yield from self.candidates((kind,), "", kind.fit(evidence.layer, evidence.expected, evidence.actual))
 
-    def pairs(self, singles: Sequence[_Try]) -> Iterator[_Try]:
-        """Two mistakes at once, in both orders; first those whose one half explains most.
+    def pairs(self, singles: Sequence[_Candidate]) -> Iterator[_Candidate]:
+        """Yield two mistakes at once, in both orders; first those whose first mistake explains most.
 
-        Once a pair fits, those that begin with either of its mistakes are still tried, as they may fit too.
+        Once a pair fits, only pairs that begin with either of its mistakes follow, as they may fit too.
         """
         wanted: set[Mistake] | None = None
-        for single in sorted(singles, key=lambda t: (t.missed is None, t.missed)):
+        for single in sorted(singles, key=lambda one: (one.unexplained is None, one.unexplained)):
             if wanted is not None and single.kinds[0] not in wanted:
                 continue
-            for pair in self.tries(single.kinds, single.what, single.layer):
+            for pair in self.singles(single.kinds, single.what, single.layer):
                 if time.monotonic() > self.deadline:
                     self.complete = False
                     return
-                if pair.missed == 0 and wanted is None and self.confirmed([pair]):
+                if pair.unexplained == 0 and wanted is None and self.confirm([pair]):
                     wanted = set(pair.kinds)
                 yield pair
 
-    def confirmed(self, tries: Any) -> list[Finding]:
-        """Findings among the tries: those that explain every element."""
-        found = []
-        for one in tries:
-            if one.missed != 0:
-                self.remember(one)
-                continue
-            distance = self.evidence.distance(one.layer)
-            if distance is not None and distance.explains:
-                found.append(Finding(one.kinds, one.what, distance, one.layer))
-            elif distance is not None:
-                self.remember(one)
-        return found
+    def confirm(self, candidates: Iterable[_Candidate]) -> list[Finding]:
+        """Return findings for the candidates that explain every element."""
+        findings = []
+        for candidate in candidates:
+            finding = self.finding(candidate) if candidate.unexplained == 0 else None
+            if finding is not None and finding.measured.explains:
+                findings.append(finding)
+            elif candidate.unexplained != 0 or finding is not None:
+                self.reject(candidate)
+        return findings
 
-    def remember(self, one: _Try) -> None:
-        """Keep the tries that come nearest."""
-        if one.missed is not None and one.missed < 1:
-            self.missed.append(one)
-            if len(self.missed) > 20 * NEAREST:
-                self.missed = self._by_misses()[: 4 * NEAREST]
+    def finding(self, candidate: _Candidate) -> Finding | None:
+        """Return the candidate with its distance; None if it is impossible or gives the right numbers."""
+        distance = self.evidence.distance(candidate.layer)
+        return None if distance is None else Finding(candidate.kinds, candidate.what, distance, candidate.layer)
 
-    def _by_misses(self) -> list[_Try]:
-        return sorted(self.missed, key=lambda one: (one.missed, len(one.kinds)))
+    def reject(self, candidate: _Candidate) -> None:
+        """Keep the rejected candidates that come nearest."""
+        if candidate.unexplained is not None and candidate.unexplained < 1:
+            self.rejected.append(candidate)
+            if len(self.rejected) > 20 * NEAREST:
+                self.rejected = self._best_rejected()
+
+    def _best_rejected(self) -> list[_Candidate]:
+        return sorted(self.rejected, key=lambda one: (one.unexplained, len(one.kinds)))[: 4 * NEAREST]
 
     def nearest(self) -> tuple[Finding, ...]:
-        """The mistakes that explain most of the elements, of those that do not explain all."""
-        found = []
-        for one in self._by_misses()[: 4 * NEAREST]:
-            distance = self.evidence.distance(one.layer)
-            if distance is not None and distance.wrong < self.evidence.right.wrong:
-                found.append(Finding(one.kinds, one.what, distance, one.layer))
-        return _distinct(sorted(found, key=lambda f: (f.wrong, len(f.mistakes), f.distance)))[:NEAREST]
-
-
-def _made(wrong: Iterator[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
-    """The wrong layers of one mistake; one that would break the rules of specs is no layer, nor what follows it."""
-    while True:
-        try:
-            yield next(wrong)
-        except (StopIteration, *IMPOSSIBLE):
-            return
+        """Return the mistakes that explain most of the elements, but not all."""
+        findings = [finding for finding in map(self.finding, self._best_rejected())
+                    if finding is not None and finding.wrong < self.evidence.right.wrong]  # fmt: skip
+        return _distinct(sorted(findings, key=lambda f: (f.wrong, len(f.mistakes), f.distance)))[:NEAREST]
 
 
 def _rank(finding: Finding) -> tuple[Any, ...]:
-    """Few mistakes before many, then in the order of the catalogue."""
-    return len(finding.mistakes), *map(theme_of, finding.mistakes)
+    """Order findings by the number of mistakes, then as in the catalogue."""
+    return len(finding.mistakes), *map(theme_order, finding.mistakes)
 
 
 def _distinct(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Each mistake, or pair, once: its first variant."""
-    best: dict[frozenset[str], Finding] = {}
+    """Return the first variant of each mistake or pair."""
+    first: dict[frozenset[str], Finding] = {}
     for finding in findings:
-        best.setdefault(frozenset(kind.id for kind in finding.mistakes), finding)
-    return tuple(best.values())
+        first.setdefault(frozenset(kind.id for kind in finding.mistakes), finding)
+    return tuple(first.values())

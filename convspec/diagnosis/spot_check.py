@@ -1,45 +1,39 @@
-"""Single elements of a layer's output: enough to tell that a mistake was not the one, without computing the rest."""
+"""Single elements of a layer's output: they rule a mistake out without computing the whole output."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convspec.diagnosis.faulty_layer import FILL
-from convspec.spec import product, resolve_padding
+from convspec.diagnosis.faulty_layer import FILL, Array, Indices, Layer
+from convspec.spec import ConvSpec, product, resolve_padding
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.diagnosis.faulty_layer import Array, Layer
-    from convspec.spec import ConvSpec
-
-    Indices: TypeAlias = NDArray[np.intp]
-    Mask: TypeAlias = NDArray[np.bool_]
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) -> tuple[Array, Array] | None:
-    """Values ``(P,)``, unfinished, and magnitudes of the output at ``points``; None where its shape is not ``shape``.
+    """Return the output before ``finish``, and its magnitudes, at ``points``, ``(P,)``; None if its shape is another.
 
     Args:
         points: one array ``(P,)`` of indices for each axis of the output.
 
     Raises:
-        ShapeError, ParamsError: where such a layer cannot be computed at all.
+        ShapeError, ParamsError: if such a layer cannot be computed at all.
     """
     own = layer.output_shape
-    places = layer.places()
-    if (own if places is None else places.shape) != shape:
+    indices = layer.indices()
+    if (own if indices is None else indices.shape) != shape:
         return None
     layer.params.check(layer.spec)
-    if places is None:
+    if indices is None:
         y, g = _sums(layer, *points)
     elif not product(own):
         y = g = np.zeros(len(points[0]))
     else:
-        filled = places[points] == FILL
-        at = np.unravel_index(np.where(filled, 0, places[points]), own)
+        filled = indices[points] == FILL
+        at = np.unravel_index(np.where(filled, 0, indices[points]), own)
         y, g = (np.where(filled, 0.0, values) for values in _sums(layer, *at))
     if layer.added is not None:
         added = layer.addition(shape)[points]
@@ -49,16 +43,16 @@ def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) 
 
 @np.errstate(all="ignore")
 def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Array, Array]:
-    """Σxw + b and Σ|x||w| + |b| for samples ``n``, channels ``o`` and places ``spatial`` of the convolution."""
+    """Return Σxw + b and Σ|x||w| + |b| at samples ``n``, channels ``o``, positions ``spatial`` of the convolution."""
     spec, x, kernel = layer.spec, layer.x, layer.params.kernel
     per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
-    cells, seen = _cells(spec, x.shape[2:], spatial)
+    positions, inside = _input_positions(spec, x.shape[2:], spatial)
     channels = (o // per_out * per_in)[:, None] + np.arange(per_in)
-    # x and the kernel may be views of any strides: they are indexed as they are, since a reshape would copy them whole
+    # x and the kernel may be views of any strides: indexing avoids the copy that a reshape would make
     deep = (slice(None), slice(None), *(None,) * spec.ndim)
-    values = x[(n[(slice(None), *(None,) * (spec.ndim + 1))], channels[deep], *(cell[:, None] for cell in cells))]
+    values = x[(n[(slice(None), *(None,) * (spec.ndim + 1))], channels[deep], *(place[:, None] for place in positions))]
     weights = kernel[channels, (o % per_out)[:, None]] if spec.transposed else kernel[o]
-    products = values * weights if seen.all() else np.where(seen[:, None], values * weights, 0.0)
+    products = values * weights if inside.all() else np.where(inside[:, None], values * weights, 0.0)
     axes = tuple(range(1, products.ndim))
     y, g = products.sum(axes), np.abs(products).sum(axes)
     if layer.params.bias is not None:
@@ -67,33 +61,35 @@ def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Arra
     return y, g
 
 
-def _cells(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[list[Indices], Mask]:
-    """For outputs at ``spatial`` the input cell of every tap, one array for each axis, and whether there is one.
+def _input_positions(
+    spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]
+) -> tuple[list[Indices], Mask]:
+    """Return each tap's input position for outputs at ``spatial``, one array per axis, and whether it exists.
 
     The arrays broadcast to ``(P, *kernel)``.
     """
     pads, _ = resolve_padding(spec, sizes)
-    cells: list[Indices] = []
-    seen: Any = np.ones((1,) * (1 + spec.ndim), bool)
+    positions: list[Indices] = []
+    inside: Any = np.ones((1,) * (1 + spec.ndim), bool)
     axes = zip(spatial, sizes, spec.kernel_size, spec.stride, spec.dilation, pads, strict=True)
     for axis, (place, size, k, s, d, (lo, _)) in enumerate(axes):
         taps = np.arange(k) * d
         if spec.transposed:
             scattered = place[:, None] + lo - taps
-            index, there = scattered // s, scattered % s == 0
+            index, valid = scattered // s, scattered % s == 0
         else:
-            index, there = place[:, None] * s + taps - lo, True
+            index, valid = place[:, None] * s + taps - lo, True
         if spec.padding_mode == "zeros":
-            there = there & (index >= 0) & (index < size)
+            valid = valid & (index >= 0) & (index < size)
         along = (len(place), *(k if a == axis else 1 for a in range(spec.ndim)))
-        cells.append(_folded(index, size, spec.padding_mode).reshape(along))
-        if there is not True:
-            seen = seen & there.reshape(along)
-    return cells, seen
+        positions.append(_fold(index, size, spec.padding_mode).reshape(along))
+        if valid is not True:
+            inside = inside & valid.reshape(along)
+    return positions, inside
 
 
-def _folded(index: Indices, size: int, mode: str) -> Indices:
-    """The cell inside an axis that a cell of its padding is a copy of."""
+def _fold(index: Indices, size: int, mode: str) -> Indices:
+    """Return the position inside an axis that a position in its padding copies."""
     if mode == "circular":
         return index % size
     if mode == "reflect" and size > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from convspec.errors import printable
+
 if TYPE_CHECKING:
     from convspec.models.comparison.layer_pair import Row
     from convspec.models.comparison.results import Comparison
@@ -14,11 +16,6 @@ if TYPE_CHECKING:
 
 _STYLES = {"departs": "bold red", "fed": "bold red", "missing": "bold red", "downstream": "yellow", "agree": "green"}
 _WIDEST = 44
-
-
-def plain(text: str) -> str:
-    """The text without anything that a terminal would obey: names from files are not to be trusted."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def comparison(found: Comparison) -> Lines:
@@ -31,7 +28,7 @@ def comparison(found: Comparison) -> Lines:
     yield from zip(table([heads, *rows]), styles, strict=True)
     yield "", ""
     for note in found.notes:
-        yield f"{plain(note)}.", ""
+        yield f"{printable(note, None)}.", ""
     if found.agrees:
         word = _agreement(found) if ran else "Settings and weights agree; nothing was run"
         yield (
@@ -39,15 +36,15 @@ def comparison(found: Comparison) -> Lines:
             "green",
         )
         return
-    yield f"First departure: {plain(found.departure)}", "bold red"
+    yield f"First departure: {printable(found.departure, None)}", "bold red"
     if found.diagnosis is not None:
         from convspec.diagnosis import lines
 
         yield "", ""
-        yield from ((f"  {plain(line)}", style) for line, style in lines(found.diagnosis))
+        yield from ((f"  {printable(line, None)}", style) for line, style in lines(found.diagnosis))
     for row in found.rows:
         if row.verdict == "departs" and row is not found.first:
-            yield f"It departs again at {row.label} ({plain(row.a)}): {plain(row.reason)}", "red"
+            yield f"It departs again at {row.label} ({printable(row.a, None)}): {printable(row.reason, None)}", "red"
 
 
 def _agreement(found: Comparison) -> str:
@@ -81,17 +78,17 @@ def port(found: PortReport) -> Lines:
     yield from ((line, "") for line in table([["", found.names[0], found.names[1], "matched by", ""], *rows]))
     yield "", ""
     for problem in found.ambiguous:
-        yield f"ambiguous: {plain(problem)}", "bold red"
+        yield f"ambiguous: {printable(problem, None)}", "bold red"
     for left in found.left:
-        yield f"left: {plain(left)}", "yellow"
+        yield f"left: {printable(left, None)}", "yellow"
     for note in found.warnings:
-        yield f"heed: {plain(note)}", "yellow"
+        yield f"heed: {printable(note, None)}", "yellow"
     yield found.summary, "green" if found.written and not found.left else "bold"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of cells that stand under one another, long ones cut."""
-    cells = [[_cut(plain(cell)) for cell in row] for row in rows]
+    cells = [[_cut(printable(cell, None)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(_padded(row, widths)).rstrip() for row in cells]
 

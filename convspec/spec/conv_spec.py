@@ -220,7 +220,7 @@ class ConvSpec:
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """The JSON Schema (2020-12) of what :meth:`from_dict` and :meth:`from_json` read."""
-        schema: dict[str, Any] = json.loads(files("convspec").joinpath("spec.schema.json").read_text("utf-8"))
+        schema: dict[str, Any] = json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8"))
         return schema
 
     def __repr__(self) -> str:

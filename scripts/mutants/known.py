@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from convspec.diagnosis import IMPOSSIBLE, Fitted, Mistake, catalogue, right
-from convspec.diagnosis.search import _made
+from convspec.diagnosis import IMPOSSIBLE, Mistake, catalogue, right_layer
 from mutants.engine import Layer
 from mutants.mutant import Array, Mutant
 
@@ -17,8 +16,8 @@ def _fault(kind: Mistake, layer: Layer) -> Array | None:
     """The output with the mistake's first variant; right where the mistake cannot be made, or has no output."""
     if not layer.x.size:
         return None
-    good = right(layer.spec, layer.params, layer.x)
-    for _, wrong in _made(kind.made_in(good)):
+    good = right_layer(layer.spec, layer.params, layer.x)
+    for _, wrong in kind.apply(good):
         try:
             return wrong.output()
         except IMPOSSIBLE:
@@ -38,7 +37,7 @@ def _mutants() -> list[Mutant]:
     return [
         Mutant(f"mistake-{kind.id}", kind.title, partial(_fault, kind), _PROOFS.get(kind.id, ""))
         for kind in catalogue()
-        if not isinstance(kind, Fitted) and kind.id not in _LEFT_OUT
+        if not kind.fitted and kind.id not in _LEFT_OUT
     ]
 
 

@@ -133,7 +133,9 @@ def test_what_changed_is_told_and_is_status_1(tmp_path):
     ):
         assert words in done.stdout
     found = json.loads((tmp_path / "diff.json").read_text())
-    jsonschema.validate(found, json.loads(resources.files("convspec").joinpath("diff.schema.json").read_text("utf-8")))
+    jsonschema.validate(
+        found, json.loads(resources.files("convspec.cli.reports").joinpath("diff.schema.json").read_text("utf-8"))
+    )
     assert (found["schema"], found["changed"], found["compared"]) == ("convspec.diff/1", True, 3)
     assert [(v["old"]["verdict"], v["new"]["verdict"]) for v in found["verdicts"]] == [
         ("agree", "disagree"), ("error", "agree"),

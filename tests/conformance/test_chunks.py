@@ -14,7 +14,7 @@ import convspec
 from convspec import Case, ConvSpec, ExecutorError, RequestError
 from convspec.conformance import journal
 from convspec.conformance.remote import executor
-from convspec.conformance.remote.idle_workers import KEPT
+from convspec.conformance.remote.idle_workers import IDLE_WORKERS
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
 CASES = [Case(ConvSpec(3, 3 if n == 5 else 2 + 2 * (n % 3), (1, 3)), (2, 3, 5, 7), seed=n) for n in range(12)]
@@ -34,7 +34,7 @@ def nothing_is_kept(monkeypatch):
     defaults = executor.Submitter.__init__.__kwdefaults__
     monkeypatch.setattr(executor.Submitter.__init__, "__kwdefaults__", {**defaults, "units": 4})
     yield
-    KEPT.clear()
+    IDLE_WORKERS.clear()
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_what_is_lost_always_costs_its_own_case():
 def test_an_executor_that_is_shut_down_is_an_error():
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    with pytest.raises(ExecutorError, match="takes no more work: cannot schedule new futures after shutdown"):
+    with pytest.raises(ExecutorError, match="accepts no more work: cannot schedule new futures after shutdown"):
         convspec.check(CASES, NAMES[:1], executor=pool)
 
 
@@ -133,7 +133,7 @@ def test_a_worker_is_kept_from_chunk_to_chunk_until_it_dies():
     with ThreadPoolExecutor(1) as pool:
         for _ in range(2):
             convspec.check(cases, NAMES[:1], layouts=["NCHW"], executor=pool)
-            pids.update(KEPT.processes())
+            pids.update(IDLE_WORKERS.processes())
         (process,) = pids
         os.kill(process, signal.SIGKILL)
         assert convspec.check(cases, NAMES[:1], layouts=["NCHW"], executor=pool).summary["agree"] == 22

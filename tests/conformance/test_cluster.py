@@ -67,7 +67,7 @@ class Client:
 @pytest.fixture
 def of(monkeypatch):
     def cluster(*workers, address="tcp://127.0.0.1:1", tell=None):
-        monkeypatch.setattr(module, "_connected", lambda _: Client(*workers))
+        monkeypatch.setattr(module, "_connect", lambda _: Client(*workers))
         return Cluster(address, tell)
 
     return cluster
@@ -95,8 +95,8 @@ def test_a_device_that_nobody_declares_is_refused_with_the_way_out(of):
         cluster.site(NAMES, ["cuda"], None)
     assert str(caught.value) == (
         "device='cuda' with adapter 'good' must have a worker that declares the resources cuda, and none of the 2 at "
-        "tcp://127.0.0.1:1 does (declared: GPU ). Start one: dask worker tcp://127.0.0.1:1 --resources 'cuda=1', or "
-        "ask for other devices or adapters"
+        "tcp://127.0.0.1:1 does (declared: GPU\\x1b). Start one: dask worker tcp://127.0.0.1:1 --resources 'cuda=1', "
+        "or ask for other devices or adapters"
     )
 
 
@@ -120,7 +120,7 @@ def test_an_adapter_that_some_workers_lack_must_be_declared_by_the_others(of):
 
 
 def test_workers_of_different_versions_make_no_run(of):
-    with pytest.raises(RequestError, match=r"differ in fakeframe: 2.5.0 on tcp://w0:1; 2.6 on tcp://w1:1. One run"):
+    with pytest.raises(RequestError, match=r"differ in fakeframe: 2.5.0 on tcp://w0:1; 2.6 on tcp://w1:1. All workers"):
         of(({}, has()), ({}, has(version="2.6"))).site(NAMES, ["cpu"], None)
     both = of(({}, has(version="2.5.0+cpu")), ({}, has(version="2.5.0+cu130"))).site(NAMES, ["cpu"], None)
     assert both.versions[GOOD] == {"fakeframe": "2.5.0+cpu / 2.5.0+cu130"}
@@ -139,7 +139,7 @@ def test_workers_need_this_convspec(of):
 def test_other_versions_than_here_are_told_and_those_of_the_workers_are_reported(of):
     told = []
     site = of(({}, has(version="2.7")), tell=told.append).site(NAMES, ["cpu"], None)
-    assert told == ["workers have fakeframe 2.7, here is 2.5.0; the report is of theirs"]
+    assert told == ["the workers have fakeframe 2.7, this machine 2.5.0; the report is about the workers' version"]
     assert site.environment["versions"]["fakeframe"] == "2.7"
 
 

@@ -16,7 +16,7 @@ import pytest
 import convspec
 from convspec import Case, ConvSpec, RequestError
 from convspec.conformance.journal import read
-from convspec.contract.isolation import memory_limit
+from convspec.contract.isolation import format_size, out_of_memory, parse_size
 
 FAKES = Path(__file__).parents[1] / "fakes"
 EVEN = [Case(ConvSpec(3, 2 * n, (3, 5)), (2, 3, 5, 7), seed=n) for n in (1, 2)]
@@ -100,14 +100,14 @@ def test_without_a_limit_an_allocation_that_fails_is_the_adapters_error():
 
 @pytest.mark.parametrize(("text", "size"), [("4GiB", 4 << 30), ("1.5g", 3 << 29), ("500 MB", 500 << 20), ("7", 7)])
 def test_sizes_are_read(text, size):
-    assert memory_limit.parsed(text) == size
-    assert memory_limit.parsed(memory_limit.said(size)) == size
+    assert parse_size(text) == size
+    assert parse_size(format_size(size)) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1GiB", "4GiBs", "nan"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(RequestError, match="must be a size"):
-        memory_limit.parsed(text)
+        parse_size(text)
 
 
 def test_a_limit_that_no_framework_can_keep_is_refused():
@@ -123,8 +123,8 @@ def test_a_limit_that_no_framework_can_keep_is_refused():
      "Failed to allocate memory for requested buffer of size 34359738368"],
 )  # fmt: skip
 def test_the_words_of_frameworks_that_got_no_memory_are_known(words):
-    assert memory_limit.refused(words)
-    assert not memory_limit.refused("Expected more than 1 value per channel; BLOOM, ROOM")
+    assert out_of_memory(words)
+    assert not out_of_memory("Expected more than 1 value per channel; BLOOM, ROOM")
 
 
 # -- processes -------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def running(duration):
 
 
 def workers_of(process):
-    """The runner's descendants that are workers or their keepers."""
+    """The runner's descendants that are workers or their reapers."""
     found, left = [], [process]
     while left:
         place = left.pop()
@@ -201,7 +201,7 @@ def test_after_kill_9_no_worker_and_no_grandchild_survives():
     try:
         until(lambda: len(running(duration)) == 2, 60)
         family = workers_of(main.pid)
-        assert len(family) >= 4, "keeper, worker, and two grandchildren that the keeper has adopted"
+        assert len(family) >= 4, "reaper, worker, and two grandchildren that the reaper has adopted"
     finally:
         main.send_signal(signal.SIGKILL)
         main.wait()
@@ -250,8 +250,8 @@ def test_a_worker_that_dies_over_the_oracle_is_told_from_one_that_the_framework_
     large = Case(ConvSpec(48, 64, 3), (1, 48, 800, 800))  # the oracle takes more than a second
 
     def kill():
-        keeper = next(p for p in workers_of(os.getpid()) if Path(f"/proc/{p}/task/{p}/children").read_text("ascii"))
-        (worker,) = workers_of(keeper)
+        reaper = next(p for p in workers_of(os.getpid()) if Path(f"/proc/{p}/task/{p}/children").read_text("ascii"))
+        (worker,) = workers_of(reaper)
         os.kill(worker, signal.SIGKILL)
 
     def look(progress):
@@ -259,7 +259,7 @@ def test_a_worker_that_dies_over_the_oracle_is_told_from_one_that_the_framework_
             threading.Timer(0.2, kill).start()
 
     report = convspec.check(
-        [small, large], ["convspec_fakes:GOOD"], ["NCHW"], data=["exact"], jobs=1, timeout=60, progress=look
+        [small, large], ["convspec_fakes:GOOD"], ["NCHW"], data=["exact"], jobs=1, timeout=600, progress=look
     )
     assert [r.verdict for r in report.results] == ["agree", "agree"]
     first = report.results[1].evidence["first"]

@@ -124,7 +124,7 @@ def test_it_is_computed_from_the_recorded_inputs_not_from_the_seed(copy):
 
 
 def test_the_lines_fit_the_schemas(whole):
-    schema = json.loads(files("convspec").joinpath("record.schema.json").read_text("utf-8"))
+    schema = json.loads(files("convspec.conformance.records").joinpath("record.schema.json").read_text("utf-8"))
     kept, line = jsonschema.Draft202012Validator(schema), jsonschema.Draft202012Validator(journal.json_schema())
     for entry in (whole[0] / "run.jsonl").read_bytes().splitlines():
         line.validate(json.loads(entry))

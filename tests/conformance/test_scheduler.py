@@ -1,16 +1,19 @@
 """How work is dealt out to the local workers: what comes first, and how soon every core is at it."""
 
 import functools
+import os
+import signal
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec import Case, ConvSpec
-from convspec.conformance.execution import worker_handle
+from convspec.conformance.execution import worker_handle, worker_pool
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.execution.worker_handle import Worker
-from convspec.conformance.execution.worker_pool import Crew, Lane
+from convspec.conformance.execution.worker_pool import Lane, WorkerPool
 from convspec.conformance.trials.work_plan import Selection, Target, evenly
 
 GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
@@ -55,8 +58,8 @@ def test_nothing_is_dealt_twice_or_left_out_and_at_the_end_no_worker_is_alone_wi
 def started(monkeypatch, made, jobs):
     """The targets of the workers started before the first verdict, and the numbers of verdicts and absences."""
     starts, seen, absences = [], [], []
-    start = Crew.start
-    monkeypatch.setattr(Crew, "start", lambda crew, lane: (starts.append(lane.target), start(crew, lane)))
+    start = WorkerPool.start
+    monkeypatch.setattr(WorkerPool, "start", lambda pool, lane: (starts.append(lane.target), start(pool, lane)))
     one = Scheduler(
         lambda unit, outcome: seen.append(list(starts)), lambda target, reason: absences.append(reason),
         jobs=jobs, timeout=60.0,
@@ -88,9 +91,9 @@ def test_a_worker_is_sent_a_tenth_of_a_second_of_brief_units(pace, ahead):
 def test_the_pace_is_that_of_each_unit_however_many_ends_are_seen_at_once():
     one, many = Lane(Target(GOOD), 99), Lane(Target(GOOD), 99)
     for seconds in (0.5, 0.1, 0.1, 0.1):
-        one.timed(seconds)
-    many.timed(0.5)
-    many.timed(0.3, units=3)
+        one.record_time(seconds)
+    many.record_time(0.5)
+    many.record_time(0.3, units=3)
     assert many.pace == pytest.approx(one.pace)
     assert 0.3 < many.pace < 0.5
     assert (many.units, many.seconds) == (4, pytest.approx(0.8))
@@ -102,7 +105,7 @@ def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
     give = Worker.give
 
     def noted(worker, job):
-        assert worker.room
+        assert worker.has_room
         give(worker, job)
         loads.append((len(worker.jobs), sum(worker._sizes)))
 
@@ -117,15 +120,15 @@ def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
 
 
 def test_workers_that_die_at_their_start_do_not_end_those_that_run(monkeypatch):
-    starts, start = [], Crew.start
+    starts, start = [], WorkerPool.start
 
-    def once(crew, lane):
-        start(crew, lane)
+    def once(pool, lane):
+        start(pool, lane)
         starts.append(lane.workers[-1])
         if len(starts) > 1:
             starts[-1].stop()
 
-    monkeypatch.setattr(Crew, "start", once)
+    monkeypatch.setattr(WorkerPool, "start", once)
     verdicts = []
     one = Scheduler(lambda _, outcome: verdicts.append(outcome.verdict), lambda *absent: None, jobs=4, timeout=60.0)
     one.run(problems([3] * 400))
@@ -133,10 +136,36 @@ def test_workers_that_die_at_their_start_do_not_end_those_that_run(monkeypatch):
     assert len(starts) > 2
 
 
+def test_a_worker_that_is_stopped_while_it_starts_costs_the_start_limit_and_no_verdict(monkeypatch):
+    starts, start = [], WorkerPool.start
+
+    def stopped(pool, lane):
+        start(pool, lane)
+        starts.append(lane.workers[-1].patience)
+        if len(starts) == 1:
+            os.kill(lane.workers[-1]._process.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(WorkerPool, "start", stopped)
+    monkeypatch.setattr(worker_pool, "START", 1.0)
+    verdicts, began = [], time.monotonic()
+    one = Scheduler(lambda _, outcome: verdicts.append(outcome.verdict), lambda *absent: None, jobs=1, timeout=20.0)
+    one.run(problems([3] * 4))
+    assert verdicts == ["agree"] * 4
+    assert starts == [20.0, 20.0]
+    assert 20 <= time.monotonic() - began < 60
+
+
+def test_a_worker_may_take_a_minute_to_start_however_short_the_timeout():
+    pools = [WorkerPool(1, 1, timeout) for timeout in (2.0, 300.0)]
+    assert [pool._patience for pool in pools] == [60.0, 300.0]
+    for pool in pools:
+        pool.close()
+
+
 def test_brief_verdicts_are_read_several_at_a_time(monkeypatch):
     waits = []
-    wait = Crew.wait
-    monkeypatch.setattr(Crew, "wait", lambda crew: (waits.append(None), wait(crew))[1])
+    wait = WorkerPool.wait
+    monkeypatch.setattr(WorkerPool, "wait", lambda pool: (waits.append(None), wait(pool))[1])
     verdicts = []
     one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
     one.run(problems([3] * 400))

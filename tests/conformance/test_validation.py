@@ -147,10 +147,10 @@ def test_a_whole_adapter_keeps_every_promise(promise):
         ("arithmetic", Vague(), "gives str, not ComputePrecision"),
         ("parse", Accepts(), "CallError must be raised"),
         ("apply", Changes(), "changes its input"),
-        ("apply", OtherLayout(), "where .* is right"),
+        ("apply", OtherLayout(), "has shape .*, expected"),
         ("apply", Whole(fault="wrong dtype", always=True), "float16"),
         ("refuse", TakesAll(), "ShapeError must be raised"),
-        ("gradients", NativeOrder(), "is canonical"),
+        ("gradients", NativeOrder(), "expected the canonical"),
         ("owns", ClaimsAll(), "claims int"),
         ("read", Forgets(), "read as"),
     ],
@@ -167,7 +167,7 @@ def test_an_adapter_that_kills_its_process_breaks_what_was_not_reached():
     assert "NotImplementedError" in checked["support"].reason
     crashed = {one.id: one for one in validate("convspec_fakes:DOES_NOT_START")}
     assert crashed["apply"].kept is False
-    assert crashed["read"].reason == "exit status 7: the library is broken"
+    assert crashed["read"].reason == "the process ended with exit status 7: the library is broken"
 
 
 def test_an_absent_framework_is_not_tried_and_that_is_no_success():

@@ -9,43 +9,43 @@ import pytest
 
 from convspec.conformance import environment
 from convspec.conformance.execution.worker_handle import Worker
-from convspec.conformance.execution.worker_pool import Crew, Lane
+from convspec.conformance.execution.worker_pool import Lane, WorkerPool
 from convspec.conformance.trials.work_plan import Target
 
 
-def lane(crew, name="convspec_fakes:GOOD"):
+def lane(pool, name="convspec_fakes:GOOD"):
     target = Target(name)
-    return crew.lanes.setdefault(target, Lane(target, 9))
+    return pool.lanes.setdefault(target, Lane(target, 9))
 
 
 @pytest.fixture
-def crew_of():
-    crews = []
+def pool_of():
+    pools = []
 
     def make(jobs, threads):
-        crews.append(Crew(jobs, threads, None))
-        return crews[-1]
+        pools.append(WorkerPool(jobs, threads, 60.0))
+        return pools[-1]
 
     yield make
-    for crew in crews:
-        crew.close()
+    for pool in pools:
+        pool.close()
 
 
-def test_workers_of_one_target_have_cores_of_their_own(crew_of, monkeypatch):
+def test_workers_of_one_target_have_cores_of_their_own(pool_of, monkeypatch):
     monkeypatch.setattr(environment, "core_numbers", lambda: (0, 1, 2, 3, 8, 9, 10))
-    crew, places = crew_of(3, 2), []
+    pool, places = pool_of(3, 2), []
     for _ in range(3):
-        places.append(crew._place(lane(crew)))
-        lane(crew).workers.append(SimpleNamespace(cores=places[-1], fileno=lambda: 0))
-    lane(crew).workers.clear()
+        places.append(pool._cores(lane(pool)))
+        lane(pool).workers.append(SimpleNamespace(cores=places[-1], fileno=lambda: 0))
+    lane(pool).workers.clear()
     assert places == [(0, 1), (2, 3), (8, 9)]
 
 
 @pytest.mark.parametrize(("jobs", "lanes", "threads"), [(2, 2, 2), (1, 1, 4), (4, 1, 1), (3, 1, 4)])
-def test_workers_share_the_cores_where_they_take_turns_or_have_too_few(jobs, lanes, threads, crew_of, monkeypatch):
+def test_workers_share_the_cores_where_they_take_turns_or_have_too_few(jobs, lanes, threads, pool_of, monkeypatch):
     monkeypatch.setattr(environment, "core_numbers", lambda: tuple(range(8)))
-    crew = crew_of(jobs, threads)
-    assert {crew._place(one) for one in [lane(crew, f"fake{name}") for name in range(lanes)]} == {()}
+    pool = pool_of(jobs, threads)
+    assert {pool._cores(one) for one in [lane(pool, f"fake{name}") for name in range(lanes)]} == {()}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 
 from convspec import ConvParams, ConvSpec, reference
 from convspec.corpora.cases import arrays
-from convspec.diagnosis.faulty_layer import right
-from convspec.diagnosis.mistakes.index_maps import indexed, padded, turned
+from convspec.diagnosis.faulty_layer import pad, right_layer, take, transpose
 from convspec.diagnosis.spot_check import evaluate
 from convspec.errors import ShapeError
 from convspec.strategies import cases
@@ -23,7 +22,7 @@ def everywhere(shape):
 @given(case=cases())
 def test_single_elements_are_those_of_the_whole(case):
     params, x = arrays(case)
-    layer = right(case.spec, params, x)
+    layer = right_layer(case.spec, params, x)
     y, g = layer.output(), layer.magnitude()
     found = evaluate(layer, y.shape, everywhere(y.shape))
     # small integers: both are exact
@@ -37,13 +36,13 @@ def test_single_elements_are_those_of_the_whole(case):
 def layer():
     spec = ConvSpec(2, 3, (2, 3), stride=(2, 1), padding=((0, 1), (2, 1)))
     rng = np.random.default_rng(0)
-    return right(spec, ConvParams.exact(spec), rng.integers(-4, 5, (2, 2, 6, 5)))
+    return right_layer(spec, ConvParams.exact(spec), rng.integers(-4, 5, (2, 2, 6, 5)))
 
 
 def test_what_is_done_to_the_output(layer):
     y = layer.output()
-    wrong = layer.then(turned(0, 1, 3, 2)).then(indexed(..., slice(1, None))).then(padded((1, 0), (0, 2)))
-    wrong = replace(wrong.adding(np.arange(3.0).reshape(3, 1, 1)), finish=np.abs)
+    wrong = layer.then(transpose(0, 1, 3, 2)).then(take(..., slice(1, None))).then(pad((1, 0), (0, 2)))
+    wrong = replace(wrong.add(np.arange(3.0).reshape(3, 1, 1)), finish=np.abs)
     expected = np.pad(y.swapaxes(2, 3)[..., 1:], [(0, 0), (0, 0), (1, 0), (0, 2)]) + np.arange(3.0).reshape(3, 1, 1)
     assert np.array_equal(wrong.output(), np.abs(expected))
     found = evaluate(wrong, expected.shape, everywhere(expected.shape))
@@ -61,8 +60,8 @@ def test_an_impossible_layer_raises(layer):
 
 def test_a_rearrangement_of_elements_that_are_not_there_is_no_layer():
     spec = ConvSpec(2, 5, (2, 3))
-    layer = right(spec, ConvParams.random(spec, seed=1), np.ones((1, 2, 4, 4)))
-    wrong = layer.then(turned(0, 2, 3, 1)).then(indexed(slice(None), np.array([4, 0, 1])))
+    layer = right_layer(spec, ConvParams.random(spec, seed=1), np.ones((1, 2, 4, 4)))
+    wrong = layer.then(transpose(0, 2, 3, 1)).then(take(slice(None), np.array([4, 0, 1])))
     with pytest.raises(ShapeError, match="no such elements"):
         wrong.output()
-    assert layer.then(indexed(slice(None), np.array([4, 0, 1]))).output().shape == (1, 3, 3, 2)
+    assert layer.then(take(slice(None), np.array([4, 0, 1]))).output().shape == (1, 3, 3, 2)

@@ -15,25 +15,49 @@ EQUAL_PADS = """\
 5 explanations give exactly these numbers; this input cannot tell them apart:
 
 'same' padding ported as equal padding on both sides [same-as-symmetric]
-  what: padded as many cells before as after, rounded up: (1, 1) (to the last bit)
-  why:  'same' pads only as much as the output needs: with a stride, or an even kernel, that is
-        often an odd number of cells, of which the extra one goes after. padding=k//2 pads both
-        sides alike, so every window starts one cell earlier, mostly without any change of shape.
+  what: padded equally, rounded up: (1, 1) (to the last bit)
+  why:  'same' pads only as much as the output needs: with a stride or an even kernel that is often
+        an odd number, and the extra element goes after the input. padding=k//2 pads both sides
+        equally, so every window starts one element earlier, usually with no change of shape.
   fix:  Pad explicitly with the resolved numbers (spec.explicit(input_shape).padding), then convolve
         unpadded.
   seen: https://github.com/pytorch/pytorch/issues/3867
   seen: https://github.com/google/flax/issues/2993
   seen: https://github.com/taehoonlee/tensornets/issues/25
 
-Or: The odd cell of the padding is on the wrong side (SAME_UPPER against SAME_LOWER) [odd-cell-on-the-wrong-side]
+Or: The odd element of the padding is on the wrong side (SAME_UPPER against SAME_LOWER) [odd-cell-on-the-wrong-side]
   what: before and after exchanged on every axis
   fix:  Write the pads as numbers, (before, after) for each axis.
 """
 
 
-def test_a_finding_says_what_why_and_how_to_mend_it():
+def test_a_finding_says_what_why_and_how_to_fix_it():
     found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))
     assert str(found).startswith(EQUAL_PADS.format(size=f"{found.location.largest:.2g}"))
+
+
+def test_a_finding_alone_prints_its_part_of_the_text():
+    found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))
+    assert f"\n\n{found[0]}\n\nOr: " in str(found)
+    assert len(repr(found[0])) < 400
+
+
+def test_a_notebook_shows_a_table_of_the_findings():
+    found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))
+    html = found._repr_html_()
+    assert html.count("<tr>") == 1 + len(found)
+    assert "<td>&#x27;same&#x27; padding ported as equal padding on both sides [same-as-symmetric]</td>" in html
+    assert '<a href="https://github.com/pytorch/pytorch/issues/3867">pytorch/pytorch/issues/3867</a>' in html
+    assert diagnose(SPEC, PARAMS, X, reference.conv(SPEC, PARAMS, X))._repr_html_() == (
+        "<pre>The numbers are right: nothing to diagnose.</pre>"
+    )
+
+
+def test_the_nearest_mistakes_say_that_they_explain_a_part_only():
+    actual = reference.conv(SPEC, PARAMS, X)
+    actual[0, 1, 1, ::2] += 40
+    nearest = diagnose(SPEC, PARAMS, X, actual, seconds=0).nearest
+    assert all("% of the elements unexplained)" in " ".join(str(finding).split()) for finding in nearest)
 
 
 def test_right_numbers():
@@ -49,13 +73,13 @@ def test_an_unknown_error_is_drawn():
     size = 40 / reference.magnitude(SPEC, PARAMS, X)[0, 1, 1, ::2].min()
     assert text.startswith(
         f"2 of 24 elements are wrong, by at most {size:.2g} of Σ|x||w| + |b|; output channel 1 only (of 2); "
-        "place along H: 1 only (of 3); place along W: 0, 2 only (of 4)"
+        "position 1 along H only (of 3); positions 0, 2 along W only (of 4)"
     )
-    assert "mistakes and pairs of mistakes that were tried gives these numbers." in text
-    assert "The time ran out before all pairs were: give it more seconds." in " ".join(text.split())
-    assert "Sample 0, channel 1; darker is further off:\n  ····\n  ▓·▓·\n  ····" in text
+    assert "simulated mistakes and pairs of mistakes gives these numbers." in text
+    assert "The time limit was reached before all pairs were tried: allow more seconds." in " ".join(text.split())
+    assert "Errors of sample 0, channel 1 (darker: larger):\n  ····\n  ▓·▓·\n  ····" in text
 
 
 def test_a_wrong_shape_is_said_first():
     text = str(diagnose(SPEC, PARAMS, X, reference.conv(SPEC, PARAMS, X)[..., 1:]))
-    assert text.startswith("The shape is (1, 2, 3, 3) where (1, 2, 3, 4) is right")
+    assert text.startswith("The shape is wrong: expected (1, 2, 3, 4), got (1, 2, 3, 3)")

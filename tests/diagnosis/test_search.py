@@ -114,7 +114,7 @@ def test_what_nothing_explains_is_located_and_the_nearest_listed():
     assert not found.complete
     assert found.location.wrong == np.count_nonzero(unknown() != RIGHT)
     assert all(0 < finding.wrong < 1 and finding.distance > 1 for finding in found.nearest)
-    assert "The time ran out" in str(found)
+    assert "The time limit was reached" in str(found)
 
 
 def test_a_nan_is_never_explained_away():
@@ -126,7 +126,7 @@ def test_a_nan_is_never_explained_away():
 
 
 def test_json():
-    schema = json.loads(files("convspec").joinpath("diagnosis.schema.json").read_text("utf-8"))
+    schema = json.loads(files("convspec.diagnosis").joinpath("diagnosis.schema.json").read_text("utf-8"))
     for actual in (RIGHT, DROPPED, unknown(), RIGHT[:, :, :-1]):
         text = json.dumps(diagnose(SPEC, PARAMS, X, actual, seconds=0).to_dict(), allow_nan=False)
         jsonschema.validate(json.loads(text), schema)
@@ -138,7 +138,7 @@ def test_json():
         ((SPEC, PARAMS, X[:, :2], RIGHT), ShapeError, "in_channels=3"),
         ((SPEC, ConvParams(PARAMS.kernel), X, RIGHT), ParamsError, "bias must be given"),
         ((SPEC, PARAMS, X, RIGHT[0]), ShapeError, "must have 4 axes"),
-        ((SPEC, PARAMS, X, RIGHT[0, 0]), ShapeError, "is no flattened output"),
+        ((SPEC, PARAMS, X, RIGHT[0, 0]), ShapeError, "is not a flattened output"),
     ],
 )
 def test_bad_input_is_refused(arguments, error, words):

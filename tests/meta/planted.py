@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from convspec import ConvParams, ConvSpec
-from convspec.diagnosis import Fitted, catalogue
-from convspec.diagnosis.evidence import IMPOSSIBLE
-from convspec.diagnosis.faulty_layer import right
-from convspec.diagnosis.search import _made
+from convspec.diagnosis import catalogue
+from convspec.diagnosis.faulty_layer import IMPOSSIBLE, right_layer
 from convspec.errors import ShapeError, SpecError
 
 
@@ -129,8 +127,8 @@ def planted(kind, wanted, seed=0):
             continue
         spec, shape = drawn
         params, x = arrays(rng, spec, shape, tiny=needs.get("tiny", False))
-        layer = right(spec, params, x, flat=needs.get("flat", False))
-        wrong = list(_made(kind.made_in(layer)))
+        layer = right_layer(spec, params, x, flat=needs.get("flat", False))
+        wrong = list(kind.apply(layer))
         if not wrong:
             continue
         what, other = wrong[int(rng.integers(len(wrong)))]
@@ -146,4 +144,4 @@ def planted(kind, wanted, seed=0):
                 return
 
 
-SIMULATED = [kind for kind in catalogue() if not isinstance(kind, Fitted)]
+SIMULATED = [kind for kind in catalogue() if not kind.fitted]

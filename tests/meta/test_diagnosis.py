@@ -5,8 +5,7 @@ import pytest
 
 from convspec import ConvParams, ConvSpec, diagnose, reference
 from convspec.diagnosis import catalogue
-from convspec.diagnosis.faulty_layer import right
-from convspec.diagnosis.search import _made
+from convspec.diagnosis.faulty_layer import right_layer
 from convspec.reference import error_bounds
 from convspec.reference.verdict import judge
 from convspec.spec.dtypes import rounded
@@ -152,9 +151,9 @@ def made_twice(first, second):
     """One layer in which both mistakes were made and show."""
     by_id = {kind.id: kind for kind in catalogue()}
     for spec, params, x, _, what in planted(by_id[first], 40, seed=2):
-        layer = right(spec, params, x)
-        half = next(wrong for phrase, wrong in _made(by_id[first].made_in(layer)) if phrase == what)
-        for _, both in _made(by_id[second].made_in(half)):
+        layer = right_layer(spec, params, x)
+        half = next(wrong for phrase, wrong in by_id[first].apply(layer) if phrase == what)
+        for _, both in by_id[second].apply(half):
             actual = both.output().astype(np.float32)
             found = diagnose(spec, params, x, actual, seconds=0)
             if not found.agrees and not found.findings:

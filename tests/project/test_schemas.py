@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
-from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 
+import convspec
 from convspec import Case, ConvParams, ConvSpec, diagnose, reference
 from convspec.cli import vectors as vector_commands
 from convspec.cli import verify as verify_commands
@@ -25,8 +27,11 @@ from convspec.models.verification.report import Node, VerifyReport, collected
 GAP = parse('[[gap]]\nid="g"\nkind="todo"\nwhen="bias"\nfails=["error"]\nreason="known"', "file")[0]
 
 
+FILES = {path.name.removesuffix(".schema.json"): path for path in Path(convspec.__file__).parent.rglob("*.schema.json")}
+
+
 def schema(name):
-    return json.loads(files("convspec").joinpath(f"{name}.schema.json").read_text("utf-8"))
+    return json.loads(FILES[name].read_text("utf-8"))
 
 
 def report():
@@ -125,8 +130,13 @@ def test_it_is_a_schema(name):
 
 
 def test_every_document_that_names_a_schema_has_one():
-    found = {path.name.removesuffix(".schema.json") for path in files("convspec").iterdir() if "schema" in path.name}
-    assert found == {*DOCUMENTS, "spec", "run", "record"}
+    assert FILES.keys() == {*DOCUMENTS, "spec", "run", "record"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_schema_can_be_used_alone(name):
+    text = FILES[name].read_text("utf-8")
+    assert all(reference.startswith("#/$defs/") for reference in re.findall(r'"\$ref": "(.*?)"', text))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -148,7 +158,7 @@ def test_a_result_is_the_same_in_a_report_and_in_a_journal():
     assert schema("report")["$defs"]["result"] == schema("run")["$defs"]["result"]
 
 
-def test_what_stands_in_several_documents_is_described_alike():
+def test_definitions_in_several_documents_are_equal():
     known: dict[str, object] = {}
     for name in ("diagnosis", "comparison", "port"):
         for part, described in schema(name)["$defs"].items():

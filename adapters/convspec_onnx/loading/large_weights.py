@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 from convspec_onnx.loading import inline_functions, untrusted
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> Lean:
     try:
         content, weights = _parts(path)
     except OSError as error:
-        raise RequestError(f"{untrusted.shown(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     proto = untrusted.parse(content, path.name)
     del content
     for tensor in proto.graph.initializer:

@@ -7,13 +7,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 
 _LARGEST = (1 << 31) - 1  # protobuf reads no larger message
 _WITHIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO opens at once, and is refused
@@ -31,7 +30,7 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
     check(model if embed(model, path.parent) else content)
     return model
@@ -43,9 +42,11 @@ def parse(content: bytes, name: str = "the model") -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except (DecodeError, RecursionError) as error:
-        raise RequestError(f"{shown(name)} is no ONNX model: {shown(str(error))}") from None
+        raise RequestError(f"{printable(name)} is no ONNX model: {printable(error)}") from None
     if not model.HasField("graph") or not model.ir_version:
-        raise RequestError(f"{shown(name)} is no ONNX model: it has no {'graph' if model.ir_version else 'IR version'}")
+        raise RequestError(
+            f"{printable(name)} is no ONNX model: it has no {'graph' if model.ir_version else 'IR version'}"
+        )
     return model
 
 
@@ -54,7 +55,7 @@ def check(model: onnx.ModelProto | bytes) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, UnicodeDecodeError) as error:
-        raise RequestError(f"the model breaks a rule of ONNX: {shown(str(error).strip())}") from None
+        raise RequestError(f"the model breaks a rule of ONNX: {printable(str(error).strip())}") from None
 
 
 def inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
@@ -63,7 +64,7 @@ def inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     try:
         return _laden(onnx.shape_inference.infer_shapes(light, strict_mode=True), model), ""
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        words = shown(str(error).strip())
+        words = printable(str(error).strip())
     try:
         return _laden(onnx.shape_inference.infer_shapes(light), model), words
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -139,7 +140,7 @@ def embed(model: onnx.ModelProto, folder: Path, total: int = 0) -> bool:
 
 def external(tensor: TensorProto, folder: Path) -> bytes:
     """The bytes that a tensor says are elsewhere; raises RequestError."""
-    name = shown(tensor.name)
+    name = printable(tensor.name)
     fields = {entry.key: entry.value for entry in tensor.external_data}
     if not all(
         isinstance(text, str) for pair in fields.items() for text in pair
@@ -170,20 +171,20 @@ def _size(tensor: TensorProto) -> int:
     cells = 1
     for n in tensor.dims:
         if n < 0:
-            raise RequestError(f"tensor {shown(tensor.name)} has a negative axis")
+            raise RequestError(f"tensor {printable(tensor.name)} has a negative axis")
         cells *= n
     if tensor.data_type in _PER_BYTE:
         return -(-cells // _PER_BYTE[tensor.data_type])
     try:
         return cells * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except (KeyError, ValueError):
-        raise RequestError(f"tensor {shown(tensor.name)} has unknown elements, type {tensor.data_type}") from None
+        raise RequestError(f"tensor {printable(tensor.name)} has unknown elements, type {tensor.data_type}") from None
 
 
 def _opened(location: str, folder: Path, tensor: str) -> int:
     """A descriptor of a plain file below the folder, reached step by step without following a link."""
     parts = PurePosixPath(location).parts
-    where = f"external data of tensor {tensor} at {shown(location)}"
+    where = f"external data of tensor {tensor} at {printable(location)}"
     if not parts or "\0" in location or "\\" in location or location.startswith("/") or ".." in parts:
         raise RequestError(f"{where}: the place must be a file below the model's folder, named without '..'")
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -210,15 +211,9 @@ def file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     try:
         if not path.is_file():
-            raise RequestError(f"{shown(str(path))}: no such file")
+            raise RequestError(f"{printable(path)}: no such file")
         if path.stat().st_size > _LARGEST:
-            raise RequestError(f"{shown(str(path))} is larger than 2 GiB, more than protobuf can read")
+            raise RequestError(f"{printable(path)} is larger than 2 GiB, more than protobuf can read")
     except OSError as error:
-        raise RequestError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     return path
-
-
-def shown(text: Any, limit: int = 300) -> str:
-    """Text of unknown origin on one line, with nothing in it that a terminal would obey."""
-    plain = "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text))
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"

@@ -1,21 +1,17 @@
-"""The audit of one graph, in a process of its own: ``python -m convspec_onnx.verify.audit``.
+"""The audit of one graph in a child process, which may run out of memory, be killed, or crash.
 
-The request is the first line of standard input, JSON (:mod:`convspec.models.verification.verifier`); each line of
-standard output is one message, and each further line of input the answer to a message ``wanted``. This process may run
-out of memory, be killed, or crash: whoever started it draws the conclusion.
+:mod:`convspec.models.verification.verifier` starts it, sends one request, reads messages, and answers each ``wanted``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convspec.errors import ConvspecError
+from convspec.contract.isolation import send
+from convspec.errors import ConvspecError, printable
 from convspec_onnx.graph import lint
-from convspec_onnx.loading import untrusted
 from convspec_onnx.source import compare
 from convspec_onnx.verify import inputs, optimizer_passes, runtimes
 from convspec_onnx.verify import run as running
@@ -34,24 +30,21 @@ if TYPE_CHECKING:
     Say = Callable[[dict[str, Any]], None]
 
 
-def main() -> None:
-    """Answer the request; whatever is wrong with it becomes a message."""
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a runtime prints is no message
+def serve(requests: BinaryIO, replies: int) -> None:
+    """Answer one request; an error becomes the message ``refused``."""
 
     def say(message: Mapping[str, Any]) -> None:
-        lines.write(json.dumps(message, allow_nan=False, default=str) + "\n")
-        lines.flush()
+        send(replies, json.dumps(message, allow_nan=False, default=str).encode() + b"\n")
 
     def ask(wanted: dict[str, Any]) -> dict[str, Any]:
         say({"wanted": wanted})
-        answer: dict[str, Any] = json.loads(sys.stdin.readline())
+        answer: dict[str, Any] = json.loads(requests.readline())
         return answer
 
     try:
-        audit(json.loads(sys.stdin.readline()), say, ask)
+        audit(json.loads(requests.readline()), say, ask)
     except ConvspecError as error:
-        say({"refused": untrusted.shown(str(error))})
+        say({"refused": printable(error)})
     except MemoryError:
         say({"refused": "the model needs more memory than is allowed; allow more where you trust it"})
     except RecursionError:
@@ -124,7 +117,3 @@ def _sets(model: Lean, request: Mapping[str, Any]) -> Iterator[tuple[str, Arrays
     if request.get("inputs"):
         return inputs.given(model.graph, request["inputs"])
     return inputs.made(model.graph, request.get("dims") or {}, request.get("seed", 0))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 from convspec_onnx.graph.constants import array_of
-from convspec_onnx.loading import untrusted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,7 +182,7 @@ def written(entry: onnx.ValueInfoProto) -> str:
     sizes = (
         str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in entry.type.tensor_type.shape.dim
     )
-    return f"({untrusted.shown(', '.join(sizes))})"
+    return f"({printable(', '.join(sizes))})"
 
 
 def number_of(file: Path) -> int:

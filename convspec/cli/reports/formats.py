@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from convspec.errors import printable
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -15,18 +17,12 @@ ROWS = 200  # of a summary that a web site shows
 _SPECIAL = set("\\`*_{}[]()<>#+-!|~&@$:/")
 
 
-def plain(text: object, limit: int = 200) -> str:
-    """Text on one line, with nothing in it that a terminal would obey or that turns the reading direction."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
 # -- Markdown ----------------------------------------------------------------------------------------------------------
 
 
 def md(text: object) -> str:
     """Text that GitHub's Markdown shows as it is, whatever signs are in it."""
-    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in plain(text, 500))
+    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in printable(text, 500))
 
 
 def md_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -61,15 +57,21 @@ def junit(name: str, cases: Sequence[Entry]) -> str:
     root = ET.Element("testsuites")
     failures, skipped = sum(bool(case.failures) for case in cases), sum(bool(case.skipped) for case in cases)
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0", "skipped": str(skipped)}
-    suite = ET.SubElement(root, "testsuite", {"name": plain(name, 500), **counts})
+    suite = ET.SubElement(root, "testsuite", {"name": printable(name, 500), **counts})
     for case in cases:
-        about = {"classname": plain(case.group, 500), "name": plain(case.name, 500), "time": f"{case.seconds:.3f}"}
+        about = {
+            "classname": printable(case.group, 500),
+            "name": printable(case.name, 500),
+            "time": f"{case.seconds:.3f}",
+        }
         entry = ET.SubElement(suite, "testcase", about)
         for kind, message in case.failures:
-            failure = ET.SubElement(entry, "failure", {"type": plain(kind, 500), "message": plain(message, 500)})
-            failure.text = "\n".join(plain(line, 2000) for line in case.details.splitlines()) or None
+            failure = ET.SubElement(
+                entry, "failure", {"type": printable(kind, 500), "message": printable(message, 500)}
+            )
+            failure.text = "\n".join(printable(line, 2000) for line in case.details.splitlines()) or None
         if case.skipped:
-            ET.SubElement(entry, "skipped", {"message": plain(case.skipped, 500)})
+            ET.SubElement(entry, "skipped", {"message": printable(case.skipped, 500)})
     ET.indent(root, " ")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, "unicode")}\n'
 
@@ -104,4 +106,4 @@ def _shown(value: Any) -> Any:
     """Every value that a template prints: line breaks stay, other signs that are not for reading are spelt out."""
     if hasattr(value, "__html__"):
         return value
-    return "\n".join(plain(line, 4000) for line in str(value).split("\n"))
+    return "\n".join(printable(line, 4000) for line in str(value).split("\n"))

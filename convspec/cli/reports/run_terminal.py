@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convspec.conformance import Report, Result, Tally, describe, record_notes, reproduction, what
+from convspec.errors import printable
 from convspec.reference import VERDICTS
 
 if TYPE_CHECKING:
@@ -197,5 +198,5 @@ def gap_line(tally: Tally) -> str:
 
 def plain(console: Console, line: str, style: str = "") -> None:
     """A line as it is: no markup, no wrapping, so that commands can be copied; nothing that a terminal would obey."""
-    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in line)
-    console.print(Text(shown, style), soft_wrap=True)
+    lines = "\n".join(printable(part, None) for part in line.split("\n"))
+    console.print(Text(lines, style), soft_wrap=True)

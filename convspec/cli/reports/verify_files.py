@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convspec.cli.reports import formats
-from convspec.cli.reports.formats import ROWS, Entry, md, plain
+from convspec.cli.reports.formats import ROWS, Entry, md
 from convspec.cli.reports.verify_terminal import changes, conclusion, layer, number, size
+from convspec.errors import printable
 
 if TYPE_CHECKING:
     from convspec.models import VerifyReport
@@ -45,7 +46,7 @@ def page(report: VerifyReport) -> str:
     """A page that needs nothing but itself: the nodes, worst first, to be filtered by words and verdict."""
     return formats.html(
         "verified",
-        title=f"convspec verify: {plain(report.model)}",
+        title=f"convspec verify: {printable(report.model)}",
         report=report,
         conclusion=conclusion(report),
         problems=report.unexpected[:ROWS],
@@ -54,5 +55,5 @@ def page(report: VerifyReport) -> str:
         layer=layer,
         size=size,
         number=number,
-        short=plain,
+        short=printable,
     )

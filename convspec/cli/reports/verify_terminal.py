@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from convspec.cli.reports.formats import plain
+from convspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,13 +27,13 @@ def show(report: VerifyReport, console: Console) -> None:
     if report.against:
         table.add_column("source", overflow="fold")
     for node in report.nodes[:_SHOWN]:
-        row = [Text(plain(node.name)), Text(layer(node)), Text(size(node.input_shape))]
+        row = [Text(printable(node.name)), Text(layer(node)), Text(size(node.input_shape))]
         row += [
             Text(node.verdict, _STYLES.get(node.verdict, "red")),
             Text(number(node.worst_q)),
             Text(number(node.bound)),
         ]
-        table.add_row(*row, *([Text(plain(node.matched or "–"))] if report.against else []))
+        table.add_row(*row, *([Text(printable(node.matched or "–"))] if report.against else []))
     console.print(table)
     if len(report.nodes) > _SHOWN:
         _line(console, f"… and {len(report.nodes) - _SHOWN} more; --html and --json have them all")
@@ -90,7 +90,7 @@ def layer(node: Node) -> str:
 
 
 def size(shape: list[int | str] | None) -> str:
-    return "?" if shape is None else "×".join(plain(n) for n in shape)
+    return "?" if shape is None else "×".join(printable(n) for n in shape)
 
 
 def number(value: float | str | None) -> str:
@@ -98,4 +98,4 @@ def number(value: float | str | None) -> str:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(plain(text, 500), style), soft_wrap=True)
+    console.print(Text(printable(text, 500), style), soft_wrap=True)

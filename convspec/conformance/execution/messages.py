@@ -1,46 +1,30 @@
-"""What the runner and its workers say to each other: one JSON object a line.
+"""The messages between scheduler and workers: one JSON value per line.
 
 To the worker: first ``{"target": …, "threads": n, "memory": bytes or null, "cores": numbers}``, then units. From the
-worker: first ``{"ready": process}``, ``{"absent": reason}`` or ``{"failed": reason}``; then one line for each trial, in
-the order of the unit's trials – after :data:`GIVEN`, where the unit came without data.
+worker: first ``{"ready": process}``, ``{"absent": reason}`` or ``{"failed": reason}``; then one line per trial, in the
+order of the unit's trials, preceded by :data:`ARRAYS_COMPUTED` if the unit was sent without arrays.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from convspec.conformance.checks.checks import Outcome
-from convspec.conformance.execution.shared_arrays import Bundle
+from convspec.conformance.execution.shared_arrays import SharedArrays
 from convspec.conformance.trials.work_plan import Keep, Recorded, Target, Trial, Unit
 from convspec.corpora import Case
 from convspec.spec import ComputePrecision, ConvSpec
 
-GIVEN = "given"  # the worker has made the data itself, and turns to the framework
-
-
-def line(message: Any) -> bytes:
-    """One message as it travels; NaN and infinities as JavaScript writes them."""
-    return _ENCODER.encode(message).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's scalars and arrays as Python's."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON-ready")
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)
+ARRAYS_COMPUTED = "arrays computed"  # the worker has computed the arrays itself, and runs the framework next
 
 
 def target_to_json(target: Target) -> list[str]:
     return [target.request, target.dtype, target.device, target.precision]
 
 
-def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
+def unit_to_json(unit: Unit, arrays: SharedArrays) -> dict[str, Any]:
     case = unit.case
     return {
         "spec": case.spec.to_dict(),
@@ -48,16 +32,16 @@ def unit_to_json(unit: Unit, bundle: Bundle) -> dict[str, Any]:
         "seed": case.seed,
         "trials": [_trial_to_json(trial) for trial in unit.trials],
         "keep": None if unit.keep is None else asdict(unit.keep),
-        "bundle": bundle.to_json(),
+        "arrays": arrays.to_json(),
     }
 
 
-def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, Bundle]:
+def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, SharedArrays]:
     spec = ConvSpec._of(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
     trials = tuple(_trial(trial) for trial in data["trials"])
     keep = None if data["keep"] is None else Keep(**data["keep"])
-    return Unit(0, case, target, trials, keep), Bundle.from_json(data["bundle"])
+    return Unit(0, case, target, trials, keep), SharedArrays.from_json(data["arrays"])
 
 
 def _trial_to_json(trial: Trial) -> tuple[Any, ...]:

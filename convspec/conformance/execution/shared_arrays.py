@@ -1,7 +1,7 @@
 """The arrays of a case and its oracle: computed once, shared with every worker that needs them.
 
-A bundle is one file of raw arrays, mapped into memory by its readers, in a folder that lives as long as the run. Where
-one worker alone needs them there is no file, and the worker computes them itself.
+They are one file, which its readers map into memory, in a folder that exists as long as the run. If only one worker
+needs them, no file exists and the worker computes them itself.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _PREFIX = "convspec-run-"
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """Where the data of a case are.
+class SharedArrays:
+    """The file of a case's arrays.
 
     Attributes:
-        path: of the file; None where there is none, since its only reader makes the data itself, or they failed.
+        path: of the file; None if its only reader computes the arrays itself, or if they failed.
         entries: ``(recipe, name, dtype, shape, offset)`` of each array in the file.
-        refusal: why the layer has no output for this input, None where it has one.
-        failure: why there are no data: the oracle itself failed, or a record is damaged.
-        nbytes: of the file, as far as it holds the data.
+        refusal: why the layer has no output for this input, None if it has one.
+        failure: why no arrays exist: the oracle itself failed, or a record is damaged.
+        nbytes: of the file, as far as it holds the arrays.
     """
 
     path: str | None
@@ -60,76 +60,77 @@ class Bundle:
         return {"path": self.path, "entries": self.entries, "refusal": self.refusal, "nbytes": self.nbytes}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Bundle:
+    def from_json(cls, data: dict[str, Any]) -> SharedArrays:
         entries = tuple(
             (Recipe(*recipe), name, dtype, tuple(shape), at) for recipe, name, dtype, shape, at in data["entries"]
         )
         return cls(data["path"], entries, data["refusal"], nbytes=data["nbytes"])
 
     def read(self) -> Given | None:
-        """The data of each recipe, views of the mapped file that may be written to without changing it; or None."""
+        """Return the arrays of each recipe, or None; writing to these views does not change the file."""
         if self.path is None:
             return None
         with Path(self.path).open("rb") as file:
             buffer = mmap.mmap(file.fileno(), self.nbytes, access=mmap.ACCESS_COPY)
-        found: dict[Recipe, dict[str, Array]] = {}
+        arrays: dict[Recipe, dict[str, Array]] = {}
         for recipe, name, dtype, shape, at in self.entries:
             count = int(np.prod(shape, dtype=np.int64))
-            array = np.frombuffer(buffer, dtype, count, at).reshape(shape)
-            found.setdefault(recipe, {})[name] = array
-        return Given({recipe: Data.of(named) for recipe, named in found.items()}, self.refusal)
+            arrays.setdefault(recipe, {})[name] = np.frombuffer(buffer, dtype, count, at).reshape(shape)
+        return Given({recipe: Data.of(named) for recipe, named in arrays.items()}, self.refusal)
 
 
 @dataclass(slots=True)
-class Held:
-    """A bundle in use: how many units still need it, and the bytes that it was expected to take."""
+class Lease:
+    """Arrays in use: how many units still need them, and the bytes that they were expected to take."""
 
-    bundle: Bundle
+    arrays: SharedArrays
     users: int
     nbytes: int
 
 
-class Store:
-    """The folder of a run's bundles: in shared memory where there is room, removed with the run.
+class ArrayStore:
+    """The folder of a run's arrays: in shared memory if that has room, removed with the run.
 
-    A file whose bundle is dropped is written again for one of about its size: its pages are there already, and pages
-    that the system must clear first take more than twice as long to write as the numbers that go into them.
+    A file that is no longer in use is overwritten for arrays of about its size: its pages are allocated already, and to
+    clear new pages takes more than twice as long as to write the numbers.
 
-    The folder is locked while its run lives; a new run removes those that a killed one left behind.
+    The folder is locked while its run lasts; a new run removes the folders of killed ones.
     """
 
     def __init__(self, capacity: int) -> None:
-        parent = _room(capacity)
-        for left in parent.glob(f"{_PREFIX}*"):
-            _remove_if_orphaned(left)
+        parent = _folder_with_room(capacity)
+        for folder in parent.glob(f"{_PREFIX}*"):
+            _remove_if_orphaned(folder)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
         self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._sharing = threading.Lock()
-        self._free: dict[int, list[tuple[Path, int]]] = {}  # by the number of binary digits of their size
-        self._spare = capacity // 4  # bytes that files without a bundle may still take
+        self._free_lock = threading.Lock()
+        self._free: dict[int, list[tuple[Path, int]]] = {}  # by the bit length of their size
+        self._spare = capacity // 4  # bytes that further unused files may take
 
-    def put(self, serial: int, case: Case, recipes: Iterable[Recipe]) -> Bundle:
-        """Compute and write the bundle of a case; what the oracle raises is noted in it.
+    def put(self, serial: int, case: Case, recipes: Iterable[Recipe]) -> SharedArrays:
+        """Compute and write the arrays of a case; an error of the oracle becomes their ``failure``.
 
         Raises:
-            StorageError: if there is no room for it, which is not the case's fault.
+            StorageError: if the disk is full, which is not the case's fault.
         """
         try:
             made = given(case, recipes)
-            return Bundle(None, failure=made.failure) if made.failure else self._write(serial, made.data, made.refusal)
+            if made.failure:
+                return SharedArrays(None, failure=made.failure)
+            return self._write(serial, made.data, made.refusal)
         except OSError as error:
-            raise StorageError(f"cannot keep the arrays of a run in {self.folder.parent}: {error.strerror}") from None
+            raise StorageError(f"cannot write the arrays of a run to {self.folder.parent}: {error.strerror}") from None
 
-    def drop(self, bundle: Bundle) -> None:
-        """Nobody reads that bundle any more."""
-        if bundle.path is None:
+    def drop(self, arrays: SharedArrays) -> None:
+        """Reuse or remove the file of arrays that nobody reads any more."""
+        if arrays.path is None:
             return
-        path = Path(bundle.path)
-        with self._sharing:
-            if bundle.nbytes <= self._spare:
-                self._spare -= bundle.nbytes
-                self._free.setdefault(bundle.nbytes.bit_length(), []).append((path, bundle.nbytes))
+        path = Path(arrays.path)
+        with self._free_lock:
+            if arrays.nbytes <= self._spare:
+                self._spare -= arrays.nbytes
+                self._free.setdefault(arrays.nbytes.bit_length(), []).append((path, arrays.nbytes))
                 return
         path.unlink(missing_ok=True)
 
@@ -138,7 +139,7 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
-    def _write(self, serial: int, data: dict[Recipe, Data], refusal: str | None) -> Bundle:
+    def _write(self, serial: int, data: dict[Recipe, Data], refusal: str | None) -> SharedArrays:
         parts = [(recipe, name, array) for recipe, part in data.items() for name, array in part.named().items()]
         ends = list(accumulate((array.nbytes + -array.nbytes % _ALIGN for *_, array in parts), initial=0))
         nbytes = max(ends[-1], _ALIGN)  # an empty file cannot be mapped
@@ -151,20 +152,20 @@ class Store:
         entries = tuple(
             (recipe, name, a.dtype.str, a.shape, at) for (recipe, name, a), at in zip(parts, ends[:-1], strict=True)
         )
-        return Bundle(str(path), entries, refusal, nbytes=nbytes)
+        return SharedArrays(str(path), entries, refusal, nbytes=nbytes)
 
     def _file(self, serial: int, nbytes: int) -> tuple[Path, str]:
-        """Where to write so many bytes, and how to open it: the file that was left last, or a new one."""
-        with self._sharing:
-            left = self._free.get(nbytes.bit_length())
-            if not left:
+        """Return a path for so many bytes and the mode to open it: the last unused file of that size, or a new one."""
+        with self._free_lock:
+            unused = self._free.get(nbytes.bit_length())
+            if not unused:
                 return self.folder / f"{serial}.bin", "wb"
-            path, size = left.pop()
+            path, size = unused.pop()
             self._spare += size
             return path, "r+b"
 
 
-def _room(capacity: int) -> Path:
+def _folder_with_room(capacity: int) -> Path:
     shared = Path("/dev/shm")
     if shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 2 * capacity:
         return shared
@@ -172,7 +173,7 @@ def _room(capacity: int) -> Path:
 
 
 def _remove_if_orphaned(folder: Path) -> None:
-    """Remove a folder that nobody has locked and whose process is gone (one that is just starting has no lock yet)."""
+    """Remove a folder whose process has ended and that is not locked (a starting run has no lock yet)."""
     process = folder.name.removeprefix(_PREFIX).partition("-")[0]
     if not process.isdecimal() or alive(int(process)):
         return

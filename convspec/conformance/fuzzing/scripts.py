@@ -13,7 +13,7 @@ import numpy as np
 from convspec import reference
 from convspec.contract import Scripted, registry
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
-from convspec.errors import ShapeError, UnsupportedError
+from convspec.errors import ShapeError, UnsupportedError, printable
 from convspec.reference import EXACT_KINDS, error_bounds
 from convspec.spec import format_of, layouts
 
@@ -80,9 +80,8 @@ def _heading(failure: Result, adapter: Adapter) -> str:
     case = failure.case
     versions = {**adapter.versions(), "numpy": np.__version__, "Python": sys.version.split()[0]}
     what = "the output" if failure.direction == "forward" else f"the gradient of the {failure.direction}"
-    reason = "".join(c if c.isprintable() else " " for c in failure.reason)
     said = [
-        f"{failure.verdict}: {reason}", f"{what} of {case.spec!r}",
+        f"{failure.verdict}: {printable(failure.reason, None)}", f"{what} of {case.spec!r}",
         f"input {case.input_shape} (N, C, *spatial), given as {layouts.name(case.layout, case.spec.ndim)}, "
         f"{case.dtype}, {case.device}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.conformance.trials.work_plan import FORWARD
-from convspec.contract.isolation import alive, said
+from convspec.contract.isolation import alive, format_size
 from convspec.errors import RecordError, StorageError
 from convspec.spec import ConvParams, product
 
@@ -106,7 +106,7 @@ def _written(folder: Path, files: Mapping[str, bytes], limit: int) -> str:
         new = {_file(folder, digest): content for digest, content in files.items()}
         new = {path: content for path, content in new.items() if not path.exists()}
         if new and not _reserved(folder / _USED, sum(map(len, new.values())), limit):
-            return f"the limit of {said(limit)} is reached"
+            return f"the limit of {format_size(limit)} is reached"
         for path, content in new.items():
             _put(path, content)
     except OSError as error:

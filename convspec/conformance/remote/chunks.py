@@ -1,7 +1,7 @@
-"""Work for an executor – a pool of processes, a cluster: units of one target, run where the executor takes them.
+"""Chunks of work for an executor (a process pool, a cluster): units of one target.
 
-:func:`run` is what is submitted. It takes its units through the same scheduler as a local run, with one worker
-process, so a case that crashes costs itself and never the executor's own process.
+:func:`run` is submitted to the executor. It runs the units with the same scheduler as a local run, in one worker
+process, so a case that crashes never ends the executor's own process.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import dataclass, field, replace
 import convspec
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.execution.scheduler import Scheduler
-from convspec.conformance.remote.idle_workers import KEPT
+from convspec.conformance.remote.idle_workers import IDLE_WORKERS
 from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.contract import registry
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What travels to where the work is done.
+    """The work that is sent to an executor.
 
     Attributes:
         units: all of one target, each of another case.
-        threads: that the framework may use.
-        attempt: how often it was tried before, whole or as part of a larger one.
-        session: of the run that it belongs to; see :func:`stop`.
+        threads: of the framework.
+        attempt: earlier attempts, whole or as part of a larger chunk.
+        session: of its run; see :func:`stop`.
     """
 
     target: Target
@@ -39,16 +39,19 @@ class Chunk:
     attempt: int = 0
     session: str = ""
 
-    def parts(self) -> Iterator[Chunk]:
-        """Its units one by one, for another attempt."""
+    def split(self) -> Iterator[Chunk]:
+        """Yield a chunk for each unit, for another attempt."""
         return (replace(self, units=(unit,), attempt=self.attempt + 1) for unit in self.units)
 
 
 @dataclass(slots=True)
 class Answer:
-    """What comes back: the outcomes by the index of their unit, or why the target cannot run there.
+    """The result of a chunk.
 
-    ``versions`` are those of convspec and of the target's framework there.
+    Attributes:
+        versions: of convspec and of the target's framework on the executing machine.
+        outcomes: each with the index of its unit.
+        absent: why the target cannot run there, or None.
     """
 
     versions: dict[str, str]
@@ -57,7 +60,7 @@ class Answer:
 
 
 def run(chunk: Chunk) -> Answer:
-    """Reach a verdict on every trial of the chunk's units, in a process of their own."""
+    """Reach a verdict on every trial of the chunk's units, in a worker process."""
     answer = Answer(_versions(chunk.target.request))
 
     def miss(_: Target, reason: str) -> None:
@@ -71,14 +74,14 @@ def run(chunk: Chunk) -> Answer:
         lambda unit, outcome: answer.outcomes.append((unit.index, outcome)), miss,
         jobs=1, timeout=chunk.timeout, memory=chunk.memory, threads=chunk.threads,
     )  # fmt: skip
-    with KEPT.busy(), _UNDER_WAY.of(chunk.session, scheduler):
-        scheduler.run(problems, known=KEPT.take(key), keep=lambda worker: KEPT.put(key, worker))
+    with IDLE_WORKERS.busy(), _SCHEDULERS.register(chunk.session, scheduler):
+        scheduler.run(problems, known=IDLE_WORKERS.take(key), keep=lambda worker: IDLE_WORKERS.put(key, worker))
     return answer
 
 
 def stop(session: str) -> None:
-    """End what this process has under way of a run that was interrupted: nobody waits for it any more."""
-    _UNDER_WAY.stop(session)
+    """Stop this process's work for an interrupted run."""
+    _SCHEDULERS.stop(session)
 
 
 @functools.cache
@@ -86,8 +89,8 @@ def _versions(request: str) -> dict[str, str]:
     return {"convspec": convspec.__version__, **registry.adapter(request).versions()}
 
 
-class _UnderWay:
-    """The schedulers of this process, by the session that they work for."""
+class _Schedulers:
+    """The running schedulers of this process, by session."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -95,7 +98,7 @@ class _UnderWay:
         self._stopped: set[str] = set()
 
     @contextlib.contextmanager
-    def of(self, session: str, scheduler: Scheduler) -> Iterator[None]:
+    def register(self, session: str, scheduler: Scheduler) -> Iterator[None]:
         with self._lock:
             self._schedulers.setdefault(session, []).append(scheduler)
             if session in self._stopped:
@@ -115,4 +118,4 @@ class _UnderWay:
                 scheduler.stop()
 
 
-_UNDER_WAY = _UnderWay()
+_SCHEDULERS = _Schedulers()

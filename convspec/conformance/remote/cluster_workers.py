@@ -1,4 +1,4 @@
-"""The workers of a cluster: what each may run, and what they have in common."""
+"""The workers of a cluster: what each may run, and the versions that they share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 import convspec
 from convspec.conformance.environment import Inventory, public
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One worker: its address, and what it says that it has.
+class ClusterWorker:
+    """One worker of a cluster.
 
     Attributes:
         resources: that it declares, each with its amount.
-        problem: why it could not be asked for its inventory; empty where it could.
+        inventory: its installed frameworks and their versions.
+        problem: why it returned no inventory, or "".
     """
 
     address: str
@@ -30,11 +31,11 @@ class Member:
     problem: str = ""
 
     def meets(self, demands: Mapping[str, float]) -> bool:
-        """Whether it declares as much of everything."""
+        """Return whether it declares at least these amounts."""
         return all(self.resources.get(name, -1.0) >= amount for name, amount in demands.items())
 
     def kind(self, requests: Iterable[str]) -> dict[str, Any]:
-        """What a report says of it."""
+        """Return its entry in a report."""
         versions = dict(self.inventory.environment["versions"])
         for request in requests:
             versions |= self.inventory.versions[request]
@@ -42,68 +43,64 @@ class Member:
         return {**about, "cpu": self.inventory.environment["cpu"], "versions": versions}
 
 
-def at(members: Iterable[Member]) -> str:
-    """Their addresses, in words."""
-    addresses = [shown(member.address) for member in members]
-    more = len(addresses) - _SHOWN
-    return ", ".join(addresses[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def addresses(workers: Iterable[ClusterWorker]) -> str:
+    """Return the first addresses as text."""
+    every = [printable(worker.address) for worker in workers]
+    more = len(every) - _SHOWN
+    return ", ".join(every[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def shown(text: str) -> str:
-    """What a machine of the cluster says, fit for a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)[:300]
-
-
-def usable(members: Sequence[Member]) -> None:
-    """Raise RequestError where one has no convspec, or another one than this."""
-    for member in members:
-        if member.problem:
+def check_versions(workers: Sequence[ClusterWorker]) -> None:
+    """Raise RequestError if a worker has no convspec, or another version than this process."""
+    for worker in workers:
+        name = printable(worker.address)
+        if worker.problem:
             raise RequestError(
-                f"worker {shown(member.address)} cannot run convspec: {shown(member.problem)}; install convspec "
-                f"{convspec.__version__} there, or keep it from this work by the resources that workers declare"
+                f"worker {name} cannot run convspec: {printable(worker.problem)}; install convspec "
+                f"{convspec.__version__} there, or exclude it by the resources that workers declare"
             )
-        there = str(member.inventory.environment["convspec"])
-        if there != convspec.__version__:
+        version = str(worker.inventory.environment["convspec"])
+        if version != convspec.__version__:
             raise RequestError(
-                f"worker {shown(member.address)} has convspec {shown(there)}, which must be {convspec.__version__} "
-                "as here: install that one there"
+                f"worker {name} has convspec {printable(version)}, which must be {convspec.__version__} "
+                "as here: install that version there"
             )
 
 
-def agreed(request: str, members: Sequence[Member]) -> dict[str, str]:
-    """The versions that an adapter finds on all of them; how they were built, ``+cpu`` say, may differ.
+def common_versions(request: str, workers: Sequence[ClusterWorker]) -> dict[str, str]:
+    """Return an adapter's versions, which are equal on all workers but for the build, for example ``+cpu``.
 
     Raises:
-        RequestError: where a version differs.
+        RequestError: if a version differs.
     """
-    return _agreed(members, lambda member: member.inventory.versions[request])
+    return _common(workers, lambda worker: worker.inventory.versions[request])
 
 
-def _agreed(members: Sequence[Member], of: Callable[[Member], Mapping[str, str]]) -> dict[str, str]:
-    found = {}
-    for name in dict.fromkeys(name for member in members for name in of(member)):
-        versions: dict[str, list[Member]] = {}
-        for member in members:
-            versions.setdefault(of(member).get(name, "none"), []).append(member)
+def _common(workers: Sequence[ClusterWorker], of: Callable[[ClusterWorker], Mapping[str, str]]) -> dict[str, str]:
+    common = {}
+    for name in dict.fromkeys(name for worker in workers for name in of(worker)):
+        versions: dict[str, list[ClusterWorker]] = {}
+        for worker in workers:
+            versions.setdefault(of(worker).get(name, "none"), []).append(worker)
         if len({public(version) for version in versions}) > 1:
-            said = "; ".join(f"{shown(version)} on {at(those)}" for version, those in sorted(versions.items()))
+            listing = "; ".join(f"{printable(version)} on {addresses(ws)}" for version, ws in sorted(versions.items()))
             raise RequestError(
-                f"workers differ in {shown(name)}: {said}. One run has one set of versions: install the same "
-                "everywhere, or keep some from this work by the resources that workers declare"
+                f"workers differ in {printable(name)}: {listing}. All workers of a run must have the same versions: "
+                "install the same everywhere, or exclude some by the resources that workers declare"
             )
-        found[name] = " / ".join(sorted(versions))
-    return found
+        common[name] = " / ".join(sorted(versions))
+    return common
 
 
-def surroundings(members: Sequence[Member], requests: Sequence[str]) -> dict[str, Any]:
-    """The environment of a run on these workers, for its report."""
-    environments = [member.inventory.environment for member in members]
+def describe(workers: Sequence[ClusterWorker], requests: Sequence[str]) -> dict[str, Any]:
+    """Return the environment of a run on these workers, for its report."""
+    environments = [worker.inventory.environment for worker in workers]
     about: dict[str, Any] = {"convspec": convspec.__version__}
     for key in ("python", "system", "machine", "cpu"):
         about[key] = " / ".join(dict.fromkeys(str(environment[key]) for environment in environments))
-    about["cores"] = sum(member.threads for member in members)
-    about["versions"] = _agreed(members, lambda member: member.inventory.environment["versions"])
-    kinds = Counter(repr(member.kind(requests)) for member in members)
-    first = {repr(member.kind(requests)): member.kind(requests) for member in members}
+    about["cores"] = sum(worker.threads for worker in workers)
+    about["versions"] = _common(workers, lambda worker: worker.inventory.environment["versions"])
+    kinds = Counter(repr(worker.kind(requests)) for worker in workers)
+    first = {repr(worker.kind(requests)): worker.kind(requests) for worker in workers}
     about["workers"] = [{"count": count, **first[kind]} for kind, count in kinds.items()]
     return about

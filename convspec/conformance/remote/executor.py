@@ -1,4 +1,4 @@
-"""A run on an executor: chunks of work leave for it, answers come back, and what is lost is sent again."""
+"""A run on an executor: chunks are sent, answers received, and lost chunks sent again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convspec.conformance.remote.chunks import Answer, Chunk, run
 from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.errors import ExecutorError
 
-UNITS = 50  # of a chunk: enough to outweigh the way there, few enough for all to end at about the same time
+UNITS = 50  # of a chunk: enough to outweigh the transfer, few enough for all workers to end at about the same time
 _ATTEMPTS = 3
 _LOOK = 2.0  # seconds
 
@@ -24,10 +24,14 @@ Somewhere = Executor | Callable[[Target], Executor]
 class Submitter:
     """One run on an executor; it has the interface of :class:`~convspec.conformance.execution.scheduler.Scheduler`.
 
-    ``executor`` may be a function that gives the executor of a target. At most ``chunks`` are under way at a time on
-    each executor. A chunk that is lost – its process was killed, say – is tried again unit by unit. ``versions`` are
-    those that every answer must have, by the adapter's name; ``look`` is called every few seconds, ``session`` is what
-    :func:`~convspec.conformance.remote.chunks.stop` knows the run by.
+    A chunk that is lost, for example because its process was killed, is tried again unit by unit.
+
+    Args:
+        executor: or a function that returns the executor of a target.
+        chunks: how many may be under way at a time on each executor.
+        versions: that every answer must have, by adapter.
+        look: called every few seconds.
+        session: the run's name in :func:`~convspec.conformance.remote.chunks.stop`.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Submitter:
         """Reach a verdict on every trial of every problem, target by target.
 
         Raises:
-            ExecutorError: where the executor cannot go on.
+            ExecutorError: if the executor fails.
         """
         for chunk in self._chunks(problems()):
             self._queue(chunk.target).append(chunk)
@@ -72,11 +76,11 @@ class Submitter:
                 future.cancel()
 
     def seconds_left(self) -> float | None:
-        """A guess at the time that the rest will take, by the pace so far; None while nothing has come back."""
+        """Estimate the time that the rest will take, by the pace so far; None before the first answer."""
         return self._left * (time.monotonic() - self._started) / self._done if self._done else None
 
     def _chunks(self, problems: Iterator[Problem]) -> Iterator[Chunk]:
-        """Target by target, so that the same framework serves one chunk after another."""
+        """Yield chunks target by target, so that consecutive ones use the same framework."""
         waiting: dict[Target, list[Unit]] = {}
         for problem in problems:
             for unit in problem.units:
@@ -91,7 +95,7 @@ class Submitter:
         return self._waiting.setdefault(executor, deque())
 
     def _fill(self) -> bool:
-        """Keep every executor busy; whether anything is under way."""
+        """Keep every executor busy; returns whether any chunk is under way."""
         for executor, waiting in self._waiting.items():
             while waiting and self._busy[executor] < self._most:
                 chunk = waiting.popleft()
@@ -100,29 +104,27 @@ class Submitter:
                     continue
                 try:
                     self._under_way[executor.submit(run, chunk)] = (executor, chunk)
-                except RuntimeError as error:  # it is shut down, or its processes are gone
-                    raise ExecutorError(f"the executor takes no more work: {error}") from error
+                except RuntimeError as error:  # it is shut down, or its processes have ended
+                    raise ExecutorError(f"the executor accepts no more work: {error}") from error
                 self._busy[executor] += 1
         return bool(self._under_way)
 
     def _collect(self) -> None:
-        """Take what has come back."""
+        """Take the answers that have arrived."""
         done, _ = wait(self._under_way, _LOOK, FIRST_COMPLETED)
         self._look()
         for future in done:
             executor, chunk = self._under_way.pop(future)
             self._busy[executor] -= 1
             if future.cancelled():
-                raise ExecutorError(
-                    "the executor has cancelled the work that it was given: it was shut down, or is gone"
-                )
+                raise ExecutorError("the executor has cancelled its work: it was shut down, or its process has ended")
             error = future.exception()
             if error is None:
                 self._take(chunk, future.result())
             elif isinstance(error, ImportError):
-                raise ExecutorError(f"where the executor runs its work, convspec cannot be used: {error}") from error
+                raise ExecutorError(f"convspec cannot be imported where the executor runs: {error}") from error
             elif isinstance(error, Exception) and chunk.attempt + 1 < _ATTEMPTS:
-                self._waiting[executor].extendleft(chunk.parts())
+                self._waiting[executor].extendleft(chunk.split())
             else:
                 self._lose(chunk, error)
 
@@ -140,17 +142,17 @@ class Submitter:
         self._left -= len(chunk.units)
         self._done += len(chunk.units)
 
-    def _compare(self, request: str, there: Mapping[str, str]) -> None:
-        """One run has one set of versions, wherever its parts are done."""
+    def _compare(self, request: str, found: Mapping[str, str]) -> None:
+        """Raise ExecutorError if an answer has other versions than the run."""
         for name, version in {"convspec": convspec.__version__, **self._versions.get(request, {})}.items():
-            if public(there.get(name, "none")) != public(version):
+            if public(found.get(name, "none")) != public(version):
                 raise ExecutorError(
-                    f"work was done with {name} {there.get(name)}, and this run has {version}: one run has one set of "
-                    "versions"
+                    f"a worker has {name} {found.get(name)}, this run {version}: all workers of a run must have the "
+                    "same versions"
                 )
 
     def _lose(self, chunk: Chunk, error: BaseException) -> None:
-        """The executor's own process did not survive these units, whenever they were tried."""
+        """Report a crash for units that ended the executor's own process at every attempt."""
         reason = f"the executor lost it {_ATTEMPTS} times: {type(error).__name__}: {error}"
         self._count(chunk)
         for unit in chunk.units:

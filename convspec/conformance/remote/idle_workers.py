@@ -1,4 +1,4 @@
-"""Workers between two chunks of work: starting a framework takes longer than most chunks."""
+"""Idle workers, kept between two chunks of work: to start a framework takes longer than most chunks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _Idle:
     timer: threading.Timer
 
 
-class Kept:
-    """The idle workers of this process, each for a minute; no more than there are chunks under way, and two."""
+class IdleWorkers:
+    """The idle workers of this process, each for a minute; at most two more than chunks are under way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class Kept:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """A chunk is under way."""
+        """Count a chunk as under way."""
         with self._lock:
             self._under_way += 1
         try:
@@ -44,21 +44,20 @@ class Kept:
                 self._under_way -= 1
 
     def put(self, key: Key, worker: Worker) -> None:
-        """Keep a worker; the oldest makes room where there are too many."""
+        """Keep a worker; if there are too many, the oldest ends."""
         timer = threading.Timer(_SECONDS, self._drop, (worker,))
         timer.daemon = True
         with self._lock:
             self._idle.append(_Idle(key, worker, timer))
-            much = max(0, len(self._idle) - self._under_way - _SPARE)
-            ended, self._idle = self._idle[:much], self._idle[much:]
+            surplus = max(0, len(self._idle) - self._under_way - _SPARE)
+            ended, self._idle = self._idle[:surplus], self._idle[surplus:]
         timer.start()
         _end(ended)
 
     def take(self, key: Key) -> Worker | None:
-        """A worker that is alive; it belongs to the caller from now on.
+        """Return a living worker for the key, or None; it then belongs to the caller.
 
-        Where there is none, those of other targets on the same device end: two frameworks at a time would want all
-        of its memory.
+        If none is left, workers of other targets on the same device end: two frameworks would compete for its memory.
         """
         while True:
             with self._lock:
@@ -69,24 +68,24 @@ class Kept:
                     break
                 self._idle.remove(entry)
             entry.timer.cancel()
-            if not entry.worker.dead():
+            if not entry.worker.dead:
                 return entry.worker
             entry.worker.end()
         _end(others)
         return None
 
     def processes(self) -> list[int]:
-        """Those of the idle workers."""
+        """Return the process numbers of the idle workers."""
         return [entry.worker.process for entry in self._idle]
 
     def _drop(self, worker: Worker) -> None:
         with self._lock:
-            mine = [entry for entry in self._idle if entry.worker is worker]
+            dropped = [entry for entry in self._idle if entry.worker is worker]
             self._idle = [entry for entry in self._idle if entry.worker is not worker]
-        _end(mine)
+        _end(dropped)
 
     def clear(self) -> None:
-        """End them all."""
+        """End all."""
         with self._lock:
             ended, self._idle = self._idle, []
         _end(ended)
@@ -98,5 +97,5 @@ def _end(entries: list[_Idle]) -> None:
         entry.worker.end()
 
 
-KEPT = Kept()
-atexit.register(KEPT.clear)
+IDLE_WORKERS = IdleWorkers()
+atexit.register(IDLE_WORKERS.clear)

@@ -1,4 +1,4 @@
-"""What an adapter promises of its layers, which are built and run to check it; one small function each."""
+"""The promises of an adapter that are checked by building and running layers, one function each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Built:
-    """A layer that the adapter supports, with what it was built from."""
+    """A layer that the adapter supports, and its spec, weights, layout and dtype."""
 
     spec: ConvSpec
     params: ConvParams
@@ -33,54 +33,54 @@ class _Built:
 
     @classmethod
     def by(cls, adapter: Any, *, native: bool = False, dtype: str | None = None) -> _Built:
-        """The first layer of ``SPECS`` that is supported, natively where it is so asked."""
+        """Build the first layer of ``SPECS`` that is supported; with ``native``, natively."""
         for spec, layout, kind in supported(adapter):
             if (native and adapter.support(spec, layout, kind) != "native") or (dtype or kind) != kind:
                 continue
             params = ConvParams.random(spec, seed=3, dtype=kind)
             return cls(spec, params, layout, kind, adapter.build(spec, params, layout, kind))
-        raise Broken(f"no {'native ' * native}layer of {len(SPECS)} plain ones is supported")
+        raise Broken(f"none of {len(SPECS)} ordinary layers is supported{' natively' * native}")
 
     def input(self) -> Array:
-        """``(N, C, *spatial)`` moved into the layer's layout, representable in its dtype."""
+        """Return random input in the layer's layout, representable in its dtype."""
         shape = (2, self.spec.in_channels, *(7 + 4 * axis for axis in range(self.spec.ndim)))
         x = np.random.default_rng(5).standard_normal(shape)
-        return np.ascontiguousarray(_moved(rounded(x, self.dtype), "NC*", self.layout, self.spec.ndim)).astype(
+        return np.ascontiguousarray(_move(rounded(x, self.dtype), "NC*", self.layout, self.spec.ndim)).astype(
             format_of(self.dtype).carrier
         )
 
 
-def _moved(x: Array, source: str, target: str, ndim: int) -> Array:
+def _move(x: Array, source: str, target: str, ndim: int) -> Array:
     start, end = (order if order == "NC*" else layouts.order(order, ndim) for order in (source, target))
     return np.transpose(x, layouts.permutation(start, end, ndim))
 
 
-def _there(adapter: Any) -> None:
-    demand("cpu" in adapter.devices() or adapter.devices(), "devices() names no device")
-    demand(adapter.versions(), "versions() names no distribution: a report could not say what was tested")
+def _check_present(adapter: Any) -> None:
+    demand("cpu" in adapter.devices() or adapter.devices(), "devices() is empty")
+    demand(adapter.versions(), "versions() is empty: a report could not name the tested versions")
 
 
-def _applied(adapter: Any) -> None:
+def _check_apply(adapter: Any) -> None:
     for dtype in adapter.dtypes:
         if not any(kind == dtype for _, _, kind in supported(adapter)):
             continue
         adapter.configure(dtype=dtype, threads=1)
         built = _Built.by(adapter, dtype=dtype)
         x = built.input()
-        kept = x.copy()
+        original = x.copy()
         y = adapter.apply(built.layer, x, built.layout)
-        right = _moved(
-            reference.conv(built.spec, built.params, _moved(x, built.layout, "NC*", built.spec.ndim)),
+        expected = _move(
+            reference.conv(built.spec, built.params, _move(x, built.layout, "NC*", built.spec.ndim)),
             "NC*", built.layout, built.spec.ndim,
         )  # fmt: skip
         demand(isinstance(y, np.ndarray), f"apply gives {type(y).__name__}, not a NumPy array")
-        demand(np.array_equal(x, kept), "apply changes its input")
-        demand(y.shape == right.shape, f"the output has shape {y.shape} where {right.shape} is right ({built.layout})")
+        demand(np.array_equal(x, original), "apply changes its input")
+        demand(y.shape == expected.shape, f"the output has shape {y.shape}, expected {expected.shape} ({built.layout})")
         carrier = format_of(dtype).carrier
-        demand(y.dtype == carrier, f"the output of a {dtype} layer is {y.dtype}; it must travel as {carrier}")
+        demand(y.dtype == carrier, f"the output of a {dtype} layer is an array of {y.dtype}, expected {carrier}")
 
 
-def _refused(adapter: Any) -> None:
+def _check_refuse(adapter: Any) -> None:
     built = _Built.by(adapter)
     x = built.input()
     for wrong, what in ((x[0], "one axis too few"), (np.concatenate([x, x], _channels(built)), "twice the channels")):
@@ -95,28 +95,29 @@ def _channels(built: _Built) -> int:
     return 1 if built.layout == "NCHW" else -1
 
 
-def _gradients(adapter: Any) -> None:
+def _check_gradients(adapter: Any) -> None:
     built = _Built.by(adapter)
     x = built.input()
     try:
         y = adapter.apply(built.layer, x, built.layout)
-        found = adapter.gradients(built.layer, x, np.ones_like(y), built.layout)
+        gradients = adapter.gradients(built.layer, x, np.ones_like(y), built.layout)
     except UnsupportedError as error:
         demand(str(error), "gradients are unsupported without a reason")
         return
-    demand(isinstance(found, Gradients), f"gradients gives {type(found).__name__}, not Gradients")
-    demand(found.input.shape == x.shape, f"that of the input has shape {found.input.shape}, the input {x.shape}")
-    shapes = found.kernel.shape, built.spec.kernel_shape
-    demand(shapes[0] == shapes[1], f"that of the kernel has shape {shapes[0]} where {shapes[1]} is canonical")
+    demand(isinstance(gradients, Gradients), f"gradients gives {type(gradients).__name__}, not Gradients")
+    shape, canonical = gradients.input.shape, built.spec.kernel_shape
+    demand(shape == x.shape, f"the gradient of the input has shape {shape}, expected {x.shape}")
+    shape = gradients.kernel.shape
+    demand(shape == canonical, f"the gradient of the kernel has shape {shape}, expected the canonical {canonical}")
 
 
-def _owned(adapter: Any) -> None:
+def _check_owns(adapter: Any) -> None:
     built = _Built.by(adapter, native=True)
     demand(any(adapter.owns(base) for base in type(built.layer).__mro__), "owns() denies a layer that build made")
     demand(not adapter.owns(int), "owns() claims int")
 
 
-def _read(adapter: Any) -> None:
+def _check_read(adapter: Any) -> None:
     built = _Built.by(adapter, native=True)
     reading = adapter.read(built.layer)
     demand(isinstance(reading, Reading), f"read gives {type(reading).__name__}, not Reading")
@@ -132,10 +133,10 @@ def _bias(params: ConvParams) -> Array:
 
 
 RUNNING = (
-    Promise("present", "the framework is there, with devices and versions", _there),
-    Promise("apply", "a layer's output has the right shape and dtype, and its input is left alone", _applied),
-    Promise("refuse", "an input that does not fit is a ShapeError", _refused),
-    Promise("gradients", "gradients come in canonical order, or are unsupported with the reason", _gradients),
-    Promise("owns", "the framework's layers are known as such, other objects are not", _owned),
-    Promise("read", "what was built is read back: spec, layout, weights bit for bit", _read),
+    Promise("present", "the framework is installed, with devices and versions", _check_present),
+    Promise("apply", "a layer's output has the right shape and dtype, and its input is not changed", _check_apply),
+    Promise("refuse", "an input that does not fit raises ShapeError", _check_refuse),
+    Promise("gradients", "gradients are in canonical order, or unsupported with a reason", _check_gradients),
+    Promise("owns", "the framework's layers are recognised, other objects are not", _check_owns),
+    Promise("read", "a built layer is read back: spec, layout, weights bit for bit", _check_read),
 )

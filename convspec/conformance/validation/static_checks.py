@@ -1,4 +1,4 @@
-"""What an adapter promises of itself, which takes no framework to check; one small function each."""
+"""The promises of an adapter that can be checked without its framework, one function each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.contract import Adapter, Support, known_gaps, registry
 from convspec.errors import CallError, GapError, SpecError, UnknownName, UnsupportedError
 from convspec.spec import DIRECTIONS, DTYPES, ComputePrecision, ConvSpec, layouts
-
-if TYPE_CHECKING:
-    pass
 
 PLAIN = ConvSpec(3, 4, (2, 3), stride=(2, 1), dilation=(1, 2))
 SPECS = (
@@ -29,7 +26,7 @@ SHAPE = (2, 3, 7, 11)
 
 
 class Broken(Exception):
-    """A promise is not kept; the message says which and how."""
+    """A promise is broken; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +35,18 @@ class Promise:
 
     Attributes:
         title: the rule in one sentence.
-        broken: raises :class:`Broken` where an adapter breaks it.
-        by_request: whether that needs the name that the adapter was asked for by, too.
+        rule: raises :class:`Broken` if an adapter breaks the promise.
+        by_request: whether the rule also takes the name by which the adapter was requested.
     """
 
     id: str
     title: str
-    broken: Callable[..., None]
+    rule: Callable[..., None]
     by_request: bool = False
 
     def check(self, adapter: Any, request: str) -> None:
-        """Raise :class:`Broken` where the adapter, found by the name ``request``, breaks the promise."""
-        self.broken(*((adapter, request) if self.by_request else (adapter,)))
+        """Raise :class:`Broken` if the adapter, requested by the name ``request``, breaks the promise."""
+        self.rule(*((adapter, request) if self.by_request else (adapter,)))
 
 
 def demand(condition: object, reason: str) -> None:
@@ -57,25 +54,25 @@ def demand(condition: object, reason: str) -> None:
         raise Broken(reason)
 
 
-def _light(adapter: Any, request: str) -> None:  # noqa: ARG001 – found anew, in a process of its own
+def _check_light(adapter: Any, request: str) -> None:  # noqa: ARG001 – imported anew in a fresh process
     code = (
         "import sys\nfrom convspec.contract import registry\nfound = registry.adapter(sys.argv[1])\n"
         "print(*(m for m in (*found.requires, 'numpy') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code, request], capture_output=True, text=True, check=False)
     demand(done.returncode == 0, f"it cannot be imported: {done.stderr.strip().splitlines()[-1:]}")
-    demand(not done.stdout.strip(), f"importing the adapter imports {done.stdout.split()}: import it on first use")
+    demand(not done.stdout.strip(), f"importing the adapter imports {done.stdout.split()}: import that on first use")
 
 
-def _complete(adapter: Any) -> None:
+def _check_members(adapter: Any) -> None:
     missing = [part for part in _members() if not hasattr(adapter, part)]
     demand(not missing, f"the adapter has no {', '.join(missing)}")
     for method in (part for part in _members() if callable(getattr(Adapter, part, None))):
-        wanted = inspect.signature(getattr(Adapter, method)).parameters
+        required = inspect.signature(getattr(Adapter, method)).parameters
         given = inspect.signature(getattr(adapter, method)).parameters
         keywords = any(p.kind is p.VAR_KEYWORD for p in given.values())
-        lacking = [p for p in list(wanted)[1:] if p not in given and not keywords]
-        demand(not lacking, f"{method} takes no {', '.join(lacking)}")
+        missing = [p for p in list(required)[1:] if p not in given and not keywords]
+        demand(not missing, f"{method} takes no {', '.join(missing)}")
 
 
 def _members() -> list[str]:
@@ -83,13 +80,13 @@ def _members() -> list[str]:
     return [*(n for n in Adapter.__annotations__ if not n.startswith("_")), *methods]
 
 
-def _named(adapter: Any, request: str) -> None:
+def _check_names(adapter: Any, request: str) -> None:
     base = request.partition(":")[0]
     if base in registry.adapters():
-        demand(adapter.name == base, f"its name is {adapter.name!r}, but it was found as {base!r}")
+        demand(adapter.name == base, f"its name is {adapter.name!r}, but its entry point is {base!r}")
     for field, known in (("layouts", layouts.LAYOUTS), ("dtypes", DTYPES)):
-        strange = set(getattr(adapter, field)) - set(known)
-        demand(not strange, f"{field} has {sorted(strange)}; there are {', '.join(known)}")
+        unknown = set(getattr(adapter, field)) - set(known)
+        demand(not unknown, f"{field} has {sorted(unknown)}; known are {', '.join(known)}")
         demand(getattr(adapter, field), f"{field} must not be empty")
     demand(all(isinstance(r, str) for r in adapter.requires), "requires must be import names")
     demand(adapter.variant in adapter.variants, f"variant {adapter.variant!r} is not among {adapter.variants}")
@@ -102,15 +99,15 @@ def _named(adapter: Any, request: str) -> None:
     raise Broken("with_variant accepts a variant that does not exist; UnknownName must be raised")
 
 
-def _gaps(adapter: Any) -> None:
+def _check_gaps(adapter: Any) -> None:
     try:
         known_gaps.parse(adapter.gaps(), f"{adapter.name}'s known_gaps.toml")
     except GapError as error:
         raise Broken(str(error)) from error
 
 
-def _support(adapter: Any) -> None:
-    for spec, layout, dtype in _each(adapter):
+def _check_support(adapter: Any) -> None:
+    for spec, layout, dtype in _combinations(adapter):
         support = adapter.support(spec, layout, dtype)
         demand(
             isinstance(support, Support), f"support gives {type(support).__name__}, not convspec.contract.plan.Support"
@@ -123,11 +120,11 @@ def _support(adapter: Any) -> None:
             demand(support == "unsupported", f"support says {support}, but plan raises: {error} ({spec!r})")
         else:
             demand(support == plan.support, f"support says {support}, the plan {plan.support} ({spec!r})")
-    demand(any(supported(adapter)), "nothing at all is supported")
+    demand(any(supported(adapter)), "no layer is supported")
 
 
-def _source(adapter: Any) -> None:
-    for spec, layout, dtype in _each(adapter):
+def _check_source(adapter: Any) -> None:
+    for spec, layout, dtype in _combinations(adapter):
         if adapter.support(spec, layout, dtype) == "unsupported":
             continue
         text = adapter.source(spec, layout, dtype)
@@ -140,21 +137,23 @@ def _source(adapter: Any) -> None:
             if isinstance(target, ast.Name)
         }
         demand("layer" in names, f"the source does not define `layer` ({spec!r})")
-        demand("convspec" not in text, f"the source needs convspec: a user of the framework has it not ({spec!r})")
+        demand(
+            "convspec" not in text,
+            f"the source imports convspec, which a user of the framework does not have ({spec!r})",
+        )
 
 
-def _arithmetic(adapter: Any) -> None:
+def _check_arithmetic(adapter: Any) -> None:
     for dtype in adapter.dtypes:
         for direction in DIRECTIONS:
-            found = adapter.arithmetic(PLAIN, dtype, direction=direction, input_shape=SHAPE)
-            demand(
-                isinstance(found, ComputePrecision), f"arithmetic gives {type(found).__name__}, not ComputePrecision"
-            )
-            demand(found.accumulator in DTYPES, f"accumulator {found.accumulator!r} is none of {', '.join(DTYPES)}")
-            demand(found.output_roundings >= 1, "a result is rounded at least once")
+            precision = adapter.arithmetic(PLAIN, dtype, direction=direction, input_shape=SHAPE)
+            kind, accumulator = type(precision).__name__, getattr(precision, "accumulator", None)
+            demand(isinstance(precision, ComputePrecision), f"arithmetic gives {kind}, not ComputePrecision")
+            demand(accumulator in DTYPES, f"accumulator {accumulator!r} is none of {', '.join(DTYPES)}")
+            demand(precision.output_roundings >= 1, "a result is rounded at least once")
 
 
-def _parsed(adapter: Any) -> None:
+def _check_parse(adapter: Any) -> None:
     for text in ("no_such_layer(1, 2, 3)", "1 +", "__import__('os')"):
         try:
             adapter.parse(text)
@@ -163,21 +162,25 @@ def _parsed(adapter: Any) -> None:
         raise Broken(f"parse accepts {text!r}; CallError must be raised")
 
 
-def _each(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
+def _combinations(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
     return [(spec, layout, dtype) for spec in SPECS for layout in adapter.layouts for dtype in adapter.dtypes]
 
 
 def supported(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
-    return [each for each in _each(adapter) if adapter.support(*each) != "unsupported"]
+    return [each for each in _combinations(adapter) if adapter.support(*each) != "unsupported"]
 
 
 STATIC = (
-    Promise("light", "importing the adapter imports neither its framework nor NumPy", _light, by_request=True),
-    Promise("complete", "it has every member of convspec.contract.protocol.Adapter, with its arguments", _complete),
-    Promise("named", "name, layouts, dtypes and variants are what they must be", _named, by_request=True),
-    Promise("gaps", "its declared gaps can be read", _gaps),
-    Promise("support", "support and plan say the same, with a reason where it is not native", _support),
-    Promise("source", "the source is the plan's text, defines `layer` and does without convspec", _source),
-    Promise("arithmetic", "arithmetic names the accumulator of every dtype and direction", _arithmetic),
-    Promise("parse", "what is no constructor of the framework is refused", _parsed),
+    Promise("light", "importing the adapter imports neither its framework nor NumPy", _check_light, by_request=True),
+    Promise(
+        "complete",
+        "the adapter has every member of convspec.contract.protocol.Adapter, with its arguments",
+        _check_members,
+    ),
+    Promise("named", "name, layouts, dtypes and variants are valid", _check_names, by_request=True),
+    Promise("gaps", "its known gaps can be read", _check_gaps),
+    Promise("support", "support and plan agree, with a reason unless the support is native", _check_support),
+    Promise("source", "the source is the plan's text, defines `layer` and does not import convspec", _check_source),
+    Promise("arithmetic", "arithmetic names the accumulator of every dtype and direction", _check_arithmetic),
+    Promise("parse", "text that is not a constructor of the framework is refused", _check_parse),
 )

@@ -1,26 +1,23 @@
-"""An adapter against the contract, before any case runs; in a process of its own, which may crash or hang."""
+"""Check an adapter against the contract before any case runs, in a child process that may crash or hang."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import traceback
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
-from convspec.conformance.execution.worker_handle import ended
 from convspec.conformance.validation.runtime_checks import RUNNING
 from convspec.conformance.validation.static_checks import STATIC, Broken, Promise
 from convspec.contract import registry
+from convspec.contract.isolation import ChildError, ChildProcess, encode, send
 
 TIMEOUT = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One promise, and whether it is kept; None: not tried, with the reason."""
+    """One promise and whether the adapter keeps it; None: not checked, with the reason."""
 
     id: str
     title: str
@@ -32,62 +29,47 @@ class Checked:
 
 
 def validate(name: str, timeout: float = TIMEOUT) -> list[Checked]:
-    """Hold an adapter against every promise of :class:`convspec.contract.protocol.Adapter`.
+    """Check an adapter against every promise of :class:`convspec.contract.protocol.Adapter`.
 
     Args:
         name: as for :func:`convspec.adapter`: that of an entry point, or ``"package.module:OBJECT"``.
         timeout: seconds for all promises together.
 
     Raises:
-        UnknownName, RequestError: where there is no such adapter.
+        UnknownName, RequestError: if no such adapter exists.
     """
     registry.adapter(name)
-    command = [sys.executable, "-P", "-m", "convspec.conformance.validation.validate", name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-    options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True}
-    try:
-        done = subprocess.run(command, text=True, timeout=timeout, check=False, **options)
-        lines, ending = done.stdout, ended(done.returncode) if done.returncode else ""
-        words = done.stderr.strip().splitlines()[-1:]
-    except subprocess.TimeoutExpired as error:
-        out = error.stdout or b""
-        lines, ending, words = out.decode() if isinstance(out, bytes) else out, f"no answer within {timeout:g} s", []
-    found = {line["id"]: Checked(**line) for line in map(json.loads, lines.splitlines())}
-    return [found.get(p.id) or _unreached(p, ": ".join([ending, *words])) for p in (*STATIC, *RUNNING)]
+    checked: list[Checked] = []
+    with ChildProcess(__name__) as child:
+        child.send(name)
+        try:
+            for _, message in zip((*STATIC, *RUNNING), child.messages(timeout), strict=False):
+                checked.append(Checked(**message))
+        except ChildError as error:
+            checked += (Checked(p.id, p.title, False, str(error)) for p in (*STATIC, *RUNNING)[len(checked) :])
+    return checked
 
 
-def _unreached(promise: Promise, reason: str) -> Checked:
-    return Checked(promise.id, promise.title, False, reason)
-
-
-def main() -> None:
-    """Check every promise of the adapter named on the command line; one JSON line each on standard output."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the framework prints is not ours
-    name = sys.argv[1]
+def serve(requests: BinaryIO, replies: int) -> None:
+    """Check every promise of the adapter whose name is the request; one message for each."""
+    name = json.loads(requests.readline())
     adapter = registry.adapter(name)
     absence = registry.absence(adapter)
     for promise in (*STATIC, *RUNNING):
         if promise in RUNNING and absence:
             checked = Checked(promise.id, promise.title, None, absence)
         else:
-            checked = _checked(promise, adapter, name)
-        out.write(json.dumps(checked.to_dict()) + "\n")
-        out.flush()
-    os._exit(0)
+            checked = _check(promise, adapter, name)
+        send(replies, encode(checked.to_dict()))
 
 
-def _checked(promise: Promise, adapter: Any, name: str) -> Checked:
+def _check(promise: Promise, adapter: Any, name: str) -> Checked:
     try:
         promise.check(adapter, name)
     except Broken as broken:
         return Checked(promise.id, promise.title, False, str(broken))
-    except Exception as error:  # noqa: BLE001 – what an adapter raises is what is reported of it
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return Checked(promise.id, promise.title, False, f"{said} ({where.filename}:{where.lineno})")
+    except Exception as error:  # noqa: BLE001 – an adapter may raise anything, and the report names it
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return Checked(promise.id, promise.title, False, f"{message} ({place.filename}:{place.lineno})")
     return Checked(promise.id, promise.title, True)
-
-
-if __name__ == "__main__":
-    main()

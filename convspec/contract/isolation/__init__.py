@@ -1,11 +1,20 @@
 """Run code that may crash, hang or take all memory in a child process that ends with this one.
 
-In go a module name and requests; out come its answers, or how the process ended. One reaper, one memory limit and one
-child process serve the workers, model files, validation and the ONNX audit.
+In go the name of a module and requests; out come its answers, or how the process ended. Workers, model files, adapter
+validation, and the audit and the test vectors of ONNX use the same child process, reaper and memory limit.
 """
 
-from convspec.contract.isolation import child_process, memory_limit
-from convspec.contract.isolation.child_process import Process, alive, plain, send
-from convspec.contract.isolation.memory_limit import confine, parsed, said
+from convspec.contract.isolation.child_process import ChildError, ChildProcess, ChildTimeout, alive, encode, send
+from convspec.contract.isolation.memory_limit import (
+    EXIT_STATUS,
+    format_size,
+    limit_memory,
+    out_of_memory,
+    parse_size,
+    resident,
+)
 
-__all__ = ["Process", "alive", "child_process", "confine", "memory_limit", "parsed", "plain", "said", "send"]
+__all__ = [
+    "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "encode", "format_size", "limit_memory",
+    "out_of_memory", "parse_size", "resident", "send",
+]  # fmt: skip

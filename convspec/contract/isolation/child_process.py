@@ -1,8 +1,7 @@
-"""The process of a model file as the parent sees it: a question, a deadline, an answer – or how it ended."""
+"""A child process that answers requests: one JSON value per line in both directions, with deadlines."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -13,248 +12,248 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from convspec import errors
-from convspec.errors import ConvspecError, RequestError
+from convspec.contract.isolation import memory_limit
+from convspec.errors import printable
 
-_PATIENCE = 5.0  # seconds that a keeper has to end everything
-_LONGEST = 1 << 26  # bytes of an answer
-_KINDS: dict[str, type[ConvspecError]] = {
-    kind.__name__: kind
-    for kind in (
-        errors.FrameworkAbsent, errors.ParamsError, errors.PlacementError, errors.RequestError, errors.ShapeError,
-        errors.UnsupportedError,
-    )
-}  # fmt: skip
+_THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
+_PATIENCE = 5.0  # seconds for a reaper to end everything
+_LONGEST = 1 << 26  # bytes of a message
+_STDERR_LIMIT = 1 << 20
 
 
-def command(module: str) -> list[str]:
-    """The command line of a child of this process, which is served by ``serve(requests, replies)`` of the module."""
-    return [sys.executable, "-P", "-m", "convspec.contract.isolation.child", str(os.getpid()), module]
+class ChildError(Exception):
+    """A child process gives no answer; the message says why: it is late, has ended, or wrote something else."""
 
 
-def send(descriptor: int, data: bytes) -> None:
-    """Write all of it, however little the pipe takes at a time."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+class ChildTimeout(ChildError):
+    """A child process does not answer in time."""
 
 
-class Process:
-    """One child process with the model that it has loaded; it ends with this object.
+class ChildProcess:
+    """A process of this Python that runs ``serve(requests, replies)`` of a module.
 
-    Raises:
-        ConvspecError: where the model could not be loaded; whatever is wrong with it, the message begins with its name.
+    It ends, with everything that it started, at the latest with this object or this process, however the latter ends.
+    ``folder`` is for files that both exchange, and is removed at the end.
+
+    Args:
+        threads: for the libraries that take their number of threads from the environment; None leaves that alone.
+        environment: further variables.
     """
 
-    def __init__(self, opening: Message, name: str, seconds: float) -> None:
-        self.name = plain(name)
-        self.folder = Path(tempfile.mkdtemp(prefix="convspec-model-"))
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – as long as the process
-        self._child = subprocess.Popen(
-            command("convspec.models.files.child"),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_environment(), bufsize=0,
-            start_new_session=True,
+    def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"convspec-{os.getpid()}-"))
+        self._stderr = (self.folder / "stderr").open("a+b")  # appending, as it may be cut while the child writes
+        command = [sys.executable, "-P", "-m", "convspec.contract.isolation.child"]
+        self._process = subprocess.Popen(
+            [*command, str(os.getpid()), str(self.folder), module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, start_new_session=True,
+            env={**os.environ, **_variables(threads), **(environment or {})},
         )  # fmt: skip
-        self.end = weakref.finalize(self, _end, self._child, self._errors, self.folder)
-        self.ask({**opening, "folder": str(self.folder)}, seconds)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        os.set_blocking(self.fileno(), False)
+        self._partial, self._garbled = b"", False
+        self._arrived: deque[Any] = deque()
+        self._close = weakref.finalize(self, _end, os.getpid(), self._process, self._stderr, self.folder)
+
+    def __enter__(self) -> ChildProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def fileno(self) -> int:
+        return self._replies.fileno()
 
     @property
-    def ended(self) -> bool:
-        return not self.end.alive
+    def dead(self) -> bool:
+        """Whether the process has ended, even if a process that it started keeps the pipe open."""
+        return not self._close.alive or self._process.poll() is not None
 
-    def ask(self, message: Message, seconds: float) -> Message:
-        """The answer; raises RequestError where there is none in time, or never will be, and what it says is wrong."""
-        assert self._child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # a dead process shows itself when it is read from
-            self._child.stdin.write(json.dumps(message).encode() + b"\n")
-        answer: Message = self._parsed(self._line(time.monotonic() + seconds, seconds))
-        if "error" in answer:
-            kind = _KINDS.get(str(answer["error"]), RequestError)
-            raise kind(f"{self.name}: {plain(str(answer.get('message')))}")
-        return answer
+    def send(self, message: Any) -> int:
+        """Send a message and return its size in bytes; a dead process shows when it is read from."""
+        data = encode(message)
+        with suppress(BrokenPipeError):
+            send(self._requests.fileno(), data)
+        return len(data)
 
-    def _parsed(self, line: bytes) -> Message:
-        try:
-            answer = json.loads(line)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            self.end()
-            raise RequestError(f"{self.name}: its process answered with nonsense")
-        return answer
+    def receive(self) -> tuple[list[Any], bool]:
+        """Return the messages that have arrived, and whether no further one can be trusted or expected."""
+        if self._garbled:
+            return [], True
+        ended = self._process.poll() is not None  # polled first: then the pipe has everything that it wrote
+        chunks, size = [self._partial], len(self._partial)
+        with suppress(BlockingIOError):
+            while size <= _LONGEST:
+                chunk = os.read(self.fileno(), 1 << 16)
+                if not chunk:
+                    ended = True
+                    break
+                chunks.append(chunk)
+                size += len(chunk)
+        lines, end, self._partial = b"".join(chunks).rpartition(b"\n")
+        messages: list[Any] = []
+        for line in lines.decode(errors="replace").split("\n") if end else ():
+            try:
+                messages.append(_DECODER.decode(line))
+            except (ValueError, RecursionError):  # something else wrote into the pipe
+                self._garbled = True
+                break
+        return messages, ended or self._garbled or len(self._partial) > _LONGEST
 
-    def _line(self, deadline: float, seconds: float) -> bytes:
-        assert self._child.stdout is not None
-        found, descriptor = b"", self._child.stdout.fileno()
+    def next(self, seconds: float, total: float | None = None) -> Any:
+        """Return the next message.
+
+        Raises:
+            ChildTimeout: if none arrives within so many seconds (``total`` is the number in the message).
+            ChildError: if the process has ended, or what it wrote is not JSON.
+        """
+        deadline = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while not found.endswith(b"\n"):
+            selector.register(self, selectors.EVENT_READ)
+            while not self._arrived:
                 if not selector.select(max(deadline - time.monotonic(), 0)):
-                    self.end()
-                    raise RequestError(
-                        f"{self.name}: no answer within {seconds:g} s; where it only is slow, give "
-                        f"convspec.ModelFile(path, seconds=…)"
-                    )
-                chunk = os.read(descriptor, 1 << 20)
-                found += chunk
-                if not chunk or len(found) > _LONGEST:
-                    raise self._gone(too_long=bool(chunk))
-        return found
+                    raise ChildTimeout(f"no answer within {seconds if total is None else total:g} s")
+                messages, ended = self.receive()
+                self._arrived += messages
+                if ended and not messages:
+                    raise ChildError(self._failure())
+        return self._arrived.popleft()
 
-    def _gone(self, *, too_long: bool) -> RequestError:
-        if too_long:
-            self.end()
-            return RequestError(f"{self.name}: its process said more than {_LONGEST >> 20} MiB")
+    def ask(self, message: Any, seconds: float) -> Any:
+        """Send a message and return its answer; raises as :meth:`next` does."""
+        self.send(message)
+        answer = self.next(seconds)
+        if self._arrived:
+            raise ChildError("the process answered with nonsense")
+        return answer
+
+    def messages(self, seconds: float) -> Iterator[Any]:
+        """Yield every message; the process may take so many seconds for all, the caller's own time excluded.
+
+        Raises:
+            ChildError: as :meth:`next`; the caller stops at the message that it knows to be the last.
+        """
+        left = seconds
+        while True:
+            began = time.monotonic()
+            message = self.next(left, seconds)
+            left -= time.monotonic() - began
+            yield message
+
+    def _failure(self) -> str:
+        if self._garbled:
+            return "the process answered with nonsense"
+        if len(self._partial) > _LONGEST:
+            return f"the process answered with more than {_LONGEST >> 20} MiB"
+        ending, words = self._ending(_PATIENCE), self.last_words(1)
+        if ending == "killed":
+            return "the process closed its pipe"
+        return f"the process ended with {ending}" + (f": {words}" if words else "")
+
+    def last_words(self, most: int = 5) -> str:
+        """Return the last lines that the process printed."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), 4096, max(size - 4096, 0)).decode(errors="replace")
+        lines = [printable(line.rstrip(), 1000) for line in tail.splitlines() if line.strip()]
+        return "\n".join(lines[-most:])
+
+    def forget_words(self) -> None:
+        """Drop what was printed so far if it is large."""
+        if os.fstat(self._stderr.fileno()).st_size > _STDERR_LIMIT:
+            os.ftruncate(self._stderr.fileno(), 0)
+
+    def stop(self) -> None:
+        """Have the reaper end the process and everything that it started; does not wait."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def end(self, patience: float = 0.0) -> str:
+        """End the process and everything that it started.
+
+        Returns:
+            How it ended by itself within ``patience`` seconds (``"SIGSEGV"``), or ``"killed"``.
+        """
+        ending = self._ending(patience)
+        self._close()
+        return ending
+
+    def _ending(self, patience: float) -> str:
         try:
-            code = self._child.wait(10)
+            status = self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            code = None
-        words = _last_words(self._errors)
-        self.end()
-        return RequestError(f"{self.name}: the process that read it ended with {_ending(code)}{words}")
+            return "killed"
+        if status == memory_limit.EXIT_STATUS:
+            return "memory"
+        if status >= 0:
+            return f"exit status {status}"
+        with suppress(ValueError):
+            return signal.Signals(-status).name
+        return f"signal {-status}"
 
 
-def _end(child: subprocess.Popen[bytes], words: IO[bytes], folder: Path) -> None:
-    """Have the keeper end the process and all that it started."""
-    child.terminate()
-    try:
-        child.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    for pipe in (child.stdin, child.stdout, words):
+def _end(owner: int, process: subprocess.Popen[bytes], stderr: IO[bytes], folder: Path) -> None:
+    """Have the reaper end everything, and release what the parent holds."""
+    if os.getpid() != owner:  # a fork of the parent
+        return
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, stderr):
         if pipe is not None:
             pipe.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "a closed pipe"
-    if code >= 0:
-        return f"exit status {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
-
-
-def _last_words(file: IO[bytes]) -> str:
-    size = os.fstat(file.fileno()).st_size
-    tail = os.pread(file.fileno(), 4096, max(size - 4096, 0)).decode(errors="replace")
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return f": {plain(lines[-1])}" if lines else ""
-
-
-def plain(text: str, most: int = 1000) -> str:
-    """Text of unknown origin on one line, with nothing in it that a terminal would obey."""
-    one = "".join(c if c.isprintable() else " " if c in "\n\t" else f"\\x{ord(c):02x}" for c in text[:most])
-    return one if len(text) <= most else one + "…"
-
-
-def _environment() -> dict[str, str]:
-    """The parent's, with its import path and without its accelerators."""
+def _variables(threads: int | None) -> dict[str, str]:
+    """Return the import path of this process, and the settings for so many threads."""
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 – "" means the current folder
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""}
+    counts = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    return {**counts, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
-Message = dict[str, Any]
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# -- both sides --------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Deadline:
-    at: float
+def encode(message: Any) -> bytes:
+    """Return a message as a line of JSON; NaN and infinities as JavaScript writes them, NumPy's values as Python's."""
+    return _ENCODER.encode(message).encode() + b"\n"
 
 
-def lines(
-    module: str,
-    request: Mapping[str, Any],
-    timeout: float,
-    answer: Callable[[Message], Message] | None = None,
-    *,
-    each: bool = False,
-) -> Iterator[Message]:
-    """The messages of one process, and ``{"died": how}`` where it did not end as it should.
-
-    Args:
-        timeout: seconds for all of them, or, where ``each``, from one to the next; answers take none of them.
-        answer: what to say to a message ``wanted``.
-    """
-    environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=environment, start_new_session=True,
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            _tell(process.stdin, request, last=answer is None)
-            deadline = _Deadline(time.monotonic() + timeout)
-            for message in map(json.loads, _patiently(process.stdout.fileno(), deadline, timeout if each else 0.0)):
-                if answer is None or "wanted" not in message:
-                    yield message
-                    continue
-                began = time.monotonic()
-                _tell(process.stdin, answer(message["wanted"]))
-                deadline.at += time.monotonic() - began
-            status = process.wait(10)
-            if status:
-                errors.seek(0)
-                words = errors.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
-                how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-                yield {"died": f"the process ended with {how} {_plain(words[0])}".strip()}
-        except TimeoutError:
-            yield {"died": f"no answer within {timeout:g} s"}
-        except BrokenPipeError:
-            yield {"died": "the process ended before it had read the request"}
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            process.stdout.close()
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+def send(descriptor: int, data: bytes) -> None:
+    """Write all data, however little the pipe takes at a time."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
-def _tell(pipe: IO[bytes], message: Mapping[str, Any], *, last: bool = False) -> None:
-    pipe.write(json.dumps(message).encode() + b"\n")
-    pipe.flush()
-    if last:
-        pipe.close()
+def _python_value(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
-
-
-def _patiently(descriptor: int, deadline: _Deadline, each: float) -> Iterator[bytes]:
-    """Lines as they come; raises TimeoutError when the time is up, ``each`` seconds after the last one if not 0."""
-    partial = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if not selector.select(max(deadline.at - time.monotonic(), 0)):
-                raise TimeoutError
-            chunk = os.read(descriptor, 1 << 20)
-            if not chunk:
-                return
-            deadline.at = time.monotonic() + each if each else deadline.at
-            *lines, partial = (partial + chunk).split(b"\n")
-            yield from lines
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_python_value)
+_DECODER = json.JSONDecoder()
 
 
 def alive(process: int) -> bool:
-    """Whether there is such a process."""
+    """Return whether a process of this number exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is there, and somebody else's
+    except PermissionError:  # it exists, and belongs to another user
         return True
     return True

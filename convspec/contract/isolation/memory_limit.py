@@ -1,4 +1,4 @@
-"""How much memory a worker may hold: a limit of its own, a watch from outside, and the words of those who met it."""
+"""The memory limit of a child process: set from inside, measured from outside, and recognised in error messages."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from pathlib import Path
 from convspec.errors import RequestError
 
 EXIT_STATUS = 79  # of a worker that was refused memory
-_SLACK = 1 << 30  # bytes of address space that frameworks reserve and never touch
-_REFUSED = re.compile(
+_REFUSAL = re.compile(
     r"MemoryError|bad_alloc|out of memory|\bOOM\b|(cannot|can't|failed to|unable to) allocate|RESOURCE_EXHAUSTED", re.I
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parsed(text: str, option: str = "memory") -> int:
-    """Bytes: ``"4GiB"``, ``"4G"``, ``"500 MiB"``, or a number of them; ``option`` is what they are given for.
+def parse_size(text: str, option: str = "memory") -> int:
+    """Return the bytes of ``"4GiB"``, ``"4G"``, ``"500 MiB"`` or a plain number; ``option`` is named in the error.
 
     Raises:
-        RequestError: if it says something else.
+        RequestError: if the text is not a size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
-    if not found:
-        raise RequestError(f"{option}={text!r} must be a size, as in 4GiB or 500MiB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
+    if not match:
+        raise RequestError(f"{option}={text!r} must be a size, e.g. 4GiB or 500MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def said(nbytes: int) -> str:
-    """The number of bytes in words that :func:`parsed` reads."""
+def format_size(nbytes: int) -> str:
+    """Return the size as text that :func:`parse_size` reads."""
     for unit in "TGM":
         if nbytes >= _UNITS[unit]:
             return f"{nbytes / _UNITS[unit]:.3g}{unit}iB"
     return f"{nbytes}B"
 
 
-def refused(text: str) -> bool:
-    """Whether these are the words of somebody who asked for memory and got none."""
-    return _REFUSED.search(text) is not None
+def out_of_memory(text: str) -> bool:
+    """Return whether an error message is that of a failed allocation."""
+    return _REFUSAL.search(text) is not None
 
 
-def confine(nbytes: int) -> None:
-    """Let this process, as large as it is, take no more than so many bytes of address space (and some slack).
+def limit_memory(more: int, *, files: bool = False) -> None:
+    """Let this process allocate ``more`` bytes beyond what it has now (Linux; other systems set no limit).
 
-    The watch from outside is exact but looks now and then; this stops whoever is faster.
+    The limit counts private writable memory, touched or not: neither mapped files nor reserved addresses. A later call
+    replaces it. ``files`` limits each file that the process writes to ``more`` bytes, too.
     """
     import resource
 
-    size = _pages("self", 0)
-    if size:
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        limit = size + nbytes + _SLACK
-        resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
+    taken = _statm("self", 5)
+    limits = {resource.RLIMIT_DATA: taken + more} if taken else {}
+    for kind, soft in (limits | ({resource.RLIMIT_FSIZE: more} if files else {})).items():
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-def held(process: int) -> int:
-    """Bytes that a process holds in memory, 0 where the system does not tell."""
-    return _pages(str(process), 1)
+def resident(process: int) -> int:
+    """Return the bytes that a process holds in memory, 0 where the system does not report them."""
+    return _statm(str(process), 1)
 
 
-def _pages(process: str, field: int) -> int:
+def _statm(process: str, field: int) -> int:
     try:
         fields = Path(f"/proc/{process}/statm").read_text("ascii").split()
         return int(fields[field]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,9 +1,9 @@
-"""The parent of a worker: it outlives neither the runner nor the worker, and leaves nothing that the worker started.
+"""The reaper of a child process: it ends everything that the child started, when the child or the parent ends.
 
-``runner → keeper → worker → whatever a framework starts``. The kernel kills a process with the one that started it only
-where that was asked for by the process itself, and a framework's children do not ask. The keeper waits for the
-worker's end, the runner's end and the runner's order to stop; descendants that lose their parent become its own
-children (Linux), wherever they moved in the meantime, so it can end them all. It ends as the worker did.
+``parent → reaper → child → whatever a framework starts``. The kernel kills a process with its parent only if the
+process itself has asked for it, and a framework's children do not ask. The reaper waits for the end of the child, the
+end of the parent, or the parent's SIGTERM. Descendants that lose their parent become its own children (Linux), even
+from another session, so it can end them all. It ends as the child did.
 """
 
 from __future__ import annotations
@@ -16,74 +16,75 @@ import time
 from pathlib import Path
 
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGALRM)
-_LOOK = 1.0  # seconds between looks at the runner, where the kernel does not tell of its end
+_LOOK = 1.0  # seconds between looks at the parent, for systems whose kernel does not report its end
 _PATIENCE = 3.0
 _DEATH_SIGNAL, _SUBREAPER = 1, 36  # of prctl(2)
 
 
-def keep(runner: int) -> None:
-    """Split in two before any thread is there: the child returns, to be the worker; the parent stays as its keeper."""
+def fork_reaper(parent: int, folder: str) -> None:
+    """Fork before any thread exists: the child returns; its parent becomes the reaper and never returns.
+
+    The reaper removes ``folder`` if the parent has ended and cannot.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    _ask_kernel(_SUBREAPER, 1)
-    _ask_kernel(_DEATH_SIGNAL, signal.SIGTERM)
-    keeper, worker = os.getpid(), os.fork()
-    if worker:
-        _stay(worker, runner)
+    _prctl(_SUBREAPER, 1)
+    _prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    reaper, child = os.getpid(), os.fork()
+    if child:
+        _reap(child, parent, folder)
     os.setsid()
-    _ask_kernel(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != keeper:  # it went before we asked
+    _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != reaper:  # the reaper ended before the request above
         os._exit(1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _stay(worker: int, runner: int) -> None:
-    """Wait for what comes first, end everything, and end as the worker did."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(3):  # the pipes are the worker's alone: their ends shall show
-        os.dup2(nothing, descriptor)
+def _reap(child: int, parent: int, folder: str) -> None:
+    """Wait for the first of the three ends, kill every descendant, and end as the child did."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):  # only the child holds the pipes, so that they close with it
+        os.dup2(null, descriptor)
     signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
     status = None
-    while status is None and os.getppid() == runner:
+    while status is None and os.getppid() == parent:
         if signal.sigwait(_SIGNALS) == signal.SIGTERM:
             break
-        status = _ending(worker)
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of its session is left
-        os.killpg(worker, signal.SIGKILL)
-    _end_children()
+        status = _wait_status(child)
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # its session is empty already
+        os.killpg(child, signal.SIGKILL)
+    _kill_children()
+    if os.getppid() != parent:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
     _end_as(status)
 
 
-def _ending(worker: int) -> int | None:
-    """How the worker ended, if it did; adopted children that ended are forgotten."""
+def _wait_status(child: int) -> int | None:
+    """Return the child's wait status if it has ended; ended descendants are reaped as well."""
     status = None
     with contextlib.suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            status = found[1] if found[0] == worker else status
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            status = ended[1] if ended[0] == child else status
     return status
 
 
-def _end_children() -> None:
-    """Kill every child until there is none: those of a child that is gone become ours."""
+def _kill_children() -> None:
+    """Kill children until none is left: the children of a killed one become the reaper's."""
     end = time.monotonic() + _PATIENCE
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < end:
-            for child in _children():
+            for child in children.read_text("ascii").split() if children.exists() else ():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(int(child), signal.SIGKILL)
             if not os.waitpid(-1, os.WNOHANG)[0]:
                 time.sleep(0.005)
 
 
-def _children() -> list[int]:
-    found = Path(f"/proc/self/task/{os.getpid()}/children")
-    return [int(child) for child in found.read_text("ascii").split()] if found.exists() else []
-
-
 def _end_as(status: int | None) -> None:
     if status is not None and os.WIFSIGNALED(status):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        forbid_core_dumps()
         number = os.WTERMSIG(status)
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
@@ -92,7 +93,13 @@ def _end_as(status: int | None) -> None:
     os._exit(0 if status is None else os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _ask_kernel(request: int, value: int) -> None:
+def forbid_core_dumps() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _prctl(request: int, value: int) -> None:
     if sys.platform == "linux":
         import ctypes
 

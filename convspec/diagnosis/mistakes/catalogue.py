@@ -1,16 +1,16 @@
-"""What a mistake is, and the list of all that are known."""
+"""What a mistake is, the decorator that enters one, and the list of all."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
 
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer
+from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer, Variants
 
-# In the order in which explanations that fit equally well are listed.
+# Explanations that fit equally well are listed in this order.
 THEMES = (
     "padding",
     "transposed",
@@ -30,67 +30,97 @@ THEMES = (
 _mistakes: dict[str, Mistake] = {}
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Mistake:
     """One way to get a convolution wrong that is known to have hurt people.
-
-    A subclass states what it is and says, for a right layer, which wrong ones come of it.
 
     Attributes:
         id: short name, stable.
         title: one line.
-        frameworks: those that it bites, or between which it happens.
-        explanation: why it happens, for somebody who did not know.
+        frameworks: the frameworks that have it, or between which it happens.
+        explanation: why it happens, for a reader who has never met it.
         fix: what to do.
-        evidence: public threads where it hurt somebody.
+        evidence: addresses of public threads that report it.
+        module: name of the module that defines it.
+        function: the generator behind :meth:`apply` or :meth:`fit`.
+        fitted: whether it has numbers of its own (a scale, a shift), which are estimated from the actual output.
     """
 
-    id: ClassVar[str]
-    title: ClassVar[str]
-    frameworks: ClassVar[tuple[str, ...]]
-    explanation: ClassVar[str]
-    fix: ClassVar[str]
-    evidence: ClassVar[tuple[str, ...]]
+    id: str
+    title: str
+    frameworks: tuple[str, ...]
+    explanation: str
+    fix: str
+    evidence: tuple[str, ...]
+    module: str
+    function: Callable[..., Variants]
+    fitted: bool = False
 
-    def made_in(self, layer: Layer) -> Iterator[tuple[str, Layer]]:
-        """The wrong layers that the mistake makes of a right one, each with a phrase that says what it did.
+    def __repr__(self) -> str:
+        return f"Mistake({self.id!r})"
 
-        Some may be impossible, or give the right numbers after all: whoever asks has to see to that.
+    @property
+    def theme(self) -> str:
+        """The one of :data:`THEMES` that it belongs to."""
+        return self.module.rpartition(".")[2]
+
+    def apply(self, layer: Layer) -> Variants:
+        """Yield the wrong layers that the mistake makes of a right one, each with a phrase that says what is wrong.
+
+        A variant that breaks the rules of specs ends the list. Others may be impossible to compute, or give the right
+        numbers after all: the caller checks. A fitted mistake has none.
         """
-        raise NotImplementedError
+        if not self.fitted:
+            with suppress(*IMPOSSIBLE):
+                yield from self.function(layer)
+
+    def fit(self, layer: Layer, output: Array, actual: Array) -> Variants:
+        """Yield a fitted mistake's wrong layers nearest to ``actual``; ``output`` is the right layer's."""
+        if self.fitted:
+            with suppress(*IMPOSSIBLE):
+                yield from self.function(layer, output, actual)
 
 
-class Fitted(Mistake):
-    """A mistake with numbers of its own – a scale, a shift – that are estimated from the output."""
+def mistake(
+    title: str,
+    *,
+    frameworks: tuple[str, ...],
+    explanation: str,
+    fix: str,
+    threads: tuple[str, ...],
+    fitted: bool = False,
+) -> Callable[[Callable[..., Variants]], Mistake]:
+    """Enter a mistake into the catalogue; the function's name, with hyphens, is its id.
 
-    def made_in(self, layer: Layer) -> Iterator[tuple[str, Layer]]:
-        yield from ()
+    Args:
+        threads: GitHub issues and pull requests that report it, each as ``owner/repository/issues/number``.
+        fitted: whether the function takes the right layer, its output and the actual output; else the layer alone.
 
-    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Iterator[tuple[str, Layer]]:
-        """The wrong layers whose numbers come nearest to ``actual``; ``output`` is the right layer's."""
-        raise NotImplementedError
+    Raises:
+        ValueError: if another mistake has that id.
+    """
 
+    def enter(function: Callable[..., Variants]) -> Mistake:
+        name = function.__name__.replace("_", "-")
+        if name in _mistakes:
+            raise ValueError(f"two mistakes are called {name!r}")
+        evidence = tuple(f"https://github.com/{thread}" for thread in threads)
+        _mistakes[name] = Mistake(
+            name, title, frameworks, explanation, fix, evidence, function.__module__, function, fitted
+        )
+        return _mistakes[name]
 
-def github(*threads: str) -> tuple[str, ...]:
-    """Addresses of issues and pull requests, each given as ``owner/repository/issues/number``."""
-    return tuple(f"https://github.com/{thread}" for thread in threads)
-
-
-def mistake(cls: type[Mistake]) -> type[Mistake]:
-    """Enter a mistake into the catalogue."""
-    if cls.id in _mistakes:
-        raise ValueError(f"two mistakes are called {cls.id!r}")
-    _mistakes[cls.id] = cls()
-    return cls
+    return enter
 
 
 @cache
 def catalogue() -> Sequence[Mistake]:
-    """All mistakes that are known, by theme."""
+    """Return all known mistakes, by theme."""
     for theme in THEMES:
         importlib.import_module(f"convspec.diagnosis.mistakes.{theme}")
-    return tuple(sorted(_mistakes.values(), key=theme_of))
+    return tuple(sorted(_mistakes.values(), key=theme_order))
 
 
-def theme_of(kind: Mistake) -> int:
-    """The place of a mistake's theme among :data:`THEMES`."""
-    return THEMES.index(type(kind).__module__.rpartition(".")[2])
+def theme_order(kind: Mistake) -> int:
+    """Return the position of a mistake's theme among :data:`THEMES`."""
+    return THEMES.index(kind.theme)

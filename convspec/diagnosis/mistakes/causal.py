@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
-
-from convspec.diagnosis.mistakes.catalogue import Mistake, github, mistake
-
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Layer
-
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
+from convspec.diagnosis.faulty_layer import Layer, Variants
+from convspec.diagnosis.mistakes.catalogue import mistake
 
 
 def _causal(layer: Layer) -> int | None:
-    """The cells before a causal layer's sequence; None for any other layer."""
+    """Return the padding before a causal layer's sequence; None for any other layer."""
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed:
         lo, hi = layer.pads[0]
@@ -23,69 +16,62 @@ def _causal(layer: Layer) -> int | None:
     return None
 
 
-@mistake
-class CausalAsSymmetric(Mistake):
-    id = "causal-as-symmetric"
-    title = "A causal layer sees the future: its padding is on both sides"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
-        "Causal padding puts all (k - 1)·d cells before the sequence; half on either side lets outputs read ahead."
-    )
-    fix = "Pad ((k - 1)·d, 0) before an unpadded convolution."
-    evidence = github("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        total = _causal(layer)
-        if total:
-            for lo in {total // 2, -(-total // 2)}:
-                yield f"padded ({lo}, {total - lo})", layer.explicit(padding=((lo, total - lo),))
-
-
-@mistake
-class CausalReversed(Mistake):
-    id = "causal-reversed"
-    title = "A causal layer runs backwards: its padding is after the sequence"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "Padding on both sides and cutting off the wrong end leaves outputs that see the future only."
-    fix = "Pad before the sequence, or cut the last (k - 1)·d outputs off, not the first."
-    evidence = github("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        total = _causal(layer)
-        if total:
-            yield f"padded (0, {total})", layer.explicit(padding=((0, total),))
+@mistake(
+    "A causal layer sees the future: its padding is on both sides",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
+        "Causal padding puts all (k - 1)·d elements before the sequence; with half of them on each side, outputs read "
+        "future inputs."
+    ),
+    fix="Pad ((k - 1)·d, 0) before an unpadded convolution.",
+    threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
+)
+def causal_as_symmetric(layer: Layer) -> Variants:
+    total = _causal(layer)
+    if total:
+        for lo in {total // 2, -(-total // 2)}:
+            yield f"padded ({lo}, {total - lo})", layer.explicit(padding=((lo, total - lo),))
 
 
-@mistake
-class CausalWithoutDilation(Mistake):
-    id = "causal-without-dilation"
-    title = "Causal padding is computed without the dilation"
-    frameworks = ("torch", "keras", "flax")
-    explanation = (
-        "(k - 1)·d cells are needed; k - 1 are too few, and cutting k - 1 off leaves the outputs in the wrong place."
-    )
-    fix = "Use (k - 1)·d in both the padding and the cut."
-    evidence = github("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        total, short = _causal(layer), layer.spec.kernel_size[0] - 1
-        if total and total != short:
-            for pads in ((short, 0), (short, total - short), (total, total - short), (total - short, short)):
-                yield f"padded {pads}", layer.explicit(padding=(pads,))
+@mistake(
+    "A causal layer runs backwards: its padding is after the sequence",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="Padding both sides and cropping the wrong end leaves outputs that read future inputs only.",
+    fix="Pad before the sequence, or crop the last (k - 1)·d outputs, not the first.",
+    threads=("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12"),
+)
+def causal_reversed(layer: Layer) -> Variants:
+    total = _causal(layer)
+    if total:
+        yield f"padded (0, {total})", layer.explicit(padding=((0, total),))
 
 
-@mistake
-class SymmetricAsCausal(Mistake):
-    id = "symmetric-as-causal"
-    title = "A layer that should look both ways is causal"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "All the padding is before the sequence, so every output is late by half a kernel."
-    fix = "Pad both sides: 'same'."
-    evidence = github("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751")
+@mistake(
+    "Causal padding is computed without the dilation",
+    frameworks=("torch", "keras", "flax"),
+    explanation=(
+        "Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping only k - 1 shifts the outputs."
+    ),
+    fix="Use (k - 1)·d for both the padding and the crop.",
+    threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
+)
+def causal_without_dilation(layer: Layer) -> Variants:
+    total, short = _causal(layer), layer.spec.kernel_size[0] - 1
+    if total and total != short:
+        for pads in ((short, 0), (short, total - short), (total, total - short), (total - short, short)):
+            yield f"padded {pads}", layer.explicit(padding=(pads,))
 
-    def made_in(self, layer: Layer) -> Wrong:
-        spec = layer.spec
-        if spec.ndim == 1 and not spec.transposed and _causal(layer) is None and any(layer.pads[0]):
-            total = sum(layer.pads[0])
-            yield f"padded ({total}, 0)", layer.explicit(padding=((total, 0),))
-            yield f"padded (0, {total})", layer.explicit(padding=((0, total),))
+
+@mistake(
+    "A layer that should look both ways is causal",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="All padding is before the sequence, so every output is late by half a kernel.",
+    fix="Pad both sides ('same').",
+    threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
+)
+def symmetric_as_causal(layer: Layer) -> Variants:
+    spec = layer.spec
+    if spec.ndim == 1 and not spec.transposed and _causal(layer) is None and any(layer.pads[0]):
+        total = sum(layer.pads[0])
+        yield f"padded ({total}, 0)", layer.explicit(padding=((total, 0),))
+        yield f"padded (0, {total})", layer.explicit(padding=((0, total),))

@@ -1,156 +1,133 @@
-"""Mistakes in groups and in which channels belong together."""
+"""Mistakes in groups, and in the channels that belong together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import derived
-from convspec.diagnosis.mistakes.catalogue import Mistake, github, mistake
-from convspec.diagnosis.mistakes.index_maps import indexed
-
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer
-
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
+from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive, take
+from convspec.diagnosis.mistakes.catalogue import mistake
 
 _MANY = 16
 
 
-@mistake
-class GroupsIgnored(Mistake):
-    id = "groups-ignored"
-    title = "The groups are ignored"
-    frameworks = ("onnx", "torch", "keras", "flax")
-    explanation = "Every output sees all the input's channels, or all see the first group's."
-    fix = "Pass groups (feature_group_count, group) on."
-    evidence = github(
-        "onnx/tensorflow-onnx/issues/1868", "alibaba/TinyNeuralNetwork/issues/197", "onnx/tensorflow-onnx/issues/1100"
-    )
-
-    def made_in(self, layer: Layer) -> Wrong:
-        spec, kernel = layer.spec, layer.params.kernel
-        if spec.groups == 1:
-            return
-        per_in = spec.in_channels // spec.groups
-        if spec.transposed:
-            blocks = kernel.reshape(spec.groups, per_in, *kernel.shape[1:])
-            dense: Array = np.concatenate([np.concatenate([b] * spec.groups) for b in blocks], axis=1)
-        else:
-            dense = np.concatenate([kernel] * spec.groups, axis=1)
-        yield "the kernel repeated for the channels of every group", layer.with_kernel(dense, groups=1)
-        first = np.concatenate([layer.x[:, :per_in]] * spec.groups, axis=1)
-        yield "every group reads the first group's channels", replace(layer, x=first)
-
-
-@mistake
-class GroupsPermuted(Mistake):
-    id = "groups-permuted"
-    title = "The kernel's groups are in another order"
-    frameworks = ("onnx", "torch", "keras", "flax")
-    explanation = "The blocks of the kernel belong to other groups of the input than they are applied to."
-    fix = "Keep the blocks in the order of the groups when splitting or concatenating."
-    evidence = github("pytorch/pytorch/pull/18463", "modular/modular/issues/6129")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        spec, kernel = layer.spec, layer.params.kernel
-        if spec.groups == 1:
-            return
-        blocks = kernel.reshape(spec.groups, -1, *kernel.shape[1:])
-        for by in range(1, min(spec.groups, _MANY)):
-            rolled = np.roll(blocks, by, axis=0).reshape(kernel.shape)
-            yield f"the kernel's groups moved by {by}", layer.with_kernel(rolled)
-        if spec.groups > 2:
-            yield "the kernel's groups reversed", layer.with_kernel(blocks[::-1].reshape(kernel.shape))
+@mistake(
+    "The groups are ignored",
+    frameworks=("onnx", "torch", "keras", "flax"),
+    explanation="Every output reads all input channels, or only those of the first group.",
+    fix="Pass groups (Flax: feature_group_count, ONNX: group).",
+    threads=(
+        "onnx/tensorflow-onnx/issues/1868",
+        "alibaba/TinyNeuralNetwork/issues/197",
+        "onnx/tensorflow-onnx/issues/1100",
+    ),
+)
+def groups_ignored(layer: Layer) -> Variants:
+    spec, kernel = layer.spec, layer.params.kernel
+    if spec.groups == 1:
+        return
+    per_in = spec.in_channels // spec.groups
+    if spec.transposed:
+        blocks = kernel.reshape(spec.groups, per_in, *kernel.shape[1:])
+        dense: Array = np.concatenate([np.concatenate([b] * spec.groups) for b in blocks], axis=1)
+    else:
+        dense = np.concatenate([kernel] * spec.groups, axis=1)
+    yield "the kernel repeated for the channels of every group", layer.with_kernel(dense, groups=1)
+    first = np.concatenate([layer.x[:, :per_in]] * spec.groups, axis=1)
+    yield "every group reads the first group's channels", replace(layer, x=first)
 
 
-@mistake
-class ChannelsShuffled(Mistake):
-    id = "channels-shuffled"
-    title = "The channels of the groups are interleaved, or should have been"
-    frameworks = ("torch", "onnx", "keras")
-    explanation = (
-        "A channel shuffle, (g, C/g) transposed, is missing or was done once too often: neighbouring channels come "
-        "from different groups."
-    )
-    fix = "Reshape the channels to (g, C/g), transpose, and reshape back – on the side where it is missing."
-    evidence = github("alibaba/TinyNeuralNetwork/issues/197", "modular/modular/issues/6248")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        g = layer.spec.groups
-        if g == 1:
-            return
-        for side, n in (("input", layer.spec.in_channels), ("output", layer.spec.out_channels)):
-            for what, order in (
-                ("taken group by group from interleaved ones", np.arange(n).reshape(g, -1).T.reshape(-1)),
-                ("interleaved", np.arange(n).reshape(-1, g).T.reshape(-1)),
-            ):
-                if side == "input":
-                    yield f"the input's channels {what}", replace(layer, x=layer.x[:, order])
-                else:
-                    yield (
-                        f"the output's channels {what}",
-                        layer.then(indexed(slice(None), order)),
-                    )
+@mistake(
+    "The kernel's groups are in another order",
+    frameworks=("onnx", "torch", "keras", "flax"),
+    explanation="Each block of the kernel is applied to another group of the input than its own.",
+    fix="Keep the blocks in the order of the groups when splitting or concatenating.",
+    threads=("pytorch/pytorch/pull/18463", "modular/modular/issues/6129"),
+)
+def groups_permuted(layer: Layer) -> Variants:
+    spec, kernel = layer.spec, layer.params.kernel
+    if spec.groups == 1:
+        return
+    blocks = kernel.reshape(spec.groups, -1, *kernel.shape[1:])
+    for by in range(1, min(spec.groups, _MANY)):
+        rolled = np.roll(blocks, by, axis=0).reshape(kernel.shape)
+        yield f"the kernel's groups moved by {by}", layer.with_kernel(rolled)
+    if spec.groups > 2:
+        yield "the kernel's groups reversed", layer.with_kernel(blocks[::-1].reshape(kernel.shape))
 
 
-@mistake
-class GroupedKernel(Mistake):
-    id = "grouped-kernel-layout"
-    title = "The kernel of a grouped layer has in and out the wrong way round"
-    frameworks = ("onnx", "torch", "keras")
-    explanation = (
-        "A grouped transposed kernel is (in, out/groups, …) in torch and ONNX, a regular one (out, in/groups, …). Read "
-        "as the other, numbers move between the channels of a group."
-    )
-    fix = "Split the kernel by groups first, transpose each block, then put them together."
-    evidence = github("apache/tvm/issues/10223", "apache/tvm/pull/9443", "apache/tvm/pull/9465")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        spec, kernel = layer.spec, layer.params.kernel
-        if spec.groups == 1:
-            return
-        g, per = spec.groups, len(kernel) // spec.groups
-        other = kernel.shape[1]
-        rest = spec.kernel_size
-        swapped = kernel.reshape(g, other, per, *rest).swapaxes(1, 2).reshape(kernel.shape)
-        yield "in and out of each group exchanged in memory", layer.with_kernel(swapped)
-        outer = kernel.reshape(per, g, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-        yield "the groups taken as the inner part of the first axis", layer.with_kernel(outer)
-        inner = kernel.reshape(g, per, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
-        yield "the groups taken as the outer part of the second axis", layer.with_kernel(inner)
+@mistake(
+    "The channels of the groups are interleaved, or should have been",
+    frameworks=("torch", "onnx", "keras"),
+    explanation=(
+        "A channel shuffle (reshape to (g, C/g), transpose) is missing or was applied twice: neighbouring channels "
+        "come from different groups."
+    ),
+    fix="Add the missing shuffle: reshape the channels to (g, C/g), transpose, and reshape back.",
+    threads=("alibaba/TinyNeuralNetwork/issues/197", "modular/modular/issues/6248"),
+)
+def channels_shuffled(layer: Layer) -> Variants:
+    g = layer.spec.groups
+    if g == 1:
+        return
+    for side, n in (("input", layer.spec.in_channels), ("output", layer.spec.out_channels)):
+        for what, order in (
+            ("de-interleaved", np.arange(n).reshape(g, -1).T.reshape(-1)),
+            ("interleaved", np.arange(n).reshape(-1, g).T.reshape(-1)),
+        ):
+            if side == "input":
+                yield f"the input's channels {what}", replace(layer, x=layer.x[:, order])
+            else:
+                yield f"the output's channels {what}", layer.then(take(slice(None), order))
 
 
-def _kept(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
+@mistake(
+    "The kernel of a grouped layer has in and out the wrong way round",
+    frameworks=("onnx", "torch", "keras"),
+    explanation=(
+        "PyTorch and ONNX: a grouped transposed kernel is (in, out/groups, …), a regular one (out, in/groups, …). "
+        "Reading one as the other moves numbers between the channels of a group."
+    ),
+    fix="Split the kernel by groups first, transpose each block, then concatenate.",
+    threads=("apache/tvm/issues/10223", "apache/tvm/pull/9443", "apache/tvm/pull/9465"),
+)
+def grouped_kernel_layout(layer: Layer) -> Variants:
+    spec, kernel = layer.spec, layer.params.kernel
+    if spec.groups == 1:
+        return
+    g, per = spec.groups, len(kernel) // spec.groups
+    other = kernel.shape[1]
+    rest = spec.kernel_size
+    swapped = kernel.reshape(g, other, per, *rest).swapaxes(1, 2).reshape(kernel.shape)
+    yield "in and out of each group exchanged in memory", layer.with_kernel(swapped)
+    outer = kernel.reshape(per, g, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
+    yield "the groups read as the inner part of the first axis", layer.with_kernel(outer)
+    inner = kernel.reshape(g, per, other, *rest).swapaxes(0, 1).reshape(kernel.shape)
+    yield "the groups read as the outer part of the second axis", layer.with_kernel(inner)
+
+
+def _keep_channels(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array:
     """The input with zeros for all but some channels of each group."""
     within = np.zeros(per_in)
     within[slice(*ends)] = 1
     return x * np.tile(within, x.shape[1] // per_in).reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
-@mistake
-class ChannelLeftOut(Mistake):
-    id = "input-channels-left-out"
-    title = "Some input channels take no part in the sum"
-    frameworks = ("onnx", "torch")
-    explanation = (
-        "A kernel whose blocks of channels are too large, or start too late, leaves the first or last ones out."
-    )
-    fix = "Try another number of channels and another device: the implementation is wrong for this one."
-    evidence = github(
-        "microsoft/onnxruntime/issues/29651", "modular/modular/issues/6129", "pytorch/pytorch/issues/60535"
-    )
-
-    def made_in(self, layer: Layer) -> Wrong:
-        per_in = layer.spec.in_channels // layer.spec.groups
-        if per_in == 1:
-            return
-        for what, kept in (
-            ("only the first channel of each group summed", slice(0, 1)),
-            ("the first channel of each group left out", slice(1, None)),
-            ("the last channel of each group left out", slice(0, -1)),
-        ):
-            yield what, replace(layer, x=derived(layer.x, _kept, per_in, (kept.start, kept.stop)))
+@mistake(
+    "Some input channels take no part in the sum",
+    frameworks=("onnx", "torch"),
+    explanation="An implementation with too large or late blocks of channels skips the first or last ones.",
+    fix="The implementation is wrong for this number of channels: try another number, or another device.",
+    threads=("microsoft/onnxruntime/issues/29651", "modular/modular/issues/6129", "pytorch/pytorch/issues/60535"),
+)
+def input_channels_left_out(layer: Layer) -> Variants:
+    per_in = layer.spec.in_channels // layer.spec.groups
+    if per_in == 1:
+        return
+    for what, kept in (
+        ("only the first channel of each group summed", slice(0, 1)),
+        ("the first channel of each group left out", slice(1, None)),
+        ("the last channel of each group left out", slice(0, -1)),
+    ):
+        yield what, replace(layer, x=derive(layer.x, _keep_channels, per_in, (kept.start, kept.stop)))

@@ -1,75 +1,61 @@
-"""Mistakes at the edges of the output: a row too few, a shift, a border that is not computed."""
+"""Mistakes at the edges of the output: a missing row, a shift, a border that is not computed; wrong activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import FILL
-from convspec.diagnosis.mistakes.catalogue import Mistake, github, mistake
-from convspec.diagnosis.mistakes.index_maps import indexed, padded
+from convspec.diagnosis.faulty_layer import FILL, Array, Layer, Move, Variants, pad, take
+from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import layouts, product
-
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer, Move
-
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
 
 
 def _cut(axis: int, kept: slice) -> Move:
-    return indexed(*(slice(None),) * axis, kept)
+    return take(*(slice(None),) * axis, kept)
 
 
-@mistake
-class RowDropped(Mistake):
-    id = "row-dropped"
-    title = "The first or last row or column of the output is missing"
-    frameworks = ("onnx", "torch", "keras", "flax")
-    explanation = "A crop takes one cell too many, on one side."
-    fix = "Compare the crop with the output's shape; crop the other end, or nothing."
-    evidence = github("onnx/tensorflow-onnx/issues/945", "microsoft/onnxruntime/issues/23403", "google/flax/pull/2578")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        for axis, letter in enumerate(layouts.spatial_letters(layer.spec.ndim), start=2):
-            yield f"the first place along {letter} dropped", layer.then(_cut(axis, slice(1, None)))
-            yield f"the last place along {letter} dropped", layer.then(_cut(axis, slice(None, -1)))
-        for what, kept in (("first", slice(1, None)), ("last", slice(None, -1))):
-            if layer.spec.ndim > 1:
-                everywhere = (..., *(kept,) * layer.spec.ndim)
-                yield (
-                    f"the {what} place along every axis dropped",
-                    layer.then(indexed(*everywhere)),
-                )
+@mistake(
+    "The first or last row or column of the output is missing",
+    frameworks=("onnx", "torch", "keras", "flax"),
+    explanation="A crop removes one element too many on one side.",
+    fix="Compare the crop with the output's shape; crop the other end, or do not crop.",
+    threads=("onnx/tensorflow-onnx/issues/945", "microsoft/onnxruntime/issues/23403", "google/flax/pull/2578"),
+)
+def row_dropped(layer: Layer) -> Variants:
+    for axis, letter in enumerate(layouts.spatial_letters(layer.spec.ndim), start=2):
+        yield f"the first position along {letter} dropped", layer.then(_cut(axis, slice(1, None)))
+        yield f"the last position along {letter} dropped", layer.then(_cut(axis, slice(None, -1)))
+    for what, kept in (("first", slice(1, None)), ("last", slice(None, -1))):
+        if layer.spec.ndim > 1:
+            everywhere = (..., *(kept,) * layer.spec.ndim)
+            yield f"the {what} position along every axis dropped", layer.then(take(*everywhere))
 
 
-@mistake
-class WindowShifted(Mistake):
-    id = "window-shifted"
-    title = "The windows start one cell too early or too late"
-    frameworks = ("onnx", "torch", "keras", "flax")
-    explanation = "As much is padded, or as large is the output, but every window is one cell off."
-    fix = "Compare pads as numbers; with a stride, look at where the first window begins."
-    evidence = github("taehoonlee/tensornets/issues/25", "vtjeng/MIPVerify.jl/pull/23", "gmalivenko/onnx2keras/pull/52")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        if layer.spec.transposed:
-            return
-        letters = layouts.spatial_letters(layer.spec.ndim)
-        choices: list[tuple[str, tuple[int, ...]]] = [(letter, (i,)) for i, letter in enumerate(letters)]
-        if len(letters) > 1:
-            choices.insert(0, ("every axis", tuple(range(len(letters)))))
-        for what, axes in choices:
-            for by, when in ((1, "earlier"), (-1, "later")):
-                shifted = _shifted(layer, axes, by)
-                if shifted is not None:
-                    yield f"the windows one cell {when} along {what}", shifted
+@mistake(
+    "The windows start one element too early or too late",
+    frameworks=("onnx", "torch", "keras", "flax"),
+    explanation="The amount of padding and the output size are right, but every window is off by one element.",
+    fix="Compare pads as numbers; with a stride, check where the first window begins.",
+    threads=("taehoonlee/tensornets/issues/25", "vtjeng/MIPVerify.jl/pull/23", "gmalivenko/onnx2keras/pull/52"),
+)
+def window_shifted(layer: Layer) -> Variants:
+    if layer.spec.transposed:
+        return
+    letters = layouts.spatial_letters(layer.spec.ndim)
+    choices: list[tuple[str, tuple[int, ...]]] = [(letter, (i,)) for i, letter in enumerate(letters)]
+    if len(letters) > 1:
+        choices.insert(0, ("every axis", tuple(range(len(letters)))))
+    for what, axes in choices:
+        for by, when in ((1, "earlier"), (-1, "later")):
+            shifted = _shift(layer, axes, by)
+            if shifted is not None:
+                yield f"the windows one element {when} along {what}", shifted
 
 
-def _shifted(layer: Layer, axes: tuple[int, ...], by: int) -> Layer | None:
-    """Pads moved by one cell to the side before (1) or after (-1), a real cell left out where there is none."""
+def _shift(layer: Layer, axes: tuple[int, ...], by: int) -> Layer | None:
+    """Move one element of padding to the start (1) or end (-1); where there is no padding, drop an input element."""
     pads, cut = list(layer.pads), [slice(None)] * layer.x.ndim
     for axis in axes:
         lo, hi = pads[axis][0] + by, pads[axis][1] - by
@@ -81,66 +67,54 @@ def _shifted(layer: Layer, axes: tuple[int, ...], by: int) -> Layer | None:
     return replace(layer.explicit(padding=tuple(pads)), x=layer.x[tuple(cut)])
 
 
-@mistake
-class BorderNotComputed(Mistake):
-    id = "border-not-computed"
-    title = "The border of the output is filled instead of computed"
-    frameworks = ("torch", "onnx")
-    explanation = "The unpadded convolution is computed, and its output padded to the right shape."
-    fix = "Pad the input, not the output."
-    evidence = github("pytorch/pytorch/issues/20981", "chaiNNer-org/chaiNNer/issues/3106")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        if layer.spec.transposed or not any(map(any, layer.pads)):
-            return
-        bare = layer.explicit(padding=0)
-        missing = [n - m for n, m in zip(layer.output_shape[2:], bare.output_shape[2:], strict=True)]
-        if min(missing) < 0:
-            return
-        for what, before in (("on both sides", [n // 2 for n in missing]), ("after", [0] * len(missing))):
-            after = [n - b for b, n in zip(before, missing, strict=True)]
-            yield (
-                f"zeros {what} of the unpadded output",
-                bare.then(padded(before, after)),
-            )
+@mistake(
+    "The border of the output is filled instead of computed",
+    frameworks=("torch", "onnx"),
+    explanation="The convolution is computed without padding, and its output is padded to the right shape.",
+    fix="Pad the input, not the output.",
+    threads=("pytorch/pytorch/issues/20981", "chaiNNer-org/chaiNNer/issues/3106"),
+)
+def border_not_computed(layer: Layer) -> Variants:
+    if layer.spec.transposed or not any(map(any, layer.pads)):
+        return
+    bare = layer.explicit(padding=0)
+    missing = [n - m for n, m in zip(layer.output_shape[2:], bare.output_shape[2:], strict=True)]
+    if min(missing) < 0:
+        return
+    for what, before in (("on both sides of", [n // 2 for n in missing]), ("after", [0] * len(missing))):
+        after = [n - b for b, n in zip(before, missing, strict=True)]
+        yield f"zeros {what} the unpadded output", bare.then(pad(before, after))
 
 
 def _leaky(slope: float) -> Callable[[Array], Array]:
     return lambda y: np.where(y < 0, slope * y, y)
 
 
-@mistake
-class Activated(Mistake):
-    id = "activation-fused"
-    title = "An activation is applied to the output"
-    frameworks = ("keras", "onnx", "torch")
-    explanation = (
-        "Keras layers carry an activation, and optimisers fuse one into the convolution: the numbers are cut off."
-    )
-    fix = "Compare before the activation, or apply it on both sides."
-    evidence = github("microsoft/onnxruntime/issues/20321", "majianjia/nnom/issues/73")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        yield "ReLU of the output", replace(layer, finish=lambda y: np.maximum(y, 0.0))
-        yield "ReLU6 of the output", replace(layer, finish=lambda y: np.clip(y, 0.0, 6.0))
-        for slope in (0.01, 0.2, 0.3):
-            yield (
-                f"leaky ReLU ({slope}) of the output",
-                replace(layer, finish=_leaky(slope)),
-            )
+@mistake(
+    "An activation is applied to the output",
+    frameworks=("keras", "onnx", "torch"),
+    explanation=(
+        "Keras layers can have an activation, and optimisers fuse one into the convolution: values are clipped."
+    ),
+    fix="Compare before the activation, or apply it on both sides.",
+    threads=("microsoft/onnxruntime/issues/20321", "majianjia/nnom/issues/73"),
+)
+def activation_fused(layer: Layer) -> Variants:
+    yield "ReLU of the output", replace(layer, finish=lambda y: np.maximum(y, 0.0))
+    yield "ReLU6 of the output", replace(layer, finish=lambda y: np.clip(y, 0.0, 6.0))
+    for slope in (0.01, 0.2, 0.3):
+        yield f"leaky ReLU ({slope}) of the output", replace(layer, finish=_leaky(slope))
 
 
-@mistake
-class AllZero(Mistake):
-    id = "nothing-computed"
-    title = "Nothing was computed: the output is zero, or the bias alone"
-    frameworks = ("onnx", "torch", "keras")
-    explanation = "Weights that were never loaded, a buffer that was never written, or an input of zeros."
-    fix = "Check that the weights arrived (print their sum) and that the input is the one meant."
-    evidence = github("pytorch/pytorch/issues/99519", "pytorch/pytorch/issues/163539")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        filled = layer.then(lambda y: np.full_like(y, FILL))
-        yield "zeros", filled
-        if layer.params.bias is not None and product(layer.output_shape):
-            yield "the bias alone", filled.adding(layer.params.bias.reshape(-1, *(1,) * layer.spec.ndim))
+@mistake(
+    "Nothing was computed: the output is zero, or the bias alone",
+    frameworks=("onnx", "torch", "keras"),
+    explanation="Weights were never loaded, a buffer was never written, or the input was zero.",
+    fix="Check that the weights arrived (print their sum) and that the input is the intended one.",
+    threads=("pytorch/pytorch/issues/99519", "pytorch/pytorch/issues/163539"),
+)
+def nothing_computed(layer: Layer) -> Variants:
+    filled = layer.then(lambda y: np.full_like(y, FILL))
+    yield "zeros", filled
+    if layer.params.bias is not None and product(layer.output_shape):
+        yield "the bias alone", filled.add(layer.params.bias.reshape(-1, *(1,) * layer.spec.ndim))

@@ -2,180 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from convspec.diagnosis.mistakes.catalogue import Mistake, github, mistake
-
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Layer
-
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
+from convspec.diagnosis.faulty_layer import Layer, Variants
+from convspec.diagnosis.mistakes.catalogue import mistake
 
 
-def _as_other(a: Any) -> Any:
-    """``(N, C, *)`` moved to N, *, C and reshaped back: what a reader of N, C, * sees in channels-last memory."""
+def _last_as_first(a: Any) -> Any:
+    """Move ``(N, C, *)`` to N, *, C and reshape back: channels-last memory as a reader of N, C, * sees it."""
     return np.moveaxis(a, 1, -1).reshape(a.shape)
 
 
-def _as_own(a: Any) -> Any:
-    """``(N, C, *)`` reshaped to N, *, C and moved back: what a reader of N, *, C sees in channels-first memory."""
+def _first_as_last(a: Any) -> Any:
+    """Reshape ``(N, C, *)`` to N, *, C and move back: channels-first memory as a reader of N, *, C sees it."""
     return np.moveaxis(a.reshape(a.shape[0], *a.shape[2:], a.shape[1]), -1, 1)
 
 
-_READINGS = (("channels-last memory read as channels-first", _as_other),
-             ("channels-first memory read as channels-last", _as_own))  # fmt: skip
+_READINGS = (("channels-last memory read as channels-first", _last_as_first),
+             ("channels-first memory read as channels-last", _first_as_last))  # fmt: skip
 
 
 def _turns(a: Any) -> tuple[tuple[str, Any], ...]:
-    """The two permutations between the layouts."""
+    """Return both permutations between the layouts."""
     first, last = np.moveaxis(a, -1, 1), np.moveaxis(a, 1, -1)
-    return (("the last axis moved to the channels' place", first), ("the channels moved to the end", last))
+    return (("the last axis moved to the channels' position", first), ("the channels moved to the end", last))
 
 
-@mistake
-class InputReshaped(Mistake):
-    id = "input-reshaped"
-    title = "The input is reshaped between NHWC and NCHW instead of transposed"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
-        "reshape gives an array the other layout's shape, but leaves every number where it is: channels and places "
-        "are mixed up."
-    )
-    fix = "Transpose: x.transpose(0, 3, 1, 2) from NHWC to NCHW, x.transpose(0, 2, 3, 1) back."
-    evidence = github(
-        "alexlee-gk/lpips-tensorflow/issues/2", "tensorflow/tensorflow/issues/30044", "pytorch/executorch/issues/21837"
-    )
+@mistake(
+    "The input is reshaped between NHWC and NCHW instead of transposed",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
+        "A reshape gives the array the other layout's shape but moves no number, so channels and positions are mixed "
+        "up."
+    ),
+    fix="Transpose: x.transpose(0, 3, 1, 2) from NHWC to NCHW, x.transpose(0, 2, 3, 1) back.",
+    threads=(
+        "alexlee-gk/lpips-tensorflow/issues/2",
+        "tensorflow/tensorflow/issues/30044",
+        "pytorch/executorch/issues/21837",
+    ),
+)
+def input_reshaped(layer: Layer) -> Variants:
+    for what, read in _READINGS:
+        yield f"the input's {what}", replace(layer, x=read(layer.x))
 
-    def made_in(self, layer: Layer) -> Wrong:
+
+@mistake(
+    "The output is reshaped between NHWC and NCHW instead of transposed",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="The numbers are right but in the order of the other layout, under this layout's shape.",
+    fix="Transpose the output: y.transpose(0, 3, 1, 2) from NHWC to NCHW.",
+    threads=("tenstorrent/tt-metal/issues/21463", "rustnn/rustnn/pull/27", "pytorch/executorch/issues/19139"),
+)
+def output_reshaped(layer: Layer) -> Variants:
+    if not layer.flat:
         for what, read in _READINGS:
-            yield f"the input's {what}", replace(layer, x=read(layer.x))
+            yield f"the output's {what}", layer.then(read)
 
 
-@mistake
-class OutputReshaped(Mistake):
-    id = "output-reshaped"
-    title = "The output is reshaped between NHWC and NCHW instead of transposed"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "The numbers are all there, in the order of the other layout under this one's shape."
-    fix = "Transpose the output: y.transpose(0, 3, 1, 2) from NHWC to NCHW."
-    evidence = github("tenstorrent/tt-metal/issues/21463", "rustnn/rustnn/pull/27", "pytorch/executorch/issues/19139")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        if not layer.flat:
-            for what, read in _READINGS:
-                yield f"the output's {what}", layer.then(read)
-
-
-@mistake
-class FlattenOrder(Mistake):
-    id = "flatten-order"
-    title = "The output is flattened in the other layout's order"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
-        "Flattening channels-first data gives features in the order C, H, W, channels-last data H, W, C. The "
-        "convolution is right; a linear layer behind it needs its rows in the same order."
-    )
-    fix = "Permute the linear layer's rows, or transpose before the flatten."
-    evidence = github("gzuidhof/nn-transfer/issues/16", "microsoft/MMdnn/issues/250", "keras-team/keras/issues/5374")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        if layer.flat:
-            yield "flattened with the channels last", layer.then(_as_other)
-            yield "flattened with the channels first", layer.then(_as_own)
+@mistake(
+    "The output is flattened in the other layout's order",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
+        "Flattening gives features in the order C, H, W for channels-first data, H, W, C for channels-last data. The "
+        "convolution is right; the linear layer after it needs its rows in the same order."
+    ),
+    fix="Permute the linear layer's rows, or transpose before the flatten.",
+    threads=("gzuidhof/nn-transfer/issues/16", "microsoft/MMdnn/issues/250", "keras-team/keras/issues/5374"),
+)
+def flatten_order(layer: Layer) -> Variants:
+    if layer.flat:
+        yield "flattened with the channels last", layer.then(_last_as_first)
+        yield "flattened with the channels first", layer.then(_first_as_last)
 
 
-@mistake
-class BothReshaped(Mistake):
-    id = "input-and-output-reshaped"
-    title = "Input and output are both reshaped between the layouts instead of transposed"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "The whole layer runs on mixed-up data; the shapes are right before and after."
-    fix = "Replace both reshapes by transposes."
-    evidence = github("alexlee-gk/lpips-tensorflow/issues/2", "tensorflow/tensorflow/issues/30044")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        (other, to), (own, back) = _READINGS
-        yield f"{other}, and the output the other way", replace(layer, x=to(layer.x)).then(back)
-        yield f"{own}, and the output the other way", replace(layer, x=back(layer.x)).then(to)
+@mistake(
+    "Input and output are both reshaped between the layouts instead of transposed",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="The layer runs on mixed-up data; the shapes before and after are right.",
+    fix="Replace both reshapes by transposes.",
+    threads=("alexlee-gk/lpips-tensorflow/issues/2", "tensorflow/tensorflow/issues/30044"),
+)
+def input_and_output_reshaped(layer: Layer) -> Variants:
+    (other, to), (own, back) = _READINGS
+    yield f"{other}, and the output the other way", replace(layer, x=to(layer.x)).then(back)
+    yield f"{own}, and the output the other way", replace(layer, x=back(layer.x)).then(to)
 
 
-@mistake
-class WrongPermutation(Mistake):
-    id = "input-permuted-the-wrong-way"
-    title = "The input is transposed with the permutation of the other direction"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
-        "(0, 3, 1, 2) goes from NHWC to NCHW and (0, 2, 3, 1) back. The wrong one of them goes unnoticed where sizes "
-        "are equal: the axes are rotated."
-    )
-    fix = "Exchange the two permutations."
-    evidence = github(
-        "alexlee-gk/lpips-tensorflow/issues/2", "tensorflow/tensorflow/issues/30044", "PINTO0309/onnx2tf/pull/960"
-    )
-
-    def made_in(self, layer: Layer) -> Wrong:
-        for what, x in _turns(layer.x):
-            if x.shape[1] == layer.spec.in_channels:
-                yield f"the input with {what}", layer.with_input(x)
-
-
-@mistake
-class OutputLeft(Mistake):
-    id = "output-in-the-other-layout"
-    title = "The output is left in the other layout"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "The layer is right, but its output has the channels where the other layout has them."
-    fix = "Transpose the output back, or say which layout it is in."
-    evidence = github("rustnn/rustnn/pull/27", "gmalivenko/pytorch2keras/issues/131", "pytorch/executorch/issues/19139")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        yield "the output's channels at the end", layer.then(lambda y: np.moveaxis(y, 1, -1))
-        yield "the output's last axis at the channels' place", layer.then(lambda y: np.moveaxis(y, -1, 1))
+@mistake(
+    "The input is transposed with the permutation of the other direction",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
+        "(0, 3, 1, 2) converts NHWC to NCHW, and (0, 2, 3, 1) converts back. With equal sizes the wrong one raises no "
+        "error: it rotates the axes."
+    ),
+    fix="Exchange the two permutations.",
+    threads=(
+        "alexlee-gk/lpips-tensorflow/issues/2",
+        "tensorflow/tensorflow/issues/30044",
+        "PINTO0309/onnx2tf/pull/960",
+    ),
+)
+def input_permuted_the_wrong_way(layer: Layer) -> Variants:
+    for what, x in _turns(layer.x):
+        if x.shape[1] == layer.spec.in_channels:
+            yield f"the input with {what}", layer.with_input(x)
 
 
-@mistake
-class BatchAndChannels(Mistake):
-    id = "batch-and-channels-exchanged"
-    title = "The batch axis is taken for the channel axis"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "Where the batch is as large as the channels are many, nothing complains."
-    fix = "Check the order N, C of the input; test with different sizes."
-    evidence = github("pytorch/pytorch/issues/60585", "pytorch/pytorch/issues/97915")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        swapped = layer.x.swapaxes(0, 1)
-        if layer.x.shape[0] == layer.spec.in_channels:
-            yield "the input's batch and channels exchanged", replace(layer, x=swapped)
-            yield "the input's and the output's exchanged", replace(layer, x=swapped).then(lambda y: y.swapaxes(0, 1))
+@mistake(
+    "The output is left in the other layout",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="The layer is right, but its output has the channels on the axis of the other layout.",
+    fix="Transpose the output, or pass its layout.",
+    threads=("rustnn/rustnn/pull/27", "gmalivenko/pytorch2keras/issues/131", "pytorch/executorch/issues/19139"),
+)
+def output_in_the_other_layout(layer: Layer) -> Variants:
+    yield "the output's channels at the end", layer.then(lambda y: np.moveaxis(y, 1, -1))
+    yield "the output's last axis at the channels' position", layer.then(lambda y: np.moveaxis(y, -1, 1))
 
 
-@mistake
-class FirstSample(Mistake):
-    id = "first-sample-for-all"
-    title = "Every sample of the batch gets the result of the first"
-    frameworks = ("onnx", "torch")
-    explanation = "A backend or an export that fixed the batch at 1 computes one sample and repeats it."
-    fix = "Export with a dynamic batch; compare with a batch of one."
-    evidence = github("pytorch/pytorch/issues/188335", "pytorch/functorch/issues/338")
+@mistake(
+    "The batch axis is taken for the channel axis",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="If the batch size equals the number of channels, no error is raised.",
+    fix="Check the order N, C of the input; test with different sizes.",
+    threads=("pytorch/pytorch/issues/60585", "pytorch/pytorch/issues/97915"),
+)
+def batch_and_channels_exchanged(layer: Layer) -> Variants:
+    swapped = layer.x.swapaxes(0, 1)
+    if layer.x.shape[0] == layer.spec.in_channels:
+        yield "the input's batch and channels exchanged", replace(layer, x=swapped)
+        yield "the input's and the output's exchanged", replace(layer, x=swapped).then(lambda y: y.swapaxes(0, 1))
 
-    def made_in(self, layer: Layer) -> Wrong:
-        if len(layer.x) > 1:
-            yield "sample 0 in place of all", replace(layer, x=np.broadcast_to(layer.x[:1], layer.x.shape))
+
+@mistake(
+    "Every sample of the batch gets the result of the first",
+    frameworks=("onnx", "torch"),
+    explanation="A backend or export with a fixed batch of 1 computes one sample and repeats it.",
+    fix="Export with a dynamic batch; compare with a batch of one.",
+    threads=("pytorch/pytorch/issues/188335", "pytorch/functorch/issues/338"),
+)
+def first_sample_for_all(layer: Layer) -> Variants:
+    if len(layer.x) > 1:
+        yield "sample 0 in place of all", replace(layer, x=np.broadcast_to(layer.x[:1], layer.x.shape))
 
 
-@mistake
-class ColourOrder(Mistake):
-    id = "input-channels-reversed"
-    title = "The input's channels are in reverse order (RGB against BGR)"
-    frameworks = ("onnx", "torch", "keras")
-    explanation = "OpenCV and Caffe read images as BGR, most others as RGB."
-    fix = "Reverse the channels of the input, or the kernel's input axis."
-    evidence = github("gzuidhof/nn-transfer/issues/16", "microsoft/MMdnn/issues/595")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        if layer.spec.in_channels > 1:
-            yield "the input's channels from last to first", replace(layer, x=layer.x[:, ::-1])
+@mistake(
+    "The input's channels are in reverse order (RGB against BGR)",
+    frameworks=("onnx", "torch", "keras"),
+    explanation="OpenCV and Caffe read images as BGR, most other libraries as RGB.",
+    fix="Reverse the channels of the input, or the kernel's input axis.",
+    threads=("gzuidhof/nn-transfer/issues/16", "microsoft/MMdnn/issues/595"),
+)
+def input_channels_reversed(layer: Layer) -> Variants:
+    if layer.spec.in_channels > 1:
+        yield "the input's channels from last to first", replace(layer, x=layer.x[:, ::-1])

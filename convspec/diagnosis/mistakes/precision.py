@@ -1,183 +1,160 @@
-"""ComputePrecision coarser than the numbers' own format."""
+"""Computation that is coarser than the numbers' own format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import derived
-from convspec.diagnosis.mistakes.catalogue import Fitted, Mistake, github, mistake
+from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive
+from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.reference import STATISTICAL_MINIMUM
 from convspec.spec import ComputePrecision, ConvParams, format_of, rounded
 
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer
 
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
-
-
-def _cut_off(values: Array, name: str) -> Array:
-    """``values`` in the format, the digits beyond it cut off, as some hardware does."""
+def _truncate(values: Array, name: str) -> Array:
+    """Truncate ``values`` to the digits of the format, as some hardware does."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     mask = np.uint32(0xFFFFFFFF ^ ((1 << (24 - format_of(name).digits)) - 1))
     return (bits & mask).view(np.float32).astype(np.float64)
 
 
-def _rounded(values: Array, name: str) -> Array:
+def _round(values: Array, name: str) -> Array:
     return np.asarray(rounded(values, name), np.float64)
 
 
-def _flushed(values: Array, least: float) -> Array:
+def _flush(values: Array, least: float) -> Array:
     return np.where(np.abs(values) < least, 0.0, values)
 
 
-def _coarse_inputs(layer: Layer, name: str) -> Wrong:
+def _coarse_inputs(layer: Layer, name: str) -> Variants:
     kernel, bias = layer.params.kernel, layer.params.bias
-    whole = derived(kernel, _rounded, name)
-    coarse = replace(layer, x=derived(layer.x, _rounded, name), params=ConvParams(whole, bias))
+    whole = derive(kernel, _round, name)
+    coarse = replace(layer, x=derive(layer.x, _round, name), params=ConvParams(whole, bias))
     yield f"input and kernel rounded to {name}", coarse
     if name != "float16":
-        params = ConvParams(derived(kernel, _cut_off, name), bias)
-        yield f"input and kernel cut off to {name}", replace(layer, x=derived(layer.x, _cut_off, name), params=params)
+        params = ConvParams(derive(kernel, _truncate, name), bias)
+        yield f"input and kernel truncated to {name}", replace(layer, x=derive(layer.x, _truncate, name), params=params)
     if bias is not None:
-        params = ConvParams(whole, _rounded(bias, name))
+        params = ConvParams(whole, _round(bias, name))
         yield f"input, kernel and bias rounded to {name}", replace(coarse, params=params)
 
 
-@mistake
-class Tf32(Mistake):
-    id = "tf32-inputs"
-    title = "The products are computed in TF32"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
+@mistake(
+    "The products are computed in TF32",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
         "NVIDIA's tensor cores round float32 inputs to 11 significant bits; cuDNN convolutions do so by default in "
-        "torch, TensorFlow, JAX and ONNX Runtime."
-    )
-    fix = "Turn it off to compare: torch.backends.cudnn.allow_tf32 = False, jax_default_matmul_precision='highest'."
-    evidence = github("pytorch/pytorch/issues/107514", "pytorch/pytorch/issues/129649", "IBM/aihwkit/issues/766")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        yield from _coarse_inputs(layer, "tf32")
-
-
-@mistake
-class Bfloat16(Mistake):
-    id = "bfloat16-inputs"
-    title = "The products are computed in bfloat16"
-    frameworks = ("flax", "torch", "keras")
-    explanation = "TPUs, and CPUs with AMX where asked for, round float32 inputs to 8 significant bits by default."
-    fix = "Ask for precision='highest' (JAX), or torch.backends.mkldnn.conv.fp32_precision = 'ieee'."
-    evidence = github("jax-ml/jax/issues/7010", "jax-ml/jax/issues/9973", "pytorch/pytorch/issues/148973")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        yield from _coarse_inputs(layer, "bfloat16")
+        "PyTorch, TensorFlow, JAX and ONNX Runtime."
+    ),
+    fix="Disable it to compare: torch.backends.cudnn.allow_tf32 = False, jax_default_matmul_precision='highest'.",
+    threads=("pytorch/pytorch/issues/107514", "pytorch/pytorch/issues/129649", "IBM/aihwkit/issues/766"),
+)
+def tf32_inputs(layer: Layer) -> Variants:
+    yield from _coarse_inputs(layer, "tf32")
 
 
-@mistake
-class Float16(Mistake):
-    id = "float16-inputs"
-    title = "The products are computed in float16"
-    frameworks = ("onnx", "torch")
-    explanation = "Core ML, TensorRT and mobile runtimes convert float32 networks to float16 unless told not to."
-    fix = "Ask for float32 (compute_precision=FLOAT32), or compare with a float16 layer."
-    evidence = github("apple/coremltools/issues/2110", "apple/coremltools/issues/1671", "NVIDIA/TensorRT/issues/1761")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        yield from _coarse_inputs(layer, "float16")
+@mistake(
+    "The products are computed in bfloat16",
+    frameworks=("flax", "torch", "keras"),
+    explanation="TPUs round float32 inputs to 8 significant bits by default; CPUs with AMX do so on request.",
+    fix="Set precision='highest' (JAX), or torch.backends.mkldnn.conv.fp32_precision = 'ieee'.",
+    threads=("jax-ml/jax/issues/7010", "jax-ml/jax/issues/9973", "pytorch/pytorch/issues/148973"),
+)
+def bfloat16_inputs(layer: Layer) -> Variants:
+    yield from _coarse_inputs(layer, "bfloat16")
 
 
-@mistake
-class CoarseWeights(Mistake):
-    id = "weights-rounded"
-    title = "The weights were stored in a coarser format"
-    frameworks = ("torch", "onnx", "keras", "flax")
-    explanation = (
-        "A checkpoint in half precision was loaded into a float32 layer: the input is exact, the kernel is not."
-    )
-    fix = "Load the float32 checkpoint, or compare with the rounded weights."
-    evidence = github("apple/coremltools/issues/2603", "vladmandic/sdnext/issues/1978")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        kernel, bias = layer.params.kernel, layer.params.bias
-        for name in ("float16", "bfloat16", "tf32"):
-            coarse = layer.with_kernel(derived(kernel, _rounded, name))
-            yield f"the kernel rounded to {name}", coarse
-            if bias is not None:
-                yield f"kernel and bias rounded to {name}", coarse.with_bias(_rounded(bias, name))
+@mistake(
+    "The products are computed in float16",
+    frameworks=("onnx", "torch"),
+    explanation="Core ML, TensorRT and mobile runtimes convert float32 networks to float16 by default.",
+    fix="Request float32 (compute_precision=FLOAT32), or compare with a float16 layer.",
+    threads=("apple/coremltools/issues/2110", "apple/coremltools/issues/1671", "NVIDIA/TensorRT/issues/1761"),
+)
+def float16_inputs(layer: Layer) -> Variants:
+    yield from _coarse_inputs(layer, "float16")
 
 
-@mistake
-class EightBitWeights(Mistake):
-    id = "weights-quantised"
-    title = "The weights are quantised to eight bits"
-    frameworks = ("onnx", "torch", "keras")
-    explanation = "Symmetric quantisation keeps 255 levels, one scale for all weights or one for each channel."
-    fix = "Compare with the dequantised weights."
-    evidence = github("microsoft/onnxruntime/issues/24711", "microsoft/onnxruntime/issues/19694")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        kernel = layer.params.kernel
-        for what, axes in (
-            ("one scale", tuple(range(kernel.ndim))),
-            ("a scale for each index of the first axis", tuple(range(1, kernel.ndim))),
-            ("a scale for each index of the second axis", (0, *range(2, kernel.ndim))),
-        ):
-            scale = np.max(np.abs(kernel), axis=axes, keepdims=True, initial=0.0) / 127
-            safe = np.where(scale > 0, scale, 1.0)
-            yield f"the kernel in int8, {what}", layer.with_kernel(np.rint(kernel / safe) * safe)
+@mistake(
+    "The weights were stored in a coarser format",
+    frameworks=("torch", "onnx", "keras", "flax"),
+    explanation="A half-precision checkpoint was loaded into a float32 layer: the input is exact, the kernel is not.",
+    fix="Load the float32 checkpoint, or compare with the rounded weights.",
+    threads=("apple/coremltools/issues/2603", "vladmandic/sdnext/issues/1978"),
+)
+def weights_rounded(layer: Layer) -> Variants:
+    kernel, bias = layer.params.kernel, layer.params.bias
+    for name in ("float16", "bfloat16", "tf32"):
+        coarse = layer.with_kernel(derive(kernel, _round, name))
+        yield f"the kernel rounded to {name}", coarse
+        if bias is not None:
+            yield f"kernel and bias rounded to {name}", coarse.with_bias(_round(bias, name))
 
 
-@mistake
-class CoarseOutput(Mistake):
-    id = "output-rounded"
-    title = "The output was stored in a coarser format"
-    frameworks = ("torch", "onnx", "flax", "keras")
-    explanation = "The layer is right, but its output passed through a 16-bit tensor (mixed precision, autocast)."
-    fix = "Keep the output in float32 where it is compared."
-    evidence = github("apple/coremltools/issues/2110", "jax-ml/jax/issues/25873")
+@mistake(
+    "The weights are quantised to eight bits",
+    frameworks=("onnx", "torch", "keras"),
+    explanation="Symmetric quantisation has 255 levels, with one scale for all weights or one per channel.",
+    fix="Compare with the dequantised weights.",
+    threads=("microsoft/onnxruntime/issues/24711", "microsoft/onnxruntime/issues/19694"),
+)
+def weights_quantised(layer: Layer) -> Variants:
+    kernel = layer.params.kernel
+    for what, axes in (
+        ("one scale", tuple(range(kernel.ndim))),
+        ("a scale for each index of the first axis", tuple(range(1, kernel.ndim))),
+        ("a scale for each index of the second axis", (0, *range(2, kernel.ndim))),
+    ):
+        scale = np.max(np.abs(kernel), axis=axes, keepdims=True, initial=0.0) / 127
+        safe = np.where(scale > 0, scale, 1.0)
+        yield f"the kernel in int8, {what}", layer.with_kernel(np.rint(kernel / safe) * safe)
 
-    def made_in(self, layer: Layer) -> Wrong:
+
+@mistake(
+    "The output was stored in a coarser format",
+    frameworks=("torch", "onnx", "flax", "keras"),
+    explanation="The layer is right, but its output passed through a 16-bit tensor (mixed precision, autocast).",
+    fix="Keep the output in float32 for the comparison.",
+    threads=("apple/coremltools/issues/2110", "jax-ml/jax/issues/25873"),
+)
+def output_rounded(layer: Layer) -> Variants:
+    for name in ("float16", "bfloat16"):
+        yield f"the output rounded to {name}", replace(layer, finish=partial(_round, name=name))
+
+
+@mistake(
+    "Numbers below the smallest normal one are taken for zero",
+    frameworks=("flax", "keras", "torch", "onnx"),
+    explanation="Processors that flush subnormals lose the smallest inputs and weights; in float16, those below 6e-5.",
+    fix="Scale the data, or disable flushing.",
+    threads=("pytorch/pytorch/issues/58123", "apple/coremltools/issues/2110"),
+)
+def subnormals_flushed(layer: Layer) -> Variants:
+    for name in ("float32", "float16"):
+        least = format_of(name).smallest_normal
+        x, kernel = (derive(a, _flush, least) for a in (layer.x, layer.params.kernel))
+        yield (
+            f"numbers below {least:.2g}, subnormal in {name}, flushed to zero",
+            replace(layer.with_kernel(kernel), x=x),
+        )
+
+
+@mistake(
+    "The sums are accumulated in 16 bits",
+    frameworks=("torch", "onnx", "flax"),
+    explanation=(
+        "Each addition rounds, so errors grow with the number of products. The order of the additions is unknown: the "
+        "format and the size of the errors identify the mistake, not the single numbers."
+    ),
+    fix="Request float32 accumulation.",
+    threads=("pytorch/pytorch/issues/163347", "jax-ml/jax/issues/25873", "ROCm/rocm-libraries/issues/3508"),
+    fitted=True,
+)
+def coarse_accumulation(layer: Layer, output: Array, actual: Array) -> Variants:
+    # the bound is so wide that much would fit it: the statistics have to decide, and the format of the numbers
+    if output.size >= STATISTICAL_MINIMUM and np.isfinite(actual).all():
         for name in ("float16", "bfloat16"):
-            yield f"the output rounded to {name}", replace(layer, finish=partial(_rounded, name=name))
-
-
-@mistake
-class Subnormals(Mistake):
-    id = "subnormals-flushed"
-    title = "Numbers below the smallest normal one are taken for zero"
-    frameworks = ("flax", "keras", "torch", "onnx")
-    explanation = (
-        "Processors set to flush subnormals lose the smallest inputs and weights; in float16 that begins at 6e-5."
-    )
-    fix = "Scale the data, or turn flushing off."
-    evidence = github("pytorch/pytorch/issues/58123", "apple/coremltools/issues/2110")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        for name in ("float32", "float16"):
-            least = format_of(name).smallest_normal
-            x, kernel = (derived(a, _flushed, least) for a in (layer.x, layer.params.kernel))
-            yield f"below {least:.2g}, where {name} is subnormal, zero", replace(layer.with_kernel(kernel), x=x)
-
-
-@mistake
-class CoarseSums(Fitted):
-    id = "coarse-accumulation"
-    title = "The sums are accumulated in 16 bits"
-    frameworks = ("torch", "onnx", "flax")
-    explanation = (
-        "Each addition rounds: errors grow with the number of products. Their order is unknown, so the numbers can be "
-        "recognised only by their format and by the size of their errors."
-    )
-    fix = "Ask for float32 accumulation."
-    evidence = github("pytorch/pytorch/issues/163347", "jax-ml/jax/issues/25873", "ROCm/rocm-libraries/issues/3508")
-
-    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Wrong:
-        # the bound is so wide that much would fit it: the statistics have to decide, and the format of the numbers
-        if output.size >= STATISTICAL_MINIMUM and np.isfinite(actual).all():
-            for name in ("float16", "bfloat16"):
-                if np.array_equal(_rounded(actual, name), actual):
-                    yield f"the sums in {name}", replace(layer, dtype=name, arithmetic=ComputePrecision(name))
+            if np.array_equal(_round(actual, name), actual):
+                yield f"the sums in {name}", replace(layer, dtype=name, arithmetic=ComputePrecision(name))

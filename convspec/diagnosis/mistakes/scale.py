@@ -1,50 +1,42 @@
-"""Outputs that are right but for a scale and a shift: normalisation folded, forgotten, or done twice."""
+"""Outputs with a wrong scale or shift: normalisation folded, forgotten, or applied twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from convspec.diagnosis.faulty_layer import derived
-from convspec.diagnosis.mistakes.catalogue import Fitted, Mistake, github, mistake
+from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive
+from convspec.diagnosis.mistakes.catalogue import mistake
 from convspec.spec import ConvParams
 
-if TYPE_CHECKING:
-    from convspec.diagnosis.faulty_layer import Array, Layer
-
-    Wrong: TypeAlias = Iterator[tuple[str, Layer]]
-
-_ENOUGH = 8  # outputs of a channel for which a fit of two numbers proves anything
+_ENOUGH = 8  # outputs per channel: with fewer, a fit of two numbers proves nothing
 
 
 _RANGES: dict[str, Callable[[Array], Array]] = {
     "divided by 255": lambda x: x / 255,
     "multiplied by 255": lambda x: x * 255,
-    "brought from 0…1 to -1…1": lambda x: x * 2 - 1,
-    "brought from 0…255 to -1…1": lambda x: x / 127.5 - 1,
-    "brought from -1…1 to 0…1": lambda x: (x + 1) / 2,
+    "converted from 0…1 to -1…1": lambda x: x * 2 - 1,
+    "converted from 0…255 to -1…1": lambda x: x / 127.5 - 1,
+    "converted from -1…1 to 0…1": lambda x: (x + 1) / 2,
 }
 
 
-@mistake
-class InputScale(Mistake):
-    id = "input-scaled"
-    title = "The input has another range"
-    frameworks = ("keras", "torch", "onnx")
-    explanation = "Pixels come as 0…255, 0…1 or -1…1; a preprocessing step is missing or done twice."
-    fix = "Bring the input into the range that the layer was trained with."
-    evidence = github("chaiNNer-org/chaiNNer/issues/3106", "microsoft/MMdnn/issues/595")
-
-    def made_in(self, layer: Layer) -> Wrong:
-        for what, change in _RANGES.items():
-            yield f"the input {what}", replace(layer, x=derived(layer.x, change))
+@mistake(
+    "The input has another range",
+    frameworks=("keras", "torch", "onnx"),
+    explanation="Pixels are in 0…255, 0…1 or -1…1; a preprocessing step is missing or applied twice.",
+    fix="Convert the input to the range that the layer was trained with.",
+    threads=("chaiNNer-org/chaiNNer/issues/3106", "microsoft/MMdnn/issues/595"),
+)
+def input_scaled(layer: Layer) -> Variants:
+    for what, change in _RANGES.items():
+        yield f"the input {what}", replace(layer, x=derive(layer.x, change))
 
 
-def _rescaled(layer: Layer, scale: Array, shift: Array) -> Layer:
-    """The layer with its output channels multiplied and shifted, ``(O,)`` each."""
+def _rescale(layer: Layer, scale: Array, shift: Array) -> Layer:
+    """Return the layer with its output channels multiplied and shifted, ``(O,)`` each."""
     spec, kernel = layer.spec, layer.params.kernel
     if spec.transposed:
         per = scale.reshape(spec.groups, -1).repeat(spec.in_channels // spec.groups, axis=0)
@@ -55,68 +47,65 @@ def _rescaled(layer: Layer, scale: Array, shift: Array) -> Layer:
     return replace(layer.respec(bias=True), params=ConvParams(scaled, bias * scale + shift))
 
 
-@mistake
-class GlobalScale(Fitted):
-    id = "convolution-scaled"
-    title = "All that the kernel contributes is multiplied by one number"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "Input or kernel have another scale: a range of pixels, a spectral norm, a gain that was not folded."
-    fix = "Look for a constant of that size in the preprocessing, or in a reparametrisation of the weights."
-    evidence = github("chaiNNer-org/chaiNNer/issues/3106", "gzuidhof/nn-transfer/pull/3")
-
-    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Wrong:
-        bias = layer.params.bias
-        shift = 0.0 if bias is None else bias.reshape(-1, *(1,) * layer.spec.ndim)
-        pure, seen = (output - shift).reshape(-1), (actual - shift).reshape(-1)
-        power = float(pure @ pure)
-        if pure.size < _ENOUGH or not np.isfinite(power) or power == 0 or not np.isfinite(seen).all():
-            return
-        a = float(pure @ seen) / power
-        scaled = layer.with_kernel(layer.params.kernel * a)
-        yield f"the convolution times {a:.6g}, the bias as it was", scaled
-        both = replace(scaled, params=ConvParams(scaled.params.kernel, None if bias is None else bias * a))
-        if bias is not None:
-            b = float(output.reshape(-1) @ actual.reshape(-1)) / float((output**2).sum())
-            both = replace(layer, params=ConvParams(layer.params.kernel * b, bias * b))
-            yield f"the output times {b:.6g}", both
-
-
-@mistake
-class OtherBias(Fitted):
-    id = "bias-of-another-value"
-    title = "Each channel is off by a constant: another bias"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = "The kernel is right. The bias comes from another checkpoint or layer, or a mean was folded into it."
-    fix = "Compare the biases; look for a folded batch norm or mean subtraction."
-    evidence = github("onnx/optimizer/issues/255", "majianjia/nnom/issues/73")
-
-    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Wrong:
-        if output[:, 0].size >= _ENOUGH and np.isfinite(actual).all():
-            axes = (0, *range(2, output.ndim))
-            shift = np.mean(actual - output, axis=axes)
-            words = f"channels off by {shift.min():.4g} … {shift.max():.4g}"
-            yield words, _rescaled(layer, np.ones_like(shift), shift)
+@mistake(
+    "All that the kernel contributes is multiplied by one number",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="Input or kernel has another scale: a range of pixels, a spectral norm, a gain that was not folded.",
+    fix="Look for a constant of that size in the preprocessing, or in a reparametrisation of the weights.",
+    threads=("chaiNNer-org/chaiNNer/issues/3106", "gzuidhof/nn-transfer/pull/3"),
+    fitted=True,
+)
+def convolution_scaled(layer: Layer, output: Array, actual: Array) -> Variants:
+    bias = layer.params.bias
+    shift = 0.0 if bias is None else bias.reshape(-1, *(1,) * layer.spec.ndim)
+    pure, seen = (output - shift).reshape(-1), (actual - shift).reshape(-1)
+    power = float(pure @ pure)
+    if pure.size < _ENOUGH or not np.isfinite(power) or power == 0 or not np.isfinite(seen).all():
+        return
+    a = float(pure @ seen) / power
+    scaled = layer.with_kernel(layer.params.kernel * a)
+    yield f"the convolution times {a:.6g}, the bias unchanged", scaled
+    both = replace(scaled, params=ConvParams(scaled.params.kernel, None if bias is None else bias * a))
+    if bias is not None:
+        b = float(output.reshape(-1) @ actual.reshape(-1)) / float((output**2).sum())
+        both = replace(layer, params=ConvParams(layer.params.kernel * b, bias * b))
+        yield f"the output times {b:.6g}", both
 
 
-@mistake
-class BatchNorm(Fitted):
-    id = "batch-norm-on-one-side"
-    title = "Each channel is scaled and shifted: a batch norm on one side only"
-    frameworks = ("torch", "keras", "flax", "onnx")
-    explanation = (
-        "A batch norm (or weight norm) was folded into the convolution on one side and not on the other, or folded "
-        "twice. Scales close to 1 point to another epsilon: Keras has 1e-3, torch, Flax and ONNX 1e-5."
-    )
-    fix = "Compare before folding, or fold once: w·γ/√(σ² + ε), (b - μ)·γ/√(σ² + ε) + β, the same ε on both sides."
-    evidence = github("onnx/onnx/issues/3460", "onnxsim/onnxsim/issues/50", "lukemelas/EfficientNet-PyTorch/issues/3")
+@mistake(
+    "Each channel is off by a constant: another bias",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation="The kernel is right. The bias comes from another checkpoint or layer, or has a mean folded into it.",
+    fix="Compare the biases; look for a folded batch norm or mean subtraction.",
+    threads=("onnx/optimizer/issues/255", "majianjia/nnom/issues/73"),
+    fitted=True,
+)
+def bias_of_another_value(layer: Layer, output: Array, actual: Array) -> Variants:
+    if output[:, 0].size >= _ENOUGH and np.isfinite(actual).all():
+        axes = (0, *range(2, output.ndim))
+        shift = np.mean(actual - output, axis=axes)
+        words = f"channels off by {shift.min():.4g} … {shift.max():.4g}"
+        yield words, _rescale(layer, np.ones_like(shift), shift)
 
-    def fitted_to(self, layer: Layer, output: Array, actual: Array) -> Wrong:
-        if output[:, 0].size < _ENOUGH or not np.isfinite(actual).all() or not np.isfinite(output).all():
-            return
-        y, seen = (np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (output, actual))
-        centred = y - y.mean(1, keepdims=True)
-        power = (centred**2).sum(1)
-        scale = np.where(power > 0, (centred * seen).sum(1) / np.where(power > 0, power, 1.0), 1.0)
-        shift = seen.mean(1) - scale * y.mean(1)
-        scaled, shifted = (f"{a.min():.4g} … {a.max():.4g}" for a in (scale, shift))
-        yield f"channels scaled by {scaled}, shifted by {shifted}", _rescaled(layer, scale, shift)
+
+@mistake(
+    "Each channel is scaled and shifted: a batch norm on one side only",
+    frameworks=("torch", "keras", "flax", "onnx"),
+    explanation=(
+        "A batch norm (or weight norm) was folded into the convolution on one side only, or folded twice. Scales "
+        "close to 1 suggest another epsilon: Keras: 1e-3; PyTorch, Flax and ONNX: 1e-5."
+    ),
+    fix="Compare before folding, or fold once: w·γ/√(σ² + ε), (b - μ)·γ/√(σ² + ε) + β, the same ε on both sides.",
+    threads=("onnx/onnx/issues/3460", "onnxsim/onnxsim/issues/50", "lukemelas/EfficientNet-PyTorch/issues/3"),
+    fitted=True,
+)
+def batch_norm_on_one_side(layer: Layer, output: Array, actual: Array) -> Variants:
+    if output[:, 0].size < _ENOUGH or not np.isfinite(actual).all() or not np.isfinite(output).all():
+        return
+    y, seen = (np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (output, actual))
+    centred = y - y.mean(1, keepdims=True)
+    power = (centred**2).sum(1)
+    scale = np.where(power > 0, (centred * seen).sum(1) / np.where(power > 0, power, 1.0), 1.0)
+    shift = seen.mean(1) - scale * y.mean(1)
+    scaled, shifted = (f"{a.min():.4g} … {a.max():.4g}" for a in (scale, shift))
+    yield f"channels scaled by {scaled}, shifted by {shifted}", _rescale(layer, scale, shift)

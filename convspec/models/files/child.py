@@ -1,28 +1,30 @@
-"""What the process of a model file does; :mod:`convspec.models.files.model_file` starts it.
+"""The child process of a model file; :mod:`convspec.models.files.model_file` starts it.
 
-It is asked one thing a line, as JSON, and answers with one line; arrays go through files in a folder that both know.
-First comes ``{"adapter", "path", "folder", "memory"}``, then any of ``{"do": "convs" | "parts" | "read" | "capture" |
-"store", …}``. ``{"error": kind, "message": …}`` answers what could not be done.
+Each request is one line of JSON, and so is its answer; arrays are exchanged as files in a shared folder. The first
+request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" |
+"capture" | "store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
 """
 
 from __future__ import annotations
 
 import json
-import resource
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from convspec.contract.isolation import send
+from convspec.contract import registry
+from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
+from convspec.errors import ConvspecError
+from convspec.models.files import messages
+from convspec.models.run_model import seam
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, LoadsFiles
     from convspec.models.files.messages import Message
 
-_MEMORY_WORDS = ("can't allocate memory", "bad_alloc", "out of memory", "oom when allocating", "std::length_error")
-
 
 def serve(requests: BinaryIO, replies: int) -> None:
-    """Answer until the pipe is closed or the parent is gone."""
+    """Answer until the parent closes the pipe or ends."""
     served: _Served | None = None
     for line in requests:
         request = json.loads(line)
@@ -33,19 +35,17 @@ def serve(requests: BinaryIO, replies: int) -> None:
                 answer = getattr(served, request["do"])(**request["with"])
         except Exception as error:  # noqa: BLE001 – the parent tells the user
             answer = refusal(error, request.get("memory", 0) if served is None else served.memory)
-        send(replies, json.dumps(answer).encode() + b"\n")
+        send(replies, encode(answer))
 
 
 def refusal(error: Exception, memory: int) -> Message:
-    """An error as it travels."""
-    from convspec.errors import ConvspecError
-
+    """Return an error as an answer."""
     text = str(error)
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in _MEMORY_WORDS):
+    if isinstance(error, MemoryError) or out_of_memory(text) or "std::length_error" in text:
         return {
             "error": "RequestError",
-            "message": f"it needs more memory than the {memory >> 20} MiB that are allowed; where you trust it, "
-            f"give convspec.ModelFile(path, memory=…)",
+            "message": f"it needs more memory than the {memory >> 20} MiB that are allowed; if you trust the file, "
+            f"allow more with convspec.ModelFile(path, memory=…)",
         }
     if isinstance(error, ConvspecError):
         return {"error": type(error).__name__, "message": text}
@@ -54,49 +54,36 @@ def refusal(error: Exception, memory: int) -> Message:
 
 
 class _Served:
-    """The model that was loaded; each method answers one kind of request."""
+    """The loaded model; each method answers one kind of request."""
 
     def __init__(self, opening: Message) -> None:
-        from convspec.contract import registry
-        from convspec.models.run_model import seam
-
         self.folder, self.memory = Path(opening["folder"]), opening["memory"]
         self.adapter: Adapter = registry.adapter(opening["adapter"])
         self.loader = cast("LoadsFiles", self.adapter)
         self.adapter.configure(device="cpu")
         self.seam = seam(self.adapter)
-        limit(self.memory)
+        limit_memory(self.memory, files=True)
         self.model = self.loader.load(opening["path"])
 
     def convs(self, **options: Any) -> Message:
-        from dataclasses import fields
-
-        from convspec.models.files.messages import pack_readings
-
         found = self.adapter.convs(self.model, **options)
         arrays: dict[str, Any] = {}
-        readings = pack_readings((entry.reading for entry in found), arrays)
+        readings = messages.pack_readings((entry.reading for entry in found), arrays)
         others = [{f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "reading"} for entry in found]
         return {"found": others, "readings": readings, "arrays": self._file("convs", arrays)}
 
     def parts(self) -> Message:
-        from convspec.models.files.messages import pack_parts
-
         arrays: dict[str, Any] = {}
-        parts = pack_parts(self.seam.parts(self.model), arrays)
+        parts = messages.pack_parts(self.seam.parts(self.model), arrays)
         return {"parts": parts, "arrays": self._file("parts", arrays)}
 
     def read(self, input_shape: list[int] | None) -> Message:
-        from convspec.models.files.messages import pack_readings
-
         arrays: dict[str, Any] = {}
-        readings = pack_readings([self.adapter.read(self.model, input_shape)], arrays)
+        readings = messages.pack_readings([self.adapter.read(self.model, input_shape)], arrays)
         return {"readings": readings, "arrays": self._file("read", arrays)}
 
     def capture(self, arrays: str, names: list[str] | None) -> Message:
-        from convspec.models.files.messages import read_arrays
-
-        given = read_arrays(self.folder / arrays)
+        given = messages.read_arrays(self.folder / arrays)
         ordered = [given[str(place)] for place in range(len(given))]
         inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
         calls, outputs = self.seam.capture(self.model, inputs)
@@ -106,9 +93,7 @@ class _Served:
         return {"calls": [call.path for call in calls], "outputs": len(outputs), "arrays": self._file("calls", found)}
 
     def store(self, arrays: str, keys: list[list[str]], path: str) -> Message:
-        from convspec.models.files.messages import read_arrays
-
-        given = read_arrays(self.folder / arrays)
+        given = messages.read_arrays(self.folder / arrays)
         wanted: dict[str, dict[str, Any]] = {}
         for place, (where, name) in enumerate(keys):
             wanted.setdefault(where, {})[name] = given[str(place)]
@@ -117,24 +102,5 @@ class _Served:
         return {}
 
     def _file(self, name: str, arrays: dict[str, Any]) -> str:
-        from convspec.models.files.messages import write_arrays
-
-        write_arrays(self.folder / f"{name}.safetensors", arrays)
+        messages.write_arrays(self.folder / f"{name}.safetensors", arrays)
         return f"{name}.safetensors"
-
-
-def limit(more: int) -> None:
-    """Let this process write so many bytes of memory beyond what it has now, and no larger file."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_within(more, hard), hard))
-    try:
-        status = Path("/proc/self/status").read_text("ascii")
-    except OSError:  # no Linux: the system does not tell, nor does it bound
-        return
-    taken = next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData:")), 0)
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_within(taken + more, hard), hard))
-
-
-def _within(soft: int, hard: int) -> int:
-    return soft if hard == resource.RLIM_INFINITY else min(soft, hard)

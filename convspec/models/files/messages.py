@@ -1,4 +1,4 @@
-"""Layers as they travel between the process that reads a model file and the one that asked: JSON and safetensors."""
+"""Layers in messages between the parent and the child process of a model file: JSON and safetensors."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Put plain arrays of numbers into a file; raises UnsupportedError where one is of anything else."""
+    """Write arrays of numbers to a file; raises UnsupportedError for other elements."""
     from safetensors.numpy import save_file
 
     for array in arrays.values():
         if array.dtype.kind not in "fiub":
-            raise UnsupportedError(f"a tensor of {array.dtype} is no array of numbers")
+            raise UnsupportedError(f"a tensor of {array.dtype} is not an array of numbers")
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, path)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """What :func:`write_arrays` wrote."""
+    """Return the arrays that :func:`write_arrays` wrote."""
     from safetensors.numpy import load_file
 
     return load_file(path)
 
 
 def pack_readings(readings: Iterable[Reading | None], arrays: dict[str, Array]) -> Entries:
-    """Readings, their kernels and biases put into ``arrays`` by their places."""
+    """Return readings as JSON; their kernels and biases go into ``arrays``, by position."""
     entries: Entries = []
     for place, reading in enumerate(readings):
         if reading is None:
@@ -52,7 +52,7 @@ def pack_readings(readings: Iterable[Reading | None], arrays: dict[str, Array]) 
 
 
 def unpack_readings(entries: Entries, arrays: Mapping[str, Array]) -> list[Reading | None]:
-    """What :func:`pack_readings` packed; raises ConvspecError where the numbers do not fit their spec."""
+    """Return the readings that :func:`pack_readings` packed; raises ConvspecError if an array does not fit its spec."""
     found: list[Reading | None] = []
     for place, entry in enumerate(entries):
         if not entry:
@@ -66,7 +66,7 @@ def unpack_readings(entries: Entries, arrays: Mapping[str, Array]) -> list[Readi
 
 
 def pack_parts(parts: Sequence[Part], arrays: dict[str, Array]) -> Entries:
-    """Layers, all their arrays put into ``arrays``."""
+    """Return layers as JSON; all their arrays go into ``arrays``."""
     readings = pack_readings((part.reading for part in parts), arrays)
     entries: Entries = []
     for place, (part, reading) in enumerate(zip(parts, readings, strict=True)):
@@ -79,7 +79,7 @@ def pack_parts(parts: Sequence[Part], arrays: dict[str, Array]) -> Entries:
 
 
 def unpack_parts(entries: Entries, arrays: Mapping[str, Array]) -> list[Part]:
-    """What :func:`pack_parts` packed."""
+    """Return the layers that :func:`pack_parts` packed."""
     readings = unpack_readings([entry["reading"] for entry in entries], arrays)
     return [
         Part(

@@ -1,8 +1,8 @@
 """Model files that are programs – TorchScript, exported programs, Keras files, SavedModels – as models.
 
-Such a file is read and run by a process of its own (:mod:`convspec.models.files.child`), within limits of time and
-memory. To the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other, its ``parts``,
-``capture``, ``write`` and ``save`` being those below.
+A child process (:mod:`convspec.models.files.child`) reads and runs such a file, within limits of time and memory. To
+the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other, with the ``parts``, ``capture``,
+``write`` and ``save`` below.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from convspec.contract import Call, Found, LoadsFiles, Part, registry
-from convspec.contract.isolation import Process, plain
-from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
+from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
+from convspec.errors import (
+    ConvspecError,
+    FrameworkAbsent,
+    ParamsError,
+    PlacementError,
+    RequestError,
+    ShapeError,
+    UnsupportedError,
+    printable,
+)
 from convspec.models.files import messages
 
 if TYPE_CHECKING:
@@ -31,11 +40,15 @@ T = TypeVar("T")
 
 SECONDS = 300.0
 MEMORY = 4 << 30
-_COPIES = 8  # of its own size that a model may take beyond that
+_COPIES = 8  # of the file's size, which the process may take in addition
+_ERRORS = {
+    kind.__name__: kind
+    for kind in (FrameworkAbsent, ParamsError, PlacementError, RequestError, ShapeError, UnsupportedError)
+}
 
 
 def loaders() -> dict[str, list[Adapter]]:
-    """The adapters that read each kind of file, by the ending of its name or what its folder holds."""
+    """Return the adapters that read each kind of file, by its suffix or by a file that its folder holds."""
     found: dict[str, list[Adapter]] = {}
     for name in registry.adapters():
         adapter = registry.adapter(name)
@@ -45,11 +58,11 @@ def loaders() -> dict[str, list[Adapter]]:
 
 
 def loader(path: str | os.PathLike[str]) -> Adapter:
-    """The first adapter for this file whose framework is installed.
+    """Return the first adapter for this file whose framework is installed.
 
     Raises:
-        RequestError: where there is no such file, or no adapter reads its kind.
-        FrameworkAbsent: where the frameworks of all that do are absent.
+        RequestError: if the file does not exist, or no adapter reads its kind.
+        FrameworkAbsent: if no framework that reads it is installed.
     """
     place, known = Path(path), loaders()
     fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
@@ -57,16 +70,16 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
         endings = ", ".join([".onnx", *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
         raise RequestError(
-            f"{plain(os.fspath(path))!r} must be a model's file, ending in {endings}"
+            f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}"
             + (f", or a folder with {folders}" if folders else "")
         )
     if not place.exists():
-        raise RequestError(f"there is no file {plain(os.fspath(path))!r}")
+        raise RequestError(f"file not found: {printable(os.fspath(path))!r}")
     absences = [registry.absence(adapter) for adapter in fitting]
     for adapter, absence in zip(fitting, absences, strict=True):
         if absence is None:
             return adapter
-    raise FrameworkAbsent(f"{plain(place.name)}: {'; '.join(map(str, absences))}")
+    raise FrameworkAbsent(f"{printable(place.name)}: {'; '.join(map(str, absences))}")
 
 
 def _is(path: Path, kind: str) -> bool:
@@ -74,19 +87,19 @@ def _is(path: Path, kind: str) -> bool:
 
 
 class ModelFile:
-    """A model in a file that is a program; whoever names it has it loaded, by a process of its own.
+    """A model in a file that is a program, loaded in a child process when it is first used.
 
-    A path is as good as a ModelFile wherever a model is taken; this is for other limits.
+    Wherever a model is accepted, so is a path; a ModelFile sets other limits.
 
     Args:
         path: of a TorchScript archive, a program of ``torch.export``, a Keras file or a SavedModel's folder.
-        seconds: for each answer: reading it, running it once.
-        memory: bytes that the process may take beyond what the framework takes; default 4 GiB and eight times the
+        seconds: time limit for each step: reading the file, running the model once.
+        memory: bytes that the process may allocate beyond the framework's own; default 4 GiB plus eight times the
             file's size.
 
     Raises:
-        RequestError: where there is no such file, or no adapter reads its kind.
-        FrameworkAbsent: where its framework is not installed.
+        RequestError: if the file does not exist, or no adapter reads its kind.
+        FrameworkAbsent: if its framework is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, seconds: float = SECONDS, memory: int | None = None) -> None:
@@ -94,69 +107,69 @@ class ModelFile:
         self.loader = loader(path)
         self.seconds = seconds
         self.memory = memory if memory is not None else MEMORY + _COPIES * _size(Path(path))
-        self._process: Process | None = None
+        self._child: ChildProcess | None = None
 
     def __repr__(self) -> str:
         return f"ModelFile({self.path!r})"
 
     def convs(self, **options: Any) -> list[Found]:
-        """Every convolution, as the adapter's own ``convs`` finds them."""
+        """Return every convolution, as the adapter's own ``convs`` does."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[Found]:
             readings = messages.unpack_readings(answer["readings"], arrays)
             entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
             return [Found(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
 
-        return self._asked("convs", options, unpack)
+        return self._ask("convs", options, unpack)
 
     def read(self, input_shape: Sequence[int] | None = None) -> Reading:
-        """The one convolution that the model is or holds."""
+        """Return the one convolution that the model is or contains."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> Reading:
             (reading,) = messages.unpack_readings(answer["readings"], arrays)
             assert reading is not None
             return reading
 
-        return self._asked("read", {"input_shape": None if input_shape is None else list(input_shape)}, unpack)
+        return self._ask("read", {"input_shape": None if input_shape is None else list(input_shape)}, unpack)
 
     def parts(self) -> list[Part]:
-        """All its layers with weights."""
-        return self._asked("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
+        """Return all its layers with weights."""
+        return self._ask("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
 
     def capture(self, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-        """One run: what its layers read and wrote, and its outputs."""
-        process = self._running()
+        """Run the model; return the input and output of each layer, and the model's outputs."""
+        child = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        messages.write_arrays(process.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
+        messages.write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
             return calls, [arrays[f"output{i}"] for i in range(answer["outputs"])]
 
-        return self._asked("capture", {"arrays": "inputs.safetensors", "names": names}, unpack)
+        return self._ask("capture", {"arrays": "inputs.safetensors", "names": names}, unpack)
 
     def written(self, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
-        """The same model with other weights, in a file that is gone when the object is: ``save`` keeps it."""
-        process = self._running()
+        """Return the model with other weights, in a file that is removed with the object unless ``save`` copies it."""
+        child = self._running()
         keys = [(path, name) for path, own in arrays.items() for name in own]
         given = {str(i): np.asarray(arrays[path][name]) for i, (path, name) in enumerate(keys)}
-        messages.write_arrays(process.folder / "weights.safetensors", given)
+        messages.write_arrays(child.folder / "weights.safetensors", given)
         folder = tempfile.mkdtemp(prefix="convspec-ported-")
         target = Path(folder) / Path(self.path).name
         request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
         try:
-            self._asked("store", request, lambda *_: None)
+            self._ask("store", request, lambda *_: None)
         except ConvspecError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self.close()  # its model has other weights now than its file
+        self.close()  # the loaded model no longer has the weights of its file
         new = ModelFile(target, seconds=self.seconds, memory=self.memory)
         weakref.finalize(new, shutil.rmtree, folder, ignore_errors=True)
         return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Copy the file; raises RequestError where the name ends in another way."""
+        """Copy the file; raises RequestError if ``path`` has another suffix."""
         ending = Path(self.path).suffix
         if Path(path).suffix != ending:
             raise RequestError(f"{os.fspath(path)!r} must end in {ending}, as the model's file does, or .safetensors")
@@ -166,29 +179,52 @@ class ModelFile:
             raise RequestError(f"cannot write {os.fspath(path)!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """End the process; it is started anew when it is needed."""
-        if self._process is not None:
-            self._process.end()
-            self._process = None
+        """End the process; the next use starts another."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
 
-    def _running(self) -> Process:
-        if self._process is None:
-            opening = {"adapter": self.loader.name, "path": self.path, "memory": self.memory}
-            self._process = Process(opening, Path(self.path).name, self.seconds)
-        return self._process
+    def _running(self) -> ChildProcess:
+        if self._child is None:
+            self._child = ChildProcess("convspec.models.files.child", environment={"CUDA_VISIBLE_DEVICES": ""})
+            folder = str(self._child.folder)
+            try:
+                self._answer({"adapter": self.loader.name, "path": self.path, "folder": folder, "memory": self.memory})
+            except ConvspecError:
+                self.close()
+                raise
+        return self._child
 
-    def _asked(self, what: str, options: Message, unpack: Callable[[Message, Mapping[str, Array]], T]) -> T:
-        process = self._running()
+    def _answer(self, request: Message) -> Message:
+        """Return the process's answer; raises an error that names the file if it is one, or no answer comes."""
+        assert self._child is not None
+        name = printable(Path(self.path).name)
         try:
-            answer = process.ask({"do": what, "with": options}, self.seconds)
-            return unpack(answer, _arrays(process.folder, answer, self.memory))
+            answer = self._child.ask(request, self.seconds)
+        except ChildError as error:
+            self.close()
+            slow = isinstance(error, ChildTimeout)
+            hint = "; if the model is only slow, allow more with convspec.ModelFile(path, seconds=…)" if slow else ""
+            raise RequestError(f"{name}: {error}{hint}") from None
+        if not isinstance(answer, dict):
+            self.close()
+            raise RequestError(f"{name}: the process answered with nonsense")
+        if "error" in answer:
+            kind = _ERRORS.get(str(answer["error"]), RequestError)
+            raise kind(f"{name}: {printable(answer.get('message'), 1000)}")
+        return answer
+
+    def _ask(self, what: str, options: Message, unpack: Callable[[Message, Mapping[str, Array]], T]) -> T:
+        folder = self._running().folder
+        answer = self._answer({"do": what, "with": options})
+        try:
+            return unpack(answer, _arrays(folder, answer, self.memory))
         except ConvspecError:
-            if process.ended:
-                self._process = None
             raise
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OSError) as error:
             self.close()
-            raise RequestError(f"{process.name}: its process answered with nonsense: {plain(str(error))}") from None
+            name = printable(Path(self.path).name)
+            raise RequestError(f"{name}: the process answered with nonsense: {printable(error)}") from None
 
 
 def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
@@ -218,7 +254,7 @@ def _size(path: Path) -> int:
 
 
 class FileAdapter:
-    """An adapter for its files: what is asked of a model is asked of the process that holds it."""
+    """An adapter for its files: questions about a model go to the process that has loaded it."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
@@ -235,28 +271,28 @@ class FileAdapter:
 
 
 def held(model: Any) -> ModelFile:
-    """A path as a ModelFile."""
+    """Return a path as a ModelFile."""
     return model if isinstance(model, ModelFile) else ModelFile(model)
 
 
-# -- the seam ----------------------------------------------------------------------------------------------------------
+# -- a model module ----------------------------------------------------------------------------------------------------
 
 
 def parts(model: ModelFile) -> list[Part]:
-    """All layers with weights."""
+    """Return all layers with weights."""
     return held(model).parts()
 
 
 def capture(model: ModelFile, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """What the layers read and wrote in one run, and the outputs."""
+    """Run the model; return the input and output of each layer, and the outputs."""
     return held(model).capture(inputs)
 
 
 def write(model: ModelFile, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
-    """A new file with other weights."""
+    """Return a new file with other weights."""
     return held(model).written(arrays)
 
 
 def save(model: ModelFile, path: str | os.PathLike[str]) -> None:
-    """Keep a file."""
+    """Copy the file."""
     held(model).save(path)

@@ -1,7 +1,7 @@
 """Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
 
-The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``audit`` that is run as
-``python -m <package>.audit``, is given one request as JSON, and answers with one message a line:
+The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``verify.audit`` that a child
+process serves (:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
 * ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
   of inputs will be;
@@ -16,17 +16,15 @@ The seam to a graph format is thin: the package of the adapter ``onnx`` has a mo
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convspec.contract import registry
-from convspec.contract.isolation import child_process
+from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import FrameworkAbsent, RequestError
 from convspec.models.verification import source_model
 from convspec.models.verification.report import VerifyReport, collected
@@ -97,19 +95,18 @@ def verify(
     if not oracle and against is None:
         raise RequestError("without the oracle there must be a source to compare with: give against")
     _classes(expect or {}, providers)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="convspec-verify-")))
+    package = str(getattr(adapter, "package", "convspec_onnx"))
+    with ChildProcess(f"{package}.verify.audit", threads=1) as child:
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
-        request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, folder)}
+        request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _against(against, request, folder, source_inputs)
+        name, answer = (None, None) if against is None else _against(against, request, child.folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
-        package = str(getattr(adapter, "package", "convspec_onnx"))
         began = time.monotonic()
-        messages = _messages(f"{package}.audit", request, timeout, answer)
+        messages = _messages(child, request, timeout, answer)
         collected(report, _shown(messages, _arms(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
@@ -176,33 +173,34 @@ def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int]
 
 
 def _messages(
-    module: str, request: Mapping[str, Any], timeout: float, answer: Answer | None = None
+    child: ChildProcess, request: Mapping[str, Any], timeout: float, answer: Answer | None = None
 ) -> Iterator[Message]:
-    """What the audit's process says; its death is told as verdicts on the nodes that were running."""
+    """Yield the audit's messages; if its process dies, verdicts on the nodes that were running or to be run."""
     names: list[str] = []
     running: list[str] = []
     judged: set[str] = set()
-    last = ""
-    for message in child_process.lines(module, request, timeout, answer):
-        if "refused" in message:
-            raise RequestError(message["refused"])
-        if "died" in message:
-            last = message["died"]
-            break
-        names += [entry["name"] for entry in message.get("convs", ())]
-        running = message.get("begin", running)
-        if "verdict" in message:
-            judged.add(message["path"])
-        yield message
-        if message.get("done"):
-            return
+    child.send(request)
+    try:
+        for message in child.messages(timeout):
+            if "refused" in message:
+                raise RequestError(message["refused"])
+            if answer is not None and "wanted" in message:
+                child.send(answer(message["wanted"]))
+                continue
+            names += [entry["name"] for entry in message.get("convs", ())]
+            running = message.get("begin", running)
+            if "verdict" in message:
+                judged.add(message["path"])
+            yield message
+            if message.get("done"):
+                return
+    except ChildError as error:
+        reason, kind = str(error), "timeout" if isinstance(error, ChildTimeout) else "crash"
     if not names:
-        raise RequestError(f"the model could not be read: {last or 'the process that read it ended without a word'}")
-    kind = "timeout" if last.startswith("no answer") else "crash"
-    yield {"broken": last or "the process ended without a word", "level": "", "inputs": ""}
+        raise RequestError(f"the model could not be read: {reason}")
+    yield {"broken": reason, "level": "", "inputs": ""}
     for name in names:
         if name in running or name not in judged:
-            verdict = kind if name in running else "unsupported"
-            reason = last if name in running else f"not run: {last}"
-            yield {"path": name, "verdict": verdict, "reason": reason, "evidence": {}, "level": "", "inputs": "",
+            verdict, why = (kind, reason) if name in running else ("unsupported", f"not run: {reason}")
+            yield {"path": name, "verdict": verdict, "reason": why, "evidence": {}, "level": "", "inputs": "",
                    "shapes": {}, "spec": None}  # fmt: skip

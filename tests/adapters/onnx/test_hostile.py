@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convspec
 from convspec.cli.reports import verify_files
+from convspec.contract.isolation import ChildError
 from convspec.errors import RequestError
 from convspec.models.verification import verifier
 from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
@@ -338,11 +341,77 @@ class Tags(HTMLParser):
 def test_a_process_that_dies_is_reported(monkeypatch, tmp_path):
     path = saved(plain(), tmp_path / "m.onnx")
     unknown = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
-    lines = [{"convs": [{"name": "c", "op_type": "Conv", **unknown}]}, {"begin": ["c"]}, {"died": "ended with SIGSEGV"}]
-    monkeypatch.setattr(verifier.isolation, "lines", lambda *_: iter(lines))
+
+    def messages(*_):
+        yield {"convs": [{"name": "c", "op_type": "Conv", **unknown}]}
+        yield {"begin": ["c"]}
+        raise ChildError("the process ended with SIGSEGV")
+
+    monkeypatch.setattr(verifier.ChildProcess, "messages", messages)
     report = convspec.verify(path)
     assert report.summary["crash"] == 1
     assert report.unexpected
+
+
+ENDLESS = """
+import sys
+import convspec
+convspec.verify(sys.argv[1], timeout=1800)
+"""
+
+
+def endless_loop():
+    """A convolution, and a loop whose condition stays true."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["v", "v"], ["twice"])], "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("v", TensorProto.FLOAT, [1, 2, 7, 5])],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("twice", TensorProto.FLOAT, [1, 2, 7, 5])],
+    )  # fmt: skip
+    nodes = [conv("c", "x", "v0", "w"), helper.make_node("Loop", ["", "true", "v0"], ["y"], body=body)]
+    return model(nodes, {"w": weights(2, 3, 2, 5), "true": np.array(True)}, (1, 3, 8, 9))
+
+
+def descendants(process):
+    children = Path(f"/proc/{process}/task/{process}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return [*found, *(one for child in found for one in descendants(child))]
+
+
+def running(process):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def until(condition, patience):
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, f"it did not happen within {patience} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_endless_audit_ends_with_the_process_that_asked_for_it_and_leaves_no_folder(number, tmp_path):
+    path = saved(endless_loop(), tmp_path / "endless.onnx")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(temporary)}
+    parent = subprocess.Popen([sys.executable, "-c", ENDLESS, str(path)], env=environment)
+    try:
+        until(lambda: len(descendants(parent.pid)) >= 2, 60)  # the reaper and the audit
+        audit = descendants(parent.pid)[1]
+        until(lambda: int(Path(f"/proc/{audit}/stat").read_text().rpartition(")")[2].split()[11]) > 300, 120)
+        family = descendants(parent.pid)
+        assert list(temporary.glob("convspec-*"))
+    finally:
+        parent.send_signal(number)
+        assert parent.wait() == -number
+    until(lambda: not any(map(running, family)) and not list(temporary.glob("convspec-*")), 10)
 
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "fuzz_verify.py"

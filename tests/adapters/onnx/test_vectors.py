@@ -34,7 +34,7 @@ def results(folder, adapters, report):
     done = command("run", folder, "--adapters", adapters, "--json", report)
     found = {}
     document = json.loads(report.read_text())
-    jsonschema.validate(document, json.loads(files("convspec").joinpath("vectors.schema.json").read_text("utf-8")))
+    jsonschema.validate(document, json.loads(files("convspec.cli").joinpath("vectors.schema.json").read_text("utf-8")))
     for entry in document["results"]:
         found.setdefault((entry["adapter"], entry["verdict"]), []).append(entry)
     return done, found

@@ -398,7 +398,9 @@ def test_the_command_from_end_to_end(tmp_path):
     assert "3 convolutions: 3 agree; nothing unexpected" in done.output
     document = json.loads((tmp_path / "r.json").read_text())
     assert document["schema"] == "convspec.verify/1"
-    schema = json.loads(resources.files("convspec").joinpath("verify.schema.json").read_text("utf-8"))
+    schema = json.loads(
+        resources.files("convspec.models.verification").joinpath("verify.schema.json").read_text("utf-8")
+    )
     jsonschema.validate(document, schema)
     assert document["summary"] == {
         "convs": 3,
