@@ -36,3 +36,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     marks = _marks(collection_path)
     return True if marks and not Expression.compile(expression).evaluate(lambda name, **_: name in marks) else None
+
+
+PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
+    "cli": ["test_app", "test_completion", "test_kept_reports", "test_replay"],
+    "conformance": [
+        "test_check", "test_chunks", "test_cluster", "test_diagnose", "test_fuzzing", "test_isolation", "test_journal",
+        "test_kills", "test_records", "test_scheduler", "test_validation", "test_worker_pool",
+    ],
+    "contract": ["test_scaffold"],
+    "models": ["test_files", "test_verification"],
+    "project": ["test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
+    "testing": ["test_pytest_plugin"],
+}  # fmt: skip
+SLOW = {"corpora": ["test_covering", "test_library", "test_regressions"], "layers": ["test_calculator"], "meta": ["*"]}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``make test-fast`` leaves out, file by file."""
+    for item in items:
+        folder, name = item.path.parent.name, item.path.stem
+        if name in PROCESSES.get(folder, ()):
+            item.add_marker("processes")
+        if SLOW.get(folder) == ["*"] or name in SLOW.get(folder, ()):
+            item.add_marker("slow")
