@@ -26,6 +26,7 @@ from pathlib import Path
 import processes
 
 from convspec.conformance import Progress
+from convspec.contract import LayerRequest
 
 ADAPTERS = "torch,flax,flax-linen,keras,keras-jax,keras-torch,onnx,onnx-reference,equinox,openvino"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -116,17 +117,16 @@ def loop(name: str, corpus: str, number: int) -> tuple[float, float]:
             expected = reference.conv(spec, params, x)
             magnitude = None if data == "exact" else reference.magnitude(spec, params, x)
             for layout in LAYOUTS:
-                order = layouts.order(layout, spec.ndim)
-                given = np.ascontiguousarray(x.transpose(layouts.permutation("NC*", order, spec.ndim)))
+                given = np.ascontiguousarray(layouts.move_axes(x, "NC*", layout))
                 try:
                     y = adapter.apply(adapter.build(spec, params, layout), given, layout)
                 except Exception as error:  # noqa: BLE001 – what a framework lacks is a declared gap, or the end
                     found = verdict.Verdict("error", str(error))
                 else:
                     found = verdict.judge(
-                        y.transpose(layouts.permutation(order, "NC*", spec.ndim)), expected, magnitude,
+                        layouts.move_axes(y, layout, "NC*"), expected, magnitude,
                         dtype="float32", data=data, products=error_bounds.products(spec),
-                        arithmetic=adapter.arithmetic(spec, input_shape=case.input_shape, layout=layout),
+                        arithmetic=adapter.compute_precision(spec, LayerRequest(layout, input_shape=case.input_shape)),
                     )  # fmt: skip
                 support = adapter.support(spec, layout)
                 one = case.varied(layout=layout, data=data)

@@ -126,7 +126,7 @@ def against(folded: Path, raw: Path, inputs: Path) -> None:
     from convspec.models.verification import verifier
 
     report = verifier.verify(folded, str(raw), str(inputs), oracle=False)
-    if report.first_departure or any(node.matched is None for node in report.nodes):
+    if report.first_divergence or any(node.matched is None for node in report.nodes):
         raise SystemExit(f"unexpected: {report.problems()[:3]}")
 
 

@@ -40,16 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FACES = {
-    "conformance": (
-        "Cluster",
-        "check",
-        "replay",
-        "resume",
-    ),
-    "contract": (
-        "adapter",
-        "adapters",
-    ),
+    "conformance": ("Cluster", "check", "replay", "resume"),
+    "contract": ("adapter", "adapters"),
     "corpora": ("Case",),
     "diagnosis": ("diagnose",),
     "errors": (
@@ -66,19 +58,8 @@ _FACES = {
         "UnsupportedError",
     ),
     "layers": ("translate",),
-    "models": (
-        "ModelFile",
-        "compare",
-        "convs",
-        "port",
-        "port_weights",
-        "verify",
-    ),
-    "spec": (
-        "Chain",
-        "ConvParams",
-        "ConvSpec",
-    ),
+    "models": ("ModelFile", "compare", "convs", "port", "port_weights", "verify"),
+    "spec": ("Chain", "ConvParams", "ConvSpec"),
 }
 _HOME = {name: face for face, names in _FACES.items() for name in names}
 

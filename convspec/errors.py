@@ -4,20 +4,21 @@
 
     ConvspecError(Exception)
     ├── SpecError(ValueError)            a layer's fields break a rule; every problem is listed
+    │   └── UnknownFieldError(TypeError) a keyword is not a field; the likely field is suggested
     ├── ShapeError(ValueError)           a tensor does not fit a layer; the axis and the likely cause are named
     ├── ParamsError(ValueError)          a kernel or bias does not fit a layer
     ├── UnsupportedError                 an adapter cannot express this layer, with the reason
     ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
     ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
-    ├── ExecutorError(RuntimeError)      the executor or cluster that a run was sent to cannot go on with it
-    ├── StorageError(OSError)            there is no room for what a run needs on disk
-    │   └── JournalError                 nor for its journal; the line that goes on with the run is named
+    ├── ExecutorError(RuntimeError)      the executor or cluster of a run cannot continue it
+    ├── StorageError(OSError)            a run cannot write to disk
+    │   └── JournalError                 a run cannot write its journal; the command that resumes the run is named
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
         ├── CallError                    a constructor's text cannot be read; the position is shown
         ├── GapError                     a declaration of a known gap is malformed
-        └── RecordError                  a file of a record is not what it must be; file and rule are named
+        └── RecordError                  a file of a record breaks a rule; file and rule are named
 """
 
 from __future__ import annotations
@@ -55,12 +56,19 @@ class SpecError(ConvspecError, ValueError):
         return type(self), (self.problems,)
 
 
+class UnknownFieldError(SpecError, TypeError):
+    """A keyword of a :class:`~convspec.ConvSpec` is not one of its fields; the likely field is suggested.
+
+    It is a TypeError too, as Python raises for an unexpected keyword.
+    """
+
+
 class ShapeError(ConvspecError, ValueError):
-    """A tensor's shape does not fit the layer that it is given to."""
+    """A tensor's shape does not fit the layer."""
 
 
 class ParamsError(ConvspecError, ValueError):
-    """A kernel or a bias does not fit the layer that it is meant for."""
+    """A kernel or a bias does not fit the layer."""
 
 
 class UnsupportedError(ConvspecError):
@@ -76,22 +84,22 @@ class PlacementError(ConvspecError):
 
 
 class ExecutorError(ConvspecError, RuntimeError):
-    """Where a run was sent to cannot go on with it; a journal keeps what was reached."""
+    """The executor or cluster of a run cannot continue it; a journal keeps the results so far."""
 
 
 class StorageError(ConvspecError, OSError):
-    """What a run needs cannot be written: the disk is full, say."""
+    """A run cannot write to disk, for example because the disk is full."""
 
 
 class JournalError(StorageError):
-    """The journal of a run cannot be written any more; the message names the line that goes on with the run."""
+    """The journal of a run cannot be written; the message names the command that resumes the run."""
 
 
 class RequestError(ConvspecError, ValueError):
-    """The request itself is wrong; the message says what would be right."""
+    """The request itself is wrong; the message names a right one."""
 
 
-# What others call it, small letters; the nearest by its letters would be something else, or nothing.
+# Names used elsewhere, in small letters; the nearest known name by spelling would be another one, or none.
 _ELSEWHERE = {
     "tensorflow": "keras", "tf": "keras", "jax": "flax", "nnx": "flax", "linen": "flax-linen", "eqx": "equinox",
     "onnxruntime": "onnx", "ort": "onnx", "channels_first": "NCHW", "channels_last": "NHWC",
@@ -100,24 +108,21 @@ _ELSEWHERE = {
 
 
 class UnknownName(RequestError):
-    """A name that nothing is known by; the message lists the known ones and the nearest."""
+    """An unknown name; the message lists the known names and the nearest one."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         near = [one for one in self.known if one.lower() == name.lower() or one == _ELSEWHERE.get(name.lower())]
         near = near or get_close_matches(name, self.known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        listing = ", ".join(self.known) or "none"
-        super().__init__(
-            f"unknown {kind} {name!r}{hint} Known: {listing}" if hint else f"unknown {kind} {name!r}. Known: {listing}"
-        )
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(self.known) or 'none'}")
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
         return type(self), (self.kind, self.name, self.known)
 
 
 class CorpusError(RequestError):
-    """A corpus file cannot be read; the message names the file, the line and the fault."""
+    """A corpus file cannot be read; the message names the file, the line and the problem."""
 
 
 class GapError(RequestError):
@@ -125,7 +130,7 @@ class GapError(RequestError):
 
 
 class RecordError(RequestError):
-    """A file of a recorded run is not what it must be; the message names the file and the rule."""
+    """A file of a recorded run breaks a rule; the message names the file and the rule."""
 
     def __init__(self, path: object, rule: str) -> None:
         self.path, self.rule = path, rule
@@ -136,7 +141,7 @@ class RecordError(RequestError):
 
 
 class CallError(RequestError):
-    """The text of a constructor cannot be read as a layer; the message shows the place."""
+    """The text of a constructor cannot be read as a layer; the message shows the position."""
 
     def __init__(self, text: str, problem: str, column: int | None = None) -> None:
         self.text, self.problem, self.column = text, problem, column

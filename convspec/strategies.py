@@ -1,6 +1,6 @@
 """Hypothesis strategies for layers and cases; they shrink towards small, readable layers.
 
-``hypothesis`` is not among convspec's own requirements: install it beside convspec to use this module.
+``hypothesis`` is not a requirement of convspec: install it to use this module.
 """
 
 from __future__ import annotations
@@ -36,34 +36,57 @@ def specs(
     having: Collection[str] = (),
     lacking: Collection[str] = (),
 ) -> ConvSpec:
-    """Valid specs: every form of padding, every mode, groups, dilation, transposed layers with output padding.
+    """Draw valid specs: every form of padding, every mode, groups, dilation, transposed layers with output padding.
 
     Args:
-        draw: given by hypothesis.
+        draw: provided by hypothesis.
         ndims: numbers of spatial axes to draw from.
         transposed: True or False for one kind only; None for both.
         padding_modes: modes to draw from.
-        max_kernel: most taps along an axis (two fewer with three axes, at least 2).
-        max_channels: most channels, in and out.
-        having: features that every layer has, of :data:`FEATURES`: a stride, a dilation, some padding, groups, a bias,
-            output padding (which only transposed layers have).
-        lacking: features that none has.
+        max_kernel: largest number of taps along an axis (two fewer with three axes, at least 2).
+        max_channels: largest number of input and output channels.
+        having: features of every layer, from :data:`FEATURES`: a stride, a dilation, padding, groups, a bias, output
+            padding (of transposed layers only).
+        lacking: features of no layer.
 
     Raises:
-        UnknownName: for a feature that there is not.
+        UnknownName: if a feature is not in :data:`FEATURES`.
     """
     for name in (*having, *lacking):
         if name not in FEATURES:
             raise UnknownName("feature", name, FEATURES)
-    spec: ConvSpec = draw(
-        _layers(ndims, transposed, padding_modes, max_kernel, max_channels, frozenset(having), frozenset(lacking))
-    )
+    ndim = draw(st.sampled_from(ndims))
+    largest = max_kernel if ndim < 3 else max(max_kernel - 2, 2)
+    groups = draw(st.just(1) if "groups" in lacking else st.integers(1 + ("groups" in having), 3))
+    channels = st.integers(1, max(max_channels // groups, 1)).map(lambda n: n * groups)
+    is_transposed = draw(st.booleans()) if transposed is None else transposed
+    if transposed is None and "output_padding" in having:
+        is_transposed = True
+    limits = (largest, 1 if "stride" in lacking else 3, 1 if "dilation" in lacking else 3 if ndim < 3 else 2)
+    kernel, stride, dilation = (draw(_per_axis(ndim, 1, limit)) for limit in limits)
+    padding = 0 if "padding" in lacking else draw(_paddings(ndim, transposed=is_transposed))
+    output_padding: int | tuple[int, ...] = 0
+    if is_transposed and padding != "same" and "output_padding" not in lacking:
+        largest_pads = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
+        output_padding = draw(st.just(0) | st.tuples(*[st.integers(0, n) for n in largest_pads]))
+    spec = ConvSpec(
+        draw(channels), draw(channels), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        bias="bias" not in lacking and ("bias" in having or draw(st.booleans())),
+        padding_mode="zeros" if is_transposed else draw(st.sampled_from(padding_modes)), transposed=is_transposed,
+        output_padding=output_padding,
+    )  # fmt: skip
     assume(all(_has(spec, name) for name in having))
     return spec
 
 
+def _paddings(ndim: int, *, transposed: bool) -> st.SearchStrategy[Any]:
+    words = ["valid", "same"] if transposed else ["valid", "same", "same_lower"] + ["causal"] * (ndim == 1)
+    pairs = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * ndim)
+    return st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words)
+
+
 def _has(spec: ConvSpec, feature: str) -> bool:
-    """Whether a layer has one of :data:`FEATURES`; a word stands for padding, whatever it comes to."""
+    """Whether a layer has one of :data:`FEATURES`; a word such as "same" counts as padding, whatever its numbers."""
     value = getattr(spec, feature)
     plain = {"stride": 1, "dilation": 1, "output_padding": 0}
     if feature in plain:
@@ -74,55 +97,11 @@ def _has(spec: ConvSpec, feature: str) -> bool:
 
 
 @st.composite
-def _layers(
-    draw: Draw,
-    ndims: tuple[int, ...],
-    transposed: bool | None,
-    padding_modes: tuple[str, ...],
-    max_kernel: int,
-    max_channels: int,
-    having: frozenset[str],
-    lacking: frozenset[str],
-) -> ConvSpec:
-    ndim = draw(st.sampled_from(ndims))
-    most = max_kernel if ndim < 3 else max(max_kernel - 2, 2)
-    groups = draw(st.just(1) if "groups" in lacking else st.integers(1 + ("groups" in having), 3))
-    channels = st.integers(1, max(max_channels // groups, 1)).map(lambda n: n * groups)
-    is_transposed = draw(st.booleans()) if transposed is None else transposed
-    if transposed is None and "output_padding" in having:
-        is_transposed = True
-    tops = (most, 1 if "stride" in lacking else 3, 1 if "dilation" in lacking else 3 if ndim < 3 else 2)
-    kernel, stride, dilation = (draw(_per_axis(ndim, 1, top)) for top in tops)
-    words = ["valid", "same"] if is_transposed else ["valid", "same", "same_lower"] + ["causal"] * (ndim == 1)
-    pairs = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * ndim)
-    padding = (
-        0 if "padding" in lacking else draw(st.integers(0, 2) | _per_axis(ndim, 0, 2) | pairs | st.sampled_from(words))
-    )
-    extra: int | tuple[int, ...] = 0
-    if is_transposed and padding != "same" and "output_padding" not in lacking:
-        limits = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
-        extra = draw(st.just(0) | st.tuples(*[st.integers(0, n) for n in limits]))
-    return ConvSpec(
-        draw(channels),
-        draw(channels),
-        kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        bias="bias" not in lacking and ("bias" in having or draw(st.booleans())),
-        padding_mode="zeros" if is_transposed else draw(st.sampled_from(padding_modes)),
-        transposed=is_transposed,
-        output_padding=extra,
-    )
-
-
-@st.composite
 def cases(draw: Draw, *, layers: st.SearchStrategy[ConvSpec] | None = None, max_size: int = 9) -> Case:
-    """Cases whose input fits the layer, float32, with exact data.
+    """Draw cases whose input fits the layer, float32, with exact data.
 
     Args:
-        draw: given by hypothesis.
+        draw: provided by hypothesis.
         layers: specs to draw from; default :func:`specs`.
         max_size: largest length of a spatial axis.
     """
@@ -138,43 +117,42 @@ def cases(draw: Draw, *, layers: st.SearchStrategy[ConvSpec] | None = None, max_
 
 @st.composite
 def chains(draw: Draw, *, max_layers: int = 3, layers: st.SearchStrategy[ConvSpec] | None = None) -> Chain:
-    """Layers in sequence that fit each other: as many spatial axes, and the channels that the layer before gives.
+    """Draw sequences of layers that fit: equal numbers of spatial axes, and the output channels of the layer before.
 
     Args:
-        draw: given by hypothesis.
-        max_layers: most layers of a chain; at least 1.
-        layers: specs to draw from; default :func:`specs`. From the second layer on its input's channels are those that
-            the layer before has, and its groups what divides them.
+        draw: provided by hypothesis.
+        max_layers: largest number of layers in a chain; at least 1.
+        layers: specs to draw from; default :func:`specs`. From the second layer on, input channels are the output
+            channels of the layer before, and groups are changed to divide them.
     """
     source = specs() if layers is None else layers
-    found = [draw(source)]
+    chain = [draw(source)]
     for _ in range(draw(st.integers(0, max_layers - 1))):
         spec = draw(source)
-        assume(spec.ndim == found[0].ndim)
-        channels = found[-1].out_channels
+        assume(spec.ndim == chain[0].ndim)
+        channels = chain[-1].out_channels
         fitting = {"in_channels": channels, "groups": gcd(spec.groups, channels)}
-        found.append(ConvSpec.from_dict(spec.to_dict() | fitting))
-    return Chain(found)
+        chain.append(ConvSpec.from_dict(spec.to_dict() | fitting))
+    return Chain(chain)
 
 
 @st.composite
 def invalid_fields(draw: Draw) -> tuple[dict[str, Any], str]:
-    """Fields of no layer, and the name of the one that breaks a rule: the error must blame it.
+    """Draw the fields of a layer with one invalid field, and its name.
 
-    All fields but that one are those of a valid layer: ``ConvSpec(**fields)`` raises a SpecError with a sentence that
-    begins with ``name=``.
+    All other fields are valid: ``ConvSpec(**fields)`` raises a SpecError with a sentence that begins with ``name=``.
     """
     fields = draw(specs()).to_dict()
     ndim, transposed = len(fields["kernel_size"]), fields["transposed"]
     below = st.integers(-3, 0)
-    strange = st.sampled_from([None, "3", 1.5, True])
+    wrong_type = st.sampled_from([None, "3", 1.5, True])
     wrong: dict[str, st.SearchStrategy[Any]] = {
-        "in_channels": below | strange,
-        "out_channels": below | strange,
-        "groups": below | strange | st.just(fields["in_channels"] + 1),
-        "kernel_size": below | strange | _per_axis(ndim, -2, 0),
-        "stride": below | strange | _per_axis(ndim, -2, 0),
-        "dilation": below | strange | _per_axis(ndim, -2, 0),
+        "in_channels": below | wrong_type,
+        "out_channels": below | wrong_type,
+        "groups": below | wrong_type | st.just(fields["in_channels"] + 1),
+        "kernel_size": below | wrong_type | _per_axis(ndim, -2, 0),
+        "stride": below | wrong_type | _per_axis(ndim, -2, 0),
+        "dilation": below | wrong_type | _per_axis(ndim, -2, 0),
         "padding": st.integers(-3, -1) | st.sampled_from(["SAME", "full", None, 0.5]),
         "bias": st.sampled_from([None, 1, "yes"]),
         "transposed": st.sampled_from([None, 1, "yes"]),

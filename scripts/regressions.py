@@ -16,7 +16,7 @@ from typing import Any
 import convspec
 from convspec import corpora
 from convspec.cli import console
-from convspec.cli.reports.progress import shown
+from convspec.cli.reports.progress import display
 from convspec.conformance import Report
 from convspec.reference import VERDICTS
 
@@ -43,7 +43,7 @@ def reports() -> Iterable[Report]:
     about = {line["name"]: line for line in lines(CORPUS)}
     of_gradients = [case for case in cases if "gradient" in case.name or "backward" in case.name]
     special = sorted({case.data for case in cases} - {"exact", "random"})
-    with shown(console(stderr=True)) as progress:
+    with display(console(stderr=True)) as progress:
         yield convspec.check(cases, ADAPTERS, data=["exact"], progress=progress)
         yield convspec.check(of_gradients, ADAPTERS, data=["exact"], gradients=True, progress=progress)
         for data in special:

@@ -1,7 +1,7 @@
-"""What the calculator page needs beside the site: Python for the browser, and the project's own wheel.
+"""The files of the calculator page: Python for the browser, and the project's wheel.
 
-Python is the npm package ``pyodide``, of one pinned release whose checksum is written here. It is fetched once, into
-``docs/_build``; where there is no npm or no network, the site is built all the same, and the page says what is missing.
+Python is the npm package ``pyodide``, one pinned release with its checksum. It is fetched once, into ``docs/_build``;
+without npm or a network the site is built without it, and the page says what is missing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SECONDS = 180
 
 
 def main(site: Path) -> str | None:
-    """Put all into the folder ``calculator`` of a built site; what is missing, if anything."""
+    """Write all files into the folder ``calculator`` of a built site; return what is missing, if anything."""
     folder = site / "calculator"
     folder.mkdir(exist_ok=True)
     wheel(folder / "convspec.whl")
-    problem = fetched()
+    problem = fetch()
     if problem is None:
         unpack(folder / "pyodide")
     return problem
@@ -41,8 +41,8 @@ def wheel(target: Path) -> None:
         shutil.copyfile(next(Path(folder).glob("*.whl")), target)
 
 
-def fetched() -> str | None:
-    """Fetch the archive unless it is there, and check it; the problem, if there is one."""
+def fetch() -> str | None:
+    """Fetch the archive unless it exists, and check it; return the problem, if any."""
     if not ARCHIVE.exists():
         npm = shutil.which("npm")
         if npm is None:
@@ -57,7 +57,7 @@ def fetched() -> str | None:
             return f"npm cannot fetch pyodide {VERSION}: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
     if base64.b64encode(hashlib.sha512(ARCHIVE.read_bytes()).digest()).decode() != INTEGRITY:
         ARCHIVE.unlink()
-        raise RuntimeError(f"{ARCHIVE.name} is not what was pinned: its SHA-512 differs")
+        raise RuntimeError(f"{ARCHIVE.name} differs from the pinned release in its SHA-512")
     return None
 
 
@@ -71,5 +71,5 @@ def unpack(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if said := main(Path(sys.argv[1])):
-        sys.exit(said)
+    if problem := main(Path(sys.argv[1])):
+        sys.exit(problem)

@@ -1,6 +1,6 @@
-"""Run the example layer of every parameter's page in the four frameworks: a list of layers in, what came out as JSON.
+"""Run the example layer of every parameter's page in the four frameworks: a list of layers in, results out, as JSON.
 
-Read from standard input, one process for all, so that the site's build imports no framework itself.
+A process of its own, so that the site's build imports no framework.
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ import numpy as np
 
 from convspec import Case, ConvSpec, FrameworkAbsent, UnsupportedError, adapter, reference
 from convspec.corpora import arrays
-from convspec.spec import order, permutation
+from convspec.spec import layouts
 
 
 def outcome(name: str, layer: dict[str, Any], shape: list[int], layout: str, dtype: str, device: str) -> str:
-    """One line: the shapes, the device, and how many of the outputs are exactly the reference's."""
+    """Return one line: the shapes, the device, and the number of outputs that equal the reference's exactly."""
     spec = ConvSpec.from_dict(layer)
     params, x = arrays(Case(spec, tuple(shape), layout=layout, dtype=dtype))
-    there = permutation("NC*", order(layout, spec.ndim), spec.ndim)
-    found = adapter(name)
+    found, given = adapter(name), np.ascontiguousarray(layouts.move_axes(x, "NC*", layout))
     try:
         built = found.build(spec, params, layout, dtype, device)
-        y = found.apply(built, np.ascontiguousarray(x.transpose(there)), layout, device)
+        y = found.apply(built, given, layout, device)
     except (FrameworkAbsent, UnsupportedError) as error:
         return f"not run: {error}"
-    expected = reference.conv(spec, params, x).transpose(there)
+    expected = layouts.move_axes(reference.conv(spec, params, x), "NC*", layout)
     right = int(np.sum(y == expected)) if y.shape == expected.shape else 0
-    into = tuple(x.transpose(there).shape)
-    return f"{into} → {y.shape} on {device}; {right:,} of {expected.size:,} outputs are exactly the reference's"
+    return f"{given.shape} → {y.shape} on {device}; {right:,} of {expected.size:,} outputs are exactly the reference's"
 
 
 if __name__ == "__main__":

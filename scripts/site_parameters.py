@@ -1,4 +1,4 @@
-"""The generated parts of a parameter's page: its names, its layer in four frameworks and what came out, its errors."""
+"""The generated parts of a parameter's page: its names, its layer in four frameworks with the results, its errors."""
 
 from __future__ import annotations
 
@@ -19,24 +19,19 @@ from convspec.contract import PlanAdapter
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "_data"
 FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax (nnx)", "keras": "Keras", "onnx": "ONNX"}
-EXPLAINED = FRAMEWORKS | {"equinox": "Equinox", "openvino": "OpenVINO"}  # whose words and messages the pages explain
+EXPLAINED = FRAMEWORKS | {"equinox": "Equinox", "openvino": "OpenVINO"}  # the pages explain their words and messages
 SHORT = 14  # lines; a longer source is folded
 
 
 def parameters() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = tomllib.loads((DATA / "parameters.toml").read_text("utf-8"))
-    return found
+    table: dict[str, dict[str, Any]] = tomllib.loads((DATA / "parameters.toml").read_text("utf-8"))
+    return table
 
 
-def errors() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["error"]
-    return found
-
-
-def reported() -> list[dict[str, Any]]:
-    """Messages of devices, runtimes and releases that are not here: quoted, not run."""
-    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["reported"]
-    return found
+def errors(kind: str = "error") -> list[dict[str, Any]]:
+    """Return the messages of errors that ran, or that were ``reported`` from other devices, runtimes and releases."""
+    table: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))[kind]
+    return table
 
 
 def names(entry: dict[str, Any]) -> str:
@@ -51,7 +46,7 @@ def names(entry: dict[str, Any]) -> str:
 
 
 def requests(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[int], str, str, str]]:
-    """What is to be run for a page: adapter, layer, input shape, layout, dtype, device."""
+    """Return the runs of a page: adapter, layer, input shape, layout, dtype, device."""
     dtype, device = entry.get("dtype", "float32"), entry.get("device", "cpu")
     return [
         (name, entry["layer"], entry["input"], entry.get("layout") or _own(name), dtype, device) for name in FRAMEWORKS
@@ -65,7 +60,7 @@ def _own(name: str) -> str:
 
 
 def run(wanted: list[Any], store: Path) -> list[str]:
-    """What came out of each layer; runs nothing where neither code nor frameworks have changed since the last time."""
+    """Return the result of each layer; run only if code or frameworks have changed since the last time."""
     versions = {name: getattr(adapter(name), "versions")() for name in FRAMEWORKS}  # noqa: B009
     sources = [adapter(name).source(ConvSpec.from_dict(layer), at, dtype) for name, layer, _, at, dtype, _ in wanted]
     script = Path(__file__).with_name("site_layers.py")
@@ -102,7 +97,7 @@ def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
 
 
 def calculator(spec: ConvSpec, shape: list[int]) -> str:
-    """A link that opens the layer in the calculator, from the page of a parameter."""
+    """Return a link from the page of a parameter that opens the layer in the calculator."""
     query = urlencode({"layer": repr(spec), "input": ", ".join(map(str, shape)), "layout": "NCHW"})
     return f'<a href="../../calculator.html#{escape(query)}">In the calculator</a>'
 
@@ -117,16 +112,16 @@ def error_list(found: list[dict[str, Any]]) -> str:
 
 
 def _code(text: str) -> str:
-    """The text as code, whatever backticks it has itself."""
+    """Return the text as code, even with backticks of its own."""
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def error_index(found: list[dict[str, Any]]) -> str:
-    """All errors, by framework: the text, what raised it, what it means, the pages that explain it."""
+    """Return all errors by framework: the text, the code that raises it, its meaning, the pages that explain it."""
     before = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["setup"]
     parts = []
     for key, framework in EXPLAINED.items():
-        setup = f"<details><summary>what runs before</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
+        setup = f"<details><summary>setup code</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
         parts += [f"## {framework}\n", setup]
         for error in (e for e in found if e["framework"] == key):
             parts += [*_explained(error), f"```python\n{error['code'].strip()}\n```\n"]
@@ -143,7 +138,7 @@ def _explained(error: dict[str, Any]) -> list[str]:
 
 
 def reported_index(found: list[dict[str, Any]]) -> str:
-    """The messages that were not run: where they come from, what they mean, and who quoted them."""
+    """Return the reported messages: their source, their meaning, and links to the reports."""
     parts = []
     for error in found:
         links = ", ".join(f"[{thread(link)}]({link})" for link in error["links"])
@@ -152,14 +147,14 @@ def reported_index(found: list[dict[str, Any]]) -> str:
 
 
 def thread(link: str) -> str:
-    """``owner/repository#number`` of an issue or a pull request."""
+    """Return ``owner/repository#number`` of an issue or a pull request."""
     owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
     return f"{owner}/{repository}#{number}"
 
 
 def parts(folder: Path) -> dict[str, str]:
-    """Every generated file of the parameter pages, by name without ending."""
-    pages, known, others = parameters(), errors(), reported()
+    """Return every generated file of the parameter pages, by name without ending."""
+    pages, known, others = parameters(), errors(), errors("reported")
     wanted = [request for entry in pages.values() for request in requests(entry)]
     outcomes = iter(run(wanted, folder / "outcomes.json"))
     written = {"errors": error_index(known), "reported-errors": reported_index(others)}

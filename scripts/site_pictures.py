@@ -18,7 +18,7 @@ def draw(expression: str) -> str:
 
 
 class Picture(SphinxDirective):
-    """A picture in the page, and below it the call that drew it."""
+    """A picture in the page, with the call that drew it below."""
 
     has_content = True
 

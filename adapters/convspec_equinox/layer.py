@@ -1,4 +1,4 @@
-"""Building and running Equinox's layers."""
+"""Build and run Equinox layers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import check_layout
+from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family, format_of
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_equinox.weights import from_equinox, to_equinox
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
     from convspec_equinox.weights import Array
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
@@ -42,7 +40,7 @@ def build(plan: Plan, params: ConvParams, device: str) -> Any:
         raise PlacementError(f"JAX computes in float32 unless 64-bit numbers are on; {_REMEDY}")
     spec, target, dtype = plan.spec, _device(device), jnp.dtype(plan.dtype)
     _forget_old_code()
-    # copies: on the CPU device_put may share memory with an array that the caller goes on to change
+    # copies: on the CPU device_put may share memory with an array that the caller changes later
     kernel = np.array(to_equinox(params.kernel, transposed=spec.transposed, groups=spec.groups), dtype, order="C")
     layer = eqx.tree_at(lambda x: conv(x).weight, _structure(plan), jax.device_put(kernel, target))
     if params.bias is None:
@@ -55,7 +53,7 @@ _built = {"layers": 0}
 
 
 def _forget_old_code() -> None:
-    """JAX keeps all compiled code for ever; a long run never meets old layers again."""
+    """Clear JAX's compiled code from time to time: it is kept forever, and a long run never repeats old layers."""
     _built["layers"] += 1
     if _built["layers"] % _CLEAR_EVERY == 0:
         _structure.cache_clear()
@@ -63,7 +61,7 @@ def _forget_old_code() -> None:
 
 
 def conv(layer: Any) -> Any:
-    """The convolution that a layer is, or holds as ``conv``."""
+    """Return the convolution that a layer is, or has as ``conv``."""
     return layer if isinstance(layer, eqx.nn.Conv | eqx.nn.ConvTranspose) else layer.conv
 
 
@@ -107,7 +105,7 @@ def devices() -> tuple[str, ...]:
 def _available(name: str) -> bool:
     try:
         found = jax.devices(_PLATFORMS[name])
-    except (RuntimeError, KeyError):  # RuntimeError is how JAX says that there is no such platform
+    except (RuntimeError, KeyError):  # JAX raises RuntimeError for a missing platform
         return False
     return name != "cuda" or "cuda" in found[0].client.platform_version.lower()
 

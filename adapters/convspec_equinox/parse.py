@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import parse_call
+from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _NAME = re.compile(r"Conv(Transpose)?([123]d)?")
 _FIRST = ("in_channels", "out_channels", "kernel_size", "stride")
@@ -23,7 +22,7 @@ _ORDERS = {
 _IGNORED = ("dtype", "key")
 
 
-def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – Equinox always says it
+def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – Equinox always has it
     """The spec of ``eqx.nn.Conv2d(3, 16, 3, stride=2)`` and its kin.
 
     Raises:

@@ -1,15 +1,14 @@
-"""From a spec to the text of an Equinox layer. It takes one sample, ``(C, *spatial)``: ``jax.vmap(layer)`` a batch."""
+"""Write the text of an Equinox layer from a spec. It takes one sample, ``(C, *spatial)``: vmap it for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.contract import Plan
-from convspec.spec import CHANNELS_LAST, ComputePrecision, copies
+from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, copies
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.contract import ConvSpec, LayerRequest, Pads
 
 _MODULE = """\
 class {name}(eqx.Module):
@@ -56,7 +55,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 
 
 def _arguments(spec: ConvSpec) -> tuple[list[str], Pads]:
-    """The constructor's arguments that differ from its defaults, and what is cut off its output behind it."""
+    """Return the constructor's arguments that differ from its defaults, and the crop that follows it."""
     padding, extra, cuts = _padding(spec)
     given = [
         ("stride", _one(spec.stride), "1"),
@@ -72,10 +71,10 @@ def _arguments(spec: ConvSpec) -> tuple[list[str], Pads]:
 
 
 def _padding(spec: ConvSpec) -> tuple[str, tuple[int, ...], Pads]:
-    """``padding`` as text, ``output_padding``, and the cells that must be cut off the output.
+    """Return ``padding`` as text, ``output_padding``, and the crop of the output that remains.
 
     Equinox turns the pads (lo, hi) of a transposed layer into (ke - 1 - lo, ke - 1 - hi + output_padding) around the
-    spread input, which means what ConvSpec's crop does. It wants output_padding < stride: what is more goes into hi.
+    dilated input, which equals ConvSpec's crop. It needs output_padding < stride: the excess goes into hi.
     """
     if isinstance(spec.padding, str):
         return f'"{spec.padding.upper()}"', (0,) * spec.ndim, ()
@@ -95,7 +94,7 @@ def _padding(spec: ConvSpec) -> tuple[str, tuple[int, ...], Pads]:
 
 
 def _pairs(pads: Pads) -> str:
-    """As people write them: one number, one per axis, or pairs."""
+    """Return pads as users write them: one number, one per axis, or pairs."""
     if all(lo == hi for lo, hi in pads):
         return _one(tuple(lo for lo, _ in pads))
     return str(tuple(pads))
@@ -113,26 +112,19 @@ def _call(kind: str, arguments: Sequence[str], indent: int) -> str:
     return f"eqx.nn.{kind}(\n" + "".join(f"{inner}{argument},\n" for argument in arguments) + f"{outer})"
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
-    The gradient of the bias is a sum over dy in the layer's own dtype, and gradients of cells that a pad has copied are
-    added up in that dtype too. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
+    The gradient of the bias is a sum over dy in the layer's own dtype, and so are gradients of
+    elements that a pad has copied. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
     precision is strict.
     """
+    dtype, direction = request.dtype, request.direction
     half = dtype in {"float16", "bfloat16"}
     roundings = 1 + (half and direction == "forward" and spec.bias)
-    if half and direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
-    tf32 = device == "cuda" and dtype == "float32" and precision == "shipped" and direction != "bias"
+    if half and direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
     return ComputePrecision(
         accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
         output_roundings=roundings,

@@ -9,10 +9,9 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, no_convolutions, refuse_shape
 from convspec.contract.tracing import Answer, layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of
+from convspec.errors import UnsupportedError
 from convspec_equinox.parse import spec_of
 from convspec_equinox.weights import from_equinox
 
@@ -27,37 +26,33 @@ _ATTRIBUTES = (
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that.
     """
     if not isinstance(layer, eqx.Module):
-        raise UnsupportedError(f"{type(layer).__name__} is no module of Equinox")
+        raise UnsupportedError(f"{type(layer).__name__} is not a module of Equinox")
     return _plain(layer) if isinstance(layer, _CONVOLUTIONS) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))[0]
     found = [_found(path, leaf) for path, leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
     if not found:
         parts = jax.tree_util.tree_leaves(model, is_leaf=lambda x: isinstance(x, eqx.Module) and x is not model)
-        kinds = ", ".join(sorted({type(part).__name__ for part in parts if isinstance(part, eqx.Module)})) or "none"
-        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {kinds}")
+        kinds = (type(part).__name__ for part in parts if isinstance(part, eqx.Module))
+        raise no_convolutions(type(model).__name__, kinds)
     return found
 
 
-def _found(path: Any, module: Any) -> Found:
-    name = jax.tree_util.keystr(path).lstrip(".")
-    try:
-        return Found(name, _plain(module))
-    except ConvspecError as error:
-        return Found(name, None, str(error))
+def _found(path: Any, module: Any) -> FoundConv:
+    return FoundConv.of(jax.tree_util.keystr(path).lstrip("."), lambda: _plain(module))
 
 
 def _plain(module: Any) -> Reading:
@@ -80,7 +75,7 @@ def _plain(module: Any) -> Reading:
 
 
 class _Asked(eqx.Module):  # type: ignore[misc]
-    """Stands where a convolution stood, and is asked, not run."""
+    """Replaces a convolution by ``answer(reading, input)``."""
 
     found: Reading = eqx.field(static=True)
     answer: Answer = eqx.field(static=True)
@@ -95,21 +90,17 @@ class _Asked(eqx.Module):  # type: ignore[misc]
 
 
 def _runner(layer: Any) -> Run:
-    def held(module: Any) -> list[Any]:
+    def convolutions(module: Any) -> list[Any]:
         leaves = jax.tree_util.tree_leaves(module, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))
         return [leaf for leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
 
-    found = [_plain(module) for module in held(layer)]
+    found = [_plain(module) for module in convolutions(layer)]
     dtype = found[0].dtype if found else "float32"
 
     def run(x: Array, answer: Answer) -> Array:
-        asked = eqx.tree_at(held, layer, [_Asked(one, answer) for one in found]) if found else layer
-        try:
+        asked = eqx.tree_at(convolutions, layer, [_Asked(one, answer) for one in found]) if found else layer
+        with refuse_shape(x.shape):
             y = jax.vmap(asked)(jax.numpy.asarray(x, dtype))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
         if not isinstance(y, jax.Array):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
         return np.array(y, format_of(str(y.dtype)).carrier)

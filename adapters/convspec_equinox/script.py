@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvSpec
+    from convspec.contract import Adapter, ConvSpec, LayerRequest, Plan
 
 _RUN = """
 
@@ -17,12 +16,12 @@ def run(layer, x):
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
-    spec, dtype = plan.spec, f"jnp.{plan.dtype}"
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's
+    """Return code that builds the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
+    spec, direction, dtype = plan.spec, request.direction, f"jnp.{plan.dtype}"
     path = "".join(f".{name}" for name in plan.convs)
     lines = [
-        "import jax", "import jax.numpy as jnp", f'\njax.config.update("jax_platforms", "{device}")',
+        "import jax", "import jax.numpy as jnp", f'\njax.config.update("jax_platforms", "{request.device}")',
         *(['jax.config.update("jax_enable_x64", True)'] if plan.dtype == "float64" else []),
         plan.text.rstrip(), "", f"native = {_turned('kernel', spec) if spec.transposed else 'kernel'}",
         f"layer = eqx.tree_at(lambda layer: layer{path}.weight, layer, jnp.asarray(native, {dtype}))",
@@ -46,7 +45,7 @@ def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) 
 
 
 def _turned(name: str, spec: ConvSpec, *, back: bool = False) -> str:
-    """The kernel of a transposed layer in Equinox's order, that of a convolution of the spread input, or back."""
+    """Return the expression of a transposed kernel in Equinox's order (a convolution of the dilated input), or back."""
     rows, columns = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     if back:
         rows, columns = columns, rows

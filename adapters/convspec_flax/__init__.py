@@ -9,7 +9,7 @@ from convspec.contract import PlanAdapter
 
 @dataclass(frozen=True)
 class _FlaxAdapter(PlanAdapter):
-    """Both APIs rest on the same convolution of JAX, so the gaps of both stand in one file."""
+    """Both APIs use the same convolution of JAX, so their gaps are in one file."""
 
     def gaps(self) -> str:
         return super().gaps() if self.package == __name__ else ADAPTER.gaps()

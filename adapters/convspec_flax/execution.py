@@ -1,4 +1,4 @@
-"""What nnx and linen share at run time: devices, process-wide switches, compiled calls, checks of where they ran."""
+"""Shared by nnx and linen at run time: devices, process-wide switches, compiled calls, checks of the device."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import check_layout
+from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family, format_of
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import CHANNELS_LAST, Gradients, family, format_of
 from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 
@@ -36,7 +34,7 @@ def devices() -> tuple[str, ...]:
 def _available(name: str) -> bool:
     try:
         found = jax.devices(_PLATFORMS.get(name, name))
-    except RuntimeError:  # how JAX says that there is no such platform
+    except RuntimeError:  # JAX's error for a missing platform
         return False
     return name != "cuda" or "cuda" in found[0].client.platform_version.lower()
 
@@ -45,7 +43,7 @@ def device_of(name: str) -> Any:
     """JAX's device of that name.
 
     Raises:
-        PlacementError: listing those that there are.
+        PlacementError: listing the available ones.
     """
     if not _available(name):
         raise PlacementError(f"JAX has no device {name!r} here, only {', '.join(devices())}")
@@ -76,7 +74,7 @@ def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
     arrays = {"kernel": to_flax(params.kernel, transposed=spec.transposed, groups=spec.groups)}
     if params.bias is not None:
         arrays["bias"] = params.bias
-    # a copy: on the CPU device_put may share memory with an array that the caller goes on to change
+    # a copy: on the CPU device_put may share memory with an array that the caller changes later
     return {k: jax.device_put(np.array(a, jnp.dtype(plan.dtype), order="C"), target) for k, a in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""``flax.nnx`` models: their layers with weights, what those read and write, and new weights for them."""
+"""``flax.nnx`` models: their layers with weights, the inputs and outputs of these in a run, and new weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import jax
 import numpy as np
 from flax import nnx, serialization
 
-from convspec.contract import Call, Part
-from convspec.errors import ConvspecError, RequestError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec_flax import read
 from convspec_flax.weights import to_flax
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
 _NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
@@ -61,8 +60,8 @@ def values(module: Any, name: str) -> Array:
     return read.array(getattr(module, name).get_value())
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run of a copy of the model in evaluation mode; what is compiled within it is run as it is written."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run a copy of the model once in evaluation mode; compiled functions in it are run uncompiled."""
     calls: list[Call] = []
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
@@ -70,11 +69,11 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
         if isinstance(module, _KINDS):
             module.__class__ = _watched(type(module), "/".join(map(str, path)), calls)
     dtype = str(next((leaf.dtype for leaf in jax.tree.leaves(nnx.state(copy, nnx.Param))), "float32"))
-    return calls, ran(copy, inputs, dtype, calls)
+    return ModelTrace(calls, ran(copy, inputs, dtype, calls))
 
 
 def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, calls: list[Call]) -> list[Array]:
-    """The results of a call on these inputs, uncompiled where compilation hides what is to be noted in ``calls``."""
+    """Return the results of a call on these inputs, uncompiled where compilation hides the values for ``calls``."""
 
     def tensor(x: Array) -> Any:
         return read.tensor(x, dtype if x.dtype.kind == "f" else str(x.dtype))
@@ -84,22 +83,18 @@ def ran(call: Any, inputs: Sequence[Array] | Mapping[str, Array], dtype: str, ca
             return call(**{name: tensor(x) for name, x in inputs.items()})
         return call(*map(tensor, inputs))
 
-    try:
+    with refuse_inputs("Flax model"):
         try:
             y = run()
-        except jax.errors.TracerArrayConversionError:  # something within is compiled
+        except jax.errors.TracerArrayConversionError:  # a function in it is compiled
             calls.clear()
             with jax.disable_jit():
                 y = run()
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
     return [read.array(leaf) for leaf in jax.tree.leaves(y)]
 
 
 def _watched(kind: type, path: str, calls: list[Call]) -> type:
-    """The class of one layer whose calls are noted."""
+    """Return a subclass for one layer that records its calls."""
 
     def listen(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         y = kind.__call__(self, x, *args, **kwargs)

@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
+from convspec.contract import layouts, refuse_shape
 from convspec.contract.tracing import Pad, described, pads_of
 from convspec.errors import UnsupportedError
-from convspec.spec import layouts
 from convspec_flax import read
 
 MARK = "convspec:"
@@ -29,14 +29,14 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
         UnsupportedError: where there is no shape: Flax's pads are calls, not layers.
     """
     if input_shape is None:
-        raise UnsupportedError("pads are calls in Flax, which only a run meets: pass input_shape, the input's shape")
+        raise UnsupportedError("pads are calls in Flax, which only a run shows: pass input_shape, the input's shape")
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
     for path, module in nnx.iter_modules(copy):
         if read._is_convolution(module):
             module.__class__ = _marked(type(module), "/".join(map(str, path)))
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(nnx.state(copy, nnx.Param))), jnp.float32)
-    return met(copy, jax.ShapeDtypeStruct(tuple(input_shape), dtype))
+    return trace_pads(copy, jax.ShapeDtypeStruct(tuple(input_shape), dtype))
 
 
 def _marked(kind: type, path: str) -> type:
@@ -52,16 +52,14 @@ def mark(path: str, call: Any) -> Any:
     return jax.jit(call)
 
 
-def met(call: Any, x: Any) -> dict[str, list[Pad | str]]:
+def trace_pads(call: Any, x: Any) -> dict[str, list[Pad | str]]:
     """The pads before each marked call that the traced program has.
 
     Raises:
         UnsupportedError: where the input cannot be given to it.
     """
-    try:
+    with refuse_shape(x.shape):
         program = jax.make_jaxpr(call)(x)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {x.shape} cannot be given to it: {error}") from error
     found: dict[str, list[Pad | str]] = {}
     for path, pads in _calls(program.jaxpr):
         if found.setdefault(path, pads) != pads:
@@ -94,7 +92,7 @@ def _chain(given: Sequence[Any], makers: dict[int, Any]) -> Iterator[Pad | str]:
 
 
 def _pads(equation: Any) -> bool:
-    """Whether it only moves cells, and puts some beside others."""
+    """Return whether the function only moves and joins elements."""
     names = set(_primitives(equation))
     whole = equation.primitive.name == "pad" or "jaxpr" in equation.params
     return whole and names <= _MOVES and not names.isdisjoint({"pad", "concatenate"})
@@ -108,7 +106,7 @@ def _primitives(equation: Any) -> Iterator[str]:
 
 
 def _of(equation: Any, x: Any) -> Pad | str | None:
-    """What an equation that only moves cells pads, from where its results come; None where it pads nothing."""
+    """Return the pad of an equation that only moves elements, from their origins; None where it pads nothing."""
     shape, made = x.aval.shape, equation.outvars[0].aval.shape
     if len(shape) != len(made) or len(shape) < 3 or shape == made:
         return None
@@ -120,9 +118,9 @@ def _of(equation: Any, x: Any) -> Pad | str | None:
     padded = _ran(equation, x, wide)
     readings = [_readings(equation, x, axis) for axis in range(len(shape))]
     for mode, word in _WORDS.items():
-        cells = [next(((lo, hi) for name, lo, hi in axis if name == mode or not lo + hi), None) for axis in readings]
-        found = [pair for pair in cells if pair is not None]
-        if len(found) < len(cells):
+        pairs = [next(((lo, hi) for name, lo, hi in axis if name == mode or not lo + hi), None) for axis in readings]
+        found = [pair for pair in pairs if pair is not None]
+        if len(found) < len(pairs):
             continue
         if np.array_equal(np.pad(wide, found, word), padded) and np.array_equal(_ran(equation, x, -wide), -padded):
             return described(mode, found, layout=layouts.CHANNELS_LAST)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import ConstructorCall, parse_call
+from convspec.contract import ConstructorCall, ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _LINEN = (
     "features",
@@ -30,7 +29,7 @@ _IGNORED = (
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     """The spec of ``nnx.Conv(3, 16, (3, 3), strides=2, rngs=rngs)`` or linen's ``nn.Conv(16, (3, 3))``.
 
-    linen's constructors do not say ``in_channels``: they are told apart by their ``features``, or by the lack of
+    linen's constructors have no ``in_channels``: they are recognised by their ``features``, or by the lack of
     a second channel count, and need ``in_channels`` given apart.
 
     Raises:
@@ -45,7 +44,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
     if linen:
         if in_channels is None:
-            said = "linen's constructors do not say how many channels come in"
+            said = "linen layers infer their input channels"
             raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
         arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
     return spec_of(arguments, transposed=call.function == "ConvTranspose")
@@ -95,7 +94,7 @@ def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:
 def dilates_input(arguments: Mapping[str, Any]) -> bool:
     """Whether a ``Conv`` is a transposed layer in disguise.
 
-    With groups, which ConvTranspose lacks, ``input_dilation`` says so even where it is 1 on every axis.
+    With groups, which ConvTranspose lacks, ``input_dilation`` marks it even where it is 1 on every axis.
     """
     dilation = arguments.get("input_dilation") or 1
     written = isinstance(dilation, tuple | list) and (arguments.get("feature_group_count") or 1) > 1
@@ -126,7 +125,7 @@ def _crops(pads: list[tuple[int, int]], spans: list[int]) -> tuple[tuple[tuple[i
     """Crops and output padding of pads of the dilated input."""
     if any(a > ke - 1 for (a, _), ke in zip(pads, spans, strict=True)):
         raise SpecError(
-            [f"padding={pads!r} must not exceed {[ke - 1 for ke in spans]} in front: ConvSpec cannot say so"]
+            [f"padding={pads!r} must not exceed {[ke - 1 for ke in spans]} in front: ConvSpec cannot express it"]
         )
     crops = tuple((ke - 1 - a, max(ke - 1 - b, 0)) for (a, b), ke in zip(pads, spans, strict=True))
     return crops, tuple(max(b - ke + 1, 0) for (_, b), ke in zip(pads, spans, strict=True))

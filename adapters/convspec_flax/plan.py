@@ -1,4 +1,4 @@
-"""spec → the Flax code of its layer, for nnx; :mod:`convspec_flax.linen.plan` writes the same in linen's words.
+"""Write the nnx code of a layer from a spec; :mod:`convspec_flax.linen.plan` writes linen's.
 
 Flax's layers are channels-last. ``Conv`` has everything that a regular layer needs but the padding modes and
 channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec crops the output, and has no groups.
@@ -6,15 +6,14 @@ channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from convspec.contract import Plan
-from convspec.spec import CHANNELS_FIRST, ComputePrecision, copies
+from convspec.contract import CHANNELS_FIRST, ComputePrecision, Plan, copies
 from convspec_flax.source import NNX, Dialect, class_text, constructor, layer_text
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.contract import ConvSpec, LayerRequest, Pads
 
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _FLAX_MODES = {"reflect": "REFLECT", "circular": "CIRCULAR"}
@@ -25,28 +24,19 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return written(spec, layout, dtype, NNX)
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NHWC",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
 
     The gradient of the bias is a sum over dy in the layer's own dtype (measured: 2048 + 1 + 1 + … stays 2048), and
-    gradients of cells that a pad has copied are added up in that dtype too. XLA flushes subnormals on the CPU. On a
+    gradients of elements that a pad has copied are summed in that dtype too. XLA flushes subnormals on the CPU. On a
     GPU float32 is multiplied as tf32 unless the precision is strict.
     """
+    dtype, direction = request.dtype, request.direction
     half = dtype in {"float16", "bfloat16"}
-    roundings = 1
-    if half and direction == "forward":
-        roundings += spec.bias
-    if half and direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
-    tf32 = device == "cuda" and dtype == "float32" and precision == "shipped" and direction != "bias"
+    roundings = 1 + (half and direction == "forward" and spec.bias)
+    if half and direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
     return ComputePrecision(
         accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
         output_roundings=roundings,
@@ -94,7 +84,7 @@ def _same_steps(spec: ConvSpec) -> list[str]:
     """Pads of ``"same"`` in another mode than zeros, from the input's size."""
     halves = "(p - p // 2, p // 2)" if spec.padding == "same_lower" else "(p // 2, p - p // 2)"
     return [
-        f"sizes = zip(x.shape[1:-1], {spec.effective_kernel}, {spec.stride})  # cells, kernel, stride",
+        f"sizes = zip(x.shape[1:-1], {spec.effective_kernel}, {spec.stride})  # size, kernel, stride",
         "pads = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in sizes]",
         f'x = jnp.pad(x, ((0, 0), *({halves} for p in pads), (0, 0)), mode="{_PAD_MODES[spec.padding_mode]}")',
     ]
@@ -150,7 +140,7 @@ def _transposed(spec: ConvSpec) -> tuple[str, list[str], list[str], list[str]]:
 
 
 def _transposed_word(spec: ConvSpec, crops: Pads) -> str | None:
-    """The word for these crops, where Flax has one: its ``"VALID"`` gives at least stride cells per input cell."""
+    """Return Flax's word for these crops, if any: ``"VALID"`` gives at least ``stride`` outputs per input element."""
     kernel = spec.effective_kernel
     if crops == tuple((0, min(k - s, 0)) for k, s in zip(kernel, spec.stride, strict=True)):
         return '"VALID"'

@@ -1,4 +1,4 @@
-"""Layers and models of ``flax.nnx`` → ConvSpec and ConvParams, and what linen's reader shares."""
+"""Read layers and models of ``flax.nnx`` as ConvSpec and ConvParams, with functions shared by linen's reader."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of, layouts
+from convspec.errors import UnsupportedError
 from convspec_flax.parse import spec_of
 from convspec_flax.weights import from_flax
 
 if TYPE_CHECKING:
+    from convspec.contract import ConvSpec
     from convspec.contract.tracing import Answer, Array
-    from convspec.spec import ConvSpec
 
 _ATTRIBUTES = (
     *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
@@ -27,7 +26,7 @@ _ATTRIBUTES = (
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that.
@@ -36,30 +35,23 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return _plain(layer) if _is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module, each by itself; paths are those of its attributes.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     _check(model)
     modules = list(nnx.iter_modules(model))
     found = [_found(path, module) for path, module in modules if _is_convolution(module)]
     if not found:
-        kinds = {type(module).__name__ for path, module in modules if path}
-        raise nothing(model, kinds)
+        raise no_convolutions(type(model).__name__, (type(module).__name__ for path, module in modules if path))
     return found
-
-
-def nothing(model: Any, kinds: set[str]) -> UnsupportedError:
-    """The error for a model without convolutions."""
-    listing = ", ".join(sorted(kinds)) or "none"
-    return UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {listing}")
 
 
 def _check(layer: Any) -> None:
     if not isinstance(layer, nnx.Module):
-        raise UnsupportedError(f"{type(layer).__name__} is no module of flax.nnx")
+        raise UnsupportedError(f"{type(layer).__name__} is not a module of flax.nnx")
 
 
 def _is_convolution(module: Any) -> bool:
@@ -71,18 +63,14 @@ def _is_plain(module: Any) -> bool:
 
 
 def computes_as_flax(module: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether a convolution calls what Flax's own class calls."""
+    """Return whether a convolution's class computes as Flax's own does."""
     base = next(kind for kind in kinds if isinstance(module, kind))
     own = getattr(module, "conv_general_dilated", None)
     return type(module).__call__ is base.__call__ and own in (None, jax.lax.conv_general_dilated)
 
 
-def _found(path: tuple[Any, ...], module: Any) -> Found:
-    name = "/".join(map(str, path))
-    try:
-        return Found(name, _plain(module))
-    except ConvspecError as error:
-        return Found(name, None, str(error))
+def _found(path: tuple[Any, ...], module: Any) -> FoundConv:
+    return FoundConv.of("/".join(map(str, path)), lambda: _plain(module))
 
 
 def _plain(module: Any) -> Reading:
@@ -93,14 +81,14 @@ def _plain(module: Any) -> Reading:
     return reading(module, module.kernel.get_value(), bias, mask)
 
 
-# -- what nnx and linen share ------------------------------------------------------------------------------------------
+# -- shared by nnx and linen ------------------------------------------------------------------------------------------
 
 
 def reading(module: Any, kernel: Any, bias: Any, mask: Any = None) -> Reading:
     """The convolution of a module with these weights.
 
     Raises:
-        UnsupportedError: where its arguments say more than a spec can.
+        UnsupportedError: where its arguments exceed a spec.
     """
     if mask is not None:
         kernel = kernel * mask
@@ -130,7 +118,7 @@ def _meaning(module: Any, kernel: Array) -> tuple[ConvSpec, Array]:
         if module.transpose_kernel:
             channels = {"in_features": kernel.shape[-1], "out_features": kernel.shape[-2]}
         if arguments["padding"] == "CIRCULAR":
-            raise UnsupportedError("padding='CIRCULAR' of a ConvTranspose wraps its result, which no spec says")
+            raise UnsupportedError("padding='CIRCULAR' of a ConvTranspose wraps its result, which no spec expresses")
         spec = spec_of(arguments | channels, transposed=True)
         kernel = kernel if module.transpose_kernel else _turned(kernel)
         return spec, from_flax(kernel, transposed=True, groups=1)
@@ -161,12 +149,8 @@ def attempted(call: Callable[[], Any], shape: tuple[int, ...]) -> Array:
     Raises:
         UnsupportedError: where it cannot take one.
     """
-    try:
+    with refuse_shape(shape):
         y = call()
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {shape} cannot be given to the layer: {error}") from error
     if not isinstance(y, jax.Array):
         raise UnsupportedError(f"the layer returns {type(y).__name__}, not one array")
     return array(y)
@@ -194,14 +178,14 @@ class _AnsweringTranspose(nnx.ConvTranspose):  # type: ignore[misc]
 
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     copy = nnx.merge(*nnx.split(layer))
-    held = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
-    found = [_plain(module) for module in held]
-    for module in held:
+    convolutions = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
+    found = [_plain(module) for module in convolutions]
+    for module in convolutions:
         module.__class__ = _AnsweringConv if isinstance(module, nnx.Conv) else _AnsweringTranspose
     dtype = found[0].dtype if found else "float32"
 
     def run(x: Array, answer: Answer) -> Array:
-        for module, one in zip(held, found, strict=True):
+        for module, one in zip(convolutions, found, strict=True):
             vars(module).update(answer=answer, found=one)
         return attempted(lambda: copy(tensor(x, dtype)), x.shape)
 

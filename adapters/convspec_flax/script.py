@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvSpec
+    from convspec.contract import Adapter, ConvSpec, LayerRequest, Plan
 
 _RUN = """\
 structure, state = nnx.split(layer)
@@ -18,25 +17,24 @@ def run(state, x):
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's
+    """Return code that builds the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
     name = f"layer.{plan.convs[0]}" if plan.convs else "layer"
     weights = [f"{name}.kernel = nnx.Param(jnp.asarray(native, {jax_dtype(plan)}))"]
     if plan.spec.bias:
         weights.append(f"{name}.bias = nnx.Param(jnp.asarray(bias, {jax_dtype(plan)}))")
     path = "".join(f'["{part}"]' for part in plan.convs)
-    return written(plan, device, direction, [*weights, _RUN], "state", f"of_state{path}", ".get_value()")
+    return written(plan, request, [*weights, _RUN], "state", f"of_state{path}", ".get_value()")
 
 
-def written(
-    plan: Plan, device: str, direction: str, weights: list[str], state: str, gradients: str, value: str = ""
-) -> str:
-    """The script around the lines that make ``state`` and ``run(state, x)``.
+def written(plan: Plan, request: LayerRequest, weights: list[str], state: str, gradients: str, value: str = "") -> str:
+    """Return the script around the lines that define ``state`` and ``run(state, x)``.
 
-    ``gradients`` is the expression that holds those of kernel and bias by name, ``value`` what gets an array of one.
+    ``gradients`` is the expression of the gradients by name, ``value`` the suffix that turns one into an array.
     """
+    direction = request.direction
     lines = [
-        "import jax", "import jax.numpy as jnp", f'\njax.config.update("jax_platforms", "{device}")',
+        "import jax", "import jax.numpy as jnp", f'\njax.config.update("jax_platforms", "{request.device}")',
         *(['jax.config.update("jax_enable_x64", True)'] if plan.dtype == "float64" else []),
         plan.text.rstrip(), "", *_native(plan.spec), *weights, f"inputs = jnp.asarray(x, {jax_dtype(plan)})",
     ]  # fmt: skip
@@ -54,12 +52,12 @@ def written(
 
 
 def jax_dtype(plan: Plan) -> str:
-    """The layer's dtype as JAX names it."""
+    """Return the layer's dtype as JAX names it."""
     return f"jnp.{plan.dtype}"
 
 
 def _native(spec: ConvSpec) -> list[str]:
-    """``native``: the kernel in Flax's order."""
+    """Return the statements that define ``native``, the kernel in Flax's order."""
     if not spec.transposed or spec.groups == 1:
         return ["native = np.moveaxis(kernel, (0, 1), (-1, -2))"]
     parts = (spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups, *spec.kernel_size)
@@ -71,7 +69,7 @@ def _native(spec: ConvSpec) -> list[str]:
 
 
 def _canonical(spec: ConvSpec) -> list[str]:
-    """``actual``, a kernel in Flax's order, in that of ``kernel``."""
+    """Return the statements that bring ``actual``, a kernel in Flax's order, to that of ``kernel``."""
     if not spec.transposed or spec.groups == 1:
         return ["actual = np.moveaxis(actual, (-1, -2), (0, 1))"]
     parts = (*spec.kernel_size, spec.in_channels // spec.groups, spec.groups, spec.out_channels // spec.groups)

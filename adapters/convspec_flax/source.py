@@ -1,4 +1,4 @@
-"""How Flax code is written: nnx's and linen's words for the same layer."""
+"""Write Flax code in the dialects of nnx and linen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+    from convspec.contract import ConvSpec
 
 _WIDTH = 88
 
@@ -21,7 +21,7 @@ class Dialect:
         imports: the statement that brings this name.
         rngs: argument that gives a layer its random keys; empty where initialisation comes later.
         setup: head of the method that makes a module's layers.
-        takes_inputs: whether a layer is told its number of input channels.
+        takes_inputs: whether a constructor takes the number of input channels.
     """
 
     module: str
@@ -39,7 +39,7 @@ def constructor(dialect: Dialect, spec: ConvSpec, padding: str, dtype: str) -> t
     """Name and arguments of the layer, without those that have their default value (``padding`` is always written).
 
     Flax's transposed layer has no groups: the same layer is a convolution of the input dilated by the stride. Its
-    ``input_dilation`` is written even where it is 1: it says that the layer is a transposed one, its kernel flipped.
+    ``input_dilation`` is written even where it is 1: it marks a transposed layer with a flipped kernel.
     """
     dilated_input = spec.transposed and spec.groups > 1
     name = "ConvTranspose" if spec.transposed and not dilated_input else "Conv"
@@ -78,7 +78,7 @@ def class_text(
     before: Sequence[str],
     after: Sequence[str],
 ) -> str:
-    """Code whose ``layer`` is a module that holds the framework's layer as ``conv``."""
+    """Return code whose ``layer`` is a module with the framework's layer as ``conv``."""
     name, arguments = conv
     call = _call("self.conv = ", name, [*arguments, "rngs=rngs"] if dialect.rngs else arguments, 8)
     steps = [*before, "x = self.conv(x)", *after]

@@ -11,14 +11,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.contract import PlanAdapter, Support
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, PlanAdapter, Support
 from convspec.errors import RequestError
-from convspec.spec import DTYPES, ComputePrecision, column_roundings, layouts
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+from convspec.spec import DTYPES, column_roundings, layouts
 
 __all__ = ["ADAPTER", "JAX", "TORCH"]
 
@@ -41,31 +38,24 @@ class _Keras(PlanAdapter):
             return Support("unsupported", missing) if missing else found
         return found
 
-    def arithmetic(
-        self,
-        spec: ConvSpec,
-        dtype: str = "float32",
-        device: str = "cpu",
-        precision: str = "shipped",
-        direction: str = "forward",
-        input_shape: Sequence[int] | None = None,
-        layout: str | None = None,
-    ) -> ComputePrecision:
-        plan = self._module("plan")
-        layout = layouts.family(layout or self.native_layout, spec.ndim)
-        found: ComputePrecision = plan.arithmetic(spec, dtype, device, precision, direction, input_shape)
-        if device == "cpu" and dtype in ("float16", "bfloat16"):
-            if self.backend == "torch":
-                roundings = column_roundings(spec, direction, input_shape) + (direction == "forward" and spec.bias)
-                found = dataclasses.replace(found, output_roundings=roundings)
-            elif self._sums_halves(spec, dtype, direction, layout):
-                found = dataclasses.replace(found, accumulator=dtype)
-        return dataclasses.replace(found, flushes_subnormals=self.backend != "torch")
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
+        found = dataclasses.replace(
+            super().compute_precision(spec, request), flushes_subnormals=self.backend != "torch"
+        )
+        if request.device != "cpu" or request.dtype not in ("float16", "bfloat16"):
+            return found
+        if self.backend == "torch":
+            roundings = column_roundings(spec, request.direction, request.input_shape)
+            roundings += request.direction == "forward" and spec.bias
+            return dataclasses.replace(found, output_roundings=roundings)
+        return dataclasses.replace(found, accumulator=request.dtype) if self._sums_halves(spec, request) else found
 
-    def _sums_halves(self, spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
+    def _sums_halves(self, spec: ConvSpec, request: LayerRequest) -> bool:
         if self.backend == "jax":
-            return direction == "bias"
-        found: bool = self._module("kinds").sums_halves_on_tensorflow_cpu(spec, dtype, direction, layout)
+            return request.direction == "bias"
+        layout = layouts.family(request.layout or self.native_layout, spec.ndim)
+        kinds = self._module("kinds")
+        found: bool = kinds.sums_halves_on_tensorflow_cpu(spec, request.dtype, request.direction, layout)
         return found
 
     def configure(

@@ -1,4 +1,4 @@
-"""What Keras leaves to its backends: devices, gradients, process-wide switches."""
+"""Operations of Keras's backends: devices, gradients, process-wide switches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Backend(Protocol):
         ...
 
     def device_of(self, tensor: Any) -> str:
-        """The device that a tensor lies on."""
+        """Return the device of a tensor."""
         ...
 
     def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
@@ -59,9 +59,7 @@ class TensorFlow(Backend):
         if shape[0] == 0 and depthwise and dtype in ("float16", "float64"):
             return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
         if type(conv).__name__.endswith("Transpose") and 0 in shape[1:]:
-            return (
-                "TensorFlow ends the process, or leaves the gradient of the kernel as it finds it, where x has no cells"
-            )
+            return "TensorFlow ends the process, or leaves the kernel's gradient uninitialised, where x is empty"
         return ""
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:

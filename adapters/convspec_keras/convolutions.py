@@ -1,4 +1,4 @@
-"""Convolutions of a TensorFlow graph: an operator with what belongs to it – dilation, a row of its own, the bias."""
+"""Convolutions of a TensorFlow graph: an operator with its dilation, an axis added for 1-D, and its bias."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import ConvParams, ConvSpec
-from convspec.contract import Part, Reading
+from convspec.contract import Part, Reading, layouts
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import layouts
 from convspec_keras import weights
 from convspec_keras.graph import Site, dtype_of, only_user, plain, scope, sizes
 
@@ -23,7 +22,7 @@ CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", *TRANSPOSED)
 
 
 def conv(graph: Graph, operation: Any, attributes: Mapping[str, Any], inputs: Any, kind: str) -> Site:
-    """A convolution with what belongs to it: dilation by rearranging its input, a row of its own, its bias."""
+    """A convolution with its surroundings: dilation by rearranging its input, an axis added for 1-D, its bias."""
     transposed = kind in TRANSPOSED
     around = Around(inputs[2 if transposed else 0], operation.outputs[0])
     path = scope(operation.name)
@@ -54,11 +53,11 @@ class Around:
     y: Any
 
     def dilation(self, graph: Graph, layer: Conv) -> None:
-        """SpaceToBatchND before it and BatchToSpaceND behind: so TensorFlow dilates where it has no operator."""
-        before, behind = self.x.op, only_user(self.y)
-        if before.type != "SpaceToBatchND" or behind is None or behind.type != "BatchToSpaceND":
+        """Merge SpaceToBatchND before it and BatchToSpaceND after it, TensorFlow's dilation without an operator."""
+        before, after = self.x.op, only_user(self.y)
+        if before.type != "SpaceToBatchND" or after is None or after.type != "BatchToSpaceND":
             return
-        numbers = [graph.constant(t) for t in (*before.inputs[1:], behind.inputs[2])]
+        numbers = [graph.constant(t) for t in (*before.inputs[1:], after.inputs[2])]
         if any(n is None for n in numbers) or layer.padding != "VALID" or numbers[2][:, 0].any():
             raise UnsupportedError("it is dilated by SpaceToBatchND, whose pads are computed from the input's size")
         block, pads, crops = numbers
@@ -69,19 +68,19 @@ class Around:
         if min(hi for _, hi in layer.pads) < 0:
             raise UnsupportedError("it is dilated by SpaceToBatchND, and its output is cropped")
         layer.padding = "EXPLICIT"
-        self.x, self.y = before.inputs[0], behind.outputs[0]
+        self.x, self.y = before.inputs[0], after.outputs[0]
 
     def row(self, layer: Conv) -> None:
         """A convolution along one axis, which TensorFlow computes as one over rows of height 1."""
-        before, behind = self.x.op, only_user(self.y)
-        if before.type != "ExpandDims" or behind is None or behind.type != "Squeeze" or layer.ndim != 2:
+        before, after = self.x.op, only_user(self.y)
+        if before.type != "ExpandDims" or after is None or after.type != "Squeeze" or layer.ndim != 2:
             return
         if layer.kernel.shape[0] == 1 and layer.fits_row():
             layer.drop_row()
-            self.x, self.y = before.inputs[0], behind.outputs[0]
+            self.x, self.y = before.inputs[0], after.outputs[0]
 
     def bias(self, graph: Graph, layer: Conv) -> Any:
-        """The vector that is added to the output, one number for each channel; None where there is none."""
+        """Return the vector that is added to the output, one value per channel; None without one."""
         user = only_user(self.y)
         if user is None or user.type not in ("BiasAdd", "Add", "AddV2"):
             return None
@@ -156,9 +155,9 @@ class Conv:
         )
 
     def transposed_spec(self, graph: Graph, inputs: Any, x: Any) -> ConvSpec:
-        """A gradient of a convolution as a layer: its pads from the size that the operator is told to give.
+        """A gradient of a convolution as a layer: its pads from the operator's output size.
 
-        The full scatter has (L - 1)·s + k cells; SAME leaves ⌊(full - O) / 2⌋ of them out in front.
+        The full scatter has (L - 1)·s + k elements; SAME drops the first ⌊(full - O) / 2⌋.
         """
         wanted = self._spatial(sizes(graph, inputs[0], self.ndim + 2))
         given = self._spatial(x.shape.as_list()) if x.shape.rank is not None else [None] * self.ndim

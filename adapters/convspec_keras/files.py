@@ -19,21 +19,21 @@ def load(path: str) -> Any:
 
     Raises:
         RequestError: where the file is broken.
-        UnsupportedError: where the model is more than Keras's own layers: a Lambda, a class of somebody's own.
+        UnsupportedError: where the model is more than Keras's own layers: a Lambda, a custom class.
     """
     if Path(path).is_dir():
         from convspec_keras import saved
 
         return saved.load(path)
     if not zipfile.is_zipfile(path):
-        raise RequestError("it is no archive of Keras's, or a truncated one")
+        raise RequestError("it is not an archive of Keras, or a truncated one")
     try:
         with zipfile.ZipFile(path) as archive:
             missing = [name for name in _PARTS if name not in archive.namelist()]
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise RequestError(f"it is a broken archive: {error}") from None
     if missing:
-        raise RequestError(f"it is no Keras file: it has no {' and no '.join(missing)}")
+        raise RequestError(f"it is not a Keras file: it has no {' and no '.join(missing)}")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except ConvspecError:
@@ -43,7 +43,7 @@ def load(path: str) -> Any:
 
 
 def _said(error: Exception) -> str:
-    """Keras's words without the configuration of the whole model, and without its advice to load it nevertheless."""
+    """Return Keras's message without the model's configuration, and without its advice to load it unsafely."""
     text = re.split("Full object config|config={|If you trust", str(error))[0]
     return " ".join(text.split())[:400]
 

@@ -1,4 +1,4 @@
-"""A TensorFlow graph with the numbers of what does not depend on its inputs. TensorFlow is not imported here."""
+"""A TensorFlow graph and the values in it that do not depend on its inputs. TensorFlow is not imported here."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract import Part
+from convspec.contract import DTYPES, Part
 from convspec.errors import UnsupportedError
-from convspec.spec import DTYPES
 
 PASSING = ("Identity", "Switch", "StopGradient", "Enter", "RefSwitch")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -27,7 +26,7 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a layer stands: what it is, the tensor that it reads and the one that it writes."""
+    """A layer of the graph: its part, its input tensor and its output tensor."""
 
     part: Part
     x: Any
@@ -36,7 +35,7 @@ class Site:
 
 @dataclass
 class Graph:
-    """The graph with the numbers of what does not depend on its inputs."""
+    """The graph and the values in it that do not depend on its inputs."""
 
     model: SavedModel
     session: Any
@@ -65,7 +64,7 @@ class Graph:
 
 
 def scope(name: str) -> str:
-    """The path of a node's layer: without the calls around it, and what the operator itself is called."""
+    """Return the path of a node's layer, without enclosing calls and the operator's own name."""
     words = name.split("/")
     while len(words) > 1 and words[0].startswith(("StatefulPartitionedCall", "PartitionedCall", "Func")):
         words.pop(0)

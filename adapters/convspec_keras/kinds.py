@@ -1,36 +1,28 @@
-"""Which layer of Keras a spec becomes, how that sums its products, and what TensorFlow has no kernel for."""
+"""The kind of Keras layer for a spec, its compute precision, and the kernels that TensorFlow lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from convspec.spec import ComputePrecision, ConvSpec, copies, layouts, same_pads
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, copies, layouts, same_pads
 
 CHANNELS_LAST_ONLY = ("float16", "float64")
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
 
-    Gradients of cells that a pad has copied are added up in the layer's own dtype.
+    Gradients of elements that a pad has copied are summed in the layer's own dtype.
     """
     roundings = 1
-    if direction == "forward":
+    if request.direction == "forward":
         roundings += spec.bias
-    if direction == "input" and input_shape:
-        roundings += copies(spec, input_shape[2:]) - 1
+    if request.direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = request.device != "cpu" and (request.dtype, request.precision) == ("float32", "shipped")
     return ComputePrecision(
-        accumulator="float64" if dtype == "float64" else "float32",
+        accumulator="float64" if request.dtype == "float64" else "float32",
         output_roundings=roundings,
         flushes_subnormals=True,
-        inputs="tf32" if device != "cpu" and dtype == "float32" and precision == "shipped" else None,
+        inputs="tf32" if tf32 else None,
     )
 
 
@@ -61,7 +53,7 @@ def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, la
 
 
 def depthwise_layer(spec: ConvSpec) -> bool:
-    """Whether it is a ``DepthwiseConv``: there is none in 3-D, for strides that differ, and with causal padding."""
+    """Return whether it is a ``DepthwiseConv``: Keras has none in 3-D, for unequal strides, or with causal padding."""
     return spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and padding_word(spec) != "causal"
 
 

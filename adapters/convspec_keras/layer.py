@@ -10,17 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import check_layout
+from convspec.contract import Gradients, check_layout, format_of, layouts
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
-from convspec.spec import Gradients, format_of, layouts
 from convspec_keras import weights
 from convspec_keras.backends import running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 
@@ -46,7 +44,7 @@ def build(plan: Plan, params: ConvParams, device: str) -> Any:
             own.assign(params.bias)
         if plan.convs:
             layer.build(_open_shape(plan.spec.in_channels, plan.spec.ndim, _FORMATS[plan.layout]))
-    _check_dtype(convs[0].kernel.value.dtype, plan.dtype)  # of the values: JAX may hold others than asked for
+    _check_dtype(convs[0].kernel.value.dtype, plan.dtype)  # of the values: JAX may use another dtype than asked for
     return layer
 
 
@@ -146,7 +144,7 @@ def _on(device: str) -> Iterator[None]:
 
 
 def _check_defaults(conv: Any, plan: Plan) -> None:
-    """The plan's text leaves out what Keras defaults to; a keras.json may have other defaults."""
+    """Refuse a keras.json with other defaults: the plan's text leaves out arguments with Keras's defaults."""
     moved = plan.layout == layouts.CHANNELS_FIRST and "ops.transpose" in plan.text
     wanted = "channels_last" if moved else _FORMATS[plan.layout]
     if conv.data_format != wanted:

@@ -1,4 +1,4 @@
-"""Keras models: their layers with weights, what those read and write, and new weights for them."""
+"""Keras models: their layers with weights, the inputs and outputs of these in a run, and new weights."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Call, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
 _NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "moving_variance"}
@@ -30,7 +30,7 @@ def parts(model: Any) -> list[Part]:
 
         return sites.parts(model)
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
     return [part for path, layer in read._walk(model) for part in _parts(path, layer)]
 
 
@@ -56,25 +56,20 @@ def _layers(model: Any) -> dict[str, Any]:
     return {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds) and layer.built}
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run in inference; what a layer writes is noted before its activation."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the model once in inference; a layer's output is noted before its activation."""
     if isinstance(model, SavedModel):
         from convspec_keras import sites
 
-        return sites.capture(model, inputs)
+        return sites.trace_model(model, inputs)
     calls: list[Call] = []
-    try:
-        with _watched(_layers(model), calls):
-            if isinstance(inputs, Mapping):
-                y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
-            else:
-                given = [_tensor(x, model) for x in inputs]
-                y = model(given[0] if len(given) == 1 else given, training=False)
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Keras model does not take these inputs: {error}") from error
-    return calls, [_host(t) for t in keras.tree.flatten(y)]
+    with refuse_inputs("Keras model"), _watched(_layers(model), calls):
+        if isinstance(inputs, Mapping):
+            y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
+        else:
+            given = [_tensor(x, model) for x in inputs]
+            y = model(given[0] if len(given) == 1 else given, training=False)
+    return ModelTrace(calls, [_host(t) for t in keras.tree.flatten(y)])
 
 
 def _tensor(x: Array, model: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from convspec.contract import refuse_shape
 from convspec.contract.tracing import Pad, described
-from convspec.errors import UnsupportedError
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
 
@@ -31,8 +31,8 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     kinds = (*read._CONVOLUTIONS, *read._SEPARABLE)
     convs = {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds)}
     hidden = {path: layer for path, layer in convs.items() if not layer._inbound_nodes}
-    met = {} if input_shape is None or not hidden else _met(model, hidden, input_shape)
-    found = {path: met.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
+    shown = {} if input_shape is None or not hidden else _trace(model, hidden, input_shape)
+    found = {path: shown.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
     return found | {f"{path}/depthwise": pads for path, pads in found.items()}
 
 
@@ -73,10 +73,10 @@ def _of_call(width: Any, mode: str, value: Any, data_format: str) -> Pad | str:
     return described(mode, width, 0 if value is None else value, read._LAYOUTS[data_format])
 
 
-# -- what a run meets --------------------------------------------------------------------------------------------------
+# -- pads in a run ----------------------------------------------------------------------------------------------------
 
 
-def _met(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
+def _trace(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
     made: dict[int, tuple[Any, Any, Any]] = {}
     found: dict[str, list[Pad | str]] = {}
 
@@ -105,9 +105,8 @@ def _met(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> di
     try:
         for layer, call in listeners:
             object.__setattr__(layer, "call", call)
-        model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
+        with refuse_shape(input_shape):
+            model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
     finally:
         for layer, _ in listeners:
             vars(layer).pop("call", None)

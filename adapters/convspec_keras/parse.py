@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convspec.contract import ConstructorCall, parse_call
+from convspec.contract import ConstructorCall, ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _REGULAR = (
     "filters",
@@ -66,7 +65,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     in_channels = _channels(call, ndim) if in_channels is None else in_channels
     if in_channels is None:
-        said = "Keras constructors do not say how many channels come in"
+        said = "Keras layers infer their input channels"
         raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
     arguments = call.bind(
@@ -76,7 +75,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
 
 
 def _channels(call: ConstructorCall, ndim: int) -> int | None:
-    """The channels of an ``input_shape``, as the first layer of older models has it; None where there is none."""
+    """The channels of an ``input_shape``, as the first layer of older models has it; None without one."""
     shape = call.kwargs.get("input_shape")
     if not isinstance(shape, tuple) or len(shape) != ndim + 1:
         return None
@@ -112,7 +111,7 @@ def spec_of(
 def _transposed_padding(spec: ConvSpec, padding: str, output_padding: Any) -> ConvSpec:
     """Keras' sizes of transposed layers as crops and output padding.
 
-    With ke the cells that the kernel spans and s the stride: 'valid' gives L·s + max(ke - s, 0), with an
+    With ke the span of the kernel and s the stride: 'valid' gives L·s + max(ke - s, 0), with an
     ``output_padding`` p given full + p; 'same' gives L·s, with p given full - 2·⌊ke/2⌋ + p, of which
     ⌊max(2·⌊ke/2⌋ - p, 0) / 2⌋ are cropped in front.
     """

@@ -1,22 +1,21 @@
-"""From a spec to the text of a Keras layer."""
+"""Write the text of a Keras layer from a spec."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convspec.contract import Plan
-from convspec.spec import ConvSpec, layouts, resolve_padding
+from convspec.contract import ConvSpec, Plan, call_text, layouts, resolve_padding
 from convspec_keras import text
 from convspec_keras.kinds import (
     CHANNELS_LAST_ONLY,
-    arithmetic,
+    compute_precision,
     depthwise_layer,
     needs_channels_last,
     padding_word,
     strided_and_dilated,
 )
 
-__all__ = ["arithmetic", "plan"]
+__all__ = ["compute_precision", "plan"]
 
 _ORDER = (  # of the arguments in Keras's signatures
     *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),
@@ -40,7 +39,7 @@ class Steps:
         before, after: statements around the convolution, from ``x`` to ``x``; ``after`` adds a bias that is apart.
         split: number of convolutions that the channels are split over.
         bias: whether the bias is the layer's own, added apart from the convolutions.
-        name: what the layer does beside convolving, as part of its class's name.
+        name: of the steps around the convolution, for the class name.
         reasons: why it is no plain layer.
     """
 
@@ -72,13 +71,13 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
         given["use_bias"] = False
     if dtype != "float32":
         given["dtype"] = dtype
-    arguments = {name: given[name] for name in _ORDER if name in given}
+    arguments = text.arguments({name: given[name] for name in _ORDER if name in given})
     function = f"keras.layers.{steps.constructor}"
     if not steps.reasons:
-        call = text.call(function, arguments, "layer", indent=0)
+        call = call_text(function, arguments, "layer", indent=0)
         return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
     convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
-    call = text.call(function, arguments, f"self.{convs[-1]}", indent=8)
+    call = call_text(function, arguments, f"self.{convs[-1]}", indent=8)
     bias = spec.out_channels if steps.bias else None
     body = text.layer(
         steps.name + steps.constructor,
@@ -107,11 +106,11 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     elif spec.groups > 1:
         arguments |= {"groups": spec.groups}
     if clash:
-        reason = f"{_NO_STRIDED_DILATION}: it runs at stride 1, and one cell of each stride is kept"
+        reason = f"{_NO_STRIDED_DILATION}: it runs at stride 1, and every stride-th output is kept"
         steps = steps.but(reason, after=(text.subsample(spec.stride, layout),), name="Subsampled")
         steps = _bias_apart(spec, steps)
     if word is None:
-        reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: a pad goes before it"
+        reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: an explicit pad is added first"
         helpers, before = _padding(spec, layout)
         steps = steps.but(reason, helpers=helpers, before=before, name=steps.name or "Padded")
     elif word != "valid":
@@ -135,7 +134,7 @@ def _padding(spec: ConvSpec, layout: str) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _transposed(spec: ConvSpec, layout: str) -> Steps:
-    """Crop at the start, and at the end so many cells more (a crop if negative) than the full result has."""
+    """Crop at the start, and extend the end of the full result (crop it if negative)."""
     pads, output_padding = resolve_padding(spec, (1,) * spec.ndim)
     start = tuple(lo for lo, _ in pads)
     end = tuple(extra - hi for (_, hi), extra in zip(pads, output_padding, strict=True))
@@ -152,18 +151,18 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
         )
     if strided_and_dilated(spec):
         steps = steps.but(
-            f"{_NO_STRIDED_DILATION}: zeros are put between the input's cells instead",
+            f"{_NO_STRIDED_DILATION}: zeros are inserted between the input's elements instead",
             helpers=(text.SPREAD,),
             before=text.spread(spec.stride, layout),
             arguments={name: value for name, value in steps.arguments.items() if name != "strides"},
             name=f"{steps.name}Spread",
         )
-        end = tuple(e - (s - 1) for e, s in zip(end, spec.stride, strict=True))  # cells that the last zeros add
+        end = tuple(e - (s - 1) for e, s in zip(end, spec.stride, strict=True))  # elements that the last zeros add
     return _cropped(spec, steps, start, end)
 
 
 def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[int, ...]) -> Steps:
-    """The crop and the extension that the layer's own arguments cannot say."""
+    """Return the crop and the extension that the layer's own arguments cannot express."""
     more = tuple(max(e, 0) for e in end)
     stride = (1,) * spec.ndim if strided_and_dilated(spec) else spec.stride
     inside = all(m < s for m, s in zip(more, stride, strict=True))
@@ -185,11 +184,11 @@ def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[in
 
 
 def _transposed_word(spec: ConvSpec, start: tuple[int, ...], end: tuple[int, ...]) -> dict[str, object] | None:
-    """The constructor's arguments that give exactly this crop, None where there are none.
+    """Return the constructor's arguments that give exactly this crop; None where no arguments do.
 
-    With h = ⌊ke / 2⌋, ``output_padding=None`` gives: valid, from 0 on max(s - ke, 0) cells more than the full result;
-    same, from ⌊max(ke - s, 0) / 2⌋ on L·s cells; and ``output_padding=op``: valid, op cells more; same, from
-    ⌊max(2h - op, 0) / 2⌋ on op - 2h cells more (measured on all three backends).
+    With h = ⌊ke / 2⌋, ``output_padding=None`` gives: valid, from 0 on max(s - ke, 0) more than the full result;
+    same, from ⌊max(ke - s, 0) / 2⌋ on L·s elements; and ``output_padding=op``: valid, op elements more; same, from
+    ⌊max(2h - op, 0) / 2⌋ on op - 2h elements more (measured on all three backends).
     """
     axes = list(zip(spec.effective_kernel, spec.stride, start, end, strict=True))
     if all(lo == 0 and e == max(s - ke, 0) for ke, s, lo, e in axes):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Found, Reading
+from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, format_of, layouts
+from convspec.errors import UnsupportedError
 from convspec_keras import weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
@@ -33,7 +33,7 @@ _LAYOUTS = {"channels_first": layouts.CHANNELS_FIRST, "channels_last": layouts.C
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a layer or a model is or holds.
+    """Return the one convolution that a layer or a model is or contains.
 
     Raises:
         UnsupportedError: where it is more than that – a SeparableConv is two – or has not been built.
@@ -41,7 +41,7 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     if isinstance(layer, SavedModel):
         raise UnsupportedError("a SavedModel is a graph: convspec.convs lists its convolutions, each by itself")
     if not isinstance(layer, keras.layers.Layer):
-        raise UnsupportedError(f"{type(layer).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(layer).__name__} is not a layer of Keras")
     if isinstance(layer, _SEPARABLE):
         raise UnsupportedError(
             f"{type(layer).__name__} {layer.name!r} is two layers, a depthwise one and one of 1×1 taps: "
@@ -52,23 +52,22 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a model, without its activation; a SeparableConv is two. Paths are of layers' names.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of layers that there are.
+        UnsupportedError: where there is none, listing the kinds of its layers.
     """
     if isinstance(model, SavedModel):
         from convspec_keras import sites
 
         return sites.convs(model)
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedError(f"{type(model).__name__} is no layer of Keras's")
+        raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
     layers = list(_walk(model))
     found = [entry for path, layer in layers for entry in _found(path, layer)]
     if not found:
-        kinds = sorted({type(layer).__name__ for _, layer in layers if layer is not model})
-        raise UnsupportedError(f"{type(model).__name__} has no convolutions; its layers: {', '.join(kinds) or 'none'}")
+        raise no_convolutions(type(model).__name__, (type(one).__name__ for _, one in layers if one is not model))
     return found
 
 
@@ -85,7 +84,7 @@ def _walk(layer: Any, prefix: str = "", seen: set[int] | None = None) -> Iterato
         yield from _walk(inner, inside, seen)
 
 
-def _found(path: str, layer: Any) -> Iterator[Found]:
+def _found(path: str, layer: Any) -> Iterator[FoundConv]:
     makers: dict[str, Callable[[Any], Reading]]
     if isinstance(layer, _SEPARABLE):
         makers = {f"{path}/depthwise": _depthwise_part, f"{path}/pointwise": _pointwise_part}
@@ -94,12 +93,10 @@ def _found(path: str, layer: Any) -> Iterator[Found]:
     else:
         return
     for name, make in makers.items():
-        try:
-            if not _is_plain(layer):
-                raise UnsupportedError(f"{type(layer).__name__} computes in its own way")
-            yield Found(name, make(layer))
-        except ConvspecError as error:
-            yield Found(name, None, str(error))
+        if _is_plain(layer):
+            yield FoundConv.of(name, partial(make, layer))
+        else:
+            yield FoundConv(name, None, f"{type(layer).__name__} computes in its own way")
 
 
 # -- plain layers ------------------------------------------------------------------------------------------------------
@@ -181,21 +178,18 @@ def _dtype(values: Any) -> str:
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     inner = [one for _, one in _walk(layer)]
     if any(isinstance(one, _SEPARABLE) for one in inner):
-        raise UnsupportedError(f"{type(layer).__name__} holds a SeparableConv, which is two layers: see convspec.convs")
-    held = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
-    for conv in held:
+        raise UnsupportedError(
+            f"{type(layer).__name__} contains a SeparableConv, which is two layers: see convspec.convs"
+        )
+    convolutions = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
+    for conv in convolutions:
         _check_built(conv)
         if not _is_plain(conv):
             raise UnsupportedError(f"{type(conv).__name__} {conv.name!r} computes in its own way, not as Keras's does")
 
     def run(x: Array, answer: Answer) -> Array:
-        try:
-            with _answering(held, answer):
-                y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        with refuse_shape(x.shape), _answering(convolutions, answer):
+            y = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
         if not ops.is_tensor(y):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
         return _array(y)
@@ -204,17 +198,17 @@ def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
 
 
 @contextmanager
-def _answering(held: list[Any], answer: Answer) -> Iterator[None]:
-    """Let the convolutions return what ``answer`` says: an instance's ``call`` goes before its class's."""
+def _answering(convolutions: list[Any], answer: Answer) -> Iterator[None]:
+    """Let convolutions return ``answer(reading, input)``: an instance's ``call`` overrides its class's."""
 
     def answers(conv: Any) -> Callable[..., Any]:
         reading = _alone(conv)
         return lambda x: ops.convert_to_tensor(answer(reading, _array(x)), dtype=conv.compute_dtype)
 
     try:
-        for conv in held:
+        for conv in convolutions:
             object.__setattr__(conv, "call", answers(conv))
         yield
     finally:
-        for conv in held:
+        for conv in convolutions:
             vars(conv).pop("call", None)

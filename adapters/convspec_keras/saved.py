@@ -1,6 +1,6 @@
 """A SavedModel's signature as one graph: its variables made constants, its functions put in the places of their calls.
 
-Neither ``tf.saved_model.load`` nor the model's own initialisation is run: of all that the file holds only the operators
+Neither ``tf.saved_model.load`` nor the model's own initialisation is run: of the file only the operators
 that restore the variables, and those between the signature's inputs and outputs – and these only where they do nothing
 but compute.
 """
@@ -59,7 +59,7 @@ def load(path: str) -> SavedModel:
 
 
 def first_line(error: Exception) -> str:
-    """TensorFlow's words without the traces behind them."""
+    """Return TensorFlow's message without its traces."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -73,7 +73,7 @@ def _meta_graph(path: Path) -> Any:
         raise RequestError(f"its saved_model.pb is no SavedModel: {error}") from None
     serving = [meta for meta in found.meta_graphs if "serve" in meta.meta_info_def.tags] or list(found.meta_graphs)
     if not serving:
-        raise RequestError("its saved_model.pb holds no graph")
+        raise RequestError("its saved_model.pb contains no graph")
     return serving[0]
 
 
@@ -88,7 +88,7 @@ def _signature(meta: Any) -> Any:
     raise UnsupportedError(f"it has no signature serving_default, nor a single one; its signatures: {listed}")
 
 
-# -- what it may do ----------------------------------------------------------------------------------------------------
+# -- allowed operators-------------------------------------------------------------------------------------------------
 
 
 def _check(graph: Any, tensors: Iterable[str]) -> None:
@@ -109,7 +109,7 @@ def _computes(name: str) -> bool:
 
 
 def _reached(graph: Any, tensors: Iterable[str]) -> Iterator[Any]:
-    """All nodes that these tensors depend on, those in functions too."""
+    """Return all nodes that these tensors depend on, also those inside functions."""
     nodes = {node.name: node for node in graph.node}
     functions = {function.signature.name: function for function in graph.library.function}
     seen: set[str] = set()
@@ -160,7 +160,7 @@ def _frozen(meta: Any, variables: str, outputs: list[str]) -> Any:
 
 
 def _flat(frozen: Any, ends: list[str]) -> Any:
-    """The graph with its functions' bodies in it; what XLA must compile, grouped convolutions, stays a call."""
+    """Return the graph with its functions inlined; grouped convolutions, which XLA must compile, stay calls."""
     for function in frozen.library.function:
         function.attr.pop("api_implements", None)
     graph = tf.Graph()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec_keras.kinds import depthwise_layer
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
+    from convspec.contract import Adapter, LayerRequest, Plan
 
 _BACKENDS = {"keras": "tensorflow", "keras-jax": "jax", "keras-torch": "torch"}
 _FRAMEWORKS = {"tensorflow": "import tensorflow as tf", "jax": "import jax", "torch": "import torch"}
@@ -40,27 +40,27 @@ with keras.device("{place}"):
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the layer, builds it by a call, loads ``kernel`` and ``bias``, and computes ``actual``."""
-    backend = _BACKENDS[adapter]
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
+    """Return code that builds the layer by a call, loads ``kernel`` and ``bias``, and computes ``actual``."""
+    backend = _BACKENDS[adapter.name]
     x64 = backend == "jax" and plan.dtype == "float64"
-    framework = [_FRAMEWORKS[backend]] if x64 or direction != "forward" else []
+    framework = [_FRAMEWORKS[backend]] if x64 or request.direction != "forward" else []
     if x64:
         framework += ["", 'jax.config.update("jax_enable_x64", True)']
     steps = [
         f'inputs = keras.ops.convert_to_tensor(x, "{plan.dtype}")', "layer(inputs)  # builds it", *_weights(plan),
     ]  # fmt: skip
-    if direction == "forward":
+    if request.direction == "forward":
         steps.append("found = [layer(inputs)]")
     else:
         steps.append(f'weight_of_y = keras.ops.convert_to_tensor(dy, "{plan.dtype}")')
-        steps += _gradient(backend, _sources(plan)[direction])
+        steps += _gradient(backend, _sources(plan)[request.direction])
     cast = 'keras.ops.cast(part, "float32")' if plan.dtype == "bfloat16" else "part"
     steps.append(f"found = [keras.ops.convert_to_numpy({cast}) for part in found]")
     return _SCRIPT.format(
         backend=backend, framework="".join(f"{line}\n" for line in framework), layer=plan.text.rstrip(),
-        place="cpu:0" if device == "cpu" else "gpu:0", steps="\n".join(f"    {line}" for line in steps),
-        end=_end(plan, direction),
+        place="cpu:0" if request.device == "cpu" else "gpu:0", steps="\n".join(f"    {line}" for line in steps),
+        end=_end(plan, request.direction),
     )  # fmt: skip
 
 
@@ -86,14 +86,14 @@ def _part(name: str, count: int, place: int) -> str:
 
 
 def _sources(plan: Plan) -> dict[str, list[str]]:
-    """What each direction's gradient is taken in."""
+    """Return the variables of each direction's gradient."""
     convs = [f"layer.{name}" for name in plan.convs] or ["layer"]
     biased = [f"layer.{plan.bias}"] if plan.bias else [f"{conv}.bias" for conv in convs]
     return {"input": ["inputs"], "kernel": [f"{conv}.kernel" for conv in convs], "bias": biased}
 
 
 def _gradient(backend: str, sources: list[str]) -> list[str]:
-    """Statements that leave the gradients in ``found``."""
+    """Return the statements that assign the gradients to ``found``."""
     if backend == "jax":
         values = ["of_input" if source == "inputs" else f"gradient_of[id({source})]" for source in sources]
     else:
@@ -102,7 +102,7 @@ def _gradient(backend: str, sources: list[str]) -> list[str]:
 
 
 def _end(plan: Plan, direction: str) -> str:
-    """The parts, put together in the canonical order."""
+    """Return the statement that joins the parts in the canonical order."""
     if direction != "kernel":
         return "actual = np.concatenate(found)"
     if depthwise_layer(plan.spec):

@@ -1,4 +1,4 @@
-"""The layers of a SavedModel's signature, and what they read and write."""
+"""The layers of a SavedModel's signature, with their inputs and outputs in a run."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from convspec.contract import Call, Found, Part
+from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.contract.tracing import Pad, described
-from convspec.errors import RequestError, UnsupportedError
+from convspec.errors import RequestError
 from convspec_keras.convolutions import CONVOLUTIONS, conv
 from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
     from convspec_keras.graph import SavedModel
 
 _PADS = ("Pad", "PadV2", "MirrorPad")
 
 
-def convs(model: SavedModel) -> list[Found]:
+def convs(model: SavedModel) -> list[FoundConv]:
     """Every convolution of the signature.
 
     Raises:
-        UnsupportedError: where there is none, listing the operators that there are.
+        UnsupportedError: where there is none, listing the graph's operators.
     """
-    found = [Found(part.path, part.reading, part.problem) for part in parts(model) if part.kind == "conv"]
+    found = [FoundConv(part.path, part.reading, part.problem) for part in parts(model) if part.kind == "conv"]
     if not found:
-        kinds = sorted({operation.type for operation in model.graph.get_operations()})
-        raise UnsupportedError(f"this signature has no convolutions; its operators: {', '.join(kinds) or 'none'}")
+        kinds = (operation.type for operation in model.graph.get_operations())
+        raise no_convolutions("this signature", kinds, "operators")
     return found
 
 
@@ -41,8 +41,8 @@ def parts(model: SavedModel) -> list[Part]:
         return [site.part for site in _sites(Graph(model, session))]
 
 
-def capture(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run; what stands in a branch that is not taken is not there to be seen.
+def trace_model(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the graph once; operations in a branch that is not taken have no call.
 
     Raises:
         RequestError: where the signature does not take the inputs.
@@ -64,7 +64,7 @@ def capture(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) ->
         for site, pair in zip(sites, pairs, strict=True)
         if pair is not None
     ]
-    return calls, [plain(y) for y in results]
+    return ModelTrace(calls, [plain(y) for y in results])
 
 
 def pads(model: SavedModel) -> dict[str, list[Pad | str]]:
@@ -92,7 +92,7 @@ def _chain(graph: Graph, operation: Any, layout: str) -> Iterator[Pad | str]:
 
 
 def _one_by_one(session: Any, sites: Sequence[Site], outputs: list[str], feeds: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Each layer in a run of its own: those in branches that are not taken have no numbers."""
+    """Run each layer by itself: layers in branches that are not taken have no values."""
     try:
         results = session.run(outputs, feeds)
     except (tf.errors.OpError, ValueError, TypeError) as error:
@@ -162,8 +162,8 @@ def _called(graph: Graph, call: Any) -> Iterator[Site]:
     """A function that is a convolution, which XLA compiles; convolutions in others are named, not read."""
     name = call.get_attr("f").name
     body = next((f for f in graph.model.graph.as_graph_def().library.function if f.signature.name == name), None)
-    held = [] if body is None else [node for node in body.node_def if node.op in CONVOLUTIONS]
-    if body is None or not held:
+    convolutions = [] if body is None else [node for node in body.node_def if node.op in CONVOLUTIONS]
+    if body is None or not convolutions:
         return
     arguments = {argument.name: tensor for argument, tensor in zip(body.signature.input_arg, call.inputs, strict=True)}
     nodes = {node.name: node for node in body.node_def}
@@ -173,13 +173,13 @@ def _called(graph: Graph, call: Any) -> Iterator[Site]:
             name = nodes[name.partition(":")[0]].input[0]
         return arguments.get(name)
 
-    inputs = [given(name) for name in held[0].input if not name.startswith("^")]
+    inputs = [given(name) for name in convolutions[0].input if not name.startswith("^")]
     alone = all(node.op in (*PASSING, *CONVOLUTIONS, "NoOp", "Const") for node in body.node_def)
-    if len(held) == 1 and alone and None not in inputs and len(call.outputs) == 1:
-        yield conv(graph, call, held[0].attr, inputs, held[0].op)
+    if len(convolutions) == 1 and alone and None not in inputs and len(call.outputs) == 1:
+        yield conv(graph, call, convolutions[0].attr, inputs, convolutions[0].op)
         return
-    for node in held:
-        problem = f"it stands in the function {name!r}, which is not looked into"
+    for node in convolutions:
+        problem = f"it is in the function {name!r}, which is not read"
         yield Site(Part(f"{scope(call.name)}/{node.name}", "conv", node.op, problem=problem), None, None)
 
 

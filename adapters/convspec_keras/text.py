@@ -1,14 +1,13 @@
-"""The Python that plans are written in: statements on a tensor ``x``, functions they call, the layer around them."""
+"""Write the Python of plans: statements on a tensor ``x``, the functions they call, the layer around them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from convspec.spec import Pads, layouts
+from convspec.contract import Pads, layouts
 
 T = TypeVar("T")
-_WIDTH = 88  # the line length of the usual formatters
 INDICES = {
     "reflect": "[size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]",
     "replicate": "[min(max(i, 0), size - 1) for i in range(-before, size + after)]",
@@ -24,19 +23,19 @@ def {mode}_pad(x, axis, before, after):
     """Pad one axis with mode "{mode}"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if {condition}:
-        raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} cells")
+        raise ValueError(f"{mode} padding ({{before}}, {{after}}) of {{size}} elements")
     indices = {indices}
     return ops.take(x, indices, axis=axis)
 '''
 _SAME_PADS = '''
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return {halves}
 '''
 SPREAD = '''
 def spread(x, axis, stride):
-    """Let every cell along an axis be followed by stride - 1 zeros."""
+    """Insert stride - 1 zeros after every element along an axis."""
     shape = list(x.shape)
     shape[axis] *= stride
     zeros = [ops.zeros_like(x)] * (stride - 1)
@@ -85,24 +84,10 @@ def layer(
     return "\n".join([imports, *helpers, body])
 
 
-def call(function: str, arguments: Mapping[str, object], target: str, indent: int) -> str:
-    """The call in one line where it fits, else its arguments in one, else one line each; sizes go by position.
-
-    ``target`` is the name that the result gets in this line.
-    """
-    parts = [
-        text(value) if name in ("filters", "kernel_size") else f"{name}={text(value)}"
-        for name, value in arguments.items()
-    ]
-    line = f"{function}({', '.join(parts)})"
-    if indent + len(f"{target} = {line}") <= _WIDTH:
-        return line
-    inner, outer = " " * (indent + 4), " " * indent
-    line = f"{inner}{', '.join(parts)}"
-    if len(line) <= _WIDTH:
-        return f"{function}(\n{line}\n{outer})"
-    lines = "".join(f"{inner}{part},\n" for part in parts)
-    return f"{function}(\n{lines}{outer})"
+def arguments(given: Mapping[str, object]) -> list[str]:
+    """Return the arguments of a call; sizes go by position."""
+    sizes = ("filters", "kernel_size")
+    return [text(value) if name in sizes else f"{name}={text(value)}" for name, value in given.items()]
 
 
 def text(value: object) -> str:
@@ -165,12 +150,12 @@ def pad_same(kernel: Sequence[int], stride: Sequence[int], mode: str, layout: st
 
 
 def subsample(stride: Sequence[int], layout: str) -> str:
-    """Every strideth cell."""
+    """Return the statement that keeps every stride-th element."""
     return _slice([f"::{s}" if s > 1 else ":" for s in stride], layout)
 
 
 def crop(start: Sequence[int], end: Sequence[int], layout: str) -> str:
-    """Without the first and the last cells; no -0, which would leave none."""
+    """Return the statement that drops the first and the last elements; no -0, which would drop all."""
     return _slice([f"{lo or ''}:{-hi if hi else ''}" for lo, hi in zip(start, end, strict=True)], layout)
 
 
@@ -192,12 +177,12 @@ def add_bias(ndim: int, layout: str) -> str:
 
 
 def indexed_pad(mode: str) -> str:
-    """The function that pads an axis by taking cells of x again."""
+    """Return the function that pads an axis with elements of x."""
     return _INDEXED_PAD.format(mode=mode, condition=_CONDITION[mode], indices=INDICES[mode])
 
 
 def same_pads(*, lower: bool) -> str:
-    """The function that says how many cells ``"same"`` adds; the extra one after, with ``lower`` before."""
+    """Return the function that computes the pads of ``"same"``; the extra one after, with ``lower`` before."""
     halves = "total - total // 2, total // 2" if lower else "total // 2, total - total // 2"
     return _SAME_PADS.format(halves=halves)
 

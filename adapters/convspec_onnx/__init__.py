@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import Plan, PlanAdapter
+from convspec.contract import LayerRequest, Plan, PlanAdapter
 from convspec.errors import UnsupportedError
 from convspec.spec import DTYPES, ComputePrecision, ConvSpec, overlap
 
@@ -33,20 +32,11 @@ class _Reference(PlanAdapter):
     def _module(self, name: str) -> Any:
         return super()._module("evaluator" if name == "layer" else name)
 
-    def arithmetic(
-        self,
-        spec: ConvSpec,
-        dtype: str = "float32",
-        device: str = "cpu",
-        precision: str = "shipped",
-        direction: str = "forward",
-        input_shape: Sequence[int] | None = None,
-        layout: str | None = None,
-    ) -> ComputePrecision:
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
         """NumPy's: float16 products are summed over the channels in float32, but over the taps in float16."""
-        if dtype == "float64":
+        if request.dtype == "float64":
             return ComputePrecision("float64")
-        taps = overlap(spec) if dtype == "float16" and spec.transposed else 1
+        taps = overlap(spec) if request.dtype == "float16" and spec.transposed else 1
         return ComputePrecision("float32", output_roundings=taps + spec.bias)
 
 
@@ -60,6 +50,9 @@ ADAPTER = _Runtime(
     variants=("all", "off"),
     variant="all",
     roots=("onnx",),
+    graph_files=(".onnx",),
+    audit_module="convspec_onnx.verify.audit",
+    vectors_module="convspec_onnx.vectors",
 )
 
 REFERENCE = _Reference(

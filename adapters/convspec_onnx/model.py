@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from convspec.contract import Call, Part, Reading
+from convspec.contract import Call, ModelTrace, Part, Reading
 from convspec.errors import ConvspecError, RequestError, UnsupportedError, printable
 from convspec.spec import layouts
 from convspec_onnx.graph import convolutions
@@ -19,7 +19,7 @@ from convspec_onnx.loading.large_weights import Lean
 from convspec_onnx.verify import runtimes
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
@@ -106,8 +106,8 @@ def _linear(node: onnx.NodeProto, scope: convolutions.Scope, names: _Names) -> t
     return arrays, node.output[0]
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run by ONNX Runtime with the graph's optimisations off, so that every tensor is there to be seen."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the model once by ONNX Runtime without graph optimisations, which would remove tensors."""
     proto = _opened(model)
     layers = list(_walk(proto))
     results = [entry.name for entry in proto.graph.output]
@@ -121,7 +121,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
     except ConvspecError as error:
         raise RequestError(f"the ONNX model does not take these inputs: {printable(error)}") from None
     calls = [Call(part.path, found[x], found[y]) for part, x, y in layers]
-    return calls, [found[name] for name in results]
+    return ModelTrace(calls, [found[name] for name in results])
 
 
 def _feeds(proto: onnx.ModelProto, inputs: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:

@@ -5,10 +5,9 @@ Conv and ConvTranspose know channels-first data and zero padding only; the rest 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from convspec.contract import Plan
+from convspec.contract import LayerRequest, Plan
 from convspec.spec import ComputePrecision, ConvSpec, layouts, resolve_padding
 
 # Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. Lower is better:
@@ -45,22 +44,15 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",  # noqa: ARG001
-    input_shape: Sequence[int] | None = None,  # noqa: ARG001
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """float32 sums (float64 ones for float64), rounded once, or twice where the bias is added apart.
 
     On the CPU, ONNX Runtime computes float16 convolutions in float32 between two casts.
     """
     roundings = 2 if spec.transposed and spec.bias and any(_beyond_crop(spec)) else 1
-    tf32 = device.startswith("cuda") and dtype == "float32" and precision == "shipped"
-    return ComputePrecision("float64" if dtype == "float64" else "float32", roundings, inputs="tf32" if tf32 else None)
+    tf32 = request.device.startswith("cuda") and (request.dtype, request.precision) == ("float32", "shipped")
+    accumulator = "float64" if request.dtype == "float64" else "float32"
+    return ComputePrecision(accumulator, roundings, inputs="tf32" if tf32 else None)
 
 
 @dataclass

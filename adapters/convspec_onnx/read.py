@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading
 from convspec.errors import UnsupportedError
 from convspec.spec import ConvParams, layouts
 from convspec_onnx.graph.convolutions import Scope, resolved, value_of
@@ -52,7 +52,7 @@ def read(layer: onnx.ModelProto | str | os.PathLike[str], input_shape: Sequence[
 def convs(
     model: onnx.ModelProto | str | os.PathLike[str],
     input_shape: Sequence[int] | None = None,  # noqa: ARG001 – the contract's
-) -> list[Found]:
+) -> list[FoundConv]:
     """Every Conv and ConvTranspose of a model, those in the bodies of If, Loop and Scan included, each by itself.
 
     Raises:
@@ -94,14 +94,14 @@ def _walk(graph: _Graph, prefix: str) -> Iterator[tuple[str, _Graph, onnx.NodePr
                 yield from _walk(_Graph(body, graph), f"{path}/")
 
 
-def _found(path: str, graph: _Graph, node: onnx.NodeProto) -> Found:
+def _found(path: str, graph: _Graph, node: onnx.NodeProto) -> FoundConv:
     if node.op_type in _QUANTISED:
-        return Found(path, None, f"{node.op_type} computes on integers, which no spec describes")
+        return FoundConv(path, None, f"{node.op_type} computes on integers, which no spec describes")
     try:
         spec, params = graph.conv(node, graph.spatial(node.input[0]))
     except (UnsupportedError, ValueError) as error:
-        return Found(path, None, str(error))
-    return Found(path, Reading(spec, params, layouts.CHANNELS_FIRST, graph.dtype(node)))
+        return FoundConv(path, None, str(error))
+    return FoundConv(path, Reading(spec, params, layouts.CHANNELS_FIRST, graph.dtype(node)))
 
 
 def _is_conv(node: onnx.NodeProto) -> bool:

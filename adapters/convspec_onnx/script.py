@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
+    from convspec.contract import Adapter, LayerRequest, Plan
 
 _LOAD = """
 values = {"weight": kernel%s}
@@ -30,18 +30,18 @@ actual = ReferenceEvaluator(layer).run(None, {"x": inputs})[0]
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
     """Code that makes the model, loads ``kernel`` and ``bias``, and computes ``actual``.
 
     Raises:
         UnsupportedError: for gradients.
     """
-    if direction != "forward":
+    if request.direction != "forward":
         raise UnsupportedError("ONNX Runtime has no gradients: an inference session runs forward only")
-    if adapter == "onnx-reference":
+    if adapter.name == "onnx-reference":
         run = _EVALUATOR
     else:
-        level = "ORT_DISABLE_ALL" if variant == "off" else "ORT_ENABLE_ALL"
-        run = _RUNTIME % (level, "CUDA" if device.startswith("cuda") else "CPU")
+        level = "ORT_DISABLE_ALL" if adapter.variant == "off" else "ORT_ENABLE_ALL"
+        run = _RUNTIME % (level, "CUDA" if request.device.startswith("cuda") else "CPU")
     carried = "actual = actual.astype(np.float32)\n" if plan.dtype == "bfloat16" else ""
     return plan.text + _LOAD % (', "bias": bias' if plan.spec.bias else "") + run + carried

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
-from convspec.contract import registry
+from convspec.contract import LayerRequest, registry
 from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
 from convspec.errors import ConvspecError, ParamsError, RequestError, ShapeError, UnsupportedError
@@ -115,9 +115,8 @@ def run(folder: Path, adapter: str, say: Callable[[dict[str, Any]], None]) -> No
 
 
 def _case(reading: Reading, x: NDArray[Any]) -> dict[str, Any]:
-    order = layouts.permutation(layouts.order(reading.layout, reading.spec.ndim), "NC*", reading.spec.ndim)
-    shape = [x.shape[i] for i in order]
-    return Case(reading.spec, tuple(shape), layout=reading.layout, dtype=_name(x.dtype)).to_dict()
+    shape = layouts.canonical_shape(x.shape, reading.layout, reading.spec.ndim)
+    return Case(reading.spec, shape, layout=reading.layout, dtype=_name(x.dtype)).to_dict()
 
 
 def _name(dtype: np.dtype[Any]) -> str:
@@ -138,11 +137,10 @@ def _layer(model: onnx.ModelProto, given: list[NDArray[Any]]) -> tuple[Reading, 
 
 def _judged(reading: Reading, x: NDArray[Any], y: NDArray[Any], adapter: str) -> Verdict:
     spec = reading.spec
-    back = layouts.permutation(layouts.order(reading.layout, spec.ndim), "NC*", spec.ndim)
     dtype = _name(y.dtype)
-    data, actual = (np.transpose(convolutions.as_float(a), back) for a in (x, y))
+    data, actual = (layouts.move_axes(convolutions.as_float(a), reading.layout, "NCHW") for a in (x, y))
     right, size = (f(spec, reading.params, data) for f in (reference.conv, reference.magnitude))
-    arithmetic = registry.adapter(adapter).arithmetic(spec, dtype)
+    arithmetic = registry.adapter(adapter).compute_precision(spec, LayerRequest(dtype=dtype))
     return judge(actual, right, size, dtype=dtype, data="captured", products=products(spec), arithmetic=arithmetic)
 
 

@@ -1,4 +1,4 @@
-"""The convolutions of an OpenVINO model: each node with its weights, its bias and what a spec says of it."""
+"""The convolutions of an OpenVINO model: each node with its weights, its bias and its spec."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract import Reading
+from convspec.contract import ConvParams, ConvSpec, Reading
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvParams, ConvSpec
 from convspec_openvino.weights import from_openvino
 
 KINDS = (
@@ -35,7 +34,7 @@ class Conv:
         """The spec and the weights.
 
         Raises:
-            UnsupportedError: where they are not constant, or say more than a spec can.
+            UnsupportedError: where they are not constant, or exceed a spec.
         """
         kind, about = self.node.get_type_name(), self.node.get_attributes()
         grouped, transposed = kind.startswith("Group"), kind.endswith("BackpropData")
@@ -62,7 +61,7 @@ def convolutions(model: Any) -> list[Conv]:
 
 
 def _addition(node: Any) -> Any | None:
-    """The Add behind a convolution whose other operand is one constant for every channel."""
+    """Return the Add after a convolution whose other operand is one constant per channel."""
     readers = [target.get_node() for target in node.output(0).get_target_inputs()]
     if len(readers) != 1 or readers[0].get_type_name() != "Add":
         return None
@@ -82,7 +81,7 @@ def _bias(add: Any, channels: int) -> Any:
 def _constant(value: Any, what: str) -> Any:
     node = value.get_node()
     if node.get_type_name() != "Constant":
-        raise UnsupportedError(f"{what} are no constant but the result of {node.get_type_name()}")
+        raise UnsupportedError(f"{what} are not constant but the result of {node.get_type_name()}")
     if str(node.get_element_type()) != "<Type: 'float32'>":
         raise UnsupportedError(f"{what} are {node.get_element_type()}; read are float32")
     return np.array(node.get_data())

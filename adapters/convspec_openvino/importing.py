@@ -1,6 +1,6 @@
-"""OpenVINO, imported without what comes along: a thread that forks a process, which tells its makers over the network.
+"""Import OpenVINO without its telemetry: a thread that forks a process, which sends data over the network.
 
-A fork beside JAX's threads may hang, and a test kit does not call home.
+A fork in a process with JAX's threads may hang, and a test kit sends no usage data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 _TELEMETRY = "openvino_telemetry"
 _kept_out = _TELEMETRY not in sys.modules
 if _kept_out:
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python says that there is no such module
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's mark of a missing module
 try:
     import openvino as ov
     from openvino import opset13 as ops

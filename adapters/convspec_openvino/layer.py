@@ -1,4 +1,4 @@
-"""Building and running OpenVINO models of one convolution."""
+"""Build and run OpenVINO models of one convolution; there are no gradients."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import check_layout
-from convspec.errors import PlacementError, ShapeError, UnsupportedError
-from convspec.spec import Gradients, layouts
+from convspec.contract import check_layout, layouts
+from convspec.errors import PlacementError, ShapeError
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.weights import to_openvino
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
     from convspec_openvino.weights import Array
 
 _threads: list[int] = []
@@ -62,7 +60,7 @@ def apply(layer: Any, x: Array, layout: str, device: str) -> Array:
 
 
 def compiled(model: Any) -> Any:
-    """The model for the CPU, in float32: as shipped, OpenVINO takes bfloat16 where the processor has it."""
+    """The model for the CPU, in float32: as shipped, OpenVINO uses bfloat16 where the processor has it."""
     key = id(model)
     if key not in _compiled:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -73,19 +71,14 @@ def compiled(model: Any) -> Any:
     return _compiled[key]
 
 
-def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:  # noqa: ARG001
-    """There are none."""
-    raise UnsupportedError("OpenVINO runs forward only")
-
-
 def devices() -> tuple[str, ...]:
     """``"cpu"``, where OpenVINO finds it."""
     return ("cpu",) if "CPU" in _core().available_devices else ()
 
 
 def configure(*, dtype: str, device: str, precision: str, threads: int | None) -> None:  # noqa: ARG001 – the contract's
-    """The number of threads of models that are compiled from now on: two at least, since with one errors get lost.
+    """The number of threads of models that are compiled from now on: at least two, since with one errors are lost.
 
-    Where shapes are wrong at run time, the CPU plugin with a single thread goes on with memory of other shapes.
+    Where shapes are wrong at run time, the CPU plugin with a single thread continues with memory of other shapes.
     """
     _threads[:] = [] if threads is None else [max(threads, 2)]

@@ -1,16 +1,15 @@
-"""From a spec to the text of an OpenVINO model."""
+"""Write the text of an OpenVINO model from a spec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.contract import Plan
+from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, resolve_padding
 from convspec.errors import UnsupportedError
-from convspec.spec import CHANNELS_LAST, ComputePrecision, resolve_padding
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+    from convspec.contract import ConvSpec, LayerRequest
 
 _MODES = {"reflect": "reflect", "replicate": "edge"}
 _TEXT = """\
@@ -50,19 +49,19 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 
 
 def _moved(tensor: str, channels: int, axis: int, to: int, order: Sequence[int]) -> str:
-    """The tensor with its channel axis elsewhere; where there are no cells, a Transpose of one channel goes wrong."""
+    """Return the tensor with its channel axis moved; OpenVINO transposes one channel of an empty tensor wrongly."""
     if channels == 1:
         return f"ops.unsqueeze(ops.squeeze({tensor}, [{axis}]), [{to}])"
     return f"ops.transpose({tensor}, {list(order)})"
 
 
 def _regular(spec: ConvSpec, source: str) -> tuple[list[str], list[str], list[str]]:
-    """Statements before the convolution, those of it, and why it is composed."""
+    """Return the statements before the convolution, its own, and the reasons why it is composed."""
     before: list[str] = []
     reasons: list[str] = []
     if isinstance(spec.padding, str):
         if spec.padding_mode != "zeros":
-            raise UnsupportedError(f"OpenVINO has no padding={spec.padding!r} with cells other than zeros")
+            raise UnsupportedError(f"OpenVINO has no padding={spec.padding!r} with values other than zeros")
         word = {"same": "same_upper", "same_lower": "same_lower"}[spec.padding]
         lo = hi = (0,) * spec.ndim
         auto = f', auto_pad="{word}"'
@@ -73,7 +72,7 @@ def _regular(spec: ConvSpec, source: str) -> tuple[list[str], list[str], list[st
         if spec.padding_mode not in _MODES:
             raise UnsupportedError(f"OpenVINO has no {spec.padding_mode} padding")
         before = [f'padded = ops.pad({source}, {[0, 0, *lo]}, {[0, 0, *hi]}, "{_MODES[spec.padding_mode]}")']
-        reasons = [f"OpenVINO's convolutions pad with zeros: a pad of mode {_MODES[spec.padding_mode]} goes before it"]
+        reasons = [f"OpenVINO's convolutions pad with zeros: a pad of mode {_MODES[spec.padding_mode]} is added first"]
         source, lo, hi = "padded", (0,) * spec.ndim, (0,) * spec.ndim
     shape: tuple[int, ...] = spec.kernel_shape
     function = "convolution"
@@ -103,17 +102,9 @@ def _conv(
     return [weight, f"y = ops.{function}(\n    {source}, weight,\n{lines})"]
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,  # noqa: ARG001
-    device: str,  # noqa: ARG001
-    precision: str,  # noqa: ARG001
-    direction: str = "forward",  # noqa: ARG001
-    input_shape: Sequence[int] | None = None,  # noqa: ARG001
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
-    """float32 throughout, since that is what the model is compiled for; the bias may be a second rounding.
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:  # noqa: ARG001 – all are the same
+    """Return float32, for which the model is compiled; the bias may be a second rounding.
 
-    Left alone, OpenVINO computes float32 models in bfloat16 on processors that have it.
+    By default OpenVINO computes float32 models in bfloat16 on processors that have it.
     """
     return ComputePrecision("float32", 1 + spec.bias, flushes_subnormals=True)

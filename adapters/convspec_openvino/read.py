@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
+from convspec.errors import UnsupportedError
 from convspec_openvino.graph import convolutions
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.layer import compiled
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a model is or holds.
+    """Return the one convolution that a model is or contains.
 
     Raises:
         UnsupportedError: where the model is more than that.
     """
     if not isinstance(layer, ov.Model):
-        raise UnsupportedError(f"{type(layer).__name__} is no ov.Model")
+        raise UnsupportedError(f"{type(layer).__name__} is not an ov.Model")
     found = convolutions(layer)
     if len(found) != 1:
         raise UnsupportedError(f"the model has {len(found)} convolutions, but must have one")
@@ -37,27 +37,20 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a model, each by itself; paths are the nodes' names.
 
     Raises:
-        UnsupportedError: where there is none, listing the operations that there are.
+        UnsupportedError: where there is none, listing the model's operations.
     """
-    found = []
-    for conv in convolutions(model):
-        name = conv.node.get_friendly_name()
-        try:
-            found.append(Found(name, conv.reading()))
-        except ConvspecError as error:
-            found.append(Found(name, None, str(error)))
+    found = [FoundConv.of(conv.node.get_friendly_name(), conv.reading) for conv in convolutions(model)]
     if not found:
-        kinds = ", ".join(sorted({node.get_type_name() for node in model.get_ordered_ops()}))
-        raise UnsupportedError(f"the model has no convolutions; its operations: {kinds}")
+        raise no_convolutions("the model", (node.get_type_name() for node in model.get_ordered_ops()), "operations")
     return found
 
 
 def _runner(model: Any) -> Run:
-    """The model cut in two at its convolution, which is asked, not run."""
+    """Return a function that runs the parts before and after the convolution, with ``answer`` in its place."""
     reading = convolutions(model)[0].reading()
     first, second = model.clone(), model.clone()
     before = ov.Model([convolutions(first)[0].node.input_value(0)], first.get_parameters(), "before")
@@ -74,7 +67,5 @@ def _runner(model: Any) -> Run:
 
 
 def _ran(model: Any, x: Array) -> Array:
-    try:
+    with refuse_shape(x.shape):
         return np.array(compiled(model)(np.ascontiguousarray(x, np.float32))[0])
-    except RuntimeError as error:
-        raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error

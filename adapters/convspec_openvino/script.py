@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convspec.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
+    from convspec.contract import Adapter, LayerRequest, Plan
 
 _WEIGHTS = re.compile(r'np\.zeros\((\(.*\)), np\.float32\), name="(weight|bias)"')
 _RUN = """
@@ -17,17 +17,17 @@ actual = np.array(compiled(np.ascontiguousarray(inputs))[0])
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the model with ``kernel`` and ``bias`` in it, and computes ``actual``.
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's
+    """Return code that builds the model with ``kernel`` and ``bias`` as constants, and computes ``actual``.
 
     Raises:
         UnsupportedError: for gradients.
     """
-    if direction != "forward":
+    if request.direction != "forward":
         raise UnsupportedError("OpenVINO has no gradients: a compiled model runs forward only")
 
-    def weights(found: re.Match[str]) -> str:
-        array = "kernel" if found[2] == "weight" else "bias"
-        return f'{array}.reshape({found[1]}), name="{found[2]}"'
+    def weights(match: re.Match[str]) -> str:
+        array = "kernel" if match[2] == "weight" else "bias"
+        return f'{array}.reshape({match[1]}), name="{match[2]}"'
 
     return f"inputs = x  # the model has an x of its own\n\n{_WEIGHTS.sub(weights, plan.text)}{_RUN}"

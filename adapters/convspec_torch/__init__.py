@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from convspec.contract import Plan, PlanAdapter, Support
+from convspec.contract import ConvSpec, Plan, PlanAdapter, Support
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Programs of ``torch.export`` out of their archive, by PyTorch's own deserialiser, which is given nothing to run.
+"""Read programs of ``torch.export`` from their archive by PyTorch's own deserialiser, without running anything.
 
 ``torch.export.load`` unpickles weights, constants and sample inputs, evaluates shape expressions and guards as Python,
-calls whatever functions of ``torch`` the graph names, and writes names into code. So the weights are read here, without
-pickle but for ``weights_only``, sample inputs and guards are left out, and of the graph every text is one that
+calls any function of ``torch`` that the graph names, and writes names into code. So this module reads the weights
+without pickle except ``weights_only``, leaves out sample inputs and guards, and accepts only texts of the graph that
 :mod:`convspec_torch.vetting` knows to be harmless.
 """
 
@@ -23,7 +23,7 @@ _LARGEST = 1 << 28  # bytes of the graph's text
 
 
 class _Archive:
-    """The records of an archive, without the folder that they are all in."""
+    """The records of an archive by name, without their common folder."""
 
     def __init__(self, content: bytes) -> None:
         self._zip = zipfile.ZipFile(io.BytesIO(content))
@@ -43,25 +43,25 @@ class _Archive:
         try:
             found = json.loads(self.bytes(name, _LARGEST))
         except (ValueError, RecursionError) as error:
-            raise RequestError(f"{name!r} in the archive is no JSON: {error}") from None
+            raise RequestError(f"{name!r} in the archive is not JSON: {error}") from None
         if not isinstance(found, dict):
             raise RequestError(f"{name!r} in the archive is not what torch.export writes")
         return found
 
 
 def load(content: bytes) -> torch.export.ExportedProgram:
-    """The program that the archive holds.
+    """Return the program in the archive.
 
     Raises:
-        RequestError: where the archive is broken, or holds what could do more than compute.
-        UnsupportedError: where it holds no program, or several.
+        RequestError: where the archive is broken, or contains operations that could do more than compute.
+        UnsupportedError: where it contains no program, or several.
     """
     archive = _Archive(content)
     graphs = [name for name in archive.names if name.startswith("models/") and name.endswith(".json")]
     if len(graphs) != 1:
         compiled = any(name.startswith("data/aotinductor") for name in archive.names)
-        what = "a compiled library, which is not loaded," if compiled else f"{len(graphs)} programs"
-        raise UnsupportedError(f"it holds {what} where one program of torch.export is wanted")
+        what = "a compiled library, which is not loaded" if compiled else f"{len(graphs)} programs"
+        raise UnsupportedError(f"expected one program of torch.export, got {what}")
     model = graphs[0].removeprefix("models/").removesuffix(".json")
     graph = vetted(archive.json(graphs[0]))
     try:
@@ -81,8 +81,8 @@ def _program(graph: dict[str, Any], state: dict[str, Any], constants: dict[str, 
 
 
 def _tensors(archive: _Archive, kind: str, model: str) -> dict[str, Any]:
-    """The tensors of ``data/weights`` or ``data/constants`` by name."""
-    if f"data/{kind}/{model}.pt" in archive.names:  # so PyTorch wrote them before 2.9
+    """Return the tensors of ``data/weights`` or ``data/constants`` by name."""
+    if f"data/{kind}/{model}.pt" in archive.names:  # as PyTorch before 2.9 wrote them
         return dict(_unpickled(archive.bytes(f"data/{kind}/{model}.pt"), kind))
     config = archive.json(f"data/{kind}/{model}_{kind}_config.json")["config"]
     records: dict[str, bytearray] = {}
@@ -104,20 +104,20 @@ def _tensors(archive: _Archive, kind: str, model: str) -> dict[str, Any]:
 def _unpickled(content: bytes, kind: str) -> Any:
     try:
         return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except Exception as error:  # noqa: BLE001 – it raises whatever the bytes make it
+    except Exception as error:  # noqa: BLE001 – any bytes may raise anything
         first = str(error).strip().splitlines()[:1] or [""]
-        raise RequestError(f"its {kind} are pickled, and more than tensors: {first[0]}") from None
+        raise RequestError(f"its {kind} are pickled and contain more than tensors: {first[0]}") from None
 
 
 def _tensor(record: bytearray, meta: dict[str, Any], name: str) -> torch.Tensor:
-    """A view of a record's bytes; raises RequestError where it would reach beyond them."""
+    """Return a view of a record's bytes; raises RequestError where it would exceed them."""
     from torch._export.serde import schema, serialize
 
     dtype = serialize.deserialize_scalar_type(schema.ScalarType(meta["dtype"]))
     sizes, strides = ([int(n["as_int"]) for n in meta[key]] for key in ("sizes", "strides"))
     offset = int(meta["storage_offset"]["as_int"])
     if min([*sizes, *strides, offset], default=0) < 0 or len(sizes) != len(strides):
-        raise RequestError(f"the shape of {name!r} in the archive is none")
+        raise RequestError(f"{name!r} in the archive has no valid shape")
     if not math.prod(sizes):
         return torch.empty(sizes, dtype=dtype)
     last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))

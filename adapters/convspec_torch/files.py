@@ -16,7 +16,7 @@ _RESTORING = b"__setstate__"
 
 
 def load(path: str) -> Any:
-    """A ScriptModule on the CPU in evaluation, or an ExportedProgram.
+    """Return a ScriptModule on the CPU in evaluation mode, or an ExportedProgram.
 
     Raises:
         RequestError: where the file is broken.
@@ -25,7 +25,7 @@ def load(path: str) -> Any:
     content = Path(path).read_bytes()
     if not zipfile.is_zipfile(io.BytesIO(content)):
         kind = (
-            "an old pickle of torch.save" if content[:1] == b"\x80" else "no archive of PyTorch's, or a truncated one"
+            "an old pickle of torch.save" if content[:1] == b"\x80" else "not an archive of PyTorch, or a truncated one"
         )
         raise RequestError(f"it is {kind}; read are TorchScript (torch.jit.save) and programs of torch.export.save")
     names = _names(content)
@@ -42,7 +42,7 @@ def load(path: str) -> Any:
 
 
 def _names(content: bytes) -> set[str]:
-    """Names of the records, without the folder that they are all in."""
+    """Return the names of the records, without their common folder."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return {name.partition("/")[2] for name in archive.namelist()}
@@ -51,9 +51,9 @@ def _names(content: bytes) -> set[str]:
 
 
 def _script(content: bytes) -> torch.jit.ScriptModule:
-    """The module; nothing of it runs while it is loaded, since only ``__setstate__`` would.
+    """Return the module; loading runs none of its code, as modules with ``__setstate__`` are refused.
 
-    The records are searched as PyTorch itself reads them: two readers of zip files may see different ones.
+    The records are searched as PyTorch itself reads them: two zip readers may see different records.
     """
     reader = torch._C.PyTorchFileReader(io.BytesIO(content))
     for name in reader.get_all_records():
@@ -63,12 +63,12 @@ def _script(content: bytes) -> torch.jit.ScriptModule:
             )
     module = torch.jit.load(io.BytesIO(content), map_location="cpu")
     if not module._c._has_method("forward"):
-        raise UnsupportedError("it has no forward to look into")
+        raise UnsupportedError("it has no forward method")
     return module.eval()
 
 
 def store(model: Any, path: str) -> None:
-    """Write the program as it is."""
+    """Write the program unchanged."""
     if isinstance(model, torch.export.ExportedProgram):
         torch.export.save(model, path)
     else:

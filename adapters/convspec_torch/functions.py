@@ -1,4 +1,4 @@
-"""Convolutions that a module calls as functions – ``F.conv2d(x, self.w)`` – as a run meets them."""
+"""Record convolutions that a module calls as functions – ``F.conv2d(x, self.w)`` – during a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Call, Part, Reading
+from convspec.contract import DTYPES, Call, ConvParams, Part, Reading, layouts
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import DTYPES, ConvParams, layouts
 from convspec_torch import weights
 from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
 
@@ -30,10 +29,10 @@ CALLS = {
 
 
 def params_of(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
-    """Copies, which do not change when the layer is trained on."""
+    """Return copies, which do not change when training continues."""
     dtype_of(weight)
     if weight.is_meta:
-        raise UnsupportedError("the weights are on the device 'meta': there are no numbers to read")
+        raise UnsupportedError("the weights are on the device 'meta': there are no values to read")
     arrays = [None if t is None else np.array(weights.array(t), order="C") for t in (weight, bias)]
     assert arrays[0] is not None
     return ConvParams(arrays[0], arrays[1])
@@ -47,7 +46,7 @@ def dtype_of(weight: torch.Tensor) -> str:
 
 
 def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-    """The settings, the input, the weight and the bias that one of ``CALLS`` is given."""
+    """Return the settings, the input, the weight and the bias of a call of one of ``CALLS``."""
     names = TRANSPOSED_CALL if CALLS[func][1] else REGULAR_CALL
     given = {name: value for name, value in zip_longest(names, args) if value is not None} | dict(kwargs)
     return given, given.pop("input"), given.pop("weight"), given.pop("bias", None)
@@ -56,7 +55,7 @@ def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, 
 def called(
     arguments: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
 ) -> Reading:
-    """The convolution that a call of the functional interface is."""
+    """Return a call of the functional interface as a convolution."""
     groups = arguments.get("groups", 1)
     first, second = weight.shape[:2]
     channels = (first, second * groups) if transposed else (second * groups, first)
@@ -67,15 +66,15 @@ def called(
 
 
 class Functions(TorchFunctionMode):  # type: ignore[misc]
-    """Watches the convolutions that are called outside of those layers that are known.
+    """Records the convolutions that are called outside of the known layers.
 
-    One that a layer calls which computes in its own way has that layer's path; any other the path of the module whose
-    code calls it, and its number there in the order of execution: ``block.conv2d_0``. What is called again with the
-    same settings and weights is called once more, and no other one.
+    One that is called by a layer with its own computation has that layer's path; any other has the path of the calling
+    module and its number there in the order of execution: ``block.conv2d_0``. A repeated call with the same settings
+    and weights is another call of the same convolution.
 
     Attributes:
-        parts: the convolutions that were met.
-        calls: what they read and wrote, among what whoever shares the list appends to it.
+        parts: the convolutions that were called.
+        calls: their inputs and outputs; the list is shared, so it also has calls that others append.
     """
 
     def __init__(self, known: Collection[str], own: Mapping[str, Part], calls: list[Call]) -> None:
@@ -113,11 +112,11 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
             self.calls.append(Call(path, *arrays))
 
     def entered(self, path: str) -> bool:
-        """Whether a convolution with this path has been met."""
+        """Return whether a convolution with this path was called already."""
         return any(part.path == path for part in self.parts)
 
     def _path(self, name: str, reading: Reading | None, problem: str) -> str:
-        """The path of a part that is met again, or of one that is new."""
+        """Return the path of a part that is called again, or of a new one."""
         where = self.stack[-1] if self.stack else ""
         mine = self._met.setdefault((where, name), [])
         for part in mine:
@@ -133,7 +132,7 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
 
     @contextmanager
     def watching(self, model: torch.nn.Module) -> Iterator[None]:
-        """Follow a run of the model; what is compiled or scripted is not looked into."""
+        """Follow a run of the model; compiled and scripted modules are opaque."""
 
         def entering(path: str) -> Callable[..., None]:
             return lambda *_: self.stack.append(path)

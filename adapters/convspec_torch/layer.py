@@ -1,4 +1,4 @@
-"""Building and running PyTorch layers."""
+"""Build and run PyTorch layers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import check_layout
+from convspec.contract import Gradients, check_layout, layouts
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import Gradients, layouts
 from convspec_torch import weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convspec.contract import Plan
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams, Plan
 
     Array = NDArray[np.floating[Any]]
 
@@ -26,7 +24,7 @@ _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 class _NoInitialisation(TorchFunctionMode):  # type: ignore[misc]
-    """Parameters stay as they were allocated: no time for random numbers, and none taken from the user's generator."""
+    """Leaves parameters uninitialised: it saves time, and leaves the user's random generator alone."""
 
     def __torch_function__(
         self,
@@ -92,7 +90,7 @@ def _check_device(device: str) -> None:
 
 
 def _input(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: str) -> torch.Tensor:
-    """``x`` on the device, checked against the layer; only bfloat16 is converted, from the float32 it travels in."""
+    """``x`` on the device, checked against the layer; only bfloat16 is converted, from float32."""
     conv = weights.convolution(layer)
     ndim = len(conv.kernel_size)
     if conv is layer and layouts.family(layout, ndim) == layouts.CHANNELS_LAST:

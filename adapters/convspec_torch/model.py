@@ -1,4 +1,4 @@
-"""PyTorch models: their layers with weights, what those read and write, and new weights for them."""
+"""PyTorch models: their layers with weights, the inputs and outputs of these in a run, and new weights for them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from convspec.contract import Call, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
@@ -28,7 +28,7 @@ def parts(model: Any) -> list[Part]:
     if programs.is_program(model):
         return programs.parts(model)
     if not isinstance(model, nn.Module):
-        raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's: compare runs modules")
+        raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
     with read._inference(model):
         found = (_part(path, module) for path, module in model.named_modules())
         return [part for part in found if part is not None]
@@ -59,16 +59,13 @@ def _array(module: Any, name: str) -> Array:
     return np.array(weights.array(getattr(module, name)))
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run in evaluation mode, without gradients."""
-    _, calls, outputs = met(model, inputs)
-    return calls, outputs
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the model once in evaluation mode, without gradients.
 
-
-def met(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Part], list[Call], list[Array]]:
-    """The same, and the convolutions called as functions: in place of the parts of the same paths, or beside all."""
+    Its ``parts`` are the convolutions called as functions, which replace parts of the same paths.
+    """
     if programs.is_program(model):
-        return [], *programs.capture(model, inputs)
+        return programs.trace_model(model, inputs)
     calls: list[Call] = []
     wanted = {part.path: part for part in parts(model)}
     own = {path: part for path, part in wanted.items() if part.kind == "conv" and part.reading is None}
@@ -82,7 +79,7 @@ def met(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list
     def hook(path: str) -> Callable[..., None]:
         def listen(_: Any, args: Any, kwargs: Any, y: Any) -> None:
             if path in own and functions.entered(path):
-                return  # what the function read and wrote is known
+                return  # the function's own input and output are noted already
             x = args[0] if args else next(iter(kwargs.values()))
             calls.append(Call(path, np.array(weights.array(x)), np.array(weights.array(y))))
 
@@ -91,19 +88,15 @@ def met(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list
     handles = [m.register_forward_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()
                if path in wanted and not isinstance(m, torch.jit.ScriptModule)]  # fmt: skip
     try:
-        with read._inference(model), functions.watching(model):
+        with refuse_inputs("PyTorch model"), read._inference(model), functions.watching(model):
             if isinstance(inputs, Mapping):
                 y = model(**{name: tensor(x) for name, x in inputs.items()})
             else:
                 y = model(*map(tensor, inputs))
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the PyTorch model does not take these inputs: {error}") from error
     finally:
         for handle in handles:
             handle.remove()
-    return functions.parts, calls, [np.array(weights.array(t)) for t in programs.tensors(y)]
+    return ModelTrace(calls, [np.array(weights.array(t)) for t in programs.tensors(y)], functions.parts)
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

@@ -1,4 +1,4 @@
-"""Programs – TorchScript and ``torch.export`` – as operators with what they are given."""
+"""Programs – TorchScript and ``torch.export`` – as operators with their arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Operation:
     Attributes:
         name: ``"aten::conv2d"``.
         given: its arguments by the names of its schema, defaults filled in.
-        names: of those arguments that are parameters or buffers, their names in the program.
+        names: of the arguments that are parameters or buffers: their names in the program.
         path: of the module that it came from; empty where that is not known.
     """
 
@@ -157,7 +157,7 @@ _FILES = ("aten::save", "aten::from_file")
 
 
 def strange(program: torch.jit.ScriptModule) -> list[str]:
-    """Operators that are not PyTorch's own arithmetic: other libraries', those that reach files or other machines."""
+    """Return operators that do more than compute: of other libraries, or with access to files or other machines."""
     found: set[str] = set()
 
     def visit(block: Any) -> None:

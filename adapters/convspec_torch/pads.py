@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from convspec.contract import refuse_shape
 from convspec.contract.tracing import Pad, described
-from convspec.errors import UnsupportedError
 from convspec_torch import programs, read
 from convspec_torch.operations import Computed, Operation
 
@@ -21,7 +21,7 @@ _OPERATOR = re.compile(r"aten::(constant_pad_nd|pad|(?:reflection|replication)_p
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
     """By the path of each convolution, the pads before it, the nearest first.
 
-    A module's are those that a run on an input of that shape meets; without a shape, those that stand before it in a
+    With a shape, a module's pads are found by a run on an input of it; without one, they are the pads before it in a
     Sequential.
     """
     if programs.is_program(model):
@@ -85,11 +85,11 @@ def _chain(conv: Operation) -> Iterator[Pad | str]:
         source = given["self"]
 
 
-# -- what a run meets --------------------------------------------------------------------------------------------------
+# -- pads in a run ----------------------------------------------------------------------------------------------------
 
 
 class _Noting(TorchFunctionMode):  # type: ignore[misc]
-    """Keeps, for every tensor that a pad returned, what was padded and how."""
+    """Records, for every tensor that a pad returned, its input and its pad."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Noting(TorchFunctionMode):  # type: ignore[misc]
             self.made[id(y)] = y, x, pad
         return y
 
-    def behind(self, x: torch.Tensor) -> Iterator[Pad | str]:
+    def before(self, x: torch.Tensor) -> Iterator[Pad | str]:
         """The pads that made ``x``, the last first."""
         while id(x) in self.made:
             _, x, pad = self.made[id(x)]
@@ -123,7 +123,7 @@ def _met(model: torch.nn.Module, input_shape: Sequence[int]) -> dict[str, list[P
 
     def hook(path: str) -> Callable[[Any, tuple[Any, ...], Mapping[str, Any]], None]:
         def note(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            pads = list(noting.behind(args[0] if args else kwargs["input"]))
+            pads = list(noting.before(args[0] if args else kwargs["input"]))
             if found.setdefault(path, pads) != pads:
                 found[path] = ["it is called several times, with other pads before it"]
 
@@ -133,10 +133,8 @@ def _met(model: torch.nn.Module, input_shape: Sequence[int]) -> dict[str, list[P
     handles = [module.register_forward_pre_hook(hook(path), with_kwargs=True) for path, module in convs]
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     try:
-        with read._inference(model), noting:
+        with refuse_shape(input_shape), read._inference(model), noting:
             model(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
     finally:
         for handle in handles:
             handle.remove()

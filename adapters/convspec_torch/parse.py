@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import parse_call
+from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
-from convspec.spec import ConvSpec
 
 _REGULAR = (
     "in_channels",
@@ -46,7 +45,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)
     if lazy:
         if in_channels is None:
-            raise CallError(text, f"{call.function} does not say in_channels: give it as well (--in-channels N)")
+            raise CallError(text, f"{call.function} has no in_channels: give it as well (--in-channels N)")
         arguments["in_channels"] = in_channels
     return spec_of(arguments, ndim, transposed=transposed)
 
@@ -54,7 +53,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
 def spec_of(arguments: Mapping[str, Any], ndim: int, *, transposed: bool) -> ConvSpec:
     """The spec of a layer with these constructor arguments or attributes.
 
-    ``padding='same'`` puts the extra cell of an even kernel after the input, as ConvSpec does; PyTorch refuses it
+    ``padding='same'`` puts the extra pad of an even kernel after the input, as ConvSpec does; PyTorch refuses it
     at stride > 1.
     """
     fields = dict(arguments)

@@ -1,20 +1,19 @@
-"""From a spec to the text of a PyTorch layer."""
+"""Write the text of a PyTorch layer from a spec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convspec.contract import Plan
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Pads, Plan, call_text
 from convspec.errors import ShapeError
-from convspec.spec import ComputePrecision, ConvSpec, Pads, column_roundings, layouts, resolve_padding
+from convspec.spec import column_roundings, layouts, resolve_padding
 
-_WIDTH = 88  # the line length of PyTorch users' usual formatters
 _ORDER = {2: "  # width, then height", 3: "  # width, then height, then depth"}
 _SAME_PADS = '''
 
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return {halves}
 '''
@@ -52,10 +51,12 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     head = _head(spec, dtype, functional=not inside, same=pads is None)
     arguments = _arguments(spec, pads if inside else None, dtype)
     if not steps.reasons:
-        return Plan(spec, layout, dtype, f"{head}\nlayer = {_call(constructor(spec), arguments, indent=0)}\n")
+        return Plan(
+            spec, layout, dtype, f"{head}\nlayer = {call_text(constructor(spec), arguments, 'layer', indent=0)}\n"
+        )
     text = head + _MODULE.format(
         name=f"{steps.name}{constructor(spec).removeprefix('nn.')}",
-        conv=_call(constructor(spec), arguments, indent=8, before=len("self.conv = ")),
+        conv=call_text(constructor(spec), arguments, "self.conv", indent=8),
         forward="\n".join(f"        {line}" for line in _forward(steps)),
     )
     return Plan(spec, layout, dtype, text, convs=("conv",), reasons=steps.reasons)
@@ -91,13 +92,13 @@ def _padded(spec: ConvSpec, pads: Pads | None) -> _Steps:
     if pads is None:
         why = f"PyTorch has no padding={spec.padding!r} with a stride: the pads are computed from the input's size"
         return _Steps("Same", (*_same(spec), _pad("pads", spec.padding_mode)), reasons=(why,))
-    last_first = [cells for lo, hi in reversed(pads) for cells in (lo, hi)]
+    last_first = [size for lo, hi in reversed(pads) for size in (lo, hi)]
     if spec.transposed:
-        crops = _tuple([-cells for cells in last_first])
-        why = "PyTorch crops a transposed convolution by the same on both sides only: a crop follows it"
+        crops = _tuple([-size for size in last_first])
+        why = "PyTorch crops a transposed convolution symmetrically only, so an explicit crop follows"
         crop = f"x = F.pad(x, {crops})  # negative pads crop"
         return _Steps("Cropped", after=(crop,), reasons=(why,))
-    why = "PyTorch pads by the same on both sides only: a pad goes before it"
+    why = "PyTorch pads symmetrically only, so an explicit pad is added first"
     return _Steps("Padded", (_pad(_tuple(last_first), spec.padding_mode) + _ORDER.get(spec.ndim, ""),), reasons=(why,))
 
 
@@ -138,7 +139,7 @@ def _pad(pads: str, mode: str) -> str:
 
 
 def _arguments(spec: ConvSpec, pads: Pads | None, dtype: str) -> list[str]:
-    """The constructor's arguments, those that differ from its defaults; ``pads`` None: made elsewhere."""
+    """Return the constructor's arguments that differ from its defaults; ``pads`` None: padding is not among them."""
     output_padding = resolve_padding(spec, (1,) * spec.ndim)[1]
     given: list[tuple[str, str, str]] = [
         ("stride", _per_axis(spec.stride), "1"),
@@ -162,21 +163,8 @@ def _tuple(values: Sequence[int]) -> str:
     return f"({', '.join(map(str, values))})"
 
 
-def _call(function: str, arguments: Sequence[str], indent: int, before: int = len("layer = ")) -> str:
-    """The call in one line where it fits, else with one line for its arguments, else with one line for each."""
-    line = f"{function}({', '.join(arguments)})"
-    if indent + before + len(line) <= _WIDTH:
-        return line
-    inner, outer = " " * (indent + 4), " " * indent
-    line = f"{inner}{', '.join(arguments)}"
-    if len(line) <= _WIDTH:
-        return f"{function}(\n{line}\n{outer})"
-    lines = "".join(f"{inner}{argument},\n" for argument in arguments)
-    return f"{function}(\n{lines}{outer})"
-
-
 def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
-    """Why PyTorch cannot be relied upon to compute the layer for this legal size; empty where it can."""
+    """Return why PyTorch does not reliably compute the layer for this legal size; empty where it does."""
     try:
         output = spec.output_shape(input_shape, layout)
     except ShapeError:
@@ -184,31 +172,24 @@ def refusal(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> str:
     pads = fixed_pads(spec)
     symmetric = pads is not None and all(lo == hi for lo, hi in pads)
     if spec.transposed and symmetric and 0 in output and 0 not in input_shape:
-        return "PyTorch refuses a transposed convolution with an output of no cells, unless oneDNN computes it"
+        return "PyTorch refuses a transposed convolution with an empty output, unless oneDNN computes it"
     return ""
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NCHW",  # noqa: ARG001
-) -> ComputePrecision:
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
     """How PyTorch computes the layer and its gradients.
 
     Sums are kept in float32, or float64. Where oneDNN does not compute a layer in half precision – which depends on
-    the processor – PyTorch sums over channels in float32, rounds, and adds up in the layer's own dtype: for the output
-    of a transposed layer, and the input's gradient of any other, the taps that a cell meets; for the kernel's gradient
-    the samples. Gradients of cells that a pad has copied are added up in that dtype too. cuDNN leaves the bias to a
-    second kernel, and is not used where output_padding is as large as the stride.
+    the processor – PyTorch sums over channels in float32, rounds, and sums the rest in the layer's own dtype: for the
+    output of a transposed layer, and the input's gradient of any other, the taps of an element; for the kernel's
+    gradient the samples. Gradients of elements that a pad has copied are summed in that dtype too. cuDNN leaves the
+    bias to a second kernel, and is not used where output_padding is as large as the stride.
     """
-    half = dtype in ("float16", "bfloat16")
-    accumulator = "float64" if dtype == "float64" else "float32"
-    if device == "cpu":
-        return ComputePrecision(accumulator, column_roundings(spec, direction, input_shape) if half else 1)
+    half = request.dtype in ("float16", "bfloat16")
+    accumulator = "float64" if request.dtype == "float64" else "float32"
+    if request.device == "cpu":
+        roundings = column_roundings(spec, request.direction, request.input_shape) if half else 1
+        return ComputePrecision(accumulator, roundings)
     columns = half and any(e >= s for e, s in zip(spec.output_padding, spec.stride, strict=True))
-    tf32 = dtype == "float32" and precision == "shipped"
+    tf32 = request.dtype == "float32" and request.precision == "shipped"
     return ComputePrecision(accumulator, 1 + spec.bias + columns, inputs="tf32" if tf32 else None)

@@ -1,4 +1,4 @@
-"""The layers of a program – TorchScript, or what ``torch.export`` made – and what they read and write."""
+"""The layers of a program – of TorchScript or ``torch.export`` – with their inputs and outputs in a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import Call, Found, Part
+from convspec.contract import Call, FoundConv, ModelTrace, Part
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec_torch import weights
 from convspec_torch.functions import called
 from convspec_torch.operations import Computed, Operation, Program, operations, strange
 
 if TYPE_CHECKING:
-    from convspec.contract import Reading
-    from convspec.models import Array
+    from convspec.contract import Array, Reading
 
 _REGULAR = tuple(f"aten::conv{n}d" for n in (1, 2, 3))
 _TRANSPOSED = tuple(f"aten::conv_transpose{n}d" for n in (1, 2, 3))
@@ -35,13 +34,13 @@ def is_program(model: Any) -> bool:
     return isinstance(model, torch.export.ExportedProgram | torch.jit.ScriptModule)
 
 
-def convs(program: Program) -> list[Found]:
+def convs(program: Program) -> list[FoundConv]:
     """Every convolution of the program, in branches too, named by the module that it came from, else by its weight.
 
     Raises:
-        UnsupportedError: where there is none, listing the operators that there are.
+        UnsupportedError: where there is none, listing the program's operators.
     """
-    found = [Found(part.path, part.reading, part.problem) for part in parts(program) if part.kind == "conv"]
+    found = [FoundConv(part.path, part.reading, part.problem) for part in parts(program) if part.kind == "conv"]
     if not found:
         kinds = sorted({operation.name for operation in operations(program)})
         raise UnsupportedError(f"this program has no convolutions; its operators: {', '.join(kinds) or 'none'}")
@@ -49,12 +48,12 @@ def convs(program: Program) -> list[Found]:
 
 
 def parts(program: Program) -> list[Part]:
-    """All convolutions, norms and linear layers; one that is called several times alike is there once."""
+    """All convolutions, norms and linear layers; repeated equal calls are one layer."""
     return [part for part, _ in layers(program)]
 
 
 def layers(program: Program) -> list[tuple[Part, Operation]]:
-    """Each layer with its operator; paths are told apart where one module's weight is used in several ways."""
+    """Each layer with its operator; paths differ where one module's weight is used in several ways."""
     seen: defaultdict[str, list[str]] = defaultdict(list)
     found = []
     for operation in operations(program):
@@ -132,11 +131,11 @@ def _reading(operation: Operation) -> Reading:
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def capture(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run of a copy, in inference, every operator that has a layer's weight being watched.
+def trace_model(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run a copy once in inference, and note every operator that has a layer's weight.
 
     Raises:
-        UnsupportedError: where the program holds operators that may do more than compute.
+        UnsupportedError: where the program has operators that may do more than compute.
         RequestError: where it does not take the inputs.
     """
     if isinstance(program, torch.jit.ScriptModule):
@@ -155,7 +154,7 @@ def capture(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> 
     except Exception as error:
         first_line = str(error).strip().splitlines()[-1:] or [""]
         raise RequestError(f"the PyTorch program does not take these inputs: {first_line[0]}") from error
-    return watch.calls, [_array(t) for t in tensors(y)]
+    return ModelTrace(watch.calls, [_array(t) for t in tensors(y)])
 
 
 def tensors(y: Any) -> list[torch.Tensor]:
@@ -188,7 +187,7 @@ def _inputs(
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[misc]
-    """Notes what the operators read and wrote whose weight is a layer's."""
+    """Records the inputs and outputs of operators whose weight is a layer's."""
 
     def __init__(self, layers: Sequence[tuple[Part, Operation]]) -> None:
         super().__init__()
@@ -218,7 +217,7 @@ def _kinds() -> dict[str, str]:
 
 
 def _identity(given: Mapping[str, Any]) -> Iterator[int]:
-    """Where the weight – of a norm without one its mean – lies in memory."""
+    """Return the address of the weight; of a norm without one, of its mean."""
     for name in ("weight", "running_mean"):
         tensor = given.get(name)
         if isinstance(tensor, torch.Tensor) and tensor.numel():

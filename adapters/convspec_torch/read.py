@@ -14,10 +14,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading, layouts, refuse_shape
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
-from convspec.spec import layouts
 from convspec_torch import programs, weights
 from convspec_torch.functions import CALLS, bound, called, dtype_of, params_of
 from convspec_torch.parse import spec_of
@@ -32,7 +31,7 @@ _ATTRIBUTES = (
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds, weights as in inference.
+    """Return the one convolution that a module is or contains, its weights as in inference.
 
     Raises:
         UnsupportedError: where the module is more than that, or is lazy and has not been called.
@@ -41,28 +40,28 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     if isinstance(layer, torch.export.ExportedProgram):
         layer = layer.module()
     if not isinstance(layer, torch.nn.Module):
-        raise UnsupportedError(f"{type(layer).__name__} is no module of PyTorch's")
+        raise UnsupportedError(f"{type(layer).__name__} is not a module of PyTorch")
     with _inference(layer):
         return _plain(layer) if is_plain(layer) else layer_inference.read(_runner(layer), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:  # noqa: ARG001 – the contract's
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:  # noqa: ARG001 – the contract's
     """Every convolution of a module or an exported program, each by itself; paths are those of ``named_modules``.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of layers that there are.
+        UnsupportedError: where there is none, listing the kinds of its layers.
     """
     if isinstance(model, torch.export.ExportedProgram) or _is_scripted(model):
         return programs.convs(model)
     if not isinstance(model, torch.nn.Module):
-        raise UnsupportedError(f"{type(model).__name__} is no module of PyTorch's")
+        raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch")
     with _inference(model):
         found = [_found(path, module) for path, module in model.named_modules() if is_convolution(module)]
     if not found:
         kinds = sorted({_listed(module) for module in model.modules()} - {_listed(model)})
         raise UnsupportedError(
             f"{_kind(model)} has no convolutions; its layers: {', '.join(kinds) or 'none'} (convolutions that are "
-            f"called as functions, F.conv2d, are seen in the program that torch.export makes of it)"
+            f"called as functions, F.conv2d, are listed for the program that torch.export makes of it)"
         )
     return found
 
@@ -90,7 +89,7 @@ def is_plain(module: torch.nn.Module, *, hooked: bool = False) -> bool:
 
 
 def _known(hook: Any) -> bool:
-    """Hooks that set the weight, which is read as they would set it."""
+    """Return whether a hook only sets the weight, which is read as the hook would set it."""
     return isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod) or isinstance(
         getattr(hook, "__self__", None), LazyModuleMixin
     )
@@ -101,14 +100,14 @@ def _is_scripted(model: Any) -> bool:
     return isinstance(model, torch.jit.ScriptModule) and model._c._has_method("forward")
 
 
-def _found(path: str, module: torch.nn.Module) -> Found:
+def _found(path: str, module: torch.nn.Module) -> FoundConv:
     if not is_plain(module):
         why = "has hooks" if is_plain(module, hooked=True) else "computes in its own way"
-        return Found(path, None, f"{_kind(module)} {why}: read it alone, with its input_shape")
+        return FoundConv(path, None, f"{_kind(module)} {why}: read it alone, with its input_shape")
     try:
-        return Found(path, _plain(module))
+        return FoundConv(path, _plain(module))
     except (ConvspecError, AttributeError) as error:
-        return Found(path, None, str(error))
+        return FoundConv(path, None, str(error))
 
 
 def _kind(module: torch.nn.Module) -> str:
@@ -116,7 +115,7 @@ def _kind(module: torch.nn.Module) -> str:
 
 
 def _listed(module: torch.nn.Module) -> str:
-    """The kind of a layer, told apart from PyTorch's convolutions where its name is the same, as of quantised ones."""
+    """Return the kind of a layer, with its module where PyTorch's convolutions have the same name (quantised ones)."""
     kind = _kind(module)
     return f"{type(module).__module__}.{kind}" if kind in [one.__name__ for one in weights.CONVOLUTIONS] else kind
 
@@ -151,7 +150,7 @@ def _weight(conv: Any) -> torch.Tensor:
 
 
 class _Answering(TorchFunctionMode):  # type: ignore[misc]
-    """Convolutions return what ``answer`` says."""
+    """Makes convolutions return ``answer(reading, input)``."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
@@ -178,17 +177,12 @@ def _runner(layer: torch.nn.Module) -> Callable[[Array, Answer], Array]:
     if isinstance(layer, torch.jit.ScriptModule):
         raise UnsupportedError("a TorchScript module can be read only where it is a plain convolution; try convs")
     if any(is_lazy(p) for p in layer.parameters()):
-        raise UnsupportedError(f"{_kind(layer)} holds lazy layers without weights: call it once on an input")
+        raise UnsupportedError(f"{_kind(layer)} contains lazy layers without weights: call it once on an input")
     like = next((p for p in layer.parameters() if p.is_floating_point()), torch.empty(0))
 
     def run(x: Array, answer: Answer) -> Array:
-        try:
-            with _Answering(answer):
-                y = layer(weights.tensor(x, like.dtype, str(like.device)))
-        except ConvspecError:
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"an input of shape {x.shape} cannot be given to the layer: {error}") from error
+        with refuse_shape(x.shape), _Answering(answer):
+            y = layer(weights.tensor(x, like.dtype, str(like.device)))
         if not isinstance(y, torch.Tensor):
             raise UnsupportedError(f"the layer returns {type(y).__name__}, not one tensor")
         return weights.array(y)

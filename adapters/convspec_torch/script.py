@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
+    from convspec.contract import Adapter, LayerRequest, Plan
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
-    dtype = f"torch.{plan.dtype}"
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
+    """Return code that builds the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""
+    dtype, device = f"torch.{plan.dtype}", request.device
     order = {2: "torch.channels_last", 3: "torch.channels_last_3d"}.get(plan.spec.ndim)
-    form = f".contiguous(memory_format={order})" if variant == "channels_last" and order else ""
+    form = f".contiguous(memory_format={order})" if adapter.variant == "channels_last" and order else ""
     first = form if plan.layout == "NCHW" else ""
     lines = [
         "import torch", plan.text.rstrip(), "",
@@ -22,10 +22,10 @@ def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) 
     if plan.spec.bias:
         lines.append(f'conv.bias = torch.nn.Parameter(torch.from_numpy(bias).to("{device}", {dtype}))')
     lines.append(f'inputs = torch.from_numpy(x).to("{device}", {dtype}){first}')
-    if direction == "forward":
+    if request.direction == "forward":
         lines += ["with torch.no_grad():", "    actual = layer(inputs)"]
     else:
-        source = {"input": "inputs", "kernel": "conv.weight", "bias": "conv.bias"}[direction]
+        source = {"input": "inputs", "kernel": "conv.weight", "bias": "conv.bias"}[request.direction]
         lines += ["inputs.requires_grad_()", f'weight_of_y = torch.from_numpy(dy).to("{device}", {dtype})']
         lines.append(f"(actual,) = torch.autograd.grad(layer(inputs), [{source}], weight_of_y)")
     carried = ".float()" if plan.dtype == "bfloat16" else ""

@@ -1,4 +1,4 @@
-"""Which texts a program of ``torch.export`` may hold: those that can do nothing but compute."""
+"""Check the texts of a program of ``torch.export``: accepted are those that can only compute."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def vetted(graph: dict[str, Any]) -> dict[str, Any]:
     """The serialised program without guards, and of the metadata only from which module a node came.
 
     Raises:
-        UnsupportedError: where it calls what is no operator of PyTorch's.
-        RequestError: where a text in it is none that ``torch.export`` writes for such a program.
+        UnsupportedError: where it calls a function that is not an operator of PyTorch.
+        RequestError: where ``torch.export`` never writes a text in it.
     """
     try:
         found: dict[str, Any] = _vetted(graph, "")
@@ -80,14 +80,14 @@ def _text(text: str, key: str) -> str:
 
 def _matching(text: str, pattern: re.Pattern[str]) -> str:
     if not pattern.fullmatch(text):
-        raise RequestError(f"the name {text[:100]!r} in its program is none that torch.export gives")
+        raise RequestError(f"the name {text[:100]!r} in its program is not one that torch.export writes")
     return text
 
 
 def _operator(text: str) -> str:
     own = _ATEN.fullmatch(text) and not text.startswith(_FILES)
     if not own and not _NUMBERS.fullmatch(text):
-        raise UnsupportedError(f"it calls {text[:100]!r}, which is none of PyTorch's own operators that only compute")
+        raise UnsupportedError(f"it calls {text[:100]!r}, which is not an operator of PyTorch that only computes")
     return text
 
 
@@ -129,7 +129,7 @@ def _tree(text: str) -> str:
         keys = json.loads(context) if isinstance(context, str) else context
         fine = keys is None or (isinstance(keys, list) and all(isinstance(key, str | int) for key in keys))
         if node["type"] not in _TREES or not fine:
-            raise UnsupportedError(f"its inputs or outputs stand in a {str(node['type'])[:100]!r}, which is not built")
+            raise UnsupportedError(f"its inputs or outputs are in a {str(node['type'])[:100]!r}, which is not built")
         for child in node["children_spec"]:
             check(child)
 

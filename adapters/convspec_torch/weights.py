@@ -12,7 +12,7 @@ from convspec.errors import UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convspec.spec import ConvParams
+    from convspec.contract import ConvParams
 
 CONVOLUTIONS = (
     torch.nn.Conv1d,
@@ -25,21 +25,19 @@ CONVOLUTIONS = (
 
 
 def convolution(layer: torch.nn.Module) -> Any:
-    """The one convolution that ``layer`` is or holds.
+    """Return the one convolution that ``layer`` is or contains.
 
     Raises:
         UnsupportedError: if there is none, or more than one.
     """
     found = [module for module in layer.modules() if isinstance(module, CONVOLUTIONS)]
     if len(found) != 1:
-        raise UnsupportedError(
-            f"{type(layer).__name__} holds {len(found)} convolutions of PyTorch's, but must hold one"
-        )
+        raise UnsupportedError(f"{type(layer).__name__} has {len(found)} convolutions of PyTorch, but must have one")
     return found[0]
 
 
 def load(conv: Any, params: ConvParams, device: str, memory_format: Any = torch.contiguous_format) -> None:
-    """Give ``conv`` parameters of its own dtype that hold copies of these numbers, in one move to the device."""
+    """Give ``conv`` parameters of its own dtype with copies of these values, in one transfer to the device."""
     dtype = conv.weight.dtype
     kernel = tensor(params.kernel, dtype, device).contiguous(memory_format=memory_format)
     conv.weight = torch.nn.Parameter(kernel)
@@ -48,13 +46,13 @@ def load(conv: Any, params: ConvParams, device: str, memory_format: Any = torch.
 
 
 def tensor(values: NDArray[np.floating[Any]], dtype: Any, device: str) -> torch.Tensor:
-    """A tensor of its own memory; bfloat16 comes from float32, in which it travels."""
+    """Return a tensor with its own memory; bfloat16 values are given in float32."""
     copy = torch.from_numpy(np.array(values, order="C"))
     return copy.to(device=device, dtype=dtype)
 
 
 def array(values: torch.Tensor) -> NDArray[np.floating[Any]]:
-    """The numbers on the host; bfloat16 as float32."""
+    """Return the values on the host; bfloat16 as float32."""
     values = values.detach().cpu()
     result: NDArray[np.floating[Any]] = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return result

@@ -1,4 +1,4 @@
-"""The ``convspec`` command: one module for each sub-command, the reports that they write in ``reports``."""
+"""The ``convspec`` command: one module for each sub-command, and their reports in ``reports``."""
 
 from convspec.cli.app import main
 

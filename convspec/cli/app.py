@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from convspec.cli import adapters, check, diagnose, fuzz, layer, models, replay, report, vectors, verify
-from convspec.cli.console import reported
+from convspec.cli.console import quiet_pipe, report_errors
 
 app = typer.Typer(
     name="convspec",
@@ -25,27 +25,31 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; the oracle's linear algebra gets one thread for each of its own."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers are told their own
-    app()
+    """Run the command; the oracle's linear algebra uses one thread per process."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers get their own value
+    sys.stdout, sys.stderr = quiet_pipe(sys.stdout), quiet_pipe(sys.stderr)
+    try:
+        app()
+    finally:
+        sys.stdout.flush()
 
 
-app.command(epilog=check.EXAMPLES)(reported(check.check))
-app.command(epilog=replay.EXAMPLES)(reported(replay.replay))
-app.command(epilog=fuzz.EXAMPLES)(reported(fuzz.fuzz))
-app.command()(reported(adapters.adapters))
-app.command(epilog=layer.SOURCE_EXAMPLES)(reported(layer.source))
-app.command(epilog=layer.SHOW_EXAMPLES)(reported(layer.show))
-app.command(epilog=diagnose.EXAMPLES)(reported(diagnose.diagnose))
-app.command(epilog=models.COMPARE_EXAMPLES)(reported(models.compare))
-app.command(epilog=models.PORT_EXAMPLES)(reported(models.port))
-app.command(epilog=verify.EXAMPLES)(reported(verify.verify))
+app.command(epilog=check.EXAMPLES)(report_errors(check.check))
+app.command(epilog=replay.EXAMPLES)(report_errors(replay.replay))
+app.command(epilog=fuzz.EXAMPLES)(report_errors(fuzz.fuzz))
+app.command()(report_errors(adapters.adapters))
+app.command(epilog=layer.SOURCE_EXAMPLES)(report_errors(layer.source))
+app.command(epilog=layer.SHOW_EXAMPLES)(report_errors(layer.show))
+app.command(epilog=diagnose.EXAMPLES)(report_errors(diagnose.diagnose))
+app.command(epilog=models.COMPARE_EXAMPLES)(report_errors(models.compare))
+app.command(epilog=models.PORT_EXAMPLES)(report_errors(models.port))
+app.command(epilog=verify.EXAMPLES)(report_errors(verify.verify))
 app.add_typer(vectors.app)
 app.add_typer(report.app)
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
         import convspec
 

@@ -1,4 +1,4 @@
-"""The command ``check``: the corpora, the adapters, and the run."""
+"""The command ``check``: corpora, adapters, and the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convspec.cli import completion
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, write_report
+from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, finish
 from convspec.errors import ExecutorError, RequestError
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ Examples:
 
 _what = functools.partial(typer.Option, rich_help_panel="What")
 _how = functools.partial(typer.Option, rich_help_panel="How")
-_kept = functools.partial(typer.Option, rich_help_panel="Long runs")
+_long = functools.partial(typer.Option, rich_help_panel="Long runs")
 Adapters = Annotated[
     str | None,
     _what(
         metavar="A,B",
         autocompletion=completion.several(completion.adapters),
-        help="Adapters, `name:variant`, `name:*`, `all` with every variant; default: all that are installed.",
+        help="Adapters: `name`, `name:variant`, `name:*`, or `all` for every variant. Default: all installed.",
     ),
 ]
 Corpora = Annotated[
@@ -55,30 +55,30 @@ Corpora = Annotated[
     _what(
         metavar="NAME|FILE|-",
         autocompletion=completion.one(completion.corpora),
-        help="Cases; may be given several times. Default: tutorial.",
+        help="Corpus or file of cases; may be repeated. Default: tutorial.",
     ),
 ]
-Sample = Annotated[int | None, _what(metavar="N", min=1, help="Only N of the cases.")]
-Seed = Annotated[int, _what(metavar="S", help="Of the sample.")]
+Sample = Annotated[int | None, _what(metavar="N", min=1, help="Check a random sample of N cases.")]
+Seed = Annotated[int, _what(metavar="S", help="Random seed for --sample.")]
 Layouts = Annotated[
     str | None,
-    _how(metavar="NCHW,NHWC", autocompletion=completion.several(completion.layouts), help="Default: both."),
+    _how(metavar="NCHW,NHWC", autocompletion=completion.several(completion.layouts), help="Layouts. Default: both."),
 ]
 Dtypes = Annotated[
     str | None,
     _how(
         metavar="D,…",
         autocompletion=completion.several(completion.dtypes),
-        help="Names, or `all`; default: each case's own.",
+        help="Dtypes, or `all`. Default: the dtype of each case.",
     ),
 ]
-Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Default: each case's own.")]
+Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Devices. Default: the device of each case.")]
 Data = Annotated[
     str,
     _how(
         metavar="KIND,…",
         autocompletion=completion.several(completion.data),
-        help="Kinds of data, or `all`; `probe`: the accuracy class; `metamorphic`: without the oracle.",
+        help="Kinds of data, or `all`; `probe` measures the accuracy class, `metamorphic` needs no oracle.",
     ),
 ]
 Precision = Annotated[
@@ -86,29 +86,34 @@ Precision = Annotated[
     _how(
         metavar="P,…",
         autocompletion=completion.several(completion.precisions),
-        help="`shipped` or `strict` (no TF32 and the like).",
+        help="`shipped`: default precision switches; `strict`: TF32 and the like are off.",
     ),
 ]
-Gradients = Annotated[bool, _how("--gradients", help="Check the gradients of input, kernel and bias too.")]
+Gradients = Annotated[bool, _how("--gradients", help="Also check the gradients of input, kernel and bias.")]
 _jobs = functools.partial(_how, "--jobs", "-j", metavar="N", min=1)
-Jobs = Annotated[int | None, _jobs(help="Busy workers; default: cores.")]
+Jobs = Annotated[int | None, _jobs(help="Number of workers. Default: number of cores.")]
 JobsOrChunks = Annotated[
-    int | None, _jobs(help="Busy workers; default: cores. With --dask: chunks under way; default: two a thread.")
+    int | None,
+    _jobs(help="Number of workers. Default: number of cores. With --dask: pending chunks; default: two per thread."),
 ]
-Journal = Annotated[str | None, _kept(metavar="FILE", help="Write every verdict into this new file as it is reached.")]
-Resume = Annotated[str | None, _kept(metavar="FILE", help="Go on with the run of this journal, as it was asked for.")]
-Shard = Annotated[str | None, _kept(metavar="I/N", help="Only every N-th case, from the I-th on; the first is 1.")]
+Journal = Annotated[str | None, _long(metavar="FILE", help="Write each verdict to this new file as the run goes on.")]
+Resume = Annotated[str | None, _long(metavar="FILE", help="Resume the run recorded in FILE.")]
+Shard = Annotated[str | None, _long(metavar="I/N", help="Check every N-th case, from the I-th on; the first is 1.")]
 Record = Annotated[
     str | None,
-    _kept(metavar="DIR", help="Keep inputs, weights and outputs, too, for `convspec replay DIR` on another machine."),
+    _long(metavar="DIR", help="Save inputs, weights and outputs for `convspec replay DIR` on another machine."),
 ]
-RecordLimit = Annotated[str, _kept(metavar="SIZE", help="Of the arrays in DIR; what does not fit is counted.")]
+RecordLimit = Annotated[
+    str, _long(metavar="SIZE", help="Size limit of the arrays in DIR, e.g. 4GiB; the report counts those left out.")
+]
 Dask = Annotated[
     str | None,
-    _kept(metavar="ADDRESS", help="Do the work on the Dask cluster with this scheduler, as in tls://host:8786."),
+    _long(metavar="ADDRESS", help="Run on the Dask cluster with this scheduler, e.g. tls://host:8786."),
 ]
-Timeout = Annotated[float, _how(metavar="SECONDS", help="For one build and run.")]
-Memory = Annotated[str | None, _how(metavar="SIZE", help="That a worker may hold, as in 4GiB; more is a crash.")]
+Timeout = Annotated[float, _how(metavar="SECONDS", help="Time limit of one build and run, in seconds.")]
+Memory = Annotated[
+    str | None, _how(metavar="SIZE", help="Memory limit per worker, e.g. 4GiB; exceeding it counts as a crash.")
+]
 
 
 def check(
@@ -137,7 +142,7 @@ def check(
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:
-    """Build layers in every framework, run them, and judge each output against the mathematics."""
+    """Build and run layers in every framework; compare each output with the mathematical reference."""
     from convspec.cli.reports import json_document
     from convspec.conformance import KINDS, PRECISIONS
     from convspec.conformance import check as run_check
@@ -149,7 +154,7 @@ def check(
         json_document.writable(path)
     run: Callable[..., Report]
     if resume is not None:
-        _only_of_this_session(context)
+        _refuse_run_options(context)
         run = functools.partial(resume_run, resume)
     else:
         run = functools.partial(
@@ -170,50 +175,39 @@ def check(
             record_limit=parse_size(record_limit, "record-limit"),
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )
-    place = journal or resume or _recorded(record, shard)
-    finish(run, jobs, place, json, html, markdown, junit, dask)
+    path = journal or resume or _record_journal(record, shard)
+    finish(run_shown(run, jobs, path, dask), json, html, markdown, junit)
 
 
-def finish(
-    run: Callable[..., Report],
-    jobs: int | None,
-    journal: str | None,
-    json: str | None,
-    html: str | None,
-    markdown: str | None,
-    junit: str | None,
-    dask: str | None = None,
-) -> None:
-    """Do a run with its progress shown, write and print its report, and leave with its exit status."""
-    from convspec.cli.reports import progress, run_terminal
+def run_shown(run: Callable[..., Report], jobs: int | None, journal: str | None, dask: str | None = None) -> Report:
+    """Run with a progress display; an interruption ends the command with the way to resume."""
+    from convspec.cli.reports import progress
 
-    with _interruptible(journal, dask), _where(dask) as where, progress.shown(console(stderr=True)) as shown:
-        elsewhere = {} if where is None else {"executor": where}
-        report = run(jobs=jobs, progress=shown, **elsewhere)
-    run_terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
-    raise typer.Exit(1 if report.unexpected or report.missing else 0)
+    with _interruptible(journal, dask), _cluster(dask) as cluster, progress.display(console(stderr=True)) as display:
+        executor = {} if cluster is None else {"executor": cluster}
+        return run(jobs=jobs, progress=display, **executor)
 
 
-def _recorded(folder: str | None, shard: str | None) -> str | None:
-    """The journal of a run that is recorded."""
-    from convspec.conformance import journal_of
+def _record_journal(folder: str | None, shard: str | None) -> str | None:
+    """The path of the journal of a run with --record."""
+    from convspec.conformance import journal_path
 
-    return None if folder is None else str(journal_of(Path(folder), _shard(shard)))
+    return None if folder is None else str(journal_path(Path(folder), _shard(shard)))
 
 
 _SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
 
 
-def _only_of_this_session(context: typer.Context) -> None:
-    """Refuse options that would make another run of the one that is resumed."""
+def _refuse_run_options(context: typer.Context) -> None:
+    """Refuse options that would change the run to be resumed."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in _SESSION and source is not None and source.name == "COMMANDLINE":
-            raise RequestError(f"--{name} cannot be given with --resume: the journal has the request of its run")
+            raise RequestError(f"--{name} cannot be used with --resume: the journal fixes the options of its run")
 
 
-def _where(dask: str | None) -> contextlib.AbstractContextManager[Cluster | None]:
-    """The cluster that is asked for, if any."""
+def _cluster(dask: str | None) -> contextlib.AbstractContextManager[Cluster | None]:
+    """The Dask cluster at this address, None without one."""
     if dask is None:
         return contextlib.nullcontext()
     from convspec.conformance import Cluster
@@ -223,7 +217,7 @@ def _where(dask: str | None) -> contextlib.AbstractContextManager[Cluster | None
 
 @contextlib.contextmanager
 def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
-    """End cleanly, and say how to go on, where somebody interrupts or terminates the run, or its cluster is gone."""
+    """End cleanly and say how to resume, where the run is interrupted or terminated, or its cluster is lost."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -232,11 +226,11 @@ def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, ExecutorError) as error:
-        from convspec.conformance import resuming
+        from convspec.conformance import resume_command
 
-        way = "with --journal FILE it could be gone on with"
+        way = "with --journal FILE it could be resumed"
         if journal:
-            way = f"go on with: {resuming(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
+            way = f"resume with: {resume_command(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
         sys.stderr.write(f"convspec: {str(error) or 'interrupted'}; {way}\n")
         raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
     finally:
@@ -248,12 +242,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
         return None
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal()):
-        raise RequestError(f"--shard {text!r} must be I/N, as in 1/4")
+        raise RequestError(f"--shard {text!r} must be I/N, e.g. 1/4")
     return int(part), int(parts)
 
 
 def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:
-    """The cases of all corpora, each once, a sample of them where one is asked for."""
+    """The distinct cases of all corpora, or a sample of them."""
     from convspec import corpora as library
 
     cases = list(dict.fromkeys(case for name in corpora for case in library.load(name)))
@@ -261,12 +255,12 @@ def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:
 
 
 def names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
-    """The names in a comma-separated list; ``all`` stands for everything where there is such a thing."""
+    """The names in a comma-separated list; ``all`` means ``everything``, if given."""
     if text is None:
         return None
     if text == "all" and everything:
         return everything
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise RequestError(f"{text!r} names nothing")
+        raise RequestError(f"{text!r} has no name in it")
     return names

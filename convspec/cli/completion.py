@@ -1,4 +1,4 @@
-"""What the shell offers behind an option, at the tab key."""
+"""Shell completion of option values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 
 def one(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Completes a name."""
+    """Return a completer for one name."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.startswith(incomplete)]
@@ -15,12 +15,12 @@ def one(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def several(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """Completes the last of a comma-separated list with the names that are not in it."""
+    """Return a completer for the last of a comma-separated list, without the names already in it."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
-        there = before.split(",")
-        return [f"{before}{comma}{name}" for name in names() if name.startswith(last) and name not in there]
+        used = before.split(",")
+        return [f"{before}{comma}{name}" for name in names() if name.startswith(last) and name not in used]
 
     return complete
 

@@ -1,26 +1,21 @@
-"""``convspec diagnose``: what it reads and what it prints."""
+"""``convspec diagnose``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console
+from convspec.cli.console import JsonOption, console, print_lines
 from convspec.cli.layer import InChannels, SpecArgument
 from convspec.errors import RequestError, UnknownName
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from convspec.diagnosis import Diagnosis
-
 NAMES = ("input", "kernel", "bias", "actual")
 EXAMPLES = """
-The file holds what went in and what came out: `numpy.savez("run.npz", input=x, kernel=w, bias=b, actual=y)`, the kernel
-in PyTorch's order. Exit status 0: the numbers are right; 1: they are wrong, whether explained or not; 2: a bad request.
+FILE holds the input, the weights and the output: `numpy.savez("run.npz", input=x, kernel=w, bias=b, actual=y)`, the
+kernel in PyTorch's order. Exit status 0: the output is right; 1: it is wrong, explained or not; 2: a bad request.
 
 Examples:
 
@@ -33,15 +28,15 @@ Examples:
 def diagnose(
     spec: SpecArgument,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help=".npz or .safetensors of `input`, `kernel`, `bias`, `actual`.")
+        str, typer.Argument(metavar="FILE", help="File of `input`, `kernel`, `bias`, `actual`: .npz or .safetensors.")
     ],
     in_channels: InChannels = None,
-    layout: Annotated[str, typer.Option(help="Of `input` and `actual`.")] = "NCHW",
-    dtype: Annotated[str | None, typer.Option(help="What `actual` was computed in; default: its own.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="For the search among pairs of mistakes.")] = 20.0,
+    layout: Annotated[str, typer.Option(help="Layout of `input` and `actual`: NCHW or NHWC.")] = "NCHW",
+    dtype: Annotated[str | None, typer.Option(help="Dtype that `actual` was computed in; default: its own.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Time limit for the search among pairs of mistakes.")] = 20.0,
     json: JsonOption = None,
 ) -> None:
-    """Name the known mistake that turns a layer and its input into exactly these wrong numbers."""
+    """Name the known mistake that gives exactly this wrong output of a layer."""
     from convspec import diagnosis
     from convspec.cli.reports import json_document
     from convspec.layers import layer_of
@@ -53,26 +48,25 @@ def diagnose(
     layer = layer_of(sys.stdin.read() if spec == "-" else spec, in_channels)[0]
     arrays = load(file)
     params = ConvParams(arrays["kernel"], arrays.get("bias"))
-    found = diagnosis.diagnose(
+    result = diagnosis.diagnose(
         layer, params, arrays["input"], arrays["actual"], layout=layout, dtype=dtype, seconds=seconds
     )
     if json is not None:
-        json_document.write(json_document.dumps(found.to_dict()), json)
+        json_document.write(json_document.dumps(result.to_dict()), json)
     if json != "-":
-        show(found, console())
-    raise typer.Exit(0 if found.agrees else 1)
+        print_lines(diagnosis.lines(result), console())
+    raise typer.Exit(0 if result.agrees else 1)
 
 
 def load(path: str) -> dict[str, Any]:
-    """The arrays ``input``, ``kernel``, ``actual`` and, where there is one, ``bias`` of an .npz or .safetensors file.
+    """Return the arrays ``input``, ``kernel``, ``actual`` and, if present, ``bias`` of an .npz or .safetensors file.
 
     Raises:
-        RequestError: if the file cannot be read, is neither, or lacks one of them. Pickled objects are not read.
+        RequestError: if the file cannot be read, lacks one of them, or holds pickled objects.
     """
-    try:
-        arrays = _safetensors(path) if Path(path).suffix == ".safetensors" else _npz(path)
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from None
+    from convspec.models import arguments
+
+    arrays = _safetensors(path) if Path(path).suffix == ".safetensors" else arguments.read_arrays(path)
     missing = [name for name in NAMES if name not in arrays and name != "bias"]
     if missing:
         raise RequestError(f"{path} must hold arrays input, kernel, actual and bias, if any; it lacks {missing}")
@@ -82,23 +76,6 @@ def load(path: str) -> dict[str, Any]:
     return {name: arrays[name] for name in NAMES if name in arrays}
 
 
-def _npz(path: str) -> dict[str, Any]:
-    from zipfile import BadZipFile
-
-    import numpy as np
-
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise RequestError(f"{path} holds a single array; put input, kernel, bias and actual in one .npz")
-        with file:
-            return {name: file[name] for name in NAMES if name in file.files}
-    except RequestError:
-        raise
-    except (ValueError, EOFError, BadZipFile):
-        raise RequestError(f"{path} is no .npz file of plain arrays (pickled objects are not read)") from None
-
-
 def _safetensors(path: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
@@ -106,15 +83,7 @@ def _safetensors(path: str) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             present = set(file.keys())
             return {name: file.get_tensor(name) for name in NAMES if name in present}
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, TypeError) as error:
-        raise RequestError(f"{path} is no .safetensors file that NumPy can hold: {error}") from None
-
-
-def show(diagnosis: Diagnosis, console: Console) -> None:
-    """Print the diagnosis, in colours where the console has them."""
-    from rich.text import Text
-
-    from convspec.diagnosis import lines
-
-    for line, style in lines(diagnosis):
-        console.print(Text(line, style=style), soft_wrap=True)
+        raise RequestError(f"{path} is not a .safetensors file that NumPy can hold: {error}") from None

@@ -1,11 +1,9 @@
-"""The commands about layers, for which no framework is needed: ``source`` and ``show``."""
+"""The commands ``source`` and ``show``, which need no framework."""
 
 from __future__ import annotations
 
-import re
 import sys
-import textwrap
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +12,7 @@ from convspec.cli.console import JsonOption, SvgOption, console
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
-    from convspec.layers import Translation
     from convspec.spec import Chain
-
-_WIDTH = 100
 
 SOURCE_EXAMPLES = """
 Examples:
@@ -36,17 +31,17 @@ Examples:
 
 SpecArgument = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A layer: a constructor of any framework, or JSON; `-` reads it."),
+    typer.Argument(metavar="SPEC", help="A layer: a constructor of any framework, or JSON (`-`: standard input)."),
 ]
 SpecArguments = Annotated[
     list[str],
-    typer.Argument(metavar="SPEC…", help="Layers, first to last: constructors, JSON, or a JSON list of either."),
+    typer.Argument(metavar="SPEC…", help="Layers, first to last: constructors, JSON, or a JSON list of both."),
 ]
 InChannels = Annotated[
     int | None,
-    typer.Option("--in-channels", metavar="N", min=1, help="Where a constructor does not say it (Keras, linen)."),
+    typer.Option("--in-channels", metavar="N", min=1, help="Input channels, if not in the constructor (Keras, linen)."),
 ]
-InputShape = Annotated[str | None, typer.Option("--input", metavar="SHAPE", help="The input's shape, `1,3,32,32`.")]
+InputShape = Annotated[str | None, typer.Option("--input", metavar="SHAPE", help="Input shape, e.g. `1,3,32,32`.")]
 
 
 def source(
@@ -57,67 +52,56 @@ def source(
             "--to",
             metavar="ADAPTER",
             autocompletion=completion.one(completion.adapters),
-            help="The framework to write for.",
+            help="Adapter of the target framework.",
         ),
     ],
     in_channels: InChannels = None,
-    layout: Annotated[str | None, typer.Option(help="`NCHW` or `NHWC`; default: the framework's own.")] = None,
-    dtype: Annotated[str, typer.Option(help="Format of the weights.")] = "float32",
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the target's tensors, `NCHW` or `NHWC`; default: the framework's own.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Data type of the weights.")] = "float32",
     input_shape: Annotated[
         str | None,
-        typer.Option("--input", metavar="SHAPE", help="The input's shape where the layer comes from: `1,3,32,32`."),
+        typer.Option(
+            "--input", metavar="SHAPE", help="Input shape of the source, e.g. `1,3,32,32`, for remarks with numbers."
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Print a layer as another framework's code, with a remark wherever the naive translation would be wrong."""
+    """Print a layer as another framework's code, with the differences to mind as comments."""
     from convspec.cli.reports import json_document
     from convspec.layers import translate
 
     shape = None if input_shape is None else _shape(input_shape)
-    found = translate(_read(spec), to, in_channels, layout=layout, dtype=dtype, input_shape=shape)
+    translation = translate(_read(spec), to, in_channels, layout=layout, dtype=dtype, input_shape=shape)
     if json is not None:
-        json_document.write(json_document.dumps({"adapter": to, **found.to_dict()}), json)
-    if found.support == "unsupported":
-        raise UnsupportedError(f"{to} cannot express this layer: {found.support.reason}")
+        json_document.write(json_document.dumps({"adapter": to, **translation.to_dict()}), json)
+    if translation.support == "unsupported":
+        raise UnsupportedError(f"{to} cannot express this layer: {translation.support.reason}")
     if json != "-":
-        sys.stdout.write(_program(found))
-
-
-def _program(found: Translation) -> str:
-    """The source, the remarks behind it as comments: it stays a program."""
-    lines = [found.source.rstrip("\n")]
-    if found.remarks:
-        lines += ["", f"# Heed, coming from {found.origin or 'the spec'} ({found.support}):"]
-    for remark in found.remarks:
-        text = re.sub(r"\([^()]*\)", lambda m: m[0].replace(" ", "\xa0"), f"{remark.id}: {remark.text}")
-        wrapped = textwrap.wrap(
-            text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False, break_long_words=False
-        )
-        lines += ["#", *(line.replace("\xa0", " ") for line in wrapped)]
-        lines += [f"#       {line}" for line in remark.code.splitlines()]
-    return "\n".join(lines) + "\n"
+        sys.stdout.write(f"{translation}\n")
 
 
 def show(
     specs: SpecArguments,
     input_shape: InputShape = None,
     in_channels: InChannels = None,
-    layout: Annotated[
-        str | None, typer.Option(help="The layout that the shape is written in; default: that of the first layer.")
-    ] = None,
-    flatten: Annotated[bool, typer.Option("--flatten", help="What a flatten behind it gives a dense layer.")] = False,
+    layout: Annotated[str | None, typer.Option(help="Layout of --input; default: that of the first layer.")] = None,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Show in_features of a Linear/Dense layer after flattening.")
+    ] = False,
     adapters: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
             autocompletion=completion.several(completion.adapters),
-            help="Whose code is shown; default: that of one for each framework.",
+            help="Adapters whose code is shown; default: one per framework.",
         ),
     ] = None,
     svg: SvgOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Explain a layer, or a chain of them: what the numbers mean, sizes, cost, every framework's code, a drawing."""
+    """Explain a layer or a chain of layers: meaning of the numbers, sizes, cost, code in each framework, a drawing."""
     from convspec.cli.reports import json_document
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of
@@ -125,17 +109,17 @@ def show(
 
     shape = None if input_shape is None else _shape(input_shape)
     if flatten and shape is None:
-        raise RequestError("--flatten needs --input SHAPE: the number of features follows from it")
+        raise RequestError("--flatten needs --input SHAPE: the number of features depends on it")
     read = layers_of(map(_read, specs), in_channels)
     chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
-    found = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
+    document = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
     if svg is not None:
         json_document.write(_picture(chain, shape, layout), svg)
     if json is not None:
-        json_document.write(json_document.dumps(found), json)
+        json_document.write(json_document.dumps(document), json)
     if "-" not in (json, svg):
-        report.show(found, console())
+        report.show(document, console())
 
 
 def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
@@ -152,8 +136,7 @@ def _read(text: str) -> str:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    parts: list[Any] = text.strip("()[] ").replace("x", ",").split(",")
     try:
-        return tuple(int(part) for part in parts)
+        return tuple(map(int, text.strip("()[] ").replace("x", ",").split(",")))
     except ValueError:
         raise RequestError(f"--input {text!r} must be sizes like 1,3,32,32") from None

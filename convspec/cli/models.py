@@ -1,21 +1,21 @@
-"""``convspec compare`` and ``convspec port``: what they take and what they print."""
+"""``convspec compare`` and ``convspec port``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console
+from convspec.cli.console import JsonOption, console, print_lines
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from convspec.models import Comparison, PortReport
 
 COMPARE_EXAMPLES = """
-A model is `module:factory`, which is imported and called, or a file: ONNX, TorchScript, `torch.export`, `.keras`, or
-the folder of a SavedModel. The last four are programs, loaded in a process of their own. Exit status 0: the models
-agree; 1: they part somewhere; 2: a bad request, or a file that cannot be read.
+A model is `module:factory`, which is imported and called – an instance is taken as it is –, or a file: ONNX,
+TorchScript, `torch.export`, `.keras`, or the folder of a SavedModel. The last four are programs, loaded in a child
+process. Exit status 0: the models agree; 1: they diverge; 2: a bad request, or a file that cannot be read.
 
 Examples:
 
@@ -26,8 +26,9 @@ Examples:
     convspec compare model.pt2 saved_model/ --shape 1,3,64,48 --layouts NCHW,NHWC
 """
 PORT_EXAMPLES = """
-Models are named as for `compare`. Exit status 0: everything was moved (or, with --dry-run, would be); 1: something is
-ambiguous or was left. Where the target is a file, it stays as it is: `--out` writes the new one.
+Models are named as for `compare`. Exit status 0: all weights were moved (or, with --dry-run, would be) and the models
+agree; 1: something is ambiguous, has no counterpart, or still differs; 2: a bad request. A target that is a file is not
+changed: `--out` writes the new one.
 
 Examples:
 
@@ -42,12 +43,23 @@ ModelA = Annotated[str, typer.Argument(metavar="A", help="The model that is righ
 ModelB = Annotated[str, typer.Argument(metavar="B", help="The model that may be wrong.")]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The model that has the weights.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets them.")]
-Input = Annotated[str | None, typer.Option(metavar="FILE", help=".npz or .npy, in the first model's layout.")]
-Shape = Annotated[str | None, typer.Option(metavar="N,C,H,W", help="Of random inputs; several with `;` between.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Of the random inputs.")]
-Layouts = Annotated[
-    str | None, typer.Option(metavar="L,L", help="Of the inputs that both models take; default: their layers'.")
+Input = Annotated[str | None, typer.Option(metavar="FILE", help="Inputs as .npz or .npy, in the first model's layout.")]
+Shape = Annotated[
+    str | None, typer.Option(metavar="N,C,H,W", help="Shape of a random input; several are separated by `;`.")
 ]
+Seed = Annotated[int, typer.Option(metavar="S", help="Random seed for --shape.")]
+Layouts = Annotated[
+    str | None, typer.Option(metavar="L,L", help="Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.")
+]
+Seconds = Annotated[float, typer.Option(min=0, help="Time limit for the search among pairs of mistakes.")]
+FoldPads = Annotated[
+    bool, typer.Option("--fold-pads", help="Count a pad right before a convolution as the convolution's padding.")
+]
+Out = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write .safetensors weights, or the target in its own format.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Write the weights even if something is ambiguous.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be moved, and write nothing.")]
 
 
 def compare(
@@ -57,43 +69,19 @@ def compare(
     shape: Shape = None,
     seed: Seed = 0,
     layouts: Layouts = None,
-    seconds: Annotated[float, typer.Option(min=0, help="For the search among pairs of mistakes.")] = 20.0,
-    fold_pads: Annotated[bool, typer.Option("--fold-pads", help="Count pads right before convs as theirs.")] = False,
+    seconds: Seconds = 20.0,
+    fold_pads: FoldPads = False,
     json: JsonOption = None,
 ) -> None:
-    """Hold two models of any two frameworks together, conv by conv, and name the first that departs."""
+    """Compare two models layer by layer and report the first layer that diverges."""
     from convspec.cli.reports import json_document
-    from convspec.models import arguments, text_table
     from convspec.models import compare as run_compare
 
     json_document.writable(json)
-    inputs = arguments.inputs(input, shape, seed)
-    found = run_compare(
-        arguments.model(a), arguments.model(b), inputs, layouts=_both(layouts), seconds=seconds, fold_pads=fold_pads
-    )
-    if json is not None:
-        json_document.write(json_document.dumps(found.to_dict()), json)
-    if json != "-":
-        _show(text_table.comparison(found))
-    raise typer.Exit(0 if found.agrees else 1)
-
-
-def _both(text: str | None) -> tuple[str | None, str | None]:
-    """Two layouts, or none."""
-    if text is None:
-        return None, None
-    names = text.split(",")
-    if len(names) != 2 or not set(names) <= {"NCHW", "NHWC"}:
-        raise RequestError(f"{text!r} must be two layouts, such as NCHW,NHWC")
-    return names[0], names[1]
-
-
-def _show(lines: Iterable[tuple[str, str]]) -> None:
-    from rich.text import Text
-
-    out = console()
-    for line, style in lines:
-        out.print(Text(line, style=style), soft_wrap=True)
+    models, options = _load(a, b, input, shape, seed, layouts)
+    result = run_compare(*models, **options, seconds=seconds, fold_pads=fold_pads)
+    _write(result, json)
+    raise typer.Exit(0 if result.agrees else 1)
 
 
 def port(
@@ -103,27 +91,42 @@ def port(
     shape: Shape = None,
     seed: Seed = 0,
     layouts: Layouts = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write .safetensors, or the target's own format.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write although something is ambiguous.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be moved.")] = False,
+    out: Out = None,
+    force: Force = False,
+    dry_run: DryRun = False,
     json: JsonOption = None,
 ) -> None:
-    """Move all weights of one model into another of any framework, and prove that they agree."""
+    """Move all weights of one model into another of any framework, and check that the two agree."""
     from convspec.cli.reports import json_document
-    from convspec.models import arguments, port_weights, text_table
+    from convspec.models import port_weights
 
     json_document.writable(json)
-    inputs = arguments.inputs(input, shape, seed)
-    found = port_weights(
-        arguments.model(source), arguments.model(target), inputs, layouts=_both(layouts), force=force, dry_run=dry_run
-    )
-    if out is not None and found.written:
-        found.save(out)
+    models, options = _load(source, target, input, shape, seed, layouts)
+    report = port_weights(*models, **options, force=force, dry_run=dry_run)
+    if out is not None and report.written:
+        report.save(out)
+    _write(report, json)
+    complete = not report.ambiguous and not report.left and (report.comparison is None or report.comparison.agrees)
+    raise typer.Exit(0 if complete else 1)
+
+
+def _load(
+    a: str, b: str, file: str | None, shape: str | None, seed: int, layouts: str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return both models, and the inputs with their layouts."""
+    from convspec.models import arguments
+
+    names = (None, None) if layouts is None else tuple(layouts.split(","))
+    if layouts is not None and (len(names) != 2 or not {*names} <= {"NCHW", "NHWC"}):
+        raise RequestError(f"{layouts!r} must be two layouts, such as NCHW,NHWC")
+    inputs = arguments.load_inputs(file, shape, seed)
+    return [arguments.load_model(name) for name in (a, b)], {"inputs": inputs, "layouts": names}
+
+
+def _write(result: Comparison | PortReport, json: str | None) -> None:
+    from convspec.cli.reports import json_document
+
     if json is not None:
-        json_document.write(json_document.dumps(found.to_dict()), json)
+        json_document.write(json_document.dumps(result.to_dict()), json)
     if json != "-":
-        _show(text_table.port(found))
-    settled = not found.ambiguous and not found.left and (found.comparison is None or found.comparison.agrees)
-    raise typer.Exit(0 if settled else 1)
+        print_lines(result.styled_lines(), console())

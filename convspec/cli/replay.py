@@ -1,4 +1,4 @@
-"""The command ``replay``: what another machine recorded, computed again here."""
+"""The command ``replay``: compare results here with those recorded on another machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from convspec.cli.check import Jobs, Journal, Memory, Timeout, finish, names
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption
+from convspec.cli.check import Jobs, Journal, Memory, Timeout, names, run_shown
+from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, finish
 
 EXAMPLES = """
 Examples:
@@ -22,20 +22,24 @@ Examples:
 
 
 def replay(
-    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="What `check --record DIR` wrote.")],
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="Folder written by `check --record DIR`.")],
     adapters: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Default: those that are recorded. One that is recorded is held against its own recordings, another "
-            "one against all.",
+            help="Adapters to run; each is compared with its own recorded results, or with all if it has none. "
+            "Default: the recorded adapters.",
         ),
     ] = None,
-    recorded: Annotated[str | None, typer.Option(metavar="A,B", help="Only what these adapters recorded.")] = None,
-    case: Annotated[str | None, typer.Option(metavar="ID,…", help="Only these cases.")] = None,
-    devices: Annotated[str | None, typer.Option(metavar="cpu,cuda", help="Default: those of the recordings.")] = None,
+    recorded: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Use only the results recorded by these adapters.")
+    ] = None,
+    case: Annotated[str | None, typer.Option(metavar="ID,…", help="Replay only the cases with these ids.")] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="cpu,cuda", help="Devices. Default: the recorded devices.")
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="P,…", help="`shipped` or `strict`; default: those of the recordings.")
+        str | None, typer.Option(metavar="P,…", help="`shipped` or `strict`. Default: the recorded precision.")
     ] = None,
     jobs: Jobs = None,
     timeout: Timeout = 120.0,
@@ -46,20 +50,20 @@ def replay(
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:
-    """Compute here what `check --record` kept elsewhere, from its inputs and weights, and compare the outputs.
+    """Rerun recorded layers on their recorded inputs and weights, and compare the outputs.
 
-    Outputs may differ by no more than the errors of both; exact data must be equal. For each departure, the oracle
-    says which of the two is further off.
+    Outputs may differ by the error bounds of both; exact data must be equal.
+    For each mismatch, the reference shows which run has the larger error.
     """
     from convspec.cli.reports import json_document
     from convspec.conformance import PRECISIONS
-    from convspec.conformance import replay as run
+    from convspec.conformance import replay as run_replay
     from convspec.contract.isolation import parse_size
 
     for path in (json, html, markdown, junit):
         json_document.writable(path)
-    asked = functools.partial(
-        run,
+    run = functools.partial(
+        run_replay,
         folders,
         names(adapters),
         names(devices),
@@ -70,4 +74,4 @@ def replay(
         memory=None if memory is None else parse_size(memory),
         journal=journal,
     )
-    finish(asked, jobs, journal, json, html, markdown, junit)
+    finish(run_shown(run, jobs, journal), json, html, markdown, junit)

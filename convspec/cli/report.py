@@ -1,8 +1,8 @@
-"""The command ``report``: runs that were kept, shown again, put together and compared."""
+"""The command ``report``: show, merge and compare saved runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -13,13 +13,10 @@ from convspec.cli.console import (
     JunitOption,
     MarkdownOption,
     console,
-    reported,
+    finish,
+    report_errors,
     write,
-    write_report,
 )
-
-if TYPE_CHECKING:
-    from convspec.conformance import Report
 
 EXAMPLES = """
 Examples:
@@ -31,11 +28,11 @@ Examples:
     convspec report diff torch-2.11.jsonl torch-2.12.jsonl --html diff.html
 """
 
-_KEPT = "A run's journal, or the document of `check --json`."
+_SAVED = "Journal of a run, or report of `check --json`."
 
 
 class _Group(TyperGroup):
-    """``report FILE`` is ``report show FILE``."""
+    """``report FILE`` means ``report show FILE``."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
@@ -44,70 +41,66 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     name="report", cls=_Group, no_args_is_help=True, epilog=EXAMPLES,
-    help="Show a run that was kept (`report FILE`), merge several, or say what changed between two.",
+    help="Show a saved run (`report FILE`), merge several, or compare two.",
 )  # fmt: skip
 
 
 @app.command()
-@reported
+@report_errors
 def show(
-    file: Annotated[str, typer.Argument(metavar="FILE", help=_KEPT)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help=_SAVED)],
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:
-    """Print the report of a run, finished or not. Exit status as that of the run; 1 also where it is unfinished."""
-    from convspec.cli.reports import load
+    """Print the report of a run, finished or not.
 
-    _give(load.load(file), json, html, markdown, junit)
-
-
-@app.command()
-@reported
-def merge(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_KEPT)],
-    json: JsonOption = None,
-    html: HtmlOption = None,
-    markdown: MarkdownOption = None,
-    junit: JunitOption = None,
-) -> None:
-    """Print one report of several runs – the shards of one, say – with the declared gaps counted over all of them."""
-    from convspec.cli.reports import load
-
-    _give(load.merged([load.load(file) for file in files]), json, html, markdown, junit)
-
-
-@app.command()
-@reported
-def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help=_KEPT)],
-    new: Annotated[str, typer.Argument(metavar="NEW", help=_KEPT)],
-    json: JsonOption = None,
-    html: HtmlOption = None,
-    markdown: MarkdownOption = None,
-) -> None:
-    """Say what changed from one run to another: versions, verdicts, accuracy classes, gaps.
-
-    Exit status 1 if a verdict, a class or a gap's status is another, or a result is gone.
+    Exit status 1 if something is unexpected or the run is unfinished, else 0.
     """
-    from convspec.cli.reports import diff as difference
-    from convspec.cli.reports import json_document, load, run_files, run_terminal
+    from convspec.cli.reports import load
 
-    found = difference.Difference(load.load(old), load.load(new))
+    finish(load.load(file), json, html, markdown, junit)
+
+
+@app.command()
+@report_errors
+def merge(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_SAVED)],
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    junit: JunitOption = None,
+) -> None:
+    """Print one report of several runs, e.g. the shards of one run; declared gaps are counted over all of them."""
+    from convspec.cli.reports import load
+
+    finish(load.merge([load.load(file) for file in files]), json, html, markdown, junit)
+
+
+@app.command()
+@report_errors
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help=_SAVED)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help=_SAVED)],
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+) -> None:
+    """Compare two runs: versions, verdicts, accuracy classes, gaps.
+
+    Exit status 1 if a verdict, an accuracy class or the status of a gap changed, or NEW lacks a result.
+    """
+    from convspec.cli.reports import json_document, load, run_files, run_terminal
+    from convspec.cli.reports.diff import Difference
+
+    difference = Difference(load.load(old), load.load(new))
     taken = write(
-        (json, lambda: json_document.dumps(found.to_dict())),
-        (html, lambda: run_files.difference_page(found)),
-        (markdown, lambda: run_files.difference_markdown(found)),
+        (json, lambda: json_document.dumps(difference.to_dict())),
+        (html, lambda: run_files.difference_page(difference)),
+        (markdown, lambda: run_files.difference_markdown(difference)),
     )
     out = console(stderr=taken)
-    for line in found.lines():
+    for line in difference.lines():
         run_terminal.plain(out, line)
-    raise typer.Exit(1 if found.changed else 0)
-
-
-def _give(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> None:
-    from convspec.cli.reports import run_terminal
-
-    run_terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
-    raise typer.Exit(1 if report.unexpected or report.missing else 0)
+    raise typer.Exit(1 if difference.changed else 0)

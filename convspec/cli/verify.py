@@ -1,16 +1,14 @@
-"""``convspec verify``: what it reads and what it prints."""
+"""``convspec verify``."""
 
 from __future__ import annotations
 
-import importlib
 import json as json_module
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, write
+from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, print_lines, write
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
 
 BASELINE = "convspec.baseline/1"
 EXAMPLES = """
-Exit status 0: every convolution agrees, or the baseline knows of it; 1: something is unexpected, or nothing agreed;
-2: the model or the request is wrong. The model is read in a process of its own, with limits.
+Exit status 0: every convolution agrees, or the baseline accepts it; 1: something is unexpected, or nothing agrees;
+2: the model or the request is wrong. The model is read in a child process with limits on memory and time.
 
 Examples:
 
@@ -37,41 +35,44 @@ _MIB = 1 << 20
 
 
 AgainstOption = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="`module:factory` of any framework, or a model's file.")
+    str | None, typer.Option(metavar="SOURCE", help="Source of the export: `module:factory`, or a model file.")
 ]
 InputsOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help=".npz, .npy, or a folder in ONNX's own test format.")
+    str | None, typer.Option(metavar="FILE", help="Inputs as .npz, .npy, or a folder in ONNX's test format.")
 ]
 SourceInputsOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="For a source that takes other inputs: .npz, in its own order; .npy.")
+    str | None, typer.Option(metavar="FILE", help="Inputs of the source, if it takes others: .npz in its order, .npy.")
 ]
 DimOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes are two runs.")
+    list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes make two runs.")
 ]
 LevelsOption = Annotated[
-    str, typer.Option(metavar="L,…", help="Graph optimisation: off, basic, extended, all; or `evaluator`, onnx's own.")
+    str, typer.Option(metavar="L,…", help="Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.")
 ]
 ProvidersOption = Annotated[
-    str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each at every level: CPU, CUDA, ….")
+    str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….")
 ]
 ExpectOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PROVIDER=CLASS",
-        help="Accuracy class that probes must measure, and the bounds allow: float32, tf32, float16, bfloat16.",
+        metavar="PROVIDER=CLASS", help="Accuracy class expected of a provider: float32, tf32, float16, bfloat16."
     ),
 ]
 OracleOption = Annotated[
-    bool, typer.Option("--oracle/--no-oracle", help="Hold nodes against the mathematics, or --against only.")
+    bool, typer.Option("--oracle/--no-oracle", help="Compare nodes with the float64 reference, or with --against only.")
 ]
 MemoryOption = Annotated[
-    int | None, typer.Option(metavar="MIB", min=64, help="What running may take beyond the model; default 768.")
+    int | None, typer.Option(metavar="MIB", min=64, help="Memory limit beyond 6× the model's size; default 768.")
 ]
-TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="For the whole audit.")]
+TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for the whole verification.")]
+BaselineOption = Annotated[str | None, typer.Option(metavar="FILE", help="Accept the findings listed in FILE.")]
+WriteBaselineOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the current findings as a baseline.")
+]
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file to verify.")],
     against: AgainstOption = None,
     inputs: InputsOption = None,
     source_inputs: SourceInputsOption = None,
@@ -82,26 +83,27 @@ def verify(
     oracle: OracleOption = True,
     memory: MemoryOption = None,
     timeout: TimeoutOption = 1800.0,
-    baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Findings that are accepted.")] = None,
-    write_baseline: Annotated[str | None, typer.Option(metavar="FILE", help="Accept what is found now.")] = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:
-    """Judge every convolution of an ONNX model, and hold it against the model that it was exported from."""
+    """Verify every convolution of an ONNX model, and compare it with the model that it was exported from."""
     from convspec.cli.reports import json_document as document
-    from convspec.cli.reports import progress, verify_files, verify_terminal
+    from convspec.cli.reports import progress, verify_files
+    from convspec.models import arguments
     from convspec.models import verify as run_verify
 
     for path in (json, html, markdown, junit, write_baseline):
         document.writable(path)
-    dims, (accepted, expected) = _dims(dim or []), _known(baseline)
+    dims, (accepted, expected) = _dims(dim or []), _read_baseline(baseline)
     expected |= _expected(expect or [])
-    with progress.shown(console(stderr=True), "verifying") as shown:
+    with progress.display(console(stderr=True), "verifying") as shown:
         report = run_verify(
             model,
-            _source(against),
+            None if against is None else arguments.load_model(against),
             inputs,
             source_inputs=source_inputs,
             dims=dims,
@@ -112,7 +114,7 @@ def verify(
             memory=None if memory is None else memory * _MIB,
             timeout=timeout,
             accepted=accepted,
-            progress=progress.counted(shown),
+            progress=progress.count_steps(shown),
         )
     taken = write(
         (json, lambda: document.dumps(report.to_dict())),
@@ -121,7 +123,7 @@ def verify(
         (junit, lambda: verify_files.junit(report)),
         (write_baseline, lambda: _baseline(report)),
     )
-    verify_terminal.show(report, console(stderr=taken))
+    print_lines(report.styled_lines(), console(stderr=taken))
     raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
 
 
@@ -130,42 +132,26 @@ def _words(text: str) -> list[str]:
 
 
 def _expected(given: list[str]) -> dict[str, str]:
-    found = dict(text.partition("=")[::2] for text in given)
     if wrong := [text for text in given if not all(text.partition("="))]:
         raise RequestError(f"--expect {wrong[0]!r} must be like CPU=float32 or CUDA=tf32")
-    return found
+    return dict(text.partition("=")[::2] for text in given)
 
 
 def _dims(given: list[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    dims: dict[str, list[int]] = {}
     for text in given:
         name, _, sizes = text.rpartition("=")
         try:
-            found[name] = [int(size) for size in sizes.split(",")]
+            dims[name] = [int(size) for size in sizes.split(",")]
         except ValueError:
-            found[name] = []
-        if not name or not found[name] or min(found[name]) < 0:
+            dims[name] = []
+        if not name or not dims[name] or min(dims[name]) < 0:
             raise RequestError(f"--dim {text!r} must be like batch=1 or width=64,96")
-    return found
+    return dims
 
 
-def _source(text: str | None) -> Any:
-    """A path as it is, ``module:factory`` called: whoever names it runs it."""
-    if text is None or text.endswith(".onnx") or Path(text).exists() or ":" not in text:
-        return text
-    module, _, factory = text.partition(":")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(f"--against {text!r}: {error}") from None
-    finally:
-        sys.path.remove("")
-    return found()
-
-
-def _known(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
-    """The (node, id) pairs of a baseline file, and the accuracy class that it expects of each provider."""
+def _read_baseline(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
+    """Return the (node, id) pairs of a baseline file, and the accuracy class that it expects of each provider."""
     if path is None:
         return frozenset(), {}
     try:
@@ -173,7 +159,7 @@ def _known(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]
         if document["schema"] != BASELINE:
             raise ValueError(f"its schema is {document['schema']!r}, not {BASELINE!r}")
         accepted = frozenset((str(entry["node"]), str(entry["id"])) for entry in document["accepted"])
-        return accepted, {str(name): str(found) for name, found in document.get("expect", {}).items()}
+        return accepted, {str(name): str(kind) for name, kind in document.get("expect", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"baseline {path!r} cannot be read: {error}") from None
 

@@ -1,21 +1,21 @@
 """Run cases on adapters and judge the results: the conformance suite.
 
-In go cases, adapters and options; out comes a :class:`Report` of one verdict per case, layout and kind of data.
-``trials`` says what is run, ``checks`` judges it, ``execution`` runs it in worker processes, ``remote`` on other
-machines, ``records`` keeps and compares outputs, ``validation`` checks an adapter against the contract. Fuzzing has a
-face of its own, :mod:`convspec.conformance.fuzzing`, as it needs Hypothesis.
+Input: cases, adapters and options; output: a :class:`Report` with one verdict per case, layout and kind of data.
+``trials`` plans and runs the work, ``checks`` judges it, ``execution`` runs it in worker processes, ``remote`` on other
+machines, ``records`` saves and compares outputs, ``validation`` checks an adapter against the contract. Fuzzing has its
+own face, :mod:`convspec.conformance.fuzzing`, as it needs Hypothesis.
 """
 
 from convspec.conformance import gap_ledger, journal
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.gap_ledger import Tally
-from convspec.conformance.journal import resuming
-from convspec.conformance.records.write import journal_of
-from convspec.conformance.records.write import sentences as record_notes
+from convspec.conformance.journal import resume_command
+from convspec.conformance.records.array_files import journal_path
 from convspec.conformance.remote.dask_cluster import Cluster
 from convspec.conformance.replays import replay
-from convspec.conformance.results import SCHEMA, Report, Result, describe, in_order, reproduction, what
+from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
 from convspec.conformance.runner import Progress, check, resume
+from convspec.conformance.summary import conclusion, count_rows, table_lines
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
 from convspec.conformance.validation.validate import validate
@@ -27,23 +27,23 @@ __all__ = [
     "RELATIONS",
     "SCHEMA",
     "Cluster",
-    "Packed",
+    "CompressedList",
     "Progress",
     "Report",
     "Result",
     "Selection",
     "Tally",
     "check",
-    "describe",
+    "conclusion",
+    "count_rows",
     "gap_ledger",
-    "in_order",
     "journal",
-    "journal_of",
-    "record_notes",
+    "journal_path",
     "replay",
     "reproduction",
     "resume",
-    "resuming",
+    "resume_command",
+    "sort_results",
+    "table_lines",
     "validate",
-    "what",
 ]

@@ -1,4 +1,4 @@
-"""Results by the hundred thousand: a sequence that keeps them packed, some 60 bytes each where they take 1,500."""
+"""Results by the hundred thousand: a list that compresses its items to some 60 bytes each, instead of 1,500."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
-_BLOCK = 128  # what the objects of a block share is kept once
-_OPEN = 16  # blocks that are unpacked at a time
+_BLOCK = 128  # objects of one block share their common parts
+_CACHED = 16  # decompressed blocks
 
 
-class Packed(Sequence[T], Generic[T]):
-    """A list that is only appended to; every look gives an equal object, not the same one.
+class CompressedList(Sequence[T], Generic[T]):
+    """An append-only list; every access returns an equal object, not the same one.
 
-    >>> squares = Packed(n * n for n in range(300))
+    >>> squares = CompressedList(n * n for n in range(300))
     >>> len(squares), squares[-1], squares[1:4]
     (300, 89401, (1, 4, 9))
     """
@@ -25,7 +25,7 @@ class Packed(Sequence[T], Generic[T]):
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._blocks: list[bytes] = []
         self._last: list[T] = []
-        self._open: OrderedDict[int, list[T]] = OrderedDict()
+        self._cache: OrderedDict[int, list[T]] = OrderedDict()
         for item in items:
             self.append(item)
 
@@ -47,37 +47,37 @@ class Packed(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         for block in self._blocks:
-            yield from _unpacked(block)
+            yield from _decompress(block)
         yield from self._last
 
     @overload
-    def __getitem__(self, place: int) -> T: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
-        if isinstance(place, slice):
-            return tuple(self[i] for i in range(*place.indices(len(self))))
-        index = range(len(self))[place]
-        return self._block(index // _BLOCK)[index % _BLOCK]
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        return self._block(position // _BLOCK)[position % _BLOCK]
 
-    def sorted(self, key: Callable[[T], Any]) -> Packed[T]:
-        """The same in the order of the keys; itself, if it stands in that order already."""
+    def sorted(self, key: Callable[[T], Any]) -> CompressedList[T]:
+        """Return the list in the order of the keys; the list itself, if it is sorted already."""
         if all(first <= second for first, second in pairwise(map(key, self))):
             return self
         keys = [key(item) for item in self]
-        return Packed(self[i] for i in sorted(range(len(keys)), key=keys.__getitem__))
+        return CompressedList(self[i] for i in sorted(range(len(keys)), key=keys.__getitem__))
 
     def _block(self, number: int) -> list[T]:
         if number == len(self._blocks):
             return self._last
-        if number not in self._open:
-            self._open[number] = _unpacked(self._blocks[number])
-            if len(self._open) > _OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(number)
-        return self._open[number]
+        if number not in self._cache:
+            self._cache[number] = _decompress(self._blocks[number])
+            if len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(number)
+        return self._cache[number]
 
 
-def _unpacked(block: bytes) -> list[Any]:
-    found: list[Any] = pickle.loads(zlib.decompress(block))
-    return found
+def _decompress(block: bytes) -> list[Any]:
+    items: list[Any] = pickle.loads(zlib.decompress(block))
+    return items

@@ -1,4 +1,4 @@
-"""What the numbers of a run may depend on: machine and versions."""
+"""The environment of a run: the machine, the versions, and the installed adapters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import convspec
 from convspec.contract import Adapter, known_gaps, registry
 from convspec.errors import ConvspecError, RequestError, UnknownName
 
+# -- the machine -------------------------------------------------------------------------------------------------------
+
 
 def environment() -> dict[str, Any]:
-    """Machine, interpreter and versions of the core; the adapters' own versions are added by the run."""
+    """Machine, interpreter and versions of the core; a run adds the versions of its adapters."""
     return {
-        "convspec": convspec.__version__,
+        "convspec": version("convspec"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
@@ -29,17 +30,17 @@ def environment() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(core_numbers()) or os.cpu_count() or 1
 
 
 def core_numbers() -> tuple[int, ...]:
-    """Their numbers; none where the system does not let a process be bound to any."""
+    """The processors that this process may use; empty where the system cannot bind a process to processors."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The name of the processor, ``"unknown"`` where the system does not report it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -48,34 +49,18 @@ def cpu_model() -> str:
     return platform.processor() or "unknown"
 
 
-def listed(what: str, given: object) -> None:
-    """Raise RequestError for one thing where several are wanted; a text would be taken letter by letter."""
-    if given is not None and (isinstance(given, str) or not isinstance(given, Iterable)):
-        raise RequestError(f"{what} must be several, as in [{given!r}]")
-
-
-def known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
-    """Raise UnknownName where one of the names is not among the known ones."""
-    listed(f"{kind} names", names)
-    for name in names or ():
-        if name not in known:
-            raise UnknownName(kind, name, known)
-
-
-def by_name(names: Sequence[str] | None) -> bool:
-    """Whether somebody named the adapters, so that none of them may be absent."""
-    return names is not None and "all" not in names
+# -- the adapters ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """What a run finds where its work is done.
+class Installation:
+    """What is installed where a run does its work: on this machine, or on the workers of a cluster.
 
     Attributes:
-        adapters: by the name that they were asked for.
-        absent: those that are not there, and why.
-        versions: of the distributions that each adapter's numbers depend on.
-        environment: what the numbers may depend on, and how many jobs there are.
+        adapters: by the name in the request.
+        absent: the adapters that are not installed, and why.
+        versions: of the distributions that determine each adapter's numbers.
+        environment: everything that the numbers may depend on, and the number of jobs.
     """
 
     adapters: Mapping[str, Adapter]
@@ -89,83 +74,106 @@ class Site:
 
     @property
     def jobs(self) -> int:
-        """How many workers may be busy, or chunks under way, at a time."""
+        """The number of workers, or of pending chunks on an executor."""
         return int(self.environment["jobs"])
 
     def declared(self) -> dict[str, tuple[known_gaps.Gap, ...]]:
-        """The declared gaps that are there with these versions, by the adapter's own name."""
+        """The declared gaps of these versions, by the adapter's own name."""
         return {a.name: known_gaps.applying(a, self.versions[request]) for request, a in self.adapters.items()}
 
 
 @dataclass(slots=True)
 class Inventory:
-    """What one process has: its machine, and of the adapters that it was asked about, which are absent and why."""
+    """What one process has: its machine, and the versions or absences of the adapters in question."""
 
     environment: dict[str, Any]
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
 
-def inventory(requests: Iterable[str]) -> Inventory:
-    """What this process has of these adapters; no framework is imported."""
-    found = Inventory(environment())
+def take_inventory(requests: Iterable[str]) -> Inventory:
+    """Return what this process has of these adapters, without importing a framework."""
+    inventory = Inventory(environment())
     for request in requests:
         try:
             adapter = registry.adapter(request)
             reason, versions = registry.absence(adapter), adapter.versions()
-        except (ConvspecError, ImportError) as error:  # an adapter of somebody's own that is not installed here
+        except (ConvspecError, ImportError) as error:  # a third-party adapter that is not installed here
             reason, versions = str(error), {}
-        found.versions[request] = versions
+        inventory.versions[request] = versions
         if reason is not None:
-            found.absent[request] = reason
-    return found
+            inventory.absent[request] = reason
+    return inventory
 
 
-def local(names: Sequence[str] | None, jobs: int | None) -> Site:
-    """Here, on one machine: an adapter that was named must be there.
+def local_installation(names: Sequence[str] | None, jobs: int | None) -> Installation:
+    """Return what is installed on this machine.
 
     Raises:
-        RequestError: where one is not, or none is.
+        RequestError: if an adapter in ``names`` is not installed, or none is.
     """
-    found = requested(names)
-    here = inventory(found)
-    adapters = present(found, here.absent, names)
-    about = dict(here.environment)
+    adapters = find_adapters(names)
+    inventory = take_inventory(adapters)
+    adapters = installed_adapters(adapters, inventory.absent, names)
+    about = dict(inventory.environment)
     for request in adapters:
-        about["versions"] = {**about["versions"], **here.versions[request]}
-    return Site(adapters, here.absent, here.versions, {**about, "jobs": cores() if jobs is None else jobs})
+        about["versions"] = {**about["versions"], **inventory.versions[request]}
+    about["jobs"] = cores() if jobs is None else jobs
+    return Installation(adapters, inventory.absent, inventory.versions, about)
 
 
-def requested(names: Sequence[str] | None) -> dict[str, Adapter]:
-    """The adapters by the name that they were asked for, all that there are where none was named."""
+def find_adapters(names: Sequence[str] | None) -> dict[str, Adapter]:
+    """The adapters by the name in the request; without names, all of them."""
     return {name: registry.adapter(name) for name in registry.expanded(registry.adapters() if names is None else names)}
 
 
-def present(
+def installed_adapters(
     adapters: Mapping[str, Adapter], absent: Mapping[str, str], names: Sequence[str] | None
 ) -> dict[str, Adapter]:
-    """Those that are not absent.
+    """The adapters that are not absent.
 
     Raises:
-        RequestError: where one is that was named, or all are.
+        RequestError: if an adapter in ``names`` is absent, or all are.
     """
-    if by_name(names) and absent:
+    if are_required(names) and absent:
         raise RequestError(next(iter(absent.values())))
-    found = {name: adapter for name, adapter in adapters.items() if name not in absent}
-    if not found:
-        raise RequestError(f"no adapter to check with: {_nothing(absent)}")
-    return found
+    installed = {name: adapter for name, adapter in adapters.items() if name not in absent}
+    if not installed:
+        raise RequestError(f"no adapter to check with: {_all_absent(absent)}")
+    return installed
 
 
-def _nothing(absent: Mapping[str, str]) -> str:
-    """Why there is no adapter; of many, one says what to do."""
+def are_required(names: Sequence[str] | None) -> bool:
+    """Whether the request names its adapters, so that all of them must be installed."""
+    return names is not None and "all" not in names
+
+
+def _all_absent(absent: Mapping[str, str]) -> str:
+    """Why no adapter is installed; of three or more, only one reason is given."""
     if len(absent) < 3:
         return "; ".join(absent.values()) or "none was named"
     *_, (last, reason) = absent.items()
     others = ", ".join(name for name in absent if name != last)
-    return f"{reason}. So it is with {others}; `convspec adapters` says what each needs"
+    return f"{reason}. The same holds for {others}; `convspec adapters` lists what each needs"
 
 
-def public(version: str) -> str:
-    """A version without its local part, which says how it was built: ``2.13.0`` of ``2.13.0+cpu``."""
+# -- names and versions ------------------------------------------------------------------------------------------------
+
+
+def require_list(what: str, value: object) -> None:
+    """Raise RequestError for a single value where a list is expected; a string would be read letter by letter."""
+    if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
+        raise RequestError(f"{what} must be a list, e.g. [{value!r}]")
+
+
+def require_known(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
+    """Raise UnknownName for a name that is not among the known ones."""
+    require_list(f"{kind} names", names)
+    for name in names or ():
+        if name not in known:
+            raise UnknownName(kind, name, known)
+
+
+def public_version(version: str) -> str:
+    """A version without its local part, which names the build: ``2.13.0`` of ``2.13.0+cpu``."""
     return version.partition("+")[0]

@@ -1,4 +1,4 @@
-"""What the declared gaps are worth over a run: which gap covers a failure, and whether each gap holds."""
+"""The declared gaps over a run: which gap covers a failure, and whether each gap holds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from convspec.spec import layouts, shapes
 
 
 def features(case: Case, *, support: str, adapter: str, variant: str, direction: str = "forward") -> dict[str, Any]:
-    """What ``when`` may ask of a case: the names in ``SCALARS`` and ``VECTORS``."""
+    """The features of a case that ``when`` may name: those in ``SCALARS`` and ``VECTORS``."""
     return {
-        **_of_shape(case.spec, case.input_shape),
+        **_layer_features(case.spec, case.input_shape),
         "layout": layouts.family(case.layout, case.spec.ndim),
         "dtype": case.dtype,
         "device": case.device,
@@ -29,7 +29,7 @@ def features(case: Case, *, support: str, adapter: str, variant: str, direction:
 
 
 @lru_cache(maxsize=1024)
-def _of_shape(spec: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+def _layer_features(spec: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     batch, _, *spatial = shape
     try:
         out = spec.output_shape(shape)
@@ -61,10 +61,13 @@ def _sizes(prefix: str, spatial: Iterable[int], ndim: int) -> dict[str, int | No
 
 @dataclass(slots=True)
 class Tally:
-    """How the cases that match one gap of one adapter ended.
+    """The results that match one gap of one adapter.
 
-    ``failed`` counts those that failed as declared, ``passed`` those that agreed; one that failed otherwise is
-    unexpected by itself and counts in neither. ``whole`` is False where other cases of the run are elsewhere.
+    Attributes:
+        failed: how many fail as declared. A result that fails otherwise is unexpected, and not counted here.
+        passed: how many agree.
+        example: one that agrees.
+        whole: False where the run has other cases, in another shard or not reached.
     """
 
     gap: Gap
@@ -78,7 +81,7 @@ class Tally:
     def status(self) -> str:
         """``"holds"``, ``"too wide"``, ``"closed"``, or ``"unmatched"`` where no case matched.
 
-        ``"passing"`` is either of the second and third: which one, only the whole run shows.
+        ``"passing"``: too wide or closed, which only the whole run can tell.
         """
         if self.passed:
             return "too wide" if self.failed else "closed" if self.whole else "passing"
@@ -87,6 +90,17 @@ class Tally:
     @property
     def unexpected(self) -> bool:
         return self.passed > 0
+
+    def __str__(self) -> str:
+        return (
+            f"gap {self.gap.id} of {self.adapter} is {self.status}: {self.passed} matching results agree, "
+            f"{self.failed} fail as declared"
+        )
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another run of the same gap."""
+        self.failed, self.passed = self.failed + other.failed, self.passed + other.passed
+        self.example = self.example or other.example
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -97,13 +111,13 @@ class Tally:
 
 
 class Ledger:
-    """Finds the gap behind each failure, and counts what the declared gaps are worth."""
+    """Finds the gap that covers each failure, and tallies every gap."""
 
     def __init__(self) -> None:
         self.tallies: dict[str, tuple[Tally, ...]] = {}
 
     def declare(self, adapter: str, gaps: Iterable[Gap]) -> None:
-        """Take note of the gaps that apply to an adapter; the first call for each adapter counts."""
+        """Register the gaps that apply to an adapter; only the first call for each adapter counts."""
         if adapter not in self.tallies:
             self.tallies[adapter] = tuple(Tally(gap, adapter) for gap in gaps)
 
@@ -117,12 +131,12 @@ class Ledger:
         reason: str,
         direction: str = "forward",
     ) -> str | None:
-        """The id of the gap that declares this outcome, or None; every gap that matches the case is tallied."""
+        """Return the id of the gap that covers this failure, or None; tally every gap that matches the case."""
         covering = None
-        seen = None
+        facts = None
         for tally in self.tallies.get(adapter, ()):
-            seen = seen or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
-            if not tally.gap.when(seen):
+            facts = facts or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
+            if not tally.gap.when(facts):
                 continue
             if verdict == "agree":
                 tally.passed += 1
@@ -136,5 +150,5 @@ class Ledger:
         return covering
 
     def all(self) -> list[Tally]:
-        """Every tally, in order of declaration."""
+        """Return every tally, in the order of declaration."""
         return [tally for tallies in self.tallies.values() for tally in tallies]

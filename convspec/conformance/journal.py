@@ -1,8 +1,8 @@
-"""The journal of a run: every verdict on disk as it is reached, so that a run which is cut short can go on.
+"""The journal of a run: every verdict on disk at once, so that an interrupted run can be resumed.
 
 A file of JSON Lines, schema ``convspec.run/1``. The first line has the request, the environment and the declared
-gaps, the second the cases; both are there before the file gets its name. Then comes one line for each verdict, as in
-a report, and ``{"absent": …}``, ``{"resumed": …}`` and ``{"ended": …}`` as they happen.
+gaps, the second the cases; both are written before the file gets its name. Each further line is a verdict, as in a
+report, or one of ``{"absent": …}``, ``{"resumed": …}`` and ``{"ended": …}``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from convspec.conformance import gap_ledger
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.request import Request
-from convspec.conformance.results import Report, Result, in_order
+from convspec.conformance.results import Report, Result, sort_results
 from convspec.contract import known_gaps
 from convspec.errors import ConvspecError, JournalError, RequestError
 
 SCHEMA = "convspec.run/1"
-_SYNC = 5.0  # seconds: how much of a run a power cut may cost
+_SYNC = 5.0  # seconds of a run that a power cut may cost
 _SHOWN = 60
 
 
@@ -38,7 +38,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class Journal:
-    """A journal that is being written; no other process may have it open."""
+    """A journal open for writing; it is locked against other processes."""
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path
@@ -46,21 +46,23 @@ class Journal:
         self._synced = time.monotonic()
 
     @classmethod
-    def create(cls, path: Path, opening: Opening) -> Journal:
-        """Begin a journal: it has its opening, or is not there at all.
+    def create(cls, path: Path, header: Header) -> Journal:
+        """Create a journal with its header, atomically.
 
         Raises:
-            RequestError: if there is such a file already.
+            RequestError: if the file exists.
             JournalError: if it cannot be written.
         """
         if path.exists() or path.is_symlink():
-            raise RequestError(f"{path} is there already; go on with that run: {resuming(path)}, or name another file")
+            raise RequestError(
+                f"{path} already exists; resume that run with {resume_command(path)}, or name another file"
+            )
         part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             journal = cls(path, os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644), 0)
             try:
                 journal._lock()
-                for entry in opening.to_dicts():
+                for entry in header.to_dicts():
                     journal.append(entry)
                 os.fsync(journal._descriptor)
                 part.rename(path)
@@ -73,31 +75,31 @@ class Journal:
         return journal
 
     @classmethod
-    def reopen(cls, path: Path) -> tuple[Journal, Record]:
-        """A journal to go on with, and what is in it; a line that was torn at its end is cut off.
+    def reopen(cls, path: Path) -> tuple[Journal, Content]:
+        """Open a journal to resume its run, and read it; a half-written last line is dropped.
 
         Raises:
-            RequestError: if there is no such journal, or another run is writing it.
+            RequestError: if the file is not a journal, or another run is writing it.
         """
         try:
             journal = cls(path, os.open(path, os.O_WRONLY | os.O_APPEND), 0)
             try:
                 journal._lock()
-                record = read(path)
-                journal._size = record.size
-                os.ftruncate(journal._descriptor, record.size)
+                content = read(path)
+                journal._size = content.size
+                os.ftruncate(journal._descriptor, content.size)
             except BaseException:
                 journal.close()
                 raise
         except OSError as error:
-            raise RequestError(f"cannot go on with {path}: {error.strerror}") from None
-        return journal, record
+            raise RequestError(f"cannot resume {path}: {error.strerror}") from None
+        return journal, content
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add one line; it is in the file when this returns, and on disk some seconds later.
+        """Write one line; it is in the file when this returns, and on disk some seconds later.
 
         Raises:
-            JournalError: if there is no room; what was written before stays as it was.
+            JournalError: if there is no room; the lines before are unchanged.
         """
         data = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         try:
@@ -108,20 +110,20 @@ class Journal:
             if time.monotonic() - self._synced > _SYNC:
                 self._sync()
         except OSError as error:
-            with contextlib.suppress(OSError):  # reading takes a torn line as well
+            with contextlib.suppress(OSError):  # a half-written line can be read as well
                 os.ftruncate(self._descriptor, self._size)
             raise JournalError(
-                f"cannot write {self.path}: {error.strerror}; with room: {resuming(self.path)}"
+                f"cannot write {self.path}: {error.strerror}; once there is room: {resume_command(self.path)}"
             ) from None
 
     def discard(self) -> None:
-        """Remove the file, where the run turned out to be impossible before there was anything to keep."""
+        """Remove the file, for a run that failed before its first verdict."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Put everything on disk and let the file go."""
+        """Write everything to disk and close the file."""
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):  # it was full, and that has been told
+            with contextlib.suppress(OSError):  # a full disk was reported before
                 os.fsync(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
@@ -130,7 +132,7 @@ class Journal:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a file system that has nothing to synchronise
+            if error.errno != errno.EINVAL:  # a file system without synchronisation
                 raise
         self._synced = time.monotonic()
 
@@ -141,20 +143,20 @@ class Journal:
             raise RequestError(f"{self.path} is being written by another run") from None
 
 
-def resuming(path: Path) -> str:
-    """The command that goes on with a run."""
+def resume_command(path: Path) -> str:
+    """The command that resumes a run."""
     import shlex
 
     return f"convspec check --resume {shlex.quote(str(path))}"
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What a journal begins with.
+class Header:
+    """The first two lines of a journal.
 
     Attributes:
-        environment: what the numbers may depend on, and the number of jobs.
-        absent: adapters that were not there from the start, and why.
+        environment: everything that the numbers may depend on, and the number of jobs.
+        absent: adapters that were not installed at the start, and why.
         declared: the gaps of each adapter.
     """
 
@@ -167,121 +169,117 @@ class Opening:
         yield {
             "schema": SCHEMA, "request": self.request.to_dict(), "environment": dict(self.environment),
             "absent": dict(self.absent),
-            "gaps": {adapter: [gap.to_dict() for gap in found] for adapter, found in self.declared.items()},
+            "gaps": {adapter: [gap.to_dict() for gap in gaps] for adapter, gaps in self.declared.items()},
         }  # fmt: skip
         yield {"cases": self.request.cases_to_dicts()}
 
     @classmethod
-    def from_dicts(cls, head: Mapping[str, Any], second: Mapping[str, Any]) -> Opening:
-        """The opening that :meth:`to_dicts` wrote.
+    def from_dicts(cls, head: Mapping[str, Any], second: Mapping[str, Any]) -> Header:
+        """Read what :meth:`to_dicts` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: where it is none.
+            KeyError, TypeError, ValueError, AttributeError: if the lines are not a header.
         """
         declared = {name: known_gaps.from_tables(tables, f"gaps of {name}") for name, tables in head["gaps"].items()}
-        return cls(
-            Request.from_dict(head["request"], second["cases"]),
-            dict(head["environment"]),
-            dict(head["absent"]),
-            declared,
-        )
+        request = Request.from_dict(head["request"], second["cases"])
+        return cls(request, dict(head["environment"]), dict(head["absent"]), declared)
 
 
 @dataclass(slots=True)
-class Record:
-    """What a journal holds.
+class Content:
+    """The content of a journal.
 
     Attributes:
-        size: bytes up to the end of the last whole line.
-        unreadable: numbers of lines that hold nothing that can be read: their verdicts are not there.
-        absent: where a worker found that its framework or device is not there, and why.
-        seconds: of the sessions that came to an end.
+        size: bytes up to the end of the last complete line.
+        unreadable: numbers of the lines that cannot be read, whose verdicts are lost.
+        absent: the targets whose framework or device a worker did not find, and why.
+        seconds: of the sessions that ended.
         environment: of the last session.
     """
 
-    opening: Opening
+    header: Header
     size: int = 0
-    results: Packed[Result] = field(default_factory=Packed)
+    results: CompressedList[Result] = field(default_factory=CompressedList)
     unreadable: list[int] = field(default_factory=list)
     absent: dict[tuple[str, ...], str] = field(default_factory=dict)
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.environment = self.environment or self.opening.environment
+        self.environment = self.environment or self.header.environment
 
-    def take(self, entry: Mapping[str, Any]) -> None:
-        """One more line.
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add a line.
 
         Raises:
-            KeyError, TypeError, ValueError: where it is none of a journal.
+            KeyError, TypeError, ValueError: if it is not a line of a journal.
         """
         if not isinstance(entry, dict):
-            raise TypeError(f"{entry!r} is no JSON object")
+            raise TypeError(f"{entry!r} is not a JSON object")
         if "absent" in entry:
             self.absent[tuple(entry["target"])] = str(entry["absent"])
         elif "ended" in entry:
             self.seconds += float(entry["ended"]["seconds"])
         elif "resumed" in entry:
             self.environment = dict(entry["resumed"]["environment"])
-            self.absent.clear()  # whoever is absent still will be found so again
+            self.absent.clear()  # the new session finds out again
         else:
             self.results.append(Result.from_dict(entry))
 
     def report(self) -> Report:
-        """The report that the run gives, or would give if it ended here."""
+        """Return the report of the run so far."""
         ledger = gap_ledger.Ledger()
-        for adapter, declared in self.opening.declared.items():
+        for adapter, declared in self.header.declared.items():
             ledger.declare(adapter, declared)
-        found = {result.key: result for result in self.results}
-        results = Packed(result.under(ledger) for result in found.values())
-        return summed_up(self, results, ledger)
+        distinct = {result.key: result for result in self.results}
+        results = CompressedList(result.assign_gap(ledger) for result in distinct.values())
+        return make_report(self, results, ledger)
 
 
-def summed_up(record: Record, results: Packed[Result], ledger: gap_ledger.Ledger) -> Report:
-    """The report of a run with these results, which ``ledger`` has seen."""
-    request, absent = record.opening.request, dict(record.opening.absent)
-    for (name, device), reason in record.absent.items():
+def make_report(content: Content, results: CompressedList[Result], ledger: gap_ledger.Ledger) -> Report:
+    """Return the report of a run with these results, which ``ledger`` has tallied."""
+    request, absent = content.header.request, dict(content.header.absent)
+    for (name, device), reason in content.absent.items():
         absent[name if device == "cpu" else f"{name} on {device}"] = reason
     targets = (unit for problem in request.problems() for unit in problem.units)
-    expected = sum(len(u.trials) for u in targets if (u.target.request, u.target.device) not in record.absent)
-    left = expected - sum((r.request, r.case.device) not in record.absent for r in results)
-    about = {**record.environment, **request.described(), "seconds": round(record.seconds, 3)}
+    expected = sum(len(u.trials) for u in targets if (u.target.request, u.target.device) not in content.absent)
+    left = expected - sum((r.request, r.case.device) not in content.absent for r in results)
+    environment = {**content.environment, **request.summary(), "seconds": round(content.seconds, 3)}
     missing = (f"{left} of {expected} verdicts were not reached",) if left else ()
-    ordered = in_order(results, request.selection.requests)
+    ordered = sort_results(results, request.selection.requests)
     for tally in ledger.all():
         tally.whole = request.shard is None and not missing
-    return Report(about, ordered, tuple(ledger.all()), absent, missing)
+    return Report(environment, ordered, tuple(ledger.all()), absent, missing)
 
 
-def read(path: Path) -> Record:
-    """What a journal holds; a torn last line, and any that a power cut spoilt, are left out and noted.
+def read(path: Path) -> Content:
+    """Read a journal; a half-written last line is dropped, lines that a power cut damaged are counted.
 
     Raises:
-        RequestError: if the file cannot be read or is no journal.
+        RequestError: if the file cannot be read or is not a journal.
     """
     try:
         with path.open("rb") as file:
-            record = Record(_opening(path, file.readline(), file.readline()), file.tell())
+            content = Content(_read_header(path, file.readline(), file.readline()), file.tell())
             for number, line in enumerate(file, 3):
                 if not line.endswith(b"\n"):
                     break
-                record.size += len(line)
+                content.size += len(line)
                 try:
-                    record.take(json.loads(line))
+                    content.add(json.loads(line))
                 except (ValueError, KeyError, TypeError, RecursionError, ConvspecError):
-                    record.unreadable.append(number)
+                    content.unreadable.append(number)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    return record
+    return content
 
 
-def _opening(path: Path, *lines: bytes) -> Opening:
+def _read_header(path: Path, *lines: bytes) -> Header:
     try:
         head, second = (json.loads(line) for line in lines)
         schema = head.get("schema")
         if schema == SCHEMA:
-            return Opening.from_dicts(head, second)
+            return Header.from_dicts(head, second)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConvspecError) as error:
-        raise RequestError(f"{path} is no journal of a run ({SCHEMA}): {str(error)[:_SHOWN]}") from None
-    raise RequestError(f"{path} is of schema {str(schema)[:_SHOWN]!r}, not {SCHEMA!r}")
+        raise RequestError(f"{path} is not a convspec journal ({SCHEMA}): {str(error)[:_SHOWN]}") from None
+    raise RequestError(f"{path} is not a convspec journal: it has schema {str(schema)[:_SHOWN]!r}, expected {SCHEMA!r}")

@@ -1,4 +1,4 @@
-"""``convspec.replay``: adapters here against the recorded outputs of another run."""
+"""``convspec.replay``: compare adapters with the recorded outputs of another run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from convspec.conformance.environment import known, local
+from convspec.conformance.environment import local_installation, require_known
 from convspec.conformance.records.load import load
 from convspec.conformance.request import Request
 from convspec.conformance.results import Report
@@ -30,52 +30,53 @@ def replay(
     journal: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Run what ``convspec.check(record=…)`` recorded, on the recorded inputs and weights, and compare the outputs.
+    """Run the layers that ``convspec.check(record=…)`` recorded, on the recorded arrays, and compare the outputs.
 
-    Two outputs agree where they differ by no more than the errors that both may have; those of exact data must be
-    equal. The evidence of each result says how many elements differ in their bits, that of a departure which of the two
-    is further from the oracle.
+    Two outputs agree if they differ by no more than the error bounds of both; outputs of exact data must be equal. The
+    evidence of each result has the number of elements with different bits, and for a mismatch which of the two is
+    further from the oracle.
 
     Args:
-        folders: of one record, or of several: the shards of a run, say.
-        adapters: names; by default those that are recorded. One that is recorded is held against its own recordings,
-            another one against all.
-        devices: names; by default those of the recordings.
-        precisions: ``"shipped"``, ``"strict"``; by default those of the recordings.
-        recorded: only what these adapters recorded.
-        cases: only those of these identities.
+        folders: of one record, or of several, e.g. the shards of a run.
+        adapters: names; by default the recorded adapters. An adapter is compared with its own recorded results, or
+            with all of them if it has none.
+        devices: names; by default the recorded devices.
+        precisions: ``"shipped"``, ``"strict"``; by default the recorded precisions.
+        recorded: use only the results recorded by these adapters.
+        cases: use only the cases with these ids.
 
     Raises:
-        RequestError: where a folder is no record, there is nothing to compare, or an adapter cannot run here.
-        RecordError: where a journal of a record breaks a rule. A file of arrays that does costs its own results, which
-            are errors.
-        JournalError: if the journal cannot be written any more.
+        RequestError: if a folder is not a record, there is nothing to compare, or an adapter cannot run here.
+        RecordError: if a journal of a record breaks a rule. A damaged array file makes its own results errors.
+        JournalError: if the journal can no longer be written.
     """
-    known("precision", precisions, PRECISIONS)
-    places = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
-    found = load([Path(place) for place in places])
+    require_known("precision", precisions, PRECISIONS)
+    paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    records = load([Path(path) for path in paths])
     chosen = [
         recording
-        for recording in found.recordings
+        for recording in records.recordings
         if (recorded is None or recording.by in recorded) and (cases is None or recording.case.id in cases)
     ]
     if not chosen:
-        made = ", ".join(sorted({recording.by for recording in found.recordings})) or "none"
-        number = len({recording.case.id for recording in found.recordings})
-        raise RequestError(f"there is nothing to compare with: the record has {number} cases with outputs by {made}")
-    site = local(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs)
+        made = ", ".join(sorted({recording.by for recording in records.recordings})) or "none"
+        number = len({recording.case.id for recording in records.recordings})
+        raise RequestError(f"nothing to compare with: the record has {number} cases with outputs by {made}")
+    installation = local_installation(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs)
     selection = Selection(
-        tuple(site.adapters), devices=None if devices is None else tuple(devices), precisions=tuple(precisions or ()),
+        tuple(installation.adapters),
+        devices=None if devices is None else tuple(devices),
+        precisions=tuple(precisions or ()),
         data=tuple(dict.fromkeys(trial.data for recording in chosen for trial in recording.trials)),
-    )  # fmt: skip
+    )
     about = {
-        "folders": [str(place) for place in places],
-        "without": dict(found.without),
-        "recorded": found.environments,
+        "folders": [str(path) for path in paths],
+        "without": dict(records.without),
+        "recorded": records.environments,
     }
     request = Request(
         tuple(recording.case for recording in chosen), selection, True, timeout, memory,
         origin={"replay": about}, recordings=tuple(chosen),
     )  # fmt: skip
-    report = begin(request, site, journal, progress=progress)
-    return replace(report, missing=(*report.missing, *found.problems))
+    report = begin(request, installation, journal, progress=progress)
+    return replace(report, missing=(*report.missing, *records.problems))

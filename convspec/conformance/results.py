@@ -1,9 +1,10 @@
-"""What a run found: one result per trial, the declared gaps' tallies, and what of it is unexpected."""
+"""The results of a run: one verdict for each trial, the tallies of the declared gaps, and what is unexpected."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,7 +12,8 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any
 
-from convspec.conformance.compressed_list import Packed
+from convspec.conformance import summary
+from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.gap_ledger import Ledger, Tally
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import KINDS, PRECISIONS, Key
@@ -22,17 +24,18 @@ from convspec.spec import DIRECTIONS, DTYPES, LAYOUTS, ConvSpec
 SCHEMA = "convspec.report/1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """The verdict on one case, in one layout and kind of data, by one adapter.
 
     Attributes:
         direction: ``"forward"``, or what the gradient is with respect to: ``"input"``, ``"kernel"``, ``"bias"``.
         case: with the layout, dtype, device and data of this result.
-        adapter: the adapter's own name; ``request`` is how it was asked for, which a reproduction needs.
-        gap: id of the declared gap that this failure belongs to, None where there is none.
-        seconds: that build and apply took in the worker; of a crash or timeout, until it was noticed.
-        index: the case's place among those of the run.
+        adapter: the adapter's own name.
+        request: the adapter's name in the request, which a reproduction needs.
+        gap: id of the declared gap that covers this failure, None where there is none.
+        seconds: of build and apply in the worker; for a crash or timeout, until it was noticed.
+        index: position of the case in the run.
     """
 
     case: Case
@@ -51,18 +54,45 @@ class Result:
     direction: str = "forward"
     index: int = 0
 
+    def __str__(self) -> str:
+        case, reason = self.case, f", {self.reason}" if self.reason else ""
+        known = f" (known: {self.gap})" if self.gap else ""
+        return (
+            f"{self.adapter_name} {case.layout} {case.dtype} {self.data_title}: {self.verdict}{known}{reason} – "
+            f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Result {self}>"
+
+    @property
+    def adapter_name(self) -> str:
+        """The adapter's name, with the variant where the request has one."""
+        return self.request if self.request.startswith(f"{self.adapter}:") else self.adapter
+
+    @property
+    def data_title(self) -> str:
+        """The kind of data, and which gradient: ``"exact"``, ``"random gradient of kernel"``."""
+        return self.case.data if self.direction == "forward" else f"{self.case.data} gradient of {self.direction}"
+
+    @property
+    def subject(self) -> str:
+        """Adapter, layout, dtype, data and device."""
+        case = self.case
+        return f"{self.adapter_name} {case.layout} {case.dtype} {self.data_title} on {case.device}"
+
     def __reduce__(self) -> tuple[type[Result], tuple[Any, ...]]:
-        return Result, _VALUES(self)  # runs keep their results pickled, and a dataclass's own way is slow
+        return Result, _VALUES(self)  # a run pickles every result, and the dataclass's own way is slow
 
     @property
     def unexpected(self) -> bool:
-        """Whether this is a failure that neither the adapter's ``support`` nor a gap declared."""
+        """Whether this is a failure that neither the adapter's ``support`` nor a gap declares."""
         if self.verdict == "agree" or self.gap is not None:
             return False
         return self.verdict != "unsupported" or self.support != "unsupported"
 
     def to_dict(self) -> dict[str, Any]:
-        """As in a report."""
+        """Return the JSON-ready entry of a report."""
         case = self.case
         return {
             "case": case.id, "index": self.index, "name": case.name, "spec": case.spec.to_dict(),
@@ -77,18 +107,18 @@ class Result:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """The result that :meth:`to_dict` wrote.
+        """Read what :meth:`to_dict` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: where it is none.
+            KeyError, TypeError, ValueError: if ``data`` is not a result.
         """
         case = Case(
-            _spec(json.dumps(data["spec"])), tuple(data["input_shape"]), _text(data, "layout"),
-            _text(data, "dtype"), _text(data, "device"), _text(data, "data"), data["seed"], _text(data, "name"),
+            _spec(json.dumps(data["spec"])), tuple(data["input_shape"]), _string(data, "layout"),
+            _string(data, "dtype"), _string(data, "device"), _string(data, "data"), data["seed"], _string(data, "name"),
         )  # fmt: skip
         if data["verdict"] not in VERDICTS or data["direction"] not in DIRECTIONS:
             raise ValueError(f"verdict {data['verdict']!r} of direction {data['direction']!r}")
-        words = {key: _text(data, key) for key in _WORDS}
+        words = {key: _string(data, key) for key in _WORDS}
         return cls(
             case=case, request=str(data.get("request", words["adapter"])), accuracy_class=data["class"],
             evidence=dict(data["evidence"]), gap=data["gap"], seconds=float(data["seconds"]),
@@ -97,34 +127,33 @@ class Result:
 
     @property
     def key(self) -> Key:
-        """What no other result of a run has in common with it."""
+        """The identity of this result within a run."""
         case = self.case
         target = (self.index, self.request, case.dtype, case.device, self.precision)
         return (*target, case.layout, case.data, self.direction)
 
-    def under(self, ledger: Ledger) -> Result:
-        """The result with the gap that declares it; every gap that matches it is tallied.
+    def assign_gap(self, ledger: Ledger) -> Result:
+        """Return the result with the gap that declares it; tally every gap that matches.
 
-        A relation that holds is no proof of right numbers, so it says nothing against a gap; one that does not hold
-        is declared by a gap of any of the layers that it ran. Nor is a result that agrees with a recorded one; where
-        the recorded one alone is wrong, what declared it there declares this.
+        A relation that holds does not prove right numbers, so it does not count against a gap; a relation that fails
+        is declared by a gap of any layer that it ran. A result that agrees with a recorded one does not count either;
+        where only the recorded result is wrong, the gap that declared it there declares this one.
         """
-        found_there = self.evidence.get("recorded")
-        recorded = found_there if isinstance(found_there, dict) else {}
-        if self.verdict == "agree" and (recorded or self.case.data in RELATIONS):
-            return self._of(None)
-        said = ""
-        if self.verdict != "agree":
-            said = "\n".join([self.reason, *(str(self.evidence.get(key, "")) for key in ("message", "last_words"))])
-        adapter = (self.adapter, self.variant, self.support)
-        found = (ledger.judge(case, *adapter, self.verdict, said, self.direction) for case in self._ran())
-        return self._of(next((gap for gap in found if gap is not None), recorded.get("gap")))
-
-    def _of(self, gap: str | None) -> Result:
+        evidence = self.evidence.get("recorded")
+        recorded = evidence if isinstance(evidence, dict) else {}
+        gap = None
+        if self.verdict != "agree" or not (recorded or self.case.data in RELATIONS):
+            message = ""
+            if self.verdict != "agree":
+                texts = (str(self.evidence.get(key, "")) for key in ("message", "last_words"))
+                message = "\n".join([self.reason, *texts])
+            adapter = (self.adapter, self.variant, self.support)
+            gaps = (ledger.judge(case, *adapter, self.verdict, message, self.direction) for case in self._cases_run())
+            gap = next((gap for gap in gaps if gap is not None), recorded.get("gap"))
         return self if gap == self.gap else replace(self, gap=gap)
 
-    def _ran(self) -> Iterator[Case]:
-        """The case, and those of the other layers that a relation ran."""
+    def _cases_run(self) -> Iterator[Case]:
+        """Yield the case, and the cases of the other layers that a relation ran."""
         yield self.case
         for run in self.evidence.get("runs", ()):
             spec = _spec(json.dumps(run["spec"]))
@@ -140,45 +169,45 @@ def _spec(fields: str) -> ConvSpec:
     return ConvSpec.from_dict(json.loads(fields))
 
 
-def _text(data: Mapping[str, Any], key: str) -> str:
+def _string(data: Mapping[str, Any], key: str) -> str:
     if not isinstance(data[key], str):
-        raise TypeError(f"{key}={data[key]!r} must be a text")
+        raise TypeError(f"{key}={data[key]!r} must be a string")
     return str(data[key])
 
 
-def in_order(results: Packed[Result], requests: Sequence[str]) -> Packed[Result]:
-    """The results by case, then by adapter in the order of the request, then as a worker takes them."""
-    adapters = {name: place for place, name in enumerate(requests)}
+def sort_results(results: CompressedList[Result], requests: Sequence[str]) -> CompressedList[Result]:
+    """Sort by case, then by adapter in the order of the request, then in the order of a worker."""
+    adapters = {name: position for position, name in enumerate(requests)}
 
-    def place(result: Result) -> tuple[Any, ...]:
+    def key(result: Result) -> tuple[Any, ...]:
         case, direction = result.case, DIRECTIONS.index(result.direction)
         return (
-            result.index, adapters.get(result.request, len(adapters)), _place(DTYPES, case.dtype), case.device,
-            _place(PRECISIONS, result.precision), _place(LAYOUTS, case.layout), direction > 0,
-            _place((*KINDS, *RELATIONS), case.data), direction,
+            result.index, adapters.get(result.request, len(adapters)), _position(DTYPES, case.dtype), case.device,
+            _position(PRECISIONS, result.precision), _position(LAYOUTS, case.layout), direction > 0,
+            _position((*KINDS, *RELATIONS), case.data), direction,
         )  # fmt: skip
 
-    return results.sorted(place)
+    return results.sorted(key)
 
 
-def _place(names: Iterable[str], name: str) -> int:
-    found = list(names)
-    return found.index(name) if name in found else len(found)
+def _position(names: Iterable[str], name: str) -> int:
+    ordered = list(names)
+    return ordered.index(name) if name in ordered else len(ordered)
 
 
 class UnexpectedResults(AssertionError):
-    """A run found something unexpected; the message lists it."""
+    """A run has unexpected results; the message lists them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """A run's results.
+    """The results of a run; ``print`` shows them in short.
 
     Attributes:
         environment: versions, machine and options of the run, JSON-ready.
-        gaps: what became of each declared gap.
-        absent: adapters that could not run here, and why.
-        missing: what the run has not come to, one sentence each: it was cut short, or shards of it are elsewhere.
+        gaps: the tally of each declared gap.
+        absent: adapters that cannot run, and why.
+        missing: what the run did not reach, one sentence each: it was interrupted, or other shards are missing.
     """
 
     environment: dict[str, Any]
@@ -187,20 +216,29 @@ class Report:
     absent: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return summary.text(self, shutil.get_terminal_size().columns)
+
+    def __repr__(self) -> str:
+        return f"<Report of {summary.conclusion(self)}>"
+
+    def _repr_html_(self) -> str:
+        return summary.html(self)
+
     @cached_property
     def unexpected(self) -> tuple[Result | Tally, ...]:
-        """The failures that nothing declared, and the gaps that are too wide or closed."""
+        """The failures that nothing declares, and the gaps that are too wide or closed."""
         results = tuple(result for result in self.results if result.unexpected)
         return (*results, *(tally for tally in self.gaps if tally.unexpected))
 
     @cached_property
     def summary(self) -> dict[str, int]:
-        """How many results have each verdict, and how much is unexpected."""
+        """The number of results with each verdict, and of unexpected results and gaps."""
         counts = Counter(result.verdict for result in self.results)
         return {**{verdict: counts[verdict] for verdict in VERDICTS}, "unexpected": len(self.unexpected)}
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON of schema ``convspec.report/1``."""
+        """Return the report as JSON of schema ``convspec.report/1``."""
         return {
             "schema": SCHEMA,
             "environment": {**self.environment, "absent": self.absent},
@@ -211,63 +249,41 @@ class Report:
         }
 
     def expect(self) -> Report:
-        """The report itself, if nothing in it is unexpected.
+        """Return the report itself, if nothing in it is unexpected.
 
         Raises:
-            UnexpectedResults: with one line for each unexpected thing, at most twenty.
+            UnexpectedResults: with one line for each unexpected result or gap, at most twenty.
         """
         if not self.unexpected:
             return self
-        lines = [describe(item) for item in self.unexpected[:20]]
+        lines = [str(item) for item in self.unexpected[:20]]
         more = len(self.unexpected) - len(lines)
         head = f"{len(self.unexpected)} unexpected among {len(self.results)} results"
         raise UnexpectedResults("\n  ".join([head, *lines, *([f"… and {more} more"] if more else [])]))
 
 
-def what(result: Result) -> str:
-    """The kind of data, and which gradient where it is one."""
-    return result.case.data if result.direction == "forward" else f"{result.case.data} gradient of {result.direction}"
-
-
-def describe(item: Result | Tally) -> str:
-    """One line that says what is unexpected."""
-    if isinstance(item, Tally):
-        return (
-            f"gap {item.gap.id} of {item.adapter} is {item.status}: {item.passed} matching results agree, "
-            f"{item.failed} fail as declared"
-        )
-    case = item.case
-    return (
-        f"{item.adapter} {case.layout} {case.dtype} {what(item)}: {item.verdict}, {item.reason} – "
-        f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
-    )
-
-
 def reproduction(result: Result, *limits: str) -> str:
-    """A shell command that checks this one case, adapter and layout again, within the limits if any are given."""
+    """The shell command that checks this one result again, with these options for limits."""
     case = result.case
     if isinstance(recorded := result.evidence.get("recorded"), dict):
-        asked = [str(recorded.get("folder")), "--adapters", result.request, "--recorded", str(recorded.get("by"))]
-        asked += ["--case", case.id, "--devices", case.device, "--precision", result.precision]
-        return f"convspec replay {shlex.join(asked)}"
+        options = [str(recorded.get("folder")), "--adapters", result.request, "--recorded", str(recorded.get("by"))]
+        options += ["--case", case.id, "--devices", case.device, "--precision", result.precision]
+        return f"convspec replay {shlex.join(options)}"
     line = json.dumps({"spec": _brief(case.spec), "input_shape": list(case.input_shape), "seed": case.seed})
     options = ["--adapters", result.request, "--layouts", case.layout]
-    if case.dtype != "float32":
-        options += ["--dtypes", case.dtype]
-    if case.device != "cpu":
-        options += ["--devices", case.device]
-    if case.data not in ("exact", "random"):
-        options += ["--data", case.data]
-    if result.precision != "shipped":
-        options += ["--precision", result.precision]
-    if result.direction != "forward":
-        options += ["--gradients"]
-    options += limits
-    return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join(options)}"
+    for option, value, defaults in (
+        ("--dtypes", case.dtype, ("float32",)),
+        ("--devices", case.device, ("cpu",)),
+        ("--data", case.data, ("exact", "random")),
+        ("--precision", result.precision, ("shipped",)),
+    ):
+        options += [] if value in defaults else [option, value]
+    options += ["--gradients"] * (result.direction != "forward")
+    return f"echo {shlex.quote(line)} | convspec check --corpus - {shlex.join([*options, *limits])}"
 
 
 def _brief(spec: ConvSpec) -> dict[str, Any]:
-    """The fields that a layer cannot do without, and those that are not as they are by default."""
+    """The required fields of a layer, and those that differ from their defaults."""
     plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size).to_dict()
-    needed = ("in_channels", "out_channels", "kernel_size")
-    return {key: value for key, value in spec.to_dict().items() if key in needed or value != plain[key]}
+    required = ("in_channels", "out_channels", "kernel_size")
+    return {key: value for key, value in spec.to_dict().items() if key in required or value != plain[key]}

@@ -1,4 +1,4 @@
-"""The suite as pytest sees it: ``pytest -p convspec.testing.pytest_plugin --pyargs convspec.conformance``."""
+"""The conformance suite for pytest: ``pytest -p convspec.testing.pytest_plugin --pyargs convspec.conformance``."""
 
 from __future__ import annotations
 

@@ -1,23 +1,53 @@
 """What an adapter is: everything that the author of an adapter may import.
 
-The protocol :class:`Adapter` and its base :class:`PlanAdapter` with all defaults, plans (the code of a layer), readings
-of layers, declared gaps, constructors as text, and the registry that finds adapters by entry point. ``tracing`` and
-``isolation`` are packages of their own: they need NumPy, and child processes.
+The class :class:`Adapter`, its base for plans :class:`PlanAdapter`, and what their methods take and return; declared
+gaps, constructors as text, and the registry that finds adapters by entry point. The names of :mod:`convspec.spec` that
+adapters use are here too. ``tracing`` and ``isolation`` are packages of their own: they need NumPy and child processes.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convspec import spec as _spec
 from convspec.contract import known_gaps, registry
 from convspec.contract.constructor_calls import ConstructorCall, Unread, adapter_of, parse_call
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
-from convspec.contract.model_parts import KINDS, Call, Part
-from convspec.contract.plan import Plan, Support
-from convspec.contract.plan_adapter import PlanAdapter
-from convspec.contract.protocol import Adapter, Found, LoadsFiles, Reading, Scripted, check_layout, kernel_axes
+from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
+from convspec.contract.plan import Plan, Support, call_text
+from convspec.contract.plan_adapter import LayerModule, PlanAdapter
+from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, check_layout, kernel_axes
+from convspec.contract.refusals import no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
-from convspec.spec import ComputePrecision, Gradients, resolve_padding
+from convspec.spec import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    DTYPES,
+    ComputePrecision,
+    ConvSpec,
+    Gradients,
+    Pads,
+    column_roundings,
+    copies,
+    family,
+    format_of,
+    layouts,
+    overlap,
+    resolve_padding,
+    rounded,
+    same_pads,
+)
+
+if TYPE_CHECKING:
+    from convspec.spec import Array as Array
+    from convspec.spec import ConvParams
 
 __all__ = [
+    "CHANNELS_FIRST",
+    "CHANNELS_LAST",
+    "DTYPES",
     "KINDS",
     "SCALARS",
     "VECTORS",
@@ -25,27 +55,51 @@ __all__ = [
     "Call",
     "ComputePrecision",
     "ConstructorCall",
-    "Found",
+    "ConvParams",
+    "ConvSpec",
+    "FoundConv",
     "Gap",
     "Gradients",
-    "LoadsFiles",
+    "LayerModule",
+    "LayerRequest",
+    "ModelModule",
+    "ModelTrace",
+    "Pads",
     "Part",
     "Plan",
     "PlanAdapter",
     "Predicate",
     "Reading",
-    "Scripted",
     "Support",
     "Unread",
     "adapter",
     "adapter_of",
     "adapters",
     "applying",
+    "call_text",
     "check_layout",
+    "column_roundings",
+    "copies",
     "create",
+    "family",
+    "format_of",
     "kernel_axes",
     "known_gaps",
+    "layouts",
+    "no_convolutions",
+    "overlap",
     "parse_call",
+    "refuse_inputs",
+    "refuse_shape",
     "registry",
     "resolve_padding",
+    "rounded",
+    "same_pads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return ``ConvParams`` on first use: it needs NumPy."""
+    if name == "ConvParams":
+        return _spec.ConvParams
+    raise AttributeError(f"module 'convspec.contract' has no attribute {name!r}")

@@ -18,7 +18,7 @@ MAX_DIGITS = 9
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """An argument that is no literal; it may stand only where a layer's meaning does not depend on it."""
+    """An argument that is not a literal; allowed only where a layer's meaning does not depend on it."""
 
     text: str
     column: int
@@ -39,12 +39,12 @@ class ConstructorCall:
         return self.name.rpartition(".")[2]
 
     def bind(self, parameters: Sequence[str], *, required: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
-        """The arguments by parameter name, those of ``ignored`` parameters left out.
+        """Return the arguments by parameter name, without ``ignored`` parameters.
 
         Args:
             parameters: names in positional order.
             required: how many of the first must be given.
-            ignored: parameters that do not change what layer it is (initialisers, names, devices, …).
+            ignored: parameters that do not change the layer (initialisers, names, devices, …).
 
         Raises:
             CallError: for too many arguments, unknown or missing names, or a value that is no literal.
@@ -74,19 +74,19 @@ def parse_call(text: str) -> ConstructorCall:
     """Parse the text of one constructor call; a leading ``layer =`` or ``self.conv =`` is allowed.
 
     Raises:
-        CallError: with the position of what is no literal, or where the text is no call, or too long or deep.
+        CallError: with the position of an argument that is not a literal; where it is no call, or too long or deep.
     """
     if len(text) > MAX_LENGTH:
         raise CallError(text[:40] + "…", f"the text has {len(text)} characters, more than {MAX_LENGTH}")
     control = next((c for c in text if not c.isprintable() and c not in "\n\r\t"), None)
     if control is not None:  # its place is not shown: the line would reach the terminal
-        raise CallError(text, f"it holds the control character {control!r}")
+        raise CallError(text, f"it has the control character {control!r}")
     try:
         body = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         column = getattr(error, "offset", None)
         raise CallError(
-            text, f"it is no Python expression: {error.args[0]}", None if column is None else column - 1
+            text, f"not a valid Python expression: {error.args[0]}", None if column is None else column - 1
         ) from None
     statement = body[0] if len(body) == 1 else None
     node = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign) else None
@@ -118,10 +118,10 @@ _NNX_WORDS = {"in_features", "out_features", "rngs"}
 
 
 def adapter_of(call: ConstructorCall) -> str:
-    """The adapter whose framework has this constructor: by its name, else by what its arguments are called.
+    """Return the adapter whose framework has this constructor: by its name, else by its arguments' names.
 
-    Equinox calls its layers as PyTorch does, and is known by its module or by the ``key``. ``Conv`` and
-    ``ConvTranspose`` are nnx', linen's and ONNX': without a word that only one of them has, the module must be written.
+    Equinox's layers have PyTorch's names, and are recognised by the module or the ``key``. nnx, linen and ONNX have
+    ``Conv`` and ``ConvTranspose``: without an argument that only one of them has, the module must be written.
 
     Raises:
         CallError: where no framework has it, or more than one could.
@@ -135,7 +135,7 @@ def adapter_of(call: ConstructorCall) -> str:
     if call.function not in ("Conv", "ConvTranspose"):
         near = get_close_matches(call.function, _EXAMPLES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise CallError(call.text, f"no framework here has a convolution {call.function!r}{hint}", 0)
+        raise CallError(call.text, f"{call.function} is not a convolution{hint}", 0)
     if "nnx" in modules or words & _NNX_WORDS:
         return "flax"
     if "linen" in modules or "features" in words:
@@ -170,7 +170,7 @@ def _dotted(node: ast.expr) -> str | None:
 
 
 def _literal(text: str, node: ast.expr, depth: int) -> Any:
-    """The value of a literal: numbers, strings, booleans, None, tuples and lists of such; else Unread."""
+    """Return the value of a literal: numbers, strings, booleans, None, tuples and lists of such; else Unread."""
     if depth > MAX_DEPTH:
         raise CallError(text, f"more than {MAX_DEPTH} levels of brackets", node.col_offset)
     if isinstance(node, ast.Tuple | ast.List):

@@ -3,7 +3,7 @@
 A feature is a scalar (a number, a word, True, None) or a *vector*, one number per spatial axis. Operators act on
 vectors element by element, a scalar standing for all axes; a vector of truths becomes one by ``any(…)`` or
 ``all(…)``, and ``&``, ``|``, ``~`` combine such vectors; ``gcd(…, …)`` is an operator of arithmetic, in which a truth
-counts as 1 or 0. ``name := …`` names what stands there for the rest of the expression::
+counts as 1 or 0. ``name := …`` names a value for the rest of the expression::
 
     any(effective_kernel < stride)
     layout == 'NCHW' and out_w == out_channels and bias
@@ -37,7 +37,7 @@ class _Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """A compiled expression; calling it with the features of a case says whether it holds."""
+    """A compiled expression; calling it with the features of a case returns whether it matches."""
 
     text: str
     names: frozenset[str]
@@ -48,7 +48,7 @@ class Predicate:
 
     @classmethod
     def parse(cls, text: str, scalars: Collection[str], vectors: Collection[str]) -> Predicate:
-        """The predicate that ``text`` says, over features of those names.
+        """Return the predicate ``text`` over features of these names.
 
         Raises:
             GapError: for unknown names, anything that is no plain expression, and a vector where a truth is needed.
@@ -135,7 +135,7 @@ class _Compiler:
 
     def visit_constant(self, node: ast.Constant) -> _Compiled:
         if not isinstance(node.value, int | str | float | bool | None):
-            raise self.wrong(node, "only numbers, words, True, False and None are allowed")
+            raise self.wrong(node, "only numbers, strings, True, False and None are allowed")
         value = node.value
         return _Compiled(lambda _: value, vector=False)
 

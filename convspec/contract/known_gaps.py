@@ -9,7 +9,7 @@
     fails = ["disagree"]               # the verdicts that a matching case has
     match = "numbers"                  # optional: a regular expression found in the reason, message or last words
     adapters = ["keras"]               # optional: all adapters of the package
-    versions = "keras>=3.7, <4"        # optional: the gap is there only with these
+    versions = "keras>=3.7, <4"        # optional: the gap exists only with these
     reason = "the bias is added along the width where the output is as wide as it has channels"
     link = "https://github.com/keras-team/keras/pull/20386"
 
@@ -50,7 +50,7 @@ _OPTIONAL = ("match", "adapters", "versions", "link")
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One declared limitation; the fields are those of its table."""
+    """One declared limitation; its fields are the keys of its table."""
 
     id: str
     kind: str
@@ -63,7 +63,7 @@ class Gap:
     link: str = ""
 
     def covers(self, verdict: str, reason: str) -> bool:
-        """Whether a matching case that ended so is what the gap declares."""
+        """Return whether the gap declares this verdict and reason of a matching case."""
         return verdict in self.fails and re.search(self.match, reason) is not None
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def parse(text: str, origin: str) -> tuple[Gap, ...]:
     """The gaps of a ``known_gaps.toml``; ``origin`` names it in messages.
 
     Raises:
-        GapError: naming the file, the gap and what is wrong with it.
+        GapError: naming the file, the gap and the error.
     """
     try:
         data = tomllib.loads(text)
@@ -87,7 +87,7 @@ def parse(text: str, origin: str) -> tuple[Gap, ...]:
         raise GapError(f"{origin} is no TOML: {error}") from None
     tables = data.get("gap", [])
     if set(data) - {"gap"} or not isinstance(tables, list):
-        raise GapError(f"{origin} must hold [[gap]] tables and nothing else")
+        raise GapError(f"{origin} must contain [[gap]] tables and nothing else")
     return from_tables(tables, origin)
 
 
@@ -95,7 +95,7 @@ def from_tables(tables: Iterable[Mapping[str, Any]], origin: str) -> tuple[Gap, 
     """The gaps that the tables declare; ``origin`` names their source in messages.
 
     Raises:
-        GapError: naming the source, the gap and what is wrong with it.
+        GapError: naming the source, the gap and the error.
     """
     gaps = tuple(_gap(table, f"{origin}: gap {table.get('id', index)!r}") for index, table in enumerate(tables, 1))
     ids = [gap.id for gap in gaps]
@@ -143,7 +143,7 @@ def declared(adapter: Adapter) -> tuple[Gap, ...]:
 
 
 def applying(adapter: Adapter, versions: Mapping[str, str]) -> tuple[Gap, ...]:
-    """The declared gaps that are there with these versions (distribution → version)."""
+    """Return the declared gaps that exist with these versions (distribution → version)."""
     return tuple(gap for gap in declared(adapter) if _applies(gap, versions))
 
 

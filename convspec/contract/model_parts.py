@@ -1,19 +1,14 @@
-"""The layers of a model that have weights, and what they read and wrote: what an adapter's ``model`` module returns."""
+"""The layers of a model that have weights, one run of it, and the functions of an adapter's ``model`` module."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from convspec.contract.protocol import Reading
-    from convspec.spec import Pads
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array, Pads
 
 KINDS = ("conv", "norm", "linear")
 
@@ -23,17 +18,17 @@ class Part:
     """One layer with weights.
 
     Attributes:
-        path: where it stands in the model.
+        path: its position in the model.
         kind: one of :data:`KINDS`.
         name: of its class.
         reading: of a convolution.
-        arrays: of a norm ``gain``, ``shift``, ``mean``, ``variance``, those that it has; of a linear layer ``kernel``
-            of shape ``(O, I)`` and ``bias``.
+        arrays: of a norm ``gain``, ``shift``, ``mean`` and ``variance`` as far as it has them; of a linear layer
+            ``kernel`` of shape ``(O, I)`` and ``bias``.
         epsilon: of a norm.
-        axis: of a norm: where its channels stand, 1 or -1.
+        axis: of a norm: its channel axis, 1 or -1.
         problem: why a convolution could not be read; of one that was called as a function, why a layer could not.
-        pads: of a convolution: the cells of pads before it that its spec contains, though its input has them already.
-        note: why a pad before it was not folded into its spec.
+        pads: of a convolution: the preceding pads that its spec contains, although its input is padded already.
+        note: why a preceding pad was not folded into its spec.
     """
 
     path: str
@@ -49,7 +44,7 @@ class Part:
 
     @property
     def function(self) -> bool:
-        """Whether it was read from the call of a function: there is no layer, or none that says what it does."""
+        """Whether it was read from a function call: it belongs to no layer, or to one that computes in its own way."""
         return self.reading is not None and bool(self.problem)
 
     @property
@@ -58,7 +53,7 @@ class Part:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """All its arrays in canonical order, by name."""
+        """Return all its arrays in canonical order, by name."""
         if self.reading is None:
             return dict(self.arrays)
         params = self.reading.params
@@ -67,8 +62,41 @@ class Part:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Call:
-    """What a part read and wrote, in the axis order of its framework."""
+    """The input and the output of a part, in the axis order of its framework."""
 
     path: str
     x: Array
     y: Array
+
+
+class ModelTrace(NamedTuple):
+    """One run of a model: the calls in the order of execution, the outputs, and convolutions that only a run shows."""
+
+    calls: list[Call]
+    outputs: list[Array]
+    parts: Sequence[Part] = ()
+
+
+def _same(model: Any) -> Any:
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelModule:
+    """The functions of an adapter's ``model.py``; those with a default may be left out.
+
+    Attributes:
+        parts: ``parts(model) -> list[Part]``, in the order of definition.
+        trace_model: ``trace_model(model, inputs) -> ModelTrace``; inputs are in the order of arguments, or by name.
+        write: ``write(model, {path: {name: array}}) -> model`` with these weights.
+        save: ``save(model, path)``, in the framework's own format.
+        open: ``open(model) -> model``, of what stands for a model, such as a path.
+        parts_need_inputs: whether a model has its layers only while it is called: then it is ``parts(model, inputs)``.
+    """
+
+    parts: Callable[..., list[Part]]
+    trace_model: Callable[[Any, Sequence[Array] | Mapping[str, Array]], ModelTrace]
+    write: Callable[[Any, Mapping[str, Mapping[str, Array]]], Any]
+    save: Callable[[Any, Any], None]
+    open: Callable[[Any], Any] = _same
+    parts_need_inputs: bool = False

@@ -1,44 +1,85 @@
-"""The part of an adapter that is the same for all whose layers come from plans."""
+"""The base of adapters whose layers come from plans: each part is a module of the adapter's package."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-import importlib.util
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from importlib import metadata, resources
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from convspec.contract.plan import Plan, Support
-from convspec.contract.protocol import Found, Reading
+from convspec.contract.model_parts import ModelModule
+from convspec.contract.plan import Plan
+from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading
 from convspec.contract.registry import sentence
-from convspec.errors import FrameworkAbsent, SpecError, UnknownName, UnsupportedError
+from convspec.errors import FrameworkAbsent, SpecError, UnsupportedError
 from convspec.spec import ComputePrecision, Gradients, layouts
 
 if TYPE_CHECKING:
     from convspec.contract.tracing.pad_folding import Before
     from convspec.spec import Array, ConvParams, ConvSpec
 
-Self = TypeVar("Self", bound="PlanAdapter")
+T = TypeVar("T")
+
+
+def _no_gradients(*_: Any, **__: Any) -> Gradients:
+    raise UnsupportedError("the framework has no gradients: it runs forward only")
+
+
+def _only_cpu() -> tuple[str, ...]:
+    return ("cpu",)
+
+
+def _no_switches(**_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerModule:
+    """The functions of an adapter's ``layer.py``; those with a default may be left out.
+
+    All but ``devices`` take ``variant`` too where the adapter has several.
+
+    Attributes:
+        build: ``build(plan, params, device) -> layer``.
+        apply: ``apply(layer, x, layout, device) -> y``.
+        gradients: ``gradients(layer, x, dy, layout, device) -> Gradients``.
+        devices: ``devices() -> tuple[str, ...]``.
+        configure: ``configure(*, dtype, device, precision, threads)``.
+    """
+
+    build: Callable[..., Any]
+    apply: Callable[..., Array]
+    gradients: Callable[..., Gradients] = _no_gradients
+    devices: Callable[[], tuple[str, ...]] = _only_cpu
+    configure: Callable[..., None] = _no_switches
 
 
 @dataclass(frozen=True)
-class PlanAdapter:
-    """The part of the contract that follows from a package's ``plan.py`` and ``layer.py``.
+class PlanAdapter(Adapter):
+    """An adapter whose parts are the modules of one package; the framework is imported when one of them needs it.
 
-    ``package`` is the import name. Its ``plan.py`` has ``plan(spec, layout, dtype) -> Plan`` and
-    ``arithmetic(spec, dtype, device, precision, direction, input_shape, layout) -> ComputePrecision``; its ``layer.py``
-    has ``build(plan, params, device)``, ``apply(layer, x, layout, device)``, ``gradients(layer, x, dy, layout,
-    device)``, ``devices()`` and ``configure(dtype, device, precision, threads)``. Where there are several variants, all
-    of ``layer.py``'s functions but ``devices`` take ``variant`` too. Its ``read.py`` has ``read(layer, input_shape) ->
-    Reading`` and ``convs(model, input_shape) -> list[Found]``; its ``pads.py`` has ``before(model, input_shape)``, the
-    pads before each convolution by its path. The framework is imported on the first call of those. Where it reads files
-    that are programs, its ``files.py`` has ``load(path)`` and ``store(model, path)``. Where its layers can be run by a
-    script, its ``script.py`` has ``script(plan, device, direction, variant, adapter)``, the text of
-    :class:`convspec.contract.protocol.Scripted`.
+    ====================  =============================================================================================
+    ``plan.py``           ``plan(spec, layout, dtype) -> Plan``;
+                          ``compute_precision(spec, request) -> ComputePrecision``, where ``request.layout`` is given
+    ``layer.py``          the functions of :class:`LayerModule`
+    ``read.py``           ``read(layer, input_shape) -> Reading``; ``convs(model, input_shape) -> list[FoundConv]``
+    ``pads.py``           ``before(model, input_shape)``: the pads before each convolution, by its path
+    ``parse.py``          ``parse(text, in_channels) -> ConvSpec``
+    ``model.py``          the functions of :class:`ModelModule`
+    ``files.py``          ``load(path)``; ``store(model, path)``
+    ``script.py``         ``script(plan, request, adapter) -> str``: the text of :meth:`Adapter.script`
+    ``known_gaps.toml``   the declared gaps
+    ====================  =============================================================================================
 
-    Classes whose module is one of ``roots``, or below one, are the framework's.
+    Only ``plan.py`` and ``layer.py`` must exist; without another module the adapter raises UnsupportedError there.
+
+    Attributes:
+        package: import name of the package.
+        distributions: whose versions a report shows.
+        roots: classes of these modules, or of modules below them, are the framework's.
     """
 
     name: str
@@ -52,11 +93,23 @@ class PlanAdapter:
     layouts: tuple[str, ...] = layouts.LAYOUTS
     roots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    graph_files: tuple[str, ...] = ()
+    audit_module: str = ""
+    vectors_module: str = ""
 
-    def with_variant(self: Self, name: str) -> Self:
-        if name not in self.variants:
-            raise UnknownName(f"variant of adapter {self.name!r}", name, self.variants)
-        return dataclasses.replace(self, variant=name)
+    def devices(self) -> tuple[str, ...]:
+        return self._layer().devices()
+
+    def versions(self) -> dict[str, str]:
+        found = {}
+        for name in self.distributions:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return found
+
+    # -- layers --------------------------------------------------------------------------------------------------------
 
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
         if dtype not in self.dtypes:
@@ -66,154 +119,118 @@ class PlanAdapter:
         plan: Plan = self._module("plan").plan(spec, layouts.family(layout, spec.ndim), dtype)
         return plan
 
-    def support(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        input_shape: Sequence[int] | None = None,
-    ) -> Support:
-        try:
-            return self.plan(spec, layout, dtype).support
-        except UnsupportedError as error:
-            return Support("unsupported", str(error))
-
-    def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
-        return self.plan(spec, layout, dtype).text
-
-    def script(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        direction: str = "forward",
-    ) -> str:
-        if importlib.util.find_spec(f"{self.package}.script") is None:
-            raise UnsupportedError(f"the package of adapter {self.name!r} has no script.py")
-        plan = self.plan(spec, layout, dtype)
-        text: str = self._module("script").script(plan, device, direction, self.variant, self.name)
-        return text
-
     def build(
         self, spec: ConvSpec, params: ConvParams, layout: str | None = None, dtype: str = "float32", device: str = "cpu"
     ) -> Any:
         params.check(spec)
-        return self._call("build", self.plan(spec, layout or self.native_layout, dtype), params, device)
+        plan = self.plan(spec, layout or self.native_layout, dtype)
+        return self._layer().build(plan, params, device, **self._variant())
 
     def apply(self, layer: Any, x: Array, layout: str | None = None, device: str = "cpu") -> Array:
-        y: Array = self._call("apply", layer, x, layout or self.native_layout, device)
-        return y
+        return self._layer().apply(layer, x, layout or self.native_layout, device, **self._variant())
 
     def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
-        result: Gradients = self._call("gradients", layer, x, dy, layout or self.native_layout, device)
+        return self._layer().gradients(layer, x, dy, layout or self.native_layout, device, **self._variant())
+
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
+        layout = layouts.family(request.layout or self.native_layout, spec.ndim)
+        result: ComputePrecision = self._module("plan").compute_precision(spec, replace(request, layout=layout))
         return result
+
+    def configure(
+        self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
+    ) -> None:
+        given = {"dtype": dtype, "device": device, "precision": precision, "threads": threads}
+        self._layer().configure(**given, **self._variant())
+
+    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
+        spec: ConvSpec = self._optional("parse", super()).parse(call, in_channels)
+        return spec
+
+    def gaps(self) -> str:
+        file = resources.files(self.package).joinpath("known_gaps.toml")
+        return file.read_text("utf-8") if file.is_file() else super().gaps()
+
+    def script(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> str:
+        module = self._optional("script")
+        if module is None:
+            return super().script(spec, request)
+        plan = self.plan(spec, request.layout or self.native_layout, request.dtype)
+        text: str = module.script(plan, request, self)
+        return text
+
+    # -- layers and models of others -----------------------------------------------------------------------------------
 
     def owns(self, kind: type) -> bool:
         return any(f"{kind.__module__}.".startswith(f"{root}.") for root in self.roots)
 
     def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
         try:
-            reading: Reading = self._reader().read(layer, input_shape)
+            reading: Reading = self._optional("read", super()).read(layer, input_shape)
         except SpecError as error:
             raise UnsupportedError(f"no spec describes this layer: {error}") from error
         return reading
 
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[Found]:
-        found: list[Found] = self._reader().convs(model, input_shape)
+    def convs(
+        self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False
+    ) -> list[FoundConv]:
+        found: list[FoundConv] = self._optional("read", super()).convs(model, input_shape)
         if not fold_pads:
             return found
-        try:
-            with present(self.name, self.requires):
-                pads = self._module("pads")
-        except ModuleNotFoundError as error:
-            if error.name != f"{self.package}.pads":
-                raise
-            raise UnsupportedError(f"adapter {self.name!r} does not know what stands before a convolution") from None
+        pads = self._optional("pads")
+        if pads is None:
+            raise UnsupportedError(f"adapter {self.name!r} does not find the pads before a convolution")
         from convspec.contract.tracing import folded  # needs NumPy
 
         before: Mapping[str, Before] = pads.before(model, input_shape)
         return [folded(one, before.get(one.path, ())) for one in found]
 
+    def model_module(self) -> ModelModule:
+        module = self._optional("model")
+        return functions(ModelModule, module) if module else super().model_module()
+
     def load(self, path: str) -> Any:
-        with present(self.name, self.requires):
-            return self._module("files").load(path)
+        return self._optional("files", super()).load(path)
 
     def store(self, model: Any, path: str) -> None:
-        self._module("files").store(model, path)
+        self._optional("files", super()).store(model, path)
 
-    def devices(self) -> tuple[str, ...]:
-        found: tuple[str, ...] = self._layer().devices()
-        return found
+    # -- modules -------------------------------------------------------------------------------------------------------
 
-    def versions(self) -> dict[str, str]:
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {}
-        for name in self.distributions:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                continue
-        return found
-
-    def arithmetic(
-        self,
-        spec: ConvSpec,
-        dtype: str = "float32",
-        device: str = "cpu",
-        precision: str = "shipped",
-        direction: str = "forward",
-        input_shape: Sequence[int] | None = None,
-        layout: str | None = None,
-    ) -> ComputePrecision:
-        layout = layouts.family(layout or self.native_layout, spec.ndim)
-        given = (dtype, device, precision, direction, input_shape, layout)
-        result: ComputePrecision = self._module("plan").arithmetic(spec, *given)
-        return result
-
-    def configure(
-        self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
-    ) -> None:
-        self._call("configure", dtype=dtype, device=device, precision=precision, threads=threads)
-
-    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
-        spec: ConvSpec = self._module("parse").parse(call, in_channels)
-        return spec
-
-    def gaps(self) -> str:
-        return resources.files(self.package).joinpath("known_gaps.toml").read_text(encoding="utf-8")
+    def _variant(self) -> dict[str, str]:
+        return {"variant": self.variant} if len(self.variants) > 1 else {}
 
     def _module(self, name: str) -> Any:
+        """Return a module of the package; an adapter may replace it by another."""
         return importlib.import_module(f"{self.package}.{name}")
 
-    def _call(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """A function of the package's ``layer`` module, told the variant where there are several."""
-        if len(self.variants) > 1:
-            kwargs["variant"] = self.variant
-        return getattr(self._layer(), function)(*args, **kwargs)
-
-    def _reader(self) -> Any:
-        """The package's ``read`` module, which imports the framework."""
+    def _layer(self) -> LayerModule:
         with present(self.name, self.requires):
-            return self._module("read")
+            return functions(LayerModule, self._module("layer"))
 
-    def _layer(self) -> Any:
-        """The package's ``layer`` module, which imports the framework."""
-        with present(self.name, self.requires):
-            return self._module("layer")
+    def _optional(self, name: str, default: Any = None) -> Any:
+        """Return a module that the author may have left out; the default where it was."""
+        try:
+            with present(self.name, self.requires):
+                return self._module(name)
+        except ModuleNotFoundError as error:
+            if error.name != f"{self.package}.{name}":
+                raise
+            return default
 
 
-class present:
-    """Turn the absence of a framework – and of nothing else – into FrameworkAbsent."""
+def functions(kind: type[T], module: ModuleType) -> T:
+    """Return the functions of a module as an instance of the dataclass that lists them, with its defaults."""
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(module).items() if name in names})
 
-    def __init__(self, adapter: str, requires: tuple[str, ...]) -> None:
-        self.adapter, self.requires = adapter, requires
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name in self.requires:
-            raise FrameworkAbsent(sentence(self.adapter, [error.name]), name=error.name) from error
+@contextmanager
+def present(adapter: str, requires: tuple[str, ...]) -> Iterator[None]:
+    """Turn the absence of a required module, and no other ImportError, into FrameworkAbsent."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in requires:
+            raise
+        raise FrameworkAbsent(sentence(adapter, [error.name]), name=error.name) from error

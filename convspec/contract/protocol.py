@@ -1,26 +1,29 @@
-"""What an adapter promises."""
+"""What an adapter is, and the default of each part that it may leave out."""
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self
 
 from convspec.contract.plan import Plan, Support
-from convspec.errors import ShapeError
+from convspec.errors import CallError, ConvspecError, ShapeError, UnknownName, UnsupportedError
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
+    from convspec.contract.model_parts import ModelModule
     from convspec.spec import Array, ComputePrecision, ConvParams, ConvSpec, Gradients, Pads
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read off a framework's own layer.
+    """A framework's own layer as a spec and weights.
 
     Attributes:
-        spec: the layer; its padding in numbers where it is composed, since it was read for one input's size.
+        spec: the layer; its padding is numbers where the layer is composed, which is read for one input size.
         params: its weights in the canonical order, bit for bit; bfloat16 in float32.
         layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the layer takes.
         dtype: name of the weights' format.
@@ -33,13 +36,13 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One convolution of a model: its path, and what was read, or why nothing could be.
+class FoundConv:
+    """One convolution of a model: its path and its reading, or why it cannot be read.
 
     Attributes:
-        pads: ``(before, after)`` for each spatial axis: the cells of pads before it that its spec contains; none where
-            no pad was folded.
-        note: why a pad before it was not folded, where that was asked for.
+        pads: ``(before, after)`` for each spatial axis of the preceding pads that its spec contains; empty where no
+            pad was folded.
+        note: why a preceding pad was not folded, where folding was asked for.
     """
 
     path: str
@@ -48,33 +51,85 @@ class Found:
     pads: Pads = ()
     note: str = ""
 
+    @classmethod
+    def of(cls, path: str, read: Callable[[], Reading]) -> FoundConv:
+        """Return the convolution that ``read()`` reads, or the reason why it cannot be read."""
+        try:
+            return cls(path, read())
+        except ConvspecError as error:
+            return cls(path, None, str(error))
 
-@runtime_checkable
-class Adapter(Protocol):
+
+@dataclass(frozen=True, slots=True)
+class LayerRequest:
+    """How a layer is to be run.
+
+    Attributes:
+        layout: ``"NCHW"`` or ``"NHWC"``; None: the framework's own.
+        precision: ``"shipped"``, the framework's defaults, or ``"strict"``, no coarser inputs such as tf32.
+        direction: one of :data:`~convspec.spec.DIRECTIONS`: the output, or the gradient with respect to what it names.
+        input_shape: canonical, ``(N, C, *spatial)``; None: one sample without pads.
+    """
+
+    layout: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    precision: str = "shipped"
+    direction: str = "forward"
+    input_shape: tuple[int, ...] | None = None
+
+
+class Adapter(ABC):
     """Translates between ConvSpec and one framework's own layers. All arrays are NumPy's, on the host.
 
-    Layouts are ``"NCHW"`` or ``"NHWC"`` (also for 1-D and 3-D layers: where the channel axis stands), dtypes the
-    names in :data:`convspec.spec.dtypes.DTYPES`; bfloat16 travels as float32 holding representable values.
+    What is not abstract may be left out. Layouts are ``"NCHW"`` or ``"NHWC"`` at every rank (the position of the
+    channel axis), dtypes the names in :data:`convspec.spec.dtypes.DTYPES`; bfloat16 travels as float32 holding
+    representable values.
+
+    Attributes:
+        name: of the entry point.
+        requires: import names without which nothing works.
+        native_layout: the framework's own layout.
+        dtypes: formats that some layer of the framework has.
+        layouts: layouts that some layer of the framework takes.
+        variants: names of ways to run the same layer, for example memory formats; ``variant`` is this adapter's.
+        files: model files that are programs, loaded in a child process by :meth:`load`: how a name ends
+            (``".keras"``), or what a folder contains (``"saved_model.pb"``).
+        graph_files: how names of graph files end that are data, no programs: such a path is a model to :meth:`convs`
+            and to the model module (``".onnx"``).
+        audit_module: a child process serves it to audit a graph file; empty where the adapter has no audit.
+        vectors_module: writes and runs cases as the backend tests of a graph format; empty where there is none.
     """
 
     name: str
     requires: tuple[str, ...]
-    layouts: tuple[str, ...]
+    native_layout: str
     dtypes: tuple[str, ...]
-    variants: tuple[str, ...]
-    variant: str
+    layouts: tuple[str, ...] = layouts.LAYOUTS
+    variants: tuple[str, ...] = ("default",)
+    variant: str = "default"
+    files: tuple[str, ...] = ()
+    graph_files: tuple[str, ...] = ()
+    audit_module: str = ""
+    vectors_module: str = ""
 
-    def with_variant(self, name: str) -> Adapter:
-        """The same adapter in another of its ``variants`` (say, another memory format or optimisation level)."""
-        ...
+    def with_variant(self, name: str) -> Self:
+        """Return the same adapter in another of its ``variants``; raises UnknownName."""
+        if name not in self.variants:
+            raise UnknownName(f"variant of adapter {self.name!r}", name, self.variants)
+        other = copy.copy(self)
+        object.__setattr__(other, "variant", name)  # adapters may be frozen
+        return other
 
     def devices(self) -> tuple[str, ...]:
-        """The devices that the installed framework can run on here, asked of the framework: ``("cpu", "cuda")``."""
-        ...
+        """Return the devices that the installed framework can use here: ``("cpu", "cuda")``."""
+        return ("cpu",)
 
+    @abstractmethod
     def versions(self) -> dict[str, str]:
-        """Name and version of each distribution that the numbers depend on."""
-        ...
+        """Return name and version of each distribution that the numbers depend on."""
+
+    # -- layers --------------------------------------------------------------------------------------------------------
 
     def support(
         self,
@@ -84,144 +139,126 @@ class Adapter(Protocol):
         device: str = "cpu",
         input_shape: Sequence[int] | None = None,
     ) -> Support:
-        """native, composed(why) or unsupported(why); ``input_shape`` is in ``layout``, None: for some size."""
-        ...
+        """Return native, composed(why) or unsupported(why); ``input_shape`` is in ``layout``, None: for some size."""
+        try:
+            return self.plan(spec, layout, dtype).support
+        except UnsupportedError as error:
+            return Support("unsupported", str(error))
 
+    @abstractmethod
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
-        """The layer's program. Raises UnsupportedError with the reason where there is none."""
-        ...
+        """Return the layer's program. Raises UnsupportedError with the reason where the framework has none."""
 
     def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
-        """The plan's text: runnable, idiomatic code that defines ``layer``."""
-        ...
+        """Return the plan's text: runnable, idiomatic code that defines ``layer``."""
+        return self.plan(spec, layout, dtype).text
 
+    @abstractmethod
     def build(
         self, spec: ConvSpec, params: ConvParams, layout: str | None = None, dtype: str = "float32", device: str = "cpu"
     ) -> Any:
-        """The framework's own layer with these weights; ``layout=None`` is the framework's own layout."""
-        ...
+        """Return the framework's own layer with these weights; ``layout=None`` is the framework's own layout."""
 
+    @abstractmethod
     def apply(self, layer: Any, x: Array, layout: str | None = None, device: str = "cpu") -> Array:
-        """The layer's output, in the same ``layout`` as ``x``; nothing is transposed on the way.
+        """Return the layer's output, in the same ``layout`` as ``x``; nothing is transposed on the way.
 
         Raises:
             ShapeError: where ``x`` cannot be in that layout.
             PlacementError: where the framework ran on another device, or answered in another dtype.
         """
-        ...
 
     def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
-        """Gradients of ⟨layer(x), dy⟩: input in ``layout``, kernel and bias in canonical order.
+        """Return the gradients of ⟨layer(x), dy⟩: input in ``layout``, kernel and bias in canonical order.
 
         Raises:
             UnsupportedError: with the reason, where the framework has no gradients.
         """
-        ...
+        raise UnsupportedError(f"{self.name} has no gradients: it runs forward only")
 
-    def owns(self, kind: type) -> bool:
-        """Whether objects of this class are the framework's; asked of a layer's own class, then of its bases."""
-        ...
+    @abstractmethod
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
+        """Return how such a layer computes, for the error bounds."""
 
-    def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-        """The spec and the weights of any layer of the framework, by whomever it was made.
-
-        A plain convolution is read off its attributes. A layer with pads, crops or moves of axes around its
-        convolution is run on an input of shape ``input_shape`` – in the layer's own layout – whose numbers say where
-        they came from; its spec has explicit padding.
-
-        Raises:
-            UnsupportedError: saying what cannot be read, and why.
-        """
-        ...
-
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[Found]:
-        """Every convolution of a model, each by itself, with its path; ``input_shape`` where the model must be run.
-
-        With ``fold_pads`` a pad that stands right before a convolution is part of its spec.
-
-        Raises:
-            UnsupportedError: where there is none, listing what the model has instead.
-        """
-        ...
-
-    def arithmetic(
-        self,
-        spec: ConvSpec,
-        dtype: str = "float32",
-        device: str = "cpu",
-        precision: str = "shipped",
-        direction: str = "forward",
-        input_shape: Sequence[int] | None = None,
-        layout: str | None = None,
-    ) -> ComputePrecision:
-        """How such a layer computes, for the bounds; ``precision`` is ``"shipped"`` or ``"strict"``.
-
-        ``direction`` is one of :data:`DIRECTIONS`: the output, or the gradient with respect to what it names.
-        ``input_shape`` is canonical, ``(N, C, *spatial)``; without it the input is one sample without pads.
-        ``layout=None`` is the framework's own.
-        """
-        ...
-
-    def configure(
+    def configure(  # noqa: B027 – not every framework has switches
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
     ) -> None:
         """Set process-wide switches (x64, TF32, threads, GPU memory). Called by workers only, before any build."""
-        ...
 
     def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
-        """The spec that a constructor of the framework describes, given as text and parsed as literals.
+        """Return the spec that a constructor of the framework describes, given as text and parsed as literals.
 
         Raises:
             CallError: where the text cannot be read; the message shows the place.
             SpecError: where the layer that it describes breaks a rule.
         """
-        ...
+        raise CallError(call, f"adapter {self.name!r} reads no constructors: write the layer as JSON")
 
     def gaps(self) -> str:
-        """The adapter's declared gaps: the text of its ``known_gaps.toml``."""
-        ...
+        """Return the adapter's declared gaps: the text of its ``known_gaps.toml``."""
+        return ""
 
+    def script(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> str:
+        """Return plain framework code that builds the layer, runs it and assigns its result to ``actual``.
 
-@runtime_checkable
-class LoadsFiles(Protocol):
-    """An adapter that also takes files. They are programs: they are loaded in a process of their own only.
-
-    ``files`` says which: how a name ends (``".keras"``), or what a folder holds (``"saved_model.pb"``). What ``load``
-    returns is a model to the adapter's ``convs`` and ``read``, and to its package's ``model.py``.
-    """
-
-    files: tuple[str, ...]
-
-    def load(self, path: str) -> Any:
-        """The model in a file. Raises RequestError or UnsupportedError: saying what it is instead, or what it lacks."""
-        ...
-
-    def store(self, model: Any, path: str) -> None:
-        """Write a loaded model as a whole, in the format that the name says. Raises UnsupportedError."""
-        ...
-
-
-@runtime_checkable
-class Scripted(Protocol):
-    """An adapter whose layers can also be run by a script of plain framework code, for a framework's issue tracker."""
-
-    def script(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        direction: str = "forward",
-    ) -> str:
-        """Code that makes the layer, gives it the weights, runs it, and leaves its result in ``actual``.
-
-        Everything is NumPy's: ``x`` and ``dy`` in ``layout``, ``kernel`` and ``bias`` in canonical order are there
-        when the code begins, ``actual`` has the order that :meth:`Adapter.apply` or :meth:`Adapter.gradients` gives.
+        It is for a framework's issue tracker. NumPy arrays are defined when the code begins: ``x`` and ``dy`` in
+        ``request.layout``, ``kernel`` and ``bias`` in canonical order; ``actual`` has the order that :meth:`apply` or
+        :meth:`gradients` returns.
 
         Raises:
             UnsupportedError: with the reason, where there is no such script.
         """
-        ...
+        raise UnsupportedError(f"adapter {self.name!r} writes no scripts")
+
+    # -- layers and models of others -----------------------------------------------------------------------------------
+
+    def owns(self, kind: type) -> bool:
+        """Return whether objects of this class are the framework's; asked of an object's class, then of its bases."""
+        return False
+
+    def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
+        """Return the spec and the weights of any layer of the framework, however it was created.
+
+        A plain convolution is read from its attributes. A layer with pads, crops or moved axes around its convolution
+        is run on an input of shape ``input_shape`` – in the layer's own layout – whose values encode their position;
+        its spec has explicit padding.
+
+        Raises:
+            UnsupportedError: saying what cannot be read, and why.
+        """
+        raise UnsupportedError(f"adapter {self.name!r} reads no layers")
+
+    def convs(
+        self,
+        model: Any,
+        input_shape: Sequence[int] | None = None,
+        *,
+        fold_pads: bool = False,
+    ) -> list[FoundConv]:
+        """Return every convolution of a model, each by itself; ``input_shape`` where the model must be run.
+
+        With ``fold_pads`` a pad immediately before a convolution is part of its spec.
+
+        Raises:
+            UnsupportedError: where there is none, listing what the model has instead.
+        """
+        raise UnsupportedError(f"adapter {self.name!r} reads no models")
+
+    def model_module(self) -> ModelModule:
+        """Return the functions that run, read and write whole models. Raises UnsupportedError where it has none."""
+        raise UnsupportedError(f"adapter {self.name!r} reads layers, but does not run models")
+
+    def load(self, path: str) -> Any:
+        """Return the model in one of ``files``, for :meth:`convs`, :meth:`read` and :meth:`model_module`.
+
+        Raises:
+            RequestError, UnsupportedError: saying what the file is instead, or what it lacks.
+        """
+        raise UnsupportedError(f"adapter {self.name!r} loads no files")
+
+    def store(self, model: Any, path: str) -> None:
+        """Write a loaded model as a whole, in the format that the name says. Raises UnsupportedError."""
+        raise UnsupportedError(f"adapter {self.name!r} writes no files")
 
 
 def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
@@ -245,8 +282,8 @@ def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
 
 @functools.cache
 def kernel_axes(target: str, ndim: int, *, transposed: bool) -> tuple[int, ...]:
-    """The axes that bring a canonical kernel to order ``target`` (``*IO``, ``*OI``, …).
+    """Return the axes that bring a canonical kernel to order ``target`` (``*IO``, ``*OI``, …).
 
-    I and O stand for whatever the canonical kernel has: I/g in a regular, O/g in a transposed one.
+    I and O stand for the axes of the canonical kernel: I/g in a regular, O/g in a transposed one.
     """
     return layouts.permutation("IO*" if transposed else "OI*", target, ndim)

@@ -4,14 +4,14 @@
 ``tutorial``              three layers with well-known output shapes
 ``features``              every pair of features that can occur together, edge sizes, and coincidences
 ``pairwise``              every pair of values of thirteen factors, sizes, layouts and dtypes among them
-``threewise``             every three of them
-``regressions``           layers in which a public bug was found, each with its link
+``threewise``             every triple of values of the same factors
+``regressions``           layers with a public bug, each with its link
 ``architectures``         every distinct convolution of ten well-known networks, at its real size
-``timm``                  5,432 distinct convolutions read off the models of timm, at their real sizes
+``timm``                  the 5,432 distinct convolutions of the models in timm, at their real sizes
 a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
 ========================= ============================================================================
 
-In goes a name or a path; out come :class:`Case` objects, and the arrays that a case's seed gives.
+Input: a name or a path; output: :class:`Case` objects, and the arrays that the seed of a case determines.
 """
 
 from convspec.corpora import test_data

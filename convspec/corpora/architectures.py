@@ -1,7 +1,7 @@
 """The convolutions of ten networks at the input sizes of their papers, generated from the papers' tables.
 
-Each function yields every convolution in order, repeats included, so that totals can be compared with published
-ones; the corpus keeps one of each distinct kind. Biases are left out where batch normalisation follows.
+Each function yields every convolution in order, with repeats, so that totals can be compared with published ones; the
+corpus has each distinct convolution once. A layer before batch normalisation has no bias.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Network:
         self.name, self.shape = name, (1, *shape)
 
     def conv(self, label: str, out_channels: int, kernel_size: Any, *, keep: bool = False, **options: Any) -> Case:
-        """The next layer; with ``keep`` a side branch, after which the shape is as it was."""
+        """Add a layer; with ``keep`` a side branch, which leaves the shape unchanged."""
         spec = ConvSpec(self.shape[1], out_channels, kernel_size, ndim=len(self.shape) - 2, **options)
         case = Case(spec, self.shape, name=f"{self.name} {label}")
         if not keep:
@@ -32,7 +32,7 @@ class _Network:
 
 
 def lenet5() -> Iterator[Case]:
-    """LeCun et al. 1998, figure 2; C3 fully connected between maps, as everyone builds it."""
+    """LeCun et al. 1998, figure 2; C3 fully connected between maps, as in common implementations."""
     net = _Network("LeNet-5", 1, 32, 32)
     yield net.conv("C1", 6, 5)
     net.pool()
@@ -42,7 +42,7 @@ def lenet5() -> Iterator[Case]:
 
 
 def alexnet() -> Iterator[Case]:
-    """Krizhevsky et al. 2012, section 3.5: two groups where the paper splits over two GPUs."""
+    """Krizhevsky et al. 2012, section 3.5: two groups where the paper uses two GPUs."""
     net = _Network("AlexNet", 3, 227, 227)
     yield net.conv("conv1", 96, 11, stride=4)
     net.pool(3)
@@ -63,7 +63,7 @@ def vgg16() -> Iterator[Case]:
 
 
 def resnet50() -> Iterator[Case]:
-    """He et al. 2016, table 1; the stride in the 3×3 layer, as in every current implementation."""
+    """He et al. 2016, table 1; the stride is in the 3×3 layer, as in current implementations."""
     net = _Network("ResNet-50", 3, 224, 224)
     yield net.conv("conv1", 64, 7, stride=2, padding=3, bias=False)
     net.pool(3, 2, 1)
@@ -105,7 +105,7 @@ def unet() -> Iterator[Case]:
             yield net.conv(f"down{level}_{i}", channels, 3)
     for level, channels in zip((3, 2, 1, 0), (512, 256, 128, 64), strict=True):
         yield net.conv(f"up{level}", channels, 2, stride=2, transposed=True)
-        net.shape = (1, 2 * channels, *net.shape[2:])  # beside the cropped maps of the way down
+        net.shape = (1, 2 * channels, *net.shape[2:])  # concatenated with the cropped maps of the encoder
         for i in (1, 2):
             yield net.conv(f"join{level}_{i}", channels, 3)
     yield net.conv("segment", 2, 1)
@@ -156,7 +156,7 @@ def c3d() -> Iterator[Case]:
             yield net.conv(f"conv{stage}{label if len(widths) > 1 else ''}", channels, 3, padding=1)
         frames = net.shape[2]
         net.pool()
-        if stage == 1:  # the first pool leaves time alone
+        if stage == 1:  # the first pool does not reduce time
             net.shape = (*net.shape[:2], frames, *net.shape[3:])
 
 

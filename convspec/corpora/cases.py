@@ -1,4 +1,4 @@
-"""Cases: one layer, one input, and everything else that decides the numbers."""
+"""A case: one layer, one input, and everything else that determines the numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from convspec.corpora import test_data
 from convspec.errors import SpecError
 from convspec.spec import DTYPES, ConvSpec, layouts
 
@@ -28,8 +29,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-# what need not be given: the rule that it follows in JSON, in words and as a test
-_FREE: dict[str, tuple[str, Callable[[Any], bool]]] = {
+# the optional fields: the rule for the value in JSON, in words and as a test
+_OPTIONAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "layout": ("be a string", _is_text),
     "dtype": (f"be one of {', '.join(DTYPES)}", DTYPES.__contains__),
     "device": ("be a string", _is_text),
@@ -39,19 +40,22 @@ _FREE: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Case:
-    """One thing to check: its arrays come from the seed, so a case travels as a line of JSON.
+    """One layer and one input to check. The seed determines the arrays, so a case fits on one line of JSON.
+
+    >>> Case(ConvSpec(3, 16, 3, stride=2), (1, 3, 32, 32), seed=7)
+    Case(ConvSpec(3, 16, kernel_size=3, stride=2), (1, 3, 32, 32), seed=7)
 
     Attributes:
         spec: the layer.
         input_shape: canonical, ``(N, C, *spatial)``, whatever the layout.
-        layout: ``"NCHW"`` or ``"NHWC"``: the layout that the adapter is given the tensors in.
-        dtype: name of the format of input, weights and output.
+        layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the adapter gets.
+        dtype: of input, weights and output.
         device: ``"cpu"``, ``"cuda"``, ….
         data: kind of data, one of :data:`DATA_KINDS`; see :mod:`convspec.corpora.test_data`.
         seed: of the arrays.
-        name: free text, for people; not part of the case's identity.
+        name: free text for readers; not part of the case's identity.
     """
 
     spec: ConvSpec
@@ -64,7 +68,11 @@ class Case:
     name: str = field(default="", compare=False)
 
     def __reduce__(self) -> tuple[type[Case], tuple[Any, ...]]:
-        return Case, _VALUES(self)  # runs keep thousands pickled, and a dataclass's own way is slow
+        return Case, _VALUES(self)  # a run pickles thousands, and the dataclass's own way is slow
+
+    def __repr__(self) -> str:
+        options = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"Case({', '.join([repr(self.spec), repr(self.input_shape), *list(options)[2:]])})"
 
     @property
     def id(self) -> str:
@@ -72,11 +80,11 @@ class Case:
         return _id(self.spec, self.input_shape, self.seed)
 
     def varied(self, **changes: Any) -> Case:
-        """The same case with other values of some fields."""
+        """Return the case with other values of some fields."""
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; :meth:`from_dict` reads it back."""
+        """Return the case JSON-ready; :meth:`from_dict` reads it."""
         return {
             "spec": self.spec.to_dict(),
             "input_shape": list(self.input_shape),
@@ -90,11 +98,11 @@ class Case:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
-        """The case that a mapping describes; ``spec`` and ``input_shape`` are needed, unknown keys are left alone.
+        """Read a mapping; ``spec`` and ``input_shape`` are required, unknown keys are ignored.
 
         Raises:
             SpecError: one sentence for each field that breaks a rule.
-            UnknownName: for a layout that there is not with so many axes.
+            UnknownName: for an unknown layout.
         """
         problems = [f"{key} must be given" for key in ("spec", "input_shape") if key not in data]
         shape = data.get("input_shape", ())
@@ -105,15 +113,15 @@ class Case:
         spec = ConvSpec.from_dict(data["spec"])
         if len(shape) != spec.ndim + 2 or shape[1] != spec.in_channels:
             raise SpecError([f"input_shape={list(shape)} must be (N, {spec.in_channels}, {spec.ndim} spatial sizes)"])
-        known = {k: data[k] for k in _FREE if k in data}
-        if problems := [f"{k}={v!r} must {_FREE[k][0]}" for k, v in known.items() if not _FREE[k][1](v)]:
+        known = {k: data[k] for k in _OPTIONAL if k in data}
+        if problems := [f"{k}={v!r} must {_OPTIONAL[k][0]}" for k, v in known.items() if not _OPTIONAL[k][1](v)]:
             raise SpecError(problems)
         if "layout" in known:
             known["layout"] = layouts.family(known["layout"], spec.ndim)
         return cls(spec, tuple(shape), **known)
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
@@ -127,30 +135,24 @@ def _id(spec: ConvSpec, input_shape: tuple[int, ...], seed: int) -> str:
 
 
 def arrays(case: Case) -> tuple[ConvParams, Array]:
-    """Weights and input of a case: canonical order, in the dtype's carrier, from the seed alone.
+    """Weights and input of a case, determined by its seed: canonical order, in the dtype's carrier.
 
     Raises:
         UnknownName: if the case's kind of data is none of :data:`DATA_KINDS`.
     """
-    from convspec.corpora import test_data as data
-
-    return data.forward(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+    return test_data.forward(case.spec, case.input_shape, case.data, case.dtype, case.seed)
 
 
 def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
-    """Weights, input and dy of a case, for its gradients; exact data make all three gradients exact.
+    """Weights, input and dy of a case for its gradients; exact data make all three gradients exact.
 
     Raises:
-        UnknownName: if there are no gradients for the case's kind of data.
-        ShapeError: where the layer has no output.
+        UnknownName: if the case's kind of data has no gradients.
+        ShapeError: if the layer has no output.
     """
-    from convspec.corpora import test_data as data
-
-    return data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+    return test_data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
 
 
 def uncompared(case: Case, params: ConvParams) -> NDArray[np.bool_] | None:
-    """The outputs ``(N, O, *out)`` that are not compared, because a non-finite weight meets padding; None if none."""
-    from convspec.corpora import test_data as data
-
-    return data.uncompared(case.spec, params, case.input_shape)
+    """The mask ``(N, O, *out)`` of outputs not compared, where a non-finite weight meets padding; None if none."""
+    return test_data.uncompared(case.spec, params, case.input_shape)

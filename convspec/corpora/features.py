@@ -1,4 +1,4 @@
-"""What a case exercises, in words: for every feature of a convolution the value that the case has."""
+"""The traits of a case: its value for every feature of a convolution."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def traits(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, str]:
-    """Feature → value, for instance ``{"rank": "2", "kernel": "odd", "padding": "same", …}``.
+    """Feature → value, e.g. ``{"rank": "2", "kernel": "odd", "padding": "same", …}``.
 
-    Read off the canonical fields, so two specs that are equal have the same traits. ``input_shape`` is canonical.
+    Equal specs have equal traits. ``input_shape`` is canonical.
     """
     pairs = list(zip(spec.stride, spec.effective_kernel, strict=True))
     return {
@@ -35,17 +35,17 @@ def traits(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, str]:
 
 
 def case_traits(case: Case) -> dict[str, str]:
-    """The traits of a case's layer, with ``layout``, ``dtype`` and ``size``, how large input and output are.
+    """The traits of a case's layer, with ``layout``, ``dtype`` and ``size``, the class of its input and output sizes.
 
     Raises:
-        ShapeError: where the layer has no output.
+        ShapeError: if the layer has no output.
     """
-    found = traits(case.spec, case.input_shape)
-    return found | {"layout": case.layout, "dtype": case.dtype, "size": _size(case)}
+    own = {"layout": case.layout, "dtype": case.dtype, "size": _size(case)}
+    return traits(case.spec, case.input_shape) | own
 
 
 def _size(case: Case) -> str:
-    """``"single"``: one window along every axis; ``"coincident"``: as many cells along every axis as channels;
+    """``"single"``: one window along every axis; ``"coincident"``: as many pixels along every axis as channels;
     ``"large"``: enough outputs for the statistical bound; else ``"plain"``.
     """
     spatial = case.input_shape[2:]
@@ -79,7 +79,7 @@ def _padding(spec: ConvSpec) -> str:
         return "none"
     if spec.ndim == 1 and pads == ((spans[0], 0),) and not spec.transposed:
         return "causal"
-    if all(s == 1 for s in spec.stride) and not any(spec.output_padding):  # there the words mean these numbers
+    if all(s == 1 for s in spec.stride) and not any(spec.output_padding):  # where the words mean these numbers
         halves = tuple((span // 2, span - span // 2) for span in spans)
         if pads in (halves, tuple(h[::-1] for h in halves)):
             return "same" if pads == halves else "same_lower"

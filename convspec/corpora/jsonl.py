@@ -18,7 +18,7 @@ LONGEST_LINE = 1 << 16
 
 
 def read(path: Path) -> list[Case]:
-    """The cases of a file.
+    """Read the cases of a file.
 
     Raises:
         CorpusError: naming file, line and fault.
@@ -31,37 +31,37 @@ def read(path: Path) -> list[Case]:
 
 
 def read_stdin() -> list[Case]:
-    """The cases that come on standard input."""
+    """Read cases from standard input."""
     return _cases(cast(BufferedReader, sys.stdin.buffer), "standard input")
 
 
 def _cases(file: BufferedReader, where: str) -> list[Case]:
-    found = []
-    for number, line in _numbered(file, where):
+    cases = []
+    for number, line in _lines(file, where):
         try:
-            found.append(_case(line))
+            cases.append(_case(line))
         except (_Fault, SpecError, UnknownName) as error:
             raise CorpusError(f"{where}:{number}: {error}") from error
-    if not found:
-        raise CorpusError(f"{where}: holds no case")
-    return found
+    if not cases:
+        raise CorpusError(f"{where}: has no case")
+    return cases
 
 
-def _numbered(file: BufferedReader, where: str) -> Iterator[tuple[int, bytes]]:
-    """Number and content of every line that is not blank."""
+def _lines(file: BufferedReader, where: str) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of every line that is not blank."""
     stream: IO[bytes] = file
-    if file.peek(2).startswith(b"\x1f\x8b"):  # what the file is, not what it is called
+    if file.peek(2).startswith(b"\x1f\x8b"):  # by its content, not its name
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file))
     elif where.endswith(".gz"):
-        raise CorpusError(f"{where}: is not gzipped, though its name ends in .gz")
+        raise CorpusError(f"{where}: is not gzipped, but its name ends in .gz")
     number = 0
     try:
         while line := stream.readline(LONGEST_LINE + 1):
             number += 1
             if len(line) > LONGEST_LINE:
-                raise CorpusError(f"{where}:{number}: is longer than {LONGEST_LINE} bytes: this is no line of a case")
+                raise CorpusError(f"{where}:{number}: is longer than {LONGEST_LINE} bytes, the limit of a case")
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+                line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark of some editors
             if line.strip():
                 yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -69,7 +69,7 @@ def _numbered(file: BufferedReader, where: str) -> Iterator[tuple[int, bytes]]:
 
 
 class _Fault(ValueError):
-    """What is wrong with one line."""
+    """The fault of a line."""
 
 
 def _case(line: bytes) -> Case:

@@ -1,16 +1,4 @@
-"""Corpora: named sets of cases, and files of them.
-
-========================= ============================================================================
-``tutorial``              three layers with well-known output shapes
-``features``              every pair of features that can occur together, edge sizes, and coincidences
-``pairwise``              every pair of values of thirteen factors, sizes, layouts and dtypes among them
-``threewise``             every three of them
-``regressions``           layers in which a public bug was found, each with its link
-``architectures``         every distinct convolution of ten well-known networks, at its real size
-``timm``                  5,432 distinct convolutions read off the models of timm, at their real sizes
-a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
-========================= ============================================================================
-"""
+"""Load corpora by name or path, draw samples from them, and write them."""
 
 from __future__ import annotations
 
@@ -36,16 +24,16 @@ _FILES = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that :func:`load` knows."""
+    """The names of the corpora."""
     return ("tutorial", "features", "pairwise", "threewise", "regressions", "architectures", "timm")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
-    """The cases of a corpus: one of :func:`names`, a file of JSON Lines (gzipped or not), or ``"-"``, standard input.
+    """Load a corpus: one of :func:`names`, a file of JSON Lines (gzipped or not), or ``"-"``, standard input.
 
     Raises:
         UnknownName: if it is neither a known name nor looks like a path.
-        CorpusError: if the file cannot be read or one line of it is malformed; nothing is half loaded.
+        CorpusError: if the file cannot be read or one of its lines is malformed.
     """
     name = os.fspath(name_or_path)
     if name == "tutorial":
@@ -59,18 +47,18 @@ def load(name_or_path: str | os.PathLike[str]) -> list[Case]:
     if not Path(name).exists():
         if isinstance(name_or_path, str) and not Path(name).suffix and Path(name).name == name:
             raise UnknownName("corpus", name, names())
-        raise CorpusError(f"{name}: no such file")
+        raise CorpusError(f"{name}: file not found")
     return read(Path(name))
 
 
 def sample(cases: Sequence[Case], n: int, seed: int = 0) -> list[Case]:
-    """``n`` of the cases, in their own order; the same for the same seed on every machine, and part of any larger n.
+    """Draw ``n`` cases, in their order; the same for the same seed on every machine, and part of any larger sample.
 
     Raises:
         RequestError: if ``n`` is negative.
     """
     if n < 0:
-        raise RequestError(f"sample size {n} must not be negative")
+        raise RequestError(f"sample size {n} must be at least 0")
 
     def lot(index: int) -> tuple[str, int]:
         return sha256(f"{seed} {cases[index].id}".encode()).hexdigest(), index
@@ -79,7 +67,7 @@ def sample(cases: Sequence[Case], n: int, seed: int = 0) -> list[Case]:
 
 
 def dump(cases: Iterable[Case]) -> str:
-    """The cases as JSON Lines, which :func:`load` reads back from a file."""
+    """Return the cases as JSON Lines, which :func:`load` reads from a file."""
     return "".join(case.to_json() + "\n" for case in cases)
 
 

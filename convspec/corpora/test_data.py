@@ -1,13 +1,13 @@
-"""The kinds of data that cases are computed from.
+"""Test data: the arrays of a case, by kind of data.
 
 ===================== ================================================================================================
-``exact``             integers so small that every order of summation is exact: any difference is a fault
-``random``            normal random numbers, outputs of variance about 1
+``exact``             integers so small that every order of summation is exact: any difference is an error
+``random``            normal random numbers; the outputs have variance about 1
 ``cancellation``      large terms that sum to small outputs
 ``wide``              exponents spread evenly over many binades
-``one_sign``          positive numbers only, so that rounding errors add up
-``nonfinite``         ``exact``, with NaN, Inf and -Inf planted in the interior and at the border of the input
-``nonfinite_kernel``  ``exact``, with NaN and Inf planted in the kernel
+``one_sign``          positive numbers only, so that rounding errors accumulate
+``nonfinite``         ``exact``, with NaN, Inf and -Inf in the interior and at the border of the input
+``nonfinite_kernel``  ``exact``, with NaN and Inf in the kernel
 ===================== ================================================================================================
 """
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Shape: TypeAlias = tuple[int, ...]
     Arrays: TypeAlias = tuple[ConvParams, Array]
 
-# a nearly constant input, off by this, whose terms nearly cancel; coarse enough for bfloat16
+# relative variation of a nearly constant input, whose terms nearly cancel; coarse enough for bfloat16
 _RIPPLE = 2.0**-4
 
 
@@ -57,7 +57,7 @@ def forward(spec: ConvSpec, shape: Sequence[int], kind: str, dtype: str, seed: i
     """Weights and input for the forward pass, in the dtype's carrier.
 
     Raises:
-        UnknownName: if there is no such kind of data.
+        UnknownName: for an unknown kind of data.
     """
     if kind not in _KINDS:
         raise UnknownName("kind of data", kind, _KINDS)
@@ -68,8 +68,8 @@ def gradient(spec: ConvSpec, shape: Sequence[int], kind: str, dtype: str, seed: 
     """Weights, input and dy for the gradients, in the dtype's carrier.
 
     Raises:
-        UnknownName: if there are no gradients for that kind of data.
-        ShapeError: where the layer has no output.
+        UnknownName: if that kind of data has no gradients.
+        ShapeError: if the layer has no output.
     """
     rng = np.random.default_rng([seed, 4])
     y_shape = output_shape(spec, shape)
@@ -81,18 +81,18 @@ def gradient(spec: ConvSpec, shape: Sequence[int], kind: str, dtype: str, seed: 
 
 
 def uncompared(spec: ConvSpec, params: ConvParams, shape: Sequence[int]) -> NDArray[np.bool_] | None:
-    """True at the outputs where a NaN or Inf of the kernel meets a padding zero; None where the kernel is finite.
+    """True at the outputs where a NaN or Inf of the kernel meets a padding zero; None if the kernel is finite.
 
-    What comes out there depends on whether the zero is multiplied or left out, which frameworks do as they please.
+    These outputs depend on whether the framework multiplies the zero or skips it.
     """
     planted = ~np.isfinite(params.kernel)
     if not planted.any():
         return None
     inner = np.ones((1, *shape[1:]))
-    met = reference.conv(replace(spec, bias=False), ConvParams(planted.astype(np.float64)), inner)
+    seen = reference.conv(replace(spec, bias=False), ConvParams(planted.astype(np.float64)), inner)
     by_group = planted.reshape(spec.groups, -1, planted.shape[1], math.prod(spec.kernel_size))
     count = by_group.sum(axis=(1 if spec.transposed else 2, 3)).reshape(-1, *(1,) * spec.ndim)
-    return np.broadcast_to(met < count, output_shape(spec, shape))
+    return np.broadcast_to(seen < count, output_shape(spec, shape))
 
 
 def _exact(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
@@ -106,7 +106,7 @@ def _random(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
 
 
 def _cancellation(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
-    """Weights in pairs of opposite sign on an input that hardly varies."""
+    """Weights in pairs of opposite sign on a nearly constant input."""
     rng = np.random.default_rng([seed, 5])
     count = forward_products(spec)
     half = rng.standard_normal((spec.out_channels, (count + 1) // 2)) / math.sqrt(count)
@@ -118,7 +118,7 @@ def _cancellation(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays
 
 def _wide(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
     rng = np.random.default_rng([seed, 6])
-    # products and sums stay clear of overflow and of subnormal numbers
+    # products and sums neither overflow nor become subnormal
     reach = 4 if dtype == "float16" else 20
 
     def spread(size: Shape, scale: float = 1.0) -> Array:
@@ -135,22 +135,22 @@ def _one_sign(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
 
 
 def _nonfinite(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
-    """Each value once, in the middle, at the first and at the last cell, in samples and channels picked at random."""
+    """Each value once: at the middle, the first and the last pixel, in random samples and channels."""
     params, x = _exact(spec, shape, dtype, seed)
     rng = np.random.default_rng([seed, 7])
     if x.size:
         middle = tuple(n // 2 for n in shape[2:])
-        for value, cell in ((np.nan, middle), (np.inf, (0,) * spec.ndim), (-np.inf, (-1,) * spec.ndim)):
-            x[int(rng.integers(shape[0])), int(rng.integers(shape[1])), *cell] = value
+        for value, pixel in ((np.nan, middle), (np.inf, (0,) * spec.ndim), (-np.inf, (-1,) * spec.ndim)):
+            x[int(rng.integers(shape[0])), int(rng.integers(shape[1])), *pixel] = value
     return params, x
 
 
 def _nonfinite_kernel(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Arrays:
-    """NaN and Inf in one tap each of the kernel, so that most output channels stay finite."""
+    """NaN and Inf in one weight each, so that most output channels stay finite."""
     params, x = _exact(spec, shape, dtype, seed)
-    places = np.random.default_rng([seed, 8]).permutation(params.kernel.size)[:2]
-    for value, place in zip((np.nan, np.inf), places, strict=False):
-        params.kernel.reshape(-1)[place] = value
+    positions = np.random.default_rng([seed, 8]).permutation(params.kernel.size)[:2]
+    for value, position in zip((np.nan, np.inf), positions, strict=False):
+        params.kernel.reshape(-1)[position] = value
     return params, x
 
 
@@ -168,7 +168,7 @@ _KINDS: dict[str, Callable[[ConvSpec, Shape, str, int], Arrays]] = {
 def _exact_gradient(
     rng: np.random.Generator, spec: ConvSpec, shape: Shape, y_shape: Shape, dtype: str
 ) -> tuple[ConvParams, Array, Array]:
-    """Integers for which dx, dw and db are all exact: dy shares one budget with w and another with x."""
+    """Integers that make dx, dw and db exact: dy shares one budget with w and another with x."""
     limit, carrier = exact_limit(dtype), format_of(dtype).carrier
     per_input = max(products(spec, shape, "input"), 1)
     per_weight = max(products(spec, shape, "kernel"), products(spec, shape, "bias"), 1)
@@ -181,9 +181,9 @@ def _exact_gradient(
     if not w:
         kernel *= sparse_mask(rng, spec, max(limit // (few * d * folds), 1), per="input")
     if not x:
-        cells = (y_shape[0], *y_shape[2:])
-        mask = dealt(rng, spec.out_channels, math.prod(cells), limit // (SPARSE_MAGNITUDE * d))
-        dy *= np.moveaxis(mask.reshape(spec.out_channels, *cells), 0, 1)
+        pixels = (y_shape[0], *y_shape[2:])
+        mask = dealt(rng, spec.out_channels, math.prod(pixels), limit // (SPARSE_MAGNITUDE * d))
+        dy *= np.moveaxis(mask.reshape(spec.out_channels, *pixels), 0, 1)
     bias = nonzero_integers(rng, (spec.out_channels,), MAX_MAGNITUDE).astype(carrier) if spec.bias else None
     inputs = nonzero_integers(rng, shape, x or SPARSE_MAGNITUDE)
     return ConvParams(kernel.astype(carrier), bias), inputs.astype(carrier), dy.astype(carrier)

@@ -61,12 +61,11 @@ def diagnose(
         ShapeError, ParamsError: if the right layer itself cannot be computed from ``params`` and ``x``.
     """
     spec.output_shape(np.shape(x), layout)
-    back = layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim)
-    canonical = np.transpose(np.asarray(x), back)
+    canonical = layouts.move_axes(np.asarray(x), layout, "NC*")
     actual, named = _to_numpy_format(actual)
     flat = actual.ndim == 2
     layer = right_layer(spec, params, canonical, flat=flat)
-    numbers = _unflatten(actual, layer, layout, back) if flat else _reorder(actual, spec.ndim, back)
+    numbers = _unflatten(actual, layer, layout) if flat else _reorder(actual, spec.ndim, layout)
     evidence = Evidence(layer, numbers, dtype or named or _format(numbers, params, canonical))
     if evidence.right.explains:
         return Diagnosis(agrees=True)
@@ -84,18 +83,18 @@ def _to_numpy_format(actual: Array) -> tuple[Array, str | None]:
     return (numbers, None) if numbers.dtype.kind == "f" else (numbers.astype(np.float64), None)
 
 
-def _reorder(actual: Array, ndim: int, back: Sequence[int]) -> Array:
+def _reorder(actual: Array, ndim: int, layout: str) -> Array:
     if actual.ndim != ndim + 2:
         raise ShapeError(f"actual of shape {actual.shape} must have {ndim + 2} axes like the layer's output, or 2")
-    return actual.transpose(back)
+    return layouts.move_axes(actual, layout, "NC*")
 
 
-def _unflatten(actual: Array, layer: Layer, layout: str, back: Sequence[int]) -> Array:
+def _unflatten(actual: Array, layer: Layer, layout: str) -> Array:
     """Return a flattened output as ``(N, O, *out)``."""
     shape = layouts.shape_in(layer.output_shape, layout, layer.spec.ndim)
     if actual.size != np.prod(shape) or len(actual) != shape[0]:
         raise ShapeError(f"actual of shape {actual.shape} is not a flattened output of shape {shape}")
-    return actual.reshape(shape).transpose(back)
+    return layouts.move_axes(actual.reshape(shape), layout, "NC*")
 
 
 def _format(actual: Array, params: ConvParams, x: Array) -> str:

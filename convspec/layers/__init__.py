@@ -1,18 +1,20 @@
 """One layer, explained and translated, without running it.
 
-In goes a spec or a constructor's text; out come the same layer in another framework with remarks, its facts in numbers
-and sentences, pictures as SVG and as text, and the calculator. Standard library only: it also runs in a browser.
+The input is a spec or a constructor's text; the output is the same layer in another framework with remarks, its facts
+in numbers and sentences, pictures as SVG and as text, and the calculator. Standard library only: it also runs in a
+browser.
 """
 
 from convspec.layers import facts, kernel_orders, pictures, sentences
 from convspec.layers.calculator import calculate
 from convspec.layers.facts import FEATURES, constructor
 from convspec.layers.pictures import text as drawing
-from convspec.layers.remarks.port import framework
+from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, own_layout, translate
 
 __all__ = [
     "FEATURES",
+    "NAMES",
     "Translation",
     "calculate",
     "constructor",

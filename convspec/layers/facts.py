@@ -1,4 +1,4 @@
-"""What a layer is, or a chain of layers, as one JSON document."""
+"""The facts of a layer, or of a chain of layers, as one JSON document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convspec.spec import Chain, ConvSpec, ReceptiveField, layouts
 if TYPE_CHECKING:
     from convspec.contract import Adapter
 
-FEATURES = 8  # shown of a flatten's order
+FEATURES = 8  # number of entries that are shown of a flatten's order
 
 
 def of(
@@ -28,35 +28,35 @@ def of(
     flatten: bool = False,
     adapters: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The facts, JSON-ready: those of the layer, or of all layers and of the chain, in the words of some adapters.
+    """Return the facts of the layer, or of all layers and the chain, JSON-ready, with the code of some adapters.
 
     Raises:
         ShapeError: if the input does not fit.
     """
     shapes = None if input_shape is None else chain.shapes(input_shape, layout)
     if len(chain.specs) == 1:
-        found = layer(chain.specs[0], input_shape, layout, adapters)
+        result = layer(chain.specs[0], input_shape, layout, adapters)
     else:
         inputs = shapes or (None,) * len(chain.specs)
-        found = {
+        result = {
             "layers": [layer(spec, shape, layout, adapters) for spec, shape in zip(chain.specs, inputs, strict=False)],
             "layout": layout,
             "parameters": chain.num_parameters,
         }
         if shapes is not None and input_shape is not None:
-            found |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
-            found |= _field(chain.receptive_field(input_shape, layout))
+            result |= {"input": list(shapes[0]), "output": list(shapes[-1]), "macs": chain.macs(input_shape, layout)}
+            result |= _field(chain.receptive_field(input_shape, layout))
     if flatten and input_shape is not None:
-        found["flatten"] = _flatten(chain, input_shape, layout)
-    return found
+        result["flatten"] = _flatten(chain, input_shape, layout)
+    return result
 
 
 def layer(
     spec: ConvSpec, input_shape: tuple[int, ...] | None, layout: str, adapters: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The facts of one layer; those that need the input's size only where it is given."""
+    """Return the facts of one layer; facts about sizes only if the input's shape is given."""
     spatial = None
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "spec": spec.to_dict(),
         "summary": sentences.summary(spec),
         "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
@@ -67,20 +67,20 @@ def layer(
     }
     if input_shape is not None:
         explicit = spec.explicit(input_shape, layout)
-        found["input"] = list(input_shape)
-        found["output"] = list(spec.output_shape(input_shape, layout))
-        found["padding"] = [list(pair) for pair in explicit.padding]
-        found["macs"] = spec.macs(input_shape, layout)
-        found |= _field(spec.receptive_field(input_shape, layout))
+        result["input"] = list(input_shape)
+        result["output"] = list(spec.output_shape(input_shape, layout))
+        result["padding"] = [list(pair) for pair in explicit.padding]
+        result["macs"] = spec.macs(input_shape, layout)
+        result |= _field(spec.receptive_field(input_shape, layout))
         spatial = layouts.canonical_shape(input_shape, layout, spec.ndim)[2:]
     elif not isinstance(spec.padding, str):
-        found |= _field(spec.receptive_field())
-    found["sizes"] = dict(sentences.size_formulas(spec, spatial))
-    found["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
-    found["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
+        result |= _field(spec.receptive_field())
+    result["sizes"] = dict(sentences.size_formulas(spec, spatial))
+    result["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
+    result["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
     small = drawing.small(spec, spatial)
-    found["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
-    return found
+    result["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
+    return result
 
 
 def _field(field: ReceptiveField) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _support(name: str, spec: ConvSpec, layout: str) -> str:
 
 
 def _frameworks() -> list[str]:
-    """One adapter of each framework, its first by name."""
+    """Return one adapter of each framework, the first by name."""
     first: dict[str, str] = {}
     for name in registry.adapters():
         first.setdefault(framework(name), name)
@@ -105,23 +105,23 @@ def _frameworks() -> list[str]:
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
-    """The layer in a framework's own layout: support, constructor, shape of the kernel."""
-    layout = getattr(adapter, "native_layout", adapter.layouts[0])
+    """Return the layer in a framework's own layout: support, constructor, shape of the kernel."""
+    layout = adapter.native_layout
     support = adapter.support(spec, layout)
-    found: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
+    result: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
     if support.reason:
-        found["reason"] = support.reason
+        result["reason"] = support.reason
     try:
         text = adapter.source(spec, layout)
     except UnsupportedError:
-        return found
+        return result
     stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
     order = stored.axes(spec) + (", flipped" if stored.flipped else "")
-    return {**found, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
+    return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
 
 
 def constructor(text: str) -> str:
-    """The call of a program that makes its convolution, in one line; empty where there is none."""
+    """Return the constructor call of a program's convolution, in one line; empty if there is none."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)

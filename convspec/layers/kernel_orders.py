@@ -1,4 +1,4 @@
-"""The order in which each framework stores a kernel, and the NumPy code that brings one order to another.
+"""The order of each framework's kernels, and the NumPy code that brings one order to another.
 
 ========= ======================================== ===================================================
 framework convolution                              transposed
@@ -26,14 +26,14 @@ Kind: TypeAlias = Literal["plain", "depthwise", "dilated", "split", "grouped"]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How a kernel lies in memory.
+    """The order of a kernel in memory.
 
     Attributes:
-        order: its axes, ``*`` standing for the spatial ones; O and I without the division by the groups.
+        order: its axes, ``*`` for all spatial axes; O and I without the division by the groups.
         flipped: whether it is flipped along the spatial axes, compared with a scatter (or a correlation).
-        kind: ``"plain"``, or one of the orders that are no permutation: a ``"depthwise"`` one of ``(*K, C, M)``,
-            the grouped kernel of a transposed layer written as a convolution of the ``"dilated"`` input,
-            ``"split"`` into one kernel for each group, or ``"grouped"`` with an axis of groups before the others.
+        kind: ``"plain"``, or an order that is not a permutation: ``"depthwise"``, ``(*K, C, M)``; ``"dilated"``, the
+            grouped kernel of a transposed layer that is a convolution of the dilated input; ``"split"`` into one kernel
+            per group; ``"grouped"`` with an axis of groups before the others.
     """
 
     order: str
@@ -41,14 +41,12 @@ class Stored:
     kind: Kind = "plain"
 
     def shape(self, spec: ConvSpec) -> tuple[int, ...]:
-        """The shape of the array, of one of them where the kernel is split."""
+        """Return the shape of the array, or of one array of a split kernel."""
         kernel, groups = spec.kernel_size, spec.groups
         if self.kind == "depthwise":
             return (*kernel, spec.in_channels, spec.out_channels // spec.in_channels)
         if self.kind == "dilated":
-            return layouts.permute(
-                (*kernel, spec.in_channels // groups, spec.out_channels), "*IO", self.order, spec.ndim
-            )
+            return layouts.permute(_of_dilated(spec), "*IO", self.order, spec.ndim)
         sizes = list(spec.kernel_shape)
         if self.kind in ("split", "grouped"):
             sizes[0] //= groups
@@ -57,7 +55,7 @@ class Stored:
         return layouts.permute(sizes, canonical(spec).order, self.order, spec.ndim)
 
     def axes(self, spec: ConvSpec) -> str:
-        """The names of the axes: ``(H, W, I/2, O)``."""
+        """Return the names of the axes: ``(H, W, I/2, O)``."""
         names = {"C": "C", "M": "M", "I": "I", "O": "O"}
         if spec.groups > 1 and self.kind != "depthwise":
             both = self.kind in ("split", "grouped")
@@ -70,17 +68,17 @@ class Stored:
 
 
 def _of_dilated(spec: ConvSpec) -> tuple[int, ...]:
-    """``(*K, I/g, O)``: the kernel of the convolution that a transposed layer is, of its dilated input."""
+    """Return ``(*K, I/g, O)``, the kernel of the convolution of the dilated input that equals a transposed layer."""
     return (*spec.kernel_size, spec.in_channels // spec.groups, spec.out_channels)
 
 
 def canonical(spec: ConvSpec) -> Stored:
-    """The order of PyTorch, of ONNX and of :class:`convspec.ConvParams`."""
+    """Return the order of PyTorch, of ONNX and of :class:`convspec.ConvParams`."""
     return Stored("IO*" if spec.transposed else "OI*")
 
 
 def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
-    """The order in which the layer of a plan's text, of one of the four frameworks, stores its kernel."""
+    """Return the order of the kernel of a framework's layer, given its code."""
     if framework == "keras":
         return keras(spec, depthwise="DepthwiseConv" in text, split="self.conv_0" in text)
     if framework == "flax":
@@ -93,14 +91,14 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
 
 
 def keras(spec: ConvSpec, *, depthwise: bool = False, split: bool = False) -> Stored:
-    """Keras' order, which is the same on all backends and in both data formats."""
+    """Return Keras' order, the same on all backends and in both data formats."""
     if split:
         return Stored("*OI", kind="split")
     return Stored("*IO", kind="depthwise") if depthwise else Stored("*OI" if spec.transposed else "*IO")
 
 
 def flax(spec: ConvSpec, *, dilated: bool = False, transpose_kernel: bool = True) -> Stored:
-    """Flax' order; ``transpose_kernel`` is that argument of its ConvTranspose."""
+    """Return Flax' order; ``transpose_kernel`` is that argument of its ConvTranspose."""
     if dilated:
         return Stored("*IO", flipped=True, kind="dilated" if spec.groups > 1 else "plain")
     if spec.transposed and transpose_kernel:
@@ -109,14 +107,14 @@ def flax(spec: ConvSpec, *, dilated: bool = False, transpose_kernel: bool = True
 
 
 def equinox(spec: ConvSpec) -> Stored:
-    """Equinox' order: a transposed layer is a convolution of the dilated input, and has that one's kernel."""
+    """Return Equinox' order: a transposed layer has the kernel of its convolution of the dilated input."""
     if not spec.transposed:
         return canonical(spec)
     return Stored("OI*", flipped=True, kind="dilated" if spec.groups > 1 else "plain")
 
 
 def moves(spec: ConvSpec, source: Stored, target: Stored) -> tuple[str, ...]:
-    """Statements on ``kernel`` (``kernels``, a list, where it is split) that bring one order to the other."""
+    """Return statements on ``kernel`` (a list ``kernels`` if split) that bring one order to the other."""
     if source == target:
         return ()
     if source.kind == target.kind == "plain":

@@ -1,111 +1,142 @@
-"""What the numbers of a layer mean, in plain sentences, and where the size of its output comes from."""
+"""A layer in plain sentences: the meaning of its numbers, and the formula of its output size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from convspec.spec import ConvSpec, layouts, output_spatial, resolve_padding
 
-_KIND = {1: "1-D", 2: "2-D", 3: "3-D"}
-_MODES = {
-    "zeros": "zeros",
-    "reflect": "the input mirrored at its border cell",
-    "replicate": "the border cell, repeated",
-    "circular": "the cells of the opposite side",
-}
+_PARTS = {2: "half", 3: "a third of", 4: "a quarter of"}
+
+
+def times(values: Sequence[object]) -> str:
+    """Return ``3 × 5``."""
+    return " × ".join(map(str, values))
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 filter``, ``2 filters``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def unit(ndim: int) -> str:
+    """Return the name of one position of a tensor: element in one dimension, else pixel."""
+    return "element" if ndim == 1 else "pixel"
 
 
 def summary(spec: ConvSpec) -> str:
-    """The layer in one sentence."""
+    """Return the layer in one sentence."""
     kind = "transposed convolution" if spec.transposed else "convolution"
     if spec.depthwise:
         kind = f"depthwise {kind}"
     elif spec.groups > 1:
         kind = f"{kind} in {spec.groups} groups"
-    size = _times((spec.in_channels // spec.groups, *spec.kernel_size))
-    rank = _KIND.get(spec.ndim, f"{spec.ndim}-D")
-    filters = "filter" if spec.out_channels == 1 else "filters"
-    return f"A {rank} {kind}: {spec.out_channels} {filters} of {size} numbers."
+    size = times((spec.in_channels // spec.groups, *spec.kernel_size))
+    return f"A {spec.ndim}-D {kind}: {counted(spec.out_channels, 'filter')} of {size} numbers."
 
 
 def meanings(spec: ConvSpec) -> Iterator[tuple[str, str, str]]:
-    """Field, value and meaning, with this layer's numbers; fields that do nothing here are left out."""
+    """Yield name, value and meaning of each field, with this layer's numbers; fields without effect are left out."""
     groups = spec.groups
-    yield "in_channels", str(spec.in_channels), f"every cell of the input holds {_count(spec.in_channels, 'number')}"
-    yield (
-        "out_channels",
-        str(spec.out_channels),
-        f"{_count(spec.out_channels, 'filter')}, each of which makes one map of the output",
-    )
+    inputs = counted(spec.in_channels, "number")
+    yield "in_channels", str(spec.in_channels), f"every input {unit(spec.ndim)} holds {inputs}"
+    maps = "one output channel (feature map)" + (" each" if spec.out_channels > 1 else "")
+    yield "out_channels", str(spec.out_channels), f"{counted(spec.out_channels, 'filter')}, {maps}"
     yield "kernel_size", _per_axis(spec.kernel_size), _kernel(spec)
     yield "stride", _per_axis(spec.stride), _stride(spec)
-    yield "padding", _padding_value(spec), _padding(spec)
+    yield "padding", spec.padding if isinstance(spec.padding, str) else _per_axis(spec.padding), _padding(spec)
     if spec.padding_mode != "zeros":
-        yield "padding_mode", spec.padding_mode, f"the pads hold {_MODES[spec.padding_mode]}"
+        border = {
+            "reflect": "mirror the input at its border {}",
+            "replicate": "repeat the border {}",
+            "circular": "repeat the {}s of the opposite side",
+        }[spec.padding_mode]
+        yield "padding_mode", spec.padding_mode, f"the pads {border.format(unit(spec.ndim))}"
     if max(spec.dilation) > 1:
-        spans = _times(spec.effective_kernel)
-        yield "dilation", _per_axis(spec.dilation), f"the taps stand apart, so the kernel spans {spans} cells"
+        span = f"{times(spec.effective_kernel)} {unit(spec.ndim)}s"
+        yield "dilation", _per_axis(spec.dilation), f"gaps between the taps widen the kernel to {span}"
     if groups > 1:
-        sees, makes = spec.in_channels // groups, spec.out_channels // groups
-        yield (
-            "groups",
-            str(groups),
-            f"the channels are split: each part of {sees} in makes {makes} out, and sees no other",
-        )
+        sizes = f"{counted(spec.in_channels // groups, 'input')} and {counted(spec.out_channels // groups, 'output')}"
+        yield "groups", str(groups), f"the channels are split into {groups} independent groups of {sizes}"
     if any(spec.output_padding):
-        yield (
-            "output_padding",
-            _per_axis(spec.output_padding),
-            "that many rows of the full result are kept beyond the crop at the end",
-        )
-    bias = f"one number is added to each of the {spec.out_channels} maps" if spec.bias else "nothing is added"
+        rows = "rows of the full result that are kept beyond the crop at the end"
+        yield "output_padding", _per_axis(spec.output_padding), rows
+    bias = "one number is added to every output channel" if spec.bias else "nothing is added"
     yield "bias", str(spec.bias), bias
 
 
 def _kernel(spec: ConvSpec) -> str:
-    taps = _times(spec.kernel_size)
+    name = unit(spec.ndim)
     if spec.transposed:
-        return f"every input cell is spread over {taps} cells of the output"
+        return f"every input {name} is spread over {times(spec.kernel_size)} {name}s of the output"
     if max(spec.kernel_size) == 1:
-        return "each output looks at one cell: the channels are mixed, neighbours are not"
-    return f"each output looks at {taps} cells of every channel that it sees"
+        return f"every output reads one {name}: it mixes channels, not neighbours"
+    channel = "every input channel" if spec.groups == 1 else "every channel of its group"
+    return f"every output reads {times(spec.kernel_size)} {name}s of {channel}"
 
 
 def _stride(spec: ConvSpec) -> str:
-    if max(spec.stride) == 1:
-        return "neighbouring outputs look at neighbouring places"
+    steps = spec.stride[:1] if len(set(spec.stride)) == 1 else spec.stride
+    distance = f"{times(steps)} {unit(spec.ndim)}" + ("" if steps == (1,) else "s")
+    moves = (
+        f"neighbouring inputs are written {distance} apart"
+        if spec.transposed
+        else f"the window moves {distance} per step"
+    )
+    if steps == (1,):
+        return moves
+    if len(steps) > 1:
+        return f"{moves}, so the output is about {times(steps)} times {'larger' if spec.transposed else 'smaller'}"
+    (step,) = steps
     if spec.transposed:
-        return f"neighbouring inputs are spread {_times(spec.stride)} cells apart: the output is larger by that"
-    return f"neighbouring outputs look {_times(spec.stride)} cells apart: the output is smaller by that"
-
-
-def _padding_value(spec: ConvSpec) -> str:
-    return spec.padding if isinstance(spec.padding, str) else _per_axis(spec.padding)
+        size = f"about {'twice' if step == 2 else f'{step} times'} the size"
+    else:
+        size = f"about {_PARTS.get(step, f'1/{step} of')} the size"
+    return f"{moves}, so the output is {size}"
 
 
 def _padding(spec: ConvSpec) -> str:
+    name = unit(spec.ndim)
     if isinstance(spec.padding, str):
         if spec.transposed:
-            return "cropped so that the output has stride times the cells of the input"
-        side = "in front of" if spec.padding == "same_lower" else "after"
-        return f"as many pads as ⌈size / stride⌉ outputs need; an odd one stands {side} the input"
+            return "the result is cropped so that the output is stride times the size of the input"
+        side = "before" if spec.padding == "same_lower" else "after"
+        return f"pads for ⌈size / stride⌉ outputs; an odd {name} goes {side} the input"
     if not any(map(any, spec.padding)):
-        return "nothing is cropped" if spec.transposed else "the kernel never leaves the input"
-    what = "cells cropped off the full result" if spec.transposed else "cells added to the input"
-    return f"{what}, (before, after) on every axis" if len(set(spec.padding)) == 1 else f"{what}, (before, after)"
+        return "nothing is cropped" if spec.transposed else "no pads: the kernel stays inside the input"
+    what = f"{name}s cropped off the full result" if spec.transposed else f"{name}s added to the input"
+    return f"{what}, (before, after)" + (" on every axis" if len(set(spec.padding)) == 1 and spec.ndim > 1 else "")
+
+
+def field(facts: Mapping[str, Any]) -> str:
+    """Return the receptive field, from the facts of a layer or chain, in words."""
+    name, size, jump = unit(len(facts["jump"])), facts["receptive field"], facts["jump"]
+    words = f"{times(size)} {name}" + ("" if set(size) == {1} else "s")
+    apart = f"{_point(jump[:1] if len(set(jump)) == 1 else jump)} {name}" + ("" if set(jump) == {"1"} else "s")
+    return f"{words}; outputs are {apart} apart, the first is centred on {_point(facts['offset'])}"
+
+
+def _point(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
 def size_formulas(spec: ConvSpec, spatial: Sequence[int] | None = None) -> list[tuple[str, str]]:
-    """Axis and the formula of its output size, filled in; with letters for sizes that are not known.
+    """Return each axis with the formula of its output size, filled in; unknown sizes are letters.
 
     Raises:
-        ShapeError: where the layer has no output for that size.
+        ShapeError: if the layer has no output for that size.
     """
     letters = layouts.spatial_letters(spec.ndim)
     sizes: Sequence[int | str] = letters if spatial is None else spatial
     results = [""] * spec.ndim if spatial is None else [f" = {n}" for n in output_spatial(spec, spatial)]
     pads, extra = resolve_padding(spec, spatial or (1,) * spec.ndim)
-    found = []
+    formulas = []
     for axis, (letter, size, result) in enumerate(zip(letters, sizes, results, strict=True)):
         ke, s, (lo, hi) = spec.effective_kernel[axis], spec.stride[axis], pads[axis]
         if spec.padding == "same" and spec.transposed:
@@ -117,35 +148,27 @@ def size_formulas(spec: ConvSpec, spatial: Sequence[int] | None = None) -> list[
             formula = f"({size} - 1)·{s} + {ke} - {lo} - {hi}{more}{result}"
         else:
             formula = f"⌊({size} + {lo} + {hi} - {ke}) / {s}⌋ + 1{result}"
-        found.append((letter, formula))
-    return found
+        formulas.append((letter, formula))
+    return formulas
 
 
 def parameter_formula(spec: ConvSpec) -> str:
-    """``16·3·3·3 + 16 = 448``."""
+    """Return ``16·3·3·3 + 16 = 448``."""
     bias = f" + {spec.out_channels}" if spec.bias else ""
     return f"{'·'.join(map(str, spec.kernel_shape))}{bias} = {spec.num_parameters:,}"
 
 
 def mac_formula(spec: ConvSpec, input_shape: Sequence[int]) -> str:
-    """``16·3·3·3 × 16·16 = 110,592``: the kernel's products at every place; ``input_shape`` is ``(N, C, *spatial)``.
+    """Return ``16·3·3·3 × 16·16 = 110,592``: kernel size times positions, for an input ``(N, C, *spatial)``.
 
     Raises:
-        ShapeError: where the layer has no output for that input.
+        ShapeError: if the layer has no output for that input.
     """
-    places = input_shape[2:] if spec.transposed else output_spatial(spec, input_shape[2:])
+    positions = input_shape[2:] if spec.transposed else output_spatial(spec, input_shape[2:])
     batch = f"{input_shape[0]} × " if input_shape[0] != 1 else ""
-    kernel, cells = ("·".join(map(str, sizes)) for sizes in (spec.kernel_shape, places))
-    return f"{batch}{kernel} × {cells} = {spec.macs(input_shape):,}"
-
-
-def _times(values: Sequence[int]) -> str:
-    return " × ".join(map(str, values))
+    kernel, size = ("·".join(map(str, sizes)) for sizes in (spec.kernel_shape, positions))
+    return f"{batch}{kernel} × {size} = {spec.macs(input_shape):,}"
 
 
 def _per_axis(values: Sequence[object]) -> str:
     return str(values[0]) if len(set(values)) == 1 else str(tuple(values))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 
 from convspec.models import arguments, text_table
 from convspec.models.comparison import common_rank
-from convspec.models.comparison.common_rank import Form
-from convspec.models.comparison.layer_check import conv as check_layer
+from convspec.models.comparison.layer_check import check_layer
 from convspec.models.comparison.results import Comparison, compare
 from convspec.models.files.model_file import ModelFile
-from convspec.models.find_adapter import convs, owner
-from convspec.models.matching import split_layers, weight_differences
-from convspec.models.matching.kernels import Layer, Normalised, pairs
-from convspec.models.matching.layers import spec_differences
-from convspec.models.matching.split_layers import Piece
-from convspec.models.matching.weight_differences import Difference
-from convspec.models.porting.layer import port
-from convspec.models.porting.weights import PortReport, port_weights
+from convspec.models.find_adapter import adapter_for, convs
+from convspec.models.matching import split_layers
+from convspec.models.matching.differences import (
+    Difference,
+    array_differences,
+    field_differences,
+    layer_differences,
+    spec_differences,
+    weight_differences,
+)
+from convspec.models.matching.kernels import BatchNorm, Layer, pair_layers
+from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
 
@@ -29,23 +32,24 @@ if TYPE_CHECKING:
     from convspec.models.run_model import Array as Array
 
 __all__ = [
+    "BatchNorm",
     "Comparison",
     "Difference",
-    "Form",
     "Layer",
     "ModelFile",
     "Node",
-    "Normalised",
-    "Piece",
     "PortReport",
     "VerifyReport",
+    "adapter_for",
     "arguments",
+    "array_differences",
     "check_layer",
     "common_rank",
     "compare",
     "convs",
-    "owner",
-    "pairs",
+    "field_differences",
+    "layer_differences",
+    "pair_layers",
     "port",
     "port_weights",
     "spec_differences",

@@ -1,14 +1,7 @@
-"""The layers of a model that have weights, and what they read and wrote in one run.
-
-The seam to a framework: its package's ``model.py`` has ``parts(model) -> list[Part]``, in the order of definition;
-``capture(model, inputs) -> (list[Call], list[Array])``, the calls in the order of execution and the model's outputs;
-or ``met(model, inputs) -> (list[Part], …)``, which also gives the convolutions that only a run shows;
-``write(model, {path: {name: array}}) -> model``; and ``save(model, path)``, in the framework's own format.
-"""
+"""The layers of a model that have weights, and their inputs and outputs in one run."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +10,7 @@ import numpy as np
 
 from convspec.contract import Call, Part
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Model:
-    """A model opened: whose it is, its parts, and, where it has been run, the calls of its parts."""
+    """An open model: its adapter, its parts and, once it has been run, the calls of its parts."""
 
     native: Any
     adapter: Adapter
@@ -44,27 +37,23 @@ class Model:
 
     @property
     def layout(self) -> str:
-        """That of its first convolution."""
+        """The layout of its first convolution."""
         return next((p.reading.layout for p in self.parts if p.reading is not None), layouts.CHANNELS_FIRST)
 
     def ordered(self, kind: str) -> list[Part]:
-        """The parts of a kind, those that were called first, in the order of their first calls."""
+        """Return the parts of a kind in the order of their first calls, uncalled ones last."""
         first = {call.path: place for place, call in reversed(list(enumerate(self.calls)))}
         parts = [part for part in self.parts if part.kind == kind]
         return sorted(parts, key=lambda part: first.get(part.path, len(self.calls)))
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
-        """Capture one run."""
-        module = seam(self.adapter)
-        if not hasattr(module, "met"):
-            self.calls, self.outputs = module.capture(self.native, inputs)
-            return
-        met, self.calls, self.outputs = module.met(self.native, inputs)
-        found = {part.path: part for part in met}
-        self.parts = [found.pop(part.path, part) for part in self.parts] + list(found.values())
+        """Run the model once and keep its calls, its outputs, and the parts that only a run shows."""
+        self.calls, self.outputs, parts = self.adapter.model_module().trace_model(self.native, inputs)
+        shown = {part.path: part for part in parts}
+        self.parts = [shown.pop(part.path, part) for part in self.parts] + list(shown.values())
 
 
-def opened(
+def open_model(
     model: Any,
     inputs: Any = None,
     layout: str | None = None,
@@ -72,37 +61,36 @@ def opened(
     *,
     fold_pads: bool = False,
 ) -> Model:
-    """The model with its parts; run on ``inputs``, where given, which are moved from layout ``source`` to ``layout``.
+    """Return the model with its parts; with ``inputs`` it is run on them, moved from layout ``source`` to ``layout``.
 
     Raises:
-        UnsupportedError: where the adapter cannot look into models, or there is no convolution in this one.
-        RequestError: where the object is of no framework that an adapter knows.
+        UnsupportedError: where the adapter cannot read models, or this one has no convolution.
+        RequestError: where no adapter knows the object's framework.
     """
-    adapter = owner(model)
-    module = seam(adapter)
-    model = getattr(module, "held", lambda same: same)(model)
-    needs_run = getattr(module, "NEEDS_RUN", False)
-    if needs_run and inputs is None:
+    adapter = adapter_for(model)
+    module = adapter.model_module()
+    if module.parts_need_inputs and inputs is None:
         raise UnsupportedError(f"{adapter.name} makes its layers when the model is called: give inputs")
-    found = Model(model, adapter, [] if needs_run else module.parts(model))
+    native = module.open(model)
+    opened = Model(native, adapter, [] if module.parts_need_inputs else module.parts(native))
     if inputs is not None:
-        own = layout or (found.layout if not needs_run else layouts.CHANNELS_LAST)
+        own = layout or (adapter.native_layout if module.parts_need_inputs else opened.layout)
         given = moved(inputs, source or own, own)
-        if needs_run:
-            found.parts = module.parts(model, given)
+        if module.parts_need_inputs:
+            opened.parts = module.parts(native, given)
         if fold_pads:
-            _fold(found, given)
-        found.run(given)
+            _fold(opened, given)
+        opened.run(given)
     elif fold_pads:
-        _fold(found, ())
-    if not any(part.kind == "conv" for part in found.parts):
-        names = ", ".join(sorted({part.name for part in found.parts})) or "none with weights"
+        _fold(opened, ())
+    if not any(part.kind == "conv" for part in opened.parts):
+        names = ", ".join(sorted({part.name for part in opened.parts})) or "none with weights"
         raise UnsupportedError(f"this model has no convolutions; its layers: {names}")
-    return found
+    return opened
 
 
 def _fold(model: Model, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
-    """Count the pads before convolutions as theirs; those of code are met by a run, which takes a single input."""
+    """Fold preceding pads into convolutions; pads written as code show only in a run, which takes a single input."""
     shape = inputs[0].shape if isinstance(inputs, Sequence) and len(inputs) == 1 else None
     found = {one.path: one for one in model.adapter.convs(model.native, shape, fold_pads=True)}
     for place, part in enumerate(model.parts):
@@ -110,27 +98,8 @@ def _fold(model: Model, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
             model.parts[place] = replace(part, reading=one.reading, pads=one.pads, note=one.note)
 
 
-def seam(adapter: Adapter) -> Any:
-    """The ``model`` module of an adapter's package, for files :mod:`convspec.models.files.model_file`.
-
-    Raises:
-        UnsupportedError: where the package has none.
-    """
-    from convspec.models.files import model_file
-
-    if isinstance(adapter, model_file.FileAdapter):
-        return model_file
-    package = getattr(adapter, "package", None)
-    try:
-        return importlib.import_module(f"{package}.model")
-    except ModuleNotFoundError as error:
-        if error.name != f"{package}.model":
-            raise
-        raise UnsupportedError(f"adapter {adapter.name!r} reads layers, but does not run models") from None
-
-
 def moved(inputs: Any, source: str, target: str) -> Any:
-    """The inputs in another layout: arrays of three to five axes are moved, others are none of images."""
+    """Return the inputs in another layout: arrays of three to five axes are transposed, others left as they are."""
     if isinstance(inputs, Mapping):
         return {name: moved(array, source, target)[0] for name, array in inputs.items()}
     arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
@@ -140,13 +109,11 @@ def moved(inputs: Any, source: str, target: str) -> Any:
 def _moved(x: Array, source: str, target: str) -> Array:
     if x.dtype.kind not in "fiub":
         raise RequestError(f"an input must be an array of numbers, not of {x.dtype}")
-    ndim = x.ndim - 2
-    if ndim not in (1, 2, 3) or source == target:
+    if x.ndim not in (3, 4, 5) or source == target:
         return x
-    axes = layouts.permutation(layouts.order(source, ndim), layouts.order(target, ndim), ndim)
-    return np.ascontiguousarray(x.transpose(axes))
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def canonical(x: Array, layout: str) -> Array:
-    """A tensor of images, moved to ``(N, C, *spatial)``."""
+    """Return a tensor of images in the order ``(N, C, *spatial)``."""
     return _moved(x, layouts.family(layout, max(x.ndim - 2, 1)), layouts.CHANNELS_FIRST)

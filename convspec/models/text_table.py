@@ -1,101 +1,211 @@
-"""Comparisons and ports in words: lines of text, each with a style for terminals that have colours."""
+"""Write comparisons, ports and verifications as text: lines with styles for terminals, and HTML for notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from convspec.errors import printable
 
 if TYPE_CHECKING:
     from convspec.models.comparison.layer_pair import Row
     from convspec.models.comparison.results import Comparison
-    from convspec.models.porting.weights import PortReport
+    from convspec.models.porting import PortReport
+    from convspec.models.verification.report import Node, VerifyReport
 
-    Lines: TypeAlias = Iterator[tuple[str, str]]
+    Line: TypeAlias = tuple[str, str]
 
-_STYLES = {"departs": "bold red", "fed": "bold red", "missing": "bold red", "downstream": "yellow", "agree": "green"}
+_STYLES = {"agree": "green", "not judged": "", "not run": "", "downstream": "yellow", "unsupported": "yellow"}
+_LEVELS = {"error": "red", "warning": "yellow"}
 _WIDEST = 44
+_SHOWN = 60  # nodes of a verification
 
 
-def comparison(found: Comparison) -> Lines:
-    """A table of all layers, where the models part, and the mistake behind it."""
-    ran = any(row.input is not None or row.output is not None for row in found.rows)
-    heads = ["", f"a: {found.names[0]}", f"b: {found.names[1]}", "settings", "weights"]
-    heads += ["input", "output", "verdict"] if ran else []
-    rows = [_cells(row, ran) for row in found.rows]
-    styles = ["", *(_STYLES.get(row.verdict, "") for row in found.rows)]
-    yield from zip(table([heads, *rows]), styles, strict=True)
-    yield "", ""
-    for note in found.notes:
-        yield f"{printable(note, None)}.", ""
-    if found.agrees:
-        word = _agreement(found) if ran else "Settings and weights agree; nothing was run"
-        yield (
-            word + (f"; the results differ by at most {found.output:.3g}." if found.output is not None else "."),
-            "green",
-        )
-        return
-    yield f"First departure: {printable(found.departure, None)}", "bold red"
-    if found.diagnosis is not None:
-        from convspec.diagnosis import lines
+class Text(NamedTuple):
+    """A result in words: one line, a table whose first row has the headings, and lines; a style for each."""
 
+    headline: str
+    rows: list[tuple[list[str], str]]
+    lines: list[Line]
+
+
+class Printable:
+    """A result that prints as the text that its command shows, with a table in notebooks."""
+
+    __slots__ = ()
+
+    def _text(self) -> Text:
+        raise NotImplementedError
+
+    def styled_lines(self) -> Iterator[Line]:
+        """Return the lines that the command prints, each with its style on a terminal with colours."""
+        text = self._text()
+        yield from zip(table([cells for cells, _ in text.rows]), (style for _, style in text.rows), strict=True)
         yield "", ""
-        yield from ((f"  {printable(line, None)}", style) for line, style in lines(found.diagnosis))
-    for row in found.rows:
-        if row.verdict == "departs" and row is not found.first:
-            yield f"It departs again at {row.label} ({printable(row.a, None)}): {printable(row.reason, None)}", "red"
+        yield from ((printable(line, None), style) for line, style in text.lines)
 
+    def __str__(self) -> str:
+        return "\n".join(line for line, _ in self.styled_lines())
 
-def _agreement(found: Comparison) -> str:
-    unseen = sum(row.verdict == "not judged" for row in found.rows)
-    return f"Every layer that was judged agrees, {unseen} were not" if unseen else "Every layer agrees"
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {printable(self._text().headline)}>"
 
-
-def _cells(row: Row, ran: bool) -> list[str]:
-    weights = "; ".join(row.weights) or ("equal" if row.a and row.b else "")
-    cells = [
-        row.label,
-        row.a or "–",
-        row.b or "–",
-        "; ".join(row.spec) or ("equal" if row.a and row.b else ""),
-        weights,
-    ]
-    return cells + ([_size(row.input), _size(row.output), row.verdict] if ran else [])
-
-
-def _size(apart: float | None) -> str:
-    if apart is None:
-        return ""
-    return "0" if apart == 0 else f"{apart:.1e}"
-
-
-def port(found: PortReport) -> Lines:
-    """What was moved where, and what was not."""
-    rows = [
-        [move.kind, move.source or "–", move.target or "–", move.how, "; ".join(move.notes)] for move in found.moves
-    ]
-    yield from ((line, "") for line in table([["", found.names[0], found.names[1], "matched by", ""], *rows]))
-    yield "", ""
-    for problem in found.ambiguous:
-        yield f"ambiguous: {printable(problem, None)}", "bold red"
-    for left in found.left:
-        yield f"left: {printable(left, None)}", "yellow"
-    for note in found.warnings:
-        yield f"heed: {printable(note, None)}", "yellow"
-    yield found.summary, "green" if found.written and not found.left else "bold"
+    def _repr_html_(self) -> str:
+        text = self._text()
+        (heads, _), *rows = [([escape(printable(cell, None)) for cell in cells], style) for cells, style in text.rows]
+        parts = ["<table><thead><tr>", *(f"<th>{cell}</th>" for cell in heads), "</tr></thead><tbody>"]
+        for cells, _ in rows:
+            parts += ["<tr>", *(f"<td>{cell}</td>" for cell in cells), "</tr>"]
+        lines = "\n".join(escape(printable(line, None)) for line, _ in text.lines)
+        return f"{''.join(parts)}</tbody></table><pre>{lines}</pre>"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells that stand under one another, long ones cut."""
+    """Return aligned lines of cells, long cells cut."""
     cells = [[_cut(printable(cell, None)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(_padded(row, widths)).rstrip() for row in cells]
-
-
-def _padded(row: Iterable[str], widths: Iterable[int]) -> Iterator[str]:
-    return (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def _path(path: str) -> str:
+    """Return a path or –, its beginning cut: names of one network differ at the end."""
+    return path if 0 < len(path) <= _WIDEST else f"…{path[1 - _WIDEST :]}" if path else "–"
+
+
+# -- comparisons and ports ---------------------------------------------------------------------------------------------
+
+
+def comparison(result: Comparison) -> Text:
+    """Describe a comparison: all layers, the first divergence, and the mistake that causes it."""
+    ran = any(row.input is not None or row.output is not None for row in result.rows)
+    heads = ["", f"a: {result.names[0]}", f"b: {result.names[1]}", "settings", "weights"]
+    heads += ["input", "output", "verdict"] if ran else []
+    rows = [(_row_cells(row, ran=ran), _STYLES.get(row.verdict, "bold red")) for row in result.rows]
+    lines = [(f"{note}.", "") for note in result.notes]
+    if result.agrees:
+        unjudged = sum(row.verdict == "not judged" for row in result.rows)
+        words = f"Every judged layer agrees, {unjudged} were not judged" if unjudged else "Every layer agrees"
+        words = words if ran else "Settings and weights agree; nothing was run"
+        words += f"; the results differ by at most {result.output:.3g}." if result.output is not None else "."
+        return Text(words, [(heads, ""), *rows], [*lines, (words, "green")])
+    headline = f"First divergence: {result.divergence}"
+    lines.append((headline, "bold red"))
+    if result.diagnosis is not None:
+        from convspec.diagnosis import lines as diagnosis_lines
+
+        lines += [("", ""), *((f"  {line}", style) for line, style in diagnosis_lines(result.diagnosis))]
+    further = [row for row in result.rows if row.verdict == "diverges" and row is not result.first]
+    lines += [(f"Diverges again at {row.label} ({row.a}): {row.reason}", "red") for row in further]
+    return Text(headline, [(heads, ""), *rows], lines)
+
+
+def _row_cells(row: Row, *, ran: bool) -> list[str]:
+    equal = "equal" if row.a and row.b else ""
+    cells = [row.label, _path(row.a), _path(row.b), "; ".join(row.spec) or equal, "; ".join(row.weights) or equal]
+    return cells + ([_difference(row.input), _difference(row.output), row.verdict] if ran else [])
+
+
+def _difference(size: float | None) -> str:
+    return "" if size is None else "0" if size == 0 else f"{size:.1e}"
+
+
+def port(report: PortReport) -> Text:
+    """Describe a port: which weights went where, and which did not."""
+    rows = [
+        ([move.kind, _path(move.source), _path(move.target), move.how, "; ".join(move.notes)], "")
+        for move in report.moves
+    ]
+    lines = [(f"ambiguous: {problem}", "bold red") for problem in report.ambiguous]
+    lines += [(f"no counterpart: {left}", "yellow") for left in report.left]
+    lines += [(f"warning: {warning}", "yellow") for warning in report.warnings]
+    lines.append((report.summary, "green" if report.written and not report.left else "bold"))
+    return Text(report.summary, [(["", *report.names, "matched by", ""], ""), *rows], lines)
+
+
+# -- verifications -----------------------------------------------------------------------------------------------------
+
+
+def verification(report: VerifyReport) -> Text:
+    """Describe a verification: nodes, notes, the effects of optimisation, unexpected results, and the conclusion."""
+    heads = ["node", "layer", "input", "verdict", "error", "bound"] + ["source"] * bool(report.against)
+    rows = [(_node_cells(node)[: len(heads)], _STYLES.get(node.verdict, "red")) for node in report.nodes[:_SHOWN]]
+    lines: list[Line] = []
+    if (more := len(report.nodes) - _SHOWN) > 0:
+        lines.append((f"… and {more} more; the HTML and JSON reports have them all", ""))
+    for node in report.nodes:
+        lines += [
+            (_note(node.name, note), _LEVELS[note["level"]]) for note in node.notes if note.get("level") in _LEVELS
+        ]
+    lines += [(_note("model", note), _LEVELS.get(note.get("level", ""), "")) for note in report.notes]
+    lines += [(line, "") for line in optimisation_changes(report)]
+    lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
+    if report.first_divergence:
+        lines.append((f"first divergence: {report.first_divergence}", "bold red"))
+        first = next(node for node in report.nodes if node.name == report.first_divergence)
+        lines += [(f"fix: {fix}", "") for fix in dict.fromkeys(f["fix"] for f in first.findings if f.get("fix"))]
+    words = conclusion(report)
+    lines.append((words, "bold red" if report.unexpected else "bold green"))
+    return Text(words, [(heads, ""), *rows], lines)
+
+
+def _node_cells(node: Node) -> list[str]:
+    return [_path(node.name), layer_words(node), shape_words(node.input_shape), node.verdict,
+            number_words(node.worst_q), number_words(node.bound), _path(node.matched or "")]  # fmt: skip
+
+
+def _note(name: str, note: dict[str, str]) -> str:
+    return f"{name}: {note['id']}: {note['title']}"
+
+
+def optimisation_changes(report: VerifyReport) -> list[str]:
+    """Return a line per level of optimisation that changed bits of the outputs, with the passes that did it."""
+    lines = []
+    for change in report.optimisation:
+        level = f"optimisation {change['level']}" + (f" on {change['provider']}" * (change["provider"] != "CPU"))
+        if change.get("problem"):
+            lines.append(f"{level}: does not run: {change['problem']}")
+        elif change["changed"]:
+            size = f"by up to {change['largest']:.2g} of the largest output"
+            passes = f", in {', '.join(change['passes'])}" if change["passes"] else ""
+            lines.append(f"{level} changes {', '.join(change['changed'][:3])} {size}{passes}")
+    return list(dict.fromkeys(lines))
+
+
+def conclusion(report: VerifyReport) -> str:
+    """Return the last line: ``2 convolutions: 1 agree, 1 disagree, 1 accepted, 0 unexpected``."""
+    counts = [f"{n} {name}" for name, n in report.summary.items() if n and name != "convs"]
+    accepted = len(report.problems()) - len(report.unexpected)
+    counts += [f"{accepted} accepted"] * bool(accepted)
+    size = len(report.nodes)
+    return f"{size} convolution{'s' * (size != 1)}: {', '.join([*counts, f'{len(report.unexpected)} unexpected'])}"
+
+
+def layer_words(node: Node) -> str:
+    """Return the layer in few characters: ``3→16 k3×3 s2×2 g1``."""
+    spec = node.spec
+    if spec is None:
+        return node.op_type
+    words = [f"{spec.in_channels}→{spec.out_channels}", f"k{_times(spec.kernel_size)}"]
+    words += [f"s{_times(spec.stride)}"] if set(spec.stride) != {1} else []
+    words += [f"d{_times(spec.dilation)}"] if set(spec.dilation) != {1} else []
+    words += [f"g{spec.groups}"] if spec.groups > 1 else []
+    return " ".join([*words, "transposed"] if spec.transposed else words)
+
+
+def shape_words(shape: Sequence[int | str] | None) -> str:
+    """Return a shape as ``1×3×32×32``."""
+    return "?" if shape is None else printable(_times(shape))
+
+
+def _times(sizes: Sequence[int | str]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def number_words(value: float | str | None) -> str:
+    """Return a number in three digits, or –."""
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float | int) else str(value)

@@ -1,7 +1,8 @@
 """The oracle: the float64 convolution that every adapter is compared with, and the only tolerances of the project.
 
-In go a spec, its weights and an input in the canonical order; out come the output and the gradients (:func:`conv`,
-:func:`gradients`), the error bounds that rounding explains, and the verdict on an actual result. NumPy only, any rank.
+The input is a spec, its weights and an input in the canonical order; the result is the layer's output and gradients
+(:func:`conv`, :func:`gradients`), the error bounds of rounding, and the verdict on an actual result. NumPy only, at any
+rank.
 """
 
 from convspec.reference import accuracy_probes, error_bounds, verdict

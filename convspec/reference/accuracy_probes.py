@@ -1,12 +1,12 @@
-"""Probes that measure how a layer computes: data on which each accuracy class shows itself, at any K.
+"""Probes that measure a layer's arithmetic: data that distinguish the accuracy classes at any K.
 
 * ``input``: one-hot kernels of ones, so that each output is one input, with all the digits of the dtype;
 * ``kernel``: the input is 1 everywhere, so that each output is one weight with all its digits;
 * ``accumulator``: odd integers whose sums are exact in float32 (in float64 for a float64 layer), but need more digits
-  than the next coarser format has.
+  than the next coarser format.
 
-A layer that keeps its dtype's digits returns the first two exactly, however long its sums are: all other products
-are zero.
+A layer that keeps its dtype's digits returns the first two exactly for sums of any length: all other products are
+zero.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LADDER = ("float64", "float32", "tf32", "float16", "bfloat16")
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Data of the layer's own shapes: ``params`` and ``x`` in the dtype's carrier, to be run like any other."""
+    """Weights and input of the layer's own shapes, in the dtype's carrier."""
 
     name: str
     spec: ConvSpec
@@ -62,7 +62,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyClass:
-    """The formats that inputs (and weights) are rounded to and that sums are kept in; None where it was not seen."""
+    """The formats of rounded inputs (and weights) and of sums; None if unknown."""
 
     inputs: str | None
     accumulator: str | None
@@ -74,7 +74,7 @@ class AccuracyClass:
 
 
 def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", seed: int = 0) -> tuple[Probe, ...]:
-    """The three probes for a layer and an input ``(N, C, *spatial)``."""
+    """Return the three probes for a layer and an input ``(N, C, *spatial)``."""
     rng = np.random.default_rng([seed, 9])
     shape, taps = tuple(input_shape), forward_products(spec)
     hot = as_kernel(dealt(rng, spec.out_channels, taps, 1), spec)
@@ -93,12 +93,12 @@ def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", s
     )
 
 
-def measure(found: Sequence[Probe], outputs: Mapping[str, Array]) -> AccuracyClass:
-    """The class that the layer's ``outputs`` of the probes, by name, show; all in canonical order.
+def measure(run: Sequence[Probe], outputs: Mapping[str, Array]) -> AccuracyClass:
+    """Return the accuracy class that follows from the layer's ``outputs``, by name of probe, in canonical order.
 
-    Meant for a layer that is right on exact data: a wrong one looks like a coarse one.
+    The layer must be correct on exact data: an incorrect one looks like a coarse one.
     """
-    seen = {probe.name: probe for probe in found}
+    seen = {probe.name: probe for probe in run}
     parts = [_inputs_class(outputs[name], seen[name]) for name in ("input", "kernel") if name in outputs]
     inputs = max(filter(None, parts), key=LADDER.index, default=None)
     name = "accumulator"
@@ -106,38 +106,38 @@ def measure(found: Sequence[Probe], outputs: Mapping[str, Array]) -> AccuracyCla
 
 
 def declared(arithmetic: ComputePrecision, dtype: str) -> AccuracyClass:
-    """The class that the probes show of a layer that computes as ``arithmetic`` says.
+    """Return the class that the probes measure for a layer with this ``arithmetic``.
 
-    The accumulator is None where more than two roundings to the dtype mean that partial sums may be kept in it.
+    The accumulator is None after more than two roundings to the dtype: partial sums may then have that dtype.
     """
     accumulator = arithmetic.accumulator
-    # a lone product keeps no more digits than the accumulator that it passes through
+    # a single product has no more digits than the accumulator
     inputs = max(dtype, arithmetic.inputs or dtype, accumulator, key=LADDER.index)
     shown = max(accumulator, _finest_accumulator(dtype), key=LADDER.index)
     return AccuracyClass(inputs, shown if arithmetic.output_roundings <= 2 else None)
 
 
 def judge_class(measured: AccuracyClass, arithmetic: ComputePrecision, dtype: str) -> Verdict:
-    """Whether the measured class is the declared one; a finer one is as wrong a declaration as a coarser one.
+    """Return whether the measured class is the declared one; a finer class is wrong as a coarser one is.
 
-    What the outputs of the probes could not show, or the adapter leaves open, is not compared.
+    Unknown parts, and parts that the adapter does not declare, are not compared.
 
     Raises:
-        ValueError: if the probes showed nothing at all, say because every output is empty.
+        ValueError: if the probes measured nothing, for example because every output is empty.
     """
     if measured.name is None:
-        raise ValueError("this layer's outputs show no accuracy class: probe a layer with outputs inside its input")
+        raise ValueError("this layer's outputs have no accuracy class: probe a layer with outputs inside its input")
     claim = declared(arithmetic, dtype)
     pairs = {
         "inputs": (measured.inputs, claim.inputs),
         "accumulator": (measured.accumulator, claim.accumulator),
     }
     wrong = [
-        f"{part} {got}, declared {said}"
-        for part, (got, said) in pairs.items()
-        if got is not None and said is not None and got != said
+        f"{part} {got}, declared {claimed}"
+        for part, (got, claimed) in pairs.items()
+        if got is not None and claimed is not None and got != claimed
     ]
-    evidence = {part: {"measured": got, "declared": said} for part, (got, said) in pairs.items()}
+    evidence = {part: {"measured": got, "declared": claimed} for part, (got, claimed) in pairs.items()}
     reason = f"precision: measured {'; '.join(wrong)}" if wrong else ""
     return Verdict("disagree" if wrong else "agree", reason, measured.name, evidence)
 
@@ -146,7 +146,7 @@ def judge_class(measured: AccuracyClass, arithmetic: ComputePrecision, dtype: st
 
 
 def _all_digits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-    """Numbers whose last binary digit is 1: around 1, and some so small that float16 keeps few of their digits."""
+    """Return numbers whose last binary digit is 1: around 1, and some so small that float16 loses most digits."""
     digits = format_of(dtype).digits
     fraction = 2 * rng.integers(0, 2 ** (digits - 2), shape) + 1
     exponents = rng.integers(-1, 2, shape)
@@ -157,10 +157,10 @@ def _all_digits(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) ->
 
 
 def _odd_integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, taps: int) -> Array:
-    """Odd integers of at most 7 digits, which all formats hold, for sums of ``taps`` products.
+    """Return odd integers of at most 7 binary digits, exact in all formats, for sums of ``taps`` products.
 
-    Those sums come to about reach²·√taps / 3: beyond the 11 digits of float16, but below its largest number by more
-    than ten standard deviations. For a float64 layer powers of two spread them beyond the 24 digits of float32.
+    Their sums are about reach²·√taps / 3: beyond the 11 digits of float16, but more than ten standard deviations below
+    its largest number. For a float64 layer powers of two spread them beyond the 24 digits of float32.
     """
     reach = max(math.isqrt(int(2.0**14 / math.sqrt(taps))), 3)
     values = rng.choice([-1.0, 1.0], shape) * (2 * rng.integers(0, (reach + 1) // 2, shape) + 1)
@@ -171,12 +171,12 @@ def _odd_integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, 
 
 
 def _inputs_class(actual: Array, probe: Probe) -> str | None:
-    """The finest format whose rounding, or truncation, explains the errors."""
+    """Return the finest format whose rounding, or truncation, explains the errors."""
     y = probe.expected
-    met = y != 0
-    if not met.any():
+    nonzero = y != 0
+    if not nonzero.any():
         return None
-    right, got = y[met], actual[met].astype(np.float64)
+    right, got = y[nonzero], actual[nonzero].astype(np.float64)
     with np.errstate(invalid="ignore"):
         error = np.abs(got - right) / np.abs(right)
     error[~np.isfinite(error)] = np.inf
@@ -193,17 +193,17 @@ def _inputs_class(actual: Array, probe: Probe) -> str | None:
 
 
 def _narrow(form: Format) -> bool:
-    """Whether numbers far from 1 overflow or lose digits in this format."""
+    """Return whether numbers far from 1 overflow or lose digits in this format."""
     return form.emin > -100
 
 
 def _finest_accumulator(dtype: str) -> str:
-    """The finest accumulator that the probe's sums can tell from a coarser one."""
+    """Return the finest accumulator that the probe's sums distinguish from a coarser one."""
     return "float64" if dtype == "float64" else "float32"
 
 
 def _accumulator_class(actual: Array, probe: Probe) -> str | None:
-    """The coarsest format that could have held the outputs, where they are wrong."""
+    """Return the finest accumulator if the outputs are right, else the coarsest format that represents them."""
     y, dtype = probe.expected, probe.dtype
     if not _telling(y, probe):
         return None
@@ -217,7 +217,7 @@ def _accumulator_class(actual: Array, probe: Probe) -> str | None:
 
 
 def _telling(y: Array, probe: Probe) -> bool:
-    """Whether some sum needs more digits than the next coarser accumulator has."""
+    """Return whether some sum needs more digits than the next coarser accumulator."""
     if probe.dtype in ("float16", "bfloat16"):
         # the one rounding of a sum of two is the output's own
         return _meeting(probe.spec) > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
@@ -225,7 +225,7 @@ def _telling(y: Array, probe: Probe) -> bool:
 
 
 def _meeting(spec: ConvSpec) -> int:
-    """Products that can be summed for one output: of a transposed layer only the taps that meet in a cell."""
+    """Return the number of products per output; in a transposed layer only taps that add to the same pixel count."""
     return spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
 
 
@@ -234,7 +234,7 @@ def _beyond_single(y: Array) -> bool:
 
 
 def _coarsest(values: Array, names: Sequence[str]) -> str:
-    """The first of the formats that holds all values, else the last: sums were kept in it for part of the way."""
+    """Return the first format that represents all values, else the last: some sums had a finer format."""
     for name in names:
         digits = "tf32" if name == "float16" else name
         if representable(values, digits):

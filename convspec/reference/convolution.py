@@ -5,12 +5,12 @@ With s the stride, d the dilation, lo the padding before an axis and xp the padd
 * regular: y[n, o, i] = b[o] + Σ_{c, j} xp[n, c, i·s + j·d] · w[o, c, j], c over the channels of o's group;
 * transposed: y[n, o, t] = b[o] + Σ_{c, i, j: i·s + j·d = t + lo} x[n, c, i] · w[c, o, j].
 
-Pads take part in the sum like any other cell: an infinite weight that meets a padding zero gives NaN.
+Pads are part of the sum like any other pixel: an infinite weight times a padding zero is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[np.float64]
 Sizes: TypeAlias = tuple[int, ...]
 
-_PART = 1 << 17  # elements of a padded part that has several groups: 1 MiB; measured, as windows._BLOCK
+_PART = 1 << 17  # elements of a padded part with several groups: 1 MiB; measured, like im2col._BLOCK
 _LEAD = (slice(None), slice(None))  # all of the batch, all channels
 
 
 def conv(spec: ConvSpec, params: ConvParams, x: ArrayLike) -> Array:
-    """The layer's output ``(N, O, *out)`` for an input ``(N, C, *spatial)``, both in the canonical order.
+    """Return the layer's output ``(N, O, *out)`` for an input ``(N, C, *spatial)``, both in the canonical order.
 
     Raises:
         ParamsError: if ``params`` do not fit the spec.
-        ShapeError: if ``x`` does not, as ``spec.output_shape`` says.
+        ShapeError: if ``x`` does not, as ``spec.output_shape``.
     """
     return _forward(_Problem.of(spec, params, x))
 
 
 def magnitude(spec: ConvSpec, params: ConvParams, x: ArrayLike) -> Array:
-    """G = Σ|x||w| + |b| for every output: what the rounding errors of a sum are measured by.
+    """Return G = Σ|x||w| + |b| for every output, the scale of a sum's rounding errors.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.1. Raises as :func:`conv`.
     """
@@ -51,24 +51,24 @@ def magnitude(spec: ConvSpec, params: ConvParams, x: ArrayLike) -> Array:
 
 
 def gradients(spec: ConvSpec, params: ConvParams, x: ArrayLike, dy: ArrayLike) -> Gradients:
-    """Gradients of ⟨y, dy⟩ in input ``(N, C, *spatial)``, kernel and bias (None without one).
+    """Return the gradients of ⟨y, dy⟩ with respect to input ``(N, C, *spatial)``, kernel and bias (None without one).
 
     Raises:
-        ParamsError, ShapeError: as :func:`conv`; ShapeError also if ``dy`` has not the output's shape.
+        ParamsError, ShapeError: as :func:`conv`; ShapeError also if ``dy`` does not have the output's shape.
     """
     problem = _Problem.of(spec, params, x)
     return _backward(problem, problem.cotangent(dy))
 
 
 def gradient_magnitudes(spec: ConvSpec, params: ConvParams, x: ArrayLike, dy: ArrayLike) -> Gradients:
-    """The sums of absolute products behind each of :func:`gradients`; raises as that does."""
+    """Return the sums of absolute products of :func:`gradients`; raises as :func:`gradients`."""
     problem = _Problem.of(spec, params, x, absolute=True)
     return _backward(problem, np.abs(problem.cotangent(dy)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A layer with its numbers, checked; kernel ``(g, A, B, *taps)``, input ``(N, C, *spatial)``."""
+    """A checked layer with its arrays; kernel ``(g, A, B, *taps)``, input ``(N, C, *spatial)``."""
 
     spec: ConvSpec
     x: Array
@@ -84,12 +84,12 @@ class _Problem:
         output_shape = spec.output_shape(array.shape)
         pads, _ = resolve_padding(spec, array.shape[2:])
 
-        def prepared(values: NDArray[Any]) -> Array:
+        def prepare(values: NDArray[Any]) -> Array:
             return np.ascontiguousarray(np.abs(values) if absolute else values, np.float64)
 
-        kernel = prepared(params.kernel).reshape(spec.groups, -1, *params.kernel.shape[1:])
-        bias = None if params.bias is None else prepared(params.bias)
-        return cls(spec, prepared(array), kernel, bias, pads, output_shape)
+        kernel = prepare(params.kernel).reshape(spec.groups, -1, *params.kernel.shape[1:])
+        bias = None if params.bias is None else prepare(params.bias)
+        return cls(spec, prepare(array), kernel, bias, pads, output_shape)
 
     def cotangent(self, dy: ArrayLike) -> Array:
         array = np.ascontiguousarray(dy, np.float64)
@@ -98,21 +98,21 @@ class _Problem:
         return array
 
     def samples(self, array: Array) -> Array:
-        """A view ``(N, g, channels / g, *spatial)``."""
+        """Return a view ``(N, g, channels / g, *spatial)``."""
         groups = self.spec.groups
         return array.reshape(len(array), groups, array.shape[1] // groups, *array.shape[2:])
 
     def padded(self, x: Array) -> Iterator[tuple[tuple[slice, slice, slice], Array]]:
-        """Parts of one sample ``(g, B, *spatial)``, padded, and where they stand in the kernel.
+        """Yield padded parts of one sample ``(g, B, *spatial)``, each with its slice of the kernel.
 
-        A part has whole groups, or some channels of one group where the pads are so wide that a whole group would
-        not fit the memory that was promised.
+        A part has whole groups, or some channels of one group if the pads are so wide that a whole group exceeds the
+        memory limit.
         """
         groups, channels, *spatial = x.shape
-        cells = prod(n + lo + hi for n, (lo, hi) in zip(spatial, self.pads, strict=True))
+        size = prod(_padded_sizes(spatial, self.pads))
         budget = self.x.size + self.kernel.size + prod(self.output_shape)
-        few = max(budget // max(cells, 1), 1) if any(map(any, self.pads)) else channels
-        many = max(min(budget, _PART) // max(channels * cells, 1), 1)
+        few = max(budget // max(size, 1), 1) if any(map(any, self.pads)) else channels
+        many = max(min(budget, _PART) // max(channels * size, 1), 1)
         for g in range(0, groups, many):
             for c in range(0, channels, few):
                 part = slice(g, g + many), slice(None), slice(c, c + few)
@@ -134,8 +134,8 @@ def _forward(problem: _Problem) -> Array:
         if problem.spec.transposed:
             im2col.scatter(x, problem.kernel, *problem.steps, problem.before, out)
         else:
-            for part, cells in problem.padded(x):
-                im2col.correlate(cells, problem.kernel[part], *problem.steps, out[part[0]], add=part[2].start > 0)
+            for part, values in problem.padded(x):
+                im2col.correlate(values, problem.kernel[part], *problem.steps, out[part[0]], add=part[2].start > 0)
     if problem.bias is not None:
         y += problem.bias.reshape(-1, *(1,) * problem.spec.ndim)
     return y
@@ -152,14 +152,13 @@ def _backward(problem: _Problem, dy: Array) -> Gradients:
 
 
 def _backward_regular(problem: _Problem, x: Array, dy: Array, dx: Array, dw: Array) -> None:
-    """Set ``dx`` and add to ``dw``; zero pads take their part of the input's gradient with them, all others fold."""
-    for part, cells in problem.padded(x):
-        im2col.contract(cells, dy[part[0]], *problem.steps, dw[part])
+    """Set ``dx`` and add to ``dw``; the gradient of zero pads is dropped, of other pads it is folded back."""
+    for part, values in problem.padded(x):
+        im2col.contract(values, dy[part[0]], *problem.steps, dw[part])
     if problem.spec.padding_mode == "zeros":
         im2col.scatter(dy, problem.kernel, *problem.steps, problem.before, dx)
         return
-    sizes = [n + lo + hi for n, (lo, hi) in zip(x.shape[2:], problem.pads, strict=True)]
-    padded = np.zeros((*x.shape[:2], *sizes))
+    padded = np.zeros((*x.shape[:2], *_padded_sizes(x.shape[2:], problem.pads)))
     im2col.scatter(dy, problem.kernel, *problem.steps, (0,) * problem.spec.ndim, padded)
     dx[...] = fold(padded, problem.pads, problem.spec.padding_mode)
 
@@ -171,7 +170,7 @@ def _backward_transposed(problem: _Problem, x: Array, dy: Array, dx: Array, dw: 
 
 
 def _uncrop(problem: _Problem, dy: Array) -> Array:
-    """``dy`` at its place in all that a transposed layer scatters to, zero where that is cropped."""
+    """Return ``dy`` inside the full result of a transposed layer, with zeros in the crops."""
     sizes = zip(problem.x.shape[2:], problem.spec.stride, problem.spec.effective_kernel, strict=True)
     full = [max((n - 1) * s + ke, 0) for n, s, ke in sizes]
     whole = np.zeros((*dy.shape[:2], *full))
@@ -181,13 +180,16 @@ def _uncrop(problem: _Problem, dy: Array) -> Array:
     return whole
 
 
+def _padded_sizes(spatial: Sequence[int], pads: Pads) -> list[int]:
+    return [n + lo + hi for n, (lo, hi) in zip(spatial, pads, strict=True)]
+
+
 def pad(x: Array, pads: Pads, mode: str) -> Array:
-    """``x`` with ``(before, after)`` cells added to each spatial axis, in one of the padding modes."""
+    """Return ``x`` with ``(before, after)`` pixels added to each spatial axis, in one of the padding modes."""
     if not any(map(any, pads)):
         return x
     if mode == "zeros":
-        sizes = [n + lo + hi for n, (lo, hi) in zip(x.shape[2:], pads, strict=True)]
-        padded = np.zeros((*x.shape[:2], *sizes))
+        padded = np.zeros((*x.shape[:2], *_padded_sizes(x.shape[2:], pads)))
         inner = [slice(lo, lo + n) for n, (lo, _) in zip(x.shape[2:], pads, strict=True)]
         padded[(*_LEAD, *inner)] = x
         return padded
@@ -198,7 +200,7 @@ def pad(x: Array, pads: Pads, mode: str) -> Array:
 
 
 def fold(padded: Array, pads: Pads, mode: str) -> Array:
-    """The adjoint of :func:`pad`: what stands in a pad is added to the cell that the pad was copied from."""
+    """Return the adjoint of :func:`pad`: each pad is added to the pixel that it was copied from."""
     for axis, (lo, hi) in enumerate(pads, start=2):
         size = padded.shape[axis] - lo - hi
         rows = np.moveaxis(padded, axis, 0)
@@ -211,11 +213,11 @@ def fold(padded: Array, pads: Pads, mode: str) -> Array:
 
 
 def _sources(size: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
-    """For every cell of a padded axis the cell of the axis that it repeats."""
+    """Return for every index of a padded axis the index of the axis that it repeats."""
     last = size - 1
-    cells: NDArray[np.int64] = np.arange(-lo, size + hi)
+    indices: NDArray[np.int64] = np.arange(-lo, size + hi)
     if mode == "circular":
-        cells = cells % size
+        indices = indices % size
     elif mode == "reflect":
-        cells = last - np.abs(last - np.abs(cells))
-    return np.minimum(np.maximum(cells, 0), last)
+        indices = last - np.abs(last - np.abs(indices))
+    return np.minimum(np.maximum(indices, 0), last)

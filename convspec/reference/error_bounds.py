@@ -7,8 +7,8 @@ With u the unit roundoff of the accumulator, u_out that of the output's dtype, K
 * hard bound: |ŷ - y| ≤ γ(K+1)·G + m·u_out·G + (K+1)·η, with γ(n) = n·u / (1 - n·u);
 * statistical bound: RMS(q) ≤ √((K+1)/3), with q = (|ŷ - y| less the output's rounding) / (u·G).
 
-The derivations, and the small terms that these lines leave out (the oracle's own rounding; inputs rounded to a coarser
-format), stand in ``docs/explanation/bounds.md``.
+``docs/explanation/bounds.md`` has the derivations, and the small terms that these lines leave out (the oracle's own
+rounding; inputs rounded to a coarser format).
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
 ORACLE = format_of("float64")
 STATISTICAL_MINIMUM = 1000
-RESULTS = ("output", "input", "kernel", "bias")
 
 
 def gamma(n: int, unit_roundoff: float) -> float:
-    """γ(n) = n·u / (1 - n·u). Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.1.
+    """Return γ(n) = n·u / (1 - n·u). Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.1.
 
-    From n·u = 1 on, where γ says nothing, n·u itself: proved for sums and inner products of any length and in any
+    From n·u = 1 on, where γ has no meaning, n·u itself: proved for sums and inner products of any length and in any
     order by Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34 (2013) 338.
     """
     nu = n * unit_roundoff
@@ -41,7 +40,7 @@ def gamma(n: int, unit_roundoff: float) -> float:
 
 
 def products(spec: ConvSpec, input_shape: Sequence[int] = (), of: str = "output") -> int:
-    """K: the largest number of products that are summed for one element of a result.
+    """Return K, the largest number of products in one element of a result.
 
     Args:
         input_shape: canonical, ``(N, C, *spatial)``; not needed for the output.
@@ -52,21 +51,21 @@ def products(spec: ConvSpec, input_shape: Sequence[int] = (), of: str = "output"
     batch, _, *spatial = input_shape
     if of == "input":
         return spec.out_channels // spec.groups * product(spec.kernel_size) * copies(spec, spatial)
-    cells = spatial if of == "kernel" and spec.transposed else output_spatial(spec, spatial)
-    return batch * product(cells)
+    sizes = spatial if of == "kernel" and spec.transposed else output_spatial(spec, spatial)
+    return batch * product(sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What rounding can do to a sum of ``products`` products: |ŷ - y| ≤ relative·G + absolute.
+    """Bounds on the rounding error of a sum of products: |ŷ - y| ≤ relative·G + absolute.
 
     Attributes:
         unit: u, the unit roundoff of the accumulator; errors are reported in units of u·G + ``floor``.
-        floor: η, what one underflow can cost in the accumulator.
-        relative: of the hard bound.
-        absolute: of the hard bound.
+        floor: η, the error of one underflow in the accumulator.
+        relative: relative term of the hard bound.
+        absolute: absolute term of the hard bound.
         output_rounding: relative error of the rounding to an output format coarser than the accumulator, else 0.
-        further_rounding: what the roundings to that format before the last one cost, relative to G.
+        further_rounding: error of the roundings to that format before the last one, relative to G.
         rms: limit for the root mean square of q.
         largest: the largest finite number of the output's format.
     """
@@ -82,7 +81,7 @@ class Bounds:
 
 
 def bounds(dtype: str, products: int, arithmetic: ComputePrecision) -> Bounds:
-    """The bounds for sums of ``products`` products and a bias, computed as ``arithmetic`` says, stored in ``dtype``."""
+    """Return the bounds for sums of ``products`` products and a bias, for results in ``dtype``."""
     out, accumulator = format_of(dtype), format_of(arithmetic.accumulator)
     roundings, terms = arithmetic.output_roundings, products + 1
     unit = accumulator.unit_roundoff
@@ -112,9 +111,9 @@ def bounds(dtype: str, products: int, arithmetic: ComputePrecision) -> Bounds:
 
 
 def two_sided(one: Bounds, other: Bounds) -> Bounds:
-    """The bounds for the difference of two results ŷ₁, ŷ₂ of the same sums: |ŷ₁ - ŷ₂| ≤ |ŷ₁ - y| + |y - ŷ₂|.
+    """Return the bounds for the difference of two results ŷ₁, ŷ₂ of the same sums: |ŷ₁ - ŷ₂| ≤ |ŷ₁ - y| + |y - ŷ₂|.
 
-    RMS(q₁ + q₂) ≤ RMS(q₁) + RMS(q₂), whether the errors are independent or not; each q is brought to the larger unit.
+    RMS(q₁ + q₂) ≤ RMS(q₁) + RMS(q₂), whether the errors are independent or not; each q is converted to the larger unit.
     The outputs' roundings cost at most u₁|ŷ₁| + u₂|ŷ₂|, where |ŷ₂|·(1 - u₂) ≤ |ŷ₁|·(1 + u₁) + |s₁ - s₂| with the
     unrounded sums s, so that ŷ₁ alone bounds them.
     """
@@ -134,10 +133,10 @@ def two_sided(one: Bounds, other: Bounds) -> Bounds:
 
 
 def _coarser(out: Format, name: str | None) -> Format | None:
-    """The format of that name, if it is coarser than the layer's own."""
+    """Return the format of that name if it is coarser than the layer's own."""
     return None if name is None or format_of(name).digits >= out.digits else format_of(name)
 
 
 def _underflow(form: Format, *, flushes: bool) -> float:
-    """η: the smallest normal number where subnormal results become 0, else half a subnormal unit."""
+    """Return η: the smallest normal number if subnormal results become 0, else half a subnormal unit."""
     return form.smallest_normal if flushes else form.smallest_subnormal / 2

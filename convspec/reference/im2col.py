@@ -1,15 +1,14 @@
-"""The three faces of one trilinear form, Σ x[b, i·s + j·d] · w[a, b, j] · y[a, i], each summed over two of its arrays.
+"""The three contractions of Σ x[b, i·s + j·d] · w[a, b, j] · y[a, i], each a sum over two of the arrays.
 
-Here i runs over the *places* of a kernel, j over its taps, s is the stride and d the dilation. With padding done by
-the caller,
+Here i runs over the *places* of the window, j over its taps, s is the stride and d the dilation. The caller pads.
 
 * :func:`correlate` gives y from x and w: the convolution;
 * :func:`scatter` gives x from y and w: the transposed convolution, and the gradient of x;
 * :func:`contract` gives w from x and y: the gradient of the kernel.
 
 All arrays are float64, hold one sample, and carry the groups on an axis of their own: x is ``(g, B, *size)``, y
-``(g, A, *places)`` and w ``(g, A, B, *taps)``. The work is done by matrix products on the *columns* – what every tap of
-every channel sees – of a block of places, never of all places at once where that would be large.
+``(g, A, *places)`` and w ``(g, A, B, *taps)``. The work is done by matrix products on *columns*, the inputs of every
+tap of every channel, for one block of places at a time.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ Sizes: TypeAlias = tuple[int, ...]
 
 _LEAD = (slice(None), slice(None))  # all groups, all channels
 
-# Elements in the columns of one block, 512 KiB; measured: they should lie in a core's second-level cache, and twice as
-# many are given back to the system after each call, whose page faults then cost more than the products.
+# Elements in the columns of one block, 512 KiB; measured: they should fit a core's second-level cache. The allocator
+# returns twice as many to the system after each call, and then page faults cost more than the products.
 _BLOCK = 1 << 16
-# With fewer places per block than this, fetching the kernel costs more than the products.
+# With fewer places per block, loading the kernel costs more than the products.
 _FEWEST = 256
 # Places along the last axis that one band matrix covers.
 _TILE = 14
@@ -39,7 +38,7 @@ _TILE = 14
 def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array, *, add: bool = False) -> None:
     """Set ``out[g, a, i]`` to the sum over b and j of ``x[g, b, i·s + j·d] · w[g, a, b, j]``, or add that to it."""
     if not out.size:
-        return  # the last place of an empty axis would be place -1, from which a slice wraps around
+        return  # the last place of an empty axis would be -1, which wraps a slice around
     if w.shape[1:3] == (1, 1) and not add and _banded(w.shape[3:], stride, dilation) and bool(np.isfinite(x).all()):
         _correlate_bands(x[:, 0], w[:, 0, 0], stride, dilation, out[:, 0])
         return
@@ -78,21 +77,21 @@ def scatter(y: Array, w: Array, stride: Sizes, dilation: Sizes, first: Sizes, ou
 
 
 def _banded(taps: Sizes, stride: Sizes, dilation: Sizes) -> bool:
-    """Whether one channel's filter is better laid out as band matrices: at most 5 times the products, but by BLAS."""
+    """Return whether band matrices are faster for one channel's filter: at most 5 times the products, but by BLAS."""
     return len(taps) > 1 and (_TILE - 1) * stride[-1] + (taps[-1] - 1) * dilation[-1] + 1 <= 5 * taps[-1]
 
 
 def _correlate_bands(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array) -> None:
-    """:func:`correlate` for one channel per group, ``(g, *size)``, by matrices that hold a row of taps in each column.
+    """Compute :func:`correlate` for one channel per group, ``(g, *size)``, by matrices with a row of taps per column.
 
-    The zeros beside the band meet cells that no tap sees, hence for finite ``x`` only.
+    For finite ``x`` only: the zeros beside the band are multiplied with inputs that no tap reads.
     """
     (k, s, d), last = (w.shape[-1], stride[-1], dilation[-1]), out.shape[-1]
     for left in range(0, last, _TILE):
         tile = min(_TILE, last - left)
         band = np.zeros((len(w), (tile - 1) * s + (k - 1) * d + 1, tile))
-        by_group, by_cell, by_place = band.strides
-        diagonals = as_strided(band, (len(w), k, tile), (by_group, d * by_cell, s * by_cell + by_place))
+        by_group, by_input, by_place = band.strides
+        diagonals = as_strided(band, (len(w), k, tile), (by_group, d * by_input, s * by_input + by_place))
         rows = band.reshape(len(w), *(1,) * (w.ndim - 3), *band.shape[1:])
         total = np.zeros((*out.shape[:-1], tile))
         for tap in np.ndindex(*w.shape[1:-1]):
@@ -120,7 +119,7 @@ def _scatter_singly(y: Array, w: Array, stride: Sizes, dilation: Sizes, first: S
 def _overlap(
     index: Sequence[slice], tap: Sizes, stride: Sizes, dilation: Sizes, first: Sizes, size: Sizes
 ) -> tuple[list[slice], list[slice]]:
-    """Where the products of one tap fall within ``size``, and which of the block's places they come from."""
+    """Return the targets of one tap's products within ``size``, and their sources among the block's places."""
     target, source = [], []
     for places, j, s, d, lo, n in zip(index, tap, stride, dilation, first, size, strict=True):
         shift = j * d - lo
@@ -135,7 +134,7 @@ def _overlap(
 def _columns(
     x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes, budget: int
 ) -> Iterator[tuple[slice, slice, Array]]:
-    """Runs of groups, blocks of places, and their columns ``(g, B·∏taps, places)``, which the next block overwrites."""
+    """Yield runs of groups, blocks of places, their columns ``(g, B·∏taps, places)``, which are reused."""
     rows = x.shape[1] * prod(taps)
     if x.shape[2:] == places and prod(taps) == 1:
         yield slice(None), slice(None), x.reshape(len(x), rows, -1)
@@ -152,9 +151,9 @@ def _columns(
 
 
 def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) -> Array:
-    """``x[g, b, i·s + j·d]`` as ``(g, B, *taps, *places)``, without a copy."""
+    """Return ``x[g, b, i·s + j·d]`` as ``(g, B, *taps, *places)``, without a copy."""
     steps = x.strides[2:]
-    # a step is never taken where there is one place only; NumPy would refuse one beyond 64 bits all the same
+    # an axis of length 1 has no step: NumPy rejects one beyond 64 bits
     between_taps = [step * d if n > 1 else 0 for step, d, n in zip(steps, dilation, taps, strict=True)]
     between_places = [step * s if n > 1 else 0 for step, s, n in zip(steps, stride, places, strict=True)]
     shape = (*x.shape[:2], *taps, *places)
@@ -162,18 +161,18 @@ def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) 
 
 
 def _batches(groups: int, rows: int, places: int) -> Iterator[slice]:
-    """All groups in runs that fit one block, with ``rows`` numbers for each place and group."""
+    """Return all groups in runs that fit one block, with ``rows`` numbers for each place and group."""
     many = max(_BLOCK // (rows * max(places, 1)), 1)
     return (slice(g, min(g + many, groups)) for g in range(0, groups, many))
 
 
 def _limit(rows: int, budget: int) -> int:
-    """How many places a block may have, with ``rows`` numbers each."""
+    """Return the number of places per block, with ``rows`` numbers each."""
     return max(min(max(_BLOCK // rows, _FEWEST), budget // rows), 1)
 
 
 def _blocks(places: Sizes, limit: int) -> Iterator[tuple[tuple[slice, ...], slice]]:
-    """All places in even blocks of at most ``limit``: a slice for each axis, and one of the flattened places."""
+    """Yield all places in even blocks of at most ``limit``: a slice per axis, and a slice of the flattened places."""
     inner, axis = 1, len(places) - 1
     while axis > 0 and inner * places[axis] <= limit:
         inner, axis = inner * places[axis], axis - 1

@@ -1,4 +1,4 @@
-"""The verdict on one actual output against the oracle's, with the evidence for it."""
+"""The verdict on an actual output, compared with the oracle's, with its evidence."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found, and why.
+    """A verdict with its reason and evidence.
 
     Attributes:
         verdict: one of :data:`VERDICTS`.
-        reason: empty where the verdict is ``"agree"``; starts with one word: shape, dtype, value, nan, vacuous or
+        reason: empty if the verdict is ``"agree"``; else its first word is shape, dtype, value, nan, vacuous or
             precision.
-        accuracy_class: measured by a probe, e.g. ``"tf32"``; None where none ran.
+        accuracy_class: class measured by a probe, e.g. ``"tf32"``; None without a probe.
         evidence: JSON-ready. ``total`` and ``wrong`` elements; ``index`` (of the first wrong element of exact data,
-            else of the worst), ``got`` and ``expected`` there; ``worst_q`` and ``bound`` in the same ``unit``.
+            else of the worst) with its ``got`` and ``expected``; ``worst_q`` and ``bound`` in the same ``unit``.
     """
 
     verdict: str
     reason: str = ""
     accuracy_class: str | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
 
 
 def judge(
@@ -55,15 +58,15 @@ def judge(
     other: ComputePrecision | None = None,
     ignore: NDArray[np.bool_] | None = None,
 ) -> Verdict:
-    """Whether ``actual`` is a correct result in ``dtype``, all arrays in one and the same axis order.
+    """Return whether ``actual`` is a correct result in ``dtype``; all arrays have the same axis order.
 
     Args:
         expected: the oracle's result, y.
         magnitude: G = Σ|x||w| + |b|; may be None for exact data.
-        data: the kind of data that the result was computed from; exact data allow no error at all.
+        data: the kind of the input data; exact data allow no error.
         products: K, see :func:`convspec.reference.error_bounds.products`.
-        arithmetic: how the layer computes, as its adapter declares.
-        other: how ``expected`` was computed, where it is no oracle's but another run's, with errors of its own.
+        arithmetic: the layer's arithmetic, as its adapter declares it.
+        other: the arithmetic of ``expected`` if it is the result of another run instead of the oracle's.
         ignore: True at the elements that are not compared.
     """
     if problem := form_problem(actual, expected.shape, dtype):
@@ -71,21 +74,21 @@ def judge(
     if ignore is not None:
         actual = np.where(ignore, expected, actual).astype(actual.dtype)
     if data in EXACT_KINDS:
-        found = _judge_exact(actual, expected, magnitude, dtype)
+        verdict = _judge_exact(actual, expected, magnitude, dtype)
     elif magnitude is None:
-        raise ValueError(f"data of kind {data!r} need the magnitude G: only exact data are judged without")
+        raise ValueError(f"data of kind {data!r} need the magnitude G; only exact data do not")
     else:
         limits = bounds(dtype, products, arithmetic)
         if other is not None:
             limits = two_sided(limits, bounds(dtype, products, other))
-        found = _judge_bound(actual, expected, magnitude, limits, data)
+        verdict = _judge_bound(actual, expected, magnitude, limits, data)
     if ignore is not None:
-        found.evidence["ignored"] = int(np.count_nonzero(ignore))
-    return found
+        verdict.evidence["ignored"] = int(np.count_nonzero(ignore))
+    return verdict
 
 
 def form_problem(actual: Array, shape: tuple[int, ...], dtype: str) -> str:
-    """What is wrong with the shape or the dtype of a result, or nothing."""
+    """Return the problem with the shape or the dtype of a result; empty if there is none."""
     if actual.shape != shape:
         return f"shape {actual.shape} where {shape} is right"
     carrier = format_of(dtype).carrier
@@ -100,7 +103,7 @@ def form_problem(actual: Array, shape: tuple[int, ...], dtype: str) -> str:
 
 
 def _judge_exact(actual: Array, expected: Array, magnitude: Array | None, dtype: str) -> Verdict:
-    """One pass for equality; everything else only where it failed."""
+    """Judge exact data: one pass for equality, and the evidence only after a mismatch."""
     if magnitude is not None:
         reach, limit = float(np.max(_finite(magnitude), initial=0.0)), exact_limit(dtype)
         if reach > limit:
@@ -126,7 +129,7 @@ def _judge_exact(actual: Array, expected: Array, magnitude: Array | None, dtype:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is known of the errors so far; ratios are |ŷ - y| / bound."""
+    """Statistics of the errors so far; ratios are |ŷ - y| / bound."""
 
     wrong: int = 0
     worst_ratio: float = -1.0
@@ -137,7 +140,7 @@ class _Tally:
 
 
 def _judge_bound(actual: Array, expected: Array, magnitude: Array, limits: Bounds, data: str) -> Verdict:
-    """The hard bound for every element, and the statistical one for all of them together."""
+    """Apply the hard bound to every element, and the statistical bound to all elements together."""
     flat = [np.ascontiguousarray(a).reshape(-1) for a in (actual, expected, magnitude)]
     tally = _Tally()
     with np.errstate(invalid="ignore", over="ignore"):
@@ -157,7 +160,7 @@ def _judge_bound(actual: Array, expected: Array, magnitude: Array, limits: Bound
 
 
 def _count(tally: _Tally, start: int, a: Array, y: Array, g: Array, limits: Bounds) -> None:
-    """Add one block, small enough for its temporaries to stay in the cache."""
+    """Add one block, whose temporaries fit the cache."""
     error = a - y
     size = np.abs(error)
     bound = g * limits.relative
@@ -186,7 +189,7 @@ def _count(tally: _Tally, start: int, a: Array, y: Array, g: Array, limits: Boun
 
 
 def _statistics(tally: _Tally, limits: Bounds, evidence: dict[str, Any], data: str) -> str:
-    """Add the statistical bound to the evidence; what it says against the result, or nothing."""
+    """Add the statistical bound to the evidence; return the problem, or an empty text."""
     if data not in STATISTICAL_KINDS:
         evidence["statistical"] = f"not applied: it holds for random data, not for {data!r}"
         return ""
@@ -212,7 +215,7 @@ def _spot(actual: Array, expected: Array, at: tuple[Any, ...]) -> dict[str, Any]
 
 
 def _in_units(got: Any, y: Any, g: Any, limits: Bounds) -> dict[str, Any]:
-    """The error of one element and its bound, in units of u·G."""
+    """Return the error of one element and its bound, in units of u·G."""
     unit = limits.unit * float(g) + limits.floor
     with np.errstate(invalid="ignore"):
         q = abs(float(got) - float(y)) / unit
@@ -244,5 +247,5 @@ def _finite(values: Array) -> Array:
 
 
 def _jsonable(value: float) -> float | str:
-    """The number, or as text what JSON has no number for."""
+    """Return the number, or its text if JSON cannot represent it."""
     return value if math.isfinite(value) else str(value)

@@ -1,8 +1,8 @@
-"""What a convolution layer is: the fields, their rules, the shapes that follow from them, and the weights.
+"""The description of a convolution layer: fields, their rules, the shapes that follow from them, and the weights.
 
-In goes what a user writes about a layer; out come :class:`ConvSpec`, :class:`Chain` and :class:`ConvParams`, output
-shapes, padding in numbers, layouts and dtypes. Nothing here knows a framework, and nothing but ``parameters`` needs
-more than the standard library: the package also runs in a browser.
+The input is a layer's fields, as a user writes them; the output is a :class:`ConvSpec`, a :class:`Chain` or
+:class:`ConvParams`, output shapes, padding in numbers, layouts and dtypes. The package knows no framework. Only
+``parameters`` needs more than the standard library, so the rest also runs in a browser.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from convspec.spec import layouts, shapes
 from convspec.spec.chains import Chain, Flattened
-from convspec.spec.conv_spec import ConvSpec
+from convspec.spec.conv_spec import ConvSpec, add_pads
 from convspec.spec.dtypes import DTYPES, Format, format_of, representable, rounded
-from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family, order, permutation
+from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family
 from convspec.spec.precision import DIRECTIONS, ComputePrecision, Gradients
 from convspec.spec.shapes import (
     ReceptiveField,
@@ -26,8 +26,9 @@ from convspec.spec.shapes import (
     product,
     resolve_padding,
     same_pads,
+    sum_pads,
 )
-from convspec.spec.validation import PADDING_MODES, Pads
+from convspec.spec.validation import FIELDS, PADDING_MODES, Pads
 
 if TYPE_CHECKING:
     from convspec.spec.parameters import (
@@ -51,6 +52,7 @@ __all__ = [
     "CHANNELS_LAST",
     "DIRECTIONS",
     "DTYPES",
+    "FIELDS",
     "LAYOUTS",
     "MAX_MAGNITUDE",
     "PADDING_MODES",
@@ -64,6 +66,7 @@ __all__ = [
     "Gradients",
     "Pads",
     "ReceptiveField",
+    "add_pads",
     "as_kernel",
     "column_roundings",
     "copies",
@@ -77,11 +80,9 @@ __all__ = [
     "magnitudes",
     "nonzero_integers",
     "normal",
-    "order",
     "output_shape",
     "output_spatial",
     "overlap",
-    "permutation",
     "product",
     "representable",
     "resolve_padding",
@@ -89,6 +90,7 @@ __all__ = [
     "same_pads",
     "shapes",
     "sparse_mask",
+    "sum_pads",
 ]
 
 

@@ -1,26 +1,22 @@
-"""Layers in sequence: sizes from end to end, and what the Linear layer after a flatten needs."""
+"""Layers in sequence: sizes from end to end, and the input of a Linear layer after a flatten."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from convspec.errors import ShapeError, SpecError
 from convspec.spec import layouts
-from convspec.spec import shapes as arithmetic
 from convspec.spec.conv_spec import ConvSpec
-
-if TYPE_CHECKING:
-    from convspec.spec.shapes import ReceptiveField
+from convspec.spec.shapes import ReceptiveField, product, receptive_field
 
 
 @dataclass(frozen=True, slots=True)
 class Flattened:
-    """What is left of a ``(C, *spatial)`` tensor after a flatten: the features that a Linear layer gets.
+    """A flattened ``(C, *spatial)`` tensor: the input features of a Linear layer.
 
     Attributes:
-        in_features: their number, the Linear layer's ``in_features``.
+        in_features: number of features, the Linear layer's ``in_features``.
         channels: C.
         spatial: sizes of the spatial axes.
     """
@@ -30,17 +26,17 @@ class Flattened:
 
     @property
     def in_features(self) -> int:
-        return self.channels * arithmetic.product(self.spatial)
+        return self.channels * product(self.spatial)
 
     def axes(self, layout: str) -> str:
-        """The order in which a flatten in ``layout`` walks the axes, slowest first: ``CHW`` or ``HWC``."""
+        """Return the axes in the order of a flatten in ``layout``, slowest first: ``CHW`` or ``HWC``."""
         return layouts.name(layout, len(self.spatial)).removeprefix("N")
 
     def order(self, layout: str, source: str = "NCHW") -> tuple[int, ...]:
-        """For every feature of a flatten in ``layout``, its place in a flatten in ``source``.
+        """Return for every feature of a flatten in ``layout`` its index in a flatten in ``source``.
 
-        The rows of a Linear layer trained behind a flatten in ``source`` are permuted by it: with PyTorch's
-        ``(out, in)`` weights, ``weight[:, order]`` is right behind a flatten in ``layout``.
+        It permutes the weights of a Linear layer trained after a flatten in ``source``: with PyTorch's ``(out, in)``
+        weights, ``weight[:, order]`` fits a flatten in ``layout``.
 
         >>> Flattened(2, (1, 3)).order("NHWC")
         (0, 3, 1, 4, 2, 5)
@@ -49,7 +45,7 @@ class Flattened:
         shape = layouts.shape_in((1, self.channels, *self.spatial), layout, ndim)[1:]
         of_source = layouts.shape_in((1, self.channels, *self.spatial), source, ndim)[1:]
         axes = layouts.permutation(layouts.order(source, ndim), layouts.order(layout, ndim), ndim)[1:]
-        steps = [arithmetic.product(of_source[axis:]) for axis in axes]  # a source axis stands at axis - 1
+        steps = [product(of_source[axis:]) for axis in axes]  # of_source has no batch axis: axis is after axis - 1
         places = [0]
         for size, step in zip(shape, steps, strict=True):
             places = [p + i * step for p in places for i in range(size)]
@@ -63,7 +59,7 @@ class Chain:
         specs: the layers, first to last.
 
     Raises:
-        SpecError: if the chain is empty, or two neighbours do not fit; says which, and what would fix it.
+        SpecError: if the chain is empty, or two neighbours do not fit, with a way to fix them.
 
     >>> chain = Chain([ConvSpec(1, 6, 5, padding=2), ConvSpec(6, 16, 5, stride=2)])
     >>> chain.output_shape((1, 1, 28, 28))
@@ -90,10 +86,10 @@ class Chain:
             raise SpecError(problems)
 
     def shapes(self, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[tuple[int, ...], ...]:
-        """The input's shape and the shape after each layer, in ``layout``.
+        """Return the input's shape and the shape after each layer, in ``layout``.
 
         Raises:
-            ShapeError: naming the layer that the tensor does not fit.
+            ShapeError: with the layer that the tensor does not fit.
         """
         shapes = [tuple(input_shape)]
         for i, spec in enumerate(self.specs):
@@ -104,31 +100,31 @@ class Chain:
         return tuple(shapes)
 
     def output_shape(self, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
-        """The shape after the last layer, in ``layout``."""
+        """Return the shape after the last layer, in ``layout``."""
         return self.shapes(input_shape, layout)[-1]
 
     def explicit(self, input_shape: Sequence[int], layout: str = "NCHW") -> Chain:
-        """The same chain for this input, every padding written as numbers."""
+        """Return the same chain for this input with every padding as numbers."""
         shapes = self.shapes(input_shape, layout)
         return Chain(spec.explicit(shape, layout) for spec, shape in zip(self.specs, shapes, strict=False))
 
     @property
     def num_parameters(self) -> int:
-        """Number of learnt numbers of all layers."""
+        """Number of learnt parameters of all layers."""
         return sum(spec.num_parameters for spec in self.specs)
 
     def macs(self, input_shape: Sequence[int], layout: str = "NCHW") -> int:
-        """Multiply-accumulate operations of all layers for this input."""
+        """Count the multiply-accumulate operations of all layers for this input."""
         shapes = self.shapes(input_shape, layout)
         return sum(spec.macs(shape, layout) for spec, shape in zip(self.specs, shapes, strict=False))
 
     def receptive_field(self, input_shape: Sequence[int] | None = None, layout: str = "NCHW") -> ReceptiveField:
-        """The receptive field of one output of the last layer in the chain's input, per axis."""
+        """Return the receptive field of one output of the last layer in the chain's input, per axis."""
         chain = self if input_shape is None else self.explicit(input_shape, layout)
-        return arithmetic.receptive_field(chain.specs)
+        return receptive_field(chain.specs)
 
     def flatten(self, input_shape: Sequence[int], layout: str = "NCHW") -> Flattened:
-        """What a flatten behind the last layer gives the Linear layer that follows."""
+        """Return the flattened output of the last layer, the input of a Linear layer."""
         ndim = self.specs[-1].ndim
         _, channels, *spatial = layouts.canonical_shape(self.output_shape(input_shape, layout), layout, ndim)
         return Flattened(channels, tuple(spatial))

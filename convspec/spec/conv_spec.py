@@ -1,55 +1,67 @@
-"""ConvSpec: what one convolution layer is."""
+"""ConvSpec: the description of one convolution layer."""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias
 
-from convspec.errors import SpecError
+from convspec.errors import SpecError, UnknownFieldError
 from convspec.spec import shapes
-from convspec.spec.validation import Pads, canonical
+from convspec.spec.shapes import ReceptiveField, sum_pads
+from convspec.spec.validation import FIELDS, Pads, canonical, missing_problems, name_problems
 
-if TYPE_CHECKING:
-    from convspec.spec.shapes import ReceptiveField
-
+_P = ParamSpec("_P")
 Sizes: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+
+def _explain_keywords(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a constructor raise UnknownFieldError, with a suggestion, for a keyword that is not a field."""
+
+    @functools.wraps(init)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        if problems := name_problems(kwargs):
+            raise UnknownFieldError(problems)
+        init(*args, **kwargs)
+
+    return checked
 
 
 @dataclass(frozen=True, init=False, slots=True)
 class ConvSpec:
     """One convolution layer: no framework, no tensor sizes, no weights.
 
-    Every field is brought to one canonical form, so that two spellings of a layer are equal and hash alike. What
-    the fields say is kept in two places: crops and ``output_padding`` of a transposed layer are not set off
-    against each other, and a word for padding stays where a stride makes its numbers depend on the input.
+    Every field is stored in one canonical form, so two spellings of a layer are equal and have the same hash. Two
+    things stay as given: crops and ``output_padding`` of a transposed layer are not offset against each other, and a
+    word for padding stays where a stride makes its numbers depend on the input.
 
-    Data are ``(N, C, *spatial)`` in what follows, kernels ``(O, I/groups, *kernel)``, those of transposed layers
-    ``(I, O/groups, *kernel)``.
+    Shapes in this class are ``(N, C, *spatial)`` for data, ``(O, I/groups, *kernel)`` for kernels and
+    ``(I, O/groups, *kernel)`` for kernels of transposed layers.
 
     Args:
         in_channels: channels of the input, C.
         out_channels: channels of the output: the number of filters, each of which makes one feature map.
         kernel_size: taps along each spatial axis; an int, or one int per axis.
-        stride: step between neighbouring outputs; for a transposed layer, between the places where neighbouring
-            inputs are scattered to.
+        stride: step of the window between neighbouring outputs; for a transposed layer, distance between the output
+            positions of neighbouring inputs.
         padding: an int, one int per axis, one ``(before, after)`` per axis, or a word: ``"valid"``, ``"same"``
-            (the extra cell goes after), ``"same_lower"`` (before), ``"causal"`` (1-D: all before). A transposed
-            layer *crops* that many cells instead.
+            (an odd pixel goes after), ``"same_lower"`` (before), ``"causal"`` (1-D: all before). A transposed
+            layer *crops* that many pixels instead.
         dilation: distance between neighbouring taps.
-        groups: parts into which the channels are split, each with filters of its own.
+        groups: number of groups of channels, each with its own filters.
         bias: whether one number per output channel is added.
-        padding_mode: what the pads hold: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+        padding_mode: the values of the pads: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         transposed: whether this is the transposed convolution ("deconvolution").
         output_padding: rows that a transposed layer keeps beyond the crop at the end, one int per axis.
-        ndim: number of spatial axes; needed only where every other field is an int or a word. Default 2.
+        ndim: number of spatial axes; needed only if every other field is an int or a word. Default 2.
 
     Raises:
-        SpecError: with one sentence for every field that breaks a rule.
+        SpecError: with one sentence for every field that breaks a rule. For a keyword that is not a field, such as
+            ``strides`` or ``filters``, it is an ``UnknownFieldError``, which is a TypeError too.
 
     >>> spec = ConvSpec(3, 16, kernel_size=3, stride=2, padding=1)
     >>> spec.output_shape((1, 3, 32, 32))
@@ -71,6 +83,7 @@ class ConvSpec:
     output_padding: tuple[int, ...]
     ndim: int
 
+    @_explain_keywords
     def __init__(
         self,
         in_channels: int,
@@ -87,19 +100,19 @@ class ConvSpec:
         *,
         ndim: int | None = None,
     ) -> None:
-        given = {
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            "kernel_size": kernel_size,
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "groups": groups,
-            "bias": bias,
-            "padding_mode": padding_mode,
-            "transposed": transposed,
-            "output_padding": output_padding,
-        }
+        values = (
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            transposed,
+        )
+        given = dict(zip(FIELDS, (*values, output_padding), strict=True))
         for name, value in canonical(given, ndim).items():
             object.__setattr__(self, name, value)
 
@@ -107,7 +120,7 @@ class ConvSpec:
 
     @property
     def effective_kernel(self) -> tuple[int, ...]:
-        """Cells that the kernel spans along each axis, ``(k - 1) * dilation + 1``."""
+        """Pixels that the kernel spans along each axis, ``(k - 1) * dilation + 1``."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
     @property
@@ -120,7 +133,7 @@ class ConvSpec:
 
     @property
     def num_parameters(self) -> int:
-        """Number of learnt numbers: those of the kernel and of the bias."""
+        """Number of learnt parameters, kernel and bias."""
         return shapes.product(self.kernel_shape) + (self.out_channels if self.bias else 0)
 
     @property
@@ -128,10 +141,10 @@ class ConvSpec:
         """Whether every input channel has filters of its own (``groups == in_channels > 1``)."""
         return self.groups == self.in_channels > 1
 
-    # -- together with an input's size ---------------------------------------------------------------------------
+    # -- for an input of given size --------------------------------------------------------------------------------
 
     def output_shape(self, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
-        """Shape of the output, in ``layout``, for an input of shape ``input_shape`` in ``layout``.
+        """Return the output's shape for an input of shape ``input_shape``, both in ``layout``.
 
         Raises:
             ShapeError: if the input does not fit, naming the axis and the likely cause.
@@ -139,7 +152,7 @@ class ConvSpec:
         return shapes.output_shape(self, input_shape, layout)
 
     def explicit(self, input_shape: Sequence[int], layout: str = "NCHW") -> ConvSpec:
-        """The same layer for this input, its padding written as numbers.
+        """Return the same layer with the padding that this input gets, as numbers.
 
         >>> ConvSpec(3, 8, 3, stride=2, padding="same").explicit((1, 3, 32, 32)).padding
         ((0, 1), (0, 1))
@@ -151,13 +164,13 @@ class ConvSpec:
         return replace(self, padding=pads, output_padding=output_padding)
 
     def macs(self, input_shape: Sequence[int], layout: str = "NCHW") -> int:
-        """Multiply-accumulate operations for this input, those with padding cells counted."""
+        """Count the multiply-accumulate operations for this input, those on padding included."""
         return shapes.macs(self, input_shape, layout)
 
     def receptive_field(self, input_shape: Sequence[int] | None = None, layout: str = "NCHW") -> ReceptiveField:
-        """Size, jump and offset of the receptive field along each axis.
+        """Return size, jump and offset of the receptive field along each axis.
 
-        ``input_shape`` is needed only where the padding is a word that depends on it.
+        ``input_shape`` is needed only if the padding is a word that depends on it.
         """
         spec = self if input_shape is None else self.explicit(input_shape, layout)
         return shapes.receptive_field((spec,))
@@ -165,51 +178,41 @@ class ConvSpec:
     # -- text ----------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but ``ndim`` (which the others tell) as JSON-ready values; :meth:`from_dict` reads it back."""
-        return {name: _listed(getattr(self, name)) for name in _FIELDS}
+        """Return all fields but the implied ``ndim`` as JSON-ready values; :meth:`from_dict` reads them back."""
+        return {name: _listed(getattr(self, name)) for name in FIELDS}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConvSpec:
-        """The spec that a mapping of field names to values describes; absent fields have their defaults.
+        """Return the spec with these values of fields, by name; absent fields have their defaults.
 
         Raises:
             SpecError: for unknown or missing fields and for values that break a rule.
         """
         if not isinstance(data, Mapping):
             raise SpecError([f"spec={data!r} must be a mapping of field names to values"])
-        known = [f.name for f in fields(cls)]
-        problems = []
-        for key in data:
-            if key not in known:
-                near = get_close_matches(str(key), known, n=1)
-                problems.append(
-                    f"{key}={data[key]!r} must not be given: there is no such field"
-                    + (f" (did you mean {near[0]!r}?)" if near else "")
-                )
-        problems += [f"{name} must be given" for name in known[:3] if name not in data]
-        if problems:
+        if problems := name_problems({str(name): value for name, value in data.items()}) + missing_problems(data):
             raise SpecError(problems)
         return cls(**data)
 
     @classmethod
     def _of(cls, data: Mapping[str, Any]) -> ConvSpec:
-        """The spec that :meth:`to_dict` wrote in this same run: nothing is looked at again."""
+        """Return the spec that :meth:`to_dict` of this same run wrote, without any check."""
         spec = cls.__new__(cls)
-        for name in _FIELDS:
+        for name in FIELDS:
             object.__setattr__(spec, name, _tupled(data[name]))
         object.__setattr__(spec, "ndim", len(spec.kernel_size))
         return spec
 
     def to_json(self) -> str:
-        """One line of JSON; :meth:`from_json` reads it back."""
+        """Return one line of JSON; :meth:`from_json` reads it back."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
-        """The spec that a JSON object describes.
+        """Return the spec that a JSON object describes.
 
         Raises:
-            SpecError: if the text is no JSON object, or describes no valid layer.
+            SpecError: if the text is not a JSON object, or describes no valid layer.
         """
         try:
             data = json.loads(text)
@@ -219,22 +222,27 @@ class ConvSpec:
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
-        """The JSON Schema (2020-12) of what :meth:`from_dict` and :meth:`from_json` read."""
+        """Return the JSON Schema (2020-12) of the input of :meth:`from_dict` and :meth:`from_json`."""
         schema: dict[str, Any] = json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8"))
         return schema
 
     def __repr__(self) -> str:
-        parts = [str(self.in_channels), str(self.out_channels), f"kernel_size={self.kernel_size}"]
-        defaults = canonical(dict(zip(_FIELDS, (1, 1, self.kernel_size, *_DEFAULTS), strict=True)), self.ndim)
-        for name in _FIELDS[3:]:
-            if getattr(self, name) != defaults[name]:
-                parts.append(f"{name}={getattr(self, name)!r}")
-        return f"ConvSpec({', '.join(parts)})"
+        plain = ConvSpec(1, 1, self.kernel_size)
+        changed = (name for name in FIELDS[3:] if getattr(self, name) != getattr(plain, name))
+        fields = ["kernel_size", *changed]
+        texts = [str(self.in_channels), str(self.out_channels), *(f"{name}={getattr(self, name)!r}" for name in fields)]
+        return f"ConvSpec({', '.join(texts)})"
 
 
-_FIELDS = tuple(f.name for f in fields(ConvSpec) if f.name != "ndim")
-_DEFAULTS = (1, 0, 1, 1, True, "zeros", False, 0)
-assert all(f.default is MISSING for f in fields(ConvSpec))
+def add_pads(spec: ConvSpec, pads: Pads, sign: int = 1) -> ConvSpec | None:
+    """Return the spec with ``pads`` added to its own (or removed, with sign -1).
+
+    None if the spec's padding is a word, or a pad would be negative.
+    """
+    if isinstance(spec.padding, str):
+        return None
+    total = sum_pads(spec.padding, pads, sign)
+    return None if any(n < 0 for pair in total for n in pair) else replace(spec, padding=total)
 
 
 def _tupled(value: Any) -> Any:

@@ -23,7 +23,7 @@ class Format:
         name: ``"float32"``, …
         digits: significant bits p, the implicit one counted; the unit roundoff is 2⁻ᵖ.
         emin: exponent of the smallest normal number, 2ᵉᵐⁱⁿ.
-        carrier: the NumPy dtype that its values travel in.
+        carrier: the NumPy dtype of arrays that hold its values.
     """
 
     name: str
@@ -64,10 +64,10 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 def format_of(name: str) -> Format:
-    """The format of that name.
+    """Return the format of that name.
 
     Raises:
-        UnknownName: listing the known ones.
+        UnknownName: with the known names.
     """
     if name not in _FORMATS:
         raise UnknownName("dtype", name, _FORMATS)
@@ -75,7 +75,7 @@ def format_of(name: str) -> Format:
 
 
 def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
-    """``values`` rounded to the format (to nearest, ties to even), in its carrier dtype.
+    """Return ``values`` rounded to the format (to nearest, ties to even), in its carrier dtype.
 
     Subnormals of bfloat16 and tf32 are rounded on the format's own grid; overflow goes to infinity.
     """
@@ -94,9 +94,9 @@ def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating
 
 
 def _sticky(values: NDArray[np.floating[Any]]) -> NDArray[np.uint32]:
-    """The bits of ``values`` in float32, with a last bit of 1 where digits were lost.
+    """Return the bits of ``values`` in float32, with a last bit of 1 where digits were lost.
 
-    Rounding to odd first makes the second rounding, to fewer digits, the right one (Boldo and Melquiond, When double
+    Rounding to odd first makes the second rounding, to fewer digits, correct (Boldo and Melquiond, When double
     rounding is odd, 2005).
     """
     import numpy as np
@@ -111,7 +111,7 @@ def _sticky(values: NDArray[np.floating[Any]]) -> NDArray[np.uint32]:
 
 
 def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
-    """Whether all ``values``, given in the format's carrier, are numbers of the format."""
+    """Return whether all ``values``, given in the format's carrier, are numbers of the format."""
     form = format_of(name)
     if name == form.carrier:
         return True
@@ -120,8 +120,3 @@ def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
     mask = np.uint32((1 << (24 - form.digits)) - 1)
     # NaN may carry anything in its lower bits
     return not bool(np.any(np.ascontiguousarray(values).view(np.uint32) & mask, where=~np.isnan(values)))
-
-
-def carried(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
-    """``values`` in the format's carrier dtype, where they are representable already."""
-    return values.astype(format_of(name).carrier, copy=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from convspec.spec.conv_spec import ConvSpec
 
-# Small numbers are readable, and exact in every format's inputs; larger biases tell the channels apart.
+# Small numbers are readable and exact in every format; larger biases distinguish the channels.
 MAX_MAGNITUDE = 15
 MAX_BIAS = 4095
 SPARSE_MAGNITUDE = 3
@@ -36,11 +36,15 @@ class ConvParams:
     kernel: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]] | None = None
 
+    def __repr__(self) -> str:
+        bias = "none" if self.bias is None else f"{self.bias.shape} {self.bias.dtype}"
+        return f"<ConvParams: kernel {self.kernel.shape} {self.kernel.dtype}, bias {bias}>"
+
     def check(self, spec: ConvSpec) -> ConvParams:
-        """These parameters, if they fit the spec.
+        """Return these parameters if they fit the spec.
 
         Raises:
-            ParamsError: naming the array, the shape that the spec wants and the one that came.
+            ParamsError: with the array, its expected and its actual shape.
         """
         problems = []
         if self.kernel.shape != spec.kernel_shape:
@@ -60,14 +64,14 @@ class ConvParams:
 
     @classmethod
     def random(cls, spec: ConvSpec, seed: int = 0, dtype: str = "float32") -> ConvParams:
-        """Normal random numbers of variance 1 / fan-in, representable in ``dtype``; the same for the same seed."""
+        """Return normal random numbers of variance 1 / fan-in, representable in ``dtype``, fixed by the seed."""
         rng = np.random.default_rng([seed, 1])
         kernel = normal(rng, spec.kernel_shape, dtype, 1 / math.sqrt(forward_products(spec)))
         return cls(kernel, normal(rng, (spec.out_channels,), dtype) if spec.bias else None)
 
     @classmethod
     def exact(cls, spec: ConvSpec, seed: int = 0, dtype: str = "float32", reduction: int | None = None) -> ConvParams:
-        """Small integers for which every order of summation gives the exact result in ``dtype``.
+        """Return small integers for which every order of summation gives the exact result in ``dtype``.
 
         With inputs of magnitude up to :func:`exact_budget`'s ``x``, every partial sum of ``reduction`` products
         and the bias is an integer of at most p bits (p = 24 / 11 / 8 for float32 / float16 / bfloat16), hence
@@ -96,10 +100,10 @@ class ConvParams:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ConvParams:
-        """Read what :meth:`save` wrote.
+        """Read a file of :meth:`save`.
 
         Raises:
-            ParamsError: if the file is no safetensors file, or holds no ``kernel``.
+            ParamsError: if the file is not a safetensors file, or has no ``kernel``.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -107,9 +111,9 @@ class ConvParams:
         try:
             arrays = load_file(path)
         except SafetensorError as error:
-            raise ParamsError(f"{os.fspath(path)} is no safetensors file: {error}") from None
+            raise ParamsError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
         if "kernel" not in arrays:
-            raise ParamsError(f"{os.fspath(path)} holds no tensor 'kernel', only {sorted(arrays)}")
+            raise ParamsError(f"{os.fspath(path)} has no tensor 'kernel', only {sorted(arrays)}")
         return cls(arrays["kernel"], arrays.get("bias"))
 
 
@@ -124,17 +128,17 @@ class ExactBudget:
 
 
 def exact_limit(dtype: str) -> int:
-    """2ᵖ: all integers up to it are representable in ``dtype``, p = 24 / 11 / 8 (24 for float64 too)."""
+    """Return 2ᵖ: all integers up to it are representable in ``dtype``, p = 24 / 11 / 8 (24 for float64 too)."""
     return int(2 ** min(format_of(dtype).digits, 24))
 
 
 def forward_products(spec: ConvSpec) -> int:
-    """K: products per output of the forward pass, (I/g)·∏kernel (of a transposed layer: at most that many)."""
+    """Return K: products per output of the forward pass, (I/g)·∏kernel (of a transposed layer: at most that many)."""
     return spec.in_channels // spec.groups * math.prod(spec.kernel_size)
 
 
 def exact_budget(spec: ConvSpec, dtype: str, reduction: int | None = None) -> ExactBudget:
-    """How large integers may be for a sum of ``reduction`` products and the bias to be exact in ``dtype``."""
+    """Return the largest integers whose sum of ``reduction`` products and a bias is exact in ``dtype``."""
     limit = exact_limit(dtype)
     bias = min(limit // 16, MAX_BIAS) if spec.bias else 0
     kernel, x, taps = magnitudes(limit - bias, reduction or forward_products(spec))
@@ -142,7 +146,7 @@ def exact_budget(spec: ConvSpec, dtype: str, reduction: int | None = None) -> Ex
 
 
 def magnitudes(room: int, products: int) -> tuple[int, int, int | None]:
-    """Largest w and x with w·x·products ≤ room, and None; or, where there are too many, how many may be non-zero."""
+    """Return the largest w and x with w·x·products ≤ room, and None or, of too many products, how many are not 0."""
     share = room // max(products, 1)
     if share < 1:
         return SPARSE_MAGNITUDE, SPARSE_MAGNITUDE, room // SPARSE_MAGNITUDE**2
@@ -153,19 +157,19 @@ def magnitudes(room: int, products: int) -> tuple[int, int, int | None]:
 def normal(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0
 ) -> NDArray[np.floating[Any]]:
-    """Normal random numbers of standard deviation ``scale`` with all the digits of ``dtype``, in its carrier."""
+    """Return normal random numbers of standard deviation ``scale`` with all the digits of ``dtype``, in its carrier."""
     drawn = np.float64 if dtype == "float64" else np.float32
     return rounded(rng.standard_normal(shape, drawn) * drawn(scale), dtype)
 
 
 def nonzero_integers(rng: np.random.Generator, shape: tuple[int, ...], magnitude: int) -> NDArray[np.float32]:
-    """Integers from -magnitude to magnitude without 0, so that no error hides behind a zero."""
+    """Return integers from -magnitude to magnitude without 0, so that a zero hides no error."""
     values = rng.integers(-magnitude, magnitude, shape, np.int8 if magnitude < 128 else np.int32)
     return (values + (values >= 0)).astype(np.float32)
 
 
 def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> NDArray[np.floating[Any]]:
-    """1 at ``taps`` places of the kernel per output (or input) channel, 0 elsewhere, in the kernel's own shape.
+    """Return a kernel of 1 at ``taps`` positions per output (or input) channel and 0 elsewhere.
 
     ``per="output"`` limits the products in each sum of the forward pass, ``per="input"`` those of the input's
     gradient.
@@ -176,7 +180,7 @@ def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = 
 
 
 def as_kernel(rows: NDArray[np.floating[Any]], spec: ConvSpec, per: str = "output") -> NDArray[np.floating[Any]]:
-    """A kernel in canonical order whose taps for output (or input) channel i are row i, ``(O, I/g·∏kernel)``."""
+    """Return a kernel in canonical order whose taps for output (or input) channel i are row i, ``(O, I/g·∏kernel)``."""
     kept, summed = _kept_and_summed(spec, per)
     kernel = rows.reshape(spec.groups, kept, summed, *spec.kernel_size)
     if (per == "output") == spec.transposed:
@@ -185,13 +189,13 @@ def as_kernel(rows: NDArray[np.floating[Any]], spec: ConvSpec, per: str = "outpu
 
 
 def _kept_and_summed(spec: ConvSpec, per: str) -> tuple[int, int]:
-    """Channels per group that a sum belongs to, and those that it runs over."""
+    """Return the channels per group that have sums, and the channels that each sum runs over."""
     sizes = spec.out_channels // spec.groups, spec.in_channels // spec.groups
     return sizes if per == "output" else sizes[::-1]
 
 
 def dealt(rng: np.random.Generator, rows: int, size: int, taps: int) -> NDArray[np.float32]:
-    """A (rows, size) array with ``taps`` ones in each row; all places are dealt out before one is used again."""
+    """Return a (rows, size) array with ``taps`` ones per row; every column is used before one is used again."""
     taps = min(taps, size)
     order = rng.permutation(size)
     mask = np.zeros((rows, size), np.float32)

@@ -1,4 +1,4 @@
-"""In which format a layer computes, and the gradients that it gives."""
+"""The formats that a layer computes in, and its gradients."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class ComputePrecision:
-    """How a layer computes, for the bounds.
+    """The arithmetic of a layer, which its error bounds follow from.
 
     Attributes:
-        accumulator: the format in which products are summed.
+        accumulator: the format of the sums.
         output_roundings: m, how often a result is rounded to the layer's dtype: 1, or 2 with a separate bias add.
         flushes_subnormals: whether numbers below the smallest normal one become 0.
-        inputs: the format that inputs and kernels are rounded to before they are multiplied, where it is
-            coarser than the layer's dtype (``"tf32"`` on a GPU as shipped); None where it is not.
-        stored: the format that results are rounded to before they come out in the layer's dtype, where it is coarser
-            (a runtime that keeps all tensors in bfloat16); None where it is not.
+        inputs: the format that inputs and kernels are rounded to before the products, if it is coarser than the
+            layer's dtype (``"tf32"`` on a GPU as shipped), else None.
+        stored: the format that results are rounded to before the layer's dtype, if it is coarser (a runtime that keeps
+            all tensors in bfloat16), else None.
     """
 
     accumulator: str

@@ -14,18 +14,46 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from convspec.errors import ShapeError
 from convspec.spec import layouts
+from convspec.spec.validation import Pads
 
-if TYPE_CHECKING:
-    from convspec.spec.conv_spec import ConvSpec
-    from convspec.spec.validation import Pads
+
+class LayerFields(Protocol):
+    """The fields of a layer that sizes depend on, as :class:`convspec.ConvSpec` has them."""
+
+    # fmt: off
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def out_channels(self) -> int: ...
+    @property
+    def kernel_size(self) -> tuple[int, ...]: ...
+    @property
+    def kernel_shape(self) -> tuple[int, ...]: ...
+    @property
+    def effective_kernel(self) -> tuple[int, ...]: ...
+    @property
+    def stride(self) -> tuple[int, ...]: ...
+    @property
+    def padding(self) -> Pads | str: ...
+    @property
+    def dilation(self) -> tuple[int, ...]: ...
+    @property
+    def padding_mode(self) -> str: ...
+    @property
+    def transposed(self) -> bool: ...
+    @property
+    def output_padding(self) -> tuple[int, ...]: ...
+    # fmt: on
 
 
 def product(numbers: Iterable[int]) -> int:
-    """The product as a Python int, which cannot overflow."""
+    """Return the product as a Python int, which cannot overflow."""
     result = 1
     for n in numbers:
         result *= n
@@ -33,7 +61,7 @@ def product(numbers: Iterable[int]) -> int:
 
 
 def same_pads(length: int, kernel: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:
-    """Pads of ``"same"`` before and after an axis of ``length`` cells; ``lower`` puts the extra cell before.
+    """Return the pads of ``"same"`` before and after an axis of ``length`` pixels; ``lower`` puts an odd pixel before.
 
     >>> same_pads(32, 3, 2, 1)
     (0, 1)
@@ -44,11 +72,16 @@ def same_pads(length: int, kernel: int, stride: int, dilation: int, *, lower: bo
     return (total - half, half) if lower else (half, total - half)
 
 
-def resolve_padding(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Pads, tuple[int, ...]]:
-    """Pads ``(before, after)`` per axis and output padding per axis, as numbers, for an input of that size.
+def sum_pads(pads: Pads, more: Pads, sign: int = 1) -> Pads:
+    """Return the sum of two paddings per axis and side, or their difference with sign -1."""
+    return tuple((lo + sign * a, hi + sign * b) for (lo, hi), (a, b) in zip(pads, more, strict=True))
+
+
+def resolve_padding(spec: LayerFields, spatial: Sequence[int]) -> tuple[Pads, tuple[int, ...]]:
+    """Return pads ``(before, after)`` and output padding per axis, as numbers, for an input of that size.
 
     For a transposed layer the pads are crops; where ``"same"`` must lengthen the result (ke < s), the missing
-    cells are output padding.
+    pixels are output padding.
     """
     if not isinstance(spec.padding, str):
         return spec.padding, spec.output_padding
@@ -61,8 +94,8 @@ def resolve_padding(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Pads, tuple
     return tuple(same_pads(n, k, s, d, lower=lower) for n, k, s, d, _ in axes), spec.output_padding
 
 
-def copies(spec: ConvSpec, spatial: Sequence[int]) -> int:
-    """How many cells of the padded input can be copies of the same input cell, itself included."""
+def copies(spec: LayerFields, spatial: Sequence[int]) -> int:
+    """Return how many pixels of the padded input can hold the same input pixel, itself included."""
     if spec.padding_mode == "zeros":
         return 1
     pads, _ = resolve_padding(spec, spatial)
@@ -71,8 +104,8 @@ def copies(spec: ConvSpec, spatial: Sequence[int]) -> int:
     return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
 
 
-def overlap(spec: ConvSpec) -> int:
-    """How many taps can meet in one cell where the kernel is scattered: the output of a transposed layer.
+def overlap(spec: LayerFields) -> int:
+    """Return how many taps can add to one pixel of a scatter, such as the output of a transposed layer.
 
     Taps j with equal j·d modulo s meet, which are those with equal j modulo s / gcd(s, d).
     """
@@ -80,11 +113,11 @@ def overlap(spec: ConvSpec) -> int:
     return product(-(-k // (s // gcd(s, d))) for k, s, d in axes)
 
 
-def column_roundings(spec: ConvSpec, direction: str, input_shape: Sequence[int] | None) -> int:
-    """How often a partial sum is rounded on its way into a result, by a layer that is one product of matrices a sample.
+def column_roundings(spec: LayerFields, direction: str, input_shape: Sequence[int] | None) -> int:
+    """Return how often a partial sum is rounded by a layer that computes one matrix product per sample.
 
-    Columns that meet in a cell – those of a transposed layer's output, or of the input's gradient of any other – are
-    added up in the layer's own dtype; so are the samples of the kernel's gradient, and the gradients of cells that a
+    Columns that add to the same pixel (of a transposed layer's output, or of any other layer's input gradient) are
+    summed in the layer's own dtype; so are the samples of the kernel's gradient, and the gradients of pixels that a
     pad has copied.
     """
     if direction == "kernel":
@@ -96,17 +129,17 @@ def column_roundings(spec: ConvSpec, direction: str, input_shape: Sequence[int] 
     return roundings
 
 
-def spatial_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
-    """The spatial sizes of an input, after a check of its rank and channels.
+def spatial_shape(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+    """Return the spatial sizes of an input after a check of its rank and channels.
 
     Raises:
-        ShapeError: naming the axis, what was expected, what came, and the likely cause.
+        ShapeError: with the axis, the expected and the actual size, and the likely cause.
     """
     return canonical_input(spec, input_shape, layout)[2:]
 
 
-def canonical_input(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> tuple[int, ...]:
-    """``(N, C, *spatial)`` of an input given in ``layout``, checked against the spec."""
+def canonical_input(spec: LayerFields, input_shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """Return ``(N, C, *spatial)`` of an input given in ``layout``, checked against the spec."""
     shape = tuple(int(n) for n in input_shape)
     name = layouts.name(layout, spec.ndim)
     if len(shape) != spec.ndim + 2:
@@ -119,7 +152,7 @@ def canonical_input(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> 
     return canonical
 
 
-def _rank_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
+def _rank_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> str:
     text = (
         f"input of shape {shape} has {len(shape)} axes, but a layer with {spec.ndim} spatial "
         f"{'axis' if spec.ndim == 1 else 'axes'} expects {spec.ndim + 2}: {name}"
@@ -129,7 +162,7 @@ def _rank_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
     return text
 
 
-def _channel_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
+def _channel_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> str:
     axis = name.index("C")
     text = (
         f"input of shape {shape}: axis {axis} (C of {name}) must be in_channels={spec.in_channels}, "
@@ -147,12 +180,12 @@ def _channel_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
     )
 
 
-def output_spatial(spec: ConvSpec, spatial: Sequence[int]) -> tuple[int, ...]:
-    """The spatial sizes of the output; the formulas stand at the top of this module.
+def output_spatial(spec: LayerFields, spatial: Sequence[int]) -> tuple[int, ...]:
+    """Return the spatial sizes of the output, by the formulas at the top of this module.
 
     Raises:
-        ShapeError: where the kernel is larger than the padded input, a pad cannot be filled in its mode, or a
-            transposed layer crops more than there is.
+        ShapeError: if the kernel is larger than the padded input, a pad cannot be filled in its mode, or a
+            transposed layer crops more than its result has.
     """
     pads, extra = resolve_padding(spec, spatial)
     out = []
@@ -192,14 +225,14 @@ def _check_pads(mode: str, n: int, lo: int, hi: int, where: str) -> None:
         raise ShapeError(f"{where}: padding {(lo, hi)} of mode {mode!r} must {words} the input's {n} cells")
 
 
-def output_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
-    """Shape of the output in ``layout``; see :meth:`convspec.ConvSpec.output_shape`."""
+def output_shape(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+    """Return the shape of the output in ``layout``; see :meth:`convspec.ConvSpec.output_shape`."""
     batch, _, *spatial = canonical_input(spec, input_shape, layout)
     return layouts.shape_in((batch, spec.out_channels, *output_spatial(spec, spatial)), layout, spec.ndim)
 
 
-def macs(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> int:
-    """Multiply-accumulate operations: one per output cell and tap, or per input cell and tap if transposed."""
+def macs(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> int:
+    """Count multiply-accumulate operations: one per output pixel and tap, or per input pixel and tap if transposed."""
     batch, _, *spatial = canonical_input(spec, input_shape, layout)
     places = spatial if spec.transposed else output_spatial(spec, spatial)
     if spec.transposed:
@@ -209,13 +242,12 @@ def macs(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> in
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """Which input cells an output cell depends on, per spatial axis.
+    """The input pixels that an output pixel depends on, per spatial axis.
 
     Attributes:
-        size: cells from the first to the last that one output can depend on (the most over all outputs).
-        jump: input cells between neighbouring outputs; a fraction after a transposed layer.
-        offset: position of the centre of output 0 in input cells, 0 being the centre of input 0; negative in
-            the padding.
+        size: pixels from the first to the last that one output can depend on (the maximum over all outputs).
+        jump: input pixels between neighbouring outputs; a fraction after a transposed layer.
+        offset: centre of output 0 in input pixels, 0 being the centre of input 0; negative in the padding.
     """
 
     size: tuple[int, ...]
@@ -223,29 +255,29 @@ class ReceptiveField:
     offset: tuple[Fraction, ...]
 
 
-def receptive_field(specs: Sequence[ConvSpec]) -> ReceptiveField:
-    """The receptive field of layers in sequence; their padding must be numbers (:meth:`ConvSpec.explicit`).
+def receptive_field(specs: Sequence[LayerFields]) -> ReceptiveField:
+    """Return the receptive field of layers in sequence, whose padding must be numbers (:meth:`ConvSpec.explicit`).
 
     Raises:
-        ShapeError: where a padding is still a word, which depends on the input's size.
+        ShapeError: if a padding is a word, which depends on the input's size.
     """
     axes = [_field_along(specs, axis) for axis in range(specs[0].ndim)]
     return ReceptiveField(*(tuple(values) for values in zip(*axes, strict=True)))
 
 
-def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, Fraction]:
-    """Size, jump and offset along one axis, followed back from the output.
+def _field_along(specs: Sequence[LayerFields], axis: int) -> tuple[int, Fraction, Fraction]:
+    """Return size, jump and offset along one axis, traced back from the output.
 
-    Behind transposed layers neighbouring outputs read differently many cells, hence the maximum over phases.
+    After transposed layers neighbouring outputs read different numbers of pixels, hence the maximum over phases.
     """
     size = 0
     regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))
     for phase in range(product(spec.stride[axis] for spec in specs if spec.transposed)):
-        cells = {phase}
+        pixels = {phase}
         for spec in reversed(specs[regular:]):
-            cells = {cell for output in cells for cell in _read_cells(spec, axis, output)}
-        span = max(cells) - min(cells) + 1 if cells else 0
-        for spec in reversed(specs[:regular]) if cells else ():  # these keep the order: the first and last cell suffice
+            pixels = {pixel for output in pixels for pixel in _read_pixels(spec, axis, output)}
+        span = max(pixels) - min(pixels) + 1 if pixels else 0
+        for spec in reversed(specs[:regular]) if pixels else ():  # monotonic: the first and last pixel suffice
             span = (span - 1) * spec.stride[axis] + spec.effective_kernel[axis]
         size = max(size, span)
     jump, offset = Fraction(1), Fraction(0)
@@ -256,8 +288,8 @@ def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, F
     return size, jump, offset
 
 
-def _read_cells(spec: ConvSpec, axis: int, output: int) -> Iterable[int]:
-    """The input cells, padding included, that an output reads along one axis."""
+def _read_pixels(spec: LayerFields, axis: int, output: int) -> Iterable[int]:
+    """Return the input pixels, padding included, that an output reads along one axis."""
     k, s, d, lo = spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis], _pad_before(spec, axis)
     if not spec.transposed:
         return (output * s - lo + j * d for j in range(k))
@@ -265,7 +297,7 @@ def _read_cells(spec: ConvSpec, axis: int, output: int) -> Iterable[int]:
     return (place // s for place in scattered if place % s == 0)
 
 
-def _pad_before(spec: ConvSpec, axis: int) -> int:
+def _pad_before(spec: LayerFields, axis: int) -> int:
     if isinstance(spec.padding, str) and not spec.transposed:
         raise ShapeError(f"the offset of {spec!r} depends on the input's size: pass input_shape")
     return resolve_padding(spec, (0,) * spec.ndim)[0][axis][0]

@@ -1,8 +1,9 @@
-"""Rules for the fields of a ConvSpec: what each may be, what they must be together, and the canonical form."""
+"""Rules for the fields of a ConvSpec: names, values, combinations, and the canonical form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Protocol, TypeAlias, cast
 
 from convspec.errors import SpecError
@@ -11,9 +12,26 @@ Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 PADDING_WORDS = ("valid", "same", "same_lower", "causal")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-_ELSEWHERE = {  # NumPy's and the frameworks' words
+FIELDS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
+          "padding_mode", "transposed", "output_padding")  # fmt: skip
+_REQUIRED = FIELDS[:3]
+_VALUES_ELSEWHERE = {  # NumPy's and the frameworks' words
     "constant": "zeros", "zero": "zeros", "edge": "replicate", "border": "replicate", "wrap": "circular",
     "same_upper": "same",
+}  # fmt: skip
+_NAMES_ELSEWHERE = {
+    "filters": "out_channels", "nb_filter": "out_channels", "num_output": "out_channels", "features": "out_channels",
+    "out_features": "out_channels", "in_features": "in_channels", "kernel": "kernel_size",
+    "kernel_shape": "kernel_size",
+    "window_strides": "stride", "pads": "padding", "auto_pad": "padding", "dilation_rate": "dilation",
+    "kernel_dilation": "dilation", "rhs_dilation": "dilation", "feature_group_count": "groups", "num_groups": "groups",
+    "use_bias": "bias", "transpose": "transposed", "num_spatial_dims": "ndim", "rank": "ndim",
+}  # fmt: skip
+_NO_FIELDS = {
+    "layout": "pass layout to output_shape, build or apply",
+    "data_format": "pass layout to output_shape, build or apply",
+    "dtype": "pass dtype to build", "device": "pass device to build",
+    "input_shape": "pass input_shape to output_shape or explicit",
 }  # fmt: skip
 _AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
 
@@ -23,7 +41,7 @@ class _Complaint(Protocol):
 
 
 def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
-    """All fields in canonical form; raises SpecError with every problem found."""
+    """Return all fields in canonical form; raise SpecError with every problem found."""
     problems: list[str] = []
 
     def bad(name: str, rule: str) -> None:
@@ -61,32 +79,50 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
     return out
 
 
+def name_problems(given: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each name that no field has, with the field that other frameworks call so."""
+    problems = []
+    for name, value in given.items():
+        if name in FIELDS or name == "ndim":
+            continue
+        near = [_NAMES_ELSEWHERE[name]] if name in _NAMES_ELSEWHERE else get_close_matches(name, (*FIELDS, "ndim"), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if name in _NO_FIELDS:
+            hint = f" ({_NO_FIELDS[name]})"
+        problems.append(f"{name}={value!r} must not be given: there is no such field{hint}")
+    return problems
+
+
+def missing_problems(given: Iterable[str]) -> list[str]:
+    return [f"{name} must be given" for name in _REQUIRED if name not in given]
+
+
 def _meant(word: object) -> str:
-    """What a word of other frameworks is here; empty where nothing is known."""
-    small = _ELSEWHERE.get(str(word).lower(), str(word).lower())
+    """Return the hint for a word of other frameworks; empty for an unknown one."""
+    small = _VALUES_ELSEWHERE.get(str(word).lower(), str(word).lower())
     if small in PADDING_MODES:
         return f" (did you mean padding_mode={small!r}?)"
     return f" (did you mean padding={small!r}?)" if small in PADDING_WORDS else ""
 
 
 def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> int:
-    """The number of spatial axes, from ``ndim`` and from every field that is written per axis."""
-    said: dict[str, int] = {}
+    """Return the number of spatial axes, from ``ndim`` and from every field that is written per axis."""
+    counts: dict[str, int] = {}
     if ndim is not None:
         rank = _integer(ndim)
         if rank is None or rank < 1:
             problems.append(f"ndim={ndim!r} must be an int, at least 1")
         else:
-            said["ndim"] = rank
+            counts["ndim"] = rank
     for name in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
         values = _sequence(given[name])
         if values:
-            said[name] = len(values)
-    if len(set(said.values())) > 1:
-        listing = ", ".join(f"{name} has {n}" if name != "ndim" else f"ndim is {n}" for name, n in said.items())
-        first = next(name for name in said if name != "ndim")
+            counts[name] = len(values)
+    if len(set(counts.values())) > 1:
+        listing = ", ".join(f"{name} has {n}" if name != "ndim" else f"ndim is {n}" for name, n in counts.items())
+        first = next(name for name in counts if name != "ndim")
         problems.append(f"{first}={given[first]!r} must have as many axes as the other fields: {listing}")
-    return next(iter(said.values()), 2)
+    return next(iter(counts.values()), 2)
 
 
 def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
@@ -111,7 +147,7 @@ def _padding(value: object, ndim: int) -> Pads | str | None:
 
 
 def _check_together(out: dict[str, Any], bad: _Complaint) -> None:
-    """The rules that bind several fields; fields already found bad are None and are left out."""
+    """Check the rules that involve several fields; a field that broke its own rule is None and is skipped."""
     groups, word = out["groups"], out["padding"]
     for name in ("in_channels", "out_channels"):
         if groups and out[name] and out[name] % groups:
@@ -139,7 +175,7 @@ def _check_together(out: dict[str, Any], bad: _Complaint) -> None:
 
 
 def _fix_words(out: dict[str, Any]) -> None:
-    """Replace the words that mean fixed numbers, and a padding mode that nothing is left to use."""
+    """Replace padding words that mean fixed numbers, and the padding mode of a layer without pads."""
     spans = [(k - 1) * d for k, d in zip(out["kernel_size"], out["dilation"], strict=True)]
     if out["padding"] == "valid":
         out["padding"] = tuple((0, 0) for _ in spans)
@@ -153,7 +189,7 @@ def _fix_words(out: dict[str, Any]) -> None:
 
 
 def _integer(value: object) -> int | None:
-    """The value as a Python int, or None where it is no integer (a bool is none)."""
+    """Return the value as a Python int; None for a bool and for anything that is not an integer."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
     return int(value.__index__())

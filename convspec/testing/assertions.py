@@ -1,4 +1,4 @@
-"""Assertions for other projects' tests; what they raise ends in the diagnosis."""
+"""Assertions for other projects' tests; their errors end in the diagnosis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from convspec import diagnosis, models, reference
 from convspec.corpora import test_data
 from convspec.errors import RequestError, ShapeError, UnsupportedError
-from convspec.models import owner
+from convspec.models import adapter_for
 from convspec.reference import judge, products
 from convspec.spec import ComputePrecision, format_of, layouts
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from convspec.spec import ConvParams, ConvSpec
 
 SECONDS = 20.0
-_WIDE = {"float16": "float32", "bfloat16": "float32"}  # what half formats are summed in where nothing is declared
+_WIDE = {"float16": "float32", "bfloat16": "float32"}  # accumulators of half formats
 
 
 def assert_layers_agree(
@@ -37,25 +37,25 @@ def assert_layers_agree(
 ) -> None:
     """Assert that two layers of any two frameworks compute the same convolution.
 
-    Both are read and both are run on one random input in their own layouts; each output must be, within the bound of
-    rounding that is derived for its framework, what ``expected`` is read to mean.
+    Both are read and run on one random input in their own layouts; each output must be, within the rounding bound of
+    its framework, that of the spec and weights read from ``expected``.
 
     Args:
         expected: the layer that is right.
         actual: the layer that may be wrong.
         input_shape: of the input, in ``expected``'s layout; needed where a layer is more than a plain convolution.
-            None: one that its kernel fits in, with another size along every axis.
+            None: one that the kernel fits in, with another size along every axis.
         seed: of the input.
-        seconds: for the search among pairs of mistakes.
+        seconds: time limit for the search among pairs of mistakes.
 
     Raises:
-        AssertionError: naming where they differ, and the mistake that gives exactly these numbers.
-        UnsupportedError: where a layer cannot be read, saying why.
-        RequestError: where a layer is of no framework that an adapter knows.
+        AssertionError: naming the differences, and the mistake that gives exactly these numbers.
+        UnsupportedError: if a layer cannot be read; says why.
+        RequestError: if no adapter knows a layer's framework.
     """
-    first = _Read.of(expected, input_shape)
+    first = _ReadLayer.of(expected, input_shape)
     shape = _fitting(first.reading.spec) if input_shape is None else first.canonical(input_shape)
-    second = _Read.of(actual, None if input_shape is None else shape, canonical=True)
+    second = _ReadLayer.of(actual, None if input_shape is None else shape, canonical=True)
     spec, params, dtype = first.reading.spec, first.reading.params, first.reading.dtype
     if second.reading.spec.ndim != spec.ndim:
         raise AssertionError(f"expected has {spec.ndim} spatial axes, actual {second.reading.spec.ndim}")
@@ -64,7 +64,7 @@ def assert_layers_agree(
     x = test_data.forward(spec, shape, "random", dtype, seed)[1]
     own = models.check_layer(spec, params, x, first.run(x), first.adapter, dtype)
     if not own.ok:
-        raise AssertionError(f"expected, {first}, does not compute what it says: {own.reason}")
+        raise AssertionError(f"expected, {first}, does not compute its own spec: {own.reason}")
     head = [f"the layers disagree on a random input of shape {shape} (N, C, then spatial), seed {seed}"]
     head += [f"  expected: {first}", f"  actual:   {second}"]
     differences = models.spec_differences(_explicit(spec, shape), _explicit(second.reading.spec, shape))
@@ -72,11 +72,13 @@ def assert_layers_agree(
     if second.reading.spec.in_channels != spec.in_channels:
         raise AssertionError("\n".join(head))
     y = second.run(x)
-    found = models.check_layer(spec, params, x, y, second.adapter, dtype)
-    if not found.ok:
-        head += [f"  weights:  {text}" for text in _weights(params, second.reading.params)]
+    check = models.check_layer(spec, params, x, y, second.adapter, dtype)
+    if not check.ok:
+        ours, theirs = ({"kernel": p.kernel, "bias": p.bias} for p in (params, second.reading.params))
+        differences = models.array_differences(ours, theirs, ("expected", "actual"))
+        head += [f"  weights:  {text}" for text in differences]
         why = diagnosis.diagnose(spec, params, x, y, dtype=dtype, seconds=seconds)
-        raise AssertionError("\n".join([*head, f"  output:   {found.reason}", "", str(why)]))
+        raise AssertionError("\n".join([*head, f"  output:   {check.reason}", "", str(why)]))
 
 
 def assert_models_agree(
@@ -92,12 +94,12 @@ def assert_models_agree(
     Arguments are those of :func:`convspec.compare`.
 
     Raises:
-        AssertionError: with the table of all layers, the first that departs and its diagnosis.
-        UnsupportedError: where a model cannot be looked into, or has no convolutions.
+        AssertionError: with the table of all layers, the first that diverges and its diagnosis.
+        UnsupportedError: if a model cannot be read, or has no convolutions.
     """
-    found = models.compare(expected, actual, inputs, layouts=layouts, seconds=seconds)
-    if not found.agrees:
-        raise AssertionError(f"the models disagree: {found.departure}\n\n{found}")
+    result = models.compare(expected, actual, inputs, layouts=layouts, seconds=seconds)
+    if not result.agrees:
+        raise AssertionError(f"the models disagree: {result.divergence}\n\n{result}")
 
 
 def assert_output(
@@ -110,50 +112,49 @@ def assert_output(
     dtype: str | None = None,
     seconds: float = SECONDS,
 ) -> None:
-    """Assert that ``actual``, computed by whatever means, is this convolution of ``x``, both in ``layout``.
+    """Assert that ``actual``, however it was computed, is this convolution of ``x``, both in ``layout``.
 
-    Sums of half formats are taken to be float32's, with two roundings of the result. ``dtype`` is the format that the
-    numbers were computed in; None: that of ``actual``.
+    Half formats are assumed to accumulate in float32 and to round the result twice. ``dtype`` is the format of the
+    computation; None: that of ``actual``.
 
     Raises:
         AssertionError: with the worst element and the diagnosis.
-        ShapeError, ParamsError: where the right layer itself cannot be computed from ``params`` and ``x``.
+        ShapeError, ParamsError: if ``params`` or ``x`` does not fit the spec.
     """
     given, numbers = np.asarray(x), np.asarray(actual)
     name = dtype or numbers.dtype.name
     carrier = format_of(name).carrier
     spec.output_shape(given.shape, layout)
-    back = layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim)
-    wide = given.transpose(back)
-    y = numbers.astype(carrier).transpose(back) if numbers.ndim == given.ndim else numbers.astype(carrier)
-    found = judge(
+    wide, y = layouts.move_axes(given, layout, "NCHW"), numbers.astype(carrier)
+    y = layouts.move_axes(y, layout, "NCHW") if y.ndim == given.ndim else y
+    verdict = judge(
         y, reference.conv(spec, params, wide), reference.magnitude(spec, params, wide), dtype=name,
         data="activations", products=products(spec), arithmetic=ComputePrecision(_WIDE.get(name, name), 2),
     )  # fmt: skip
-    if found.verdict != "agree":
+    if verdict.verdict != "agree":
         why = diagnosis.diagnose(spec, params, given, numbers, layout=layout, dtype=dtype, seconds=seconds)
-        raise AssertionError(f"the output is not that of {spec!r}: {found.reason}\n\n{why}")
+        raise AssertionError(f"the output is not that of {spec!r}: {verdict.reason}\n\n{why}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Read:
-    """A layer with what was read off it."""
+class _ReadLayer:
+    """A layer and its reading."""
 
     layer: Any
     adapter: Adapter
     reading: Reading
 
     @classmethod
-    def of(cls, layer: Any, shape: Sequence[int] | None, *, canonical: bool = False) -> _Read:
-        """Read a layer; a canonical shape is first moved into the layer's own layout."""
-        adapter = owner(layer)
+    def of(cls, layer: Any, shape: Sequence[int] | None, *, canonical: bool = False) -> _ReadLayer:
+        """Read a layer; a canonical shape is first brought to the layer's own layout."""
+        adapter = adapter_for(layer)
         if shape is None or not canonical:
             return cls(layer, adapter, adapter.read(layer, shape))
         problems = []
         for layout in adapter.layouts:
             try:
                 reading = adapter.read(layer, layouts.shape_in(tuple(shape), layout, len(shape) - 2))
-            except (UnsupportedError, ShapeError) as error:  # an input in the other layout may not even go in
+            except (UnsupportedError, ShapeError) as error:  # the layer may refuse an input in the other layout
                 problems.append(error)
             else:
                 if reading.layout == layout:
@@ -164,22 +165,19 @@ class _Read:
         return f"{self.adapter.name}'s {type(self.layer).__name__}, {self.reading.layout}, {self.reading.spec!r}"
 
     def canonical(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape, which is in the layer's layout, as ``(N, C, *spatial)``."""
-        ndim = self.reading.spec.ndim
+        """Return a shape in the layer's layout as ``(N, C, *spatial)``."""
         self.reading.spec.output_shape(shape, self.reading.layout)
-        return tuple(shape[i] for i in layouts.permutation(layouts.order(self.reading.layout, ndim), "NC*", ndim))
+        return layouts.canonical_shape(shape, self.reading.layout, self.reading.spec.ndim)
 
     def run(self, x: Array) -> Array:
-        """The layer's output of a canonical ``x``, canonical too."""
-        layout, ndim = self.reading.layout, self.reading.spec.ndim
-        there = layouts.permutation("NC*", layouts.order(layout, ndim), ndim)
-        back = layouts.permutation(layouts.order(layout, ndim), "NC*", ndim)
-        y = self.adapter.apply(self.layer, np.ascontiguousarray(x.transpose(there)), layout)
-        return y.transpose(back)
+        """Return the layer's output for ``x``, both canonical."""
+        layout = self.reading.layout
+        y = self.adapter.apply(self.layer, np.ascontiguousarray(layouts.move_axes(x, "NCHW", layout)), layout)
+        return layouts.move_axes(y, layout, "NCHW")
 
 
 def _fitting(spec: ConvSpec) -> tuple[int, ...]:
-    """A batch of two, large enough for kernel and pads, with another size along every axis."""
+    """Return the shape of a batch of two that kernel and pads fit in, with another size along every axis."""
     pads = [(0, 0)] * spec.ndim if isinstance(spec.padding, str) else spec.padding
     sizes = (
         2 * max(kernel, *pad) + stride + axis
@@ -190,18 +188,3 @@ def _fitting(spec: ConvSpec) -> tuple[int, ...]:
 
 def _explicit(spec: ConvSpec, shape: Sequence[int]) -> ConvSpec:
     return spec.explicit((shape[0], spec.in_channels, *shape[2:])) if spec.ndim == len(shape) - 2 else spec
-
-
-def _weights(ours: ConvParams, theirs: ConvParams) -> list[str]:
-    """In what the weights differ."""
-    found = []
-    for name in ("kernel", "bias"):
-        a, b = getattr(ours, name), getattr(theirs, name)
-        if a is None or b is None:
-            found += [f"{'expected' if a is None else 'actual'} has no {name}"] * ((a is None) != (b is None))
-        elif a.shape != b.shape:
-            found.append(f"{name} of shape {a.shape} against {b.shape}")
-        elif not np.array_equal(a, b, equal_nan=True):
-            same = np.array_equal(np.sort(a, None), np.sort(b, None), equal_nan=True)
-            found.append(f"the {name}'s numbers are in another order" if same else f"the {name} differs")
-    return found

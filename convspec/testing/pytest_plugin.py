@@ -1,4 +1,4 @@
-"""A pytest plug-in, asked for by name: the conformance suite as tests, and fixtures for an adapter's own.
+"""Run the conformance suite as pytest tests, and provide fixtures for an adapter's own tests; loaded by name.
 
 ::
 
@@ -6,7 +6,7 @@
     features
 
 Every layer in every layout is one test. The suite starts its own worker processes, so a framework that aborts costs one
-test. A declared gap is an expected failure; what an adapter says that it does not support is skipped, with its reason.
+test. A declared gap is an expected failure; a layer that the adapter does not support is skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from convspec import corpora
-from convspec.conformance import check, describe
+from convspec.conformance import check
 from convspec.contract import registry
 from convspec.errors import ConvspecError
 from convspec.spec import LAYOUTS
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from convspec.conformance import Report, Result, Tally
     from convspec.corpora import Case
 
-_REPORT: pytest.StashKey[Findings] = pytest.StashKey()
+_REPORT: pytest.StashKey[RunResults] = pytest.StashKey()
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one test is about: a case, the adapter that it was asked of, and the layout."""
+    """The subject of one test: a case, an adapter and a layout."""
 
     case: Case
     adapter: str
@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class RunResults:
     """A run's results by layer."""
 
     report: Report
@@ -56,20 +56,20 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one layer."""
+    """The results of one layer."""
 
     layer: Layer
-    findings: Findings
+    findings: RunResults
 
     def expect(self) -> None:
-        """Fail on anything unexpected, with the evidence and a line that repeats it.
+        """Fail on anything unexpected, with the evidence and a command that reproduces it.
 
         A declared gap is an expected failure; a layer that is unsupported throughout is skipped.
         """
         results = self.findings.of(self.layer)
         unexpected = [result for result in results if result.unexpected]
         if unexpected:
-            pytest.fail("\n".join([*map(describe, unexpected), "", _again(self.layer)]), pytrace=False)
+            pytest.fail("\n".join([*map(str, unexpected), "", _reproduce(self.layer)]), pytrace=False)
         gaps = sorted({result.gap for result in results if result.gap})
         if gaps:
             reasons = {tally.gap.id: tally.gap.reason for tally in self.findings.report.gaps}
@@ -81,13 +81,19 @@ class Outcome:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("convspec", "convspec: conformance of convolution layers")
     group.addoption(
-        "--convspec-adapter", metavar="A,B", help="Adapters to test; `name:variant`, `package.module:OBJECT`."
+        "--convspec-adapter",
+        metavar="A,B",
+        help="Adapters to test, e.g. torch, `name:variant` or `package.module:OBJECT`.",
     )
     group.addoption("--convspec-device", metavar="D", default="cpu", help="Device to test on (default: cpu).")
-    group.addoption("--convspec-corpus", metavar="NAME|FILE", default="tutorial", help="Cases (default: tutorial).")
-    group.addoption("--convspec-layouts", metavar="L,L", default=",".join(LAYOUTS), help="Default: both.")
-    group.addoption("--convspec-dtypes", metavar="D,…", help="Default: each case's own.")
-    group.addoption("--convspec-jobs", metavar="N", type=int, help="Busy workers (default: cores).")
+    group.addoption(
+        "--convspec-corpus", metavar="NAME|FILE", default="tutorial", help="Corpus of cases (default: tutorial)."
+    )
+    group.addoption(
+        "--convspec-layouts", metavar="L,L", default=",".join(LAYOUTS), help="Layouts to test (default: both)."
+    )
+    group.addoption("--convspec-dtypes", metavar="D,…", help="Dtypes to test (default: each case's own).")
+    group.addoption("--convspec-jobs", metavar="N", type=int, help="Number of worker processes (default: cores).")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,44 +107,38 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def convspec_adapter(request: pytest.FixtureRequest) -> object:
-    """Each adapter of ``--convspec-adapter``, one after the other."""
+    """Return each adapter of ``--convspec-adapter`` in turn."""
     return registry.adapter(request.param)
 
 
 @pytest.fixture(scope="session")
 def convspec_device(pytestconfig: pytest.Config) -> str:
-    """The device of ``--convspec-device``."""
+    """Return the device of ``--convspec-device``."""
     return str(pytestconfig.getoption("--convspec-device"))
 
 
 @pytest.fixture(scope="session")
-def convspec_findings(request: pytest.FixtureRequest) -> Findings:
-    """The results of all layers that were not deselected, from one run."""
+def convspec_findings(request: pytest.FixtureRequest) -> RunResults:
+    """Return the results of all selected layers, from one run."""
     config = request.config
     if _REPORT not in config.stash:
-        found = (getattr(item, "callspec", _NONE).params.get("convspec_layer") for item in request.session.items)
-        chosen = [layer for layer in found if isinstance(layer, Layer)]
-        config.stash[_REPORT] = _run(config, chosen)
+        specs = (getattr(item, "callspec", None) for item in request.session.items)
+        layers = [spec.params.get("convspec_layer") for spec in specs if spec is not None]
+        config.stash[_REPORT] = _run(config, [layer for layer in layers if isinstance(layer, Layer)])
     return config.stash[_REPORT]
 
 
 @pytest.fixture
-def convspec_outcome(convspec_layer: Layer, convspec_findings: Findings) -> Outcome:
-    """The results of one layer, to be judged by :meth:`Outcome.expect`."""
+def convspec_outcome(convspec_layer: Layer, convspec_findings: RunResults) -> Outcome:
+    """Return the results of one layer, which :meth:`Outcome.expect` judges."""
     return Outcome(convspec_layer, convspec_findings)
 
 
 @pytest.fixture
-def convspec_gaps(convspec_adapter: object, convspec_findings: Findings) -> list[Tally]:
-    """The adapter's declared gaps that the run found too wide, or closed."""
+def convspec_gaps(convspec_adapter: object, convspec_findings: RunResults) -> list[Tally]:
+    """Return the adapter's declared gaps that the run proved too wide, or closed."""
     name = getattr(convspec_adapter, "name")  # noqa: B009 – of the Protocol
     return [tally for tally in convspec_findings.report.gaps if tally.unexpected and tally.adapter == name]
-
-
-class _NONE:
-    """A test without parameters."""
-
-    params: dict[str, object] = {}  # noqa: RUF012
 
 
 def _names(config: pytest.Config, option: str) -> list[str]:
@@ -146,7 +146,7 @@ def _names(config: pytest.Config, option: str) -> list[str]:
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
     if option == "adapter" and not names:
         known = ", ".join(registry.adapters())
-        raise pytest.UsageError(f"--convspec-adapter must name what is tested; there are {known}")
+        raise pytest.UsageError(f"--convspec-adapter must name the adapters to test; the known ones are {known}")
     return names
 
 
@@ -164,13 +164,13 @@ def _layers(config: pytest.Config, adapters: list[str]) -> list[Layer]:
 
 
 def _ids(layers: list[Layer]) -> list[str]:
-    """A name for each; that of a case that is there twice ends in its id."""
+    """Return a name for each; the name of a case that occurs twice ends in its id."""
     names = [str(layer) for layer in layers]
     times = Counter(names)
     return [name if times[name] == 1 else f"{name}-{layer.case.id}" for name, layer in zip(names, layers, strict=True)]
 
 
-def _run(config: pytest.Config, layers: list[Layer]) -> Findings:
+def _run(config: pytest.Config, layers: list[Layer]) -> RunResults:
     cases = list(dict.fromkeys(layer.case for layer in layers))
     try:
         report = check(
@@ -183,12 +183,12 @@ def _run(config: pytest.Config, layers: list[Layer]) -> Findings:
         )
     except ConvspecError as error:
         raise pytest.UsageError(str(error)) from None
-    found = defaultdict(list)
+    by_layer = defaultdict(list)
     for result in report.results:
-        found[result.request, result.case.layout, result.case.id].append(result)
-    return Findings(report, dict(found))
+        by_layer[result.request, result.case.layout, result.case.id].append(result)
+    return RunResults(report, dict(by_layer))
 
 
-def _again(layer: Layer) -> str:
+def _reproduce(layer: Layer) -> str:
     command = f"convspec check --corpus - --adapters {layer.adapter} --layouts {layer.layout}"
-    return f"again: echo '{layer.case.to_json()}' | {command}"
+    return f"reproduce: echo '{layer.case.to_json()}' | {command}"

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.contract import Support
+from convspec.contract import LayerRequest, Support
 from convspec.errors import ShapeError
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, layouts, rounded
 from mutants.engine import Layer
@@ -83,16 +83,15 @@ class MutantAdapter:
     def support(self, *_: Any) -> Support:
         return Support("native")
 
-    def arithmetic(self, spec: ConvSpec, dtype: str, *_: Any) -> ComputePrecision:
-        return ComputePrecision("float64" if dtype == "float64" else "float32")
+    def compute_precision(self, spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+        return ComputePrecision("float64" if request.dtype == "float64" else "float32")
 
     def build(self, spec: ConvSpec, params: ConvParams, layout: str, dtype: str, _: str) -> Any:
         return spec, params, dtype
 
     def apply(self, built: Any, x: NDArray[Any], layout: str, _: str) -> NDArray[Any]:
         spec, params, dtype = built
-        there = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
-        x = x.transpose(layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim))
+        x = layouts.move_axes(x, layout, "NCHW")
         try:
             y = self.mutant.output(_layer(spec, params, x, layout, dtype))
         except ShapeError:
@@ -100,4 +99,4 @@ class MutantAdapter:
                 raise
             y = np.zeros((len(x), spec.out_channels, *(1,) * spec.ndim))
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(rounded(y, dtype).transpose(there))
+            return np.ascontiguousarray(layouts.move_axes(rounded(y, dtype), "NCHW", layout))

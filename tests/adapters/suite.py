@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from convspec import ConvParams, ConvSpec, reference, strategies
 from convspec.conformance import gap_ledger
-from convspec.contract import known_gaps
-from convspec.contract.protocol import Adapter
+from convspec.contract import Adapter, known_gaps
 from convspec.corpora.cases import Case, arrays, gradient_arrays
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
 from convspec.spec import layouts
@@ -101,7 +100,7 @@ def outcome(adapter: Adapter, case: Case) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001 – whatever is raised is the outcome
         return ("agree", "") if expected is None else ("error", str(error))
     if expected is None:
-        return "disagree", "gave a result where there is none"
+        return "disagree", "returned a result, expected an error"
     if y.shape != expected.shape:
         return "disagree", f"shape {y.shape}, expected {expected.shape}"
     if y.dtype != x.dtype:

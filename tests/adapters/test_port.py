@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import convspec
 from convspec import ConvParams, ConvSpec, strategies
 from convspec.errors import UnsupportedError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 from convspec.spec import layouts
 from tests.adapters import round_trip
 
@@ -47,7 +47,7 @@ def test_there_and_back_is_the_same(first, second):
         params = ConvParams.random(case.spec, case.seed, dtype)
         there = convspec.port(a.build(case.spec, params, dtype=dtype), second, input_shape=own)
         back = convspec.port(there, first, input_shape=other)
-        assert owner(back).name == first
+        assert adapter_for(back).name == first
         found = a.read(back, own)
         assert round_trip.equivalent(found.spec.explicit(case.input_shape), case.spec, case.input_shape)
         if support == ["native"] * 2:
@@ -77,7 +77,7 @@ def test_convs_of_a_model_of_any_framework():
     (found,) = convspec.convs(model)
     assert (found.path, found.reading.spec) == ("1", ConvSpec(3, 4, 5, ndim=1))
     exported = convspec.port(model[1], "onnx-reference")
-    assert owner(exported).name == "onnx"
+    assert adapter_for(exported).name == "onnx"
     (again,) = convspec.convs(exported)
     assert again.reading.spec == found.reading.spec
     with pytest.raises(UnsupportedError, match="pass input_shape"):

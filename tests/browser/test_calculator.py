@@ -127,7 +127,7 @@ def test_a_wrong_layer_says_what_must_be(page):
 
 def test_a_chain(page):
     typed(page, "nn.Conv2d(1, 6, 5, padding=2)\nConv2D(16, 5, strides=2)", "28")
-    assert ["flatten, for a Linear", "in_features = 2,304"] in rows(page)
+    assert ["Linear/Dense after a flatten", "in_features = 2,304"] in rows(page)
     assert page.locator("details.layer").count() == 2
 
 

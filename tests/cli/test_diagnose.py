@@ -75,13 +75,13 @@ def bad_files(folder):
     np.save(folder / "single.npy", X)
     (folder / "text.safetensors").write_text("nothing")
     return {
-        "text.npz": "no .npz file",
+        "text.npz": "is not an .npz or .npy file",
         "pickled.npz": "pickled objects are not read",
         "short.npz": "lacks",
         "none.npz": "cannot read",
         "words.npz": "real numbers",
-        "single.npy": "single array",
-        "text.safetensors": "no .safetensors file",
+        "single.npy": "lacks",
+        "text.safetensors": "is not a .safetensors file",
     }
 
 

@@ -179,13 +179,35 @@ def test_every_field_that_matters_has_its_sentence():
         *("groups", "output_padding", "bias"),
     ]
     circular = ConvSpec(1, 1, 3, padding=1, padding_mode="circular")
-    assert ("padding_mode", "circular", "the pads hold the cells of the opposite side") in [
-        *sentences.meanings(circular)
-    ]
+    border = "the pads repeat the pixels of the opposite side"
+    assert ("padding_mode", "circular", border) in [*sentences.meanings(circular)]
     assert (
         sentences.summary(ConvSpec(4, 8, 3, groups=4)) == "A 2-D depthwise convolution: 8 filters of 1 × 3 × 3 numbers."
     )
     assert sentences.parameter_formula(ConvSpec(64, 128, 3)) == "128·64·3·3 + 128 = 73,856"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (dict(stride=1), "the window moves 1 pixel per step"),
+        (dict(stride=2), "the window moves 2 pixels per step, so the output is about half the size"),
+        (dict(stride=3), "the window moves 3 pixels per step, so the output is about a third of the size"),
+        (dict(stride=8), "the window moves 8 pixels per step, so the output is about 1/8 of the size"),
+        (dict(stride=(2, 3)), "the window moves 2 × 3 pixels per step, so the output is about 2 × 3 times smaller"),
+        (dict(stride=2, ndim=1), "the window moves 2 elements per step, so the output is about half the size"),
+        (
+            dict(stride=2, transposed=True),
+            "neighbouring inputs are written 2 pixels apart, so the output is about twice the size",
+        ),
+        (
+            dict(stride=(2, 3), transposed=True),
+            "neighbouring inputs are written 2 × 3 pixels apart, so the output is about 2 × 3 times larger",
+        ),
+    ],
+)
+def test_the_stride_is_explained_by_its_effect(fields, words):
+    assert {name: text for name, _, text in sentences.meanings(ConvSpec(1, 1, 3, **fields))}["stride"] == words
 
 
 def test_show_writes_the_picture(tmp_path):
@@ -196,7 +218,7 @@ def test_show_writes_the_picture(tmp_path):
     assert "What the numbers mean" in done.stdout
     chain = command("show", "nn.Conv1d(1, 6, 5, padding=2)", "nn.Conv1d(6, 16, 5)", "--svg", "-")
     assert chain.stdout.startswith("<svg ")
-    assert "Receptive field of 2 layers: 9 cells" in chain.stdout
+    assert "Receptive field of 2 layers: 9 elements" in chain.stdout
 
 
 def test_show_reads_a_spec_as_its_repr_writes_it():

@@ -27,14 +27,14 @@ def record(folder, *options):
 def test_a_record_is_made_and_replayed(tmp_path):
     done = record(tmp_path / "a")
     assert done.exit_code == 0
-    assert "record: 4 outputs kept, 0 left out" in done.stdout
+    assert "record: 4 outputs saved, 0 left out" in done.stdout
     done = command("replay", tmp_path / "a", "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md")
     assert done.exit_code == 0
-    assert "replay: bit for bit equal: 4 of 4 outputs" in done.stdout
-    assert "4 agree; nothing unexpected" in done.stdout
+    assert "replay: 4 of 4 outputs are bit-for-bit equal" in done.stdout
+    assert "4 agree, 0 unexpected" in done.stdout
     report = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert report["environment"]["replay"]["folders"] == [str(tmp_path / "a")]
-    assert "bit for bit equal&#58; 4 of 4" in (tmp_path / "r.md").read_text("utf-8")
+    assert "replay&#58; 4 of 4 outputs are bit&#45;for&#45;bit equal" in (tmp_path / "r.md").read_text("utf-8")
 
 
 def test_a_departure_is_shown_with_the_line_that_reproduces_it(tmp_path):
@@ -44,40 +44,40 @@ def test_a_departure_is_shown_with_the_line_that_reproduces_it(tmp_path):
     )
     assert done.exit_code == 1
     for words in (
-        "the one from here is further off",
-        "was recorded",
-        "by convspec_fakes:GOOD on cpu, agree over there",
+        "this run has the larger error",
+        "value      recorded ",
+        "by convspec_fakes:GOOD on cpu, with verdict agree",
     ):
         assert words in done.stdout
     line = next(line for line in done.stdout.splitlines() if "reproduce" in line).split("reproduce")[1].split()
     assert line[:3] == ["convspec", "replay", str(tmp_path / "a")]
     again = command(*line[1:])
-    assert (again.exit_code, again.stdout.count("the one from here is further off")) == (1, 4)
+    assert (again.exit_code, again.stdout.count("this run has the larger error")) == (1, 4)
     page = (tmp_path / "r.html").read_text("utf-8")
-    assert "bit for bit equal: 0 of 4" in page
-    assert "was recorded" in page
+    assert "replay: 0 of 4 outputs are bit-for-bit equal" in page
+    assert "recorded " in page
 
 
 def test_a_limit_is_told(tmp_path):
     done = record(tmp_path / "a", "--record-limit", "4KiB")
     assert done.exit_code == 0
-    assert "record: 0 outputs kept, 4 left out: 4 × the limit of 4096B is reached" in done.stdout
+    assert "record: 0 outputs saved, 4 left out: 4 × the limit of 4096B is reached" in done.stdout
     done = command("replay", tmp_path / "a")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "there is nothing to compare with" in done.stderr
+    assert "nothing to compare with" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["replay", "{}/none"], "is no record: there is no run.jsonl"),
+        (["replay", "{}/none"], "is not a record: it has no run.jsonl"),
         (["replay"], "Missing argument"),
         (["replay", "{}/a", "--precision", "exact"], "unknown precision 'exact'"),
-        (["replay", "{}/a", "--recorded", "torch"], "there is nothing to compare with"),
-        (["replay", "{}/a", "--case", "0123"], "there is nothing to compare with"),
+        (["replay", "{}/a", "--recorded", "torch"], "nothing to compare with"),
+        (["replay", "{}/a", "--case", "0123"], "nothing to compare with"),
         (["check", "--record", "{}/b", "--record-limit", "much"], "record-limit='much' must be a size"),
         (["check", "--record", "{}/b", "--journal", "{}/j"], "leave journal and executor out"),
-        (["check", "--resume", "{}/a/run.jsonl", "--record", "{}/b"], "--record cannot be given with --resume"),
+        (["check", "--resume", "{}/a/run.jsonl", "--record", "{}/b"], "--record cannot be used with --resume"),
     ],
 )
 def test_a_wrong_request_is_status_2(tmp_path_factory, arguments, words, made):

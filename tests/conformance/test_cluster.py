@@ -75,7 +75,7 @@ def of(monkeypatch):
 
 def test_without_declared_resources_work_goes_anywhere(of):
     cluster = of(({}, has()), ({}, has()))
-    site = cluster.site(NAMES, ["cpu"], None)
+    site = cluster.installation(NAMES, ["cpu"], None)
     assert (list(site.adapters), site.jobs, site.environment["cores"]) == (NAMES, 8, 4)
     assert site.environment["versions"]["fakeframe"] == "2.5.0"
     assert [(kind["count"], kind["threads"]) for kind in site.environment["workers"]] == [(2, 2)]
@@ -84,7 +84,7 @@ def test_without_declared_resources_work_goes_anywhere(of):
 
 def test_a_device_is_demanded_whatever_else_is_declared(of):
     cluster = of(({"cuda": 1}, has()), ({}, has()))
-    assert list(cluster.site(NAMES, ["cpu", "cuda"], 3).adapters) == NAMES
+    assert list(cluster.installation(NAMES, ["cpu", "cuda"], 3).adapters) == NAMES
     assert cluster(Target(GOOD, device="cuda:1")) == {"cuda": 1.0}
     assert cluster(Target(GOOD)) is None
 
@@ -92,7 +92,7 @@ def test_a_device_is_demanded_whatever_else_is_declared(of):
 def test_a_device_that_nobody_declares_is_refused_with_the_way_out(of):
     cluster = of(({"GPU\x1b": 1}, has()), ({}, has()))
     with pytest.raises(RequestError) as caught:
-        cluster.site(NAMES, ["cuda"], None)
+        cluster.installation(NAMES, ["cuda"], None)
     assert str(caught.value) == (
         "device='cuda' with adapter 'good' must have a worker that declares the resources cuda, and none of the 2 at "
         "tcp://127.0.0.1:1 does (declared: GPU\\x1b). Start one: dask worker tcp://127.0.0.1:1 --resources 'cuda=1', "
@@ -102,43 +102,43 @@ def test_a_device_that_nobody_declares_is_refused_with_the_way_out(of):
 
 def test_once_a_worker_names_an_adapter_every_adapter_must_be_named(of):
     cluster = of(({"good": 1}, has(absent=[SEGFAULTS])), ({"segfaults": 4, "cuda": 1}, has(absent=[GOOD])))
-    assert list(cluster.site(NAMES, ["cpu"], None).adapters) == NAMES
+    assert list(cluster.installation(NAMES, ["cpu"], None).adapters) == NAMES
     assert cluster(Target(GOOD)) == {"good": 0.0}
     assert cluster(Target(SEGFAULTS, device="cuda")) == {"cuda": 1.0, "segfaults": 0.0}
     with pytest.raises(RequestError, match="a worker that declares the resources cuda and good, and none of the 2"):
-        cluster.site(NAMES, ["cuda"], None)
+        cluster.installation(NAMES, ["cuda"], None)
     with pytest.raises(RequestError, match="adapter 'good' must have a worker that declares the resource good, as oth"):
-        of(({"keras": 1}, has())).site([GOOD], ["cpu"], None)
+        of(({"keras": 1}, has())).installation([GOOD], ["cpu"], None)
 
 
 def test_an_adapter_that_some_workers_lack_must_be_declared_by_the_others(of):
     cluster = of(({}, has()), ({}, has(absent=[GOOD])))
     with pytest.raises(RequestError, match=r"not there on 1 of 2 workers \(tcp://w1:1\); .* --resources good=1"):
-        cluster.site(NAMES, ["cpu"], None)
+        cluster.installation(NAMES, ["cpu"], None)
     with pytest.raises(RequestError, match="not there on the workers"):
-        of(({}, has(absent=[GOOD]))).site(NAMES, ["cpu"], None)
+        of(({}, has(absent=[GOOD]))).installation(NAMES, ["cpu"], None)
 
 
 def test_workers_of_different_versions_make_no_run(of):
     with pytest.raises(RequestError, match=r"differ in fakeframe: 2.5.0 on tcp://w0:1; 2.6 on tcp://w1:1. All workers"):
-        of(({}, has()), ({}, has(version="2.6"))).site(NAMES, ["cpu"], None)
-    both = of(({}, has(version="2.5.0+cpu")), ({}, has(version="2.5.0+cu130"))).site(NAMES, ["cpu"], None)
+        of(({}, has()), ({}, has(version="2.6"))).installation(NAMES, ["cpu"], None)
+    both = of(({}, has(version="2.5.0+cpu")), ({}, has(version="2.5.0+cu130"))).installation(NAMES, ["cpu"], None)
     assert both.versions[GOOD] == {"fakeframe": "2.5.0+cpu / 2.5.0+cu130"}
 
 
 def test_workers_need_this_convspec(of):
     with pytest.raises(RequestError, match=f"has convspec 9.9, which must be {convspec.__version__} as here"):
-        of(({}, has(convspec_version="9.9"))).site(NAMES, ["cpu"], None)
+        of(({}, has(convspec_version="9.9"))).installation(NAMES, ["cpu"], None)
     broken = ModuleNotFoundError("No module named 'convspec'")
     with pytest.raises(RequestError, match="tcp://w1:1 cannot run convspec: ModuleNotFoundError: No module named"):
-        of(({}, has()), ({}, broken)).site(NAMES, ["cpu"], None)
+        of(({}, has()), ({}, broken)).installation(NAMES, ["cpu"], None)
     named = of(({"good": 1}, has()), ({}, broken))
-    assert list(named.site([GOOD], ["cpu"], None).adapters) == [GOOD], "it gets none of the work"
+    assert list(named.installation([GOOD], ["cpu"], None).adapters) == [GOOD], "it gets none of the work"
 
 
 def test_other_versions_than_here_are_told_and_those_of_the_workers_are_reported(of):
     told = []
-    site = of(({}, has(version="2.7")), tell=told.append).site(NAMES, ["cpu"], None)
+    site = of(({}, has(version="2.7")), tell=told.append).installation(NAMES, ["cpu"], None)
     assert told == ["the workers have fakeframe 2.7, this machine 2.5.0; the report is about the workers' version"]
     assert site.environment["versions"]["fakeframe"] == "2.7"
 
@@ -146,7 +146,7 @@ def test_other_versions_than_here_are_told_and_those_of_the_workers_are_reported
 def test_a_cluster_without_workers_is_refused(of):
     cluster = of()
     with pytest.raises(RequestError, match=r"must have a worker, and has none\. Start one: dask worker tcp://127"):
-        cluster.site(NAMES, ["cpu"], None)
+        cluster.installation(NAMES, ["cpu"], None)
 
 
 @pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "somewhere:8786", "ws://h:1", "tcp://[2001:db8::1]:1"])
@@ -171,9 +171,7 @@ def test_what_is_no_address_is_refused(address):
 
 def test_missing_dask_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(
-        RequestError, match=r"needs distributed, which is not installed: pip install 'convspec\[dask\]'"
-    ):
+    with pytest.raises(RequestError, match=r"needs distributed, which is not installed: pip install .*\[dask\b"):
         Cluster("tcp://127.0.0.1:1")
 
 
@@ -181,7 +179,7 @@ def test_work_without_a_worker_left_is_told_once(of, monkeypatch):
     monkeypatch.setattr(module, "_LOOK", 0.0)
     told = []
     cluster = of(({"cuda": 1}, has()), ({}, has()), tell=told.append)
-    cluster.site(NAMES, ["cpu", "cuda"], None)
+    cluster.installation(NAMES, ["cpu", "cuda"], None)
     cluster(Target(GOOD)), cluster(Target(GOOD, device="cuda"))
     cluster.look()
     assert told == []
@@ -350,7 +348,7 @@ def test_each_adapter_goes_to_a_worker_that_declares_it(tmp_path):
         with one as good, two as bad:
             joined(address, 2)
             with Cluster(address) as cluster:
-                cluster.site(NAMES, ["cpu"], None)
+                cluster.installation(NAMES, ["cpu"], None)
                 places = {name: {cluster(Target(name)).submit(os.getpid).result() for _ in range(4)} for name in NAMES}
                 gpu = cluster(Target(SEGFAULTS, device="cuda")).submit(os.getpid).result()
                 report = convspec.check(CASES, NAMES, layouts=["NCHW"], executor=cluster)
@@ -380,7 +378,7 @@ def test_ctrl_c_ends_what_is_under_way_and_says_how_to_go_on(there, tmp_path):
     out, err = main.communicate(timeout=100)
     assert (main.returncode, out) == (130, "")
     assert err.splitlines()[-1] == (
-        f"convspec: interrupted; go on with: convspec check --resume '{file}' --dask {address}"
+        f"convspec: interrupted; resume with: convspec check --resume '{file}' --dask {address}"
     )
     until(lambda: not any(alive(process) for process in hung), 10)
     assert len(journal.read(file).results) == 0
@@ -397,6 +395,6 @@ def test_a_scheduler_that_goes_away_is_said_and_the_journal_stays(tmp_path):
         out, err = main.communicate(timeout=100)
     assert (main.returncode, out) == (2, ""), err
     assert err.splitlines()[-1] == (
-        f"convspec: the scheduler at {address} is gone; go on with: convspec check --resume {file} --dask {address}"
+        f"convspec: the scheduler at {address} is gone; resume with: convspec check --resume {file} --dask {address}"
     )
     assert journal.read(file).report().missing

@@ -7,8 +7,8 @@ import pytest
 
 import convspec
 from convspec import Case, ConvSpec
-from convspec.conformance.compressed_list import Packed
-from convspec.conformance.results import in_order
+from convspec.conformance.compressed_list import CompressedList
+from convspec.conformance.results import sort_results
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def results():
 
 
 def test_what_is_put_in_is_what_stands_there(results):
-    packed = Packed(results)
+    packed = CompressedList(results)
     assert len(packed) == len(results) == 600
     assert list(packed) == results
     assert packed == results
@@ -32,14 +32,14 @@ def test_what_is_put_in_is_what_stands_there(results):
     for place in (600, -601):
         with pytest.raises(IndexError):
             packed[place]
-    assert Packed() == ()
+    assert CompressedList() == ()
 
 
 def test_they_are_sorted_as_a_list_is(results):
-    packed = Packed(results)
-    assert in_order(packed, ["convspec_fakes:GOOD"]) is packed
-    backwards = Packed(reversed(results))
-    assert list(in_order(backwards, ["convspec_fakes:GOOD"])) == results
+    packed = CompressedList(results)
+    assert sort_results(packed, ["convspec_fakes:GOOD"]) is packed
+    backwards = CompressedList(reversed(results))
+    assert list(sort_results(backwards, ["convspec_fakes:GOOD"])) == results
     assert list(packed.sorted(lambda result: -result.index)) == sorted(results, key=lambda result: -result.index)
 
 
@@ -54,4 +54,4 @@ def test_they_take_a_small_part_of_the_memory(results):
         finally:
             tracemalloc.stop()
 
-    assert taken(Packed) < taken(list) / 4
+    assert taken(CompressedList) < taken(list) / 4

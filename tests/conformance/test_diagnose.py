@@ -8,7 +8,7 @@ import pytest
 import convspec
 from convspec import Case, ConvSpec, reference
 from convspec.conformance.checks import checks
-from convspec.conformance.checks.diagnose import explained
+from convspec.conformance.checks.diagnose import explain
 from convspec.conformance.execution.shared_arrays import Data
 from convspec.conformance.trials.run_layer import Attempt
 from convspec.conformance.trials.work_plan import Target, Trial, Unit
@@ -31,7 +31,7 @@ def other(case, data):
 
 def test_a_known_mistake_is_named_and_located():
     unit, data = made()
-    found = explained(unit, TRIAL, data, other(CASE, data))
+    found = explain(unit, TRIAL, data, other(CASE, data))
     assert "odd-cell-on-the-wrong-side" in [one["id"] for one in found["findings"]]
     assert len(found["location"]["picture"]) == 5
     assert found["location"]["wrong"] > 0
@@ -41,7 +41,7 @@ def test_a_mistake_that_nobody_knows_is_located():
     unit, data = made()
     y = reference.conv(CASE.spec, data.params, data.x).astype(np.float32)
     y[0, 2, 1, 3] += 7
-    found = explained(unit, TRIAL, data, y)
+    found = explain(unit, TRIAL, data, y)
     assert set(found) == {"location"}
     assert "output channel 2 only" in found["location"]["where"]
 
@@ -51,23 +51,23 @@ def test_a_mistake_that_nobody_knows_is_located():
 )
 def test_only_exact_outputs_are_explained(trial):
     unit, data = made()
-    assert explained(unit, trial, data, other(CASE, data)) == {}
+    assert explain(unit, trial, data, other(CASE, data)) == {}
 
 
 def test_large_layers_are_not():
     large = Case(ConvSpec(3, 64, 3, stride=2, padding="same"), (1, 3, 64, 64))
     unit, data = made(large)
-    assert explained(unit, TRIAL, data, other(large, data)) == {}
+    assert explain(unit, TRIAL, data, other(large, data)) == {}
 
 
 def test_a_fault_of_the_diagnosis_is_shown_and_changes_no_verdict(monkeypatch):
     def faulty(*_):
         raise ValueError("no idea")
 
-    monkeypatch.setattr(checks, "explained", faulty)
+    monkeypatch.setattr(checks, "explain", faulty)
     unit, data = made()
     right = reference.conv(CASE.spec, data.params, data.x).astype(np.float32)
-    found = checks._explained(unit, TRIAL, data, Attempt(results={"forward": right}))
+    found = checks._explain(unit, TRIAL, data, Attempt(results={"forward": right}))
     assert found == {"undiagnosed": "ValueError: no idea"}
 
 

@@ -238,7 +238,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     main.send_signal(signal.SIGINT)
     out, err = main.communicate(timeout=60)
     assert (main.returncode, out) == (130, "")
-    assert err == f"convspec: interrupted; go on with: convspec check --resume '{journal}'\n"
+    assert err == f"convspec: interrupted; resume with: convspec check --resume '{journal}'\n"
     until(lambda: not running(duration), 5)
     report = read(journal).report()
     assert (len(report.results), len(report.missing)) == (4, 1)

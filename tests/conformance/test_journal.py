@@ -93,7 +93,7 @@ def test_the_journal_gives_the_report_that_the_run_gave(whole):
 def test_a_file_that_is_there_is_not_written_over(whole):
     before = whole[0].read_bytes()
     with pytest.raises(
-        RequestError, match=r"is there already; go on with that run: convspec check --resume .*run\.jsonl"
+        RequestError, match=r"already exists; resume that run with convspec check --resume .*run\.jsonl"
     ):
         convspec.check(CASES, NAMES, journal=whole[0])
     assert whole[0].read_bytes() == before
@@ -156,7 +156,7 @@ def test_other_versions_are_refused(whole, file, monkeypatch):
     before = file.read_bytes()
     real = environment.environment
     monkeypatch.setattr(environment, "environment", lambda: {**real(), "versions": {"numpy": "1.0"}})
-    with pytest.raises(RequestError, match=r"begun with numpy .*, here 1\.0\. .*convspec report diff OLD NEW"):
+    with pytest.raises(RequestError, match=r"started with numpy .*, now 1\.0\. .*convspec report diff OLD NEW"):
         convspec.resume(file)
     assert file.read_bytes() == before[: before.rindex(b"\n") + 1]
 
@@ -174,12 +174,12 @@ def test_two_runs_cannot_write_one_journal(whole, file):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "is no journal of a run"),
-        (b"{}\n{}\n", "is of schema 'None'"),
-        (b'{"schema": "convspec.run/2"}\n{}\n', "is of schema 'convspec.run/2', not 'convspec.run/1'"),
-        (b'{"schema": "convspec.run/1"}\n{"cases": []}\n', "is no journal of a run"),
-        (b"[" * 100_000 + b"\n\n", "is no journal of a run"),
-        (b"\xff\xfe\n\n", "is no journal of a run"),
+        (b"", "is not a convspec journal"),
+        (b"{}\n{}\n", "it has schema 'None'"),
+        (b'{"schema": "convspec.run/2"}\n{}\n', "it has schema 'convspec.run/2', expected 'convspec.run/1'"),
+        (b'{"schema": "convspec.run/1"}\n{"cases": []}\n', "is not a convspec journal"),
+        (b"[" * 100_000 + b"\n\n", "is not a convspec journal"),
+        (b"\xff\xfe\n\n", "is not a convspec journal"),
     ],
 )
 def test_what_is_no_journal_is_refused(file, text, words):
@@ -235,7 +235,7 @@ def test_a_file_that_may_not_grow_ends_the_run_and_loses_nothing(whole, file):
         [sys.executable, "-c", small + SCRIPT, str(file)], capture_output=True, text=True, timeout=60, check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert "File too large; with room: convspec check --resume" in done.stdout
+    assert "File too large; once there is room: convspec check --resume" in done.stdout
     assert file.read_bytes().endswith(b"}\n")
     assert 0 < len(keys(file)) < 80
     assert plain(convspec.resume(file)) == plain(whole[1])
@@ -259,7 +259,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(whole, tmp_path):
         pytest.skip("no unshare here")
     if not kept.exists():
         pytest.skip(f"no file system may be mounted here: {done.stderr}")
-    assert "No space left on device; with room: convspec check --resume" in done.stdout
+    assert "No space left on device; once there is room: convspec check --resume" in done.stdout
     assert 0 < len(keys(kept)) < 80
     assert plain(convspec.resume(kept)) == plain(whole[1])
     assert len(set(keys(kept))) == len(keys(kept)) == 80

@@ -19,8 +19,9 @@ from safetensors.numpy import load, save
 
 import convspec
 from convspec import Case, ConvSpec, RecordError, RequestError
+from convspec.cli.reports import run_terminal
 from convspec.conformance import journal
-from convspec.conformance.records import write
+from convspec.conformance.records import array_files
 
 GOOD, COARSE, WRONG = (f"convspec_fakes:{name}" for name in ("GOOD", "COARSE", "WRONG_NUMBERS"))
 CASES = [
@@ -95,8 +96,9 @@ def test_what_is_replayed_on_the_same_machine_is_equal_bit_for_bit(whole, copy):
     assert {result.evidence["recorded"]["differing"] for result in again.results} == {0}
     assert {result.direction for result in again.results} == {"forward", "input", "kernel", "bias"}
     assert {result.case.dtype for result in again.results} == {"float32", "float64"}
-    assert write.sentences([result.evidence for result in again.results]) == [
-        "replay: bit for bit equal: 44 of 44 outputs that were compared with recorded ones"
+    assert run_terminal.notes(again) == [
+        "replay: 44 of 44 outputs are bit-for-bit equal to the recorded ones",
+        "replay: recorded results without an output, not compared: 4 × no output, 16 × unsupported",
     ]
 
 
@@ -165,7 +167,7 @@ def test_one_changed_element_is_named_with_the_side_that_is_further_off(copy):
         assert wrong.evidence["recorded"]["differing"] == 1
         assert wrong.evidence["recorded"]["further"] == "recorded"
         assert wrong.evidence["recorded"]["oracle"] == {"here": "agree", "recorded": "disagree"}
-        assert "the recorded one is further off" in wrong.reason
+        assert "the recorded run has the larger error" in wrong.reason
 
 
 def test_a_last_bit_is_what_errors_allow_but_for_exact_data(copy):
@@ -187,7 +189,7 @@ def test_another_adapter_is_held_against_all_and_its_own_fault_is_told(whole):
     for result in wrong:
         assert result.evidence["recorded"]["further"] == "here"
         assert result.evidence["recorded"]["by"] == GOOD
-        assert "the one from here is further off" in result.reason
+        assert "this run has the larger error" in result.reason
     assert convspec.replay(whole[0], [COARSE], cases=[CASES[0].id]).summary["disagree"] == 4
 
 
@@ -229,7 +231,7 @@ def test_what_does_not_fit_is_counted_and_never_written(tmp_path):
     left = [result for result in report.results if "left_out" in result.evidence["record"]]
     assert 0 < used <= limit
     assert 0 < len(left) < len(report.results)
-    (sentence,) = write.sentences([result.evidence for result in report.results])
+    (sentence,) = run_terminal.notes(report)
     assert sentence.endswith(f"{len(left)} left out: {len(left)} × the limit of 20000B is reached")
     again = convspec.replay(tmp_path)
     assert again.summary["agree"] == len(report.results) - len(left)
@@ -284,7 +286,7 @@ def test_shards_are_replayed_together(tmp_path, together):
 
 
 def test_a_record_is_not_written_over_and_keeps_its_own_journal(whole, tmp_path):
-    with pytest.raises(RequestError, match="is there already; go on with that run"):
+    with pytest.raises(RequestError, match="already exists; resume that run"):
         convspec.check(CASES, [GOOD], record=whole[0])
     with pytest.raises(RequestError, match="leave journal and executor out"):
         convspec.check(CASES, [GOOD], record=tmp_path, journal=tmp_path / "run.jsonl")
@@ -293,11 +295,11 @@ def test_a_record_is_not_written_over_and_keeps_its_own_journal(whole, tmp_path)
 
 
 def test_a_disk_that_takes_no_more_leaves_out_and_says_so(tmp_path):
-    reason = write._written(tmp_path / "none", {"0" * 64: b"content"}, 100)
+    reason = array_files._write_new(tmp_path / "none", {"0" * 64: b"content"}, 100)
     assert reason == "cannot be written: No such file or directory"
     (tmp_path / "arrays").mkdir()
-    assert write._written(tmp_path / "arrays", {"0" * 64: b"content"}, 6) == "the limit of 6B is reached"
-    assert write._written(tmp_path / "arrays", {"0" * 64: b"content"}, 7) == ""
+    assert array_files._write_new(tmp_path / "arrays", {"0" * 64: b"content"}, 6) == "the limit of 6B is reached"
+    assert array_files._write_new(tmp_path / "arrays", {"0" * 64: b"content"}, 7) == ""
     assert {path.name for path in (tmp_path / "arrays").iterdir()} == {".used", f"{'0' * 64}.safetensors"}
 
 
@@ -331,10 +333,10 @@ def grown(path):
 
 
 DAMAGES = {
-    truncated: "SHA-256 must be its name: it was changed or cut short",
+    truncated: "SHA-256 must be its name: it was changed or truncated",
     flipped: "SHA-256 must be its name",
-    Path.unlink: "must be a readable file that is no link: No such file",
-    linked: "must be a readable file that is no link",
+    Path.unlink: "must be a readable file that is not a link: No such file",
+    linked: "must be a readable file that is not a link",
     piped: "must be a regular file",
     grown: r"must have at most \d+ bytes, but has 1099511627776",
 }
@@ -345,7 +347,7 @@ FOREIGN = {
     b"\xff" * 64: "must be a safetensors file",
     save({"other": np.zeros(3, np.float32)}): "must hold {'output'",
     save({"output": np.zeros((2, 5, 9), np.float32)}): "must hold {'output'",
-    save({"output": np.zeros((2, 5, 9, 11), np.int16)}): "must be of float16, float32, float64, but there is int16",
+    save({"output": np.zeros((2, 5, 9, 11), np.int16)}): "must be float16 or float32 or float64, but some are int16",
 }
 
 
@@ -383,7 +385,7 @@ def test_a_file_that_is_no_output_of_the_layer_is_an_error(tmp_path):
         name = sha256(content).hexdigest()
         (arrays / f"{name}.safetensors").write_bytes(content)
         with pytest.raises(RecordError) as caught:
-            write.output(str(tmp_path), name, CASES[0], "forward")
+            array_files.read_output(str(tmp_path), name, CASES[0], "forward")
         assert words in str(caught.value)
         assert caught.value.path == arrays / f"{name}.safetensors"
 
@@ -467,7 +469,7 @@ def test_a_line_that_cannot_be_read_is_named_and_no_pass(copy):
 
 
 def test_what_is_no_record_is_refused(whole, copy, tmp_path):
-    with pytest.raises(RequestError, match=r"is no record: there is no run\.jsonl"):
+    with pytest.raises(RequestError, match=r"is not a record: it has no run\.jsonl"):
         convspec.replay(tmp_path / "none")
     convspec.check(CASES[:1], [GOOD], journal=tmp_path / "run.jsonl")
     with pytest.raises(RecordError, match="must be the journal of a run with --record"):
@@ -478,10 +480,10 @@ def test_what_is_no_record_is_refused(whole, copy, tmp_path):
         convspec.replay(tmp_path)
     path = copy / "run.jsonl"
     path.write_bytes(path.read_bytes().replace(b"convspec.record/1", b"convspec.record/2"))
-    with pytest.raises(RequestError, match=r"its record is of schema 'convspec\.record/2'"):
+    with pytest.raises(RequestError, match=r"its record has schema 'convspec\.record/2'"):
         convspec.replay(copy)
     path.write_bytes(b"\0" * 100)
-    with pytest.raises(RequestError, match="is no journal of a run"):
+    with pytest.raises(RequestError, match="is not a convspec journal"):
         convspec.replay(copy)
 
 

@@ -14,7 +14,7 @@ from convspec.conformance.execution import worker_handle, worker_pool
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.execution.worker_handle import Worker
 from convspec.conformance.execution.worker_pool import Lane, WorkerPool
-from convspec.conformance.trials.work_plan import Selection, Target, evenly
+from convspec.conformance.trials.work_plan import Selection, Target, large_first
 
 GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
 
@@ -28,7 +28,7 @@ def problems(sizes, requests=(GOOD,)):
 
 
 def dealt(sizes, jobs):
-    return [problem.units[0].index for problem in evenly(problems(sizes), jobs)]
+    return [problem.units[0].index for problem in large_first(problems(sizes), jobs)]
 
 
 def test_a_large_layer_near_the_end_comes_first_and_the_rest_stays_in_order():

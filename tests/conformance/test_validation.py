@@ -125,7 +125,7 @@ class Accepts(Whole):
 
 
 class Vague(Whole):
-    def arithmetic(self, *args, **kwargs):
+    def compute_precision(self, *args, **kwargs):
         return "float32"
 
 
@@ -144,7 +144,7 @@ def test_a_whole_adapter_keeps_every_promise(promise):
         ("support", NoReason(), "unsupported without a reason"),
         ("support", OtherPlan(), "support says native, but plan raises: never"),
         ("source", NoLayer(), "does not define `layer`"),
-        ("arithmetic", Vague(), "gives str, not ComputePrecision"),
+        ("precision", Vague(), "returns str, not ComputePrecision"),
         ("parse", Accepts(), "CallError must be raised"),
         ("apply", Changes(), "changes its input"),
         ("apply", OtherLayout(), "has shape .*, expected"),

@@ -1,52 +1,83 @@
-"""What is said where a framework is missing: what is needed, and the line that installs it."""
+"""The messages about a missing framework: what is needed, and the command that installs it."""
 
-from importlib.metadata import entry_points
+import json
+from importlib.metadata import PathDistribution, entry_points
 
 import pytest
 
-from convspec.conformance.environment import present
+from convspec.conformance.environment import installed_adapters
 from convspec.contract import registry
 from convspec.errors import RequestError
+
+READ = PathDistribution.read_text
+CLONE = {"url": "file:///src/my%20clone", "dir_info": {"editable": True}}
+WHEEL = {"url": "file:///dist/convspec-0.1.0-py3-none-any.whl", "archive_info": {}}
+GIT = {"url": "https://example.org/convspec.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
+
+
+@pytest.fixture(params=[CLONE], autouse=True)
+def _installed(request, monkeypatch):
+    """A convspec that was installed from another place than it is."""
+
+    def read_text(self, name):
+        return request.param and json.dumps(request.param) if name == "direct_url.json" else READ(self, name)
+
+    monkeypatch.setattr(PathDistribution, "read_text", read_text)
 
 
 @pytest.mark.parametrize(
     ("adapter", "missing", "what"),
     [
-        ("torch", ["torch"], "'convspec[torch]'"),
-        ("torch:channels_last", ["torch"], "'convspec[torch]'"),
-        ("flax-linen", ["flax", "jax"], "'convspec[flax]'"),
-        ("equinox", ["equinox", "jax"], "'convspec[equinox]'"),
-        ("keras", ["tensorflow"], "'convspec[keras]'"),
-        ("keras-torch", ["keras", "torch"], "'convspec[keras]' torch"),
+        ("torch", ["torch"], "-e '/src/my clone[torch]'"),
+        ("torch:channels_last", ["torch"], "-e '/src/my clone[torch]'"),
+        ("flax-linen", ["flax", "jax"], "-e '/src/my clone[flax]'"),
+        ("equinox", ["equinox", "jax"], "-e '/src/my clone[equinox]'"),
+        ("keras", ["tensorflow"], "-e '/src/my clone[keras]'"),
+        ("keras-torch", ["keras", "torch"], "-e '/src/my clone[keras]' torch"),
         ("keras-jax", ["jax"], "jax"),
-        ("onnx-reference", ["onnx"], "'convspec[onnx]'"),
+        ("onnx-reference", ["onnx"], "-e '/src/my clone[onnx]'"),
     ],
 )
-def test_the_line_brings_what_is_missing(adapter, missing, what):
+def test_the_command_installs_what_is_missing(adapter, missing, what):
     assert registry.remedy(adapter, missing) == f"pip install {what}"
 
 
-def test_the_sentence_is_one_of_one_and_of_many():
+@pytest.mark.parametrize(
+    ("_installed", "what"),
+    [
+        (CLONE, "-e '/src/my clone[fuzz]'"),
+        (WHEEL, "'convspec[fuzz] @ file:///dist/convspec-0.1.0-py3-none-any.whl'"),
+        (GIT, "'convspec[fuzz] @ git+https://example.org/convspec.git'"),
+        (None, "'convspec[fuzz]'"),
+    ],
+    indirect=["_installed"],
+)
+def test_an_extra_comes_from_where_convspec_was_installed_from(what):
+    assert registry.install_command("fuzz") == f"pip install {what}"
+
+
+def test_the_sentence_names_one_module_or_several():
     assert registry.sentence("onnx", ["onnx"]) == (
-        "adapter 'onnx' needs onnx, which is not installed: pip install 'convspec[onnx]'"
+        "adapter 'onnx' needs onnx, which is not installed: pip install -e '/src/my clone[onnx]'"
     )
     assert "needs flax and jax, which are not installed: pip" in registry.sentence("flax", ["flax", "jax"])
 
 
-def test_of_an_adapter_that_no_distribution_has_no_line_is_known(monkeypatch):
+def test_an_adapter_of_no_distribution_has_no_known_command(monkeypatch):
     assert registry.sentence("mine", ["mylib"]) == "adapter 'mine' needs mylib, which is not installed"
     (torch,) = entry_points(group="convspec.adapters", name="torch")
     monkeypatch.setattr(type(torch.dist), "requires", property(lambda _: ["numpy>=2"]))
     assert registry.remedy("torch", ["torch"]) == ""
 
 
-def test_where_nothing_is_installed_one_line_says_what_to_do():
+def test_where_nothing_is_installed_one_command_is_shown():
     names = ("flax", "onnx", "torch")
     absent = {name: registry.sentence(name, [name]) for name in names}
     with pytest.raises(RequestError) as failure:
-        present(dict.fromkeys(names), absent, None)
-    said = str(failure.value)
-    assert said.count("pip install") == 1
-    assert said.endswith(
-        "pip install 'convspec[torch]'. So it is with flax, onnx; `convspec adapters` says what each needs"
+        installed_adapters(dict.fromkeys(names), absent, None)
+    message = str(failure.value)
+    assert message.count("pip install") == 1
+    assert message.endswith(
+        "pip install -e '/src/my clone[torch]'. "
+        "The same holds for flax, onnx; `convspec adapters` lists what each needs"
     )

@@ -7,13 +7,13 @@ import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.contract.plan_adapter import PlanAdapter
-from convspec.contract.protocol import Found, Reading
+from convspec.contract.protocol import FoundConv, Reading
 from convspec.contract.tracing.pad_folding import Pad, described, folded
 from convspec.errors import UnsupportedError
 
 
 def found(spec):
-    return Found("conv", Reading(spec, ConvParams.random(spec), "NCHW"))
+    return FoundConv("conv", Reading(spec, ConvParams.random(spec), "NCHW"))
 
 
 ROWS = Pad("zeros", ((2, 0), (0, 1)))
@@ -66,7 +66,7 @@ def test_what_no_spec_says_is_left_and_noted(spec, pad, words):
 
 
 def test_a_convolution_that_was_not_read_stays_so():
-    assert folded(Found("conv", None, "why"), [ROWS]) == Found("conv", None, "why")
+    assert folded(FoundConv("conv", None, "why"), [ROWS]) == FoundConv("conv", None, "why")
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,13 @@ def test_what_is_no_padding_is_said(arguments, words):
     assert words in described(*arguments)
 
 
-def test_an_adapter_that_does_not_know_what_stands_before_a_convolution_says_so():
+def test_an_adapter_without_pads_refuses_to_fold_them():
     class Bare(PlanAdapter):
-        def _reader(self):
-            return SimpleNamespace(convs=lambda model, shape: [found(ConvSpec(3, 4, 3))])
+        def _module(self, name):
+            convs = SimpleNamespace(convs=lambda model, shape: [found(ConvSpec(3, 4, 3))])
+            return convs if name == "read" else super()._module(name)
 
     bare = Bare("bare", "convspec", (), (), "NCHW", ("float32",))
     assert len(bare.convs(None)) == 1
-    with pytest.raises(UnsupportedError, match="'bare' does not know what stands before"):
+    with pytest.raises(UnsupportedError, match="'bare' does not find the pads before"):
         bare.convs(None, fold_pads=True)

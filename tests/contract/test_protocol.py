@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from convspec import ConvSpec, FrameworkAbsent, ShapeError
-from convspec.contract.plan import Plan, Support
-from convspec.contract.plan_adapter import PlanAdapter, present
-from convspec.contract.protocol import Adapter, check_layout, kernel_axes
+from convspec.contract import Adapter, Plan, PlanAdapter, Support, check_layout, kernel_axes
+from convspec.contract.plan_adapter import present
 from convspec.errors import UnknownName
 
 

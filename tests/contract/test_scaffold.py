@@ -37,7 +37,7 @@ def test_a_new_adapter_lacks_nothing_but_the_frameworks_calls(tmp_path):
     )  # fmt: skip
     lines = done.stdout.splitlines()
     kept = [line.split()[0] for line in lines if line.split()[1] == "True"]
-    assert kept[:8] == ["light", "complete", "named", "gaps", "support", "source", "arithmetic", "parse"]
+    assert kept[:8] == ["light", "complete", "named", "gaps", "support", "source", "precision", "parse"]
     broken = [line for line in lines if line.split()[1] != "True" and not line.startswith("present")]
     assert broken
     assert all("NotImplementedError" in line or "no version" in line or "present" in line for line in broken), broken

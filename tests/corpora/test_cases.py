@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
-from convspec import Case, ConvParams, ConvSpec, reference
+from convspec import Case, ConvParams, ConvSpec, reference, strategies
 from convspec.corpora import test_data as kinds
 from convspec.corpora.cases import DATA_KINDS, arrays, gradient_arrays, uncompared
 from convspec.errors import SpecError, UnknownName
@@ -22,6 +23,19 @@ def test_a_case_travels_as_a_line_of_json():
     line = CASE.varied(dtype="float16", layout="NHWC", seed=3).to_json()
     assert "\n" not in line
     assert Case.from_dict(json.loads(line)) == CASE.varied(dtype="float16", layout="NHWC", seed=3)
+
+
+@given(strategies.cases())
+@settings(max_examples=50, database=None)
+def test_a_case_prints_as_the_call_that_makes_it(case):
+    assert eval(repr(case)) == case
+    assert str(case) == repr(case)
+
+
+def test_a_printed_case_has_what_differs_from_the_default():
+    case = Case(ConvSpec(3, 16, (3, 5)), (2, 3, 9, 11), layout="NHWC", seed=7, name="it's")
+    expected = "Case(ConvSpec(3, 16, kernel_size=(3, 5)), (2, 3, 9, 11), layout='NHWC', seed=7, name=\"it's\")"
+    assert repr(case) == expected
 
 
 def test_the_id_is_that_of_layer_input_and_seed():

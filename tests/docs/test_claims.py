@@ -65,7 +65,7 @@ def test_flax():
     says("bias", "Flax and Keras start at zero")
     assert not layer.bias[...].any()
 
-    says("padding", "Flax alone pads when nothing is said")
+    says("padding", "Flax alone pads by default")
     assert layer(jnp.zeros((1, 9, 11, 3))).shape == (1, 9, 11, 8)
 
     says("in_channels", "PyTorch and Flax take it for a single image")
@@ -136,7 +136,7 @@ def test_onnx():
     import onnxruntime as ort
     from onnx import TensorProto, helper
 
-    says("padding", "The words mean the *end* at which the extra cell is put")
+    says("padding", "The words name the *end* with the extra pad")
     description = onnx.defs.get_schema("Conv").attributes["auto_pad"].description
     assert "the extra padding is added at the end for SAME_UPPER and at the beginning for SAME_LOWER" in description
 
@@ -189,7 +189,7 @@ def test_equinox():
     with pytest.raises(ValueError, match="rank 3"):
         eqx.nn.Conv2d(3, 8, 3, key=key)(jnp.zeros((1, 3, 9, 11)))
 
-    says("device", "JAX computes where its arguments lie")
+    says("device", "JAX computes where its arguments are")
     assert eqx.nn.Conv2d(3, 8, 3, key=key)(jnp.zeros((3, 9, 11))).devices() == {jax.devices()[0]}
 
 

@@ -121,8 +121,8 @@ def test_a_changed_pyodide_is_refused(monkeypatch, tmp_path):
 
     monkeypatch.setattr(site_calculator, "ARCHIVE", tmp_path / "other.tgz")
     (tmp_path / "other.tgz").write_bytes(b"something else")
-    with pytest.raises(RuntimeError, match="not what was pinned"):
-        site_calculator.fetched()
+    with pytest.raises(RuntimeError, match="differs from the pinned release"):
+        site_calculator.fetch()
     assert not (tmp_path / "other.tgz").exists()
 
 

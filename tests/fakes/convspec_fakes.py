@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from convspec import reference
-from convspec.contract.plan import Support
-from convspec.errors import FrameworkAbsent, UnknownName, UnsupportedError
+from convspec.contract import Adapter, ComputePrecision, Gradients, LayerRequest, Support
+from convspec.errors import FrameworkAbsent, UnsupportedError
 from convspec.spec import dtypes, layouts
-from convspec.spec.precision import ComputePrecision, Gradients
 
+DEFAULT = LayerRequest()
 _LEAKED: list[Any] = []
 EVERYTHING = ("segfaults", "hangs", "leaks", "chatters", "wrong shape", "forks", "exits", "aborts")
 
 
 @dataclasses.dataclass(frozen=True)
-class Fake:
+class Fake(Adapter):
     """Computes with the oracle; ``mischief(y)`` is called instead of returning y, where the bias' first is odd."""
 
     name: str = "good"
@@ -33,18 +33,10 @@ class Fake:
     always: bool = False
     gap_text: str = ""
     requires: tuple[str, ...] = ()
-    layouts: tuple[str, ...] = ("NCHW", "NHWC")
+    native_layout: str = "NCHW"
     dtypes: tuple[str, ...] = ("float32", "float64")
     variants: tuple[str, ...] = ("default", "other")
     variant: str = "default"
-
-    def with_variant(self, name):
-        if name not in self.variants:
-            raise UnknownName("variant", name, self.variants)
-        return dataclasses.replace(self, variant=name)
-
-    def devices(self):
-        return ("cpu",)
 
     def versions(self):
         return {"fakeframe": "2.5.0"}
@@ -61,13 +53,12 @@ class Fake:
 
     def apply(self, layer, x, layout=None, device="cpu"):
         spec, params, dtype = layer
-        x = x.transpose(layouts.permutation(layouts.order(layout, spec.ndim), "NC*", spec.ndim))
+        x = layouts.move_axes(x, layout, "NCHW")
         if self.fault == "same lower" and spec.padding == "same" and not spec.transposed:
             spec = dataclasses.replace(spec, padding="same_lower")
         # the caught ShapeError of the reference is what a careful framework would do
         y = reference.conv(spec, params, x) if self.fault != "never refuses" else np.zeros((1, 1, 1, 1))
-        y = y.transpose(layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim))
-        y = np.ascontiguousarray(y.astype(dtype))
+        y = np.ascontiguousarray(layouts.move_axes(y, "NCHW", layout).astype(dtype))
         if self.fault == "poisons" and _LEAKED:
             os.kill(os.getpid(), signal.SIGSEGV)
         bad = self.always or spec.out_channels % 2 == 1
@@ -78,13 +69,12 @@ class Fake:
         if self.fault == "no gradients":
             raise UnsupportedError("this framework runs forward only")
         spec, params, dtype = layer
-        to, back = (layouts.order(layout, spec.ndim), "NC*"), ("NC*", layouts.order(layout, spec.ndim))
-        x, dy = (a.transpose(layouts.permutation(*to, spec.ndim)) for a in (x, dy))
+        x, dy = (layouts.move_axes(a, layout, "NCHW") for a in (x, dy))
         found = reference.gradients(spec, params, x, dy)
         kernel = found.kernel.astype(dtype)
         if self.fault == "wrong gradients":
             kernel = kernel[..., ::-1].copy()
-        of_x = found.input.transpose(layouts.permutation(*back, spec.ndim)).astype(dtype)
+        of_x = layouts.move_axes(found.input, "NCHW", layout).astype(dtype)
         return Gradients(of_x, kernel, None if found.bias is None else found.bias.astype(dtype))
 
     def plan(self, spec, layout="NCHW", dtype="float32") -> Any:
@@ -93,17 +83,8 @@ class Fake:
     def source(self, spec, layout="NCHW", dtype="float32"):
         return f"layer = fake({spec!r}, {layout!r})\n"
 
-    def arithmetic(
-        self,
-        spec,
-        dtype="float32",
-        device="cpu",
-        precision="shipped",
-        direction="forward",
-        input_shape=None,
-        layout=None,
-    ):
-        return ComputePrecision(dtype)
+    def compute_precision(self, spec, request=DEFAULT):
+        return ComputePrecision(request.dtype)
 
     def configure(self, *, dtype="float32", device="cpu", precision="shipped", threads=None):
         if self.fault == "absent":
@@ -244,11 +225,11 @@ GAP_BROKEN = Fake("gap-broken", gap_text=_gap("out_chanels > 0"))
 class Scripted(Fake):
     """Also has a script: of a framework that adds one to the last number, or does not."""
 
-    def script(self, spec, layout="NCHW", dtype="float32", device="cpu", direction="forward"):
-        if direction != "forward":
+    def script(self, spec, request=DEFAULT):
+        if request.direction != "forward":
             raise UnsupportedError("forward only")
         wrong = "actual.flat[-1] += 1\n" if self.fault else ""
-        return f"actual = expected.astype({dtype!r})\n{wrong}"
+        return f"actual = expected.astype({request.dtype!r})\n{wrong}"
 
 
 SCRIPTED = Scripted("scripted", "wrong numbers", always=True)

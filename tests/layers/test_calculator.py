@@ -30,7 +30,7 @@ def test_a_layer():
     assert rows(found)["output W"] == "⌊(30 + 1 + 1 - 5) / 2⌋ + 1 = 14"
     assert rows(found)["parameters"] == "16·3·3·5 + 16 = 736"
     assert rows(found)["MACs"] == f"16·3·3·5 × 16·14 = {spec.macs((1, 3, 32, 30)):,}"
-    assert rows(found)["receptive field"] == "3 × 5 cells, neighbouring outputs 2 × 2 apart"
+    assert rows(found)["receptive field"] == "3 × 5 pixels; outputs are 2 pixels apart, the first is centred on (0, 1)"
     assert json.loads(json.dumps(found)) == found
 
 
@@ -49,13 +49,13 @@ def test_sizes_may_be_written_in_many_ways(size):
     found = calculate("keras.layers.Conv2D(16, 3, strides=2, padding='same')", size, "", "3")
     assert found["layout"] == "NHWC"
     assert rows(found)["output (NHWC)"] == "1 × 16 × 16 × 16"
-    assert rows(found)["same here"] == "padding=((0, 1), (0, 1))"
+    assert rows(found)["same for this input"] == "padding=((0, 1), (0, 1))"
 
 
 @pytest.mark.parametrize(
     ("size", "said"),
     [
-        ("224, 225", "Drawn for an input of 8 × 9: its pads and windows lie as in yours."),
+        ("224, 225", "Drawn for an input of 8 × 9, with the same pads and windows as for yours."),
         ("", "Drawn for an input of 7 × 9."),
         ("6, 7", ""),
     ],
@@ -85,10 +85,10 @@ def test_a_chain_of_pasted_lines():
         "output": "1 × 16 × 12 × 12",
         "parameters": "2,572",
         "MACs": "463,200",
-        "receptive field": "9 × 9 cells, neighbouring outputs 2 × 2 apart",
-        "flatten, for a Linear": "in_features = 2,304",
+        "receptive field": "9 × 9 pixels; outputs are 2 pixels apart, the first is centred on (2, 2)",
+        "Linear/Dense after a flatten": "in_features = 2,304",
     }
-    assert "Receptive field of 2 layers: 9 cells" in found["picture"]
+    assert "Receptive field of 2 layers: 9 elements" in found["picture"]
     assert [rows({"layers": [entry]})["output (NCHW)"] for entry in found["layers"]] == [
         "1 × 6 × 28 × 28",
         "1 × 16 × 12 × 12",
@@ -98,7 +98,7 @@ def test_a_chain_of_pasted_lines():
 @pytest.mark.parametrize(
     ("given", "at", "line"),
     [
-        (("",), "layer", "nothing is written"),
+        (("",), "layer", "no layer: type one"),
         (("nn.Conv2d(3, 16, 3, groups=2)",), "layer", "groups=2 must divide in_channels=3"),
         (("nn.Conv2d(3, 16, kernel)",), "layer", "kernel_size must be a literal"),
         (("nn.Conv2d(3, 16, 3)\nnn.Conv2d(8, 16, 3)",), "layer", "layers 0 and 1 must fit"),
@@ -148,7 +148,7 @@ def test_no_text_is_too_strange(text, size, layout, channels):
 def test_large_numbers_cost_nothing(huge):
     found = calculate(f"nn.Conv2d(3, 16, {huge})")["layers"][0]
     assert found["picture"] == ""
-    assert "cannot be read" in found["no_picture"]
+    assert found["no_picture"] == "a picture has at most 64 elements along an axis"
 
 
 def test_it_needs_the_standard_library_only():

@@ -84,7 +84,7 @@ def test_cells_marks_what_the_output_reads():
     assert len(boxes(root, "a")) == 9
     assert len(boxes(root, "a", "pad")) == 3
     assert len(boxes(root, "b")) == 1
-    assert "along H the input cells 0, 1 and 1 pad; along W the input cells 1, 2, 3." in root.find(f"{SVG}desc").text
+    assert "along H the inputs 0, 1 and 1 pad; along W the inputs 1, 2, 3." in root.find(f"{SVG}desc").text
 
 
 def test_cells_of_a_transposed_layer_are_those_scattered_to_it():
@@ -217,6 +217,6 @@ def test_the_pads_of_a_large_input_are_those_of_the_small_one_that_is_drawn():
 
 def test_a_sequence_is_drawn_along_its_last_axis():
     chain = Chain([ConvSpec(1, 6, (5, 3), padding="same"), ConvSpec(6, 16, (5, 3), stride=2)])
-    assert "Receptive field of 2 layers: 5 cells" in pictures.sequence(chain, (28, 300))
-    with pytest.raises(RequestError, match="cannot be read"):
+    assert "Receptive field of 2 layers: 5 elements" in pictures.sequence(chain, (28, 300))
+    with pytest.raises(RequestError, match="at most 64 elements"):
         pictures.sequence(Chain([ConvSpec(1, 1, 99)]))

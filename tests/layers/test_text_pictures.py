@@ -99,6 +99,6 @@ def test_the_drawn_size_leaves_the_same_rests(spec, size):
 
 def test_the_legend_has_the_signs_that_occur():
     spec = ConvSpec(1, 1, (3,))
-    assert legend(spec, lines(spec, (4,))) == "■ is read, □ is not read"
+    assert legend(spec, lines(spec, (4,))) == "■ read, □ not read"
     assert text.READ_PAD not in legend(spec, [READ])
     assert PAD in legend(ConvSpec(1, 1, (3,), padding=1), [PAD])

@@ -116,13 +116,13 @@ def test_the_constructor_says_whose_it_is(text, name):
 REFUSED = [
     ("nn.Conv(3, 16, 3)", "may be nnx' or linen's: write nnx.Conv or linen.Conv", CallError),
     ("nn.Conv(3, 16, (3, 3))", "may be nnx' or linen's", CallError),
-    ("nn.Conv2D3(3, 16)", "no framework here has a convolution 'Conv2D3' (did you mean Conv2D?)", CallError),
+    ("nn.Conv2D3(3, 16)", "Conv2D3 is not a convolution (did you mean Conv2D?)", CallError),
     (
         "ops.convolution(x, w, [1, 1], [0, 0], [0, 0], [1, 1])",
         "takes weights, not channels: write the layer as JSON",
         CallError,
     ),
-    ("Linear(3, 16)", "no framework here has a convolution 'Linear'", CallError),
+    ("Linear(3, 16)", "Linear is not a convolution", CallError),
     ("nn.Conv2d(3, n, 3)", "out_channels must be a literal", CallError),
     ("3", "one constructor call", CallError),
     ('{"in_channels": 3}', "out_channels must be given", SpecError),
@@ -174,6 +174,24 @@ def test_a_translation_is_json():
     assert {"id": "kernel-order", "code": "kernel = np.transpose(kernel, (2, 3, 1, 0))"}.items() <= next(
         remark for remark in data["remarks"] if remark["id"] == "kernel-order"
     ).items()
+
+
+def test_a_translation_prints_as_a_program_with_remarks():
+    found = translate("nn.Conv2d(3, 16, 3, stride=2, padding=1)", "keras-jax")
+    printed = str(found)
+    ast.parse(printed)
+    assert printed.startswith(found.source.rstrip("\n") + "\n\n# Differences to mind when porting from PyTorch:\n#\n")
+    assert all(f"\n# {remark.id}: " in printed for remark in found.remarks)
+    assert "#       kernel = np.transpose(kernel, (2, 3, 1, 0))" in printed.splitlines()
+    assert repr(found) == f"<Translation: {found.spec!r} for keras-jax, composed, {len(found.remarks)} remarks>"
+    assert "# Differences to mind:" in str(translate(ConvSpec(3, 16, 3, 2, "same"), "torch"))
+    assert str(translate(ConvSpec(3, 16, 3), "torch")) == "from torch import nn\n\nlayer = nn.Conv2d(3, 16, 3)"
+
+
+def test_an_unsupported_layer_prints_as_its_reason():
+    lines = str(translate(ConvSpec(3, 4, (3,) * 4), "torch")).splitlines()
+    assert lines[0] == "# torch has no such layer."
+    assert lines[-1].startswith("# unsupported: ")
 
 
 def test_it_runs_on_the_standard_library_alone():

@@ -19,7 +19,7 @@ ours = adapter("torch")
 y = ours.apply(ours.build(case.spec, params, "NCHW", "float32", "cpu"), x, "NCHW", "cpu")
 print(judge(
     y, reference.conv(case.spec, params, x), reference.magnitude(case.spec, params, x), dtype="float32", data=case.data,
-    products=numerics.products(case.spec), arithmetic=ours.arithmetic(case.spec),
+    products=numerics.products(case.spec), arithmetic=ours.compute_precision(case.spec),
 ).verdict)
 """
 

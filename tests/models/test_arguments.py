@@ -1,53 +1,140 @@
-"""Models and inputs named on a command line."""
+"""Models named on a command line: an object, a factory, an instance or a file; and the arrays of inputs."""
 
-from __future__ import annotations
+import textwrap
 
 import numpy as np
 import pytest
 
 from convspec.errors import RequestError
-from convspec.models import arguments
+from convspec.models import adapter_for
+from convspec.models.arguments import load_inputs, load_model, read_arrays
+
+MODELS = {
+    "torch": """
+        import torch
+        class Net(torch.nn.Sequential):
+            def __init__(self):
+                super().__init__(torch.nn.Conv2d(3, 4, 3))
+    """,
+    "keras": """
+        import keras
+        class Net(keras.Sequential):
+            def __init__(self):
+                super().__init__([keras.Input((9, 8, 3)), keras.layers.Conv2D(4, 3)])
+    """,
+    "flax": """
+        from flax import nnx
+        class Net(nnx.Module):
+            def __init__(self):
+                self.conv = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
+            def __call__(self, x):
+                return self.conv(x)
+    """,
+}
+SOURCES = """
+from functools import partial
+
+def build(): return Net()
+instance = Net()
+bound = partial(Net)
+
+class Factory:
+    instance = instance
+    def __call__(self): return Net()
+    def method(self): return Net()
+
+factory = Factory()
+"""
+FRAMEWORKS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in MODELS]
 
 
-def test_a_factory_is_imported_from_the_working_directory_and_called(tmp_path, monkeypatch):
-    (tmp_path / "my_models_here.py").write_text("def build():\n    return 'a model'\nready = 5\n")
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module of this source into the working directory, under a name of its own."""
+
+    def write(name, source):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        return name
+
     monkeypatch.chdir(tmp_path)
-    assert arguments.model("my_models_here:build") == "a model"
-    assert arguments.model("my_models_here:ready") == 5
-    with pytest.raises(RequestError, match="has no 'other'"):
-        arguments.model("my_models_here:other")
+    return write
 
 
-@pytest.mark.parametrize("name", ["nothing", "a b:c", "os.system('x'):y", "model.pt", "no_such_module_at_all:build"])
-def test_other_names_are_refused(name):
-    with pytest.raises(RequestError):
-        arguments.model(name)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_class_a_factory_and_an_instance_of_each_framework_are_models(framework, module):
+    pytest.importorskip(framework)
+    name = module(f"{framework}_networks", textwrap.dedent(MODELS[framework]) + SOURCES)
+    instance = load_model(f"{name}:instance")
+    assert load_model(f"{name}:instance") is instance  # its call runs the model: it is not called
+    assert load_model(f"{name}:Factory.instance") is instance
+    for attribute in ("Net", "build", "bound", "factory", "factory.method"):
+        made = load_model(f"{name}:{attribute}")
+        assert type(made).__name__ == "Net", attribute
+        assert made is not instance
+    assert adapter_for(instance).name.partition("-")[0] == framework
 
 
-def test_a_missing_file():
-    with pytest.raises(RequestError, match="no file"):
-        arguments.model("missing.onnx")
+def test_an_object_that_is_not_callable_is_the_model_itself(module):
+    name = module("plain_objects", "pair = ('module', {'params': 1})\ndef build(): return pair")
+    assert load_model(f"{name}:pair") is load_model(f"{name}:build")
 
 
-def test_inputs(tmp_path):
-    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
-    np.save(tmp_path / "x.npy", x)
-    np.savez(tmp_path / "named.npz", image=x)
-    np.savez(tmp_path / "numbered.npz", x)
-    assert np.array_equal(arguments.inputs(str(tmp_path / "x.npy"), None, 0)[0], x)
-    assert list(arguments.inputs(str(tmp_path / "named.npz"), None, 0)) == ["image"]
-    assert np.array_equal(arguments.inputs(str(tmp_path / "numbered.npz"), None, 0)[0], x)
-    assert [a.shape for a in arguments.inputs(None, "1,2,3;4,5", 0)] == [(1, 2, 3), (4, 5)]
-    assert arguments.inputs(None, None, 0) is None
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("broken_names:none", "module 'broken_names' has no 'none'"),
+        ("no_such_module:build", "there is no module 'no_such_module'"),
+        ("broken_names:build", "must be a model, or take no arguments: missing a required argument: 'channels'"),
+        ("broken_names", "must be the path of a model file, or module:factory"),
+        ("broken names:build", "must be the path of a model file, or module:factory"),
+        ("no.onnx", "file not found: 'no.onnx'"),
+        ("os.system('x'):y", "must be the path of a model file, or module:factory"),
+        ("no_model.pt", "file not found: 'no_model.pt'"),
+    ],
+)
+def test_a_name_that_is_no_model_is_refused(text, message, module):
+    module("broken_names", "def build(channels): return channels")
+    with pytest.raises(RequestError, match=message):
+        load_model(text)
 
 
-def test_pickled_objects_are_not_read(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(RequestError, match="plain arrays"):
-        arguments.inputs(str(tmp_path / "x.npy"), None, 0)
+def test_a_module_that_lacks_a_module_of_its_own_raises_that_error(module):
+    name = module("lacking", "import no_such_dependency")
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        load_model(f"{name}:build")
 
 
-@pytest.mark.parametrize("shape", ["", "1,x", "0,3", "99999999999,9"])
-def test_bad_shapes(shape):
-    with pytest.raises(RequestError, match="no shape"):
-        arguments.inputs(None, shape, 0)
+def test_inputs_are_arrays_of_a_file_or_random(tmp_path):
+    x, y = np.arange(6.0).reshape(2, 3), np.ones(2)
+    np.save(tmp_path / "one.npy", x)
+    np.savez(tmp_path / "numbered.npz", x, y)
+    np.savez(tmp_path / "named.npz", mask=y, image=x)
+    assert list(read_arrays(tmp_path / "named.npz")) == ["mask", "image"]
+    (one,) = load_inputs(str(tmp_path / "one.npy"), None, 0)
+    assert np.array_equal(one, x)
+    assert [a.shape for a in load_inputs(str(tmp_path / "numbered.npz"), None, 0)] == [(2, 3), (2,)]
+    assert set(load_inputs(str(tmp_path / "named.npz"), None, 0)) == {"mask", "image"}
+    first, second = load_inputs(None, "2,3;1", 7)
+    assert (first.shape, second.shape, first.dtype) == ((2, 3), (1,), np.float32)
+    assert np.array_equal(load_inputs(None, "2,3", 7)[0], first)
+    assert load_inputs(None, None, 0) is None
+
+
+@pytest.mark.parametrize("shape", ["", "0,3", "a", "1,x", "1,3;", "99999,99999,9", "99999999999,9"])
+def test_a_malformed_shape_is_refused(shape):
+    with pytest.raises(RequestError, match="is not a shape"):
+        load_inputs(None, shape, 0)
+
+
+def test_files_that_are_not_plain_arrays_are_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("no zip")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    np.savez(tmp_path / "pickled.npz", np.array([{}], dtype=object))
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    for name in ("text.npz", "cut.npz", "pickled.npz", "pickled.npy"):
+        with pytest.raises(RequestError, match=r"is not an \.npz or \.npy file of plain arrays"):
+            read_arrays(tmp_path / name)
+    with pytest.raises(RequestError, match="cannot read"):
+        read_arrays(tmp_path / "none.npz")
+    with pytest.raises(RequestError, match="not both"):
+        load_inputs("a.npz", "1,2", 0)

@@ -157,7 +157,7 @@ def test_which_adapter_reads_which_file(tmp_path, monkeypatch):
         ModelFile(folder)
     written(folder, "", "fake.pb")
     assert ModelFile(folder).parts()
-    with pytest.raises(RequestError, match="there is no file 'none\\.fake'"):
+    with pytest.raises(RequestError, match="file not found: 'none\\.fake'"):
         ModelFile("none.fake")
     with pytest.raises(RequestError) as caught:
         convspec.convs("\x1b[31m.bin")
@@ -169,9 +169,9 @@ def test_which_adapter_reads_which_file(tmp_path, monkeypatch):
 
 def test_a_path_on_the_command_line_is_a_file(tmp_path):
     path = written(tmp_path, "")
-    assert isinstance(arguments.model(str(path)), ModelFile)
-    with pytest.raises(RequestError, match="there is no file"):
-        arguments.model(str(tmp_path / "none.fake"))
+    assert isinstance(arguments.load_model(str(path)), ModelFile)
+    with pytest.raises(RequestError, match="file not found"):
+        arguments.load_model(str(tmp_path / "none.fake"))
 
 
 def test_adapters_say_which_files_they_read(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 import convspec
 from convspec.errors import RequestError
-from convspec.models.find_adapter import owner
+from convspec.models.find_adapter import adapter_for
 
 
 def of(*modules):
@@ -30,8 +30,8 @@ def of(*modules):
     ],
 )
 def test_the_owner_is_told_by_the_first_class_that_an_adapter_knows(modules, name):
-    assert owner(of(*modules)).name == name
-    assert owner((of(*modules), {})).name == name
+    assert adapter_for(of(*modules)).name == name
+    assert adapter_for((of(*modules), {})).name == name
 
 
 @pytest.mark.parametrize(("backend", "name"), [("tensorflow", "keras"), ("jax", "keras-jax"), ("torch", "keras-torch")])
@@ -39,18 +39,18 @@ def test_keras_layers_belong_to_the_running_backend(monkeypatch, backend, name):
     keras = ModuleType("keras")
     keras.config = SimpleNamespace(backend=lambda: backend)
     monkeypatch.setitem(sys.modules, "keras", keras)
-    assert owner(of("mine", "keras.src.layers.layer", "torch.nn.modules.module")).name == name
+    assert adapter_for(of("mine", "keras.src.layers.layer", "torch.nn.modules.module")).name == name
 
 
 @pytest.mark.parametrize("name", ["torchvision.models", "onnxscript.values", "mine", "flax.struct"])
 def test_a_name_that_only_begins_alike_is_another(name):
     with pytest.raises(RequestError, match=r"Layer is no layer or model that an adapter knows: .*torch"):
-        owner(of(name))
+        adapter_for(of(name))
 
 
 def test_paths_are_those_of_onnx_files(tmp_path):
-    assert owner("a.onnx").name == owner(tmp_path / "b.onnx").name == "onnx"
+    assert adapter_for("a.onnx").name == adapter_for(tmp_path / "b.onnx").name == "onnx"
     with pytest.raises(RequestError, match="ending in"):
         convspec.convs("model.txt")
-    with pytest.raises(RequestError, match="there is no file"):
+    with pytest.raises(RequestError, match="file not found"):
         convspec.convs("model.pt")

@@ -12,19 +12,22 @@ import pytest
 from convspec import ConvParams, ConvSpec
 from convspec.contract import Reading
 from convspec.errors import UnsupportedError
-from convspec.models.porting import weights
+from convspec.models import porting
 from convspec.models.run_model import Model, Part
 from convspec.spec.chains import Flattened
 
-SCHEMA = json.loads(files("convspec").joinpath("port.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(files("convspec.models").joinpath("port.schema.json").read_text("utf-8"))
 
 
 class Adapter:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, module):
+        self.name, self.module = name, module
+
+    def model_module(self):
+        return self.module
 
 
-class Seam:
+class Writer:
     """Writes into the parts themselves, as a framework would into its layers."""
 
     def __init__(self, *, faithful=True):
@@ -65,14 +68,13 @@ def port(monkeypatch):
     """``port_weights`` between models that are given as parts."""
 
     def run(source, target, *, faithful=True, **options):
-        models = [Model(None, Adapter(name), parts) for name, parts in (("one", source), ("other", target))]
+        writer = Writer(faithful=faithful)
+        models = [Model(None, Adapter(name, writer), parts) for name, parts in (("one", source), ("other", target))]
         for model in models:
             model.native = model
-        seam = Seam(faithful=faithful)
-        monkeypatch.setattr(weights, "opened", lambda model, *_: model)
-        monkeypatch.setattr(weights, "seam", lambda adapter: seam)
-        report = weights.port_weights(*models, **options)
-        assert seam.written == report.written
+        monkeypatch.setattr(porting, "open_model", lambda model, *_: model)
+        report = porting.port_weights(*models, **options)
+        assert writer.written == report.written
         jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
         return report
 
@@ -121,7 +123,7 @@ def test_names_tell_layers_of_one_shape_apart(port):
     assert equal(source[1], target[0])
 
 
-def test_what_has_no_partner_is_left_and_counted(port):
+def test_layers_without_a_counterpart_are_left_and_counted(port):
     report = port([conv("a", A, 0), conv("b", B, 1)], [conv("x", A, 2)])
     assert report.left == ["conv b of the source"]
     report = port([conv("a", B, 0)], [conv("x", B, 2), conv("y", B, 3)])
@@ -155,7 +157,7 @@ def test_features_that_are_no_multiple_of_the_channels_are_ambiguous(port):
 
 def test_epsilons_are_compared(port):
     report = port([conv("a", A, 0), norm("b", 1)], [conv("x", A, 2), norm("y", 3, epsilon=1e-3)])
-    assert report.warnings == ["y has epsilon 0.001, b 1e-05: set it"]
+    assert report.warnings == ["set epsilon=1e-05 on y (it has 0.001; source layer 'b' has 1e-05)"]
     assert report.written
 
 

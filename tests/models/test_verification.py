@@ -1,13 +1,16 @@
-"""What a verification's messages become: verdicts, first departure, what is unexpected; no framework is needed."""
+"""The messages of a verification: verdicts, the first divergence, unexpected problems; no framework is needed."""
+
+from textwrap import dedent, indent
 
 import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec
-from convspec.models.matching.kernels import Layer, Normalised, fold, pairs
-from convspec.models.matching.weight_differences import differences
+from convspec.contract.isolation import ChildProcess
+from convspec.models.matching.differences import layer_differences
+from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 from convspec.models.verification import verifier
-from convspec.models.verification.report import VerificationFailed, VerifyReport, collected
+from convspec.models.verification.report import VerificationFailed, VerifyReport, collect
 
 SPEC = ConvSpec(3, 4, (3, 5), padding=((0, 1), (2, 1)))
 
@@ -23,7 +26,7 @@ def verdict(name, word, level="off", q=1.0, bound=4.0):
 
 
 def report(*messages, accepted=()):
-    return collected(VerifyReport("m", None, [], accepted=frozenset(accepted)), messages)
+    return collect(VerifyReport("m", None, [], accepted=frozenset(accepted)), messages)
 
 
 def test_all_that_agrees_is_expected():
@@ -49,7 +52,7 @@ def test_the_worst_run_is_the_nodes_verdict():
         verdict("a", "disagree", "all", 9.0),
         verdict("a", "agree"),
     )
-    assert (found.nodes[0].verdict, found.nodes[0].worst_q, found.first_departure) == ("disagree", 9.0, "a")
+    assert (found.nodes[0].verdict, found.nodes[0].worst_q, found.first_divergence) == ("disagree", 9.0, "a")
     assert [f["id"] for f in found.nodes[0].findings] == ["graph-optimisation"]
     with pytest.raises(VerificationFailed, match="a: disagree"):
         found.expect()
@@ -89,33 +92,31 @@ def test_numbers_that_json_has_no_word_for_are_borne():
 # -- the process ---
 
 
-def module(tmp_path, monkeypatch, text):
-    (tmp_path / "fake_audit.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return "fake_audit"
+def audit(tmp_path, monkeypatch, body, seconds=60):
+    """The messages of an audit whose ``serve(requests, replies)`` has this body."""
+    (tmp_path / "fake_audit.py").write_text(f"import os, time\ndef serve(requests, replies):\n{indent(body, ' ' * 4)}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with ChildProcess("fake_audit") as child:
+        return list(verifier._messages(child, {}, seconds))
 
 
 def test_a_process_that_says_nothing_is_a_bad_request(tmp_path, monkeypatch):
-    name = module(tmp_path, monkeypatch, "import os\nos.abort()\n")
     with pytest.raises(verifier.RequestError, match="SIGABRT"):
-        list(verifier._messages(name, {}, 60))
+        audit(tmp_path, monkeypatch, "os.abort()")
 
 
 def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
-    text = """import time
-print('{"convs": [{"name": "a"}]}', flush=True)
-print('{"begin": ["a"]}', flush=True)
-time.sleep(999)
-"""
-    name = module(tmp_path, monkeypatch, text)
-    found = list(verifier._messages(name, {}, 3))
+    body = """
+    os.write(replies, b'{"convs": [{"name": "a"}]}\\n{"begin": ["a"]}\\n')
+    time.sleep(999)
+    """
+    found = audit(tmp_path, monkeypatch, dedent(body), 3)
     assert [m["verdict"] for m in found if "verdict" in m] == ["timeout"]
 
 
 def test_a_refusal_is_a_bad_request(tmp_path, monkeypatch):
-    name = module(tmp_path, monkeypatch, 'print(\'{"refused": "no"}\')\n')
     with pytest.raises(verifier.RequestError, match=r"^no$"):
-        list(verifier._messages(name, {}, 60))
+        audit(tmp_path, monkeypatch, """os.write(replies, b'{"refused": "no"}\\n')""")
 
 
 def test_progress_reaches_the_end_for_every_arm_and_set_of_inputs():
@@ -125,7 +126,7 @@ def test_progress_reaches_the_end_for_every_arm_and_set_of_inputs():
         verdict(name, "agree", level) | {"inputs": inputs, "provider": "CPU"}
         for inputs in "pq" for name in "ab" for level in ("off", "all") if (name, inputs) != ("b", "q")
     ]  # fmt: skip
-    list(verifier._shown(iter([first, *verdicts, {"done": True}]), 2, lambda *step: steps.append(step)))
+    list(verifier._report_progress(iter([first, *verdicts, {"done": True}]), 2, lambda *step: steps.append(step)))
     assert steps == [(n, 8) for n in range(1, 7)] + [(8, 8)]
 
 
@@ -139,13 +140,13 @@ def layer(path, seed=0, spec=SPEC, norm=None):
 def normalised(channels, seed=0, epsilon=1e-5):
     rng = np.random.default_rng(seed)
     gain, shift, mean = (rng.normal(size=channels).astype(np.float32) for _ in range(3))
-    return Normalised(gain, shift, mean, rng.uniform(0.5, 2, channels).astype(np.float32), epsilon)
+    return BatchNorm(gain, shift, mean, rng.uniform(0.5, 2, channels).astype(np.float32), epsilon)
 
 
 def test_layers_are_matched_by_their_weights_before_their_names():
     ours = [layer("conv_7", 2), layer("conv_8", 1), layer("z", 9)]
     theirs = [layer("conv_8", 2), layer("conv_7", 1), layer("q", 8), layer("more", 7)]
-    found = [(a and a.path, b and b.path) for a, b in pairs(ours, theirs)]
+    found = [(a and a.path, b and b.path) for a, b in pair_layers(ours, theirs)]
     assert found == [("conv_7", "conv_8"), ("conv_8", "conv_7"), ("z", "q"), (None, "more")]
 
 
@@ -160,13 +161,13 @@ def test_a_fold_is_seen_through_and_its_mistakes_are_named(spec):
             kernel, bias = fold(spec, kernel, bias, norm, epsilon)
         return Layer("c", spec, ConvParams(kernel.astype(np.float32), bias.astype(np.float32)))
 
-    assert differences(exported(), source) == []
+    assert layer_differences(exported(), source) == []
     for ours, name in (
         (exported(2), "batch-norm-twice"),
         (exported(0), "batch-norm-lost"),
         (exported(1, 1e-3), "batch-norm-epsilon"),
     ):
-        assert [d.id for d in differences(ours, source)] == [name]
+        assert [d.id for d in layer_differences(ours, source)] == [name]
 
 
 def test_what_was_done_to_a_kernel_is_named():
@@ -187,8 +188,8 @@ def test_what_was_done_to_a_kernel_is_named():
         "kernel-differs": (kernel + np.float32(0.5), bias),
     }
     for name, (k, b) in cases.items():
-        assert [d.id for d in differences(Layer("c", spec, ConvParams(k, b)), source, [other])] == [name]
-    assert differences(source, source, [other]) == []
+        assert [d.id for d in layer_differences(Layer("c", spec, ConvParams(k, b)), source, [other])] == [name]
+    assert layer_differences(source, source, [other]) == []
 
 
 def test_pads_of_a_node_of_their_own_count():
@@ -196,6 +197,6 @@ def test_pads_of_a_node_of_their_own_count():
     params = ConvParams.random(bare, 0)
     padded = Layer("c", SPEC, params, None, ((0, 0), (0, 0)))
     apart = Layer("c", bare, params, None, ((0, 1), (2, 1)))
-    assert differences(apart, padded) == []
-    assert apart.without(((0, 1), (2, 1))) == bare
-    assert apart.without(((9, 9), (9, 9))) is None
+    assert layer_differences(apart, padded) == []
+    assert apart.spec_after(((0, 1), (2, 1))) == bare
+    assert apart.spec_after(((9, 9), (9, 9))) is None

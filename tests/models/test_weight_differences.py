@@ -7,8 +7,8 @@ import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.models.comparison import common_rank
-from convspec.models.matching import weight_differences
-from convspec.models.matching.kernels import Layer, Normalised, fold, pairs
+from convspec.models.matching.differences import weight_differences
+from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 
 SPEC = ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((0, 1), (2, 1)))
 SPECS = [SPEC, ConvSpec(6, 4, (3, 2), groups=2, transposed=True), ConvSpec(4, 4, 3, groups=4, bias=False)]
@@ -24,20 +24,20 @@ def vector(channels, seed=0, low=0.5):
 
 def normalised(channels, seed=0, epsilon=1e-5):
     gain, shift, mean, variance = (vector(channels, seed * 4 + i) for i in range(4))
-    return Normalised(gain, shift, mean, variance, epsilon)
+    return BatchNorm(gain, shift, mean, variance, epsilon)
 
 
 def product(gain):
-    return Normalised(gain, np.zeros_like(gain), np.zeros_like(gain), np.ones_like(gain), 0.0)
+    return BatchNorm(gain, np.zeros_like(gain), np.zeros_like(gain), np.ones_like(gain), 0.0)
 
 
 def total(shift):
-    return Normalised(np.ones_like(shift), shift, np.zeros_like(shift), np.ones_like(shift), 0.0)
+    return BatchNorm(np.ones_like(shift), shift, np.zeros_like(shift), np.ones_like(shift), 0.0)
 
 
 def folded(source, times=1, epsilon=None):
     """The layer as an exporter writes it: with its normalisation in single-precision weights."""
-    kernel, bias = replace(source, norm=None).folded()
+    kernel, bias = replace(source, norm=None).fold_norm()
     for _ in range(times):
         kernel, bias = fold(source.spec, kernel, bias, source.norm, epsilon)
     spec = replace(source.spec, bias=True)
@@ -57,43 +57,43 @@ def test_a_normalisation_may_be_folded_kept_or_written_as_sums_and_products(spec
     scale = norm.scale().astype(np.float32)
     parts = (total(-norm.mean), product(scale), total(norm.shift))
     merged = (product(scale), total(norm.shift - norm.mean * scale))
-    for ours in (source, folded(source), replace(plain, behind=parts), replace(plain, behind=merged)):
-        assert ids(weight_differences.weights(ours, source)) == []
-        product_behind = replace(ours, behind=(*ours.behind, product(vector(4, 9))))
-        assert ids(weight_differences.weights(product_behind, source)) == []
+    for ours in (source, folded(source), replace(plain, epilogue=parts), replace(plain, epilogue=merged)):
+        assert ids(weight_differences(ours, source)) == []
+        product_after = replace(ours, epilogue=(*ours.epilogue, product(vector(4, 9))))
+        assert ids(weight_differences(product_after, source)) == []
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_mistakes_with_a_normalisation_are_named(spec):
     source = layer(spec=spec, norm=normalised(4))
-    assert ids(weight_differences.weights(folded(source, 2), source)) == ["batch-norm-twice"]
-    assert ids(weight_differences.weights(folded(source, epsilon=1e-3), source)) == ["batch-norm-epsilon"]
-    assert ids(weight_differences.weights(replace(source, norm=None), source)) == ["batch-norm-lost"]
+    assert ids(weight_differences(folded(source, 2), source)) == ["batch-norm-twice"]
+    assert ids(weight_differences(folded(source, epsilon=1e-3), source)) == ["batch-norm-epsilon"]
+    assert ids(weight_differences(replace(source, norm=None), source)) == ["batch-norm-lost"]
     again = replace(folded(source), norm=source.norm)
-    assert ids(weight_differences.weights(again, source)) == ["batch-norm-twice"]
+    assert ids(weight_differences(again, source)) == ["batch-norm-twice"]
     scale = source.norm.scale()
     kept = (product(scale), total(source.norm.shift - source.norm.mean * scale))
-    assert ids(weight_differences.weights(replace(folded(source), behind=kept), source)) == ["batch-norm-twice"]
+    assert ids(weight_differences(replace(folded(source), epilogue=kept), source)) == ["batch-norm-twice"]
 
 
-def test_a_bias_may_stand_behind_but_not_twice():
+def test_a_bias_may_be_added_after_the_layer_but_not_twice():
     source = layer()
     without = Layer("c", replace(SPEC, bias=False), ConvParams(source.params.kernel))
-    behind = (total(source.params.bias),)
-    assert ids(weight_differences.weights(replace(without, behind=behind), source)) == []
-    assert ids(weight_differences.weights(replace(source, behind=behind), source)) == ["bias-twice"]
-    assert ids(weight_differences.weights(without, source)) == ["bias-lost"]
-    assert ids(weight_differences.weights(source, without)) == ["bias-added"]
+    epilogue = (total(source.params.bias),)
+    assert ids(weight_differences(replace(without, epilogue=epilogue), source)) == []
+    assert ids(weight_differences(replace(source, epilogue=epilogue), source)) == ["bias-twice"]
+    assert ids(weight_differences(without, source)) == ["bias-lost"]
+    assert ids(weight_differences(source, without)) == ["bias-added"]
 
 
 def test_weights_of_another_layer_are_told_after_its_fold_as_well():
     source, other = layer(norm=normalised(4)), layer("d", 5, norm=normalised(4, 3))
     ours = folded(source)
     wrong = replace(ours, params=ConvParams(ours.params.kernel, folded(other).params.bias))
-    (found,) = weight_differences.weights(wrong, source, [other])
+    (found,) = weight_differences(wrong, source, [other])
     assert (found.id, "'d'" in found.title) == ("bias-of-another", True)
     wrong = replace(ours, params=ConvParams(folded(other).params.kernel, ours.params.bias))
-    assert ids(weight_differences.weights(wrong, source, [other])) == ["kernel-of-another"]
+    assert ids(weight_differences(wrong, source, [other])) == ["kernel-of-another"]
 
 
 def test_a_square_kernel_that_was_transposed_after_the_fold_is_told():
@@ -101,14 +101,14 @@ def test_a_square_kernel_that_was_transposed_after_the_fold_is_told():
     source = layer(spec=spec, norm=normalised(4))
     ours = folded(source)
     turned = np.swapaxes(ours.params.kernel, 2, 3).copy()
-    found = weight_differences.weights(replace(ours, params=ConvParams(turned, ours.params.bias)), source)
+    found = weight_differences(replace(ours, params=ConvParams(turned, ours.params.bias)), source)
     assert ids(found) == ["kernel-spatial-transposed"]
 
 
 def test_layers_whose_kernels_were_scaled_are_matched_without_their_names():
     theirs = [layer(f"block{i}", i, norm=normalised(4, i)) for i in range(5)]
     ours = [replace(folded(theirs[i]), path=f"n{i}") for i in (3, 0, 4, 2, 1)]
-    assert [b.path for _, b in pairs(ours, theirs)] == ["block3", "block0", "block4", "block2", "block1"]
+    assert [b.path for _, b in pair_layers(ours, theirs)] == ["block3", "block0", "block4", "block2", "block1"]
 
 
 def test_linear_layers_are_matched_by_their_numbers_only():
@@ -116,11 +116,12 @@ def test_linear_layers_are_matched_by_their_numbers_only():
     dense = [layer(f"dense{i}", i, spec, linear=True) for i in range(2)]
     point = Layer("p", ConvSpec(3, 4, 1, bias=False), ConvParams(dense[1].params.kernel[..., None]))
     strange = layer("q", 7, point.spec)
-    assert [(a and a.path, b and b.path) for a, b in pairs([point, strange], dense)] == [("p", "dense1"), ("q", None)]
-    assert pairs(dense, dense) == []
+    paired = pair_layers([point, strange], dense)
+    assert [(a and a.path, b and b.path) for a, b in paired] == [("p", "dense1"), ("q", None)]
+    assert pair_layers(dense, dense) == []
 
 
-# -- forms ---
+# -- common rank ---
 
 
 def data(*shape, seed=0):
@@ -128,7 +129,7 @@ def data(*shape, seed=0):
 
 
 def settled(ours, theirs, x, source):
-    return common_rank.settled(common_rank.Form(ours, theirs, np.asarray, np.asarray), x, source)
+    return common_rank.align_specs(common_rank.CommonRank(ours, theirs, np.asarray, np.asarray), x, source)
 
 
 def test_pads_before_either_layer_are_counted():
@@ -143,9 +144,9 @@ def test_pads_before_either_layer_are_counted():
         (inner, inner, padded, padded),
     ):
         found = settled(ours, theirs, mine, other)
-        assert (found.ours, found.apart) == (found.theirs, "")
+        assert (found.ours, found.input_difference) == (found.theirs, "")
     moved = settled(layer(spec=replace(SPEC, padding=((0, 1), (0, 2)))), inner, x, padded)
-    assert (moved.apart, moved.ours == moved.theirs) == ("", False)
+    assert (moved.input_difference, moved.ours == moved.theirs) == ("", False)
 
 
 @pytest.mark.parametrize(("mode", "numpy"), [("circular", "wrap"), ("reflect", "reflect"), ("replicate", "edge")])
@@ -154,18 +155,18 @@ def test_a_padding_mode_may_be_a_node_of_its_own(mode, numpy):
     ours = layer(spec=replace(SPEC, padding=((0, 0), (0, 0))))
     x = data(2, 3, 8, 9)
     found = settled(ours, theirs, np.pad(x, [(0, 0), (0, 0), (1, 0), (2, 1)], mode=numpy), x)
-    assert (found.ours, found.apart) == (found.theirs, "")
-    assert settled(ours, theirs, np.pad(x, [(0, 0), (0, 0), (1, 0), (2, 1)]), x).apart
+    assert (found.ours, found.input_difference) == (found.theirs, "")
+    assert settled(ours, theirs, np.pad(x, [(0, 0), (0, 0), (1, 0), (2, 1)]), x).input_difference
 
 
-def test_data_that_depart_are_seen_and_rounding_is_not():
+def test_tensors_that_differ_are_reported_and_rounding_is_not():
     x = data(2, 3, 8, 9)
-    assert common_rank.differs(x, x * np.float32(1 + 1e-5)) == ""
-    assert "differ" in common_rank.differs(x, x * np.float32(1.001))
+    assert common_rank.compare_tensors(x, x * np.float32(1 + 1e-5)) == ""
+    assert "differ" in common_rank.compare_tensors(x, x * np.float32(1.001))
     wrong = x.copy()
     wrong[1, 2, 3, 4] = np.nan
-    assert "NaN" in common_rank.differs(wrong, x)
-    assert "shape" in common_rank.differs(x, x[:1])
+    assert "NaN" in common_rank.compare_tensors(wrong, x)
+    assert "shape" in common_rank.compare_tensors(x, x[:1])
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -175,8 +176,8 @@ def test_an_axis_of_one_tap_is_dropped(axis):
                     padding=((0, 0), (1, 2)) if axis == 0 else ((1, 2), (0, 0)))  # fmt: skip
     source = layer(spec=flat)
     ours = Layer("c", wide, ConvParams(np.expand_dims(source.params.kernel, 2 + axis), source.params.bias))
-    form = common_rank.shared(ours, source)
+    form = common_rank.to_common_rank(ours, source)
     assert form.ours.spec == flat
     x = data(2, 3, 11)
-    assert np.array_equal(form.mine(np.expand_dims(x, 2 + axis)), x)
-    assert common_rank.shared(layer(spec=ConvSpec(3, 4, (3, 5))), source) is None
+    assert np.array_equal(form.reshape_ours(np.expand_dims(x, 2 + axis)), x)
+    assert common_rank.to_common_rank(layer(spec=ConvSpec(3, 4, (3, 5))), source) is None

@@ -45,6 +45,19 @@ def test_the_core_imports_no_framework_and_no_adapter(graph):
     assert not {name for name in foreign if name.partition(".")[0] in (*FRAMEWORKS, *PACKAGES)}
 
 
+def test_the_core_chooses_no_adapter_by_its_name():
+    names = convspec.adapters()
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in ROOT.glob("convspec/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("adapter", "find")
+        and any(isinstance(argument, ast.Constant) and argument.value in names for argument in node.args)
+    ]
+    assert not found
+
+
 def test_no_module_has_the_name_of_something_in_its_parents_face():
     """Importing the module would put it in the place of the function."""
     clashes = []

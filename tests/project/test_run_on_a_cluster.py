@@ -78,11 +78,11 @@ def test_the_first_example_runs_and_is_gone_on_with(line, tmp_path):
     with started(line(scheduler), line(workers)):
         done = check(line(run), 60)
         assert done.returncode == 0, done.stderr
-        assert "24 agree; nothing unexpected" in done.stdout
+        assert "24 agree, 0 unexpected" in done.stdout
         os.truncate(tmp_path / "run.jsonl", (tmp_path / "run.jsonl").stat().st_size - 700)
         done = check(line(COMMANDS[6]))
     assert done.returncode == 0, done.stderr
-    assert "24 agree; nothing unexpected" in done.stdout
+    assert "24 agree, 0 unexpected" in done.stdout
 
 
 def test_resources_choose_and_a_gpu_must_be_there(line):
@@ -104,4 +104,4 @@ def test_tls_as_the_page_sets_it_up(line, tmp_path, monkeypatch):
     with started(line(scheduler), line(worker)):
         done = check(line(run), 60)
         assert done.returncode == 0, done.stderr
-        assert "24 agree; nothing unexpected" in done.stdout
+        assert "24 agree, 0 unexpected" in done.stdout

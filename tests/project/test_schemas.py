@@ -15,14 +15,14 @@ from convspec import Case, ConvParams, ConvSpec, diagnose, reference
 from convspec.cli import vectors as vector_commands
 from convspec.cli import verify as verify_commands
 from convspec.cli.reports.diff import Difference
-from convspec.conformance.fuzzing.session import Finding, Fuzzed
+from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
 from convspec.models.comparison.layer_pair import Row
 from convspec.models.comparison.results import Comparison
-from convspec.models.porting.weights import Move, PortReport
-from convspec.models.verification.report import Node, VerifyReport, collected
+from convspec.models.porting import Move, PortReport
+from convspec.models.verification.report import Node, VerifyReport, collect
 
 GAP = parse('[[gap]]\nid="g"\nkind="todo"\nwhen="bias"\nfails=["error"]\nreason="known"', "file")[0]
 
@@ -50,12 +50,12 @@ def verification():
     run = {"path": "a", "inputs": 0, "level": "off", "verdict": "agree", "reason": "", "spec": None,
            "evidence": {"worst_q": 0.5, "bound": 3.0}, "shapes": {"x": [1, 3, 9, 9], "y": [1, 5, 7, 7]}}  # fmt: skip
     node = Node("a", "Conv", ConvSpec(3, 5, 3), [1, "C", 9, 9])
-    return collected(VerifyReport("m.onnx", "n.onnx", [node]), [run])
+    return collect(VerifyReport("m.onnx", "n.onnx", [node]), [run])
 
 
 def fuzzed():
     failure = report().results[1]
-    return Fuzzed(
+    return FuzzReport(
         7, [Finding("torch-disagree", failure, failure, 2, smallest=True, confirmed=True)], 25, 100,
         verdicts=Counter(agree=97, disagree=3), declared=Counter({"torch: g": 1}), absent={"flax": "no flax"},
         tallies={("keras", "g"): Tally(GAP, "keras", failed=1, passed=2, example={"case": "ab"})},
@@ -72,9 +72,9 @@ def diagnosis():
 
 
 def comparison():
-    departs = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="departs",
+    diverging = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="diverges",
                   reason="why", diagnosis=diagnosis())  # fmt: skip
-    return Comparison(("torch", "keras"), [departs, Row("norm 0", "n", "", verdict="missing")])
+    return Comparison(("torch", "keras"), [diverging, Row("norm 0", "n", "", verdict="missing")])
 
 
 def port():
@@ -99,7 +99,7 @@ def changed():
 
 def outcomes():
     said = {"name": "dd594ca8634c", "verdict": "crash", "reason": "the process ended", "evidence": {}}
-    return {"schema": "convspec.vectors/1", "results": [vector_commands._outcome("onnx", None, said)]}
+    return {"schema": "convspec.vectors/1", "results": [vector_commands._result("onnx", None, said)]}
 
 
 def baseline():

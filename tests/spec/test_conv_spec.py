@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 
 import jsonschema
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec import ConvSpec, SpecError
+from convspec.errors import UnknownFieldError
+from convspec.spec import FIELDS, add_pads
 from convspec.strategies import specs
 
 SAME_MEANING = [
@@ -215,3 +218,52 @@ def test_derived_numbers():
     assert not spec.depthwise
     assert ConvSpec(4, 8, 3, groups=4).depthwise
     assert not ConvSpec(1, 8, 3).depthwise
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("strides", "did you mean 'stride'?"),
+        ("dilation_rate", "did you mean 'dilation'?"),
+        ("filters", "did you mean 'out_channels'?"),
+        ("features", "did you mean 'out_channels'?"),
+        ("in_features", "did you mean 'in_channels'?"),
+        ("kernel", "did you mean 'kernel_size'?"),
+        ("feature_group_count", "did you mean 'groups'?"),
+        ("group", "did you mean 'groups'?"),
+        ("pads", "did you mean 'padding'?"),
+        ("use_bias", "did you mean 'bias'?"),
+        ("data_format", "pass layout to output_shape, build or apply"),
+        ("dtype", "pass dtype to build"),
+    ],
+)
+def test_a_keyword_of_another_framework_names_the_field(name, meant):
+    for error in (TypeError, ValueError):
+        with pytest.raises(error) as caught:
+            ConvSpec(3, 16, 3, **{name: 2})
+        assert str(caught.value) == f"{name}=2 must not be given: there is no such field ({meant})"
+    assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
+    with pytest.raises(UnknownFieldError):
+        replace(ConvSpec(3, 16, 3), **{name: 2})
+    with pytest.raises(SpecError, match=r"there is no such field"):
+        ConvSpec.from_dict({"in_channels": 3, "out_channels": 16, "kernel_size": 3, name: 2})
+
+
+def test_all_unknown_keywords_are_named_and_other_type_errors_stay_pythons():
+    with pytest.raises(UnknownFieldError) as caught:
+        ConvSpec(3, filters=16, kernel=3, colour="red")
+    assert [problem.partition("=")[0] for problem in caught.value.problems] == ["filters", "kernel", "colour"]
+    assert caught.value.problems[2].endswith("no such field")
+    with pytest.raises(TypeError, match="kernel_size"):
+        ConvSpec(3, 16)
+    assert (*FIELDS, "ndim") == tuple(field.name for field in fields(ConvSpec))
+    assert list(signature(ConvSpec).parameters) == [*FIELDS, "ndim"]
+
+
+def test_pads_are_added_and_removed():
+    spec = ConvSpec(3, 16, (3, 5), padding=((1, 2), (0, 1)))
+    wider = add_pads(spec, ((1, 0), (2, 2)))
+    assert wider == replace(spec, padding=((2, 2), (2, 3)))
+    assert add_pads(wider, ((1, 0), (2, 2)), -1) == spec
+    assert add_pads(spec, ((2, 0), (0, 0)), -1) is None
+    assert add_pads(replace(spec, padding="same", stride=2), ((1, 1), (1, 1))) is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec.errors import UnknownName
-from convspec.spec.dtypes import DTYPES, carried, format_of, representable, rounded
+from convspec.spec.dtypes import DTYPES, format_of, representable, rounded
 
 
 @pytest.mark.parametrize("name", ["float16", "float32", "float64"])
@@ -71,7 +71,3 @@ def test_float64_values_are_rounded_once():
     """By way of float32 the first would become a tie and round to even, to 1."""
     value = np.array([1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8 - 2.0**-40])
     assert rounded(value, "bfloat16").tolist() == [1 + 2.0**-7, 1 + 2.0**-7]
-
-
-def test_carried_changes_the_dtype_alone():
-    assert carried(np.array([1.5]), "bfloat16").dtype == np.float32

@@ -21,6 +21,17 @@ def test_permutation_moves_every_axis_to_its_letter(orders, ndim, back):
     moved = array.transpose(layouts.permutation(source, target, ndim))
     assert moved.shape == tuple(sizes[letter] for letter in layouts.expand(target, ndim))
     assert moved.shape == layouts.permute(array.shape, source, target, ndim)
+    assert layouts.move_axes(array, source, target).strides == moved.strides
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_arrays_move_from_layout_to_layout_and_to_orders(ndim):
+    x = np.arange(2 * 3 * 5**ndim).reshape(2, 3, *(5,) * ndim)
+    last = layouts.move_axes(x, "NCHW", "NHWC")
+    np.testing.assert_array_equal(last, np.moveaxis(x, 1, -1))
+    np.testing.assert_array_equal(layouts.move_axes(last, "NHWC", "NC*"), x)
+    with pytest.raises(UnknownName):
+        layouts.move_axes(x, "NCHW", "NWHC")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,12 @@ from convspec.spec.parameters import as_kernel, dealt, exact_budget, exact_limit
 SPEC = ConvSpec(6, 4, (3, 5), (2, 3), groups=2)
 
 
+def test_parameters_print_as_shapes_and_dtypes():
+    with_bias = ConvParams.random(SPEC)
+    assert str(with_bias) == "<ConvParams: kernel (4, 3, 3, 5) float32, bias (4,) float32>"
+    assert str(ConvParams(with_bias.kernel)) == "<ConvParams: kernel (4, 3, 3, 5) float32, bias none>"
+
+
 def test_what_does_not_fit_is_said_all_at_once():
     params = ConvParams(np.zeros((4, 6, 3, 5)), np.zeros(5))
     with pytest.raises(ParamsError, match=r"kernel must have shape \(4, 3, 3, 5\).*bias must have shape \(4,\)"):
@@ -158,7 +164,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
     from safetensors.numpy import save_file
 
     (tmp_path / "text").write_text("no tensors here, only this sentence")
-    with pytest.raises(ParamsError, match="no safetensors file"):
+    with pytest.raises(ParamsError, match="not a safetensors file"):
         ConvParams.load(tmp_path / "text")
     save_file({"weight": np.zeros(3)}, tmp_path / "other")
     with pytest.raises(ParamsError, match="no tensor 'kernel', only \\['weight'\\]"):

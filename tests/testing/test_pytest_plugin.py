@@ -49,7 +49,7 @@ def test_a_wrong_adapter_fails_where_it_is_wrong_and_says_how_to_repeat_it(tmp_p
     assert "FAILED" in out
     assert "NHWC-odd]" in out
     assert "disagree, value: " in out
-    assert "again: echo '{" in out
+    assert "reproduce: echo '{" in out
     assert "| convspec check --corpus - --adapters convspec_fakes:WRONG_NUMBERS --layouts NHWC" in out
     assert not [line for line in out.splitlines() if line.startswith("FAILED") and "even" in line]
 
@@ -64,7 +64,10 @@ def test_only_what_was_selected_is_run(tmp_path):
     ("arguments", "said"),
     [
         ((), "run with -p convspec.testing.pytest_plugin --convspec-adapter NAME"),
-        (("-p", "convspec.testing.pytest_plugin"), "--convspec-adapter must name what is tested; there are "),
+        (
+            ("-p", "convspec.testing.pytest_plugin"),
+            "--convspec-adapter must name the adapters to test; the known ones are ",
+        ),
         (("-p", "convspec.testing.pytest_plugin", "--convspec-adapter", "trch"), "did you mean 'torch'"),
         (
             ("-p", "convspec.testing.pytest_plugin", "--convspec-adapter", "torch", "--convspec-corpus", "tutrial"),

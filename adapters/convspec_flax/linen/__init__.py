@@ -1,1 +1,1 @@
-"""The adapter ``flax-linen``: what differs from nnx."""
+"""The adapter ``flax-linen``, as far as it differs from nnx."""

@@ -12,22 +12,22 @@ import numpy as np
 from flax import linen as nn
 from flax import serialization
 
-from convspec.contract import Call, Part
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
 
 if TYPE_CHECKING:
-    from convspec.models import Array
+    from convspec.contract import Array
 
-NEEDS_RUN = True
+parts_need_inputs = True  # linen makes its layers when it is called
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _KINDS = (*read._KINDS, *_NORMS, nn.Dense)
 
 
 def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Part]:
-    """All convolutions, norms and linear layers that a call meets, in that order."""
+    """Return all convolutions, norms and linear layers in the order of a call."""
     module, variables = read._parted(model)
     dtype = str(read._dtype(variables))
     arrays = dict(inputs) if isinstance(inputs, Mapping) else dict(enumerate(inputs))
@@ -45,12 +45,8 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
         if isinstance(inner, _KINDS):
             _note(found, variables, inner, numbers)
 
-    try:
-        read.met(apply, shapes, listen)
-    except ConvspecError:
-        raise
-    except Exception as error:
-        raise RequestError(f"the Flax model does not take these inputs: {error}") from error
+    with refuse_inputs("Flax model"):
+        read.visit(apply, shapes, listen)
     return list(found.values())
 
 
@@ -88,8 +84,8 @@ def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Num
         found[path] = Part(path, "linear", name, arrays=shared.linear(kernel, params.get("bias")))
 
 
-def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """One run; the module itself says whether it is for training."""
+def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+    """Run the module once; its own settings say whether in training."""
     module, variables = read._parted(model)
     calls: list[Call] = []
 
@@ -100,7 +96,7 @@ def capture(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[
         with nn.intercept_methods(_listening(listen)):
             return module.apply(variables, *args, **kwargs)
 
-    return calls, shared.ran(call, inputs, str(read._dtype(variables)), calls)
+    return ModelTrace(calls, shared.ran(call, inputs, str(read._dtype(variables)), calls))
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

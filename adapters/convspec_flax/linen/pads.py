@@ -1,4 +1,4 @@
-"""Pads right before the convolutions of linen models."""
+"""Find the pads before the convolutions of linen models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from flax import linen as nn
 from convspec.contract.tracing import Pad
 from convspec.errors import UnsupportedError
 from convspec_flax.linen import read
-from convspec_flax.pads import mark, met
+from convspec_flax.pads import mark, trace_pads
 
 
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
-    """By the path of each convolution, the pads before it, the nearest first, in a call on an input of that shape.
+    """Return the pads before each convolution by its path, the nearest first, in a call on an input of that shape.
 
     Raises:
-        UnsupportedError: where there is no shape: Flax's pads are calls, not layers.
+        UnsupportedError: without a shape: Flax's pads are calls, not layers.
     """
     module, variables = read._parted(model)
     if input_shape is None:
-        raise UnsupportedError("pads are calls in Flax, which only a run meets: pass input_shape, the input's shape")
+        raise UnsupportedError("pads are calls in Flax, which only a run shows: pass input_shape, the input's shape")
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         inner = context.module
@@ -35,4 +35,4 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
         with nn.intercept_methods(intercept):
             return module.apply(variables, x)
 
-    return met(apply, jax.ShapeDtypeStruct(tuple(input_shape), read._dtype(variables)))
+    return trace_pads(apply, jax.ShapeDtypeStruct(tuple(input_shape), read._dtype(variables)))

@@ -1,4 +1,4 @@
-"""linen's constructors are read where nnx' are."""
+"""linen's constructors, which nnx' parser reads too."""
 
 from convspec_flax.parse import parse
 

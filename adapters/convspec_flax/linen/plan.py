@@ -1,17 +1,16 @@
-"""spec → the code of its layer in ``flax.linen``."""
+"""Write the code of a layer in ``flax.linen`` from a spec."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convspec_flax.plan import arithmetic, written
+from convspec_flax.plan import compute_precision, written
 from convspec_flax.source import LINEN
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
-    from convspec.spec import ConvSpec
+    from convspec.contract import ConvSpec, Plan
 
-__all__ = ["arithmetic", "plan"]
+__all__ = ["compute_precision", "plan"]
 
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:

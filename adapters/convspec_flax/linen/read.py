@@ -1,4 +1,4 @@
-"""Layers and models of ``flax.linen`` → ConvSpec and ConvParams: modules bound to variables, or (module, variables)."""
+"""Read layers and models of ``flax.linen``: modules bound to variables, or pairs (module, variables)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from convspec.contract import Found, Reading
+from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
-from convspec.errors import ConvspecError, UnsupportedError
-from convspec_flax.read import array, attempted, computes_as_flax, nothing, reading, tensor
+from convspec.errors import UnsupportedError
+from convspec_flax.read import array, attempted, computes_as_flax, reading, tensor
 
 if TYPE_CHECKING:
     from convspec.contract.tracing import Answer, Array
@@ -25,7 +25,7 @@ _KINDS = (nn.Conv, nn.ConvTranspose)
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The one convolution that a module is or holds.
+    """Return the one convolution that a module is or contains.
 
     Raises:
         UnsupportedError: where the module is more than that, or has no variables.
@@ -36,18 +36,18 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return layer_inference.read(_runner(module, variables), input_shape)
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
-    """Every convolution that a call on an input of that shape meets, in that order; linen makes its layers in calls.
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
+    """Return every convolution in the order of a call on an input of that shape; linen makes its layers in calls.
 
     Raises:
-        UnsupportedError: where there is none, listing the kinds of modules that there are.
+        UnsupportedError: where there is none, listing the kinds of its modules.
     """
     module, variables = _parted(model)
     if isinstance(module, _KINDS) and input_shape is None:
         return [_found((), module, variables.get("params", {}))]
     if input_shape is None:
         raise UnsupportedError("linen makes its layers when it is called: pass input_shape, the shape of the input")
-    all_of_them: dict[str, Found] = {}
+    all_of_them: dict[str, FoundConv] = {}
     kinds: set[str] = set()
 
     def listen(inner: Any, numbers: Numbers) -> None:
@@ -57,12 +57,10 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
             all_of_them.setdefault(one.path, one)
 
     x = jax.ShapeDtypeStruct(tuple(input_shape), _dtype(variables))
-    try:
-        met(lambda x: module.apply(variables, x), x, listen)
-    except Exception as error:
-        raise UnsupportedError(f"an input of shape {tuple(input_shape)} cannot be given to it: {error}") from error
+    with refuse_shape(input_shape):
+        visit(lambda x: module.apply(variables, x), x, listen)
     if not all_of_them:
-        raise nothing(module, kinds - {type(module).__name__})
+        raise no_convolutions(type(module).__name__, kinds - {type(module).__name__})
     return list(all_of_them.values())
 
 
@@ -86,22 +84,18 @@ def _dtype(variables: Any) -> Any:
     return kinds[0] if kinds else jnp.float32
 
 
-def found(variables: Any, module: Any, numbers: Numbers) -> Found:
-    """A convolution that a call meets; raises Traced where its numbers have to be handed out."""
+def found(variables: Any, module: Any, numbers: Numbers) -> FoundConv:
+    """Return a convolution of a call; raises Traced where a compiled function must output its values."""
     try:
         return _found(module.path, module, seen(variables, module, numbers)["params"])
     except Traced:
         raise
     except UnsupportedError as error:
-        return Found("/".join(module.path), None, str(error))
+        return FoundConv("/".join(module.path), None, str(error))
 
 
-def _found(path: Sequence[str], module: Any, params: Any) -> Found:
-    name = "/".join(path)
-    try:
-        return Found(name, _plain(module, params))
-    except ConvspecError as error:
-        return Found(name, None, str(error))
+def _found(path: Sequence[str], module: Any, params: Any) -> FoundConv:
+    return FoundConv.of("/".join(path), lambda: _plain(module, params))
 
 
 def _plain(module: Any, params: Any) -> Reading:
@@ -118,7 +112,7 @@ class Traced(UnsupportedError):
 
 
 def seen(variables: Any, module: Any, numbers: Numbers) -> dict[str, Any]:
-    """The variables that a module computes with in a call on ``variables``: those of a WeightNorm's as it makes them.
+    """Return the variables that a module computes with in a call on ``variables``, after a WeightNorm around it.
 
     Raises:
         Traced: where they are symbols of a compiled function, and not among ``numbers``.
@@ -150,22 +144,22 @@ def _variables(module: Any) -> Iterator[tuple[str, str, Any]]:
                 yield collection, name, values
 
 
-def met(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers], None]) -> None:
-    """Call ``listen(module, numbers)`` for every module that a call on inputs of these shapes meets.
+def visit(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers], None]) -> None:
+    """Call ``listen(module, numbers)`` for every module in a call on inputs of these shapes.
 
-    Where it raises Traced, a call on zeros is run, in which compiled functions hand out their numbers.
+    Where it raises Traced, a call on zeros is run, in which compiled functions output their values.
     """
 
-    def heard(numbers: Numbers) -> None:
+    def trace(numbers: Numbers) -> None:
         with nn.intercept_methods(_calling(lambda module: listen(module, numbers))):
             jax.eval_shape(call, shapes)
 
     try:
-        heard({})
+        trace({})
     except Traced:
         numbers: Numbers = {}
 
-        def hand_out(module: Any) -> None:
+        def collect(module: Any) -> None:
             for collection, name, values in _variables(module):
                 keep = functools.partial(numbers.__setitem__, (*module.path, collection, name))
                 if isinstance(values, jax.core.Tracer):
@@ -173,10 +167,10 @@ def met(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Numbers]
                 else:
                     keep(values)
 
-        with nn.intercept_methods(_calling(hand_out)):
+        with nn.intercept_methods(_calling(collect)):
             call(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
         jax.effects_barrier()
-        heard(numbers)
+        trace(numbers)
 
 
 def _calling(listen: Callable[[Any], None]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from convspec_flax.script import jax_dtype, written
 
 if TYPE_CHECKING:
-    from convspec.contract import Plan
+    from convspec.contract import Adapter, LayerRequest, Plan
 
 _RUN = """
 
@@ -17,8 +17,8 @@ def run(variables, x):
 """
 
 
-def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) -> str:  # noqa: ARG001
-    """Code that makes the module, gives it ``kernel`` and ``bias``, and computes ``actual``."""
+def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's
+    """Return code that builds the module, gives it ``kernel`` and ``bias``, and computes ``actual``."""
     params = f'"kernel": jnp.asarray(native, {jax_dtype(plan)})'
     if plan.spec.bias:
         params += f', "bias": jnp.asarray(bias, {jax_dtype(plan)})'
@@ -26,4 +26,4 @@ def script(plan: Plan, device: str, direction: str, variant: str, adapter: str) 
     for name in plan.convs:
         params, path = f'{{"{name}": {params}}}', f'{path}["{name}"]'
     weights = [f'variables = {{"params": {params}}}', _RUN]
-    return written(plan, device, direction, weights, "variables", f"of_variables{path}")
+    return written(plan, request, weights, "variables", f"of_variables{path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.models import Normalised
+from convspec.models import BatchNorm
 from convspec_onnx.graph.convolutions import value_of
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Behind:
     scope: Scope
     channels: int
     joined: tuple[str, int, int] | None = None
-    norm: Normalised | None = None
-    sums: list[Normalised] = field(default_factory=list)
+    norm: BatchNorm | None = None
+    sums: list[BatchNorm] = field(default_factory=list)
     crops: list[tuple[int, int, int]] = field(default_factory=list)
     end: tuple[str, list[int | None]] = ("", [])
 
@@ -102,7 +102,7 @@ class Behind:
         with np.errstate(divide="ignore"):
             gain = {"Mul": vector, "Div": 1 / vector if node.op_type == "Div" else one}.get(node.op_type, one)
         shift = vector if node.op_type == "Add" else zero
-        self.sums.append(Normalised(gain, shift, vector if node.op_type == "Sub" else zero, one, 0.0))
+        self.sums.append(BatchNorm(gain, shift, vector if node.op_type == "Sub" else zero, one, 0.0))
         return True
 
     def _by_channel(self, value: Array, axes: list[int | None]) -> Array | None:
@@ -121,7 +121,7 @@ class Behind:
             return False
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         gain, shift, mean, variance = (np.asarray(value)[self.mine] for value in values)
-        found = Normalised(gain, shift, mean, variance, float(str(np.float32(epsilon))))
+        found = BatchNorm(gain, shift, mean, variance, float(str(np.float32(epsilon))))
         if first:
             self.norm = found
         else:

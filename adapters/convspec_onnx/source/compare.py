@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from convspec import ConvParams, diagnosis
+from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError
-from convspec.models import Difference, Layer, common_rank, weight_differences
+from convspec.models import Difference, Layer, common_rank, field_differences, layer_differences
 from convspec.reference import judge, products
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph.convolutions import as_float
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec import ConvSpec
-    from convspec.models import Form, Piece
+    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
+    from convspec.models.matching.split_layers import LayerPart
     from convspec_onnx.graph.convolutions import Conv
     from convspec_onnx.loading.large_weights import Lean
     from convspec_onnx.source.run_source import Ask
@@ -63,7 +65,7 @@ class Source:
     found: dict[str, list[Difference]] = field(default_factory=dict)
     made: Assignment = field(default_factory=Assignment)
     departed: set[str] = field(default_factory=set)
-    used: set[tuple[Path, Piece | None]] = field(default_factory=set)
+    used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
 
     @classmethod
     def load(
@@ -117,11 +119,11 @@ class Source:
         theirs = self.matched.get(conv.path)
         if theirs is None:
             return
-        form = common_rank.shared(mine, theirs)
+        form = common_rank.to_common_rank(mine, theirs)
         if form is None:
-            self._depart(conv, weight_differences.differences(mine, theirs))
+            self._depart(conv, layer_differences(mine, theirs))
             return
-        x, y = (form.mine(as_float(arrays[name])) for name in "xy")
+        x, y = (form.reshape_ours(as_float(arrays[name])) for name in "xy")
         settled = self._settled(conv, form, x)
         differing = self._fields(conv, form, settled, x)
         weights = self.found[conv.path]
@@ -134,35 +136,35 @@ class Source:
                 self._explain(conv, form, settled.theirs, x, y)
         else:
             self._remark(conv, differing)
-        if settled.apart and conv.path not in self.departed and not self._upstream(conv):
+        if settled.input_difference and conv.path not in self.departed and not self._upstream(conv):
             fix = "look at what stands between this node and the convolutions before it"
-            self._depart(conv, [Difference("input-departs", f"before this node, {settled.apart}", fix=fix)])
+            self._depart(conv, [Difference("input-differs", f"before this node, {settled.input_difference}", fix=fix)])
 
-    def _settled(self, conv: Conv, form: Form, x: NDArray[Any]) -> common_rank.Settled:
+    def _settled(self, conv: Conv, form: CommonRank, x: NDArray[Any]) -> AlignedSpecs:
         """Both specs for this input; of several calls of the source's layer the one that fits."""
-        piece, known = form.theirs.piece, self.shown.inputs.get(form.theirs.path, []) if self.shown else []
+        piece, known = form.theirs.part, self.shown.inputs.get(form.theirs.path, []) if self.shown else []
         files = [(file, piece) for file in known if (file, piece) not in self.used]
         read = slice(piece.start, piece.end) if piece else slice(None)
-        stored = [form.other(np.load(file, mmap_mode="r")[:, read]) for file, _ in files]
+        stored = [form.reshape_theirs(np.load(file, mmap_mode="r")[:, read]) for file, _ in files]
         if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
-            return common_rank.settled(form, x, np.concatenate(stored))
+            return common_rank.align_specs(form, x, np.concatenate(stored))
         tries = []
         for file, source in zip(files, stored, strict=True):
-            tries.append(common_rank.settled(form, x, source))
-            if not tries[-1].apart:
+            tries.append(common_rank.align_specs(form, x, source))
+            if not tries[-1].input_difference:
                 self.used.add(file)
                 return tries[-1]
         if tries:
             self.used.add(files[0])
-        return tries[0] if tries else common_rank.settled(form, x, None)
+        return tries[0] if tries else common_rank.align_specs(form, x, None)
 
-    def _fields(self, conv: Conv, form: Form, settled: common_rank.Settled, x: NDArray[Any]) -> list[Difference]:
+    def _fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: NDArray[Any]) -> list[Difference]:
         """In what the specs differ on this input; a crop behind a transposed node may stand for its pads."""
-        theirs = settled.theirs or form.theirs.whole
-        found = weight_differences.fields(settled.ours if settled.theirs else form.ours.whole, theirs)
+        theirs = settled.theirs or form.theirs.padded_spec
+        found = field_differences(settled.ours if settled.theirs else form.ours.padded_spec, theirs)
         if found and form.ours.spec.transposed and {d.id for d in found} <= set(_PLACES):
             try:
-                mine, right = common_rank.window(form.ours.spec, x), common_rank.window(theirs, x)
+                mine, right = common_rank.output_window(form.ours.spec, x), common_rank.output_window(theirs, x)
             except ConvspecError:
                 return found
             if right in (mine, run_source.behind(conv).cropped(mine)):
@@ -177,7 +179,7 @@ class Source:
         known = {d.id for d in self.found[conv.path]}
         self.found[conv.path] += [d for d in found if d.id not in known]
 
-    def _explain(self, conv: Conv, form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any]) -> None:
+    def _explain(self, conv: Conv, form: CommonRank, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any]) -> None:
         """Ask the diagnosis for the mistake's name; it works from numbers, so it can say more than the fields."""
         weights = any(d.id.startswith(("kernel", "bias", "batch")) for d in self.found[conv.path])
         if spec is None or (weights and form.theirs.norm is not None):
@@ -218,10 +220,10 @@ class Source:
             if mine is None or mine.dtype.kind != "f":
                 continue
             moved = run_source.agree_in_layout(mine, theirs)
-            apart = common_rank.differs(*map(np.atleast_1d, (mine, theirs if moved is None else moved)))
+            apart = common_rank.compare_tensors(*map(np.atleast_1d, (mine, theirs if moved is None else moved)))
             if apart:
                 title = f"behind the last convolution, output {number}: {apart}"
-                self.say({"model": [{"id": "output-departs", "title": title, "level": "error"}]})
+                self.say({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
                 return
 
     def conclude(self) -> None:
@@ -231,19 +233,19 @@ class Source:
             found = self.found.get(conv.path, [])
             title = "the source shows no layer that this node was made from"
             told = [] if theirs else [{"id": "unmatched", "title": title, "level": "warning"}]
-            if theirs is not None and theirs.piece:
-                title = f"this node is {theirs.piece} of {theirs.path!r} in the source"
+            if theirs is not None and theirs.part:
+                title = f"this node is {theirs.part} of {theirs.path!r} in the source"
                 told = [{"id": "part-of-layer", "title": title, "level": "info"}]
             fatal = conv.path in self.departed or any(d.fatal for d in found)
             self.say({
-                "path": conv.path, "matched": None if theirs is None else theirs.path, "departs": fatal,
+                "path": conv.path, "matched": None if theirs is None else theirs.path, "diverges": fatal,
                 "findings": [d.to_dict() for d in found] if fatal else [],
                 "notes": [{**d.to_dict(), "level": "info"} for d in found if not fatal] + told,
             })  # fmt: skip
         self.say({"missing": list(dict.fromkeys(layer.path for layer in self.made.missing))})
 
 
-def _same_numbers(form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any], dtype: str) -> bool:
+def _same_numbers(form: CommonRank, spec: ConvSpec | None, x: NDArray[Any], y: NDArray[Any], dtype: str) -> bool:
     """Whether the source's layer gives these numbers in spite of fields that are written differently."""
     params = form.ours.params
     if spec is None:
@@ -251,8 +253,9 @@ def _same_numbers(form: Form, spec: ConvSpec | None, x: NDArray[Any], y: NDArray
     try:
         right = replace(spec, bias=params.bias is not None)
         expected, size, ignore = judging.expectation(right, ConvParams(params.kernel, params.bias), x)
+        precision = ADAPTER.compute_precision(right, LayerRequest(dtype=dtype))
         found = judge(y, expected, size, dtype=dtype, data="captured", products=products(right),
-                      arithmetic=ADAPTER.arithmetic(right, dtype), ignore=ignore)  # fmt: skip
+                      arithmetic=precision, ignore=ignore)  # fmt: skip
     except ConvspecError:
         return False
     return found.verdict == "agree"

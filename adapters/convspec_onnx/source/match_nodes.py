@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from convspec.models import Difference, Layer, common_rank, pairs, split_layers, weight_differences
+from convspec.models import (
+    Difference,
+    Layer,
+    common_rank,
+    layer_differences,
+    pair_layers,
+    split_layers,
+    weight_differences,
+)
 from convspec_onnx.graph import matmul_convolutions
 from convspec_onnx.graph.convolutions import Scope
 from convspec_onnx.source.run_source import layer_of
@@ -48,7 +56,7 @@ class Assignment:
         extra = list(matmul_convolutions.products(Scope(model.graph, weights=model.weights), sizes)) if sizes else []
         made = cls(_others=list({id(layer): layer for layer in theirs}.values()))
         ours = list(made._layers([*convs, *extra]))
-        for mine, right in pairs(ours, theirs):
+        for mine, right in pair_layers(ours, theirs):
             if mine is None and right is not None:
                 made.missing += [right] if not ran or shown.inputs.get(right.path) else []
             elif mine is not None and right is not None and not made._take(mine, right):
@@ -75,15 +83,15 @@ class Assignment:
         if (split := self._splits.get(id(mine))) is None:
             self.matched[mine.path], self.found[mine.path] = right, static(mine, right, self._others)
             return True
-        cut = split_layers.pieces(right, split.sizes, grouped=split.grouped)
+        cut = split_layers.split(right, split.sizes, grouped=split.grouped)
         if cut is None:
             return False
         parts = [layer for layer in map(layer_of, split.convs) if layer is not None]
-        places = split_layers.filled(split_layers.placed(parts, cut))
-        named = [replace(one, path=f"{one.path}, {one.piece}") for one in cut]
+        places = split_layers.assign_rest(split_layers.match_parts(parts, cut))
+        named = [replace(one, path=f"{one.path}, {one.part}") for one in cut]
         for place, (part, number) in enumerate(zip(parts, places, strict=True)):
             piece = cut[number]
-            others = [*self._others, *(one for one in named if one.piece != piece.piece)]
+            others = [*self._others, *(one for one in named if one.part != piece.part)]
             wrong = [] if number == place else [_misplaced(split, place, number)]
             self.matched[part.path] = piece
             self.found[part.path] = [*static(part, piece, others), *wrong]
@@ -103,7 +111,7 @@ class Assignment:
 
     def late(self, mine: Layer) -> None:
         """Match a node whose weights were computed by the graph, and so were not known before."""
-        right = {a and a.path: b for a, b in pairs([mine], self.missing)}.get(mine.path)
+        right = {a and a.path: b for a, b in pair_layers([mine], self.missing)}.get(mine.path)
         if right is not None:
             self.missing.remove(right)
             self.matched[mine.path], self.found[mine.path] = right, static(mine, right, [])
@@ -111,10 +119,10 @@ class Assignment:
 
 def static(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
     """In what the weights differ; that there are no such weights is said where the node is looked at."""
-    form = common_rank.shared(mine, theirs)
+    form = common_rank.to_common_rank(mine, theirs)
     if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
-        return weight_differences.differences(mine, theirs)
-    return weight_differences.weights(form.ours, form.theirs, [other for other in others if other is not theirs])
+        return layer_differences(mine, theirs)
+    return weight_differences(form.ours, form.theirs, [other for other in others if other is not theirs])
 
 
 def _misplaced(split: Split, place: int, number: int) -> Difference:

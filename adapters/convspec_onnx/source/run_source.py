@@ -12,7 +12,7 @@ import numpy as np
 
 from convspec import ConvParams, ConvSpec
 from convspec.errors import RequestError
-from convspec.models import Layer, Normalised
+from convspec.models import BatchNorm, Layer
 from convspec.spec import layouts
 from convspec_onnx.graph.convolutions import as_float, pad_before
 from convspec_onnx.graph.epilogue import Behind
@@ -164,7 +164,7 @@ def read(index: Path) -> Shown:
         norm = entry["norm"]
         if norm is not None:
             gain, shift, mean, variance = (array(norm[name]) for name in ("gain", "shift", "mean", "variance"))
-            norm = Normalised(gain, shift, mean, variance, norm["epsilon"])
+            norm = BatchNorm(gain, shift, mean, variance, norm["epsilon"])
         params = ConvParams(array(entry["kernel"]), None if entry["bias"] is None else array(entry["bias"]))
         spec = ConvSpec.from_dict(entry["spec"])
         shown.layers.append(Layer(entry["path"], spec, params, norm, linear=entry["linear"]))

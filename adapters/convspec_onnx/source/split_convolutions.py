@@ -55,12 +55,12 @@ def splits(convs: Sequence[Conv], theirs: Sequence[Layer]) -> Iterator[tuple[Spl
     """
     for split in _found(convs):
         parts = [layer for layer in map(layer_of, split.convs) if layer is not None]
-        cuts = [cut for one in theirs if (cut := split_layers.pieces(one, split.sizes, grouped=split.grouped))]
-        whole = split_layers.joined(parts, grouped=split.grouped)
+        cuts = [cut for one in theirs if (cut := split_layers.split(one, split.sizes, grouped=split.grouped))]
+        whole = split_layers.join(parts, grouped=split.grouped)
         if not cuts or whole is None:
             continue
         fit = max(sum(map(split_layers.alike, parts, cut)) for cut in cuts)
-        fit = fit or max(sum(place is not None for place in split_layers.placed(parts, cut)) for cut in cuts)
+        fit = fit or max(sum(place is not None for place in split_layers.match_parts(parts, cut)) for cut in cuts)
         alone = sum(any(split_layers.alike(part, one) for one in theirs if _same_form(part, one)) for part in parts)
         if fit > alone or (split.grouped and not alone):
             split.join()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from convspec.contract import LayerRequest
 from convspec.reference import Verdict, accuracy_probes
 from convspec.spec import ComputePrecision, format_of
 from convspec_onnx import ADAPTER, REFERENCE
@@ -44,7 +45,7 @@ class Classes:
         name = self.expected.get(arm.provider) if arm.level != EVALUATOR else None
 
         def arithmetic(spec: ConvSpec, dtype: str) -> ComputePrecision:
-            own = (REFERENCE if arm.level == EVALUATOR else ADAPTER).arithmetic(spec, dtype)
+            own = (REFERENCE if arm.level == EVALUATOR else ADAPTER).compute_precision(spec, LayerRequest(dtype=dtype))
             return own if name is None or dtype != DTYPE else of_class(name, own)
 
         found, arrays = judge.judged(conv, values, arithmetic, kept)

@@ -1,1 +1,1 @@
-"""What a run found, as text for people and as files for programs."""
+"""Reports: text for the terminal, and files as JSON, HTML, Markdown and JUnit XML."""

@@ -1,4 +1,4 @@
-"""What every report has in common as Markdown, JUnit and HTML: names of unknown origin are text in all of them."""
+"""Markdown, JUnit and HTML for every report; names of unknown origin are escaped in all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convspec.errors import printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-ROWS = 200  # of a summary that a web site shows
+ROWS = 200  # rows of a Markdown summary
 _SPECIAL = set("\\`*_{}[]()<>#+-!|~&@$:/")
 
 
@@ -21,7 +21,7 @@ _SPECIAL = set("\\`*_{}[]()<>#+-!|~&@$:/")
 
 
 def md(text: object) -> str:
-    """Text that GitHub's Markdown shows as it is, whatever signs are in it."""
+    """Text escaped for GitHub's Markdown."""
     return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in printable(text, 500))
 
 
@@ -39,9 +39,9 @@ class Entry:
     """One entry of a JUnit report.
 
     Attributes:
-        group: what a viewer groups by.
-        failures: kind and message of everything that is wrong with it.
-        skipped: why it says nothing, if it does not.
+        group: the class name, by which viewers group.
+        failures: kind and message of each failure.
+        skipped: why there is no verdict, empty where there is one.
     """
 
     group: str
@@ -80,7 +80,7 @@ def junit(name: str, cases: Sequence[Entry]) -> str:
 
 
 def html(template: str, **content: Any) -> str:
-    """A page that needs nothing but itself; all that the template puts in is escaped, but for convspec's own SVG."""
+    """A self-contained page; the template escapes every value but convspec's own SVG."""
     return _environment().get_template(f"{template}.html").render(**content)
 
 
@@ -88,22 +88,22 @@ def html(template: str, **content: Any) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    found = Environment(
+    environment = Environment(
         loader=PackageLoader("convspec.cli.reports", "templates"),
         autoescape=True,
-        finalize=_shown,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["grouped"] = lambda number: f"{number:,}"
-    found.globals["zipped"] = lambda names: [(name, name) for name in names]
-    found.globals["spelt"] = lambda names: [(name.replace(" ", "_"), name or "all") for name in names if name]
-    return found
+    environment.filters["grouped"] = lambda number: f"{number:,}"
+    environment.globals["zipped"] = lambda names: [(name, name) for name in names]
+    environment.globals["spelt"] = lambda names: [(name.replace(" ", "_"), name or "all") for name in names if name]
+    return environment
 
 
-def _shown(value: Any) -> Any:
-    """Every value that a template prints: line breaks stay, other signs that are not for reading are spelt out."""
+def _printable(value: Any) -> Any:
+    """A value for a template: line breaks stay, other control characters are escaped."""
     if hasattr(value, "__html__"):
         return value
     return "\n".join(printable(line, 4000) for line in str(value).split("\n"))

@@ -1,4 +1,4 @@
-"""The report as one JSON document, schema ``convspec.report/1``."""
+"""JSON documents: layout, and writing to files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def text(report: Report) -> str:
-    """The whole report; numbers that JSON does not have are words in it already."""
+    """The report as JSON of schema ``convspec.report/1``; NaN and infinity are strings in it already."""
     return dumps(report.to_dict())
 
 
 def dumps(document: Any) -> str:
-    """JSON with one entry of the top-level lists a line, so that files can be read and compared line by line."""
+    """JSON with one line for each entry of a top-level list, so that files can be compared line by line."""
     lines = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -37,7 +37,7 @@ def _compact(value: Any) -> str:
 
 
 def write(content: str, path: str) -> None:
-    """Put the text into a file at once – never half of it – or on standard output where the path is ``-``.
+    """Write the text to a file atomically, or to standard output if the path is ``-``.
 
     Raises:
         RequestError: if the file cannot be written.
@@ -57,13 +57,13 @@ def write(content: str, path: str) -> None:
 
 
 def writable(path: str | None) -> None:
-    """Find out before a long run whether its report can be written.
+    """Check before a long run that its report can be written.
 
     Raises:
-        RequestError: if the folder is not there or cannot be written to.
+        RequestError: if the folder does not exist or is not writable.
     """
     if path in (None, "-"):
         return
     folder = Path(path).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise RequestError(f"cannot write {path}: {folder} is no folder that can be written to")
+        raise RequestError(f"cannot write {path}: {folder} is not a writable folder")

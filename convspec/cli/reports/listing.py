@@ -1,4 +1,4 @@
-"""The adapters, as a table."""
+"""The table of adapters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of an adapter without importing its framework."""
+    """Facts on an adapter that need no import of its framework."""
 
     name: str
     absence: str | None
@@ -56,7 +56,7 @@ class Entry:
 
 
 def show(entries: list[Entry], console: Console, *, gaps: bool) -> None:
-    """Print the table, and each adapter's gaps where they are asked for."""
+    """Print the table, with ``gaps`` the declared gaps of each adapter too."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("adapter", "framework", "dtypes", "variants", "gaps"):
         table.add_column(title)

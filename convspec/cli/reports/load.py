@@ -1,4 +1,4 @@
-"""Reports that were kept: read from a run's journal or from the document of ``check --json``, and put together."""
+"""Load reports from the journal of a run or the document of ``check --json``, and merge them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convspec.conformance import SCHEMA, Packed, Report, Result, Tally, in_order, journal
+from convspec.conformance import SCHEMA, CompressedList, Report, Result, Tally, journal, sort_results
 from convspec.contract import SCALARS, VECTORS, Gap, Predicate
 from convspec.errors import ConvspecError, RequestError
 
@@ -15,43 +15,43 @@ _SHOWN = 60
 
 
 def load(path: str | Path) -> Report:
-    """The report in a file: a journal, finished or not, or a document of schema ``convspec.report/1``.
+    """Load a journal, finished or not, or a document of schema ``convspec.report/1``.
 
     Raises:
-        RequestError: if it cannot be read or is neither.
+        RequestError: if the file cannot be read or is neither.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             first = file.readline()
             try:
-                head = json.loads(first)  # a journal's first line is whole; a document goes over several
+                head = json.loads(first)  # the first line of a journal is complete JSON; a document has several lines
             except ValueError:
                 head = json.loads(first + file.read())
         schema = head.get("schema")
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path} is no report: {str(error)[:_SHOWN]}") from None
+        raise RequestError(f"{path} is not a convspec report: {str(error)[:_SHOWN]}") from None
     if schema == journal.SCHEMA:
         return journal.read(path).report()
     if schema != SCHEMA:
-        raise RequestError(f"{path} is of schema {str(schema)[:_SHOWN]!r}, neither {SCHEMA!r} nor {journal.SCHEMA!r}")
+        raise RequestError(f"{path} has schema {str(schema)[:_SHOWN]!r}, neither {SCHEMA!r} nor {journal.SCHEMA!r}")
     try:
         return from_dict(head)
     except (KeyError, TypeError, ValueError, AttributeError, ConvspecError) as error:
-        raise RequestError(f"{path} is no report: {type(error).__name__}: {str(error)[:_SHOWN]}") from None
+        raise RequestError(f"{path} is not a convspec report: {type(error).__name__}: {str(error)[:_SHOWN]}") from None
 
 
 def from_dict(data: Mapping[str, Any]) -> Report:
-    """The report that ``Report.to_dict`` wrote.
+    """Read what ``Report.to_dict`` wrote.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, ConvspecError: where it is none.
+        KeyError, TypeError, ValueError, AttributeError, ConvspecError: if ``data`` is not a report.
     """
     about = dict(data["environment"])
     absent = {str(name): str(reason) for name, reason in about.pop("absent", {}).items()}
-    results = Packed(Result.from_dict(result) for result in data["results"])
+    results = CompressedList(Result.from_dict(result) for result in data["results"])
     missing = tuple(map(str, data.get("missing", ())))
     return Report(about, results, tuple(_tally(entry) for entry in data["gaps"]), absent, missing)
 
@@ -65,11 +65,11 @@ def _tally(data: Mapping[str, Any]) -> Tally:
     )
 
 
-def merged(reports: Sequence[Report]) -> Report:
-    """One report of several runs, shards of one run say; the gaps are counted over all of them.
+def merge(reports: Sequence[Report]) -> Report:
+    """Merge the reports of several runs, e.g. the shards of one; gaps are counted over all of them.
 
     Raises:
-        RequestError: if two of them have a result in common, or differ in the version of anything.
+        RequestError: if two of them share a result, or differ in any version.
     """
     results: dict[Any, Result] = {}
     tallies: dict[tuple[str, str], Tally] = {}
@@ -80,23 +80,22 @@ def merged(reports: Sequence[Report]) -> Report:
         for result in report.results:
             if results.setdefault((result.case.id, *result.key), result) is not result:
                 raise RequestError(
-                    f"case {result.case.id} by {result.request} is in more than one of them: merge runs of different "
-                    "cases, adapters or devices, and compare others with convspec report diff OLD NEW"
+                    f"case {result.case.id} by {result.request} is in more than one run: merge runs of different "
+                    "cases, adapters or devices; compare others with convspec report diff OLD NEW"
                 )
         for tally in report.gaps:
             known = tallies.setdefault((tally.adapter, tally.gap.id), Tally(tally.gap, tally.adapter))
-            known.failed, known.passed = known.failed + tally.failed, known.passed + tally.passed
-            known.example = known.example or tally.example
+            known.add(tally)
         absent |= {name: reason for name, reason in report.absent.items() if name not in absent}
     environments = [report.environment for report in reports]
     about["adapters"] = list(dict.fromkeys(name for e in environments for name in e.get("adapters", ())))
     about["seconds"] = round(sum(e.get("seconds", 0.0) for e in environments), 3)
     shards = [str(about.pop("shard"))] if "shard" in about else []
     shards += [str(e["shard"]) for e in environments[1:] if "shard" in e]
-    missing = [sentence for report in reports for sentence in report.missing] + _lacking(shards)
+    missing = [sentence for report in reports for sentence in report.missing] + _missing_shards(shards)
     for tally in tallies.values():
         tally.whole = not missing
-    ordered = in_order(Packed(results.values()), about["adapters"])
+    ordered = sort_results(CompressedList(results.values()), about["adapters"])
     return Report(about, ordered, tuple(tallies.values()), absent, tuple(missing))
 
 
@@ -104,13 +103,13 @@ def _same_versions(known: dict[str, str], versions: Mapping[str, str]) -> None:
     for name, version in versions.items():
         if known.setdefault(name, version) != version:
             raise RequestError(
-                f"they were made with {name} {known[name]} and {version}: merge runs of the same versions, and compare "
-                "others with convspec report diff OLD NEW"
+                f"the runs have {name} {known[name]} and {version}: merge runs of the same versions; compare others "
+                "with convspec report diff OLD NEW"
             )
 
 
-def _lacking(shards: Sequence[str]) -> list[str]:
-    """The shards that are not there, in words."""
+def _missing_shards(shards: Sequence[str]) -> list[str]:
+    """A sentence for each shard that is missing."""
     sizes = {shard.partition("/")[2] for shard in shards}
     wanted = [f"{i}/{size}" for size in sorted(sizes) for i in range(1, int(size) + 1)]
-    return [f"shard {shard} is not there" for shard in wanted if shard not in shards]
+    return [f"shard {shard} is missing" for shard in wanted if shard not in shards]

@@ -1,4 +1,4 @@
-"""A run as a matrix: adapter × feature of the layers, with counts."""
+"""A run as a matrix of counts: adapter × feature of the layers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from convspec.corpora import Case
     from convspec.spec import ConvSpec
 
-STATES = ("unexpected", "gap", "unsupported", "agree")  # the worst first
+STATES = ("unexpected", "gap", "unsupported", "agree")  # worst first
 
 
 def state(result: Result) -> str:
-    """What a reader wants to know first of a result: one of :data:`STATES`."""
+    """The state of a result, one of :data:`STATES`."""
     if result.unexpected:
         return "unexpected"
     if result.verdict == "agree":
@@ -30,7 +30,7 @@ def _pads(spec: ConvSpec) -> tuple[tuple[int, int], ...]:
     return () if isinstance(spec.padding, str) else spec.padding
 
 
-_OF_LAYERS: dict[str, Callable[[ConvSpec], bool]] = {
+_FEATURES: dict[str, Callable[[ConvSpec], bool]] = {
     "1-D": lambda s: s.ndim == 1,
     "2-D": lambda s: s.ndim == 2,
     "3-D": lambda s: s.ndim == 3,
@@ -54,13 +54,13 @@ _OF_LAYERS: dict[str, Callable[[ConvSpec], bool]] = {
 }
 
 
-LAYER_FEATURES = tuple(_OF_LAYERS)
+LAYER_FEATURES = tuple(_FEATURES)
 
 
 def features(result: Result) -> Iterator[str]:
-    """The features of a result: of its layer, and how it was run."""
+    """Yield the features of a result: of its layer, and of its run."""
     case: Case = result.case
-    yield from (name for name, holds in _OF_LAYERS.items() if holds(case.spec))
+    yield from (name for name, holds in _FEATURES.items() if holds(case.spec))
     yield from (case.layout, case.dtype, case.device, f"{case.data} data")
     if result.direction != "forward":
         yield f"gradient of {result.direction}"
@@ -71,8 +71,8 @@ class Matrix:
     """Counts by adapter and feature.
 
     Attributes:
-        adapters: the columns, as they were asked for.
-        rows: for each feature and adapter how many results have each state; ``""`` are all results.
+        adapters: the columns, as named in the request.
+        rows: for each feature and adapter the number of results in each state; ``""`` means all results.
     """
 
     adapters: tuple[str, ...]
@@ -80,30 +80,29 @@ class Matrix:
 
     @classmethod
     def of(cls, report: Report) -> Matrix:
-        found = cls(tuple(dict.fromkeys(result.request for result in report.results)))
+        matrix = cls(tuple(dict.fromkeys(result.request for result in report.results)))
         counts: dict[str, dict[str, Counter[str]]] = {}
         for result in report.results:
-            worth = state(result)
             for name in ("", *features(result)):
-                counts.setdefault(name, {}).setdefault(result.request, Counter())[worth] += 1
-        ordered = [name for name in ("", *_OF_LAYERS) if name in counts]
+                counts.setdefault(name, {}).setdefault(result.request, Counter())[state(result)] += 1
+        ordered = [name for name in ("", *_FEATURES) if name in counts]
         run = sorted(
             counts, key=lambda name: (name not in LAYOUTS, name.endswith(" data"), name.startswith("gradient"))
         )
-        found.rows = {name: counts[name] for name in dict.fromkeys([*ordered, *run])}
-        return found
+        matrix.rows = {name: counts[name] for name in dict.fromkeys([*ordered, *run])}
+        return matrix
 
 
 def worst(counts: Counter[str]) -> str:
-    """The worst state among some results, empty where there are none."""
+    """The worst state that occurs, empty where none does."""
     return next((name for name in STATES if counts[name]), "")
 
 
 def parts(counts: Counter[str]) -> list[tuple[str, int]]:
-    """The states that occur, the best first, with their counts."""
+    """The states that occur, best first, with their counts."""
     return [(name, counts[name]) for name in reversed(STATES) if counts[name]]
 
 
-def told(counts: Counter[str]) -> str:
+def sentence(counts: Counter[str]) -> str:
     """``118 agree, 2 gap``."""
     return ", ".join(f"{number} {name}" for name, number in parts(counts))

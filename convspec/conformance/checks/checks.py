@@ -1,4 +1,11 @@
-"""The checks: what is tried on one case with one adapter, and why."""
+"""Check one case with one adapter: run its trials and judge the results.
+
+* Integers so small that every partial sum is representable: a correct implementation returns exactly the oracle's
+  numbers, so structure is judged with zero tolerance. One set of integers makes all three gradients exact.
+* Random numbers: an error above the bound of the declared precision proves a wrong result or a coarser arithmetic.
+* Probes: they show, for any number of products, the format of inputs and of sums.
+* Relations between runs, which need no oracle.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.conformance.checks.diagnose import explained
-from convspec.conformance.records import compare, write
+from convspec.conformance.checks.diagnose import explain
+from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
-from convspec.conformance.trials.run_layer import Attempt, attempt, first_line
+from convspec.conformance.trials.run_layer import Attempt, first_line, try_run
 from convspec.conformance.trials.work_plan import FORWARD, PROBE
 from convspec.contract import Support
 from convspec.reference import accuracy_probes, error_bounds, verdict
@@ -31,67 +38,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that is checked: on what kind of data, in which directions."""
-
-    id: str
-    title: str
-    data: str
-    directions: tuple[str, ...]
-    rationale: str
-
-
-CHECKS = (
-    Check(
-        "forward-exact",
-        "the output on integers is exact",
-        "exact",
-        ("forward",),
-        "Integers small enough for every partial sum to be representable: any correct implementation, in whatever "
-        "order it sums, gives exactly the oracle's numbers, so structure is judged with a tolerance of zero.",
-    ),
-    Check(
-        "forward-random",
-        "the output on random numbers keeps the derived bounds",
-        "random",
-        ("forward",),
-        "Normal random numbers show which arithmetic was used: an error above the bound of the declared one proves "
-        "a wrong result or a coarser arithmetic.",
-    ),
-    Check(
-        "gradients-exact",
-        "the gradients on integers are exact",
-        "exact",
-        ("input", "kernel", "bias"),
-        "One set of integers for which all three gradients are exact: frameworks compute them by other routines than "
-        "the output, with faults of their own.",
-    ),
-    Check(
-        "gradients-random",
-        "the gradients on random numbers keep the derived bounds",
-        "random",
-        ("input", "kernel", "bias"),
-        "Each gradient has its own number of products – that of the kernel sums over the whole batch and image – and "
-        "so its own bound.",
-    ),
-    Check(
-        "accuracy-class",
-        "inputs and sums keep the digits that the adapter declares",
-        PROBE,
-        ("forward",),
-        "Probes on which each format shows itself, however many products are summed: whether inputs were cut to tf32 "
-        "or bfloat16, and whether sums were kept in float16.",
-    ),
-    *(
-        Check(f"metamorphic-{relation.id}", relation.title, relation.id, ("forward",), relation.rationale)
-        for relation in RELATIONS.values()
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on one trial, JSON-ready but for the trial itself."""
+    """The verdict on one trial, JSON-ready except for the trial itself."""
 
     trial: Trial
     support: str
@@ -104,11 +52,11 @@ class Outcome:
 
 
 def outcomes(adapter: Adapter, unit: Unit, given: Given) -> Iterator[Outcome]:
-    """The verdict on each trial of the unit, as it is reached."""
+    """Yield the verdict on each trial of the unit."""
     if given.failure:
         yield from (Outcome(trial, "unknown", "", "error", given.failure, None, {}, 0.0) for trial in unit.trials)
         return
-    probing = functools.cache(lambda: accuracy_probes.probes(unit.case.spec, unit.case.input_shape, unit.case.dtype, 0))
+    probes = functools.cache(lambda: accuracy_probes.probes(unit.case.spec, unit.case.input_shape, unit.case.dtype, 0))
     for layout, trials in groupby(unit.trials, key=lambda trial: trial.layout):
         try:
             support = _support(adapter, unit, layout)
@@ -120,11 +68,11 @@ def outcomes(adapter: Adapter, unit: Unit, given: Given) -> Iterator[Outcome]:
             if support == "unsupported":
                 yield from (_unsupported(trial, support.reason, 0.0) for trial in group)
             elif recipe.data == PROBE:
-                yield from (_probed(adapter, unit, trial, support, probing()) for trial in group)
+                yield from (_probe(adapter, unit, trial, support, probes()) for trial in group)
             elif recipe.data in RELATIONS:
-                yield from (_related(adapter, unit, trial, support) for trial in group)
+                yield from (_check_relation(adapter, unit, trial, support) for trial in group)
             else:
-                yield from _judged(adapter, unit, tuple(group), support, given.data[recipe], given.refusal)
+                yield from _run_and_judge(adapter, unit, tuple(group), support, given.data[recipe], given.refusal)
 
 
 def _support(adapter: Adapter, unit: Unit, layout: str) -> Support:
@@ -138,100 +86,104 @@ def _unsupported(trial: Trial, reason: str, seconds: float) -> Outcome:
     return Outcome(trial, "unsupported", reason, "unsupported", reason, None, {}, seconds)
 
 
-def _judged(
+def _run_and_judge(
     adapter: Adapter, unit: Unit, trials: Sequence[Trial], support: Support, data: Data, refusal: str | None
 ) -> Iterator[Outcome]:
-    """One run, and the verdict on each of its results."""
+    """Run the layer once and judge each of its results."""
     directions = [trial.direction for trial in trials]
-    made = attempt(adapter, unit, trials[0].layout, directions, data.params, data.x, data.dy)
+    attempt = try_run(adapter, unit, trials[0].layout, directions, data.params, data.x, data.dy)
     for trial in trials:
-        if made.missing:
-            yield _unsupported(trial, made.missing, made.seconds)
+        if attempt.missing:
+            yield _unsupported(trial, attempt.missing, attempt.seconds)
         else:
-            found = _verdict(unit, trial, data, made, refusal)
-            evidence = dict(found.evidence)
-            if found.verdict == "disagree" and refusal is None and trial.recorded is None:
-                evidence |= _explained(unit, trial, data, made)
-            if unit.keep is not None and refusal is None and trial.direction in made.results:
-                evidence["record"] = write.kept(unit, trial, data, made)
-            parts = (found.verdict, found.reason, found.accuracy_class, evidence)
-            yield Outcome(trial, str(support), support.reason, *parts, made.seconds)
-        made.seconds = 0.0  # counted once
+            judged = _verdict(unit, trial, data, attempt, refusal)
+            evidence = dict(judged.evidence)
+            if judged.verdict == "disagree" and refusal is None and trial.recorded is None:
+                evidence |= _explain(unit, trial, data, attempt)
+            if unit.record is not None and refusal is None and trial.direction in attempt.results:
+                evidence["record"] = array_files.save(unit, trial, data, attempt)
+            parts = (judged.verdict, judged.reason, judged.accuracy_class, evidence)
+            yield Outcome(trial, str(support), support.reason, *parts, attempt.seconds)
+        attempt.seconds = 0.0  # counted once
 
 
-def _verdict(unit: Unit, trial: Trial, data: Data, made: Attempt, refusal: str | None) -> verdict.Verdict:
-    # the right numbers from the wrong place are no refusal
-    if refusal is not None and not made.misplaced:
-        if made.failure:
+def _verdict(unit: Unit, trial: Trial, data: Data, attempt: Attempt, refusal: str | None) -> verdict.Verdict:
+    # right numbers from the wrong device are not a refusal
+    if refusal is not None and not attempt.misplaced:
+        if attempt.failure:
             return verdict.Verdict(
-                "agree", f"refused, as it must be: {refusal}", evidence={"refusal": made.failure, **made.message}
+                "agree", f"refused, as expected: {refusal}", evidence={"refusal": attempt.failure, **attempt.message}
             )
-        shape = list(made.results[FORWARD].shape)
-        return verdict.Verdict("disagree", f"gave a result where there is none: {refusal}", evidence={"shape": shape})
-    if made.failure:
-        return verdict.Verdict("error", made.failure, evidence=dict(made.message))
+        shape = list(attempt.results[FORWARD].shape)
+        return verdict.Verdict(
+            "disagree", f"returned a result, expected an error: {refusal}", evidence={"shape": shape}
+        )
+    if attempt.failure:
+        return verdict.Verdict("error", attempt.failure, evidence=dict(attempt.message))
     if trial.recorded is not None:
-        return compare.held_against(unit, trial, data, made)
+        return compare.compare(unit, trial, data, attempt)
     direction = trial.direction
     return verdict.judge(
-        made.results[direction],
+        attempt.results[direction],
         data.expected[direction],
         data.magnitude.get(direction),
         dtype=unit.case.dtype,
         data=trial.data,
         products=error_bounds.products(unit.case.spec, unit.case.input_shape, _RESULT.get(direction, direction)),
-        arithmetic=made.arithmetic[direction],
+        arithmetic=attempt.arithmetic[direction],
         ignore=data.ignore,
     )
 
 
-def _explained(unit: Unit, trial: Trial, data: Data, made: Attempt) -> dict[str, Any]:
-    """What the diagnosis says of a wrong output; a fault of its own does not change the verdict, and is shown."""
+def _explain(unit: Unit, trial: Trial, data: Data, attempt: Attempt) -> dict[str, Any]:
+    """The diagnosis of a wrong output; a failure of the diagnosis is noted and does not change the verdict."""
     try:
-        return explained(unit, trial, data, made.results[trial.direction])
+        return explain(unit, trial, data, attempt.results[trial.direction])
     except Exception as error:  # noqa: BLE001 – the numbers may be of any shape and size
         return {"undiagnosed": first_line(error)}
 
 
-_RESULT = {FORWARD: "output"}  # what the result of a direction is called where products are counted
+_RESULT = {FORWARD: "output"}  # the name of a direction's result in error_bounds.products
 
 
-def _probed(
-    adapter: Adapter, unit: Unit, trial: Trial, support: Support, found: Sequence[accuracy_probes.Probe]
+def _probe(
+    adapter: Adapter, unit: Unit, trial: Trial, support: Support, probes: Sequence[accuracy_probes.Probe]
 ) -> Outcome:
-    """The accuracy class that the probes measure, against the declared one."""
+    """Compare the accuracy class that the probes measure with the declared one."""
     outputs, seconds = {}, 0.0
-    for probe in found:
-        made = attempt(adapter, unit, trial.layout, [FORWARD], probe.params, probe.x)
-        seconds += made.seconds
-        if made.failure or made.missing:
-            name = "error" if made.failure else "unsupported"
-            reason = made.failure or made.missing
-            return Outcome(trial, str(support), support.reason, name, reason, None, dict(made.message), seconds)
-        outputs[probe.name] = made.results[FORWARD]
-    judged = _class(found, outputs, made)
+    for probe in probes:
+        attempt = try_run(adapter, unit, trial.layout, [FORWARD], probe.params, probe.x)
+        seconds += attempt.seconds
+        if attempt.failure or attempt.missing:
+            name = "error" if attempt.failure else "unsupported"
+            reason = attempt.failure or attempt.missing
+            return Outcome(trial, str(support), support.reason, name, reason, None, dict(attempt.message), seconds)
+        outputs[probe.name] = attempt.results[FORWARD]
+    judged = _judge_class(probes, outputs, attempt)
     parts = (judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
     return Outcome(trial, str(support), support.reason, *parts, seconds)
 
 
-def _class(found: Sequence[accuracy_probes.Probe], outputs: Mapping[str, Any], made: Attempt) -> verdict.Verdict:
-    for probe in found:
-        got, right = outputs[probe.name].shape, probe.expected.shape
-        if got != right:
-            return verdict.Verdict("disagree", f"shape {got} where {right} is right")
-    measured = accuracy_probes.measure(found, outputs)
+def _judge_class(
+    probes: Sequence[accuracy_probes.Probe], outputs: Mapping[str, Any], attempt: Attempt
+) -> verdict.Verdict:
+    for probe in probes:
+        actual, expected = outputs[probe.name].shape, probe.expected.shape
+        if actual != expected:
+            return verdict.Verdict("disagree", f"shape: expected {expected}, got {actual}")
+    measured = accuracy_probes.measure(probes, outputs)
     if measured.name is not None:
-        return accuracy_probes.judge_class(measured, made.arithmetic[FORWARD], found[0].dtype)
-    if all(np.array_equal(outputs[probe.name], probe.expected) for probe in found):
-        return verdict.Verdict("agree", "every output of the probes is zero, as it must be: no class shows itself")
-    return verdict.Verdict("disagree", "precision: no format explains what the probes gave")
+        return accuracy_probes.judge_class(measured, attempt.arithmetic[FORWARD], probes[0].dtype)
+    if all(np.array_equal(outputs[probe.name], probe.expected) for probe in probes):
+        return verdict.Verdict("agree", "every output of the probes is zero, as expected: it shows no accuracy class")
+    return verdict.Verdict("disagree", "precision: no format explains the outputs of the probes")
 
 
 # -- relations -------------------------------------------------------------------------------------------------------
 
 
 class _Stopped(Exception):
-    """A run of a relation gave no output: verdict and reason of the whole."""
+    """A run of a relation has no output; its verdict and reason are those of the relation."""
 
     def __init__(self, verdict: str, reason: str, message: dict[str, str]) -> None:
         self.parts = (verdict, reason, message)
@@ -239,39 +191,39 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class _Runs:
-    """The runs of one relation, each in a layer of its own."""
+    """The runs of one relation, each with its own layer."""
 
     adapter: Adapter
     unit: Unit
     layout: str
     seconds: float = 0.0
-    made: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, spec: ConvSpec, params: ConvParams, x: Array, layout: str | None = None) -> Array:
-        at = layout or self.layout
+        layout = layout or self.layout
         case = replace(self.unit.case, spec=spec, input_shape=x.shape)
         unit = replace(self.unit, case=case)
-        self.made.append({"spec": spec.to_dict(), "input_shape": list(x.shape), "layout": at})
-        support = _support(self.adapter, unit, at)
+        self.log.append({"spec": spec.to_dict(), "input_shape": list(x.shape), "layout": layout})
+        support = _support(self.adapter, unit, layout)
         if support == "unsupported":
             raise _Stopped("unsupported", support.reason, {})
-        made = attempt(self.adapter, unit, at, [FORWARD], params, x)
-        self.seconds += made.seconds
-        if made.missing:
-            raise _Stopped("unsupported", made.missing, {})
-        if made.failure:
-            raise _Stopped("error", f"{spec!r} on {x.shape}: {made.failure}", dict(made.message))
-        y = made.results[FORWARD]
+        attempt = try_run(self.adapter, unit, layout, [FORWARD], params, x)
+        self.seconds += attempt.seconds
+        if attempt.missing:
+            raise _Stopped("unsupported", attempt.missing, {})
+        if attempt.failure:
+            raise _Stopped("error", f"{spec!r} on {x.shape}: {attempt.failure}", dict(attempt.message))
+        y = attempt.results[FORWARD]
         if problem := verdict.form_problem(y, spec.output_shape(x.shape), case.dtype):
             raise _Stopped("disagree", f"{problem}, of {spec!r} on {x.shape}", {})
         return y.astype(np.float64)
 
 
-def _related(adapter: Adapter, unit: Unit, trial: Trial, support: Support) -> Outcome:
-    """Whether a relation holds; a run that the framework does not have leaves it open."""
+def _check_relation(adapter: Adapter, unit: Unit, trial: Trial, support: Support) -> Outcome:
+    """Check whether a relation holds; an unsupported run leaves it open."""
     runs = _Runs(adapter, unit, trial.layout)
     relation = RELATIONS[trial.data]
-    said, why = str(support), support.reason
+    level, why = str(support), support.reason
     try:
         actual, expected = relation.sides(unit.case, trial.layout, runs)
     except _Stopped as stopped:
@@ -279,10 +231,10 @@ def _related(adapter: Adapter, unit: Unit, trial: Trial, support: Support) -> Ou
         reason = f"{relation.id}: {reason}"
         if name == "unsupported":
             return _unsupported(trial, reason, runs.seconds)
-        return Outcome(trial, said, why, name, reason, None, {**message, "runs": runs.made}, runs.seconds)
+        return Outcome(trial, level, why, name, reason, None, {**message, "runs": runs.log}, runs.seconds)
     equal = verdict.judge(
         actual, expected, None, dtype="float64", data="exact", products=1, arithmetic=ComputePrecision("float64")
     )
-    reason = f"{relation.title}: not so; {equal.reason}" if equal.reason else ""
-    evidence = equal.evidence | ({"runs": runs.made} if reason else {})
-    return Outcome(trial, said, why, equal.verdict, reason, None, evidence, runs.seconds)
+    reason = f"not true: {relation.title}; {equal.reason}" if equal.reason else ""
+    evidence = equal.evidence | ({"runs": runs.log} if reason else {})
+    return Outcome(trial, level, why, equal.verdict, reason, None, evidence, runs.seconds)

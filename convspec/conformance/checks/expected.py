@@ -1,4 +1,4 @@
-"""The arrays of a case, and what the oracle says of them."""
+"""The arrays of a case, and the oracle's expected results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:
-    """One kind of data of a case, with what the oracle says of it, by direction.
+    """One kind of data of a case, with the expected result of each direction.
 
     Attributes:
-        expected: empty where the case has no output.
-        magnitude: empty where the data are exact.
+        expected: empty if the case has no output.
+        magnitude: empty if the data are exact.
         dy: for the gradients; None for the forward pass.
-        ignore: True at the outputs that are not compared, None where all are.
+        ignore: True at the outputs that are not compared, None if all are.
     """
 
     params: ConvParams
@@ -43,16 +43,16 @@ class Data:
     ignore: NDArray[np.bool_] | None = None
 
     def named(self) -> dict[str, Array]:
-        """Every array that there is, under a name."""
-        found = {"x": self.x, "kernel": self.params.kernel, "bias": self.params.bias}
-        found |= {"dy": self.dy, "ignore": self.ignore}
-        found |= {f"expected {direction}": array for direction, array in self.expected.items()}
-        found |= {f"magnitude {direction}": array for direction, array in self.magnitude.items()}
-        return {name: array for name, array in found.items() if array is not None}
+        """Return every array by its name."""
+        arrays = {"x": self.x, "kernel": self.params.kernel, "bias": self.params.bias}
+        arrays |= {"dy": self.dy, "ignore": self.ignore}
+        arrays |= {f"expected {direction}": array for direction, array in self.expected.items()}
+        arrays |= {f"magnitude {direction}": array for direction, array in self.magnitude.items()}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @classmethod
     def of(cls, named: dict[str, Array]) -> Data:
-        """The data whose arrays have these names."""
+        """Return the data with these named arrays."""
         expected, magnitude = (
             {name.partition(" ")[2]: array for name, array in named.items() if name.startswith(f"{prefix} ")}
             for prefix in ("expected", "magnitude")
@@ -63,12 +63,12 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """All that the verdicts on a case need.
+    """Everything that the verdicts on a case need.
 
     Attributes:
         data: of each recipe.
-        refusal: why the layer has no output for this input, None where it has one.
-        failure: why there are no data: the oracle itself failed, or a record is damaged.
+        refusal: why the layer has no output for this input, None if it has one.
+        failure: why there are no data: the oracle failed, or a record is damaged.
     """
 
     data: dict[Recipe, Data]
@@ -77,10 +77,10 @@ class Given:
 
 
 def given(case: Case, recipes: Iterable[Recipe]) -> Given:
-    """What a case's verdicts need; what the oracle raises is noted in it.
+    """Compute what the verdicts on a case need; a failure of the oracle is part of the result.
 
     Raises:
-        OSError: if there is no room for it, which is not the case's fault.
+        OSError: if there is no room, which is not the case's fault.
     """
     try:
         return Given(*compute(case, recipes))
@@ -88,44 +88,45 @@ def given(case: Case, recipes: Iterable[Recipe]) -> Given:
         raise
     except RecordError as error:
         return Given({}, failure=str(error))
-    except Exception as error:  # noqa: BLE001 – whatever it is, it costs this case and is reported with it
+    except Exception as error:  # noqa: BLE001 – any failure costs this case only and is reported with it
         return Given({}, failure=f"the oracle failed: {type(error).__name__}: {error}")
 
 
 def expected_bytes(case: Case, recipes: Sequence[Recipe]) -> int:
-    """About how large a case's bundle will be."""
+    """Estimate the size of a case's arrays."""
     try:
         outputs = product(case.spec.output_shape(case.input_shape))
     except ShapeError:
         outputs = 0
-    given = product(case.input_shape) + product(case.spec.kernel_shape)
-    return sum(8 * (3 * given + outputs) if recipe.backward else 8 * (given + 2 * outputs) for recipe in recipes)
+    inputs = product(case.input_shape) + product(case.spec.kernel_shape)
+    return sum(8 * (3 * inputs + outputs) if recipe.backward else 8 * (inputs + 2 * outputs) for recipe in recipes)
 
 
 def compute(case: Case, recipes: Iterable[Recipe]) -> tuple[dict[Recipe, Data], str | None]:
-    """The data of each recipe, and why the case has no output (None where it has one)."""
+    """Compute the data of each recipe, and why the case has no output (None if it has one)."""
     refusal = None
     try:
         case.spec.output_shape(case.input_shape)
     except ShapeError as error:
         refusal = str(error)
-    made = {recipe: _backward if recipe.backward else _forward for recipe in recipes}
-    return {
-        recipe: make(case.varied(data=recipe.data), recipe, refusal is None) for recipe, make in made.items()
-    }, refusal
+    data = {}
+    for recipe in recipes:
+        compute_data = _backward if recipe.backward else _forward
+        data[recipe] = compute_data(case.varied(data=recipe.data), recipe, refusal is None)
+    return data, refusal
 
 
-def _given(case: Case, recipe: Recipe) -> tuple[ConvParams, Array, Array | None]:
-    """Weights, input and dy (None for the forward pass): from a record, or from the seed."""
+def _arrays(case: Case, recipe: Recipe) -> tuple[ConvParams, Array, Array | None]:
+    """Weights, input and dy (None for the forward pass), from a record or from the seed."""
     if recipe.inputs:
-        from convspec.conformance.records import write
+        from convspec.conformance.records import array_files
 
-        return write.inputs(recipe.folder, recipe.inputs, case, backward=recipe.backward)
+        return array_files.read_inputs(recipe.folder, recipe.inputs, case, backward=recipe.backward)
     return gradient_arrays(case) if recipe.backward else (*arrays(case), None)
 
 
 def _forward(case: Case, recipe: Recipe, has_output: bool) -> Data:
-    params, x, _ = _given(case, recipe)
+    params, x, _ = _arrays(case, recipe)
     if not has_output:
         return Data(params, x)
     expected, magnitude = {FORWARD: reference.conv(case.spec, params, x)}, {}
@@ -136,7 +137,7 @@ def _forward(case: Case, recipe: Recipe, has_output: bool) -> Data:
 
 
 def _backward(case: Case, recipe: Recipe, _: bool) -> Data:
-    params, x, dy = _given(case, recipe)
+    params, x, dy = _arrays(case, recipe)
     assert dy is not None
     expected, magnitude = _by_direction(reference.gradients(case.spec, params, x, dy)), {}
     if case.data not in EXACT_KINDS:
@@ -144,5 +145,5 @@ def _backward(case: Case, recipe: Recipe, _: bool) -> Data:
     return Data(params, x, expected, magnitude, dy)
 
 
-def _by_direction(found: Gradients) -> dict[str, Array]:
-    return {name: array for name in GRADIENTS if (array := getattr(found, name)) is not None}
+def _by_direction(gradients: Gradients) -> dict[str, Array]:
+    return {name: array for name in GRADIENTS if (array := getattr(gradients, name)) is not None}

@@ -13,7 +13,7 @@ from typing import Any
 
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.execution.shared_arrays import SharedArrays
-from convspec.conformance.trials.work_plan import Keep, Recorded, Target, Trial, Unit
+from convspec.conformance.trials.work_plan import Recorded, RecordFolder, Target, Trial, Unit
 from convspec.corpora import Case
 from convspec.spec import ComputePrecision, ConvSpec
 
@@ -31,7 +31,7 @@ def unit_to_json(unit: Unit, arrays: SharedArrays) -> dict[str, Any]:
         "input_shape": case.input_shape,
         "seed": case.seed,
         "trials": [_trial_to_json(trial) for trial in unit.trials],
-        "keep": None if unit.keep is None else asdict(unit.keep),
+        "record": None if unit.record is None else asdict(unit.record),
         "arrays": arrays.to_json(),
     }
 
@@ -40,8 +40,8 @@ def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, SharedAr
     spec = ConvSpec._of(data["spec"])
     case = Case(spec, tuple(data["input_shape"]), dtype=target.dtype, device=target.device, seed=data["seed"])
     trials = tuple(_trial(trial) for trial in data["trials"])
-    keep = None if data["keep"] is None else Keep(**data["keep"])
-    return Unit(0, case, target, trials, keep), SharedArrays.from_json(data["arrays"])
+    record = None if data["record"] is None else RecordFolder(**data["record"])
+    return Unit(0, case, target, trials, record), SharedArrays.from_json(data["arrays"])
 
 
 def _trial_to_json(trial: Trial) -> tuple[Any, ...]:

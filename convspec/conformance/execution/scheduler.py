@@ -20,7 +20,7 @@ from convspec.conformance.execution.oracle_prefetch import OraclePrefetch
 from convspec.conformance.execution.shared_arrays import Lease
 from convspec.conformance.execution.worker_handle import Job, Worker
 from convspec.conformance.execution.worker_pool import Lane, WorkerPool
-from convspec.conformance.trials.work_plan import Problem, Target, Unit, evenly
+from convspec.conformance.trials.work_plan import Problem, Target, Unit, large_first
 from convspec.contract.isolation import format_size, out_of_memory, resident
 
 MEMORY = 6 << 30  # bytes: a larger worker is replaced; compilers' caches grow with every layer
@@ -78,7 +78,7 @@ class Scheduler:
         if known is not None:
             self._pool.adopt(known)
         self._keep = keep
-        ordered = problems() if self._jobs == 1 else evenly(problems, self._jobs)
+        ordered = problems() if self._jobs == 1 else large_first(problems, self._jobs)
         threads = max(1, self._jobs // 2)
         self._prefetch = OraclePrefetch(ordered, threads, self._capacity, self._pool.wake, local=self._memory is None)
         try:

@@ -1,4 +1,4 @@
-"""Failures: run again, told apart, and kept in a file."""
+"""Failures: run them again, compare their causes, store them in a file."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from convspec.spec import ConvSpec
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take: as in :func:`convspec.check`."""
+    """The limits of a run, as in :func:`convspec.check`."""
 
     jobs: int | None = None
     timeout: float = TIMEOUT
     memory: int | None = None
 
 
-def again(failures: Sequence[Result], limits: Limits) -> list[Result | None]:
-    """What each of them gives now, or with its present case: None where the layer is no longer asked that question."""
-    asked: dict[tuple[Any, ...], list[int]] = {}
-    for place, failure in enumerate(failures):
+def rerun(failures: Sequence[Result], limits: Limits) -> list[Result | None]:
+    """Run the case of each failure again; None where the case has no such trial."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, failure in enumerate(failures):
         case = failure.case
-        where = (failure.request, case.dtype, case.device, failure.precision, case.layout, case.data)
-        asked.setdefault((*where, failure.direction != "forward"), []).append(place)
-    found: list[Result | None] = [None] * len(failures)
-    for (request, dtype, device, precision, layout, data, backward), places in asked.items():
+        target = (failure.request, case.dtype, case.device, failure.precision, case.layout, case.data)
+        groups.setdefault((*target, failure.direction != "forward"), []).append(index)
+    results: list[Result | None] = [None] * len(failures)
+    for (request, dtype, device, precision, layout, data, backward), indices in groups.items():
         report = check(
-            list(dict.fromkeys(failures[place].case for place in places)), [request], [layout], [dtype], [device],
+            list(dict.fromkeys(failures[index].case for index in indices)), [request], [layout], [dtype], [device],
             data=[data], precisions=[precision], gradients=backward,
             jobs=limits.jobs, timeout=limits.timeout, memory=limits.memory,
         )  # fmt: skip
         by_case = {(result.case, result.direction): result for result in report.results}
-        for place in places:
-            found[place] = by_case.get((failures[place].case, failures[place].direction))
-    return found
+        for index in indices:
+            results[index] = by_case.get((failures[index].case, failures[index].direction))
+    return results
 
 
 def head(result: Result) -> str:
-    """The first word of the reason: ``value``, ``shape``, ``SIGSEGV``, the class of an exception."""
+    """The first word of the reason: ``value``, ``shape``, ``SIGSEGV``, or the class of an exception."""
     return result.reason.split(maxsplit=1)[0].rstrip(":,") if result.reason else ""
 
 
-def alike(one: Result, other: Result | None) -> bool:
-    """Whether the other is the same failure, of another case perhaps, and undeclared too."""
+def is_same_failure(one: Result, other: Result | None) -> bool:
+    """Whether the other result is the same undeclared failure, perhaps of another case."""
     return other is not None and other.unexpected and _kind(one) == _kind(other)
 
 
@@ -58,38 +58,38 @@ def _kind(result: Result) -> tuple[str, ...]:
 
 
 def mistake(result: Result) -> str:
-    """The id of the known mistake that gives these numbers, empty where none does."""
+    """The id of the known mistake that gives these numbers, empty if there is none."""
     findings = result.evidence.get("findings") or [{}]
     return str(findings[0].get("id", ""))
 
 
 def rough_cause(result: Result) -> tuple[str, ...]:
-    """What failures with one cause have in common before they are reduced."""
+    """The common properties of failures with one cause, before minimising."""
     spec = result.case.spec
     return (*_kind(result), mistake(result), spec.padding_mode, str(spec.transposed))
 
 
 def cause(result: Result) -> tuple[str, ...]:
-    """What reduced failures with one cause have in common: the mistake and the features that the layer still needs."""
+    """The common properties of minimised failures with one cause: mistake and features of the layer."""
     return (*_kind(result), mistake(result), *features(result.case.spec))
 
 
 def features(spec: ConvSpec) -> tuple[str, ...]:
-    """What a layer has beyond a plain convolution of one tap."""
+    """The features of a layer beyond those of a pointwise convolution."""
     pads = spec.padding if isinstance(spec.padding, str) else any(map(any, spec.padding))
-    there = {
+    present = {
         "kernel": max(spec.kernel_size) > 1, "stride": max(spec.stride) > 1, "dilation": max(spec.dilation) > 1,
         "padding": bool(pads), "groups": spec.groups > 1, "bias": spec.bias, "transposed": spec.transposed,
         spec.padding_mode: spec.padding_mode != "zeros", "output_padding": any(spec.output_padding),
     }  # fmt: skip
-    return tuple(name for name, is_there in there.items() if is_there)
+    return tuple(name for name, is_present in present.items() if is_present)
 
 
-class Kept:
-    """The failures of a folder, ``failures.jsonl``: one result on each line, none of them twice.
+class FailureFile:
+    """The failures in the file ``failures.jsonl`` of a folder: one result on each line, without duplicates.
 
     Raises:
-        RequestError: if the file cannot be read, or a line of it is no result.
+        RequestError: if the file cannot be read, or a line is not a result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,11 +100,11 @@ class Kept:
             try:
                 self.results.append(Result.from_dict(json.loads(line)))
             except (KeyError, TypeError, ValueError) as error:
-                raise RequestError(f"{path}: line {number} is no kept failure: {error!r}; delete the line") from None
+                raise RequestError(f"{path}: line {number} is not a failure: {error!r}; delete the line") from None
         self._known.update(map(_identity, self.results))
 
     def add(self, failures: Iterable[Result]) -> None:
-        """Append those that are not there yet."""
+        """Append the new failures."""
         new = {_identity(one): one for one in failures if _identity(one) not in self._known}
         if not new:
             return

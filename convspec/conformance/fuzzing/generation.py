@@ -1,10 +1,11 @@
-"""The stream of cases of a seed."""
+"""Random cases from a seed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from convspec.contract import registry
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -12,37 +13,38 @@ if TYPE_CHECKING:
 
     from convspec.corpora import Case
 
-_BLOCK = 50  # cases that are drawn at once
+_BLOCK = 50  # cases drawn at a time
 
 
 def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[Case]:
-    """Distinct cases without end: the same ones for the same seed and the same version of hypothesis.
+    """Yield distinct cases without end, the same ones for the same seed and the same version of Hypothesis.
 
-    Hypothesis also picks constants from imported modules outside site-packages: in a source checkout, a process that
-    has imported others draws other cases.
+    Hypothesis also draws constants of imported modules outside site-packages: in a source checkout, the cases depend on
+    the modules that the process has imported.
 
     Args:
         seed: of the stream.
-        strategy: what to draw from; default :func:`convspec.strategies.cases`.
+        strategy: of the cases; default :func:`convspec.strategies.cases`.
 
     Raises:
-        RequestError: if hypothesis is not installed, or the strategy has no more cases.
+        RequestError: if Hypothesis is not installed, or the strategy has no more cases.
     """
     try:
         from convspec import strategies
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise RequestError("fuzzing needs hypothesis, which is not installed: pip install 'convspec[fuzz]'") from None
+        command = registry.install_command("fuzz")
+        raise RequestError(f"fuzzing needs hypothesis, which is not installed: {command}") from None
     source = strategies.cases() if strategy is None else strategy
     seen: set[Case] = set()
     block = 0
     while True:
-        found = [case for case in _block(source, f"{seed}/{block}") if case not in seen]
-        if not found:
+        new = [case for case in _block(source, f"{seed}/{block}") if case not in seen]
+        if not new:
             raise RequestError(f"the strategy has no more than {len(seen)} cases")
-        yield from found
-        seen.update(found)
+        yield from new
+        seen.update(new)
         block += 1
 
 
@@ -50,7 +52,7 @@ def _block(strategy: SearchStrategy[Case], key: str) -> list[Case]:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
-    found: list[Case] = []
+    cases: list[Case] = []
 
     @seeded(key)
     @settings(
@@ -62,7 +64,7 @@ def _block(strategy: SearchStrategy[Case], key: str) -> list[Case]:
     )
     @given(strategy)
     def keep(case: Case) -> None:
-        found.append(case)
+        cases.append(case)
 
     keep()
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(cases))

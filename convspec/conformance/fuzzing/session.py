@@ -1,4 +1,4 @@
-"""A fuzz run: batch after batch of a seed's cases, the failures put together by cause, reduced, and written down."""
+"""A fuzz run: check batches of random cases, then group the failures by cause, minimise and write them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.conformance.fuzzing import scripts
-from convspec.conformance.fuzzing.failures import Kept, Limits, again, cause, mistake, rough_cause
+from convspec.conformance.fuzzing.failures import FailureFile, Limits, cause, mistake, rerun, rough_cause
 from convspec.conformance.fuzzing.generation import stream
-from convspec.conformance.fuzzing.shrink import reduced, weight
+from convspec.conformance.fuzzing.shrink import shrink, weight
 from convspec.conformance.gap_ledger import Tally
-from convspec.conformance.results import Report, Result, describe, reproduction
+from convspec.conformance.results import Report, Result, reproduction
 from convspec.conformance.runner import DATA, Progress, check
+from convspec.contract import registry
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from convspec.corpora import Case
 
 _FIRST_BATCH, _LARGEST_BATCH = 25, 400
-_REDUCING = 600.0  # seconds at most, whatever was asked for
+_SHRINKING = 600.0  # seconds at most, beyond the limit of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class Finding:
 
     Attributes:
         name: of its folder.
-        failure: the smallest that was found.
-        first: one of those that it was reduced from.
-        count: how many failures have this cause, as far as could be told.
-        smallest: whether no simpler case fails alike.
-        confirmed: whether the script shows the failure; None where there is no script, and ``problem`` says why.
+        failure: the smallest one found.
+        first: the failure before minimising.
+        count: estimated number of failures with this cause.
+        smallest: whether no simpler case has the same failure.
+        confirmed: whether the reproducer shows the failure; None without one, and ``problem`` says why.
     """
 
     name: str
@@ -53,12 +54,12 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """One line that says what fails."""
+        """The failure in one line."""
         known = mistake(self.failure)
-        return describe(self.failure) + (f"; the mistake: {known}" if known else "")
+        return str(self.failure) + (f"; known mistake: {known}" if known else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return JSON-ready data."""
         return {
             "name": self.name, "text": self.text, "count": self.count, "mistake": mistake(self.failure) or None,
             "smallest": self.smallest, "confirmed": self.confirmed, "problem": self.problem,
@@ -67,15 +68,15 @@ class Finding:
 
 
 @dataclass
-class Fuzzed:
-    """What a fuzz run did and found.
+class FuzzReport:
+    """The results of a fuzz run.
 
     Attributes:
         findings: one for each cause.
-        cases: how many cases were drawn and run; ``results`` how many verdicts they gave.
-        declared: how many failures each declared gap accounts for, by ``adapter: gap``.
-        too_wide: gaps that match cases that agree. They do not fail the run: it is the corpora that must be whole.
-        kept: how many failures of earlier runs were run again, and ``still`` how many of them fail as they did.
+        cases: number of cases; ``results``: number of their verdicts.
+        declared: number of failures that each declared gap covers, by ``adapter: gap``.
+        too_wide: gaps that match cases that agree. They do not fail a fuzz run, only a run of a corpus.
+        kept: number of failures of earlier runs that were run again; ``still``: how many of them still fail.
     """
 
     seed: int
@@ -95,7 +96,7 @@ class Fuzzed:
         return [tally for tally in self.tallies.values() if tally.status == "too wide"]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return JSON-ready data."""
         return {
             "schema": "convspec.fuzz/1", "seed": self.seed, "cases": self.cases, "results": self.results,
             "seconds": round(self.seconds, 1), "kept": self.kept, "still": self.still,
@@ -104,17 +105,15 @@ class Fuzzed:
             "findings": [finding.to_dict() for finding in self.findings],
         }  # fmt: skip
 
-    def take(self, report: Report, cases: int) -> list[Result]:
-        """Count a batch; returns its failures that nothing declared."""
+    def add(self, report: Report, cases: int) -> list[Result]:
+        """Count a batch; return its undeclared failures."""
         self.cases += cases
         self.results += len(report.results)
         self.absent |= report.absent
         self.verdicts.update(result.verdict for result in report.results)
         self.declared.update(f"{result.adapter}: {result.gap}" for result in report.results if result.gap)
         for tally in report.gaps:
-            whole = self.tallies.setdefault((tally.adapter, tally.gap.id), Tally(tally.gap, tally.adapter))
-            whole.failed, whole.passed = whole.failed + tally.failed, whole.passed + tally.passed
-            whole.example = whole.example or tally.example
+            self.tallies.setdefault((tally.adapter, tally.gap.id), Tally(tally.gap, tally.adapter)).add(tally)
         return [result for result in report.results if result.unexpected]
 
 
@@ -132,123 +131,118 @@ def fuzz(
     strategy: SearchStrategy[Case] | None = None,
     limits: Limits = Limits(),  # noqa: B008 – frozen
     progress: Callable[[Progress], None] | None = None,
-) -> Fuzzed:
-    """Check cases of a seed until enough of them, or of the time, is through; then look into what failed.
+) -> FuzzReport:
+    """Check random cases up to a number or a time, then minimise the failures.
 
-    Failures that an earlier run left in ``out`` are run first. One failure of each cause is reduced and written to a
-    folder of ``out``: ``case.json``, and where the adapter has scripts ``reproducer.py``, which is run once.
+    The failures that an earlier run left in ``out`` are run first. One failure of each cause is minimised and written
+    to a folder in ``out``: ``case.json``, and if the adapter can write scripts ``reproducer.py``, which is run once.
 
     Args:
-        out: a folder; made where there is none.
+        out: a folder, made if it does not exist.
         adapters: as in :func:`convspec.check`, like layouts, dtypes, data and gradients.
-        cases: how many; ``minutes``: how long batches are begun. At least one of the two must be given.
-        seed: of the cases: the same seed draws the same ones.
-        strategy: what to draw from; default :func:`convspec.strategies.cases`.
+        cases: number of cases; ``minutes``: time in which to start batches. At least one of them is required.
+        seed: the same seed draws the same cases.
+        strategy: of the cases; default :func:`convspec.strategies.cases`.
         limits: of the workers.
         progress: called after every result of a batch.
 
     Raises:
-        RequestError: for what :func:`convspec.check` refuses, and where ``out`` cannot be used.
+        RequestError: if :func:`convspec.check` refuses the request, or ``out`` is not usable.
     """
     if (cases is None and minutes is None) or (cases or 1) < 1 or (minutes or 1) <= 0:
         raise RequestError(f"cases={cases}, minutes={minutes}: one of them must be given, and be more than 0")
-    folder = _folder(Path(out))
-    kept, done, began = Kept(folder / "failures.jsonl"), Fuzzed(seed), time.monotonic()
-    failures = _kept_failures(kept, adapters, limits, done)
+    folder = _make_folder(Path(out))
+    file, whole, began = FailureFile(folder / "failures.jsonl"), FuzzReport(seed), time.monotonic()
+    failures = _rerun_file(file, adapters, limits, whole)
     end = float("inf") if minutes is None else began + 60 * minutes
     drawn = itertools.islice(stream(seed, strategy), cases)
-    for batch in _batches(drawn, end, done):
-        found = check(
+    for batch in _batches(drawn, end, whole):
+        report = check(
             batch, adapters, layouts, dtypes, data=data, gradients=gradients, jobs=limits.jobs,
-            timeout=limits.timeout, memory=limits.memory, progress=_counted(progress, done, began, end, cases),
+            timeout=limits.timeout, memory=limits.memory, progress=_whole_progress(progress, whole, began, end, cases),
         )  # fmt: skip
-        new = done.take(found, len(batch))
+        new = whole.add(report, len(batch))
         failures += new
-        kept.add(_smallest_of_each(new).values())
-    done.findings = _looked_into(failures, folder, limits)
-    kept.add(finding.failure for finding in done.findings)
-    done.seconds = time.monotonic() - began
-    return done
+        file.add(_smallest_by_cause(new).values())
+    whole.findings = _findings(failures, folder, limits)
+    file.add(finding.failure for finding in whole.findings)
+    whole.seconds = time.monotonic() - began
+    return whole
 
 
-def _folder(path: Path) -> Path:
+def _make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{path} cannot be made: {error.strerror}") from None
+        raise RequestError(f"cannot make {path}: {error.strerror}") from None
     return path
 
 
-def _kept_failures(kept: Kept, adapters: Sequence[str] | None, limits: Limits, done: Fuzzed) -> list[Result]:
-    """What of the kept failures, those of other adapters left out, fails still."""
-    from convspec.contract import registry
-
-    asked = registry.expanded(registry.adapters() if adapters is None else adapters)
-    there = [one for one in kept.results if one.request in asked and _runs(one.request)]
-    results = again(there, limits)
-    still = [result for result in results if result is not None and result.unexpected]
-    done.kept, done.still = len(there), len(still)
+def _rerun_file(file: FailureFile, adapters: Sequence[str] | None, limits: Limits, whole: FuzzReport) -> list[Result]:
+    """Run the failures in the file again that belong to these adapters; return those that still fail."""
+    requests = [
+        name
+        for name in registry.expanded(registry.adapters() if adapters is None else adapters)
+        if registry.absence(registry.adapter(name)) is None
+    ]
+    failures = [failure for failure in file.results if failure.request in requests]
+    still = [result for result in rerun(failures, limits) if result is not None and result.unexpected]
+    whole.kept, whole.still = len(failures), len(still)
     return still
 
 
-def _runs(request: str) -> bool:
-    from convspec.contract import registry
-
-    return registry.absence(registry.adapter(request)) is None
-
-
-def _batches(cases: Iterator[Case], end: float, done: Fuzzed) -> Iterator[list[Case]]:
-    """Ever larger parts of the stream, each about as long as it may take before the end."""
+def _batches(cases: Iterator[Case], end: float, whole: FuzzReport) -> Iterator[list[Case]]:
+    """Yield ever larger batches of the stream, each expected to finish before ``end``."""
     size, began = _FIRST_BATCH, time.monotonic()
     while time.monotonic() < end and (batch := list(itertools.islice(cases, size))):
         yield batch
         now = time.monotonic()
-        rate = done.cases / max(now - began, 1e-3)
+        rate = whole.cases / max(now - began, 1e-3)
         size = max(1, min(2 * size, _LARGEST_BATCH, round(rate * min(end - now, 1e6) + 0.5)))
 
 
-def _counted(
-    progress: Callable[[Progress], None] | None, done: Fuzzed, began: float, end: float, cases: int | None
+def _whole_progress(
+    progress: Callable[[Progress], None] | None, whole: FuzzReport, began: float, end: float, cases: int | None
 ) -> Callable[[Progress], None] | None:
-    """Progress within a batch, told as that of the whole run."""
+    """Convert the progress of a batch to that of the whole run."""
     if progress is None:
         return None
-    unexpected = sum(done.verdicts.values()) - done.verdicts["agree"] - sum(done.declared.values())
-    unexpected -= done.verdicts["unsupported"]
+    unexpected = sum(whole.verdicts.values()) - whole.verdicts["agree"] - sum(whole.declared.values())
+    unexpected -= whole.verdicts["unsupported"]
 
-    def tell(step: Progress) -> None:
+    def convert(step: Progress) -> None:
         now = time.monotonic()
         left = step.left if cases is not None else max(end - now, 0.0)
-        whole = (done.results + step.done, done.results + step.total)
-        progress(Progress(*whole, now - began, left, max(unexpected, 0) + step.unexpected, step.latest))
+        counts = (whole.results + step.done, whole.results + step.total)
+        progress(Progress(*counts, now - began, left, max(unexpected, 0) + step.unexpected, step.latest))
 
-    return tell
+    return convert
 
 
 # -- causes ------------------------------------------------------------------------------------------------------------
 
 
-def _smallest_of_each(failures: Sequence[Result]) -> dict[tuple[str, ...], Result]:
+def _smallest_by_cause(failures: Sequence[Result]) -> dict[tuple[str, ...], Result]:
     """The simplest failure of each rough cause."""
-    found: dict[tuple[str, ...], Result] = {}
+    smallest: dict[tuple[str, ...], Result] = {}
     for failure in sorted(failures, key=lambda one: (weight(one.case), one.case.id)):
-        found.setdefault(rough_cause(failure), failure)
-    return found
+        smallest.setdefault(rough_cause(failure), failure)
+    return smallest
 
 
-def _looked_into(failures: Sequence[Result], folder: Path, limits: Limits) -> list[Finding]:
-    """One finding for each cause, written down."""
+def _findings(failures: Sequence[Result], folder: Path, limits: Limits) -> list[Finding]:
+    """Minimise and write one finding for each cause."""
     counts = Counter(rough_cause(failure) for failure in failures)
-    firsts = _smallest_of_each(failures)
-    small = reduced(list(firsts.values()), lambda changed: again(changed, limits), time.monotonic() + _REDUCING)
-    found: dict[tuple[str, ...], Finding] = {}
+    firsts = _smallest_by_cause(failures)
+    small = shrink(list(firsts.values()), lambda changed: rerun(changed, limits), time.monotonic() + _SHRINKING)
+    findings: dict[tuple[str, ...], Finding] = {}
     for (rough, first), (failure, smallest) in zip(firsts.items(), small, strict=True):
-        shared = cause(failure)
-        if shared in found:
-            found[shared] = replace(found[shared], count=found[shared].count + counts[rough])
+        key = cause(failure)
+        if key in findings:
+            findings[key] = replace(findings[key], count=findings[key].count + counts[rough])
         else:
-            found[shared] = Finding(_name(failure), failure, first, counts[rough], smallest)
-    return [_written(finding, folder / finding.name, limits.timeout) for finding in found.values()]
+            findings[key] = Finding(_name(failure), failure, first, counts[rough], smallest)
+    return [_write(finding, folder / finding.name, limits.timeout) for finding in findings.values()]
 
 
 def _name(failure: Result) -> str:
@@ -256,18 +250,18 @@ def _name(failure: Result) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(part for part in parts if part != "forward"))
 
 
-def _written(finding: Finding, folder: Path, timeout: float) -> Finding:
-    """The finding with its folder filled, its script run once."""
+def _write(finding: Finding, folder: Path, timeout: float) -> Finding:
+    """Write the finding to its folder and run its reproducer once."""
     script = folder / "reproducer.py"
     try:
-        _folder(folder)
+        _make_folder(folder)
         script.write_text(scripts.script(finding.failure), "utf-8")
-        finding = replace(finding, confirmed=scripts.confirmed(script, finding.failure, timeout))
+        finding = replace(finding, confirmed=scripts.confirm(script, finding.failure, timeout))
         if not finding.confirmed:
-            finding = replace(finding, problem="the script does not show the failure")
+            finding = replace(finding, problem="the reproducer does not show the failure")
     except UnsupportedError as error:
         finding = replace(finding, problem=str(error))
     except OSError as error:
-        raise RequestError(f"{folder} cannot be written: {error.strerror}") from None
+        raise RequestError(f"cannot write {folder}: {error.strerror}") from None
     (folder / "case.json").write_text(json.dumps(finding.to_dict(), indent=2) + "\n", "utf-8")
     return finding

@@ -1,6 +1,6 @@
-"""Failures reduced to the smallest layer and input that still fail alike.
+"""Minimise failures to the smallest layer and input with the same failure.
 
-Every candidate is run as any other case is: in a worker of its own, so that crashes can be reduced too.
+Every candidate runs in a worker, like any other case, so that crashes can be minimised too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from convspec.conformance.fuzzing.failures import alike, features
+from convspec.conformance.fuzzing.failures import features, is_same_failure
 from convspec.conformance.results import Result
 from convspec.corpora import Case
 from convspec.errors import ShapeError, SpecError
@@ -23,63 +23,63 @@ Run: TypeAlias = Callable[[Sequence[Result]], Sequence[Result | None]]
 _PER_AXIS = ("kernel_size", "stride", "padding", "dilation", "output_padding")
 
 
-def reduced(failures: Sequence[Result], run: Run, until: float = float("inf")) -> list[tuple[Result, bool]]:
-    """The smallest failure found for each, and whether nothing smaller is left to try.
+def shrink(failures: Sequence[Result], run: Run, until: float = float("inf")) -> list[tuple[Result, bool]]:
+    """Return the smallest failure found for each, and whether nothing smaller is left to try.
 
-    In a round every single edit of every failure is tried at once, then ever more of those that held together.
+    A round tries every single edit of every failure, then combinations of the edits that keep the failure.
 
     Args:
-        failures: what to reduce.
-        run: gives the verdicts on changed cases.
-        until: the monotonic time after which no round is begun.
+        failures: to minimise.
+        run: returns the results of changed cases.
+        until: the monotonic time after which no round starts.
     """
     current = list(failures)
     unfinished = set(range(len(current)))
     while unfinished and time.monotonic() < until:
         singles = {i: _candidates(current[i]) for i in unfinished}
-        held = _held(current, {i: [case for _, case in pairs] for i, pairs in singles.items()}, run)
-        unfinished = {i for i, results in held.items() if results}
-        edits = {i: [edit for edit, case in singles[i] if case in held[i]] for i in unfinished}
-        together = _held(current, {i: _together(current[i].case, edits[i]) for i in unfinished}, run)
+        failing = _failing(current, {i: [case for _, case in pairs] for i, pairs in singles.items()}, run)
+        unfinished = {i for i, results in failing.items() if results}
+        edits = {i: [edit for edit, case in singles[i] if case in failing[i]] for i in unfinished}
+        combined = _failing(current, {i: _combine(current[i].case, edits[i]) for i in unfinished}, run)
         for i in unfinished:
-            current[i] = min([*held[i].values(), *together[i].values()], key=lambda result: weight(result.case))
+            current[i] = min([*failing[i].values(), *combined[i].values()], key=lambda result: weight(result.case))
     return [(result, i not in unfinished) for i, result in enumerate(current)]
 
 
-def _held(current: Sequence[Result], cases: dict[int, list[Case]], run: Run) -> dict[int, dict[Case, Result]]:
-    """Of the cases for each failure, those that fail alike."""
-    asked = [(i, case) for i, found in cases.items() for case in found]
-    results = run([replace(current[i], case=case) for i, case in asked]) if asked else []
-    held: dict[int, dict[Case, Result]] = {i: {} for i in cases}
-    for (i, case), result in zip(asked, results, strict=True):
-        if result is not None and alike(current[i], result):
-            held[i][case] = result
-    return held
+def _failing(current: Sequence[Result], cases: dict[int, list[Case]], run: Run) -> dict[int, dict[Case, Result]]:
+    """Run the candidates of each failure; return those with the same failure."""
+    pairs = [(i, case) for i, candidates in cases.items() for case in candidates]
+    results = run([replace(current[i], case=case) for i, case in pairs]) if pairs else []
+    failing: dict[int, dict[Case, Result]] = {i: {} for i in cases}
+    for (i, case), result in zip(pairs, results, strict=True):
+        if result is not None and is_same_failure(current[i], result):
+            failing[i][case] = result
+    return failing
 
 
 def _candidates(failure: Result) -> list[tuple[Edit, Case]]:
-    found: dict[Case, Edit] = {}
+    edits: dict[Case, Edit] = {}
     for edit in _edits(failure.case, failure.direction):
-        case = _edited(failure.case, edit)
+        case = _apply(failure.case, edit)
         if case is not None:
-            found.setdefault(case, edit)
-    return sorted(((edit, case) for case, edit in found.items()), key=lambda pair: weight(pair[1]))
+            edits.setdefault(case, edit)
+    return sorted(((edit, case) for case, edit in edits.items()), key=lambda pair: weight(pair[1]))
 
 
-def _together(case: Case, edits: Sequence[Edit]) -> list[Case]:
-    """The case with the first two of the edits, the first three, and so on; those that no longer apply are left out."""
-    found = []
+def _combine(case: Case, edits: Sequence[Edit]) -> list[Case]:
+    """The case with the first two of the edits, the first three, and so on; edits that no longer apply are skipped."""
+    cases = []
     for count, edit in enumerate(edits):
-        after = _edited(case, edit)
+        after = _apply(case, edit)
         if after is not None:
             case = after
             if count:
-                found.append(case)
-    return list(dict.fromkeys(found))
+                cases.append(case)
+    return list(dict.fromkeys(cases))
 
 
-def _edited(case: Case, edit: Edit) -> Case | None:
-    """The simpler case, None where there is none, or where one of the two has outputs and the other has not."""
+def _apply(case: Case, edit: Edit) -> Case | None:
+    """The simpler case; None if the edit does not apply, or only one of the two cases has outputs."""
     try:
         after = edit(case)
     except (SpecError, IndexError):
@@ -95,9 +95,9 @@ def _outputs(case: Case) -> str:
 
 
 def weight(case: Case) -> int:
-    """How much there is to read: every feature counts, and every number."""
+    """The complexity of a case: its features and numbers."""
     spec = case.spec
-    pads: list[int] = [] if isinstance(spec.padding, str) else [cells for pair in spec.padding for cells in pair]
+    pads: list[int] = [] if isinstance(spec.padding, str) else [pad for pair in spec.padding for pad in pair]
     numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, *pads, *spec.output_padding, *case.input_shape)
     unusual = (case.seed != 0, case.data != "exact", case.dtype != "float32", case.layout != "NCHW")
     return 8 * len(features(spec)) + spec.out_channels + spec.groups + sum(numbers) + sum(unusual)
@@ -107,7 +107,7 @@ def weight(case: Case) -> int:
 
 
 def _edits(case: Case, direction: str) -> Iterator[Edit]:
-    """Every way to make the case simpler by one step, large or small."""
+    """Yield every edit that makes the case simpler by one step, large or small."""
     spec = case.spec
     yield from (partial(_without_axis, axis=axis) for axis in range(spec.ndim) if spec.ndim > 1)
     plain: dict[str, Any] = {
@@ -130,7 +130,7 @@ def _edits(case: Case, direction: str) -> Iterator[Edit]:
         for axis, pads in enumerate(spec.padding):
             yield from (partial(_at, name="padding", axis=axis, value=pair) for pair in _smaller_pads(*pads))
     for axis, size in enumerate(case.input_shape):
-        yield from (partial(_sized, axis=axis, size=n) for n in _fewer(size) if axis != 1)
+        yield from (partial(_resize, axis=axis, size=n) for n in _fewer(size) if axis != 1)
     unvaried: dict[str, Any] = {"seed": 0, "data": "exact", "dtype": "float32", "layout": "NCHW"}
     yield from (partial(Case.varied, **{name: value}) for name, value in unvaried.items())
 
@@ -155,7 +155,7 @@ def _at(case: Case, name: str, axis: int, value: Any) -> Case:
     return _with(case, **{name: values})
 
 
-def _sized(case: Case, axis: int, size: int) -> Case:
+def _resize(case: Case, axis: int, size: int) -> Case:
     shape = list(case.input_shape)
     shape[axis] = size
     return replace(case, input_shape=tuple(shape))

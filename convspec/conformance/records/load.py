@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.conformance import journal
-from convspec.conformance.records.recording import Recording, one_of, trial_of
-from convspec.conformance.records.write import SCHEMA
+from convspec.conformance.records.array_files import SCHEMA
+from convspec.conformance.records.recording import Recording, read_trial, require_one_of
 from convspec.corpora import DATA_KINDS, Case
 from convspec.errors import ConvspecError, RecordError, RequestError
 from convspec.spec import DIRECTIONS, DTYPES, LAYOUTS
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Records:
-    """What is in the folders of records.
+    """The content of the folders of records.
 
     Attributes:
-        without: results of which there is no output, counted by why.
+        without: the number of results without an output, by the reason.
         environments: of the recorded runs, by the path of their journals.
-        problems: what of the journals cannot be read.
+        problems: a sentence for each line of a journal that cannot be read.
     """
 
     recordings: list[Recording] = field(default_factory=list)
@@ -36,51 +36,50 @@ class Records:
 
 
 def load(folders: Sequence[Path]) -> Records:
-    """The records in these folders, each of which may hold several shards.
+    """Load the records in these folders, each of which may hold several shards.
 
     Raises:
-        RequestError: if there is none, or a journal breaks a rule; RecordError names file and rule.
+        RequestError: if a folder is not a record; RecordError: if a journal breaks a rule.
     """
-    found = Records()
+    records = Records()
     for folder in folders:
         journals = sorted(folder.glob("run*.jsonl"))
         if not journals:
             raise RequestError(
-                f"{folder} is no record: there is no run.jsonl, which convspec check --record DIR writes"
+                f"{folder} is not a record: it has no run.jsonl, which convspec check --record DIR writes"
             )
         for path in journals:
-            _take(found, path)
-    return found
+            _add(records, path)
+    return records
 
 
-def _take(found: Records, path: Path) -> None:
+def _add(records: Records, path: Path) -> None:
     if path.is_symlink():
         raise RecordError(path, "it must be a file, but is a link")
     run = journal.read(path)
-    if run.opening.request.record is None:
+    if run.header.request.record is None:
         raise RecordError(path, f"it must be the journal of a run with --record ({SCHEMA})")
     results = {result.key: result for result in run.results}
-    recordings: dict[tuple[Any, ...], list[Result]] = {}
+    groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results.values():
-        if isinstance(kept := result.evidence.get("record"), dict) and "outputs" in kept:
+        if isinstance(entry := result.evidence.get("record"), dict) and "outputs" in entry:
             key = (result.index, result.request, result.case.dtype, result.case.device, result.precision)
-            recordings.setdefault(key, []).append(result)
+            groups.setdefault(key, []).append(result)
         else:
-            found.without[_why_not(result)] += 1
-    for group in recordings.values():
-        found.recordings.append(_recording(path, group))
-    found.environments[str(path)] = dict(run.environment)
-    expected = sum(len(unit.trials) for problem in run.opening.request.problems() for unit in problem.units)
-    if absent := expected - len(results):
-        found.without["not reached"] += absent
-    found.problems += [f"{path}: line {number} cannot be read" for number in run.unreadable]
+            records.without[_why_without(result)] += 1
+    records.recordings += [_recording(path, group) for group in groups.values()]
+    records.environments[str(path)] = dict(run.environment)
+    expected = sum(len(unit.trials) for problem in run.header.request.problems() for unit in problem.units)
+    if unreached := expected - len(results):
+        records.without["not reached"] += unreached
+    records.problems += [f"{path}: line {number} cannot be read" for number in run.unreadable]
 
 
-def _why_not(result: Result) -> str:
-    """Why there is no output of a result."""
-    kept = result.evidence.get("record")
-    if isinstance(kept, dict):
-        return str(kept.get("left_out", "left out"))[:80]
+def _why_without(result: Result) -> str:
+    """Why a result has no output."""
+    entry = result.evidence.get("record")
+    if isinstance(entry, dict):
+        return str(entry.get("left_out", "left out"))[:80]
     if result.verdict in ("agree", "disagree"):
         return "no arrays of its own" if result.case.data not in DATA_KINDS else "no output"
     return result.verdict
@@ -90,10 +89,10 @@ def _recording(path: Path, group: Sequence[Result]) -> Recording:
     first = group[0]
     try:
         case = Case.from_dict(first.case.to_dict())
-        one_of("dtype", case.dtype, DTYPES)
+        require_one_of("dtype", case.dtype, DTYPES)
         case.spec.output_shape(case.input_shape)
         trials = [
-            trial_of(
+            read_trial(
                 {"layout": result.case.layout, "data": result.case.data, "direction": result.direction},
                 {
                     **result.evidence["record"], "folder": str(path.parent.absolute()), "by": result.request,
@@ -104,8 +103,8 @@ def _recording(path: Path, group: Sequence[Result]) -> Recording:
             for result in group
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError, ConvspecError) as error:
-        said = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise RecordError(path, f"case {first.case.id} by {first.request[:40]!r}: {said[:200]}") from None
+        problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise RecordError(path, f"case {first.case.id} by {first.request[:40]!r}: {problem[:200]}") from None
     trials.sort(key=lambda trial: (LAYOUTS.index(trial.layout), DIRECTIONS.index(trial.direction)))
     by = f"against {first.request} on {case.device}"
     return Recording(case.varied(name=f"{case.name} {by}".strip()), tuple(trials))

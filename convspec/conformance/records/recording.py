@@ -1,34 +1,31 @@
-"""What is in the records of other runs, and the plan of work that holds adapters here against it."""
+"""Recorded results of other runs, and the work plan that compares adapters with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.conformance.records.write import digest
+from convspec.conformance.records.array_files import check_digest
 from convspec.conformance.trials.work_plan import PRECISIONS, Problem, Recipe, Recorded, Selection, Target, Trial, Unit
 from convspec.corpora import DATA_KINDS, Case
 from convspec.reference import VERDICTS
 from convspec.spec import DIRECTIONS, LAYOUTS, ComputePrecision, format_of
 
-if TYPE_CHECKING:
-    pass
-
-_ROUNDINGS = 1 << 16  # gradients that are summed in the output's format are rounded many times
-_WORDS = ("by", "device", "precision", "verdict")
+_ROUNDINGS = 1 << 16  # a gradient summed in the output's format is rounded many times
+_STRINGS = ("by", "device", "precision", "verdict")
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One case as one adapter ran it, on one device in one precision: its trials, each with what came out."""
+    """One case as one adapter ran it on one device in one precision: its trials, each with the recorded result."""
 
     case: Case
     trials: tuple[Trial, ...]
 
     @property
     def by(self) -> str:
-        """The adapter that made it, as it was asked for."""
+        """The adapter that ran it, by its name in the request."""
         return self._recorded.by
 
     @property
@@ -42,62 +39,63 @@ class Recording:
         return recorded
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; :meth:`from_dict` reads it back."""
+        """Return the recording JSON-ready; :meth:`from_dict` reads it."""
         trials = [{**asdict(trial), "recorded": asdict(trial.recorded)} for trial in self.trials if trial.recorded]
         return {**self.case.to_dict(), "trials": trials}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recording:
-        """The recording that :meth:`to_dict` wrote.
+        """Read what :meth:`to_dict` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: where it is none.
+            KeyError, TypeError, ValueError, AttributeError: if ``data`` is not a recording.
         """
-        return cls(Case.from_dict(data), tuple(trial_of(entry, entry["recorded"]) for entry in data["trials"]))
+        return cls(Case.from_dict(data), tuple(read_trial(entry, entry["recorded"]) for entry in data["trials"]))
 
 
-def trial_of(entry: Mapping[str, Any], recorded: Mapping[str, Any]) -> Trial:
-    """A trial with its recorded result, from JSON that anybody may have written."""
-    known = {"layout": LAYOUTS, "data": DATA_KINDS, "direction": DIRECTIONS}
-    for key, names in known.items():
-        one_of(key, entry[key], names)
-    one_of("precision", recorded["precision"], PRECISIONS)
-    one_of("verdict", recorded["verdict"], VERDICTS)
+def read_trial(entry: Mapping[str, Any], recorded: Mapping[str, Any]) -> Trial:
+    """Read a trial and its recorded result from untrusted JSON."""
+    for key, names in {"layout": LAYOUTS, "data": DATA_KINDS, "direction": DIRECTIONS}.items():
+        require_one_of(key, entry[key], names)
+    require_one_of("precision", recorded["precision"], PRECISIONS)
+    require_one_of("verdict", recorded["verdict"], VERDICTS)
     gap = recorded.get("gap")
-    for key, value in (*((key, recorded[key]) for key in (*_WORDS, "folder")), *([("gap", gap)] if gap else [])):
+    for key, value in (*((key, recorded[key]) for key in (*_STRINGS, "folder")), *([("gap", gap)] if gap else [])):
         if not isinstance(value, str):
-            raise TypeError(f"{key}={value!r} must be a text")
-    files = digest(recorded["inputs"]), digest(recorded["outputs"])
-    words = {key: recorded[key] for key in _WORDS}
-    found = Recorded(recorded["folder"], *files, arithmetic=_arithmetic(recorded["arithmetic"]), gap=gap, **words)
-    return Trial(entry["layout"], entry["data"], entry["direction"], found)
+            raise TypeError(f"{key}={value!r} must be a string")
+    digests = check_digest(recorded["inputs"]), check_digest(recorded["outputs"])
+    strings = {key: recorded[key] for key in _STRINGS}
+    precision = _compute_precision(recorded["arithmetic"])
+    result = Recorded(recorded["folder"], *digests, arithmetic=precision, gap=gap, **strings)
+    return Trial(entry["layout"], entry["data"], entry["direction"], result)
 
 
-def _arithmetic(data: Mapping[str, Any]) -> ComputePrecision:
-    found = ComputePrecision(**{entry.name: data[entry.name] for entry in fields(ComputePrecision)})
-    for name in (found.accumulator, *(name for name in (found.inputs, found.stored) if name is not None)):
+def _compute_precision(data: Mapping[str, Any]) -> ComputePrecision:
+    precision = ComputePrecision(**{entry.name: data[entry.name] for entry in fields(ComputePrecision)})
+    for name in (precision.accumulator, *(name for name in (precision.inputs, precision.stored) if name is not None)):
         format_of(str(name))
-    if type(found.flushes_subnormals) is not bool:
-        raise TypeError(f"flushes_subnormals={str(found.flushes_subnormals)[:40]} must be true or false")
-    if type(found.output_roundings) is not int or not 1 <= found.output_roundings <= _ROUNDINGS:
-        raise ValueError(f"output_roundings={found.output_roundings!r} must be from 1 to {_ROUNDINGS}")
-    return found
+    if type(precision.flushes_subnormals) is not bool:
+        raise TypeError(f"flushes_subnormals={str(precision.flushes_subnormals)[:40]} must be true or false")
+    if type(precision.output_roundings) is not int or not 1 <= precision.output_roundings <= _ROUNDINGS:
+        raise ValueError(f"output_roundings={precision.output_roundings!r} must be from 1 to {_ROUNDINGS}")
+    return precision
 
 
-def one_of(key: str, value: Any, names: Sequence[str]) -> None:
+def require_one_of(key: str, value: Any, names: Sequence[str]) -> None:
+    """Raise ValueError for a value that is not among the names."""
     if value not in names:
         raise ValueError(f"{key}={str(value)[:40]!r} must be one of {', '.join(names)}")
 
 
-def problems(recordings: Sequence[Recording], selection: Selection) -> Iterator[Problem]:
-    """The work that holds the selection's adapters against recordings, a kind of data at a time.
+def plan_replay(recordings: Sequence[Recording], selection: Selection) -> Iterator[Problem]:
+    """Yield the work that compares the selection's adapters with recordings, one kind of data at a time.
 
-    An adapter that is in the record is held against its own recordings, another one against all. Devices and
-    precisions are those of the recordings where the selection has none.
+    An adapter is compared with its own recordings, or with all of them if it has none. Devices and precisions are
+    those of the recordings unless the selection has some.
     """
-    known = {recording.by for recording in recordings}
+    recorded_adapters = {recording.by for recording in recordings}
     for index, recording in sorted(enumerate(recordings), key=lambda entry: entry[1].case.dtype):
-        requests = [name for name in selection.requests if name == recording.by or name not in known]
+        requests = [name for name in selection.requests if name == recording.by or name not in recorded_adapters]
         groups: dict[Recipe, list[Trial]] = {}
         for trial in recording.trials:
             groups.setdefault(trial.recipe, []).append(trial)

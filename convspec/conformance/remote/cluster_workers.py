@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import convspec
-from convspec.conformance.environment import Inventory, public
+from convspec.conformance.environment import Inventory, public_version
 from convspec.errors import RequestError, printable
 
 _SHOWN = 3
@@ -82,7 +82,7 @@ def _common(workers: Sequence[ClusterWorker], of: Callable[[ClusterWorker], Mapp
         versions: dict[str, list[ClusterWorker]] = {}
         for worker in workers:
             versions.setdefault(of(worker).get(name, "none"), []).append(worker)
-        if len({public(version) for version in versions}) > 1:
+        if len({public_version(version) for version in versions}) > 1:
             listing = "; ".join(f"{printable(version)} on {addresses(ws)}" for version, ws in sorted(versions.items()))
             raise RequestError(
                 f"workers differ in {printable(name)}: {listing}. All workers of a run must have the same versions: "

@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from convspec.conformance.environment import Inventory, Site, inventory, present, public, requested
+from convspec.conformance.environment import (
+    Installation,
+    Inventory,
+    find_adapters,
+    installed_adapters,
+    public_version,
+    take_inventory,
+)
 from convspec.conformance.remote.chunks import stop
 from convspec.conformance.remote.cluster_workers import (
     ClusterWorker,
@@ -117,14 +124,14 @@ class Cluster:
                 (self._short.discard if met else self._short.add)(key)
             self._looked = time.monotonic()
 
-    def site(self, names: Sequence[str] | None, devices: Iterable[str], jobs: int | None) -> Site:
+    def installation(self, names: Sequence[str] | None, devices: Iterable[str], jobs: int | None) -> Installation:
         """Return the adapters that the workers have, for work on these devices.
 
         Raises:
             RequestError: if a device or a named adapter exists on no worker, or only on some of those that may get its
                 work, or if workers differ in a version.
         """
-        adapters, devices = requested(names), list(devices)
+        adapters, devices = find_adapters(names), list(devices)
         workers = self._ask_workers(tuple(adapters))
         self._by_adapter = any(not {*registry.adapters(), *(a.name for a in adapters.values())}.isdisjoint(m.resources)
                            for m in workers)  # fmt: skip
@@ -137,12 +144,12 @@ class Cluster:
                 versions[request] = common_versions(request, able)
                 used |= {worker.address: worker for worker in able}
         absent = {request: reason for request, reason in absent.items() if reason}
-        found = present(adapters, absent, names)
+        found = installed_adapters(adapters, absent, names)
         about = describe(list(used.values()), list(found))
         for request in found:
             about["versions"] |= versions[request]
-        self._compare(inventory(found), about["versions"])
-        return Site(found, absent, versions, {**about, "jobs": 2 * about["cores"] if jobs is None else jobs})
+        self._compare(take_inventory(found), about["versions"])
+        return Installation(found, absent, versions, {**about, "jobs": 2 * about["cores"] if jobs is None else jobs})
 
     def _demands(self, adapter: Adapter, device: str) -> dict[str, float]:
         """Return the resources that a worker must declare: one of a device, any amount of an adapter."""
@@ -174,7 +181,7 @@ class Cluster:
         for request in local.versions:
             own |= local.versions[request]
         for name, version in versions.items():
-            if name in own and public(own[name]) != public(version):
+            if name in own and public_version(own[name]) != public_version(version):
                 self._tell(
                     f"the workers have {name} {printable(version)}, this machine {own[name]}; the report is about the "
                     "workers' version"
@@ -187,7 +194,7 @@ class Cluster:
                 f"the scheduler at {printable(self.address)} must have a worker, and has none. Start one: "
                 f"{_command(self.address, {})}"
             )
-        answers = self._client.run(inventory, requests, workers=list(workers), on_error="return")
+        answers = self._client.run(take_inventory, requests, workers=list(workers), on_error="return")
         return [_cluster_worker(address, about, answers.get(address)) for address, about in workers.items()]
 
     def _workers(self) -> dict[str, dict[str, Any]]:
@@ -229,7 +236,7 @@ def _connect(address: str) -> Client:
         from distributed import Client
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"a Dask cluster needs {error.name}, which is not installed: pip install 'convspec[dask]'"
+            f"a Dask cluster needs {error.name}, which is not installed: {registry.install_command('dask')}"
         ) from None
     try:
         return Client(address, timeout=_PATIENCE, set_as_default=False, name="convspec")

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 import convspec
 from convspec.conformance.checks.checks import Outcome
-from convspec.conformance.environment import public
+from convspec.conformance.environment import public_version
 from convspec.conformance.remote.chunks import Answer, Chunk, run
 from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.errors import ExecutorError
@@ -18,7 +18,7 @@ UNITS = 50  # of a chunk: enough to outweigh the transfer, few enough for all wo
 _ATTEMPTS = 3
 _LOOK = 2.0  # seconds
 
-Somewhere = Executor | Callable[[Target], Executor]
+ExecutorLike = Executor | Callable[[Target], Executor]
 
 
 class Submitter:
@@ -38,7 +38,7 @@ class Submitter:
         self,
         report: Callable[[Unit, Outcome], None],
         absent: Callable[[Target, str], None],
-        executor: Somewhere,
+        executor: ExecutorLike,
         *,
         chunks: int,
         timeout: float,
@@ -145,7 +145,7 @@ class Submitter:
     def _compare(self, request: str, found: Mapping[str, str]) -> None:
         """Raise ExecutorError if an answer has other versions than the run."""
         for name, version in {"convspec": convspec.__version__, **self._versions.get(request, {})}.items():
-            if public(found.get(name, "none")) != public(version):
+            if public_version(found.get(name, "none")) != public_version(version):
                 raise ExecutorError(
                     f"a worker has {name} {found.get(name)}, this run {version}: all workers of a run must have the "
                     "same versions"

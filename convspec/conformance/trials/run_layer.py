@@ -1,4 +1,4 @@
-"""One run of a layer by an adapter: the layer is built, called or differentiated, and whatever goes wrong is noted."""
+"""One run of a layer by an adapter: build it, call or differentiate it, and note every failure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS
+from convspec.contract import LayerRequest
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.spec import layouts
 
@@ -27,15 +28,15 @@ _MESSAGE = 2000  # characters of an exception's message that are kept
 
 @dataclass(slots=True)
 class Attempt:
-    """What came of a run.
+    """The results of a run, or its failure.
 
     Attributes:
-        results: arrays by direction, in canonical order; empty where the run failed.
-        arithmetic: how the adapter says that it computes each of them.
-        failure: type and first line of what was raised, empty where nothing was.
-        message: of what was raised, as evidence.
-        misplaced: whether the result came from another device or in another dtype than asked for.
-        missing: why the framework has no such result, empty where it has one.
+        results: arrays by direction, in canonical order; empty if the run failed.
+        arithmetic: the declared compute precision of each result.
+        failure: type and first line of the exception, empty without one.
+        message: of the exception, as evidence.
+        misplaced: whether device or dtype of the result differ from the request.
+        missing: why the framework does not support this result, empty if it does.
     """
 
     results: dict[str, Array] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Attempt:
     seconds: float = 0.0
 
 
-def attempt(
+def try_run(
     adapter: Adapter,
     unit: Unit,
     layout: str,
@@ -56,45 +57,43 @@ def attempt(
     x: Array,
     dy: Array | None = None,
 ) -> Attempt:
-    """Build the layer and take its output, or where there is a ``dy`` its gradients; arrays in canonical order."""
+    """Build the layer and compute its output, or with ``dy`` its gradients; arrays in canonical order."""
     spec, target = unit.case.spec, unit.target
-    arrays = [_native(array, layout, spec.ndim) for array in ((x,) if dy is None else (x, dy))]
-    made, start = Attempt(), time.perf_counter()
+    arrays = [
+        np.array(layouts.move_axes(array, "NCHW", layout), order="C") for array in ((x,) if dy is None else (x, dy))
+    ]
+    attempt, start = Attempt(), time.perf_counter()
     try:
         for direction in directions:
-            made.arithmetic[direction] = adapter.arithmetic(
-                spec, target.dtype, target.device, target.precision, direction, unit.case.input_shape, layout
+            request = LayerRequest(
+                layout, target.dtype, target.device, target.precision, direction, unit.case.input_shape
             )
+            attempt.arithmetic[direction] = adapter.compute_precision(spec, request)
         layer = adapter.build(spec, params, layout, target.dtype, target.device)
-        found: Mapping[str, Any]
+        results: Mapping[str, Any]
         if dy is None:
-            found = {FORWARD: adapter.apply(layer, arrays[0], layout, target.device)}
+            results = {FORWARD: adapter.apply(layer, arrays[0], layout, target.device)}
         else:
             gradients = adapter.gradients(layer, arrays[0], arrays[1], layout, target.device)
-            found = {name: getattr(gradients, name) for name in GRADIENTS}
-        made.results = {name: _canonical(found[name], name, layout, spec.ndim) for name in directions}
+            results = {name: getattr(gradients, name) for name in GRADIENTS}
+        attempt.results = {name: _canonical(results[name], name, layout, spec.ndim) for name in directions}
     except UnsupportedError as error:
-        made.missing = str(error)
+        attempt.missing = str(error)
     except PlacementError as error:
-        made.failure, made.misplaced = f"PlacementError: {error}", True
-    except Exception as error:  # noqa: BLE001 – whatever a framework raises is what is reported
-        made.failure, made.message = first_line(error), {"message": str(error)[:_MESSAGE]}
-    made.seconds = time.perf_counter() - start
-    return made
-
-
-def _native(array: Array, layout: str, ndim: int) -> Array:
-    """A tensor in the layout, in memory of its own."""
-    return np.array(array.transpose(layouts.permutation("NC*", layouts.order(layout, ndim), ndim)), order="C")
+        attempt.failure, attempt.misplaced = f"PlacementError: {error}", True
+    except Exception as error:  # noqa: BLE001 – any exception of a framework is reported
+        attempt.failure, attempt.message = first_line(error), {"message": str(error)[:_MESSAGE]}
+    attempt.seconds = time.perf_counter() - start
+    return attempt
 
 
 def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
-    """The result in canonical order; one of another rank is left as it is, for the verdict to name its shape."""
+    """Return the result in canonical order; unchanged if its rank is wrong, so that the verdict names its shape."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"the adapter gave a {type(array).__name__}, not a NumPy array")
+        raise TypeError(f"the adapter returned {type(array).__name__}, expected a NumPy array")
     if direction in ("kernel", "bias") or array.ndim != ndim + 2:
         return array
-    return array.transpose(layouts.permutation(layouts.order(layout, ndim), "NC*", ndim))
+    return layouts.move_axes(array, layout, "NCHW")
 
 
 def first_line(error: BaseException) -> str:

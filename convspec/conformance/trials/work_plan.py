@@ -1,4 +1,4 @@
-"""The plan of work: which adapter runs which case, where, and in which trials."""
+"""The work plan: which adapter runs which case, on which device, in which trials."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FORWARD, *GRADIENTS = DIRECTIONS
 PROBE = "probe"
 GRADIENT_DATA = ("exact", "random")
 KINDS = (*DATA_KINDS, PROBE)
-ASKED = (*KINDS, METAMORPHIC, *RELATIONS)  # what may be asked for: a relation stands where a kind of data does
-_PARTS = 16  # of a worker's share of the work: what is larger is large
+ASKED = (*KINDS, METAMORPHIC, *RELATIONS)  # valid in a request: a relation takes the place of a kind of data
+_PARTS = 16  # a problem larger than this part of a worker's share is large
 PRECISIONS = ("shipped", "strict")
 
 Key = tuple[int, str, str, str, str, str, str, str]
@@ -25,11 +25,11 @@ Key = tuple[int, str, str, str, str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An adapter with the switches that hold for a whole process.
+    """An adapter with the settings of a whole worker process.
 
     Attributes:
-        request: the adapter's name as it was asked for, ``"keras"``, ``"torch:channels_last"``, ``"module:OBJECT"``.
-        dtype: name of the format of the layers.
+        request: the adapter's name in the request: ``"keras"``, ``"torch:channels_last"``, ``"module:OBJECT"``.
+        dtype: of the layers.
         device: ``"cpu"``, ``"cuda"``, ….
         precision: ``"shipped"`` or ``"strict"``.
     """
@@ -41,11 +41,11 @@ class Target:
 
 
 class Recipe(NamedTuple):
-    """What one run of a layer needs: a kind of data, for the forward pass or for all gradients at once.
+    """The arrays of one run of a layer: a kind of data, for the forward pass or for all gradients at once.
 
     Attributes:
-        folder: of the record that the arrays are read from, empty where they come from the seed.
-        inputs: the SHA-256 that names their file there.
+        folder: of the record with the arrays, empty where the seed determines them.
+        inputs: the SHA-256 that names their file.
     """
 
     data: str
@@ -56,18 +56,17 @@ class Recipe(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What another run made of a trial.
+    """The result of a trial in another run.
 
     Attributes:
         folder: of the record.
-        inputs: the SHA-256 that names the file of weights and inputs there.
-        outputs: of the file of the result.
-        by: the adapter, as it was asked for.
-        device: that it ran on.
-        precision: that it ran in.
-        arithmetic: how it computes, as it declared.
-        verdict: on the result, over there.
-        gap: that declared it, over there.
+        inputs: the SHA-256 that names the file of weights and inputs.
+        outputs: the SHA-256 that names the file of the result.
+        by: the adapter's name in the request.
+        device: of the recorded run, like precision.
+        arithmetic: its declared compute precision.
+        verdict: of the recorded run.
+        gap: that declared the result there.
     """
 
     folder: str
@@ -83,10 +82,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One verdict to reach within a unit: a layout, a kind of data, and one of the contract's directions.
+    """One verdict of a unit: a layout, a kind of data, and a direction.
 
     Attributes:
-        recorded: the result that this one is held against; None where that is the oracle's.
+        recorded: the recorded result to compare with; None for the oracle.
     """
 
     layout: str
@@ -101,8 +100,8 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """Where a worker keeps the arrays of its results, and how many bytes there may be of all workers together."""
+class RecordFolder:
+    """The folder for the recorded arrays, and the limit in bytes that all workers share."""
 
     folder: str
     limit: int
@@ -110,45 +109,45 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a worker is given at once: one case of one dtype on one target.
+    """The work that a worker gets at once: one case of one dtype on one target.
 
-    The trials come layout by layout, so that what a framework compiles serves every kind of data, and those of one
-    recipe together, so that gradients are computed once. A unit whose worker died goes on as another one, with the
-    trials that have no verdict yet. ``index`` is the case's place among those of the run.
+    The trials are in the order of layouts, so that compiled code serves every kind of data, and then of recipes, so
+    that gradients are computed once. If the worker dies, a new unit has the trials without a verdict. ``index`` is the
+    position of the case in the run.
     """
 
     index: int
     case: Case
     target: Target
     trials: tuple[Trial, ...]
-    keep: Keep | None = None
+    record: RecordFolder | None = None
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """What the oracle must be computed for; probes bring their own, relations need none."""
-        found = dict.fromkeys(trial.recipe for trial in self.trials)
-        return tuple(recipe for recipe in found if recipe.data != PROBE and recipe.data not in RELATIONS)
+        """The recipes that need the oracle: not probes, which have their own expected values, nor relations."""
+        distinct = dict.fromkeys(trial.recipe for trial in self.trials)
+        return tuple(recipe for recipe in distinct if recipe.data != PROBE and recipe.data not in RELATIONS)
 
     def key(self, trial: Trial) -> Key:
-        """What no other verdict of a run has in common with that trial's."""
+        """The identity of that trial's verdict within a run."""
         target = self.target
-        where = (self.index, target.request, target.dtype, target.device, target.precision)
-        return (*where, trial.layout, trial.data, trial.direction)
+        position = (self.index, target.request, target.dtype, target.device, target.precision)
+        return (*position, trial.layout, trial.data, trial.direction)
 
     def after(self, done: int) -> Unit:
-        """The unit without its first ``done`` trials."""
+        """Return the unit without its first ``done`` trials."""
         return replace(self, trials=self.trials[done:])
 
     def case_of(self, trial: Trial) -> Case:
-        """The case in that trial's layout and data, on this target's device."""
+        """Return the case with the trial's layout and data and the target's device."""
         case = self.case
         return Case(
             case.spec, case.input_shape, trial.layout, case.dtype, self.target.device, trial.data, case.seed, case.name
         )
 
 
-def expanded(data: Sequence[str]) -> tuple[str, ...]:
-    """The kinds of data, ``"metamorphic"`` standing for every relation, each once."""
+def expand_relations(data: Sequence[str]) -> tuple[str, ...]:
+    """Replace ``"metamorphic"`` by every relation; return each kind of data once."""
     kinds = (kind for name in data for kind in (RELATIONS if name == METAMORPHIC else (name,)))
     return tuple(dict.fromkeys(kinds))
 
@@ -158,7 +157,7 @@ class Problem:
     """One case of one dtype, with every unit that needs its arrays and its oracle.
 
     Attributes:
-        shared: whether several targets need them, in this session of a run or in another.
+        shared: whether several targets need them, in this session of a run or another.
     """
 
     case: Case
@@ -167,30 +166,30 @@ class Problem:
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """What the oracle must be computed for."""
+        """The recipes that need the oracle."""
         return tuple(dict.fromkeys(recipe for unit in self.units for recipe in unit.recipes))
 
     def work(self) -> int:
-        """Multiplications of all trials together; 0 where there is no output."""
+        """The number of multiplications in all trials; 0 where the case has no output."""
         try:
             once = self.case.spec.macs(self.case.input_shape)
         except ShapeError:
             return 0
         return once * sum(len(unit.trials) for unit in self.units)
 
-    def keeping(self, keep: Keep) -> Problem:
-        """The problem whose arrays are kept."""
-        return replace(self, units=tuple(replace(unit, keep=keep) for unit in self.units))
+    def recorded(self, folder: RecordFolder) -> Problem:
+        """Return the problem with its arrays recorded in a folder."""
+        return replace(self, units=tuple(replace(unit, record=folder) for unit in self.units))
 
     def without(self, done: Set[Key]) -> Problem:
-        """The problem with the trials alone whose keys are not among these."""
+        """Return the problem without the trials in ``done``."""
         left = (replace(u, trials=tuple(t for t in u.trials if u.key(t) not in done)) for u in self.units)
         return replace(self, units=tuple(unit for unit in left if unit.trials))
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to run of each case; None keeps the case's own dtype or device, and takes both layouts."""
+    """The trials of each case. None means the case's own dtype or device, and both layouts."""
 
     requests: tuple[str, ...]
     layouts: tuple[str, ...] | None = None
@@ -201,7 +200,7 @@ class Selection:
     gradients: bool = False
 
     def problems(self, cases: Sequence[Case]) -> Iterator[Problem]:
-        """The work in an order that keeps few processes alive: dtype by dtype."""
+        """Yield the work dtype by dtype, so that few processes are alive at a time."""
         for dtype in self.dtypes or tuple(dict.fromkeys(case.dtype for case in cases)):
             for index, case in enumerate(cases):
                 if (self.dtypes or case.dtype == dtype) and (trials := tuple(self._trials(case))):
@@ -216,7 +215,7 @@ class Selection:
                     yield Unit(index, case, Target(request, case.dtype, device, precision), trials)
 
     def _trials(self, case: Case) -> Iterator[Trial]:
-        """Without an output there is nothing to take a gradient of, and nothing for a probe or a relation to show."""
+        """Yield the trials of a case; one without an output has neither gradients, probes nor relations."""
         try:
             outputs: int | None = product(case.spec.output_shape(case.input_shape))
         except ShapeError:
@@ -231,11 +230,11 @@ class Selection:
                     yield from (Trial(layout, data, direction) for direction in directions)
 
 
-def evenly(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
-    """The problems; those first that are large, and so near to the end that they would keep one worker busy alone.
+def large_first(problems: Callable[[], Iterator[Problem]], jobs: int) -> Iterator[Problem]:
+    """Move the large problems near the end to the front, where they would keep one worker busy after all others.
 
-    All others stay in order: what has been done tells how long the rest takes, and two large layers at a time are slow
-    on a shared cache.
+    All others stay in order: the pace so far predicts the time left, and two large layers at a time are slow on a
+    shared cache.
     """
     work = [problem.work() for problem in problems()]
     large, early, left = sum(work) / (_PARTS * jobs), set(), 0

@@ -45,14 +45,8 @@ class _Built:
         """Return random input in the layer's layout, representable in its dtype."""
         shape = (2, self.spec.in_channels, *(7 + 4 * axis for axis in range(self.spec.ndim)))
         x = np.random.default_rng(5).standard_normal(shape)
-        return np.ascontiguousarray(_move(rounded(x, self.dtype), "NC*", self.layout, self.spec.ndim)).astype(
-            format_of(self.dtype).carrier
-        )
-
-
-def _move(x: Array, source: str, target: str, ndim: int) -> Array:
-    start, end = (order if order == "NC*" else layouts.order(order, ndim) for order in (source, target))
-    return np.transpose(x, layouts.permutation(start, end, ndim))
+        native = layouts.move_axes(rounded(x, self.dtype), "NCHW", self.layout)
+        return np.ascontiguousarray(native).astype(format_of(self.dtype).carrier)
 
 
 def _check_present(adapter: Any) -> None:
@@ -69,10 +63,8 @@ def _check_apply(adapter: Any) -> None:
         x = built.input()
         original = x.copy()
         y = adapter.apply(built.layer, x, built.layout)
-        expected = _move(
-            reference.conv(built.spec, built.params, _move(x, built.layout, "NC*", built.spec.ndim)),
-            "NC*", built.layout, built.spec.ndim,
-        )  # fmt: skip
+        y64 = reference.conv(built.spec, built.params, layouts.move_axes(x, built.layout, "NC*"))
+        expected = layouts.move_axes(y64, "NC*", built.layout)
         demand(isinstance(y, np.ndarray), f"apply gives {type(y).__name__}, not a NumPy array")
         demand(np.array_equal(x, original), "apply changes its input")
         demand(y.shape == expected.shape, f"the output has shape {y.shape}, expected {expected.shape} ({built.layout})")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import Adapter, Support, known_gaps, registry
+from convspec.contract import Adapter, LayerRequest, Support, known_gaps, registry
 from convspec.errors import CallError, GapError, SpecError, UnknownName, UnsupportedError
 from convspec.spec import DIRECTIONS, DTYPES, ComputePrecision, ConvSpec, layouts
 
@@ -109,9 +109,7 @@ def _check_gaps(adapter: Any) -> None:
 def _check_support(adapter: Any) -> None:
     for spec, layout, dtype in _combinations(adapter):
         support = adapter.support(spec, layout, dtype)
-        demand(
-            isinstance(support, Support), f"support gives {type(support).__name__}, not convspec.contract.plan.Support"
-        )
+        demand(isinstance(support, Support), f"support gives {type(support).__name__}, not convspec.contract.Support")
         if support != "native":
             demand(support.reason, f"{support} without a reason for {spec!r}")
         try:
@@ -143,12 +141,14 @@ def _check_source(adapter: Any) -> None:
         )
 
 
-def _check_arithmetic(adapter: Any) -> None:
+def _check_precision(adapter: Any) -> None:
     for dtype in adapter.dtypes:
         for direction in DIRECTIONS:
-            precision = adapter.arithmetic(PLAIN, dtype, direction=direction, input_shape=SHAPE)
-            kind, accumulator = type(precision).__name__, getattr(precision, "accumulator", None)
-            demand(isinstance(precision, ComputePrecision), f"arithmetic gives {kind}, not ComputePrecision")
+            request = LayerRequest(None, dtype, direction=direction, input_shape=SHAPE)
+            precision = adapter.compute_precision(PLAIN, request)
+            kind = type(precision).__name__
+            demand(isinstance(precision, ComputePrecision), f"compute_precision returns {kind}, not ComputePrecision")
+            accumulator = precision.accumulator
             demand(accumulator in DTYPES, f"accumulator {accumulator!r} is none of {', '.join(DTYPES)}")
             demand(precision.output_roundings >= 1, "a result is rounded at least once")
 
@@ -173,14 +173,12 @@ def supported(adapter: Any) -> list[tuple[ConvSpec, str, str]]:
 STATIC = (
     Promise("light", "importing the adapter imports neither its framework nor NumPy", _check_light, by_request=True),
     Promise(
-        "complete",
-        "the adapter has every member of convspec.contract.protocol.Adapter, with its arguments",
-        _check_members,
+        "complete", "the adapter has every member of convspec.contract.Adapter, with its arguments", _check_members
     ),
     Promise("named", "name, layouts, dtypes and variants are valid", _check_names, by_request=True),
     Promise("gaps", "its known gaps can be read", _check_gaps),
     Promise("support", "support and plan agree, with a reason unless the support is native", _check_support),
     Promise("source", "the source is the plan's text, defines `layer` and does not import convspec", _check_source),
-    Promise("arithmetic", "arithmetic names the accumulator of every dtype and direction", _check_arithmetic),
+    Promise("precision", "compute_precision names the accumulator of every dtype and direction", _check_precision),
     Promise("parse", "text that is not a constructor of the framework is refused", _check_parse),
 )

@@ -1,4 +1,4 @@
-"""A new adapter's package, to be filled in: the files beside this one, with the name put in."""
+"""Write a new adapter's package from the templates beside this file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _FOLDERS = {"pyproject.toml": "", "README.md": "", "test_conformance.py": "tests
 
 
 def create(name: str, parent: str | Path = ".") -> list[Path]:
-    """Write ``convspec-<name>/``, a distribution with one adapter that lacks the framework's own calls.
+    """Write ``convspec-<name>/``, a distribution with one adapter that lacks only the framework's own calls.
 
     Args:
-        name: of the adapter, lower case with dashes; it is taken for the import name of the framework, too.
-        parent: folder that the new one is made in.
+        name: of the adapter, lower case with dashes; also taken as the framework's import name.
+        parent: folder of the new one.
 
     Returns:
         The files that were written.
 
     Raises:
-        RequestError: for a bad name, and where the folder is there already.
+        RequestError: for a bad name, and where the folder exists already.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise RequestError(f"name={name!r} must be lower-case words with dashes between, like 'my-framework'")
     root = Path(parent) / f"convspec-{name}"
     if root.exists():
-        raise RequestError(f"{root} is there already: take another name or folder")
+        raise RequestError(f"{root} already exists: take another name or folder")
     module = name.replace("-", "_")
     words = {"name": name, "framework": module, "package": f"convspec_{module}"}
     written = []

@@ -1,6 +1,6 @@
 """Read a composed layer by running it: which input element each output element comes from.
 
-In goes a function that runs a layer on an array; out come the axes, pads and crops around its convolution.
+It takes a function that runs a layer on an array, and returns the axes, pads and crops around its convolution.
 """
 
 from typing import TYPE_CHECKING

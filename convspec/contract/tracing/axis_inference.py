@@ -1,4 +1,4 @@
-"""One spatial axis of a layer: the pads, strides and crops that explain where its cells come from and go to."""
+"""One spatial axis of a layer: the pads, strides and crops that explain the observed positions of its elements."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from convspec.contract.tracing.cell_tracing import Vector
     from convspec.spec import ConvSpec
 
-_STEPS = range(1, 17)  # strides that are tried where a single cell does not tell
+_STEPS = range(1, 17)  # strides that are tried where a single element shows none
 
 
 class Axis(NamedTuple):
-    """What a spec may say of one spatial axis: ``extra`` is output padding."""
+    """The fields of a spec for one spatial axis; ``extra`` is output padding."""
 
     mode: str
     lo: int
@@ -29,12 +29,13 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Along one axis: where the convolution's input comes from, and where its results go to.
+    """Positions along one axis: of the convolution's input in the layer's, and of the layer's output in its results.
 
     Attributes:
         length: of the layer's input.
-        sources: for each cell of the convolution's input, its place in the layer's; -1 for a zero.
-        results: for each cell of the layer's output, its place in the convolution's; -1 for a zero, None if none is.
+        sources: for each element of the convolution's input, its position in the layer's; -1 for a zero.
+        results: for each element of the layer's output, its position in the convolution's; -1 for a zero; None for an
+            empty output.
         made: length of the convolution's output.
         size: length of the layer's output.
     """
@@ -50,7 +51,7 @@ class Around:
 
 
 def regular(spec: ConvSpec, axis: int, around: Around) -> Iterator[Axis]:
-    """Pads before, a crop and a stride after: every reading of them."""
+    """Yield every combination of pads before, a crop and a stride after."""
     inner_lo, inner_hi = _pair(spec, axis)
     own = inner_lo + inner_hi > 0
     results = np.arange(around.size) if around.results is None else around.results
@@ -75,7 +76,7 @@ def _pair(spec: ConvSpec, axis: int) -> tuple[int, int]:
 
 
 def pads_of(sources: Vector, size: int) -> Iterator[tuple[str, int, int]]:
-    """Every (mode, before, after) that turns 0, 1, … into these places."""
+    """Yield every (mode, before, after) that turns 0, 1, … into these positions."""
     room = len(sources) - size
     for mode in PADDING_MODES if room else ("zeros",):
         for lo in range(room + 1):
@@ -96,7 +97,7 @@ def _padded(size: int, lo: int, hi: int, mode: str) -> Vector | None:
 
 
 def _steps(results: Vector) -> Sequence[int]:
-    """The distances that may be between results that follow one another."""
+    """Return the possible distances between consecutive results."""
     if len(results) < 2:
         return _STEPS
     step = int(results[1] - results[0])
@@ -108,9 +109,9 @@ def _steps(results: Vector) -> Sequence[int]:
 
 
 def transposed(spec: ConvSpec, axis: int, around: Around) -> Iterator[Axis]:
-    """Zeros between the input's cells, a crop and zeros after: every reading of them.
+    """Yield every combination of zeros between the input's elements, a crop and zeros after.
 
-    Cell i of the output is cell i + lo of the full result, which has (size - 1)·stride + ke cells.
+    Element i of the output is element i + lo of the full result of length (size - 1)·stride + ke.
     """
     inner_lo, inner_hi = _pair(spec, axis)
     size = around.length
@@ -130,7 +131,7 @@ def transposed(spec: ConvSpec, axis: int, around: Around) -> Iterator[Axis]:
 
 
 def _spreads(sources: Vector, size: int) -> Iterator[tuple[int, int]]:
-    """Zeros before the first cell, and the distance between cells, where all are there in order."""
+    """Yield the zeros before the first element and the distance between elements, where all appear in order."""
     places = np.flatnonzero(sources >= 0)
     if not _counts(sources[places], size):
         return
@@ -139,7 +140,7 @@ def _spreads(sources: Vector, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _starts(around: Around, full: int, shift: int) -> Iterator[int]:
-    """The cell of the full result that the output may begin with; zeros may stand beyond the full result only."""
+    """Yield the positions in the full result where the output may begin; zeros may be beyond the full result only."""
     if around.results is None:
         yield from (shift, *range(max(shift, 0), full + 16))
         return

@@ -1,8 +1,8 @@
-"""Where the cells that a layer's convolutions read come from, and where their results go.
+"""Trace the positions of elements from a layer's input to its convolutions, and from their results to its output.
 
-The layer is run on inputs that hold ±1, its convolutions answering with ±:data:`_LOUD` instead of their sums. From run
-to run the signs spell the coordinates of every cell in binary, so that each cell tells where it was taken from, 0
-where it was made by a pad – whatever the operations were that moved it.
+The layer is run on inputs of ±1, with its convolutions replaced by functions that return ±:data:`_LOUD`. Over several
+runs the signs spell the coordinates of every element in binary, so each element shows its origin, or 0 where a pad made
+it, independent of the operations that moved it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Run: TypeAlias = "Callable[[Array, Answer], Array]"
 Vector: TypeAlias = "NDArray[np.intp]"
 _Entry: TypeAlias = "tuple[int | None, int]"  # (axis, bit), or (None, sign): the same everywhere
 
-_CELLS, _BATCH = 2**22, 32  # most cells, and entries, of the input of one run
+_CELLS, _BATCH = 2**22, 32  # most elements, and batch entries, of the input of one run
 _INPUTS = "numbers are changed before the convolution"
 _RESULTS = "the convolution's results are changed by the layer"
-_LOUD = 4.0  # results are told from inputs, 1, by their size
+_LOUD = 4.0  # distinguishes results from inputs, which are ±1
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What happens around the convolutions of a layer; axes in the order (C, *spatial).
+    """The moves of elements around the convolutions of a layer; axes in the order (C, *spatial).
 
     Attributes:
         given: shape of the layer's input.
-        readings: the convolutions, each by itself, in the order in which they were called.
-        inputs: shape (C, *spatial) of what each was given.
-        sources: for each convolution and axis: the place in the layer's input that a cell comes from, -1 for a zero.
+        readings: the convolutions, each by itself, in the order of their calls.
+        inputs: shape (C, *spatial) of the input of each.
+        sources: for each convolution and axis: the position of its elements in the layer's input, -1 for a zero.
         outputs: shape (C, *spatial) of the results of all, their channels side by side.
-        results: for each axis: the place in the results that a cell of the layer's output comes from, -1 for a
-            zero; None where there is no such cell.
+        results: for each axis: the position of the layer's output elements in the results, -1 for a zero; None for
+            an empty output.
         shape: (C, *spatial) of the layer's output.
-        added: what is added to the output along its channels; None where nothing is.
+        added: a vector that is added to the output along its channels; None without one.
     """
 
     given: tuple[int, ...]
@@ -61,7 +61,7 @@ class Trace:
 
 
 def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
-    """Follow every cell of an input of shape (C, *spatial), which is given to the layer in ``layout``.
+    """Trace every element of an input of shape (C, *spatial), which is given to the layer in ``layout``.
 
     Args:
         run: ``run(x, answer)`` runs the layer on ``x``, each convolution returning ``answer(reading, its input)``.
@@ -69,8 +69,8 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
         layout: of the layer's input and output.
 
     Raises:
-        UnsupportedError: where anything but moves of cells happens around the convolutions.
-        ShapeError: where a convolution is given what it cannot take.
+        UnsupportedError: where values change around the convolutions, not only positions.
+        ShapeError: where a convolution does not accept its input.
     """
     recorder = _Recorder(layout)
     # All runs have the same batch, since JAX compiles every operation anew for another one.
@@ -93,13 +93,13 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
         part = slice(start, start + batch)
         y = recorder.run(run, _codes(shape, ins[part]), outs[part], loud)
         if len(recorder.inputs) != len(readings) or y.shape[1:] != silence.shape[1:]:
-            raise UnsupportedError("what the layer does depends on the numbers that it is given")
+            raise UnsupportedError("the layer's operations depend on the values of its input")
         states.append(_heard(y, silence, loud, dtype))
         for found, given in zip(seen, recorder.inputs, strict=True):
             found.append(_signs(given))
     sources = tuple(_decoded(np.concatenate(found), _entries(shape), len(shape), _INPUTS) for found in seen)
     if any(source is None for source in sources):
-        raise UnsupportedError("a convolution is given nothing of the layer's input")
+        raise UnsupportedError("a convolution reads nothing of the layer's input")
     results = _decoded(np.concatenate(states), _entries(outputs), len(outputs), _RESULTS)
     return Trace(
         tuple(shape),
@@ -114,7 +114,7 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
 
 
 class _Recorder:
-    """Answers for the convolutions of a layer, and keeps what they were given in one run."""
+    """Returns results for the convolutions of a layer, and records their inputs in one run."""
 
     def __init__(self, layout: str) -> None:
         self.layout = layout
@@ -123,22 +123,20 @@ class _Recorder:
         self.outputs: tuple[int, ...] = ()
 
     def run(self, run: Run, x: Array, entries: list[_Entry] | None, loud: float) -> Array:
-        """The layer's output, canonical, for a canonical input; with no entries all convolutions answer -0."""
+        """Return the layer's canonical output for a canonical input; without entries all convolutions return -0."""
         self.readings, self.inputs, self._entries, self._loud = [], [], entries, loud
         self.outputs = ()
-        ndim = x.ndim - 2
-        y = run(_moved(x, "NC*", layouts.order(self.layout, ndim)), self.answer)
+        y = run(_move(x, "NCHW", self.layout), self.answer)
         if not self.readings:
             raise UnsupportedError("no convolution was called")
         if y.ndim != x.ndim or len(y) != len(x):
             raise UnsupportedError(f"the layer turns {x.ndim} axes into {y.ndim}, or changes the batch")
-        return _moved(y, layouts.order(self.layout, ndim), "NC*")
+        return _move(y, self.layout, "NCHW")
 
     def answer(self, reading: Reading, x: Array) -> Array:
-        """Codes of the size of the convolution's output; its channels are counted on from the last convolution's."""
+        """Return codes of the size of the convolution's output; channel numbers continue from the last convolution."""
         spec = reading.spec
-        order = layouts.order(reading.layout, spec.ndim)
-        given = _moved(x, order, "NC*")
+        given = _move(x, reading.layout, "NCHW")
         batch, channels, *spatial = spec.output_shape(given.shape)
         self.readings.append(reading)
         self.inputs.append(given)
@@ -150,11 +148,11 @@ class _Recorder:
             y = np.full((batch, channels, *spatial), -0.0, np.float32)
         else:
             y = _codes((channels, *spatial), self._entries, offset) * np.float32(self._loud)
-        return _moved(y, "NC*", order)
+        return _move(y, "NCHW", reading.layout)
 
 
-def _moved(x: Array, source: str, target: str) -> Array:
-    return np.ascontiguousarray(x.transpose(layouts.permutation(source, target, x.ndim - 2)))
+def _move(x: Array, source: str, target: str) -> Array:
+    return np.ascontiguousarray(layouts.move_axes(x, source, target))
 
 
 def _entries(shape: Sequence[int]) -> list[_Entry]:
@@ -200,7 +198,7 @@ def _heard(y: Array, silence: Array, loud: float, dtype: str) -> NDArray[np.int8
 
 
 def _added(silence: Array) -> Array | None:
-    """What was added to -0 along the channels: nothing, where it is still there, or where no cell is seen."""
+    """Return the vector that was added to -0 along the channels; None where -0 is unchanged or the output is empty."""
     if not silence.size:
         return None
     cells = silence[0].reshape(silence.shape[1], -1)
@@ -211,7 +209,7 @@ def _added(silence: Array) -> Array | None:
 
 
 def _decoded(states: NDArray[np.int8], entries: Sequence[_Entry], ndim: int, what: str) -> tuple[Vector, ...] | None:
-    """One vector of places per axis, -1 for a zero; None where there is no cell that came from anywhere.
+    """Return one vector of positions per axis, -1 for a zero; None where no element has an origin.
 
     Raises:
         UnsupportedError: where the places along an axis differ from line to line.
@@ -232,9 +230,9 @@ def _decoded(states: NDArray[np.int8], entries: Sequence[_Entry], ndim: int, wha
         places = sum((states[i] > 0).astype(np.intp) << bit for i, (a, bit) in enumerate(entries) if a == axis)
         vector = np.where(there, places[line] if isinstance(places, np.ndarray) else 0, -1)
         if isinstance(places, np.ndarray) and not np.all((places == _along(vector, axis, ndim)) | ~present):
-            raise UnsupportedError("cells are moved between axes, or not by the same along the whole of an axis")
+            raise UnsupportedError("elements are moved between axes, or unevenly along an axis")
         expected = expected & _along(there, axis, ndim)
         vectors.append(vector)
     if not np.array_equal(present, np.broadcast_to(expected, present.shape)):
-        raise UnsupportedError("zeros are put among the cells in a pattern that is no padding")
+        raise UnsupportedError("zeros are inserted between elements in a pattern that is no padding")
     return tuple(vectors)

@@ -1,4 +1,4 @@
-"""A layer with pads, crops or moves of axes around its convolution, as one spec: ``read`` for all frameworks."""
+"""Read a layer with pads, crops or moved axes around its convolution as one spec, for all frameworks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from convspec.spec import PADDING_MODES, ConvParams, ConvSpec, layouts
 
 
 def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
-    """The layer that ``run`` runs; its padding in numbers.
+    """Return the layer that ``run`` runs; its padding in numbers.
 
-    Where an input of that size leaves several specs possible – one cell does not tell a stride, no cell a bias that is
-    added to it – a larger one is tried as well.
+    Where an input of that size allows several specs – one element shows no stride, an empty output no added bias – a
+    larger one is tried as well.
 
     Args:
         run: see :func:`convspec.contract.tracing.cell_tracing.trace`.
         input_shape: of the layer's input, in its own layout.
 
     Raises:
-        UnsupportedError: saying what in the layer is more than one convolution.
+        UnsupportedError: saying how the layer differs from one convolution.
     """
     if input_shape is None:
         raise UnsupportedError(
@@ -33,7 +33,7 @@ def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
         )
     shape = tuple(int(n) for n in input_shape)
     if len(shape) < 3 or min(shape[1:]) < 1:
-        raise UnsupportedError(f"input_shape={shape} must have a batch, channels and at least one cell on every axis")
+        raise UnsupportedError(f"input_shape={shape} must have a batch, channels and elements on every axis")
     seen = _seen(run, shape)
     if len(seen) > 1 or any(not all(view.output) or any(len(axis) > 1 for axis in view.axes) for view in seen):
         seen = _narrowed(run, seen)
@@ -42,7 +42,7 @@ def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
 
 @dataclass
 class _View:
-    """A layout, the spec and the weights but for what stands around them, and the candidates for each axis."""
+    """A layout, the spec and the weights without their surroundings, and the candidates for each axis."""
 
     layout: str
     inner: ConvSpec
@@ -53,7 +53,7 @@ class _View:
     axes: list[list[Axis]]
 
     def reading(self, input_shape: tuple[int, ...]) -> Reading:
-        """With the first candidates that agree on a padding mode and on the output's shape."""
+        """Return the reading with the first candidates that agree on a padding mode and on the output's shape."""
         problem = "the pads before the convolution are of different modes"
         for mode in PADDING_MODES:
             chosen = [next((a for a in axis if a.mode == mode or not a.lo + a.hi), None) for axis in self.axes]
@@ -69,7 +69,7 @@ class _View:
             if layouts.canonical_shape(found, self.layout, spec.ndim)[1:] == self.output:
                 return Reading(spec, self.params.check(spec), self.layout, self.dtype)
             problem = f"the layer's output has shape {self.output}, which no spec found here gives"
-        raise UnsupportedError(f"what stands around the convolution is no padding of a spec: {problem}")
+        raise UnsupportedError(f"the operations around the convolution are no padding of a spec: {problem}")
 
 
 def _assembled(inner: ConvSpec, axes: list[Axis], mode: str) -> ConvSpec:
@@ -83,7 +83,7 @@ def _assembled(inner: ConvSpec, axes: list[Axis], mode: str) -> ConvSpec:
 
 
 def _seen(run: Run, shape: tuple[int, ...], only: Sequence[str] = layouts.LAYOUTS) -> list[_View]:
-    """One view for each layout that the input may be in."""
+    """Return one view for each possible layout of the input."""
     views, reasons, problems = [], [], []
     for layout in only:
         try:
@@ -98,7 +98,7 @@ def _seen(run: Run, shape: tuple[int, ...], only: Sequence[str] = layouts.LAYOUT
 
 
 def _narrowed(run: Run, views: list[_View]) -> list[_View]:
-    """The views, and their candidates, that a larger input leaves; those that cannot take one are dropped last."""
+    """Return the views and candidates that also fit a larger input; all of them where none accepts one."""
     kept = []
     for view in views:
         spec = view.inner
@@ -116,7 +116,7 @@ def _narrowed(run: Run, views: list[_View]) -> list[_View]:
 
 
 def _agreed(axis: list[Axis], larger: list[Axis]) -> list[Axis]:
-    """The candidates that hold for both sizes; or, where pads depend on the size, those with the same mode, stride."""
+    """Return the candidates that fit both sizes; where pads depend on the size, those with equal mode and stride."""
     for keys in (lambda a: a, lambda a: (a.mode, a.stride), lambda a: a.stride):
         known = {keys(a) for a in larger}
         both = [a for a in axis if keys(a) in known]
@@ -126,14 +126,14 @@ def _agreed(axis: list[Axis], larger: list[Axis]) -> list[Axis]:
 
 
 def _view(seen: Trace, layout: str) -> _View:
-    """The convolutions as one, and what each axis may be."""
+    """Return the convolutions as one, and the candidates for each axis."""
     inner, params = _joined(seen)
     if seen.added is not None:
         if params.bias is not None:
             raise UnsupportedError("a second bias is added to the convolution's own")
         inner, params = replace(inner, bias=True), ConvParams(params.kernel, seen.added.astype(params.kernel.dtype))
     elif params.bias is not None and seen.results is not None and any((v < 0).any() for v in seen.results):
-        raise UnsupportedError("zeros are put beside results that have their bias already")
+        raise UnsupportedError("zeros are added to results that have their bias already")
     if seen.results is not None and not _counts(seen.results[0], inner.out_channels):
         raise UnsupportedError("the channels of the results are taken apart or reordered")
     plain = inner.explicit((1, inner.in_channels, *seen.inputs[0][1:]))
@@ -145,13 +145,13 @@ def _view(seen: Trace, layout: str) -> _View:
         axes.append(list(dict.fromkeys(along(plain, i, around))))
         if not axes[-1]:
             raise UnsupportedError(
-                f"along spatial axis {i}, what stands around the convolution is no padding, cropping or stride of its"
+                f"along spatial axis {i}, the operations around the convolution are no padding, cropping or stride"
             )
     return _View(layout, plain, params, seen.readings[0].dtype, seen.given[1:], seen.shape, axes)
 
 
 def _joined(seen: Trace) -> tuple[ConvSpec, ConvParams]:
-    """One convolution, or several on neighbouring channels as one with groups."""
+    """Return one convolution, or several on neighbouring channels as one with groups."""
     first, *others = seen.readings
     spec = first.spec
     if any(other.spec != spec or other.layout != first.layout for other in others):

@@ -1,4 +1,4 @@
-"""Pads that stand right before a convolution, counted as its own: what all adapters' ``convs`` share."""
+"""Fold pads immediately before a convolution into its spec, for the ``convs`` of all adapters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from convspec.contract.protocol import Found
+from convspec.contract.protocol import FoundConv
 from convspec.errors import SpecError
-from convspec.spec import ConvSpec, Pads
+from convspec.spec import ConvSpec, Pads, sum_pads
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Pad:
     cells: Pads
 
 
-Before: TypeAlias = "Sequence[Pad | str]"  # the nearest first; a text says why a pad is no padding of a spec
+Before: TypeAlias = "Sequence[Pad | str]"  # the nearest first; a text: why a pad is no padding of a spec
 
 
-def folded(found: Found, before: Before) -> Found:
-    """The convolution with the pads before it in its spec, as many of them as a spec can say; ``note`` has the rest."""
+def folded(found: FoundConv, before: Before) -> FoundConv:
+    """Return the convolution with preceding pads in its spec, as far as a spec allows; ``note`` has the rest."""
     for pad in before:
         if found.reading is None:
             return found
@@ -38,16 +38,16 @@ def folded(found: Found, before: Before) -> Found:
             spec = _padded(found.reading.spec, pad)
         except SpecError as error:
             return replace(found, note=f"a pad before it is not folded into its spec: {error}")
-        cells = _sum(found.pads or ((0, 0),) * spec.ndim, pad.cells)
+        cells = sum_pads(found.pads or ((0, 0),) * spec.ndim, pad.cells)
         found = replace(found, reading=replace(found.reading, spec=spec), pads=cells)
     return found
 
 
 def _padded(spec: ConvSpec, pad: Pad) -> ConvSpec:
-    """The spec with one pad more.
+    """Return the spec with one more pad.
 
     Raises:
-        SpecError: where no spec says that.
+        SpecError: where no spec expresses it.
     """
     if len(pad.cells) != spec.ndim:
         raise SpecError([f"it pads {len(pad.cells)} spatial axes, the convolution has {spec.ndim}"])
@@ -62,27 +62,23 @@ def _padded(spec: ConvSpec, pad: Pad) -> ConvSpec:
     own = any(map(any, spec.padding))
     if own and not (pad.mode == spec.padding_mode and pad.mode in ("zeros", "replicate")):
         raise SpecError([f"it pads by {pad.mode!r}, the convolution has {spec.padding_mode!r} padding of its own"])
-    return replace(spec, padding=_sum(spec.padding, pad.cells), padding_mode=pad.mode)
-
-
-def _sum(inner: Pads, outer: Pads) -> Pads:
-    return tuple((a + c, b + d) for (a, b), (c, d) in zip(inner, outer, strict=True))
+    return replace(spec, padding=sum_pads(spec.padding, pad.cells), padding_mode=pad.mode)
 
 
 def described(mode: str, pairs: Sequence[Sequence[int]], value: object = 0, layout: str = "NCHW") -> Pad | str:
-    """A pad of all axes, the batch's and the channels' too, as a framework's call says it; a text where it is none.
+    """Return a framework's pad of all axes, batch and channels included; a text where a spec has no such padding.
 
     Args:
         mode: a framework's word, or ``"zeros"``.
         pairs: ``(before, after)`` for every axis in ``layout``; or for the spatial axes alone, with layout ``""``.
-        value: what is put around the cells, of mode ``"constant"``.
+        value: of mode ``"constant"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
     """
     known = MODES.get(mode)
     if known is None:
         return f"its mode {mode!r} is none of a spec's"
     if known == "zeros" and (not isinstance(value, int | float) or value != 0):
-        return f"it puts {value!r} around the cells, where a convolution puts 0"
+        return f"it pads with {value!r}, a convolution with 0"
     cells = tuple((int(a), int(b)) for a, b in pairs)
     if layout:
         outer, cells = (cells[:2], cells[2:]) if layout == "NCHW" else ((cells[0], cells[-1]), cells[1:-1])

@@ -1,4 +1,4 @@
-"""A sheet of SVG: cells, lines and words, in colours that follow the reader's light or dark theme."""
+"""A sheet of SVG: boxes, lines and words, in colours that follow the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
-CELL = 26  # side of a cell, in user units
+CELL = 26  # side of a box, in user units
 _MARGIN = 10
 _LETTER = 7.2  # width of a letter at 12 units; only the sheet's size depends on it
 
@@ -15,7 +15,7 @@ _DARK = "--ink:#e6edf3;--soft:#9198a1;--line:#484f58;--cell:#161b22;--pad:#262c3
 _LIGHT_HUES = "--a:#cfe3ff;--b:#ffdfb6;--c:#c4efd0;--d:#f7cfe3;--strong:#0b5fcc;--warn:#b35900;"
 _DARK_HUES = "--a:#1d4a80;--b:#7a4a10;--c:#1c5c33;--d:#702f52;--strong:#7db4ff;--warn:#ffa94d;"
 
-# A page that has a switch of its own says data-theme on an element above; it wins over the system's preference.
+# data-theme, which a page with a theme switch sets on an element above, overrides the system's preference.
 _STYLE = (
     f"svg.convspec{{{_LIGHT}{_LIGHT_HUES}max-width:100%;height:auto;font:12px system-ui,sans-serif}}"
     f"@media(prefers-color-scheme:dark){{svg.convspec{{{_DARK}{_DARK_HUES}}}}}"
@@ -40,11 +40,10 @@ _STYLE = (
 
 
 class Canvas:
-    """Collects shapes and words; its size grows with them.
+    """A collection of shapes and words whose size grows with them.
 
     Coordinates are in user units from the top left corner, x to the right, y downwards. ``kind`` is a space-separated
-    list of classes: ``a`` … ``d`` are hues, ``pad`` is a cell that is not there, ``soft``, ``strong`` and ``warn`` are
-    for words.
+    list of classes: ``a`` … ``d`` are hues, ``pad`` is a padding box, ``soft``, ``strong`` and ``warn`` are for words.
     """
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ class Canvas:
     def cell(
         self, x: float, y: float, kind: str = "", text: object = "", *, width: float = CELL, height: float = CELL
     ) -> None:
-        """A box with a word in its middle."""
+        """Draw a box with a word in its middle."""
         self._grow(x, y, x + width, y + height)
         name = f" class={quoteattr(kind)}" if kind else ""
         self._shapes.append(f'<rect{name} x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"/>')
@@ -63,7 +62,7 @@ class Canvas:
             self.text(x + width / 2, y + height / 2 + 4, text, style, anchor="middle")
 
     def text(self, x: float, y: float, words: object, kind: str = "", *, anchor: str = "start") -> None:
-        """Words whose base line is at y; ``anchor`` is where x is: ``start``, ``middle`` or ``end``."""
+        """Write words with their base line at y; x is their ``start``, ``middle`` or ``end``, as ``anchor`` says."""
         length = len(str(words)) * _LETTER
         left = x - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * length
         self._grow(left, y - 12, left + length, y + 4)
@@ -77,17 +76,17 @@ class Canvas:
         self._shapes.append(f'<line{name} x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"/>')
 
     def arrow(self, x1: float, y: float, x2: float) -> None:
-        """A level arrow to the right."""
+        """Draw a horizontal arrow to the right."""
         self.line(x1, y, x2, y)
         self._shapes.append(f'<path d="M{x2 - 6:g} {y - 4:g}L{x2:g} {y:g}L{x2 - 6:g} {y + 4:g}"/>')
 
     def row(self, x: float, y: float, cells: Iterable[tuple[str, object]]) -> None:
-        """Cells side by side, each a kind and a word."""
+        """Draw boxes side by side, each with a kind and a word."""
         for i, (kind, text) in enumerate(cells):
             self.cell(x + i * CELL, y, kind, text)
 
     def render(self, title: str, description: str) -> str:
-        """The SVG document; title and description are what a reader who cannot see it is told."""
+        """Return the SVG document; title and description are for screen readers."""
         mark = hashlib.sha256(f"{title}\n{description}\n{self._shapes}".encode()).hexdigest()[:8]
         left, top = self._left - _MARGIN, self._top - _MARGIN
         width, height = self._right + _MARGIN - left, self._bottom + _MARGIN - top

@@ -1,15 +1,19 @@
-"""Channels: filters and the feature maps they make, and groups."""
+"""Channels: filters and their feature maps, groups, and the errors in one channel."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from convspec.layers.pictures.canvas import CELL, Canvas
 from convspec.spec import ConvSpec
 
+SHADES = "·░▒▓█"  # from correct to the largest error
+_SIDE = 12
 _MOST = 12  # channels drawn; of more, the first ones
 
 
 def filters(spec: ConvSpec) -> str:
-    """The filters of a layer: each reads all input channels (of its group) and makes one output channel."""
+    """Draw the filters of a layer: each reads all input channels (of its group) and makes one output channel."""
     sheet = Canvas()
     ins, outs = min(spec.in_channels, _MOST), min(spec.out_channels, _MOST)
     per = spec.in_channels // spec.groups
@@ -30,15 +34,15 @@ def filters(spec: ConvSpec) -> str:
         sheet.cell(330, y, hue, f"map {o}", width=70)
     for i in range(ins):
         sheet.cell(0, tops["in"] + i * (CELL + 6), "", f"c{i}", width=CELL * 2)
-    told = "all input channels" if spec.groups == 1 else f"the {per} input channel{'s' * (per > 1)} of its group"
+    inputs = "all input channels" if spec.groups == 1 else f"the {per} input channel{'s' * (per > 1)} of its group"
     return sheet.render(
         f"{spec.out_channels} filters make {spec.out_channels} feature maps",
-        f"Each of the {spec.out_channels} filters, of {taps} weights, reads {told} and makes one output channel.",
+        f"Each of the {spec.out_channels} filters, of {taps} weights, reads {inputs} and makes one output channel.",
     )
 
 
 def groups(spec: ConvSpec) -> str:
-    """Which input channels each output channel is made of."""
+    """Draw the input channels that each output channel depends on."""
     sheet, step = Canvas(), CELL + 12
     inside, outside = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     width = max(spec.in_channels, spec.out_channels) * step
@@ -55,8 +59,21 @@ def groups(spec: ConvSpec) -> str:
     sheet.text(
         starts[1], 162, f"{spec.out_channels} output channels, {spec.groups} group{'s' * (spec.groups > 1)}", "soft"
     )
-    told = "; ".join(
+    text = "; ".join(
         f"outputs {g * outside} to {(g + 1) * outside - 1} read inputs {g * inside} to {(g + 1) * inside - 1}"
         for g in range(spec.groups)
     )
-    return sheet.render(f"groups={spec.groups}", f"{told[0].upper()}{told[1:]}.")
+    return sheet.render(f"groups={spec.groups}", f"{text[0].upper()}{text[1:]}.")
+
+
+def errors(rows: Sequence[str], what: str) -> str:
+    """Draw the errors in one channel, given as one text of :data:`SHADES` per row, as in a diagnosis."""
+    sheet = Canvas()
+    wrong = total = 0
+    sheet.text(0, 0, what, "soft")
+    for y, row in enumerate(rows):
+        for x, sign in enumerate(row):
+            level = max(SHADES.find(sign), 0)
+            wrong, total = wrong + (level > 0), total + 1
+            sheet.cell(x * _SIDE, 10 + y * _SIDE, f"e{level}" if level else "", width=_SIDE, height=_SIDE)
+    return sheet.render("Error positions", f"In {what}, {wrong} of {total} positions are wrong.")

@@ -1,4 +1,4 @@
-"""Transposed layers: as a scatter of the inputs, and as a convolution of stuffed zeros."""
+"""Transposed layers: as a scatter of the inputs, and as a convolution of the zero-stuffed input."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from convspec.spec import ConvSpec
 
 def _axis(spec: ConvSpec, length: int) -> Axis:
     if spec.ndim != 1 or not spec.transposed:
-        raise RequestError("this picture is of a transposed layer with 1 spatial axis")
+        raise RequestError("this picture shows a transposed layer with 1 spatial axis")
     return axes(spec, (length,))[0]
 
 
 def scatter(spec: ConvSpec, length: int) -> str:
-    """A 1-D transposed layer: every input is multiplied by all taps and added in, then the sum is cropped.
+    """Draw a 1-D transposed layer: every input is multiplied by all taps, the products are summed, the sum is cropped.
 
     Raises:
         RequestError: for any other layer.
@@ -23,11 +23,11 @@ def scatter(spec: ConvSpec, length: int) -> str:
     axis = _axis(spec, length)
     sheet = Canvas()
     scatter_rows(sheet, 0, axis)
-    return sheet.render("A transposed convolution as a scatter", told_scatter(axis))
+    return sheet.render("A transposed convolution as a scatter", describe_scatter(axis))
 
 
 def scatter_rows(sheet: Canvas, y: float, axis: Axis) -> float:
-    """The products of every input in a row of their own, their sum below; the y below them."""
+    """Draw the products of every input in its own row and their sum below; return the y below them."""
     left = 56
     for i in range(axis.length):
         hue = "abcd"[i % 4]
@@ -54,16 +54,16 @@ def _cropped(axis: Axis) -> str:
     return words
 
 
-def told_scatter(axis: Axis) -> str:
-    """The scatter of an axis in words."""
+def describe_scatter(axis: Axis) -> str:
+    """Return the scatter of an axis in words."""
     return (
-        f"Each of {axis.length} inputs is multiplied by {axis.kernel} taps, {axis.stride} cells further on for each. "
-        f"The overlapping products are summed in {axis.full} cells; {_cropped(axis)}: {axis.output} remain."
+        f"Each of {axis.length} inputs is multiplied by {axis.kernel} taps, {axis.stride} elements after the last one. "
+        f"The overlapping products sum to {axis.full} elements; {_cropped(axis)}: {axis.output} remain."
     )
 
 
 def zero_stuffing(spec: ConvSpec, length: int) -> str:
-    """A 1-D transposed layer as a regular one: zeros between the inputs, pads around, the kernel flipped.
+    """Draw a 1-D transposed layer as a regular one: zeros between the inputs, pads around them, a flipped kernel.
 
     Raises:
         RequestError: for any other layer.
@@ -75,7 +75,7 @@ def zero_stuffing(spec: ConvSpec, length: int) -> str:
     sheet = Canvas()
     sheet.text(0, 14, "input")
     shift = max(before, 0)
-    sheet.row((shift) * CELL, 22, [("", f"x{i}") for i in range(length)])
+    sheet.row(shift * CELL, 22, [("", f"x{i}") for i in range(length)])
     sheet.text(
         0,
         74,

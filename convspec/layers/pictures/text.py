@@ -1,14 +1,14 @@
-"""Drawings in text: which cells of the input feed which cell of the output.
+"""Drawings in text: the inputs that one output reads, or the outputs that one input of a transposed layer writes.
 
-===== ============================================== ================================================
-cell  convolution: one output reads                  transposed: one input writes
-===== ============================================== ================================================
-``■`` a cell of the input                            a cell of the output
-``▨`` a pad                                          a cell that is cropped
-``□`` (not read)                                     (not written)
-``·`` (a pad that is not read)                       (cropped, not written)
-``+``                                                a cell beyond the last product: the bias alone
-===== ============================================== ================================================
+===== ================================ ==================================================
+sign  convolution: one output reads    transposed: one input writes
+===== ================================ ==================================================
+``■`` an input                         an output
+``▨`` a pad                            a cropped element
+``□`` (an input that is not read)      (an output that is not written)
+``·`` (a pad that is not read)         (a cropped element that is not written)
+``+``                                  an output beyond the last product: only the bias
+===== ================================ ==================================================
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _WIDTH = 110
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The cells along one spatial axis, and which of them each place marks.
+    """The signs along one spatial axis, and the marked ones of each position.
 
     Attributes:
-        cells: inputs and pads; of a transposed layer the full result, cropped cells shown as pads.
-        marked: for every output (input of a transposed layer) the cells that it reads (writes).
+        cells: inputs and pads; of a transposed layer the full result, with cropped elements as pads.
+        marked: for every output (input of a transposed layer) the indices that it reads (writes).
     """
 
     cells: str
     marked: tuple[frozenset[int], ...]
 
     def row(self, place: int) -> str:
-        """The cells, those that belong to ``place`` filled."""
+        """Return the signs, with those of ``place`` filled."""
         return "".join(_filled(c) if i in self.marked[place] else c for i, c in enumerate(self.cells))
 
 
 def strips(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Strip, ...]:
-    """One strip for each axis of a layer on an input of that size.
+    """Return one strip for each axis of a layer, for an input of that size.
 
     Raises:
-        ShapeError: where the layer has no output for it.
+        ShapeError: if the layer has no output for it.
     """
     return tuple(_scattered(axis) if axis.transposed else _gathered(axis) for axis in geometry.axes(spec, spatial))
 
@@ -64,7 +64,7 @@ def _gathered(axis: Axis) -> Strip:
 
 
 def _scattered(axis: Axis) -> Strip:
-    """The full result: cropped, kept, beyond its end."""
+    """Return the full result: cropped, kept, beyond its end."""
     starts = range(0, axis.length * axis.stride, axis.stride)
     kept = max(min(axis.full, axis.before + axis.output) - axis.before, 0)
     cells = PAD * axis.before + CELL * kept + BEYOND * (axis.output - kept)
@@ -73,9 +73,9 @@ def _scattered(axis: Axis) -> Strip:
 
 
 def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Sizes that can be drawn: those given where they are small, else smaller ones that leave the same rests.
+    """Return sizes that can be drawn: the given ones if they are small, else smaller ones, equal modulo the stride.
 
-    ``"same"`` pads by the rest that the stride leaves of a size, so the drawing's pads are those of the given size.
+    The pads of ``"same"`` depend on the size modulo the stride, so the drawing has the pads of the given size.
     """
     fixed = ((0, 0),) * spec.ndim if isinstance(spec.padding, str) else spec.padding
     chosen = []
@@ -92,7 +92,7 @@ def small(spec: ConvSpec, spatial: Sequence[int] | None = None) -> tuple[int, ..
 
 
 def lines(spec: ConvSpec, spatial: Sequence[int]) -> list[str]:
-    """The drawing: grids of a 2-D layer side by side, rows of each axis otherwise; empty where it would be too wide."""
+    """Return the drawing: grids of a 2-D layer side by side, else rows of each axis; empty if it would be too wide."""
     if any(_cells(axis) > MOST_CELLS for axis in geometry.axes(spec, spatial)):
         return []
     drawn = strips(spec, spatial)
@@ -100,31 +100,31 @@ def lines(spec: ConvSpec, spatial: Sequence[int]) -> list[str]:
         return []
     if spec.ndim == 2:
         return _grids(spec, drawn)
-    found = []
+    rows: list[str] = []
     for letter, strip in zip(layouts.spatial_letters(spec.ndim), drawn, strict=True):
-        found += ([f"along {letter}"] if spec.ndim > 1 else []) + _rows(spec, strip)
-    return found
+        rows += ([f"along {letter}"] if spec.ndim > 1 else []) + _rows(spec, strip)
+    return rows
 
 
 def legend(spec: ConvSpec, drawn: Sequence[str]) -> str:
-    """What the signs of a drawing mean, those that occur in it."""
+    """Return the meaning of the signs that occur in a drawing."""
     words = _TRANSPOSED if spec.transposed else _REGULAR
     text = "".join(drawn)
     return ", ".join(f"{sign} {word}" for sign, word in words.items() if sign in text)
 
 
-_REGULAR = {READ: "is read", READ_PAD: "a pad that is read", CELL: "is not read", PAD: "a pad"}
+_REGULAR = {READ: "read", READ_PAD: "read padding", CELL: "not read", PAD: "padding"}
 _TRANSPOSED = {
-    READ: "is written",
-    READ_PAD: "is written and cropped",
-    CELL: "of the output",
+    READ: "written",
+    READ_PAD: "written and cropped",
+    CELL: "output",
     PAD: "cropped",
     BEYOND: "beyond the last product",
 }
 
 
 def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
-    """One row for each place, the middle ones left out where there are many."""
+    """Return one row for each position, without the middle ones of many."""
     name = "x" if spec.transposed else "y"
     count = len(strip.marked)
     places: list[int | None] = list(range(count))
@@ -135,7 +135,7 @@ def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
 
 
 def _grids(spec: ConvSpec, axes: Sequence[Strip]) -> list[str]:
-    """Some neighbouring places and the last one, side by side as far as there is room."""
+    """Return some neighbouring positions and the last one, side by side as far as they fit."""
     name = "x" if spec.transposed else "y"
     last = (len(axes[0].marked) - 1, len(axes[1].marked) - 1)
     wanted = [(0, 0), (0, 1), (1, 0), last]
@@ -149,7 +149,7 @@ def _grids(spec: ConvSpec, axes: Sequence[Strip]) -> list[str]:
 
 
 def _grid_row(axes: Sequence[Strip], place: tuple[int, int], h: int, cell: str) -> str:
-    """One row of one grid: a pad where either axis has one."""
+    """Return one row of one grid: a pad if either axis has one."""
     marked = h in axes[0].marked[place[0]]
     row = []
     for w, other in enumerate(axes[1].cells):

@@ -1,15 +1,14 @@
-"""Remarks: where the naive translation of a layer from one framework to another would be wrong."""
+"""Remarks: differences between two frameworks that make the naive translation of a layer wrong."""
 
 from __future__ import annotations
 
-from convspec.layers.remarks import defaults, layout, padding, support, transposed, weights
+from convspec.layers.remarks import conventions, padding
 from convspec.layers.remarks.port import Port, Remark
 
 __all__ = ["Port", "Remark", "remarks_on"]
 
-_ALL = (*support.REMARKS, *padding.REMARKS, *transposed.REMARKS, *layout.REMARKS, *weights.REMARKS, *defaults.REMARKS)
-
 
 def remarks_on(port: Port) -> tuple[Remark, ...]:
-    """All remarks that this port calls for, the weightiest first."""
-    return tuple(remark for look in _ALL for remark in look(port))
+    """Return all remarks on this port, the most important first."""
+    checks = (conventions.support, *padding.REMARKS, *conventions.ORDERS, *conventions.NOTES)
+    return tuple(remark for check in checks for remark in check(port))

@@ -1,15 +1,16 @@
-"""Padding: words that depend on the input's size, sides, orders, defaults."""
+"""Remarks on padding: words that depend on the input's size, sides, order, defaults, and crops of transposed layers."""
 
 from __future__ import annotations
 
-from convspec.layers.remarks.port import Port, Remark, Remarks, listed, per_axis
-from convspec.spec import same_pads
+from convspec.layers.remarks.port import Port, Remark, Remarks, per_axis
+from convspec.layers.sentences import listed, times, unit
+from convspec.spec import Pads, resolve_padding, same_pads
 
 _MOST_CASES = 3
 
 
 def strided_same(port: Port) -> Remarks:
-    """``"same"`` at a stride pads by the input's size, which no number does."""
+    """``"same"`` with a stride depends on the input's size; no number does."""
     spec = port.spec
     if spec.transposed or not isinstance(spec.padding, str) or max(spec.effective_kernel) == 1:
         return
@@ -20,16 +21,22 @@ def strided_same(port: Port) -> Remarks:
         rules = [_rule(port, axis) for axis in range(spec.ndim)]
         alike = len(set(rules)) == 1
         rule = rules[0] if alike else "; ".join(f"{a}: {r}" for a, r in zip(port.letters, rules, strict=True))
-        text = f'"{spec.padding}" with a stride pads by the input\'s size – {rule} – and not {naive}, as {number} does.'
+        text = f'"{spec.padding}" with a stride depends on the input\'s size: {rule}. '
+        text += f"{_capital(number)} always pads {naive}."
     else:
         pads = [_same(port, axis, size) for axis, size in enumerate(port.spatial)]
-        size = " × ".join(map(str, port.spatial))
-        text = f'"{spec.padding}" with a stride pads {per_axis(pads, port.letters)} for an input of {size} cells'
+        text = (
+            f'"{spec.padding}" with a stride pads an input of {times(port.spatial)} by {per_axis(pads, port.letters)}'
+        )
         if all(pair == ((ke - 1) // 2,) * 2 for pair, ke in zip(pads, spec.effective_kernel, strict=True)):
-            text += f", as {number} does; for other sizes they differ."
+            text += f", as {number} does; at other sizes they differ."
         else:
-            text += f", and not {naive}, as {number} does."
+            text += f"; {number} pads by {naive}."
     yield Remark("strided-same", text)
+
+
+def _capital(text: str) -> str:
+    return text if "=" in text else text[0].upper() + text[1:]
 
 
 def _same(port: Port, axis: int, size: int) -> tuple[int, int]:
@@ -39,7 +46,7 @@ def _same(port: Port, axis: int, size: int) -> tuple[int, int]:
 
 
 def _rule(port: Port, axis: int) -> str:
-    """The pads of an axis for every size: they follow from the rest that the stride leaves of it."""
+    """Return the pads of an axis for every size: they depend on the size modulo the stride."""
     kernel, stride = port.spec.effective_kernel[axis], port.spec.stride[axis]
     by_pads: dict[tuple[int, int], list[int]] = {}
     for rest in range(stride):
@@ -54,7 +61,7 @@ def _rule(port: Port, axis: int) -> str:
 
 
 def numbers_are_not_same(port: Port) -> Remarks:
-    """Symmetric pads at a stride, in a framework whose habit is the word."""
+    """Symmetric pads with a stride, in a framework that has ``"same"``."""
     spec, pads = port.spec, port.pads
     strided = max(spec.stride) > 1 and not spec.transposed
     if not strided or pads is None or not any(map(any, pads)) or port.to == "torch":
@@ -65,20 +72,19 @@ def numbers_are_not_same(port: Port) -> Remarks:
     axes = zip(spec.kernel_size, spec.stride, spec.dilation, strict=True)
     sizes = port.spatial or tuple(s * (k - 1) * d + s for k, s, d in axes)
     other = [_same(port, axis, size) for axis, size in enumerate(sizes)]
-    here = "" if port.spatial is None else " here"
-    when = " where the stride divides the size" if port.spatial is None else here
+    when = "if the stride divides the size" if port.spatial is None else f"an input of {times(sizes)}"
     if tuple(other) == pads:
-        text = f"{word} pads the same as this layer at this size, and otherwise at others."
+        text = f"{word} pads as this layer does at this input size, but not at others."
     else:
         text = (
-            f"{word} would give an output of the same shape, and other numbers: it pads "
-            f"{per_axis(other, port.letters)}{when}, this layer {per_axis(pads, port.letters)}."
+            f"{word} gives an output of the same shape with different numbers: it pads {when} by "
+            f"{per_axis(other, port.letters)}, this layer by {per_axis(pads, port.letters)}."
         )
     yield Remark("same-is-not-symmetric", text)
 
 
-def odd_cell(port: Port) -> Remarks:
-    """The extra cell of an even kernel."""
+def odd_pad(port: Port) -> Remarks:
+    """The odd pad of an even kernel."""
     spec, pads = port.spec, port.pads
     if spec.transposed or max(spec.stride) > 1 or pads is None:
         return
@@ -87,36 +93,36 @@ def odd_cell(port: Port) -> Remarks:
         return
     if list(pads) == halves and "same" not in port.text.lower():
         half = per_axis([ke // 2 for ke in spec.effective_kernel], port.letters)
-        text = f"An even kernel pads {per_axis(halves, port.letters)}: {half} on both sides gives a cell too many."
+        pairs = per_axis(halves, port.letters)
+        text = f"An even kernel needs pads {pairs}: {half} on both sides makes the output too large by 1."
         yield Remark("even-kernel", text)
     elif list(pads) == [(hi, lo) for lo, hi in halves]:
         yield Remark("odd-cell-before", _BEFORE.format(per_axis(pads, port.letters)))
 
 
 _BEFORE = (
-    "The odd cell stands before the input, {}: "
-    '"same" of PyTorch, Flax and Keras, and SAME_UPPER of ONNX, have it after.'
+    'The odd pad is before the input, {}: "same" in PyTorch, Flax and Keras, and SAME_UPPER in ONNX, put it after.'
 )
 
 
 def same_lower(port: Port) -> Remarks:
     if port.spec.padding == "same_lower" and max(port.spec.effective_kernel) > 1:
-        yield Remark("odd-cell-before", _BEFORE.format("where there is one"))
+        yield Remark("odd-cell-before", _BEFORE.format("if there is one"))
 
 
 def causal(port: Port) -> Remarks:
-    """All pads in front, in a framework that has no word for it."""
+    """All pads before the input, in a framework that has no word for it."""
     spec, pads = port.spec, port.pads
     reach = spec.effective_kernel[0] - 1
     if spec.ndim != 1 or spec.transposed or reach == 0 or pads != ((reach, 0),):
         return
     if "causal" not in port.text.lower():
-        text = f"Causal: all {reach} pads stand before the input. padding={reach} would let outputs see the future."
+        text = f"Causal: all {reach} pads are before the input. padding={reach} would let outputs depend on the future."
         yield Remark("causal", text)
 
 
 def order_of_pads(port: Port) -> Remarks:
-    """Where pads differ, their order in a flat list matters."""
+    """Unequal pads, whose order in a flat list matters."""
     spec, pads = port.spec, port.pads
     if pads is None or len({n for pair in pads for n in pair}) == 1:
         return
@@ -127,42 +133,136 @@ def order_of_pads(port: Port) -> Remarks:
     elif port.to == "torch" and spec.ndim > 1 and "F.pad(" in port.text:
         yield Remark("order-of-pads", f"F.pad takes the last axis first: {', '.join(reversed(port.letters))}.")
     elif port.of == "onnx" and spec.ndim > 1:
-        yield Remark("order-of-pads", "ONNX lists all begins, then all ends; here every axis has its own pair.")
+        yield Remark("order-of-pads", f"ONNX: all begins, then all ends; {port.sides[1]}: one pair per axis.")
 
 
 def flax_default(port: Port) -> Remarks:
-    """Flax alone pads where nothing is said."""
+    """Flax alone pads by default."""
     if port.of == "flax" and "padding" not in port.arguments:
-        yield Remark("default-padding", 'Flax pads "SAME" where no padding is given; the others do not pad.')
+        yield Remark("default-padding", 'Default padding. Flax: "SAME"; all other frameworks: none.')
     elif port.to == "flax" and '"VALID"' in port.text and port.of != "flax":
-        yield Remark("default-padding", 'padding="VALID" must be written: Flax pads "SAME" where no padding is given.')
+        yield Remark("default-padding", 'Flax needs padding="VALID": its default is "SAME".')
 
 
 def own_pads_of_modes(port: Port) -> Remarks:
-    """Flax' circular and reflecting padding has pads of its own."""
+    """Flax' circular and reflecting padding, which fixes its own pads."""
     word = str(port.arguments.get("padding", "")).upper()
     if port.of == "flax" and word in ("CIRCULAR", "REFLECT"):
-        text = f"Flax' {word!r} pads {per_axis(port.pads or (), port.letters)} whatever the stride"
-        yield Remark("padding-mode", f"{text}, with cells of the input and not with zeros.")
+        text = f"Flax' {word!r} pads {per_axis(port.pads or (), port.letters)} at any stride"
+        yield Remark("padding-mode", f"{text}, with {unit(port.spec.ndim)}s of the input instead of zeros.")
 
 
 def auto_pad(port: Port) -> Remarks:
-    """ONNX' words for padding, which runtimes read differently."""
+    """ONNX' words for padding, which runtimes interpret differently."""
     word = port.arguments.get("auto_pad", "NOTSET") if port.of == "onnx" else "NOTSET"
     if word not in ("NOTSET", "VALID") and port.spec.dilation != (1,) * port.spec.ndim:
-        text = f"ONNX Runtime refuses auto_pad={word} with a dilation: the source itself may never have run there."
+        text = f"ONNX Runtime rejects auto_pad={word} with a dilation: the source may never have run on it."
         yield Remark("auto-pad", text)
     if port.to != "onnx" or "auto_pad=" not in port.text:
         return
-    text = "auto_pad follows the input's size, as this layer must, but tools read it differently, some wrongly."
+    text = "auto_pad depends on the input's size, as this layer does, but tools interpret it differently, some wrongly."
     if port.spatial is not None:
         pairs = [_same(port, axis, size) for axis, size in enumerate(port.spatial)]
         pads = [lo for lo, _ in pairs] + [hi for _, hi in pairs]
-        text += f" For this size alone, pads={pads} says the same."
+        text += f" For this input size alone, pads={pads} is equivalent."
     yield Remark("auto-pad", text)
 
 
+# -- transposed layers: the rows of the full result that are kept ------------------------------------------------------
+
+
+def net_crops(port: Port) -> Pads:
+    """Return the crops before and, less the output padding, after; a negative crop extends the result."""
+    pads, extra = resolve_padding(port.spec, (1,) * port.spec.ndim)
+    return tuple((lo, hi - op) for (lo, hi), op in zip(pads, extra, strict=True))
+
+
+def same_crops(port: Port) -> Pads:
+    """Return the crops of Keras' and Flax' ``"same"``, which leave L·s pixels; the smaller half is before."""
+    totals = [ke - s for ke, s in zip(port.spec.effective_kernel, port.spec.stride, strict=True)]
+    return tuple((max(t, 0) // 2, t - max(t, 0) // 2) for t in totals)
+
+
+def same_size_other_rows(port: Port) -> Remarks:
+    """PyTorch's usual numbers and the others' ``"same"`` give the same size, shifted by a pixel."""
+    if not port.spec.transposed:
+        return
+    same, crops = same_crops(port), net_crops(port)
+    if port.to in ("keras", "flax") and crops != same and [sum(c) for c in crops] == [sum(c) for c in same]:
+        word = '"same"' if port.to == "keras" else '"SAME"'
+        yield Remark(
+            "same-size-other-rows",
+            f"padding={word} gives an output of the same size, but shifted: of the full result it crops "
+            f"{_rows(port, same)}; this layer crops {_rows(port, crops)}.",
+        )
+    elif port.to in ("torch", "onnx") and port.spec.padding == "same":
+        usual = [(ke - 1) // 2 for ke in port.spec.effective_kernel]
+        extra = [s - ke + 2 * p for s, ke, p in zip(port.spec.stride, port.spec.effective_kernel, usual, strict=True)]
+        other = tuple((p, p - op) for p, op in zip(usual, extra, strict=True))
+        if other != same and min(extra) >= 0:
+            numbers = f"padding={per_axis(usual, port.letters)}, output_padding={per_axis(extra, port.letters)}"
+            yield Remark(
+                "same-size-other-rows",
+                f"{numbers} gives an output of the same size, but shifted: of the full result it crops "
+                f'{_rows(port, other)}; "same" crops {_rows(port, same)}.',
+            )
+
+
+def _rows(port: Port, crops: Pads) -> str:
+    words = []
+    for lo, hi in crops:
+        words.append(f"{lo} before and {hi} after" if hi >= 0 else f"{lo} before and adds {-hi} after")
+    return per_axis(words, port.letters)
+
+
+def numbers_pad_the_input(port: Port) -> Remarks:
+    """Flax' numbers are pads of the dilated input; all other frameworks' are crops of the result."""
+    spec = port.spec
+    if not spec.transposed or port.to == port.of or "flax" not in (port.to, port.of) or '"SAME"' in port.text:
+        return
+    if port.of == "flax" and isinstance(port.arguments.get("padding", "SAME"), str):
+        return
+    crops = net_crops(port)
+    if not any(map(any, crops)):
+        return
+    pads = [(ke - 1 - lo, ke - 1 - hi) for ke, (lo, hi) in zip(spec.effective_kernel, crops, strict=True)]
+    text = f"Flax' numbers pad the dilated input, by kernel span - 1 - crop: {per_axis(pads, port.letters)}"
+    yield Remark("pads-of-the-input", f"{text} crops {_rows(port, crops)}.")
+
+
+def output_padding(port: Port) -> Remarks:
+    """Output padding keeps rows and adds no zeros; Keras gives it another meaning."""
+    spec = port.spec
+    if not any(spec.output_padding):
+        return
+    text = f"output_padding={per_axis(spec.output_padding, port.letters)} keeps rows of the full result at the end"
+    beyond = any(op > hi for op, (_, hi) in zip(spec.output_padding, port.pads or (), strict=False))
+    text += "; beyond its last row there is only the bias." if beyond else " and adds no zeros."
+    if port.to == "keras":
+        text += " Keras' own output_padding counts from another size: its default None is not 0."
+    yield Remark("output-padding", text)
+
+
+def short_kernel(port: Port) -> Remarks:
+    """Keras' and Flax' ``"valid"`` extends the output to stride pixels for every pixel of the input."""
+    spec = port.spec
+    short = [max(s - ke, 0) for s, ke in zip(spec.stride, spec.effective_kernel, strict=True)]
+    if not spec.transposed or not any(short):
+        return
+    filled = net_crops(port) == tuple((0, -n) for n in short)
+    (source, target), added = port.sides, f"{per_axis(short, port.letters)} {unit(spec.ndim)}(s)"
+    if port.of in ("keras", "flax") and port.to in ("torch", "onnx") and filled:
+        text = (
+            f"The kernel is shorter than the stride. {source}: {added} added at the end; {target}: as output_padding."
+        )
+        yield Remark("short-kernel", text)
+    elif port.of in ("torch", "onnx") and port.to in ("keras", "flax") and not filled:
+        text = f'The kernel is shorter than the stride. {target}: "valid" adds {added} at the end; {source}: none.'
+        yield Remark("short-kernel", text)
+
+
 REMARKS = (
-    *(strided_same, numbers_are_not_same, odd_cell, same_lower, causal),
+    *(strided_same, numbers_are_not_same, odd_pad, same_lower, causal),
     *(order_of_pads, flax_default, own_pads_of_modes, auto_pad),
+    *(same_size_other_rows, numbers_pad_the_input, output_padding, short_kernel),
 )

@@ -1,4 +1,4 @@
-"""What is ported from where to where, and what is said about it."""
+"""A layer on its way from one framework to another, and the form of a remark on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from convspec.contract import Support
 from convspec.layers import kernel_orders
+from convspec.layers.sentences import listed
 from convspec.spec import ConvSpec, Pads, layouts
 
 NAMES = {
@@ -22,20 +23,23 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing that a naive translation gets wrong, or that its author should know.
+    """One difference between two frameworks that matters for this layer.
 
     Attributes:
-        id: its short name, stable.
-        text: one or two sentences, with this layer's numbers.
-        code: NumPy statements that do what the text asks for, one a line; empty where there is nothing to do.
+        id: a short, stable name.
+        text: one to three sentences, with this layer's numbers.
+        code: NumPy statements that the text calls for, one per line; may be empty.
     """
 
     id: str
     text: str
     code: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.id}: {self.text}"
+
     def to_dict(self) -> dict[str, str]:
-        """The fields that are not empty."""
+        """Return the fields that are not empty."""
         return {"id": self.id, "text": self.text, **({"code": self.code} if self.code else {})}
 
 
@@ -45,15 +49,15 @@ class Port:
 
     Attributes:
         spec: the layer.
-        target: name of the adapter that it goes to.
-        support: the target's.
-        text: the target's program; empty where there is none.
-        layout: of the target's tensors.
-        source: name of the adapter that it comes from, None where it is a spec.
-        source_layout: of the source's tensors.
-        arguments: those of the source's constructor, by name, literals only.
-        function: the source's constructor, ``Conv2d``.
-        spatial: the input's spatial sizes, None where they are not known.
+        target: name of the target's adapter.
+        support: the target's support for the layer.
+        text: the target's program; empty if unsupported.
+        layout: layout of the target's tensors.
+        source: name of the source's adapter; None if the source is a spec.
+        source_layout: layout of the source's tensors.
+        arguments: arguments of the source's constructor, by name, literals only.
+        function: name of the source's constructor, ``Conv2d``.
+        spatial: spatial sizes of the input; None if unknown.
     """
 
     spec: ConvSpec
@@ -69,13 +73,20 @@ class Port:
 
     @property
     def to(self) -> str:
-        """The framework that it goes to: ``"keras"``, on whichever backend."""
+        """The target framework: ``"keras"`` for every backend."""
         return framework(self.target)
 
     @property
     def of(self) -> str | None:
-        """The framework that it comes from; None for a spec."""
+        """The source framework; None for a spec."""
         return None if self.source is None else framework(self.source)
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The names of source and target in texts: ``PyTorch`` and ``Keras``."""
+        source = "the spec" if self.of is None else NAMES.get(self.of, self.of)
+        target = NAMES.get(self.to, self.to)
+        return (f"{source} (source)", f"{target} (target)") if source == target else (source, target)
 
     @property
     def letters(self) -> str:
@@ -83,12 +94,12 @@ class Port:
 
     @property
     def pads(self) -> Pads | None:
-        """The pads where they are numbers, whatever the input's size."""
+        """The pads if they are numbers; None if they depend on the input's size."""
         return None if isinstance(self.spec.padding, str) else self.spec.padding
 
     @property
     def stored(self) -> tuple[kernel_orders.Stored, kernel_orders.Stored]:
-        """The orders of the kernel where it comes from and where it goes."""
+        """The kernel's order in the source and in the target."""
         spec = self.spec
         before = kernel_orders.canonical(spec)
         if self.of == "keras":
@@ -103,7 +114,7 @@ class Port:
 
 
 def framework(adapter: str) -> str:
-    """``"keras"`` of ``"keras-jax"``, ``"torch"`` of ``"torch:channels_last"``."""
+    """Return the framework of an adapter: ``"keras"`` of ``"keras-jax"``, ``"torch"`` of ``"torch:channels_last"``."""
     return adapter.partition(":")[0].partition("-")[0]
 
 
@@ -111,13 +122,8 @@ Remarks = Iterator[Remark]
 
 
 def per_axis(values: Any, letters: str) -> str:
-    """``(1, 2)`` where all axes have it, else ``(1, 2) along H and (0, 1) along W``."""
+    """Return ``(1, 2)`` if all axes have this value, else ``(1, 2) along H and (0, 1) along W``."""
     values = list(values)
     if len(set(values)) == 1:
         return str(values[0])
     return listed([f"{value} along {letter}" for value, letter in zip(values, letters, strict=True)])
-
-
-def listed(words: list[str]) -> str:
-    """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,4 +1,4 @@
-"""A node and the layer that it was made from, brought to one rank and one input: only then can they be compared."""
+"""Bring a node and the layer that it was made from to one rank and one input, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -9,49 +9,43 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from convspec.errors import ConvspecError
-from convspec.models.comparison import layer_check
+from convspec.models.comparison.layer_check import crop, zero_margins
+from convspec.models.matching.kernels import add_zero_pads
 from convspec.spec import ConvParams, format_of
 
 if TYPE_CHECKING:
     from convspec.models.matching.kernels import Array, Layer
     from convspec.spec import ConvSpec
 
-    Pads = tuple[tuple[int, int], ...]
-
 T = TypeVar("T")
 
 _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _FORMATS = ("float16", "float32", "float64")
-_BLOCK = 1 << 15  # numbers that are looked at together
+_BLOCK = 1 << 15  # elements compared at a time
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Form:
-    """Both layers in one rank, and how their tensors get there."""
+class CommonRank:
+    """A node's layer and its source's in one rank, and the functions that reshape their tensors to it."""
 
     ours: Layer
     theirs: Layer
-    mine: Callable[[Array], Array]
-    other: Callable[[Array], Array]
+    reshape_ours: Callable[[Array], Array]
+    reshape_theirs: Callable[[Array], Array]
 
 
-def shared(ours: Layer, theirs: Layer) -> Form | None:
-    """The two layers in one rank: as they are, without an axis of one tap, or as products of matrices.
-
-    None where there is no such form.
-    """
+def to_common_rank(ours: Layer, theirs: Layer) -> CommonRank | None:
+    """Return two layers in one rank: as they are, without an axis of one tap, or as matrix products; else None."""
     if ours.spec.ndim == theirs.spec.ndim and not ours.linear and not theirs.linear:
-        return Form(ours, theirs, _same, _same)
+        return CommonRank(ours, theirs, _same, _same)
     if ours.pointwise and theirs.pointwise:
-        return Form(_row_layer(ours), _row_layer(theirs), rows, rows)
+        return CommonRank(_row_layer(ours), _row_layer(theirs), _rows, _rows)
     if ours.spec.ndim == theirs.spec.ndim + 1:
         for axis in range(ours.spec.ndim):
-            if (found := _without(ours, axis)) and found.spec.kernel_size == theirs.spec.kernel_size:
-                return Form(found, theirs, _squeezed(axis), _same)
-    if theirs.spec.ndim == ours.spec.ndim + 1:
-        for axis in range(theirs.spec.ndim):
-            if (found := _without(theirs, axis)) and found.spec.kernel_size == ours.spec.kernel_size:
-                return Form(ours, found, _same, _squeezed(axis))
+            if (lower := _drop_axis(ours, axis)) and lower.spec.kernel_size == theirs.spec.kernel_size:
+                return CommonRank(lower, theirs, _squeeze(axis), _same)
+    if theirs.spec.ndim == ours.spec.ndim + 1 and (swapped := to_common_rank(theirs, ours)):
+        return CommonRank(swapped.theirs, swapped.ours, swapped.reshape_theirs, swapped.reshape_ours)
     return None
 
 
@@ -59,87 +53,84 @@ def _same(x: Array) -> Array:
     return x
 
 
-def rows(x: Array) -> Array:
-    """``(N, C, *spatial)`` as ``(rows, C, 1)``, the rows in the order of N and the cells."""
+def _rows(x: Array) -> Array:
+    """Reshape ``(N, C, *spatial)`` to ``(rows, C, 1)``, the rows in the order of N and the pixels."""
     return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1], 1)
 
 
-def _squeezed(axis: int) -> Callable[[Array], Array]:
-    return lambda x: x.reshape(*x.shape[: 2 + axis], *x.shape[3 + axis :]) if x.shape[2 + axis] == 1 else x
+def _squeeze(axis: int) -> Callable[[Array], Array]:
+    return lambda x: np.squeeze(x, 2 + axis) if x.shape[2 + axis] == 1 else x
 
 
 def _row_layer(layer: Layer) -> Layer:
     kernel = layer.params.kernel
     spec = replace(layer.spec, kernel_size=(1,), stride=(1,), padding=((0, 0),), dilation=(1,), output_padding=(0,),
                    ndim=1)  # fmt: skip
-    return replace(
-        layer, spec=spec, params=ConvParams(kernel.reshape(*kernel.shape[:2], 1), layer.params.bias), pads=()
-    )
+    params = ConvParams(kernel.reshape(*kernel.shape[:2], 1), layer.params.bias)
+    return replace(layer, spec=spec, params=params, pads=())
 
 
-def _without(layer: Layer, axis: int) -> Layer | None:
-    """The layer without a spatial axis of one tap and no pads; the words of a padding leave no pads there."""
+def _drop_axis(layer: Layer, axis: int) -> Layer | None:
+    """Return the layer without a spatial axis of one tap and no pads; 'same' and the like pad no such axis."""
     spec = layer.spec
     if spec.kernel_size[axis] != 1 or spec.output_padding[axis]:
         return None
     if not isinstance(spec.padding, str) and any(spec.padding[axis]):
         return None
-    padding = spec.padding if isinstance(spec.padding, str) else _cut(spec.padding, axis)
+    padding = spec.padding if isinstance(spec.padding, str) else _without(spec.padding, axis)
     small = replace(
-        spec, kernel_size=_cut(spec.kernel_size, axis), stride=_cut(spec.stride, axis), padding=padding,
-        dilation=_cut(spec.dilation, axis), output_padding=_cut(spec.output_padding, axis), ndim=spec.ndim - 1,
+        spec, kernel_size=_without(spec.kernel_size, axis), stride=_without(spec.stride, axis), padding=padding,
+        dilation=_without(spec.dilation, axis), output_padding=_without(spec.output_padding, axis), ndim=spec.ndim - 1,
     )  # fmt: skip
     params = ConvParams(np.squeeze(layer.params.kernel, 2 + axis), layer.params.bias)
-    pads = layer.pads and _cut(layer.pads, axis)
-    return replace(layer, spec=small, params=params, pads=pads)
+    return replace(layer, spec=small, params=params, pads=layer.pads and _without(layer.pads, axis))
 
 
-def _cut(values: tuple[T, ...], axis: int) -> tuple[T, ...]:
+def _without(values: tuple[T, ...], axis: int) -> tuple[T, ...]:
     return values[:axis] + values[axis + 1 :]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Settled:
+class AlignedSpecs:
     """Both specs for one and the same input, the node's.
 
     Attributes:
-        ours: the node's.
-        theirs: the source's, pads that stand before one of them moved into it; None where it cannot be said.
-        apart: in what the two inputs differ; empty where they do not, or where the source's is not known.
+        ours: the node's spec.
+        theirs: the source's, including pads that a separate node of either model adds; None where no spec fits.
+        input_difference: the difference of the two inputs; empty where they agree or the source's is unknown.
     """
 
     ours: ConvSpec
     theirs: ConvSpec | None
-    apart: str = ""
+    input_difference: str = ""
 
 
-def settled(form: Form, x: Array, source: Array | None) -> Settled:
-    """What the source's layer is for the input that the node reads, ``(N, C, *spatial)``.
+def align_specs(pair: CommonRank, x: Array, source: Array | None) -> AlignedSpecs:
+    """Return the specs of both layers for the node's input ``x``, ``(N, C, *spatial)``; ``source`` is the source's.
 
-    A pad may stand in a node of its own in the graph, in the source, or in both.
+    A pad may be a separate node in the graph, in the source, or in both.
     """
-    ours = _explicit(form.ours.spec, x)
+    ours = _explicit(pair.ours.spec, x)
     if source is None:
-        theirs = form.theirs.without(form.ours.pads)
-        return Settled(ours, theirs and _explicit(theirs, x))
-    theirs = form.theirs.spec
+        theirs = pair.theirs.spec_after(pair.ours.pads)
+        return AlignedSpecs(ours, theirs and _explicit(theirs, x))
+    theirs = pair.theirs.spec
     if x.shape == source.shape:
-        return Settled(ours, _explicit(theirs, x), differs(x, source))
+        return AlignedSpecs(ours, _explicit(theirs, x), compare_tensors(x, source))
     if not theirs.transposed and x.ndim == source.ndim:
-        if (
-            theirs.padding_mode in _MODES
-            and (padded := _padded(theirs, source)) is not None
-            and padded.shape == x.shape
-        ):
-            none = replace(theirs, padding=((0, 0),) * theirs.ndim, padding_mode="zeros")
-            return Settled(ours, none, differs(x, padded))
-        if pads := layer_check.margins(source, x):
-            return Settled(ours, _more(_explicit(theirs, source), pads), differs(x, layer_check.cropped(source, pads)))
-        if pads := layer_check.margins(x, source):
-            fewer = _more(_explicit(theirs, source), tuple((-lo, -hi) for lo, hi in pads))
-            whole = ours if fewer else _more(ours, pads) or ours
-            return Settled(whole, fewer or _explicit(theirs, source), differs(layer_check.cropped(x, pads), source))
-    return Settled(ours, _explicit(theirs, x), f"the data have shape {x.shape} where the source has {source.shape}")
+        if theirs.padding_mode in _MODES:
+            padded = _pad(theirs, source)
+            if padded is not None and padded.shape == x.shape:
+                unpadded = replace(theirs, padding=((0, 0),) * theirs.ndim, padding_mode="zeros")
+                return AlignedSpecs(ours, unpadded, compare_tensors(x, padded))
+        if pads := zero_margins(source, x):
+            return AlignedSpecs(ours, add_zero_pads(_explicit(theirs, source), pads),
+                                compare_tensors(x, crop(source, pads)))  # fmt: skip
+        if pads := zero_margins(x, source):
+            fewer = add_zero_pads(_explicit(theirs, source), tuple((-lo, -hi) for lo, hi in pads))
+            whole = ours if fewer else add_zero_pads(ours, pads) or ours
+            return AlignedSpecs(whole, fewer or _explicit(theirs, source), compare_tensors(crop(x, pads), source))
+    return AlignedSpecs(ours, _explicit(theirs, x), _shapes(x, source))
 
 
 def _explicit(spec: ConvSpec, x: Array) -> ConvSpec:
@@ -149,7 +140,7 @@ def _explicit(spec: ConvSpec, x: Array) -> ConvSpec:
         return spec
 
 
-def _padded(spec: ConvSpec, x: Array) -> Array | None:
+def _pad(spec: ConvSpec, x: Array) -> Array | None:
     explicit = _explicit(spec, x)
     if isinstance(explicit.padding, str):
         return None
@@ -159,55 +150,51 @@ def _padded(spec: ConvSpec, x: Array) -> Array | None:
         return None
 
 
-def _more(spec: ConvSpec, pads: Pads) -> ConvSpec | None:
-    """The spec with so many pads more, or fewer; None where that leaves less than none."""
-    if isinstance(spec.padding, str) or (spec.padding_mode != "zeros" and any(map(any, spec.padding))):
-        return None
-    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(spec.padding, pads, strict=True))
-    return None if any(n < 0 for pair in total for n in pair) else replace(spec, padding=total)
+def _shapes(x: Array, source: Array) -> str:
+    return f"the tensor has shape {x.shape} where the source has {source.shape}"
 
 
-def differs(x: Array, source: Array) -> str:
-    """In what a tensor differs from the source's, or nothing: more than half of the format's digits are lost.
+def compare_tensors(x: Array, source: Array) -> str:
+    """Return the difference of a tensor from the source's where more than half of its format's digits are lost.
 
-    Rounding errors of whole networks have no useful bound; that half of the digits stay is a convention.
+    Rounding errors of whole networks have no useful bound; half of the digits is a convention.
     """
     if x.shape != source.shape:
-        return f"the data have shape {x.shape} where the source has {source.shape}"
+        return _shapes(x, source)
     name = str(x.dtype)
     if name not in _FORMATS:
         return ""
     worst, scale = 0.0, 0.0
-    for mine, other in _pieces(x, source):
+    for ours, theirs in _blocks(x, source):
         with np.errstate(invalid="ignore"):
-            far = np.abs(mine - other)
-        if not np.isfinite(far).all() and not np.array_equal(np.isfinite(mine), np.isfinite(other)):
-            return "the data are NaN or infinite where the source's are not, or the other way round"
-        worst = max(worst, _largest(far))
-        scale = max(scale, *(_largest(np.abs(a)) for a in (mine, other)))
+            difference = np.abs(ours - theirs)
+        if not np.isfinite(difference).all() and not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
+            return "NaN or infinite elements are in only one of the tensor and the source's"
+        worst = max(worst, _largest(difference))
+        scale = max(scale, *(_largest(np.abs(a)) for a in (ours, theirs)))
     if worst <= format_of(name).unit_roundoff ** 0.5 * scale:
         return ""
-    return f"the data differ from the source's by {worst:.3g}, where their largest number is {scale:.3g}"
+    return f"the tensor differs from the source's by up to {worst:.3g}; the largest element is {scale:.3g}"
 
 
-def _pieces(x: Array, source: Array) -> Iterator[tuple[Array, Array]]:
-    """Both tensors a little at a time: the source's may be on disk, and what is made of them stays in the cache."""
+def _blocks(x: Array, source: Array) -> Iterator[tuple[Array, Array]]:
+    """Return both tensors block by block: the source's may be on disk, and intermediate results stay in the cache."""
     step = max(_BLOCK // max(x[:1].size, 1), 1)
     for start in range(0, len(x), step):
-        mine, other = (a[start : start + step].reshape(-1) for a in (x, source))
-        for at in range(0, mine.size, _BLOCK):
-            piece = slice(at, at + _BLOCK)
-            yield mine[piece].astype(np.float64), np.asarray(other[piece], np.float64)
+        ours, theirs = (a[start : start + step].reshape(-1) for a in (x, source))
+        for at in range(0, ours.size, _BLOCK):
+            block = slice(at, at + _BLOCK)
+            yield ours[block].astype(np.float64), np.asarray(theirs[block], np.float64)
 
 
 def _largest(sizes: Array) -> float:
-    """The largest of them that is finite."""
-    found = float(np.max(sizes, initial=0.0))
-    return found if np.isfinite(found) else float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
+    """Return the largest finite number."""
+    largest = float(np.max(sizes, initial=0.0))
+    return largest if np.isfinite(largest) else float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
 
 
-def window(spec: ConvSpec, x: Array) -> tuple[tuple[int, int], ...]:
-    """Of a transposed layer: for each axis where its output begins in the full scatter, and how long it is."""
+def output_window(spec: ConvSpec, x: Array) -> tuple[tuple[int, int], ...]:
+    """Return for each axis of a transposed layer where its output begins in the full scatter, and its length."""
     explicit = spec.explicit(x.shape)
     sizes = explicit.output_shape(x.shape)[2:]
     assert not isinstance(explicit.padding, str)

@@ -1,173 +1,163 @@
-"""Whether what one layer wrote is what the other model's layer makes of the same input.
+"""Check whether one layer's output is what the other model's layer computes from the same input.
 
-Bounds: a convolution's and a linear layer's are those of :mod:`convspec.reference.error_bounds`. A batch norm rounds at
-most eight times. Between two layers there are activations, pools, sums and gates, of which nothing is known but how
-they pass on a difference: an activation makes it at most twice as large (swish 1.1, hard-swish 1.5), a gate, which is a
-sigmoid, at most a quarter of the numbers that it multiplies, and a sum adds those of what it sums. They round at most
-sixteen times, and a pool four times for every cell that it takes away: its windows overlap by half, at most.
+Bounds: those of a convolution and a linear layer are in :mod:`convspec.reference.error_bounds`. A batch norm rounds at
+most eight times. Of the operations between two layers – activations, pools, sums, gates – only the error propagation is
+known: an activation at most doubles a difference (swish 1.1, hard-swish 1.5), a gate, which is a sigmoid, adds at most
+a quarter of the numbers that it multiplies, and a sum adds the differences of its terms. They round at most sixteen
+times, and a pool four times for every pixel that it removes: its windows overlap by at most half.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
+from convspec.contract import LayerRequest
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds, judge
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rounded
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
-    from convspec.models.matching.kernels import Normalised
+    from convspec.models.matching.kernels import BatchNorm
     from convspec.models.run_model import Array
+    from convspec.spec import Pads
 
 _NORM_ROUNDINGS = 8
 _STRETCH = 2.0
 _BETWEEN = 16
 _OVERLAP = 4
-_GATE = 0.25  # the steepest that a sigmoid gets
+_GATE = 0.25  # the steepest slope of a sigmoid
 _DATA = "activations"
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
-    """``ok`` is None where nothing could be judged; ``reason`` says why not, or what is wrong."""
+class LayerCheck:
+    """``ok`` is None where the layer could not be judged; ``reason`` says why, or what is wrong."""
 
     ok: bool | None
     reason: str = ""
-    wrong: int = 0
-    total: int = 0
 
 
-def conv(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapter, dtype: str) -> Local:
-    """Whether ``y`` is this convolution of ``x``, both canonical, as the adapter computes it in ``dtype``."""
+def check_layer(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapter, dtype: str) -> LayerCheck:
+    """Check that ``y`` is this convolution of ``x``, both canonical, as the adapter computes it in ``dtype``."""
     try:
         expected = reference.conv(spec, params, x)
     except ShapeError as error:
-        return Local(False, str(error))
-    arithmetic = adapter.arithmetic(spec, dtype, input_shape=x.shape)
-    carrier = format_of(dtype).carrier
-    found = judge(
-        rounded(y, dtype).astype(carrier), expected, reference.magnitude(spec, params, x), dtype=dtype, data=_DATA,
-        products=error_bounds.products(spec), arithmetic=arithmetic,
+        return LayerCheck(False, str(error))
+    verdict = judge(
+        rounded(y, dtype).astype(format_of(dtype).carrier), expected, reference.magnitude(spec, params, x),
+        dtype=dtype, data=_DATA, products=error_bounds.products(spec),
+        arithmetic=adapter.compute_precision(spec, LayerRequest(dtype=dtype, input_shape=x.shape)),
     )  # fmt: skip
-    wrong = int(found.evidence.get("wrong", 0))
-    return Local(found.verdict == "agree", found.reason, wrong, int(found.evidence.get("total", y.size)))
+    return LayerCheck(verdict.verdict == "agree", verdict.reason)
 
 
-def linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> Local:
-    """Whether ``y`` is ``x @ kernel.T + bias``; ``kernel`` is ``(O, I)``."""
+def check_linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> LayerCheck:
+    """Check that ``y`` is ``x @ kernel.T + bias``; ``kernel`` is ``(O, I)``."""
     if x.shape[-1] != kernel.shape[1]:
-        return Local(False, f"the input has {x.shape[-1]} features where {kernel.shape[1]} are right")
+        return LayerCheck(False, f"expected {kernel.shape[1]} input features, got {x.shape[-1]}")
     wide = kernel.astype(np.float64)
     added = np.zeros(len(kernel)) if bias is None else bias.astype(np.float64)
     expected = x.astype(np.float64) @ wide.T + added
     size = np.abs(x.astype(np.float64)) @ np.abs(wide).T + np.abs(added)
     limits = error_bounds.bounds("float32", kernel.shape[1], ComputePrecision("float32", 2, flushes_subnormals=True))
-    return _judged(y, expected, size * limits.relative + limits.absolute)
+    return _check_elements(y, expected, size * limits.relative + limits.absolute)
 
 
-def batch_norm(norm: Normalised, axis: int, x: Array, y: Array) -> Local:
-    """Whether ``y`` is the batch norm of ``x`` along ``axis``."""
-
-    def along(vector: Array) -> Array:
-        return vector.astype(np.float64).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-
-    scale, mean, shift = (along(np.asarray(v)) for v in (norm.scale(), norm.mean, norm.shift))
+def check_batch_norm(norm: BatchNorm, x: Array, y: Array) -> LayerCheck:
+    """Check that ``y`` is the batch norm of ``x``, both ``(N, C, …)``."""
+    scale, mean, shift = (
+        np.asarray(v, np.float64).reshape(-1, *(1,) * (x.ndim - 2)) for v in (norm.scale(), norm.mean, norm.shift)
+    )
     wide = x.astype(np.float64)
     expected = (wide - mean) * scale + shift
     size = (np.abs(wide) + np.abs(mean)) * np.abs(scale) + np.abs(shift)
     limits = error_bounds.bounds("float32", 1, ComputePrecision("float32", 1, flushes_subnormals=True))
-    return _judged(y, expected, size * error_bounds.gamma(_NORM_ROUNDINGS, limits.unit) + limits.absolute)
+    return _check_elements(y, expected, size * error_bounds.gamma(_NORM_ROUNDINGS, limits.unit) + limits.absolute)
 
 
-def _judged(y: Array, expected: Array, bound: Array) -> Local:
+def _check_elements(y: Array, expected: Array, bound: Array) -> LayerCheck:
     if y.shape != expected.shape:
-        return Local(False, f"shape {y.shape} where {expected.shape} is right")
+        return LayerCheck(False, f"expected shape {expected.shape}, got {y.shape}")
     with np.errstate(invalid="ignore"):
         right = (np.abs(y - expected) <= bound) | (np.isnan(y) & np.isnan(expected)) | (y == expected)
     wrong = int(right.size - np.count_nonzero(right))
     if not wrong:
-        return Local(True, total=y.size)
-    at = np.unravel_index(int(np.argmin(right)), right.shape)
-    place = tuple(map(int, at))
-    reason = f"value: {wrong} of {y.size} elements are wrong; at {place} got {y[at]:g} where {expected[at]:g} is right"
-    return Local(False, reason, wrong, y.size)
+        return LayerCheck(True)
+    at = tuple(map(int, np.unravel_index(int(np.argmin(right)), right.shape)))
+    values = f"expected {expected[at]:g}, got {y[at]:g}"
+    return LayerCheck(False, f"value: {wrong} of {y.size} elements are wrong; at {at} {values}")
 
 
 # -- between the layers ------------------------------------------------------------------------------------------------
 
 
-class Glue:
-    """How much the inputs of a layer may differ, given how much the outputs before it did."""
+class ErrorPropagation:
+    """Bounds the difference of a layer's inputs by the differences of the outputs before it."""
 
     def __init__(self) -> None:
-        self.passed_on: list[tuple[float, float]] = []  # how far two outputs are apart, and how large they are
+        self.outputs: list[tuple[float, float]] = []  # largest difference and largest element of each output
         self.last: Array | None = None
 
     def explains(self, difference: float, x: Array) -> bool:
-        """Whether a difference of two inputs follows from those of the outputs before."""
-        total = sum(apart for apart, _ in self.passed_on)
-        largest = max((size for _, size in self.passed_on), default=0.0)
+        """Whether the outputs before explain this difference of two inputs."""
+        total = sum(before for before, _ in self.outputs)
+        largest = max((size for _, size in self.outputs), default=0.0)
         size = max(float(np.max(np.abs(x), initial=0.0)), largest)
         unit = format_of("float32").unit_roundoff
-        pooled = 1.0 if self.last is None else _cells(self.last) / _cells(x)
+        pooled = 1.0 if self.last is None else _pixels(self.last) / _pixels(x)
         rounding = error_bounds.gamma(_BETWEEN + _OVERLAP * math.ceil(pooled), unit) * size
         return difference <= total * max(_STRETCH, largest * _GATE) + rounding
 
-    def passed(self, difference: float | None, x: Array, y: Array) -> None:
-        """Note the output of one more layer, which takes the place of the one before where it has read just that."""
+    def add(self, difference: float | None, x: Array, y: Array) -> None:
+        """Add the output of one more layer; it replaces the output before if that is exactly what the layer read."""
         if self.last is not None and np.array_equal(self.last, x):
-            self.passed_on.pop()
-        self.passed_on.append((difference or 0.0, float(np.max(np.abs(y), initial=0.0))))
+            self.outputs.pop()
+        self.outputs.append((difference or 0.0, float(np.max(np.abs(y), initial=0.0))))
         self.last = y
 
 
-def _cells(x: Array) -> int:
-    return max(int(np.prod(x.shape[2:])), 1)
+def _pixels(x: Array) -> int:
+    return max(math.prod(x.shape[2:]), 1)
 
 
-def furthest(a: Array, b: Array) -> float | None:
-    """The largest difference of two tensors; None where their shapes differ."""
+def largest_difference(a: Array, b: Array) -> float | None:
+    """Return the largest difference of two tensors; None where their shapes differ."""
     if a.shape != b.shape:
         return None
     with np.errstate(invalid="ignore"):
-        apart = np.abs(a.astype(np.float64) - b)
-    apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
-    worst = float(np.max(apart, initial=0.0))
+        differences = np.abs(a.astype(np.float64) - b)
+    differences[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    worst = float(np.max(differences, initial=0.0))
     return float("inf") if np.isnan(worst) else worst
 
 
-def margins(large: Array, small: Array) -> tuple[tuple[int, int], ...] | None:
-    """The zeros around ``large`` beyond ``small``, (before, after) for each spatial axis; None where it is not that.
+def zero_margins(large: Array, small: Array) -> Pads | None:
+    """Return the zeros around ``large`` beyond ``small``, (before, after) per spatial axis; None for any other content.
 
-    A pad of its own before a convolution belongs to the convolution's padding.
+    A separate pad before a convolution counts as the convolution's padding.
     """
-    more = [m - n for m, n in zip(large.shape[2:], small.shape[2:], strict=True)]
-    if large.shape[:2] != small.shape[:2] or min(more) < 0 or max(more) > max(small.shape[2:]):
+    extra = [m - n for m, n in zip(large.shape[2:], small.shape[2:], strict=True)]
+    if large.shape[:2] != small.shape[:2] or min(extra) < 0 or max(extra) > max(small.shape[2:]):
         return None
-    best: tuple[float, tuple[tuple[int, int], ...]] | None = None
-    for pads in _splits(more):
-        inside = cropped(large, pads)
+    best: tuple[float, Pads] | None = None
+    for pads in itertools.product(*[[(lo, n - lo) for lo in range(n + 1)] for n in extra]):
+        inside = crop(large, pads)
         if np.count_nonzero(large) == np.count_nonzero(inside):
-            apart = furthest(inside, small)
-            if apart is not None and (best is None or apart < best[0]):
-                best = apart, pads
+            difference = largest_difference(inside, small)
+            if difference is not None and (best is None or difference < best[0]):
+                best = difference, pads
     return None if best is None else best[1]
 
 
-def _splits(more: list[int]) -> Iterator[tuple[tuple[int, int], ...]]:
-    return itertools.product(*[[(lo, n - lo) for lo in range(n + 1)] for n in more])
-
-
-def cropped(x: Array, pads: tuple[tuple[int, int], ...]) -> Array:
-    """``x`` without its margins along the spatial axes; as it is, where there are none."""
+def crop(x: Array, pads: Pads) -> Array:
+    """Return ``x`` without its margins along the spatial axes."""
     if not pads:
         return x
     inner = tuple(slice(lo, n - hi) for (lo, hi), n in zip(pads, x.shape[2:], strict=True))

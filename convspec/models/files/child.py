@@ -1,8 +1,8 @@
 """The child process of a model file; :mod:`convspec.models.files.model_file` starts it.
 
 Each request is one line of JSON, and so is its answer; arrays are exchanged as files in a shared folder. The first
-request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" |
-"capture" | "store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
+request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" | "trace" |
+"store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convspec.contract import registry
 from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
 from convspec.errors import ConvspecError
 from convspec.models.files import messages
-from convspec.models.run_model import seam
 
 if TYPE_CHECKING:
-    from convspec.contract import Adapter, LoadsFiles
+    from convspec.contract import Adapter
     from convspec.models.files.messages import Message
 
 
@@ -59,11 +58,10 @@ class _Served:
     def __init__(self, opening: Message) -> None:
         self.folder, self.memory = Path(opening["folder"]), opening["memory"]
         self.adapter: Adapter = registry.adapter(opening["adapter"])
-        self.loader = cast("LoadsFiles", self.adapter)
         self.adapter.configure(device="cpu")
-        self.seam = seam(self.adapter)
+        self.module = self.adapter.model_module()
         limit_memory(self.memory, files=True)
-        self.model = self.loader.load(opening["path"])
+        self.model = self.adapter.load(opening["path"])
 
     def convs(self, **options: Any) -> Message:
         found = self.adapter.convs(self.model, **options)
@@ -74,7 +72,7 @@ class _Served:
 
     def parts(self) -> Message:
         arrays: dict[str, Any] = {}
-        parts = messages.pack_parts(self.seam.parts(self.model), arrays)
+        parts = messages.pack_parts(self.module.parts(self.model), arrays)
         return {"parts": parts, "arrays": self._file("parts", arrays)}
 
     def read(self, input_shape: list[int] | None) -> Message:
@@ -82,11 +80,11 @@ class _Served:
         readings = messages.pack_readings([self.adapter.read(self.model, input_shape)], arrays)
         return {"readings": readings, "arrays": self._file("read", arrays)}
 
-    def capture(self, arrays: str, names: list[str] | None) -> Message:
+    def trace(self, arrays: str, names: list[str] | None) -> Message:
         given = messages.read_arrays(self.folder / arrays)
         ordered = [given[str(place)] for place in range(len(given))]
         inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
-        calls, outputs = self.seam.capture(self.model, inputs)
+        calls, outputs, _ = self.module.trace_model(self.model, inputs)
         found = {f"x{place}": call.x for place, call in enumerate(calls)}
         found |= {f"y{place}": call.y for place, call in enumerate(calls)}
         found |= {f"output{place}": y for place, y in enumerate(outputs)}
@@ -97,8 +95,8 @@ class _Served:
         wanted: dict[str, dict[str, Any]] = {}
         for place, (where, name) in enumerate(keys):
             wanted.setdefault(where, {})[name] = given[str(place)]
-        self.model = self.seam.write(self.model, wanted)
-        self.loader.store(self.model, path)
+        self.model = self.module.write(self.model, wanted)
+        self.adapter.store(self.model, path)
         return {}
 
     def _file(self, name: str, arrays: dict[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Model files that are programs – TorchScript, exported programs, Keras files, SavedModels – as models.
 
 A child process (:mod:`convspec.models.files.child`) reads and runs such a file, within limits of time and memory. To
-the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other, with the ``parts``, ``capture``,
-``write`` and ``save`` below.
+the rest of :mod:`convspec.models` a :class:`ModelFile` is a model like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from convspec.contract import Call, Found, LoadsFiles, Part, registry
+from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import (
     ConvspecError,
@@ -52,7 +51,7 @@ def loaders() -> dict[str, list[Adapter]]:
     found: dict[str, list[Adapter]] = {}
     for name in registry.adapters():
         adapter = registry.adapter(name)
-        for kind in adapter.files if isinstance(adapter, LoadsFiles) else ():
+        for kind in adapter.files:
             found.setdefault(kind, []).append(adapter)
     return found
 
@@ -67,7 +66,7 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     place, known = Path(path), loaders()
     fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
     if not fitting:
-        endings = ", ".join([".onnx", *(kind for kind in known if kind.startswith("."))])
+        endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
         raise RequestError(
             f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}"
@@ -112,13 +111,13 @@ class ModelFile:
     def __repr__(self) -> str:
         return f"ModelFile({self.path!r})"
 
-    def convs(self, **options: Any) -> list[Found]:
+    def convs(self, **options: Any) -> list[FoundConv]:
         """Return every convolution, as the adapter's own ``convs`` does."""
 
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[Found]:
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[FoundConv]:
             readings = messages.unpack_readings(answer["readings"], arrays)
             entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
-            return [Found(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
+            return [FoundConv(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
 
         return self._ask("convs", options, unpack)
 
@@ -136,18 +135,18 @@ class ModelFile:
         """Return all its layers with weights."""
         return self._ask("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
 
-    def capture(self, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-        """Run the model; return the input and output of each layer, and the model's outputs."""
+    def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
+        """Return one run: the inputs and outputs of its layers, and its own outputs."""
         child = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
         messages.write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
+        def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
-            return calls, [arrays[f"output{i}"] for i in range(answer["outputs"])]
+            return ModelTrace(calls, [arrays[f"output{i}"] for i in range(answer["outputs"])])
 
-        return self._ask("capture", {"arrays": "inputs.safetensors", "names": names}, unpack)
+        return self._ask("trace", {"arrays": "inputs.safetensors", "names": names}, unpack)
 
     def written(self, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
         """Return the model with other weights, in a file that is removed with the object unless ``save`` copies it."""
@@ -254,7 +253,7 @@ def _size(path: Path) -> int:
 
 
 class FileAdapter:
-    """An adapter for its files: questions about a model go to the process that has loaded it."""
+    """An adapter for its files: the child process that holds a model does the work on it."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
@@ -262,37 +261,23 @@ class FileAdapter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 
-    def convs(self, model: Any, input_shape: Sequence[int] | None = None, **options: Any) -> list[Found]:
+    def convs(self, model: Any, input_shape: Sequence[int] | None = None, **options: Any) -> list[FoundConv]:
         shape = None if input_shape is None else list(input_shape)
-        return held(model).convs(input_shape=shape, **options)
+        return open_file(model).convs(input_shape=shape, **options)
 
     def read(self, layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-        return held(layer).read(input_shape)
+        return open_file(layer).read(input_shape)
+
+    def model_module(self) -> ModelModule:
+        return ModelModule(
+            parts=lambda model: open_file(model).parts(),
+            trace_model=lambda model, inputs: open_file(model).trace(inputs),
+            write=lambda model, arrays: open_file(model).written(arrays),
+            save=lambda model, path: open_file(model).save(path),
+            open=open_file,
+        )
 
 
-def held(model: Any) -> ModelFile:
+def open_file(model: Any) -> ModelFile:
     """Return a path as a ModelFile."""
     return model if isinstance(model, ModelFile) else ModelFile(model)
-
-
-# -- a model module ----------------------------------------------------------------------------------------------------
-
-
-def parts(model: ModelFile) -> list[Part]:
-    """Return all layers with weights."""
-    return held(model).parts()
-
-
-def capture(model: ModelFile, inputs: Sequence[Array] | Mapping[str, Array]) -> tuple[list[Call], list[Array]]:
-    """Run the model; return the input and output of each layer, and the outputs."""
-    return held(model).capture(inputs)
-
-
-def write(model: ModelFile, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
-    """Return a new file with other weights."""
-    return held(model).written(arrays)
-
-
-def save(model: ModelFile, path: str | os.PathLike[str]) -> None:
-    """Copy the file."""
-    held(model).save(path)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Match the layers of two models, and list the differences of each pair that need no run."""

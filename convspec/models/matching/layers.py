@@ -1,4 +1,4 @@
-"""Which layer of one model is which of another, and in what the two differ before anything is run."""
+"""Align the layers of two models, and compare those pairs before anything is run."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convspec.models.matching import kernels
-from convspec.models.matching import weight_differences as contrast
-from convspec.models.matching.kernels import Layer, Normalised
+from convspec.models.matching.differences import Difference, weight_differences
+from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
 
 if TYPE_CHECKING:
     from convspec.contract import Call, Part
     from convspec.models.run_model import Array, Model
-    from convspec.spec import ConvSpec
 
-FIELDS = ("transposed", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-          "padding_mode", "output_padding")  # fmt: skip
-_SPEC_IDS = {f"{name.replace('_', '-')}-differs" for name in FIELDS}
 _GENERIC = {"conv", "conv1d", "conv2d", "conv3d", "node", "model", "graph", "dense", "linear", "gemm", "module",
             "layers", "batch", "norm", "normalization", "batchnorm", "depthwise", "bn"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pair:
-    """A layer of model a and the one of model b that it was matched with, either of them None.
+    """A layer of model a and its counterpart in model b; one of them may be None.
 
-    ``fold_a`` and ``fold_b`` are batch norms right behind a convolution that the other model has within its kernel.
+    ``fold_a`` and ``fold_b`` are batch norms right after a convolution that the other model has folded into its kernel.
     """
 
     a: Part | None
@@ -37,92 +32,88 @@ class Pair:
     fold_a: Part | None = None
     fold_b: Part | None = None
 
+    @property
+    def both(self) -> tuple[Part, Part]:
+        """The two layers of a pair that is complete."""
+        assert self.a is not None
+        assert self.b is not None
+        return self.a, self.b
 
-def aligned(a: Model, b: Model) -> list[Pair]:
-    """All layers of both models in the order of a's execution, b's that are left last.
 
-    Convolutions by their kernels' numbers, in whatever order these are, then by name, shape and order; batch norms by
-    the convolutions that they stand behind.
+def align(a: Model, b: Model) -> list[Pair]:
+    """Pair all layers of both models in the order of a's execution; b's layers without a counterpart come last.
+
+    Convolutions by their kernels' numbers, in any order of elements, then by name, shape and order; batch norms by the
+    convolutions before them.
     """
-    convs = kernels.matched(a.ordered("conv"), b.ordered("conv"), _KEYS)
-    found: list[Pair] = []
-    behind: dict[int, int] = {}
-    for place, (ours, theirs) in enumerate(convs):
-        norms = norm_behind(a, ours), norm_behind(b, theirs)
-        fold = ours is not None and theirs is not None and (norms[0] is None) != (norms[1] is None)
-        found.append(Pair(ours, theirs, *(norms if fold else (None, None))))
-        behind |= {id(norm): place for norm in norms if norm is not None}
-    folded = {id(norm) for pair in found for norm in (pair.fold_a, pair.fold_b) if norm is not None}
-    mine, others = ([n for n in model.ordered("norm") if id(n) not in folded] for model in (a, b))
-    found += [Pair(*both) for both in kernels.matched(mine, others, (lambda norm: behind.get(id(norm)), *_KEYS))]
-    found += [Pair(*both) for both in kernels.matched(a.ordered("linear"), b.ordered("linear"), _KEYS)]
+    pairs: list[Pair] = []
+    before: dict[int, int] = {}
+    convs = a.ordered("conv"), b.ordered("conv")
+    for place, (ours, theirs) in enumerate(pairs_of(*convs, match(*convs, _KEYS))):
+        norms = norm_after(a, ours), norm_after(b, theirs)
+        folded = ours is not None and theirs is not None and (norms[0] is None) != (norms[1] is None)
+        pairs.append(Pair(ours, theirs, *(norms if folded else (None, None))))
+        before |= {id(norm): place for norm in norms if norm is not None}
+    inside = {id(norm) for pair in pairs for norm in (pair.fold_a, pair.fold_b) if norm is not None}
+    mine, others = ([n for n in model.ordered("norm") if id(n) not in inside] for model in (a, b))
+    by_conv: tuple[Key[Part], ...] = (lambda norm: before.get(id(norm)), *_KEYS)
+    linears = a.ordered("linear"), b.ordered("linear")
+    pairs += [Pair(*both) for both in pairs_of(mine, others, match(mine, others, by_conv))]
+    pairs += [Pair(*both) for both in pairs_of(*linears, match(*linears, _KEYS))]
     if not a.executed:
-        return found
+        return pairs
     order = {call.path: place for place, call in reversed(list(enumerate(a.calls)))}
-    return sorted(found, key=lambda pair: order.get(pair.a.path, len(order)) if pair.a else len(order) + 1)
+    return sorted(pairs, key=lambda pair: order.get(pair.a.path, len(order)) if pair.a else len(order) + 1)
 
 
-def norm_behind(model: Model, conv: Part | None) -> Part | None:
-    """The batch norm that reads exactly what the convolution wrote, and nobody else did."""
+def norm_after(model: Model, conv: Part | None) -> Part | None:
+    """Return the batch norm that reads exactly the output of this convolution, or None."""
     if conv is None:
         return None
     calls: dict[str, Call] = {}
     for call in model.calls:
         calls.setdefault(call.path, call)
-    mine = calls.get(conv.path)
-    for part in model.parts:
-        if not part.batch_norm or part.path not in calls or mine is None:
-            continue
-        if np.array_equal(mine.y, calls[part.path].x):
-            return part
-    return None
+    if (mine := calls.get(conv.path)) is None:
+        return None
+    norms = (part for part in model.parts if part.batch_norm and part.path in calls)
+    return next((norm for norm in norms if np.array_equal(mine.y, calls[norm.path].x)), None)
 
 
 # -- keys: equal ones belong together ----------------------------------------------------------------------------------
 
 
-def weight(part: Part) -> Array | None:
-    """The array that tells a layer from others: the kernel, or a norm's mean, else its gain."""
+def main_array(part: Part) -> Array | None:
+    """Return the array that tells a layer from others: the kernel, or a norm's mean, else its gain or shift."""
     arrays = part.weights
     return next((arrays[name] for name in ("kernel", "mean", "gain", "shift") if name in arrays), None)
 
 
-def shape(part: Part) -> Hashable:
-    """What two layers must have in common for their weights to be moved."""
-    array = weight(part)
+def shape_key(part: Part) -> Hashable:
+    """Return what two layers must have in common for weights to be moved between them."""
+    array = main_array(part)
     spec = part.reading.spec if part.reading else None
     return None if array is None else (part.kind, spec and spec.transposed, spec and spec.groups, array.shape)
 
 
-def name(part: Part) -> str | None:
-    """A path's words that say something, in lower case; None where there are none."""
+def name_key(part: Part) -> str | None:
+    """Return the specific words of a layer's path in lower case, or None where there are none."""
     split = re.sub(r"([a-z])([A-Z])", r"\1.\2", part.path).lower()
     words = [word for word in re.split(r"[/._]+", split) if word and word not in _GENERIC]
     return ".".join(words) if any(re.search("[a-z]", word) for word in words) else None
 
 
-def _numbers(part: Part) -> Hashable:
-    array = weight(part)
-    return None if array is None else (array.shape, array.tobytes())
+def _array_key(key: Callable[[Array], Hashable]) -> Key[Part]:
+    return lambda part: None if (array := main_array(part)) is None else key(array)
 
 
-def _sorted_numbers(part: Part) -> Hashable:
-    array = weight(part)
-    return None if array is None else np.sort(array, axis=None).tobytes()
-
-
-def _size(part: Part) -> Hashable:
-    array = weight(part)
-    return None if array is None else (part.kind, array.size)
-
-
-_KEYS: tuple[Callable[[Part], Hashable], ...] = (
-    lambda part: name(part) and (name(part), _numbers(part)),
+_numbers = _array_key(lambda array: (array.shape, array.tobytes()))
+_KEYS: tuple[Key[Part], ...] = (
+    lambda part: name_key(part) and (name_key(part), _numbers(part)),
     _numbers,
-    _sorted_numbers,
-    lambda part: name(part) and (name(part), shape(part)),
-    shape,
-    _size,
+    _array_key(lambda array: np.sort(array, axis=None).tobytes()),
+    lambda part: name_key(part) and (name_key(part), shape_key(part)),
+    shape_key,
+    _array_key(lambda array: array.size),
     lambda part: part.kind,
 )
 
@@ -130,63 +121,40 @@ _KEYS: tuple[Callable[[Part], Hashable], ...] = (
 # -- differences that need no run --------------------------------------------------------------------------------------
 
 
-def layer(conv: Part, norm: Part | None = None) -> Layer | None:
-    """A convolution, and a norm behind it, as the matching knows them; None where it could not be read."""
-    if conv.reading is None:
-        return None
-    return Layer(conv.path, conv.reading.spec, conv.reading.params, None if norm is None else normalised(norm))
-
-
-def normalised(norm: Part) -> Normalised:
-    """A batch norm with all its arrays, those that it lacks as ones and zeros."""
+def batch_norm(norm: Part) -> BatchNorm:
+    """Return a batch norm with all its arrays; missing ones are ones and zeros."""
     arrays = norm.arrays
     mean = arrays["mean"]
     gain, shift = arrays.get("gain", np.ones_like(mean)), arrays.get("shift", np.zeros_like(mean))
-    return Normalised(gain, shift, mean, arrays["variance"], norm.epsilon)
+    return BatchNorm(gain, shift, mean, arrays["variance"], norm.epsilon)
 
 
-def spec_differences(a: ConvSpec, b: ConvSpec) -> list[str]:
-    """In what two specs differ, a's value before b's: ``stride (2, 2): pads (1, 1) against (0, 1)``."""
-    found = []
-    for field in FIELDS:
-        ours, theirs = getattr(a, field), getattr(b, field)
-        if ours == theirs:
-            continue
-        if field == "padding":
-            strides = f"stride {a.stride}: " if a.stride == b.stride and max(a.stride) > 1 else ""
-            found.append(f"{strides}pads {_pads(ours)} against {_pads(theirs)}")
-        else:
-            found.append(f"{field.replace('_', ' ')} {ours} against {theirs}")
-    return found
-
-
-def _pads(padding: str | Sequence[tuple[int, int]]) -> str:
-    if isinstance(padding, str):
-        return repr(padding)
-    return str(tuple(padding[0])) if len(set(padding)) == 1 else str(tuple(padding))
-
-
-def weight_differences(pair: Pair, others: Sequence[Part] = ()) -> list[contrast.Difference]:
-    """In what the weights of b's convolution differ from a's, folded norms counted; ``others`` are a's layers."""
-    assert pair.a is not None
-    assert pair.b is not None
-    ours, theirs = layer(pair.b, pair.fold_b), layer(pair.a, pair.fold_a)
+def pair_differences(pair: Pair, others: Sequence[Part] = ()) -> list[Difference]:
+    """Return the differences of b's weights from a's, folded norms included; ``others`` are a's layers."""
+    source, target = pair.both
+    ours, theirs = _layer(target, pair.fold_b), _layer(source, pair.fold_a)
     if ours is None or theirs is None:
         return []
-    rest = [one for one in (layer(part) for part in others if part is not pair.a) if one is not None]
-    return [d for d in contrast.differences(ours, theirs, rest) if d.id not in _SPEC_IDS]
+    rest = [layer for part in others if part is not source and (layer := _layer(part)) is not None]
+    return weight_differences(ours, theirs, rest)
 
 
-def norm_differences(a: Part, b: Part) -> list[str]:
-    """In what two norms differ, a's value before b's."""
-    found = [] if a.epsilon == b.epsilon else [f"epsilon {a.epsilon:g} against {b.epsilon:g}"]
-    apart = []
-    for what, neutral in (("gain", 1.0), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)):
-        ours, theirs = (part.arrays.get(what, np.asarray(neutral)) for part in (a, b))
+def _layer(conv: Part, norm: Part | None = None) -> Layer | None:
+    if conv.reading is None:
+        return None
+    return Layer(conv.path, conv.reading.spec, conv.reading.params, None if norm is None else batch_norm(norm))
+
+
+def norm_differences(a: Part, b: Part) -> tuple[list[str], list[str]]:
+    """Return the differences of two norms in settings and in arrays, a's value first."""
+    settings = [] if a.epsilon == b.epsilon else [f"epsilon {a.epsilon:g} against {b.epsilon:g}"]
+    arrays, differing = [], []
+    for name, neutral in (("gain", 1.0), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)):
+        ours, theirs = (part.arrays.get(name, np.asarray(neutral)) for part in (a, b))
         if ours.size != theirs.size and 1 not in (ours.size, theirs.size):
-            found.append(f"{what} of {ours.size} numbers against {theirs.size}")
+            arrays.append(f"{name} of {ours.size} numbers against {theirs.size}")
         elif not (ours == theirs).all():
-            apart.append(what)
-    if apart:
-        found.append(f"{', '.join(apart)} {'differs' if len(apart) == 1 else 'differ'}")
-    return found
+            differing.append(name)
+    if differing:
+        arrays.append(f"{', '.join(differing)} {'differs' if len(differing) == 1 else 'differ'}")
+    return settings, arrays

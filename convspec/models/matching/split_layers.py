@@ -1,24 +1,21 @@
-"""A layer for which a graph has several convolutions, each for some of its channels. No framework: readings only."""
+"""Layers that a graph computes in several convolutions, each for some of the channels. No framework: readings only."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from convspec.errors import SpecError
-from convspec.models.matching.kernels import ALIKE, Layer, Normalised, directions
+from convspec.models.matching.kernels import ALIKE, BatchNorm, Layer, mean_cosine, unit_vectors
 from convspec.spec import ConvParams
 
-if TYPE_CHECKING:
-    from convspec.models.matching.kernels import Array
 
-
-class Piece(NamedTuple):
-    """What a part is of its layer: which of how many, and of the layer's input the channels ``start:end``."""
+class LayerPart(NamedTuple):
+    """One of several parts of a layer; it reads the layer's input channels ``start:end``."""
 
     number: int
     of: int
@@ -29,21 +26,21 @@ class Piece(NamedTuple):
         return f"part {self.number + 1} of {self.of}"
 
 
-def joined(parts: Sequence[Layer], *, grouped: bool) -> Layer | None:
-    """The layer that the parts are together, under the first one's names; None where they make none.
+def join(parts: Sequence[Layer], *, grouped: bool) -> Layer | None:
+    """Return the layer that the parts make together, under the first one's names; None where they make none.
 
     Args:
-        parts: in the order of their output channels. One whose kernel does not go with the others' counts as zeros.
-        grouped: whether each reads channels of its own; else all read the same ones.
+        parts: in the order of their output channels. A kernel whose shape does not fit the others' counts as zeros.
+        grouped: whether each part reads channels of its own; else all read the same ones.
     """
     axis = _axis(parts[0], grouped=grouped)
-    forms = [_without(part.params.kernel.shape, axis) for part in parts]
-    common = Counter(forms).most_common(1)[0][0]
-    first = next(part for part, form in zip(parts, forms, strict=True) if form == common)
+    shapes = [_without(part.params.kernel.shape, axis) for part in parts]
+    common = Counter(shapes).most_common(1)[0][0]
+    first = next(part for part, shape in zip(parts, shapes, strict=True) if shape == common)
     kernels, biases = [], []
-    for part, form in zip(parts, forms, strict=True):
+    for part, shape in zip(parts, shapes, strict=True):
         kernel, bias = part.params.kernel, part.params.bias
-        kernels.append(kernel if form == common else np.zeros(_like(first, part, axis), kernel.dtype))
+        kernels.append(kernel if shape == common else np.zeros(_fitting_shape(first, part, axis), kernel.dtype))
         biases.append(np.zeros(part.spec.out_channels, kernel.dtype) if bias is None else bias)
     bias = None if all(part.params.bias is None for part in parts) else np.concatenate(biases)
     inputs, groups = first.spec.in_channels, first.spec.groups
@@ -60,15 +57,15 @@ def joined(parts: Sequence[Layer], *, grouped: bool) -> Layer | None:
     return Layer(parts[0].path, spec, params, pads=first.pads, alias=parts[0].alias)
 
 
-def _like(first: Layer, part: Layer, axis: int) -> tuple[int, ...]:
-    """The shape of the first one's kernel, for as many channels as the part has."""
+def _fitting_shape(first: Layer, part: Layer, axis: int) -> tuple[int, ...]:
+    """Return the shape of the first part's kernel with this part's number of channels."""
     spec, shape = part.spec, list(first.params.kernel.shape)
     shape[axis] = spec.in_channels if spec.transposed and axis == 0 else spec.out_channels
     return tuple(shape)
 
 
 def _axis(layer: Layer, *, grouped: bool) -> int:
-    """Along which the parts' kernels lie beside one another: ``(O, I/g, …)``, transposed ``(I, O/g, …)``."""
+    """Return the axis that joins the parts' kernels ``(O, I/g, …)``, transposed ``(I, O/g, …)``."""
     return 1 if layer.spec.transposed and not grouped else 0
 
 
@@ -76,8 +73,8 @@ def _without(shape: tuple[int, ...], axis: int) -> Hashable:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def pieces(layer: Layer, sizes: Sequence[int], *, grouped: bool) -> list[Layer] | None:
-    """The layer cut into parts of so many output channels; None where it cannot be cut there."""
+def split(layer: Layer, sizes: Sequence[int], *, grouped: bool) -> list[Layer] | None:
+    """Split a layer into parts of these numbers of output channels; None where it cannot be split there."""
     spec = layer.spec
     group = spec.out_channels // spec.groups
     ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
@@ -85,65 +82,62 @@ def pieces(layer: Layer, sizes: Sequence[int], *, grouped: bool) -> list[Layer] 
         return None
     if grouped and any(end % group for end in ends):
         return None
-    found = []
+    parts = []
     for number, (end, size) in enumerate(zip(ends, sizes, strict=True)):
         outputs = slice(end - size, end)
         inputs = slice(0, spec.in_channels)
         if grouped:
-            wide = spec.in_channels // spec.groups
-            inputs = slice(outputs.start // group * wide, outputs.stop // group * wide)
-        piece = Piece(number, len(sizes), inputs.start, inputs.stop)
-        found.append(_cut(layer, inputs, outputs, piece, grouped=grouped))
-    return found
+            width = spec.in_channels // spec.groups
+            inputs = slice(outputs.start // group * width, outputs.stop // group * width)
+        parts.append(_cut(layer, outputs, LayerPart(number, len(sizes), inputs.start, inputs.stop), grouped=grouped))
+    return parts
 
 
-def _cut(layer: Layer, inputs: slice, outputs: slice, piece: Piece, *, grouped: bool) -> Layer:
+def _cut(layer: Layer, outputs: slice, part: LayerPart, *, grouped: bool) -> Layer:
     spec, kernel, bias = layer.spec, layer.params.kernel, layer.params.bias
-    groups = (outputs.stop - outputs.start) * spec.groups // spec.out_channels if grouped else 1
-    small = replace(
-        spec, in_channels=inputs.stop - inputs.start, out_channels=outputs.stop - outputs.start, groups=groups
+    size = outputs.stop - outputs.start
+    groups = size * spec.groups // spec.out_channels if grouped else 1
+    channels = slice(part.start, part.end) if spec.transposed and grouped else outputs
+    kernel = kernel[(slice(None),) * _axis(layer, grouped=grouped) + (channels,)]
+    return replace(
+        layer,
+        spec=replace(spec, in_channels=part.end - part.start, out_channels=size, groups=groups),
+        params=ConvParams(kernel, None if bias is None else bias[outputs]),
+        norm=None if layer.norm is None else _channels_of(layer.norm, outputs),
+        epilogue=tuple(_channels_of(norm, outputs) for norm in layer.epilogue),
+        part=part,
     )
-    along = inputs if spec.transposed and grouped else outputs
-    kernel = kernel[(slice(None),) * _axis(layer, grouped=grouped) + (along,)]
-    params = ConvParams(kernel, None if bias is None else bias[outputs])
-    norm = None if layer.norm is None else _of(layer.norm, outputs)
-    behind = tuple(_of(one, outputs) for one in layer.behind)
-    return replace(layer, spec=small, params=params, norm=norm, behind=behind, piece=piece)
 
 
-def _of(norm: Normalised, channels: slice) -> Normalised:
-    cut = {name: getattr(norm, name)[channels] for name in ("gain", "shift", "mean", "variance")}
-    return Normalised(**cut, epsilon=norm.epsilon)
+def _channels_of(norm: BatchNorm, channels: slice) -> BatchNorm:
+    arrays = {name: getattr(norm, name)[channels] for name in ("gain", "shift", "mean", "variance")}
+    return BatchNorm(**arrays, epsilon=norm.epsilon)
 
 
 def alike(a: Layer, b: Layer) -> bool:
-    """Whether the kernels are the same but for a factor of each output channel, and a few of its numbers."""
-    mine, other = directions(a), directions(b)
-    return mine.shape == other.shape and _near(mine, other)
+    """Whether two kernels are equal up to a factor per output channel and a few numbers."""
+    mine, other = unit_vectors(a), unit_vectors(b)
+    return mine.shape == other.shape and mean_cosine(mine, other) >= ALIKE
 
 
-def _near(a: Array, b: Array) -> bool:
-    return float(np.mean(np.abs(np.einsum("oi,oi->o", a, b)))) >= ALIKE
-
-
-def placed(parts: Sequence[Layer], cut: Sequence[Layer]) -> list[int | None]:
-    """Which piece each part has the kernel of: that of its own place if it can be, else another; None: no one's."""
-    mine, others = [directions(part) for part in parts], [directions(piece) for piece in cut]
+def match_parts(nodes: Sequence[Layer], parts: Sequence[Layer]) -> list[int | None]:
+    """Return for each node the place of the part with its kernel, its own place first; None where no part has it."""
+    ours, theirs = ([unit_vectors(layer) for layer in layers] for layers in (nodes, parts))
 
     def same(a: int, b: int) -> bool:
-        return mine[a].shape == others[b].shape and _near(mine[a], others[b])
+        return ours[a].shape == theirs[b].shape and mean_cosine(ours[a], theirs[b]) >= ALIKE
 
-    found: list[int | None] = [place if same(place, place) else None for place in range(len(parts))]
-    free = [place for place, own in enumerate(found) if own is None]
+    matches: list[int | None] = [place if same(place, place) else None for place in range(len(nodes))]
+    free = [place for place, own in enumerate(matches) if own is None]
     for place in list(free):
-        found[place] = next((other for other in free if same(place, other)), None)
-        free = [other for other in free if other != found[place]]
-    return found
+        matches[place] = next((other for other in free if same(place, other)), None)
+        free = [other for other in free if other != matches[place]]
+    return matches
 
 
-def filled(places: Sequence[int | None]) -> list[int]:
-    """The same, a part that has no piece's kernel being that of its own place, or else of one that is left."""
-    free = [place for place in range(len(places)) if place not in places]
-    found = [place if own is None and place in free else own for place, own in enumerate(places)]
-    left = iter([place for place in free if place not in found])
-    return [next(left) if place is None else place for place in found]
+def assign_rest(matches: Sequence[int | None]) -> list[int]:
+    """Give each node without a part the part of its own place, or else one that is left."""
+    free = [place for place in range(len(matches)) if place not in matches]
+    places = [place if own is None and place in free else own for place, own in enumerate(matches)]
+    left = iter([place for place in free if place not in places])
+    return [next(left) if place is None else place for place in places]

@@ -1,4 +1,4 @@
-"""What a verification found: one entry a convolution, and what of it is unexpected."""
+"""The result of a verification: one entry per convolution, and what is unexpected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
+from convspec.models import text_table
+from convspec.models.text_table import Printable, Text
 from convspec.reference import LADDER, VERDICTS
 
 if TYPE_CHECKING:
@@ -18,22 +20,22 @@ _WORST_FIRST = ("crash", "timeout", "disagree", "error", "unsupported", "agree")
 
 
 class VerificationFailed(AssertionError):
-    """A verification found something unexpected; the message lists it."""
+    """Raised where a verification has unexpected results; the message lists them."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Node:
     """One convolution of the graph.
 
     Attributes:
-        name: path of the node: the nodes and branches that it is inside of stand before it.
+        name: path of the node, beginning with the nodes and branches that contain it.
         spec: None where the node describes no layer.
-        verdict: the worst over all inputs and levels of optimisation; ``reason`` is the worst's.
+        verdict: the worst of all inputs and levels of optimisation, with its ``reason``.
         worst_q, bound: the largest error and its bound, in the same unit; None where nothing was compared.
         matched: path in the source; None without a source, or where it has no such layer.
-        departs: whether it computes something else than its source does.
-        findings: in what it departs, and what the optimisation did to it.
-        notes: what can be said without running it, each with a ``level``: info, warning or error.
+        diverges: whether it computes something else than its source does.
+        findings: its differences from the source, and the effects of optimisation.
+        notes: what is known without running it, each with a ``level``: info, warning or error.
     """
 
     name: str
@@ -46,22 +48,29 @@ class Node:
     worst_q: float | str | None = None
     bound: float | str | None = None
     matched: str | None = None
-    departs: bool = False
+    diverges: bool = False
     findings: list[dict[str, str]] = field(default_factory=list)
     notes: list[dict[str, str]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        reason = f": {self.reason}" if self.verdict != "agree" and self.reason else ""
+        return f"{self.name} ({text_table.layer_words(self)}): {self.verdict}{reason}"
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}: {self.verdict}>"
+
     @property
     def classes(self) -> dict[str, str]:
-        """The accuracy class that probes measured, by provider; the coarsest one of its levels."""
-        found: dict[str, str] = {}
+        """The accuracy class that probes measured, by provider; the coarsest of its levels."""
+        coarsest: dict[str, str] = {}
         for run in self.runs:
             if name := run.get("class"):
-                found[run["provider"]] = max(found.get(run["provider"], name), name, key=LADDER.index)
-        return found
+                coarsest[run["provider"]] = max(coarsest.get(run["provider"], name), name, key=LADDER.index)
+        return coarsest
 
-    def judge(self, run: Mapping[str, Any]) -> None:
-        """Take in the verdict of one run."""
+    def add_run(self, run: Mapping[str, Any]) -> None:
+        """Add the verdict of one run."""
         self.runs.append(dict(run))
         worst = min(self.runs, key=_badness)
         self.verdict, self.reason = worst["verdict"], worst["reason"]
@@ -70,18 +79,16 @@ class Node:
             self.input_shape, self.output_shape = list(shapes["x"]), list(shapes["y"])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, as in the report."""
-        spec = self.spec
-        shape = self.input_shape
-        known = spec is not None and shape is not None and all(isinstance(n, int) for n in shape)
+        """Return the node as in the report, JSON-ready."""
+        spec, shape = self.spec, self.input_shape
         return {
             "name": self.name, "op_type": self.op_type, "spec": None if spec is None else spec.to_dict(),
             "input_shape": shape, "verdict": self.verdict, "worst_q": self.worst_q, "bound": self.bound,
             "matched": self.matched, "findings": self.findings, "notes": self.notes, "reason": self.reason,
             "output_shape": self.output_shape,
             "parameters": None if spec is None else spec.num_parameters,
-            "macs": _macs(spec, shape) if known and spec is not None else None,
-            "receptive_field": None if spec is None else _reach(spec), "accuracy_class": self.classes,
+            "macs": _macs(spec, shape),
+            "receptive_field": None if spec is None else _receptive_field(spec), "accuracy_class": self.classes,
         }  # fmt: skip
 
 
@@ -95,31 +102,33 @@ def _badness(run: Mapping[str, Any]) -> tuple[int, float]:
     return _WORST_FIRST.index(run["verdict"]), 0.0 if math.isnan(ratio) else -ratio
 
 
-def _macs(spec: ConvSpec, shape: list[Any] | None) -> int | None:
+def _macs(spec: ConvSpec | None, shape: list[Any] | None) -> int | None:
+    if spec is None or not shape or not all(isinstance(n, int) for n in shape):
+        return None
     try:
-        return spec.macs(shape or ())
+        return spec.macs(shape)
     except ConvspecError:
         return None
 
 
-def _reach(spec: ConvSpec) -> list[int]:
-    """Input cells that one output can depend on along each axis: the kernel's span, divided by a transposed stride."""
+def _receptive_field(spec: ConvSpec) -> list[int]:
+    """Return how many input pixels one output depends on per axis: the kernel's span, over a transposed stride."""
     if not spec.transposed:
         return list(spec.effective_kernel)
     return [-(-ke // s) for ke, s in zip(spec.effective_kernel, spec.stride, strict=True)]
 
 
-@dataclass
-class VerifyReport:
+@dataclass(repr=False)
+class VerifyReport(Printable):
     """The verification of one model.
 
     Attributes:
         nodes: every convolution, in the order of the graph.
-        notes: what can be said of the model as a whole, each with a ``level``.
-        missing: layers of the source that the model has no convolution for.
-        optimisation: how the outputs change from one level of graph optimisation to the next.
-        broken: why the graph could not be run to its end, one entry for each run.
-        accepted: (node, id) of findings that a baseline knows; ``"*"`` stands for every node.
+        notes: remarks on the model as a whole, each with a ``level``.
+        missing: layers of the source without a convolution in the graph.
+        optimisation: the changes of the outputs from one level of graph optimisation to the next.
+        broken: why the graph could not be run to its end, one entry per run.
+        accepted: (node, id) of findings in the baseline; ``"*"`` is every node.
     """
 
     model: str
@@ -134,43 +143,43 @@ class VerifyReport:
 
     @property
     def summary(self) -> dict[str, int]:
-        """How many convolutions there are, and how many have each verdict."""
+        """The number of convolutions, and of each verdict."""
         counts = {verdict: sum(node.verdict == verdict for node in self.nodes) for verdict in VERDICTS}
         return {"convs": len(self.nodes), **counts}
 
     @property
-    def first_departure(self) -> str | None:
-        """The first node in the graph whose numbers are wrong, other than the source's, or never come."""
+    def first_divergence(self) -> str | None:
+        """The first node in the graph that is wrong, differs from the source, or did not finish."""
         wrong = ("disagree", "error", "crash", "timeout")
-        return next((node.name for node in self.nodes if node.departs or node.verdict in wrong), None)
+        return next((node.name for node in self.nodes if node.diverges or node.verdict in wrong), None)
 
     @property
     def worst_first(self) -> list[Node]:
-        """The nodes, the worst verdict first, and among equals the one nearest to its bound."""
+        """The nodes by verdict, the worst first, and within a verdict by error over bound."""
         return sorted(self.nodes, key=lambda node: _badness({
             "verdict": node.verdict, "evidence": {"worst_q": node.worst_q, "bound": node.bound}}))  # fmt: skip
 
     def problems(self) -> list[tuple[str, str, str]]:
-        """Everything that is not as it should be: (node or ``"model"``, id, words), accepted ones included."""
-        found: list[tuple[str, str, str]] = []
+        """Return every problem, accepted ones included: (node or ``"model"``, id, words)."""
+        problems: list[tuple[str, str, str]] = []
         for node in self.nodes:
-            if node.departs:
-                found += [(node.name, f["id"], f["title"]) for f in node.findings] or [
-                    (node.name, "departs", node.reason)
-                ]
+            if node.diverges:
+                findings = [(node.name, f["id"], f["title"]) for f in node.findings]
+                problems += findings or [(node.name, "diverges", node.reason)]
             elif node.verdict != "agree":
-                found.append((node.name, node.verdict, node.reason))
-            found += [(node.name, note["id"], note["title"]) for note in node.notes if note.get("level") == "error"]
-        found += [("model", note["id"], note["title"]) for note in self.notes if note.get("level") == "error"]
-        found += [("model", "missing-layer", f"the source's {name!r} has no convolution here") for name in self.missing]
-        found += [("model", "broken", text) for text in dict.fromkeys(self.broken)]
+                problems.append((node.name, node.verdict, node.reason))
+            problems += [(node.name, note["id"], note["title"]) for note in node.notes if note.get("level") == "error"]
+        problems += [("model", note["id"], note["title"]) for note in self.notes if note.get("level") == "error"]
+        missing = "no convolution of the graph was made from the source's {!r}"
+        problems += [("model", "missing-layer", missing.format(name)) for name in self.missing]
+        problems += [("model", "broken", text) for text in dict.fromkeys(self.broken)]
         if not any(node.verdict == "agree" for node in self.nodes):
-            found.append(("model", "nothing-agreed", "not one convolution was found to agree"))
-        return found
+            problems.append(("model", "nothing-agreed", "no convolution agrees"))
+        return problems
 
     @property
     def unexpected(self) -> list[tuple[str, str, str]]:
-        """The problems that the baseline does not know; that nothing agreed can never be accepted."""
+        """The problems that are not in the baseline; ``nothing-agreed`` is never accepted."""
         return [
             (node, name, text)
             for node, name, text in self.problems()
@@ -178,10 +187,10 @@ class VerifyReport:
         ]
 
     def expect(self) -> VerifyReport:
-        """The report itself, if nothing in it is unexpected.
+        """Return the report itself if nothing in it is unexpected.
 
         Raises:
-            VerificationFailed: with one line for each unexpected thing, at most twenty.
+            VerificationFailed: with one line per unexpected problem, at most twenty.
         """
         if not self.unexpected:
             return self
@@ -189,19 +198,22 @@ class VerifyReport:
         more = [f"… and {len(lines) - 20} more"] if len(lines) > 20 else []
         raise VerificationFailed("\n  ".join([f"{len(lines)} unexpected in {self.model}", *lines[:20], *more]))
 
+    def _text(self) -> Text:
+        return text_table.verification(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON of schema ``convspec.verify/1``."""
+        """Return the report, JSON-ready, of schema ``convspec.verify/1``."""
         return {
             "schema": SCHEMA, "model": self.model, "against": self.against, "summary": self.summary,
-            "first_departure": self.first_departure, "nodes": [node.to_dict() for node in self.nodes],
+            "first_divergence": self.first_divergence, "nodes": [node.to_dict() for node in self.nodes],
             "notes": self.notes, "missing": self.missing, "optimisation": self.optimisation, "broken": self.broken,
             "unexpected": [{"node": n, "id": i, "title": t} for n, i, t in self.unexpected],
             "environment": self.environment,
         }  # fmt: skip
 
 
-def collected(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> VerifyReport:
-    """The report with what the audit's messages say in it."""
+def collect(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> VerifyReport:
+    """Add the audit's messages to the report, and return it."""
     from convspec.spec import ConvSpec
 
     by_name: dict[str, Node] = {node.name: node for node in report.nodes}
@@ -220,9 +232,9 @@ def collected(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Ve
         if "verdict" in message:
             node = by_name[message["path"]]
             node.spec = node.spec or (ConvSpec.from_dict(message["spec"]) if message["spec"] else None)
-            node.judge(message)
+            node.add_run(message)
         elif "matched" in message:
-            _against(by_name[message["path"]], message)
+            _add_source(by_name[message["path"]], message)
         report.missing += message.get("missing", ())
         report.optimisation += [message["optimisation"]] if "optimisation" in message else []
         report.broken += [message["broken"]] if "broken" in message else []
@@ -231,23 +243,20 @@ def collected(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Ve
     return report
 
 
-def _against(node: Node, message: Mapping[str, Any]) -> None:
-    node.matched, node.departs = message["matched"], message["departs"]
+def _add_source(node: Node, message: Mapping[str, Any]) -> None:
+    node.matched, node.diverges = message["matched"], message["diverges"]
     node.findings += message["findings"]
     node.notes += message["notes"]
-    if node.departs and node.verdict in ("agree", "unsupported"):
+    if node.diverges and node.verdict in ("agree", "unsupported"):
         titles = "; ".join(finding["title"] for finding in node.findings[:2])
-        node.verdict, node.reason = "disagree", f"against the source: {titles}"
+        node.verdict, node.reason = "disagree", f"compared with the source: {titles}"
 
 
 def _blame_optimisation(node: Node) -> None:
-    """Where a node is right without graph optimisation and wrong with it, say so."""
-
-    def where(run: Mapping[str, Any]) -> tuple[Any, Any]:
-        return run["inputs"], run.get("provider")
-
-    right = {where(run) for run in node.runs if run["level"] == "off" and run["verdict"] == "agree"}
-    wrong = sorted({run["level"] for run in node.runs if run["verdict"] == "disagree" and where(run) in right})
+    """Add a finding to a node that is right without graph optimisation and wrong with it."""
+    runs = [((run["inputs"], run.get("provider")), run["level"], run["verdict"]) for run in node.runs]
+    right = {key for key, level, verdict in runs if (level, verdict) == ("off", "agree")}
+    wrong = sorted({level for key, level, verdict in runs if verdict == "disagree" and key in right})
     if wrong:
         title = f"right with graph optimisation off, wrong with it at {', '.join(wrong)}"
         node.findings.append({"id": "graph-optimisation", "title": title})

@@ -1,18 +1,18 @@
-"""The model that a graph was made from, run in this process on the inputs that the graph is run on.
+"""Run the model that a graph was exported from, in this process, on the inputs that the graph is run on.
 
-An audit asks: ``{"feeds": path of an .npz, "names": [in order], "layouts": {name: layout or null}}``. It is answered
-with ``{"index": path of a JSON file}``, or with ``{"problem": why}``. The file holds ``layers``, each with ``path``,
-``linear``, ``spec``, ``kernel``, ``bias``, ``norm`` and ``inputs``, one for each call; ``calls``, the paths of all that
-was called, in order; ``outputs``; and ``layout``. Arrays are the names of ``.npy`` files beside it, canonical, those of
-linear layers ``(rows, channels, 1)``. Nothing of the model itself leaves this process.
+The audit sends ``{"feeds": path of an .npz, "names": [in order], "layouts": {name: layout or null}}``. The answer is
+``{"index": path of a JSON file}`` or ``{"problem": why}``. The file holds ``layers``, each with ``path``, ``linear``,
+``spec``, ``kernel``, ``bias``, ``norm`` and ``inputs``, one per call; ``calls``, the paths of all called layers, in
+order; ``outputs``; and ``layout``. Arrays are the names of ``.npy`` files beside it, canonical, those of linear layers
+``(rows, channels, 1)``. The model itself never leaves this process.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ import numpy as np
 from convspec.contract import Part
 from convspec.errors import ConvspecError, RequestError
 from convspec.models import run_model
-from convspec.models.find_adapter import owner
-from convspec.models.matching import layers as alignment
+from convspec.models.arguments import read_arrays
+from convspec.models.files.model_file import ModelFile
+from convspec.models.find_adapter import adapter_for
+from convspec.models.matching.layers import batch_norm, norm_after
 from convspec.models.run_model import Model, canonical
 from convspec.spec import ConvSpec, layouts
 
@@ -34,11 +36,11 @@ _NORM = ("gain", "shift", "mean", "variance")
 
 
 @dataclass
-class Origin:
-    """A model, or the path of one, and a folder for what it shows; ``inputs`` of its own, where it takes others.
+class SourceModel:
+    """The source of a graph: a model or the path of one, a folder for its answers, and its own inputs, if others.
 
     Raises:
-        RequestError: where the object is of no framework that an adapter knows.
+        RequestError: if no adapter knows the object's framework.
     """
 
     model: Any
@@ -47,87 +49,76 @@ class Origin:
     _runs: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        module = run_model.seam(owner(self.model))
-        self.model = getattr(module, "held", lambda same: same)(self.model)
+        self.model = adapter_for(self.model).model_module().open(self.model)
 
-    def answer(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the model on the inputs of one question, and write down all that its layers read and wrote."""
-        with np.load(wanted["feeds"], allow_pickle=False) as stored:
-            feeds = {name: stored[f"input_{place}"] for place, name in enumerate(wanted["names"])}
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model on the inputs of one request, and write what its layers read and returned to files."""
+        with np.load(request["feeds"], allow_pickle=False) as stored:
+            feeds = {name: stored[f"input_{place}"] for place, name in enumerate(request["names"])}
         try:
             if self.inputs is not None:
-                found = run_model.opened(self.model, self.inputs)
+                model = run_model.open_model(self.model, self.inputs)
             else:
-                found = self._run(feeds, wanted.get("layouts") or {})
+                model = self._run(feeds, request.get("layouts") or {})
         except ConvspecError as error:
             return {"problem": str(error)}
         self._runs += 1
         target = self.folder / f"run_{self._runs}"
         target.mkdir()
         index = target / "index.json"
-        index.write_text(json.dumps(_written(found, _Files(target))))
+        index.write_text(json.dumps(_describe(model, target)))
         return {"index": str(index)}
 
     def _run(self, feeds: Mapping[str, Array], declared: Mapping[str, str | None]) -> Model:
-        """The model, run: the inputs as they are, or moved to the layout of its convolutions, whichever it takes."""
+        """Return the model, run on the inputs as they are, or in the layout of its convolutions, whichever it takes."""
         own = _own_layout(self.model)
-        there = next((layout for layout in declared.values() if layout), None)
+        given = next((layout for layout in declared.values() if layout), own)
         other = layouts.CHANNELS_LAST if own == layouts.CHANNELS_FIRST else layouts.CHANNELS_FIRST
         moves = [(own, own), (other, own), (own, other)]  # the first one moves nothing
-        if there not in (None, own):
+        if given != own:
             moves = [moves[1], moves[0], moves[2]]
         failures = []
-        given: list[Any] = [list(feeds.values())] + ([dict(feeds)] if len(feeds) > 1 else [])
-        for inputs in given:
+        forms: list[Any] = [list(feeds.values())] + ([dict(feeds)] if len(feeds) > 1 else [])
+        for inputs in forms:
             for move in moves:
                 try:
-                    return run_model.opened(self.model, _arrays(inputs, *move), own, own)
+                    return run_model.open_model(self.model, run_model.moved(inputs, *move), own, own)
                 except RequestError as error:
                     failures.append(str(error))
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
         raise RequestError(
-            f"the source takes the graph's inputs ({shapes}) in neither layout: {failures[0]}; where it takes others, "
-            f"give them as source_inputs"
+            f"the source takes the graph's inputs ({shapes}) in neither layout: {failures[0]}; if it takes other "
+            f"inputs, give them as source_inputs"
         )
 
 
 def _own_layout(model: Any) -> str:
-    """Where the channels stand in the tensors of the model's first convolution; Flax's where only a run can tell."""
-    module = run_model.seam(owner(model))
-    if getattr(module, "NEEDS_RUN", False):
-        return layouts.CHANNELS_LAST
-    found = Model(model, owner(model), module.parts(model)).layout
-    return layouts.CHANNELS_LAST if found.endswith("C") else layouts.CHANNELS_FIRST
+    """Return the layout of the model's first convolution; the framework's own where only a run can tell."""
+    adapter = adapter_for(model)
+    module = adapter.model_module()
+    if module.parts_need_inputs:
+        return adapter.native_layout
+    layout = Model(model, adapter, module.parts(model)).layout
+    return layouts.CHANNELS_LAST if layout.endswith("C") else layouts.CHANNELS_FIRST
 
 
-def _arrays(inputs: Any, source: str, target: str) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: run_model.moved([array], source, target)[0] for name, array in inputs.items()}
-    return run_model.moved(inputs, source, target)
+def _describe(model: Model, folder: Path) -> dict[str, Any]:
+    """Return what the model did in one run, its arrays written to numbered files."""
+    numbers = itertools.count()
 
-
-class _Files:
-    """Arrays as files, each stored once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-
-    def put(self, array: Array) -> str:
-        self.count += 1
-        name = f"{self.count}.npy"
-        np.save(self.folder / name, np.ascontiguousarray(array), allow_pickle=False)
+    def put(array: Array) -> str:
+        name = f"{next(numbers)}.npy"
+        np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
         return name
 
-
-def _written(model: Model, files: _Files) -> dict[str, Any]:
-    layers = [_layer(model, part, files) for part in (*model.ordered("conv"), *model.ordered("linear"))]
-    outputs = [files.put(y) for y in model.outputs if y.dtype.kind in "fiub"]
+    layers = [_layer(model, part, put) for part in (*model.ordered("conv"), *model.ordered("linear"))]
+    outputs = [put(y) for y in model.outputs if y.dtype.kind in "fiub"]
     calls = [call.path for call in model.calls]
     return {"layers": [layer for layer in layers if layer], "calls": calls, "outputs": outputs, "layout": model.layout}
 
 
-def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:
-    """One layer with its calls; None where it could not be read."""
+def _layer(model: Model, part: Part, put: Callable[[Array], str]) -> dict[str, Any] | None:
+    """Return one layer with its calls; None where it could not be read."""
     calls = [call for call in model.calls if call.path == part.path]
     entry: dict[str, Any] = {"path": part.path, "linear": part.kind == "linear", "norm": None}
     if part.kind == "linear":
@@ -141,33 +132,31 @@ def _layer(model: Model, part: Part, files: _Files) -> dict[str, Any] | None:
         spec, kernel, bias = part.reading.spec, part.reading.params.kernel, part.reading.params.bias
         layout = part.reading.layout
         inputs = [canonical(call.x, layout) for call in calls]
-        if norm := alignment.norm_behind(model, part):
-            found = alignment.normalised(norm)
-            entry["norm"] = {name: files.put(getattr(found, name)) for name in _NORM} | {"epsilon": found.epsilon}
-    entry |= {"spec": spec.to_dict(), "kernel": files.put(kernel), "bias": None if bias is None else files.put(bias)}
-    return entry | {"inputs": [files.put(x) for x in inputs]}
+        if part_after := norm_after(model, part):
+            norm = batch_norm(part_after)
+            entry["norm"] = {name: put(getattr(norm, name)) for name in _NORM} | {"epsilon": norm.epsilon}
+    entry |= {"spec": spec.to_dict(), "kernel": put(kernel), "bias": None if bias is None else put(bias)}
+    return entry | {"inputs": [put(x) for x in inputs]}
 
 
-def arrays_of(inputs: Any) -> Any:
-    """Inputs in the order of the source's arguments, or by name: arrays, or those in a ``.npz`` or ``.npy``.
+def load_source_inputs(inputs: Any) -> Any:
+    """Return inputs in the order of the source's arguments, or by name; a ``.npz`` or ``.npy`` file is read.
 
     Raises:
-        RequestError: where the file cannot be read.
+        RequestError: if the file cannot be read.
     """
     if isinstance(inputs, np.ndarray):
         return [inputs]
-    if not isinstance(inputs, str | os.PathLike):
-        return inputs
-    try:
-        found = np.load(inputs, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"the source's inputs {os.fspath(inputs)!r} cannot be read: {error}") from None
-    return [found] if isinstance(found, np.ndarray) else [found[name] for name in found.files]
+    if isinstance(inputs, str | os.PathLike):
+        return list(read_arrays(inputs).values())
+    return inputs
 
 
-def named(model: Any) -> str:
-    """What to call a model: the path of its file, or its class."""
+def model_name(model: Any) -> str:
+    """Return the path of a model's file, or the model's class."""
     if isinstance(model, str | os.PathLike):
         return os.fspath(model)
+    if isinstance(model, ModelFile):
+        return model.path
     kind = type(model[0] if isinstance(model, Sequence) and len(model) else model)
     return f"{kind.__module__}.{kind.__qualname__}"

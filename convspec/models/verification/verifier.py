@@ -1,14 +1,14 @@
-"""Verify a graph, convolution by convolution, in a process of its own that may run out of memory or crash.
+"""Verify a graph convolution by convolution, in a child process that may run out of memory or crash.
 
-The seam to a graph format is thin: the package of the adapter ``onnx`` has a module ``verify.audit`` that a child
-process serves (:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
+The adapter that audits the graph's format names a module that a child process serves
+(:mod:`convspec.contract.isolation`). It is sent one request, and answers with messages:
 
-* ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once, all that is known without running, and how many sets
-  of inputs will be;
-* ``{"begin": [paths]}`` before nodes are run, so that a crash can be laid to them;
+* ``{"convs": […], "notes": […], "opsets": {…}, "sets": …}`` once: everything known without a run, and the number of
+  sets of inputs;
+* ``{"begin": [paths]}`` before nodes are run, so that a crash can be assigned to them;
 * ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
-* ``{"path": …, "matched": …, "departs": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` of a source;
-* ``{"wanted": …}``, which is answered with one line (:mod:`convspec.models.verification.source_model`);
+* ``{"path": …, "matched": …, "diverges": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` with a source;
+* ``{"wanted": …}``, a request answered with one line (:mod:`convspec.models.verification.source_model`);
 * ``{"model": […]}``, notes on the model as a whole; ``{"convs": […], "before": path}``, further nodes;
 * ``{"optimisation": …}``, ``{"broken": …}``, at the end ``{"done": true}`` – or ``{"refused": why}``.
 """
@@ -27,10 +27,12 @@ from convspec.contract import registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import FrameworkAbsent, RequestError
 from convspec.models.verification import source_model
-from convspec.models.verification.report import VerifyReport, collected
+from convspec.models.verification.report import VerifyReport, collect
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from convspec.contract import Adapter
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
@@ -58,62 +60,63 @@ def verify(
     accepted: frozenset[tuple[str, str]] = frozenset(),
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Judge every convolution of an ONNX model by what it really reads and writes, and hold it against its source.
+    """Judge every convolution of an ONNX model by its actual inputs and outputs, and compare it with its source.
 
     Args:
-        path: of the model; its external data are read from beside it only.
-        against: what it was exported from: a model of any framework whose adapter is here, another ONNX file, or a
-            file that :class:`~convspec.models.files.model_file.ModelFile` reads.
+        path: of the model; external data are read from its own folder only.
+        against: the source: a model of any framework with an installed adapter, another ONNX file, or a file that
+            :class:`~convspec.models.files.model_file.ModelFile` reads.
         inputs: arrays, one or by name or in order; or a ``.npz``, ``.npy``, or folder in ONNX's test format. None:
             random ones of the declared shapes, two sets of different sizes where axes are symbolic.
-        source_inputs: what the source is run on, where it takes other inputs than the graph: in the order of its
-            arguments, or by name; or a ``.npz`` or ``.npy``. Where given, the outputs are compared all the same.
-        dims: sizes of symbolic axes by name, one or one for each set.
+        source_inputs: the source's inputs, where it takes others than the graph: in the order of its arguments, or by
+            name; or a ``.npz`` or ``.npy``. The outputs are compared all the same.
+        dims: sizes of symbolic axes by name, one or one per set.
         levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own.
         providers: execution providers of ONNX Runtime, each at every level: ``"CPU"``, ``"CUDA"``, ….
-        expect: the accuracy class that a provider has, ``{"CUDA": "tf32"}``: the bounds allow it, and probes of every
-            layer must measure just it. Without: float32's bounds, and no probes.
-        oracle: whether every node is held against the mathematics. Without, it is only held against its source, which
-            takes no longer than running both twice; ``levels`` then mean nothing.
+        expect: the accuracy class of a provider, ``{"CUDA": "tf32"}``: the bounds allow it, and probes of every layer
+            must measure exactly it. Without: float32's bounds, and no probes.
+        oracle: whether every node is compared with the float64 reference. Without, it is compared with its source
+            only, which takes no longer than running both twice, and ``levels`` have no effect.
         memory: bytes that running may take beyond six times the model's size; default 768 MiB.
         timeout: seconds for the whole audit.
         accepted: pairs (node, id) that are known and no longer unexpected.
-        progress: called with how many nodes are done, of how many.
+        progress: called with the number of nodes done, and of all nodes.
 
     Raises:
-        RequestError: where the model or the inputs cannot be read.
-        FrameworkAbsent: where onnx or ONNX Runtime is not installed.
-        UnsupportedError: for a source that no adapter can read.
+        RequestError: if the model or the inputs cannot be read.
+        FrameworkAbsent: if onnx or ONNX Runtime is not installed.
+        UnsupportedError: if no adapter can read the source.
     """
-    adapter = registry.adapter("onnx")
+    adapter = registry.audit_adapter(path)
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
-    if strange := [level for level in levels if level not in ALL_LEVELS]:
-        raise RequestError(f"unknown level {strange[0]!r}; there are {', '.join(ALL_LEVELS)}")
+    if unknown := [level for level in levels if level not in ALL_LEVELS]:
+        raise RequestError(f"unknown level {unknown[0]!r}; the levels are {', '.join(ALL_LEVELS)}")
     if not levels or not providers:
-        raise RequestError("at least one level of optimisation on one provider must be run")
+        raise RequestError("levels and providers must each name at least one")
     if not oracle and against is None:
-        raise RequestError("without the oracle there must be a source to compare with: give against")
-    _classes(expect or {}, providers)
-    package = str(getattr(adapter, "package", "convspec_onnx"))
-    with ChildProcess(f"{package}.verify.audit", threads=1) as child:
+        raise RequestError("without the oracle, nodes can only be compared with a source: give against")
+    _check_classes(expect or {}, providers)
+    with ChildProcess(adapter.audit_module, threads=1) as child:
         request: dict[str, Any] = {"path": os.path.abspath(path), "levels": list(levels)}  # noqa: PTH100
-        request |= {"limited": True, "memory": memory, "inputs": _inputs(inputs, child.folder)}
+        request |= {"limited": True, "memory": memory, "inputs": _input_path(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
-        name, answer = (None, None) if against is None else _against(against, request, child.folder, source_inputs)
+        name, answer = None, None
+        if against is not None:
+            name, answer = _add_source(against, adapter, request, child.folder, source_inputs)
         report = VerifyReport(os.fspath(path), name, [], accepted=accepted)
         report.environment |= {"versions": adapter.versions(), "levels": list(levels)}
         report.environment |= {"providers": request["providers"], "expect": request["expect"]}
         began = time.monotonic()
         messages = _messages(child, request, timeout, answer)
-        collected(report, _shown(messages, _arms(request), progress))
+        collect(report, _report_progress(messages, _runs_per_node(request), progress))
         report.environment["seconds"] = round(time.monotonic() - began, 3)
     return report
 
 
-def _inputs(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | None:
-    """A path of the inputs, arrays written to a file."""
+def _input_path(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | None:
+    """Return the path of the inputs; arrays are written to a file."""
     if inputs is None:
         return None
     if isinstance(inputs, str | os.PathLike):
@@ -129,36 +132,39 @@ def _inputs(inputs: Inputs | None, folder: Path, name: str = "inputs") -> str | 
     return str(target)
 
 
-def _against(against: Any, request: dict[str, Any], folder: Path, inputs: Inputs | None) -> tuple[str, Answer | None]:
-    """Put the source into the request; returns its name, and who answers for it."""
+def _add_source(
+    source: Any, adapter: Adapter, request: Message, folder: Path, inputs: Inputs | None
+) -> tuple[str, Answer | None]:
+    """Add the source to the request; return its name, and the function that answers for it."""
     request["folder"] = str(folder)
-    if isinstance(against, str | os.PathLike):
-        text = os.fspath(against)
-        if text.endswith(".onnx"):
-            request["against"] = os.path.abspath(text)  # noqa: PTH100
-            request["source_inputs"] = _inputs(inputs, folder, "source")
-            return text, None
+    name = source_model.model_name(source)
+    if isinstance(source, str | os.PathLike) and name.endswith(adapter.graph_files):
+        request["against"] = os.path.abspath(name)  # noqa: PTH100
+        request["source_inputs"] = _input_path(inputs, folder, "source")
+        return name, None
     request["source"] = True
-    return source_model.named(against), source_model.Origin(against, folder, source_model.arrays_of(inputs)).answer
+    return name, source_model.SourceModel(source, folder, source_model.load_source_inputs(inputs)).answer
 
 
-def _classes(expect: Mapping[str, str], providers: Sequence[str]) -> None:
-    """Raise RequestError for a class that there is not, or of a provider that is not run."""
+def _check_classes(expect: Mapping[str, str], providers: Sequence[str]) -> None:
+    """Raise RequestError for an unknown class, or for a provider that is not run."""
     for provider, name in expect.items():
         if name not in CLASSES:
             raise RequestError(f"expect {provider}={name}: the class must be one of {', '.join(CLASSES)}")
         if provider.lower() not in [other.lower() for other in providers]:
-            raise RequestError(f"expect {provider}={name}: only {', '.join(providers)} will run; name it in providers")
+            raise RequestError(f"expect {provider}={name}: providers are {', '.join(providers)}; add it to them")
 
 
-def _arms(request: Message) -> int:
-    """How often each node is judged with one set of inputs."""
+def _runs_per_node(request: Message) -> int:
+    """Return how often each node is judged with one set of inputs."""
     levels = [level for level in request["levels"] if level != "evaluator"]
     return len(levels) * len(request["providers"]) + ("evaluator" in request["levels"])
 
 
-def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int], None] | None) -> Iterator[Message]:
-    """The messages themselves, the progress told on the way."""
+def _report_progress(
+    messages: Iterator[Message], runs: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Message]:
+    """Return the messages, and call ``progress`` on the way."""
     nodes, sets, seen = 0, 1, set()
     for message in messages:
         nodes += len(message.get("convs", ()))
@@ -166,7 +172,7 @@ def _shown(messages: Iterator[Message], arms: int, progress: Callable[[int, int]
         if "verdict" in message:
             seen.add((message["path"], message["level"], message.get("provider"), message["inputs"]))
         if progress is not None and ("verdict" in message or message.get("done")):
-            total = nodes * sets * arms
+            total = nodes * sets * runs
             # a node in a branch that no input takes is run once, by itself
             progress(total if message.get("done") else len(seen), total)
         yield message

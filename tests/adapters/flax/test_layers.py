@@ -22,7 +22,7 @@ from flax import linen as nn
 from flax import nnx
 
 from convspec import ConvSpec
-from convspec.contract.protocol import Adapter
+from convspec.contract import Adapter, LayerRequest
 from convspec.corpora.cases import Case
 from convspec.errors import PlacementError, RequestError
 from convspec.spec import layouts
@@ -216,23 +216,26 @@ def test_half_precision_is_summed_in_float32_as_declared(dtype: str) -> None:
     kernel = np.array([large, *[1] * 7, -large], np.float32).reshape(1, 1, 9)
     built = ADAPTER.build(spec, ConvParams(kernel), dtype=dtype)
     assert ADAPTER.apply(built, np.ones((1, 9, 1), np.float32)).item() == 7
-    assert ADAPTER.arithmetic(spec, dtype).accumulator == "float32"
+    assert ADAPTER.compute_precision(spec, LayerRequest(dtype=dtype)).accumulator == "float32"
 
 
 def test_subnormals_are_flushed_as_declared() -> None:
     spec = ConvSpec(1, 1, 1, bias=False)
     built = ADAPTER.build(spec, ConvParams(np.ones((1, 1, 1, 1), np.float32)))
     assert ADAPTER.apply(built, np.full((1, 1, 1, 1), 2.0**-140, np.float32)).item() == 0
-    assert ADAPTER.arithmetic(spec).flushes_subnormals
+    assert ADAPTER.compute_precision(spec).flushes_subnormals
 
 
 def test_arithmetic_by_device_and_precision() -> None:
     spec = ConvSpec(3, 4, 2)
-    assert ADAPTER.arithmetic(spec, device="cuda").inputs == "tf32"
-    assert ADAPTER.arithmetic(spec, device="cuda", precision="strict").inputs is None
-    assert ADAPTER.arithmetic(spec).inputs is None
-    assert ADAPTER.arithmetic(spec, "float64").accumulator == "float64"
-    assert [ADAPTER.arithmetic(spec, d).output_roundings for d in ("float32", "float16", "bfloat16")] == [1, 2, 2]
+    assert ADAPTER.compute_precision(spec, LayerRequest(device="cuda")).inputs == "tf32"
+    assert ADAPTER.compute_precision(spec, LayerRequest(device="cuda", precision="strict")).inputs is None
+    assert ADAPTER.compute_precision(spec).inputs is None
+    assert ADAPTER.compute_precision(spec, LayerRequest(dtype="float64")).accumulator == "float64"
+    assert [
+        ADAPTER.compute_precision(spec, LayerRequest(dtype=d)).output_roundings
+        for d in ("float32", "float16", "bfloat16")
+    ] == [1, 2, 2]
 
 
 # -- what is built ---------------------------------------------------------------------------------------------------

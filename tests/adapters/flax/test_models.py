@@ -29,7 +29,7 @@ def test_a_mobilenet_of_nnx_is_ported_and_its_mistakes_are_located(tmp_path):
     target.blocks[1].depthwise.padding = "SAME"
     target.top_norm.epsilon = 1e-3
     found = convspec.compare(source, target, MOBILENET, seconds=0)
-    assert [row.b for row in found.rows if row.verdict == "departs"] == ["blocks/1/depthwise", "top_norm"]
+    assert [row.b for row in found.rows if row.verdict == "diverges"] == ["blocks/1/depthwise", "top_norm"]
     assert found.first.spec == ["stride (2, 2): pads (1, 1) against (0, 1)"]
     assert "symmetric-as-same" in [finding.id for finding in found.diagnosis]
 

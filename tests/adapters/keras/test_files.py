@@ -95,7 +95,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_saved_model_is_read_and_watched_like_the_model_that_was_exported(folder):
-    own, (expected,) = model.capture(net(), [inputs()])
+    own, (expected,), _ = model.trace_model(net(), [inputs()])
     program = files.load(str(folder / "exported"))
     found = model.parts(program)
     assert [part.reading.spec for part in found if part.kind == "conv"] == SPECS
@@ -104,7 +104,7 @@ def test_a_saved_model_is_read_and_watched_like_the_model_that_was_exported(fold
         assert ours.epsilon == theirs.epsilon
         for name, array in theirs.weights.items():
             assert np.array_equal(ours.weights[name], array), (ours.path, name)
-    calls, (y,) = model.capture(program, [inputs()])
+    calls, (y,), _ = model.trace_model(program, [inputs()])
     assert np.array_equal(y, expected)
     assert len(calls) == len(own) == 6
     with pytest.raises(UnsupportedError, match="a SavedModel's graph is not written: port to a Keras model"):
@@ -127,14 +127,14 @@ def test_graphs_that_were_written_by_hand(folder):
     padded = next(entry for entry in ADAPTER.convs(program, fold_pads=True) if entry.path == "padded")
     assert padded.reading.spec == ConvSpec(3, 4, 1, padding=((1, 2), (0, 3)), bias=False)
     assert padded.pads == ((1, 2), (0, 3))
-    taken, _ = model.capture(program, {"image": np.abs(inputs()[:, :8, :9])})
-    skipped, _ = model.capture(program, [-np.abs(inputs()[:, :8, :9])])
+    taken, _, _ = model.trace_model(program, {"image": np.abs(inputs()[:, :8, :9])})
+    skipped, _, _ = model.trace_model(program, [-np.abs(inputs()[:, :8, :9])])
     assert {c.path for c in taken} - {c.path for c in skipped} == {inner}
     row = next(call for call in taken if call.path == "row")
     assert (row.x.shape, row.y.shape) == ((2, 8, 4), (2, 3, 6))
     for given in ([inputs()], [], {"other": inputs()}):
         with pytest.raises(RequestError, match=r"does not take these inputs|the signature takes"):
-            model.capture(program, given)
+            model.trace_model(program, given)
 
 
 def test_files_are_compared_and_ported_by_their_paths(folder, tmp_path):
@@ -194,7 +194,7 @@ def test_classes_that_are_no_layers_are_refused(folder, tmp_path, module, name):
 @pytest.mark.parametrize("keep", [0, 100, -40])
 def test_truncated_keras_files(folder, tmp_path, keep):
     (tmp_path / "net.keras").write_bytes((folder / "net.keras").read_bytes()[:keep])
-    with pytest.raises(RequestError, match=r"truncated|broken|no Keras file"):
+    with pytest.raises(RequestError, match=r"truncated|broken|not a Keras file"):
         files.load(str(tmp_path / "net.keras"))
 
 
@@ -244,7 +244,7 @@ def test_what_is_not_reached_is_not_run(folder, tmp_path):
         initial.name = next(node.name for node in nodes if node.op == "WriteFile")
 
     program = files.load(changed(folder / "exported", tmp_path / "harm", change))
-    model.capture(program, [inputs()])
+    model.trace_model(program, [inputs()])
     assert not canary.exists()
 
 
@@ -253,7 +253,7 @@ def test_broken_saved_models(folder, tmp_path):
         shutil.copytree(folder / "exported", tmp_path / name)
         path = tmp_path / name / "saved_model.pb"
         path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
-        with pytest.raises(RequestError, match=r"no SavedModel|holds no graph"):
+        with pytest.raises(RequestError, match=r"no SavedModel|contains no graph"):
             files.load(str(tmp_path / name))
     with pytest.raises(UnsupportedError, match="no signature serving_default, nor a single one; its signatures: none"):
         files.load(changed(folder / "exported", tmp_path / "signed", lambda meta: meta.signature_def.clear()))

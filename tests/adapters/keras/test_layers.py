@@ -14,6 +14,7 @@ pytest.importorskip("tensorflow")
 from convspec_keras import ADAPTER, JAX, TORCH
 
 from convspec import ConvSpec, reference
+from convspec.contract import LayerRequest
 from convspec.corpora.cases import Case, arrays
 from convspec.errors import RequestError, ShapeError, UnsupportedError
 from convspec.spec import layouts
@@ -189,7 +190,7 @@ def test_plans_are_what_an_expert_writes() -> None:
 
 def test_composed_layers_say_why() -> None:
     reasons = {
-        "conv-padding": "a pad goes before it",
+        "conv-padding": "an explicit pad is added first",
         "conv-strided-dilation": "strides > 1 together with dilation_rate > 1",
         "transpose-groups": "no groups in a transposed convolution",
         "transpose-crop": "its result is cropped",
@@ -224,7 +225,7 @@ def test_what_cannot_be_is_unsupported() -> None:
 )
 def test_sums_of_halves_are_what_is_declared(spec: ConvSpec, accumulator: str) -> None:
     """2048 and a hundred ones: 2148, or, where no sum has more than eleven bits, less."""
-    assert ADAPTER.arithmetic(spec, "float16").accumulator == accumulator
+    assert ADAPTER.compute_precision(spec, LayerRequest(dtype="float16")).accumulator == accumulator
     params = ConvParams(np.ones(spec.kernel_shape, np.float16), np.zeros(spec.out_channels, np.float16))
     x = np.ones((1, spec.in_channels, *spec.kernel_size), np.float16)
     x[(0, 0 if spec.groups == 1 else slice(None)) + (0,) * spec.ndim] = 2048

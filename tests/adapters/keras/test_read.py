@@ -206,7 +206,7 @@ class OwnWay(layers.Conv2D):
         (functional(OwnWay(4, 3)), "in its own way"),
         (functional(layers.Dense(3)), "no convolution was called"),
         (functional(layers.SeparableConv2D(3, 3)), "SeparableConv"),
-        (3, "no layer of Keras's"),
+        (3, "not a layer of Keras"),
     ],
 )
 def test_what_cannot_be_read_says_why(layer, words):

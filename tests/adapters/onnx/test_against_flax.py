@@ -100,4 +100,4 @@ def test_a_planted_fault_is_seen_and_its_node_named_first(right, tmp_path, place
     node = faulty.convs(proto)[place]
     fault(proto, node)
     report = audited(saved(proto, tmp_path / "faulty.onnx"), source=model)
-    assert report.first_departure == node.name, report.unexpected[:3]
+    assert report.first_divergence == node.name, report.unexpected[:3]

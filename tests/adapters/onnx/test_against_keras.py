@@ -98,7 +98,7 @@ def test_a_planted_fault_is_seen_and_its_node_named_first(right, tmp_path, place
     node = faulty.convs(proto)[place]
     fault(proto, node)
     report = audited(saved(proto, tmp_path / "faulty.onnx"), source=model)
-    assert report.first_departure == node.name, report.unexpected[:3]
+    assert report.first_divergence == node.name, report.unexpected[:3]
 
 
 def test_a_normalisation_with_another_epsilon_is_named(right):
@@ -109,7 +109,7 @@ def test_a_normalisation_with_another_epsilon_is_named(right):
     norm = next(layer for layer in other.layers if isinstance(layer, L.BatchNormalization))
     norm.epsilon = 1e-2
     report = audited(path, source=other)
-    assert report.first_departure == report.nodes[0].name
+    assert report.first_divergence == report.nodes[0].name
     assert report.nodes[0].findings[0]["id"] == "batch-norm-epsilon"
 
 
@@ -138,4 +138,4 @@ def test_a_grouped_layer_that_was_written_as_a_split(tmp_path):
     second = next(node for node in faulty.convs(proto) if node.output[0] == concat.input[1])
     faulty.one_sign(proto, second)
     report = audited(saved(proto, tmp_path / "wrong.onnx"), source=model)
-    assert (report.first_departure, report.missing) == (second.name, [])
+    assert (report.first_divergence, report.missing) == (second.name, [])

@@ -32,7 +32,7 @@ KINDS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 def clean(report, count):
     assert not report.unexpected, report.unexpected
-    assert (report.summary["agree"], report.first_departure) == (count, None)
+    assert (report.summary["agree"], report.first_divergence) == (count, None)
     assert None not in [node.matched for node in report.nodes]
     return report
 
@@ -163,7 +163,7 @@ def test_a_product_of_matrices_stands_for_a_convolution(op, tmp_path):
     wrong[1, 2] *= -1
     tensor.CopyFrom(numpy_helper.from_array(wrong, "w"))
     report = audited(saved(proto, tmp_path / "wrong.onnx"), source=source)
-    assert report.first_departure == report.nodes[0].name
+    assert report.first_divergence == report.nodes[0].name
     assert report.nodes[0].findings[0]["id"] == "kernel-sign"
 
 
@@ -180,7 +180,7 @@ def test_a_rank_may_change(axis, tmp_path):
     path = saved(model(nodes, tensors, (2, 3, 17)), tmp_path / "m.onnx")
     clean(audited(path, source=module(kernel, stride=2, padding=2)), 1)
     report = audited(path, source=module(kernel, stride=2, padding=1))
-    assert report.first_departure == "c"
+    assert report.first_divergence == "c"
 
 
 def test_a_linear_layer_may_become_a_convolution(tmp_path):
@@ -252,7 +252,7 @@ def folded(tmp_path, place, **how):
 def test_a_wrong_fold_is_named(tmp_path, place, how, finding):
     path, name, source = folded(tmp_path, place, **how)
     report = audited(path, source=source)
-    assert report.first_departure == name
+    assert report.first_divergence == name
     node = next(node for node in report.nodes if node.name == name)
     assert [(f["id"], bool(f["fix"])) for f in node.findings] == [(finding, True)]
 
@@ -290,7 +290,7 @@ def test_a_planted_fault_is_seen_and_its_node_named_first(tmp_path, name, place,
     fault(proto, node)
     report = audited(saved(proto, tmp_path / "faulty.onnx"), source=source)
     assert report.unexpected
-    assert report.first_departure == node.name, report.unexpected[:3]
+    assert report.first_divergence == node.name, report.unexpected[:3]
     found = next(entry for entry in report.nodes if entry.name == node.name)
     assert all(finding.get("fix") for finding in found.findings)
 
@@ -329,7 +329,7 @@ def test_a_fault_that_the_outputs_hide_is_seen_as_well(tmp_path, fault):
     node = faults.convs(proto)[1]
     fault(proto, node)
     report = audited(saved(proto, tmp_path / "faulty.onnx"), source=source)
-    assert report.first_departure == node.name
+    assert report.first_divergence == node.name
 
 
 def test_a_fault_behind_the_last_convolution_is_seen(tmp_path):
@@ -337,8 +337,8 @@ def test_a_fault_behind_the_last_convolution_is_seen(tmp_path):
     nodes = [conv("c", "x", "h", "w"), helper.make_node("Tanh", ["h"], ["y"])]
     path = saved(model(nodes, {"w": weights(4, 3, 3, 5)}, (2, 3, 9, 8)), tmp_path / "m.onnx")
     report = audited(path, source=source)
-    assert report.first_departure is None
-    assert [(node, found) for node, found, _ in report.unexpected] == [("model", "output-departs")]
+    assert report.first_divergence is None
+    assert [(node, found) for node, found, _ in report.unexpected] == [("model", "output-differs")]
 
 
 # -- from end to end ---

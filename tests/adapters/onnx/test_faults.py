@@ -77,7 +77,7 @@ def test_a_planted_fault_is_seen_and_its_node_named_first(tmp_path, network, pla
     fault(model, node)
     report = audited(saved(model, tmp_path / "faulty.onnx"), against=str(exported.network(network)[0]))
     assert report.unexpected
-    assert report.first_departure == node.name, report.unexpected[:3]
+    assert report.first_divergence == node.name, report.unexpected[:3]
 
 
 @pytest.mark.parametrize("hiding", ["zero gain", "dead branch"])
@@ -101,10 +101,10 @@ def test_a_fault_that_the_outputs_hide_is_seen_as_well(tmp_path, hiding):
     faulty.put(guilty, pads=[2, 0, 0, 2])
     saved(source, tmp_path / "source.onnx")
     report = audited(saved(model, tmp_path / "faulty.onnx"), against=str(tmp_path / "source.onnx"))
-    assert report.first_departure == guilty.name
+    assert report.first_divergence == guilty.name
 
 
 def test_nothing_is_seen_where_nothing_was_planted():
     for network in (*exported.NETWORKS, "resnet-raw"):
         report = audited(exported.network(network)[0], against=str(exported.network(network)[0]))
-        assert (report.first_departure, report.unexpected) == (None, [])
+        assert (report.first_divergence, report.unexpected) == (None, [])

@@ -93,7 +93,7 @@ def test_a_planted_fault_is_named(tmp_path, place, fault, finding):
     proto.graph.initializer[-1].name = node.input[1] = own
     fault(proto, node)
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
-    assert report.first_departure == node.name, report.unexpected[:3]
+    assert report.first_divergence == node.name, report.unexpected[:3]
     found = next(entry for entry in report.nodes if entry.name == node.name)
     assert (found.matched, found.findings[0]["id"]) == (MATCHED[place], finding)
 
@@ -123,6 +123,6 @@ def test_weights_that_the_input_decides(tmp_path, fault):
         fault(proto, node)
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
     assert (report.nodes[0].matched, report.missing) == ("conv2d_0", [])
-    assert report.first_departure == (node.name if fault else None), report.unexpected
+    assert report.first_divergence == (node.name if fault else None), report.unexpected
     assert len({run["inputs"] for run in report.nodes[0].runs}) == 2
     assert bool(report.unexpected) == bool(fault)

@@ -111,5 +111,5 @@ def test_the_bias_of_a_depthwise_layer_is_seen_though_its_shape_is_computed(expo
     faulty.change(proto, reshape.input[0], lambda b: b * 0)
     status, report = against(saved(proto, tmp_path / "lost.onnx"), source)
     node = next(n for n in report["nodes"] if n["spec"]["groups"] == 8)
-    assert (status, report["first_departure"]) == (1, node["name"])
+    assert (status, report["first_divergence"]) == (1, node["name"])
     assert node["findings"][0]["id"] == "bias-lost"

@@ -18,8 +18,7 @@ import onnx
 from convspec_onnx import ADAPTER, REFERENCE
 
 from convspec import ConvSpec
-from convspec.contract import known_gaps
-from convspec.contract.protocol import Adapter
+from convspec.contract import Adapter, LayerRequest, known_gaps
 from convspec.corpora.cases import Case
 from convspec.errors import FrameworkAbsent, PlacementError
 from convspec.spec import layouts
@@ -292,7 +291,7 @@ def test_subnormals_are_kept() -> None:
     for adapter in RUNNERS.values():
         layer = adapter.build(spec, ConvParams(np.ones((1, 1, 1, 1), np.float32)))
         assert adapter.apply(layer, tiny).item() == math.ldexp(1, -140)
-        assert not adapter.arithmetic(spec).flushes_subnormals
+        assert not adapter.compute_precision(spec).flushes_subnormals
 
 
 @pytest.mark.parametrize(
@@ -313,7 +312,8 @@ def test_half_precision_is_summed_as_declared(adapter: Adapter, spec: ConvSpec, 
     kernel = np.ones(spec.kernel_shape, carrier)
     kernel[..., 0], kernel[..., -1] = large, -large
     y = adapter.apply(adapter.build(spec, ConvParams(kernel), dtype=dtype), np.ones((1, 1, 9), carrier))
-    arithmetic = adapter.arithmetic(spec, dtype)  # several roundings of the result: partial sums are kept in float16
+    # several roundings of the result: partial sums are kept in float16
+    arithmetic = adapter.compute_precision(spec, LayerRequest(dtype=dtype))
     assert (arithmetic.accumulator, arithmetic.output_roundings > 1) == ("float32", declared == "float16")
     assert (y.max() == 7 if not spec.transposed else y[0, 0, 8] == 7) == (declared == "float32")
 

@@ -59,7 +59,7 @@ def test_pads_on_the_wrong_side_are_named(resnet):
         if attribute.name == "pads":
             attribute.ints[:] = [0, 0, 2, 2]
     found = convspec.compare(source, wrong, RESNET, seconds=1)
-    assert [row.b for row in found.rows if row.verdict == "departs"] == ["s2b0c1"]
+    assert [row.b for row in found.rows if row.verdict == "diverges"] == ["s2b0c1"]
     assert found.first.spec == ["stride (2, 2): pads (1, 1) against (0, 2)"]
     assert len(found.diagnosis)
 
@@ -70,7 +70,7 @@ def test_a_missing_activation_is_found_between_two_layers(resnet):
     (node,) = [n for n in wrong.graph.node if n.name == "s1b1r1"]
     node.op_type = "Identity"
     found = convspec.compare(source, wrong, RESNET)
-    assert found.first.verdict == "fed"
+    assert found.first.verdict == "input_differs"
     assert found.first.b == "s1b1c2"
 
 
@@ -79,7 +79,7 @@ def test_norms_within_the_kernels_are_seen_as_such(resnet):
     folded = _folded(right)
     found = convspec.compare(source, folded, RESNET)
     assert found.agrees, str(found)
-    assert found.notes == ["20 batch norms of model a are within the other model's kernels"]
+    assert found.notes == ["20 batch norms of model a are folded into the other model's kernels"]
 
 
 def _folded(model):

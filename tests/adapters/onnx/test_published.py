@@ -65,7 +65,7 @@ def test_every_convolution_of_the_module_is_in_the_graph(name):
     path, model = exported(name)
     report = audited(path, source=model)
     dead = DEAD.get(name, [])
-    assert report.first_departure is None
+    assert report.first_divergence is None
     assert sorted(node.matched for node in report.nodes) == sorted(set(paths(model)) - set(dead))
     assert report.missing == dead
     assert [kind for _, kind, _ in report.unexpected] == ["missing-layer"] * len(dead)

@@ -181,14 +181,14 @@ def test_each_level_runs_on_each_provider():
 
 
 def test_optimisation_is_blamed_on_the_provider_where_it_changed_something():
-    from convspec.models.verification.report import VerifyReport, collected
+    from convspec.models.verification.report import VerifyReport, collect
 
     shapes = {"spec": None, "input_shape": None, "output_shape": None, "problem": "", "notes": []}
     messages = [{"convs": [{"name": "c", "op_type": "Conv", **shapes}]}]
     for provider, level, word in (("CPU", "off", "agree"), ("CUDA", "off", "disagree"), ("CUDA", "all", "disagree")):
         messages.append({"path": "c", "level": level, "provider": provider, "inputs": "a", "verdict": word,
                          "reason": word, "evidence": {}, "shapes": {}, "spec": None})  # fmt: skip
-    assert not collected(VerifyReport("m", None, []), messages).nodes[0].findings
+    assert not collect(VerifyReport("m", None, []), messages).nodes[0].findings
 
 
 def command(*arguments):
@@ -252,7 +252,7 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
     os.close(ours)
     assert "verifying" in seen
     assert "━" in seen
-    assert b"nothing unexpected" in done.stdout
+    assert b"0 unexpected" in done.stdout
     assert b"\x1b" not in done.stdout
 
 
@@ -268,7 +268,7 @@ def test_without_the_oracle_a_graph_is_held_against_its_source_alone(tmp_path, m
     tensors["w1"] = tensors["w1"].copy()
     tensors["w1"][1, 2, 0, 3] *= -1
     faulty = saved(model(nodes, tensors, (1, 3, 9, 11)), tmp_path / "faulty.onnx")
-    assert audited(faulty, against=str(source), oracle=False).first_departure == "c1"
+    assert audited(faulty, against=str(source), oracle=False).first_divergence == "c1"
 
     def never(*_):
         raise AssertionError("the oracle was asked")

@@ -12,8 +12,8 @@ pytest.importorskip("onnxruntime")
 from convspec_onnx.source.run_source import layer_of
 from convspec_onnx.verify import open_model
 
-from convspec.models.matching.kernels import pairs
-from convspec.models.matching.weight_differences import differences
+from convspec.models.matching.differences import layer_differences
+from convspec.models.matching.kernels import pair_layers
 from tests.adapters.onnx.verifying import audited
 
 FOUND = importlib.util.find_spec("silero_vad")
@@ -57,17 +57,17 @@ def layers(name):
 
 @pytest.mark.parametrize("name", SAME)
 def test_two_of_the_files_hold_another_training(name):
-    matched = [(a, b) for a, b in pairs(layers(name), layers("silero_vad")) if a is not None and b is not None]
-    assert sum(not [d for d in differences(a, b) if d.fatal] for a, b in matched) == SAME[name]
+    matched = [(a, b) for a, b in pair_layers(layers(name), layers("silero_vad")) if a is not None and b is not None]
+    assert sum(not [d for d in layer_differences(a, b) if d.fatal] for a, b in matched) == SAME[name]
 
 
-def test_the_first_departure_of_the_half_precision_file_is_its_first_learnt_layer(speech):
+def test_the_first_divergence_of_the_half_precision_file_is_its_first_learnt_layer(speech):
     report = audited(
         DATA / "silero_vad_half.onnx",
         inputs=str(speech / "two.npz"),
         against=str(DATA / "silero_vad_openvino_16k.onnx"),
     )
-    assert report.first_departure == "/encoder/0/reparam_conv/Conv"
+    assert report.first_divergence == "/encoder/0/reparam_conv/Conv"
 
 
 @pytest.mark.parametrize("name", ["silero_vad", "silero_vad_half"])
@@ -86,5 +86,8 @@ def test_the_script_itself_is_the_source(name, tmp_path):
     )
     assert all(node.matched.startswith("_model") for node in report.nodes)
     right = name == "silero_vad"
-    assert (report.first_departure, not report.unexpected) == (None if right else "/encoder/0/reparam_conv/Conv", right)
-    assert sum(not node.departs for node in report.nodes) == SAME[name]
+    assert (report.first_divergence, not report.unexpected) == (
+        None if right else "/encoder/0/reparam_conv/Conv",
+        right,
+    )
+    assert sum(not node.diverges for node in report.nodes) == SAME[name]

@@ -70,7 +70,7 @@ def graph(*layers, **how):
 def right(report, expected):
     assert not report.unexpected, report.unexpected
     assert [node.matched for node in report.nodes] == expected
-    assert (report.missing, report.first_departure) == ([], None)
+    assert (report.missing, report.first_divergence) == ([], None)
     return report
 
 
@@ -91,7 +91,7 @@ def test_a_part_may_hold_several_groups(tmp_path):
           ["stem", "grouped", "grouped", *LAYERS[2:]])  # fmt: skip
     faults.outputs_reversed(proto, parts[1])
     report = audited(saved(proto, tmp_path / "wrong.onnx"), source=source)
-    assert report.first_departure == parts[1].name
+    assert report.first_divergence == parts[1].name
 
 
 @pytest.mark.parametrize(("layer", "count"), [("stem", 2), ("head", 3)])
@@ -101,7 +101,7 @@ def test_a_layer_without_groups_may_be_split_by_its_output_channels(tmp_path, la
     right(audited(saved(proto, tmp_path / "m.onnx"), source=source), expected)
     faults.flipped(proto, parts[1]) if layer == "stem" else faults.one_sign(proto, parts[1])
     report = audited(saved(proto, tmp_path / "wrong.onnx"), source=source)
-    assert report.first_departure == parts[1].name
+    assert report.first_divergence == parts[1].name
 
 
 def test_an_activation_may_be_split_as_well(tmp_path):
@@ -155,7 +155,7 @@ def test_a_fault_in_one_part_is_named_there(tmp_path, layer, fault, finding, pla
     proto, parts, source = graph(layer)
     fault(proto, parts[place])
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
-    assert report.first_departure == parts[place].name, report.unexpected
+    assert report.first_divergence == parts[place].name, report.unexpected
     node = next(node for node in report.nodes if node.name == parts[place].name)
     assert finding in [found["id"] for found in node.findings]
     assert (node.matched, report.missing) == (layer, [])
@@ -169,7 +169,7 @@ def test_parts_that_change_places_at_the_concat_are_named(tmp_path, layer, a, b)
     concat = next(node for node in proto.graph.node if node.op_type == "Concat")
     concat.input[a], concat.input[b] = concat.input[b], concat.input[a]
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
-    assert report.first_departure == parts[a].name
+    assert report.first_divergence == parts[a].name
     found = [(node, name) for node, name, _ in report.unexpected]
     assert found == [(parts[place].name, "part-misplaced") for place in (a, b)]
 
@@ -180,8 +180,8 @@ def test_parts_that_read_one_anothers_channels_are_named(tmp_path, layer):
     node = next(node for node in proto.graph.node if node.op_type == "Split")
     node.output[0], node.output[1] = node.output[1], node.output[0]
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
-    assert report.first_departure == parts[0].name
-    assert [(node, name) for node, name, _ in report.unexpected] == [(part.name, "input-departs") for part in parts[:2]]
+    assert report.first_divergence == parts[0].name
+    assert [(node, name) for node, name, _ in report.unexpected] == [(part.name, "input-differs") for part in parts[:2]]
 
 
 def test_a_wrong_fold_into_all_parts_is_named_at_each(tmp_path):
@@ -189,7 +189,7 @@ def test_a_wrong_fold_into_all_parts_is_named_at_each(tmp_path):
     for part in parts:
         faults.change(proto, part.input[1], lambda w: w[..., ::-1])
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
-    assert report.first_departure == parts[0].name
+    assert report.first_divergence == parts[0].name
     assert {node for node, _, _ in report.unexpected} == {part.name for part in parts}
     assert {node.matched for node in report.nodes if "part" in node.name} == {"same"}
 
@@ -241,4 +241,4 @@ def test_layers_side_by_side_stay_layers(tmp_path, fault):
     fault(proto, faults.convs(proto)[1])
     report = audited(saved(proto, tmp_path / "m.onnx"), source=source)
     assert [node.matched for node in report.nodes] == ["a", "b", "whole", "c", "d"]
-    assert report.first_departure == names[1]
+    assert report.first_divergence == names[1]

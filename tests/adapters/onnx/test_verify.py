@@ -311,7 +311,7 @@ def test_a_wrong_number_in_the_middle_is_found_where_it_is(tmp_path, monkeypatch
     monkeypatch.setattr(running.runtimes, "run", wrong)
     report = audited(saved(chain(), tmp_path / "m.onnx"), levels=["off", "all"])
     assert report.summary["disagree"] == 1
-    assert report.first_departure == "c15"
+    assert report.first_divergence == "c15"
     assert [f["id"] for f in report.nodes[15].findings] == ["graph-optimisation"]
 
 
@@ -395,7 +395,7 @@ def test_the_command_from_end_to_end(tmp_path):
     )
     done = command(path, "--against", path, *files)
     assert done.exit_code == 0, done.output
-    assert "3 convolutions: 3 agree; nothing unexpected" in done.output
+    assert "3 convolutions: 3 agree, 0 unexpected" in done.output
     document = json.loads((tmp_path / "r.json").read_text())
     assert document["schema"] == "convspec.verify/1"
     schema = json.loads(
@@ -411,7 +411,7 @@ def test_the_command_from_end_to_end(tmp_path):
         "crash": 0,
         "timeout": 0,
     }
-    assert set(document) >= {"schema", "model", "against", "summary", "first_departure", "nodes"}
+    assert set(document) >= {"schema", "model", "against", "summary", "first_divergence", "nodes"}
     keys = "name op_type spec input_shape verdict worst_q bound matched findings notes"
     assert set(document["nodes"][0]) >= set(keys.split())  # fmt: skip
     assert document["nodes"][1]["matched"] == "c1"

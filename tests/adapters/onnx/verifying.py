@@ -12,8 +12,8 @@ import onnx
 from convspec_onnx.verify import audit
 from onnx import TensorProto, helper, numpy_helper
 
-from convspec.models.verification.report import VerifyReport, collected
-from convspec.models.verification.source_model import Origin
+from convspec.models.verification.report import VerifyReport, collect
+from convspec.models.verification.source_model import SourceModel
 
 
 def audited(path, **request):
@@ -22,8 +22,8 @@ def audited(path, **request):
     source, own = request.pop("source", None), request.pop("source_inputs", None)
     with tempfile.TemporaryDirectory() as folder:
         request = {"path": str(path), "levels": ["off"], "folder": folder, "source": source is not None, **request}
-        audit.audit(request, messages.append, None if source is None else Origin(source, Path(folder), own).answer)
-    return collected(VerifyReport(str(path), request.get("against"), []), messages)
+        audit.audit(request, messages.append, None if source is None else SourceModel(source, Path(folder), own).answer)
+    return collect(VerifyReport(str(path), request.get("against"), []), messages)
 
 
 def model(nodes, tensors, shape=("N", 3, "H", "W"), output="y", **more):

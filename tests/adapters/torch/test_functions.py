@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from convspec_torch import model as seam  # noqa: E402
+from convspec_torch import model as models  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -58,7 +58,7 @@ PATHS = {"stem": 1, "block.conv2d_0": 4, "block.conv2d_1": 2, "block.conv_transp
 
 
 def test_each_function_has_a_path_and_its_calls():
-    model = run_model.opened(network(), [X])
+    model = run_model.open_model(network(), [X])
     assert [part.path for part in model.ordered("conv")] == list(PATHS)
     found = {part.path: part.reading.spec for part in model.parts if part.kind == "conv"}
     assert found["stem"] == ConvSpec(3, 4, 3, stride=(2, 1))
@@ -72,7 +72,7 @@ def test_each_function_has_a_path_and_its_calls():
     known = {part.path: part.reading for part in model.parts if part.kind == "conv"}
     for call in model.calls:  # what was written is what the reading makes of what was read
         reading = known[call.path]
-        assert layer_check.conv(
+        assert layer_check.check_layer(
             reading.spec, reading.params, call.x, call.y, convspec.adapter("torch"), "float32"
         ).ok, call
 
@@ -80,7 +80,7 @@ def test_each_function_has_a_path_and_its_calls():
 def test_layers_are_not_met_twice_and_nothing_stays_behind():
     source = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ConvTranspose2d(4, 2, 2)).eval()
     before = source(torch.from_numpy(X))
-    found, calls, _ = seam.met(source, [X])
+    calls, _, found = models.trace_model(source, [X])
     assert (found, [call.path for call in calls]) == ([], ["0", "1"])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in source.modules())
     assert torch.equal(source(torch.from_numpy(X)), before)
@@ -89,9 +89,9 @@ def test_layers_are_not_met_twice_and_nothing_stays_behind():
 def test_a_failing_run_leaves_the_model_as_it_was():
     source = network()
     with pytest.raises(convspec.errors.RequestError, match="does not take these inputs"):
-        seam.met(source, [X[:, :2]])
+        models.trace_model(source, [X[:, :2]])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in source.modules())
-    assert [part.path for part in run_model.opened(source, [X]).ordered("conv")] == list(PATHS)
+    assert [part.path for part in run_model.open_model(source, [X]).ordered("conv")] == list(PATHS)
 
 
 class Unbatched(nn.Module):
@@ -106,7 +106,7 @@ class Unbatched(nn.Module):
 
 
 def test_samples_one_by_one_are_calls_of_one_convolution():
-    model = run_model.opened(network(kind=Unbatched), [X])
+    model = run_model.open_model(network(kind=Unbatched), [X])
     assert [call.path for call in model.calls] == ["conv2d_0"] * 2
     assert model.calls[0].x.shape == (1, 3, 16, 31)
 
@@ -120,14 +120,14 @@ def test_two_models_are_compared_by_their_functions():
     with torch.no_grad():
         other.block.u.mul_(-1)
     found = convspec.compare(network(), other, X)
-    assert {row.a for row in found.rows if row.verdict == "departs"} == {"block.conv_transpose2d_0"}
+    assert {row.a for row in found.rows if row.verdict == "diverges"} == {"block.conv_transpose2d_0"}
 
 
 @pytest.mark.parametrize("how", [torch.jit.script, lambda block: torch.compile(block, backend="eager")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_is_compiled_inside_a_model_is_not_looked_into(how):
     source = nn.Sequential(nn.Conv2d(3, 3, 3), how(network(kind=Layers))).eval()
-    model = run_model.opened(source, [X])
+    model = run_model.open_model(source, [X])
     assert "0" in [call.path for call in model.calls]
     assert not any(part.function for part in model.parts)
     assert model.outputs[0].shape == (2, 4, 12, 27)

@@ -7,16 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from convspec.contract.protocol import Found
+from convspec.contract import FoundConv, PlanAdapter
 from convspec.errors import UnsupportedError
 
 
-class Adapter:
-    name = "convspec_filed:ADAPTER"
-    package = "convspec_filed"
-    requires = ()
-    files = (".fake", "fake.pb")
-
+class Adapter(PlanAdapter):
     def configure(self, **settings):
         assert settings == {"device": "cpu"}
 
@@ -50,10 +45,13 @@ class Adapter:
         from convspec_filed.model import parts
 
         pads = ((1, 0), (2, 2)) if fold_pads else ()
-        return [Found(part.path, part.reading, part.problem, pads) for part in parts(model) if part.kind == "conv"]
+        return [FoundConv(part.path, part.reading, part.problem, pads) for part in parts(model) if part.kind == "conv"]
 
     def read(self, model, input_shape=None):
         return self.convs(model)[0].reading
 
 
-ADAPTER = Adapter()
+ADAPTER = Adapter(
+    name="convspec_filed:ADAPTER", package="convspec_filed", requires=(), distributions=(), native_layout="NHWC",
+    dtypes=("float32",), files=(".fake", "fake.pb"),
+)  # fmt: skip

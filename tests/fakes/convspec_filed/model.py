@@ -3,8 +3,7 @@
 import numpy as np
 
 from convspec import ConvParams, ConvSpec
-from convspec.contract.model_parts import Call, Part
-from convspec.contract.protocol import Reading
+from convspec.contract import Call, ModelTrace, Part, Reading
 
 SPEC = ConvSpec(2, 3, (3, 5), stride=(2, 1), padding=((1, 0), (2, 2)))
 
@@ -21,12 +20,16 @@ def parts(model):
     ]
 
 
-def capture(model, inputs):
+def trace_model(model, inputs):
     given = list(inputs.values()) if isinstance(inputs, dict) else inputs
     if isinstance(inputs, dict):
         assert list(inputs) == ["image", "rate"]
-    return [Call("b", given[0], given[0] * 2)], [*given, np.array(7)]
+    return ModelTrace([Call("b", given[0], given[0] * 2)], [*given, np.array(7)])
 
 
 def write(model, arrays):
     return {**model, "bias": arrays["a\x1b[31m"]["bias"].tolist()}
+
+
+def save(model, path):
+    raise NotImplementedError

@@ -8,7 +8,7 @@ class Layer(nn.Module):
 
     def __call__(self, x):
         x = jnp.moveaxis(x, 1, -1)  # channels last, as Flax wants them
-        sizes = zip(x.shape[1:-1], (4, 3), (2, 3))  # cells, kernel, stride
+        sizes = zip(x.shape[1:-1], (4, 3), (2, 3))  # size, kernel, stride
         pads = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in sizes]
         x = jnp.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)), mode="wrap")
         x = self.conv(x)

@@ -6,7 +6,7 @@ def circular_pad(x, axis, before, after):
     """Pad one axis with mode "circular"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) > size:
-        raise ValueError(f"circular padding ({before}, {after}) of {size} cells")
+        raise ValueError(f"circular padding ({before}, {after}) of {size} elements")
     indices = [i % size for i in range(-before, size + after)]
     return ops.take(x, indices, axis=axis)
 

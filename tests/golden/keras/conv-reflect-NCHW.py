@@ -6,7 +6,7 @@ def reflect_pad(x, axis, before, after):
     """Pad one axis with mode "reflect"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) >= max(size, 1):
-        raise ValueError(f"reflect padding ({before}, {after}) of {size} cells")
+        raise ValueError(f"reflect padding ({before}, {after}) of {size} elements")
     indices = [size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]
     return ops.take(x, indices, axis=axis)
 

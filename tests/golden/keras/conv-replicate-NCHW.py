@@ -6,7 +6,7 @@ def replicate_pad(x, axis, before, after):
     """Pad one axis with mode "replicate"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) > 0 and size == 0:
-        raise ValueError(f"replicate padding ({before}, {after}) of {size} cells")
+        raise ValueError(f"replicate padding ({before}, {after}) of {size} elements")
     indices = [min(max(i, 0), size - 1) for i in range(-before, size + after)]
     return ops.take(x, indices, axis=axis)
 

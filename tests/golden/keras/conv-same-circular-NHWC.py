@@ -3,7 +3,7 @@ from keras import ops
 
 
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -12,7 +12,7 @@ def circular_pad(x, axis, before, after):
     """Pad one axis with mode "circular"; ops.pad cannot for every axis and backend."""
     size = x.shape[axis]
     if max(before, after) > size:
-        raise ValueError(f"circular padding ({before}, {after}) of {size} cells")
+        raise ValueError(f"circular padding ({before}, {after}) of {size} elements")
     indices = [i % size for i in range(-before, size + after)]
     return ops.take(x, indices, axis=axis)
 

@@ -3,7 +3,7 @@ from keras import ops
 
 
 def spread(x, axis, stride):
-    """Let every cell along an axis be followed by stride - 1 zeros."""
+    """Insert stride - 1 zeros after every element along an axis."""
     shape = list(x.shape)
     shape[axis] *= stride
     zeros = [ops.zeros_like(x)] * (stride - 1)

@@ -4,7 +4,7 @@ from torch import nn
 
 
 def same_pads(size, kernel, stride):
-    """Cells before and after an axis, for an output of ceil(size / stride) cells."""
+    """Padding before and after an axis, for an output of ceil(size / stride)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total - total // 2, total // 2
 

@@ -1,16 +1,15 @@
-"""``tinyconv.Conv(3, 16, kernel_size=(3, 3), …)``, given as text, to a spec. It is parsed, never evaluated."""
+"""Read ``tinyconv.Conv(3, 16, kernel_size=(3, 3), …)``, given as text: parsed, never evaluated."""
 
 from __future__ import annotations
 
-from convspec import ConvSpec
-from convspec.contract import parse_call
+from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError
 
 NAMES = ("in_channels", "filters", "kernel_size", "stride", "padding", "dilation", "groups", "use_bias")
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:
-    """The spec that a constructor describes.
+    """Return the spec that a constructor describes.
 
     Raises:
         CallError: where the text is no such constructor, with the position.

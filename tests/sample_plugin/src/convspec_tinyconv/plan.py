@@ -1,11 +1,8 @@
-"""From a spec to the text of a layer of tinyconv. This module needs neither tinyconv nor NumPy."""
+"""Write the text of a layer of tinyconv. This module needs neither tinyconv nor NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from convspec import ConvSpec
-from convspec.contract import ComputePrecision, Plan, resolve_padding
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Plan, resolve_padding
 from convspec.errors import UnsupportedError
 
 TEXT = """\
@@ -25,7 +22,7 @@ layer = tinyconv.Conv(
 
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
-    """The program that defines ``layer``.
+    """Return the program that defines ``layer``.
 
     Raises:
         UnsupportedError: with the reason, where tinyconv has no such layer.
@@ -40,18 +37,10 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
         raise UnsupportedError(f"tinyconv has no padding={spec.padding!r} with a stride")
     pads, _ = resolve_padding(spec, (1,) * spec.ndim)
     if any(before != after for before, after in pads):
-        raise UnsupportedError("tinyconv pads the same on both sides only")
+        raise UnsupportedError("tinyconv pads both sides of an axis equally")
     return Plan(spec, layout, dtype, TEXT.format(spec=spec, padding=tuple(before for before, _ in pads)))
 
 
-def arithmetic(
-    spec: ConvSpec,
-    dtype: str,
-    device: str,
-    precision: str,
-    direction: str = "forward",
-    input_shape: Sequence[int] | None = None,
-    layout: str = "NHWC",
-) -> ComputePrecision:
-    """Products are summed in float32, in any order."""
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+    """Return float32: products are summed in it, in any order."""
     return ComputePrecision(accumulator="float32")

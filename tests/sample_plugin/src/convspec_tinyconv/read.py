@@ -1,4 +1,4 @@
-"""From layers of tinyconv, by whomever they were made, to specs and weights."""
+"""Read any layer of tinyconv as a spec and weights."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 import tinyconv
 
-from convspec import ConvParams, ConvSpec
-from convspec.contract import Found, Reading
+from convspec.contract import ConvParams, ConvSpec, FoundConv, Reading
 from convspec.errors import UnsupportedError
 from convspec_tinyconv.weights import to_canonical
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
-    """The spec and the weights of a layer, by its attributes."""
+    """Return the spec and the weights of a layer, from its attributes."""
     if not isinstance(layer, tinyconv.Conv):
-        raise UnsupportedError(f"{type(layer).__name__} is no convolution of tinyconv")
+        raise UnsupportedError(f"{type(layer).__name__} is not a convolution of tinyconv")
     spec = ConvSpec(
         layer.in_channels,
         layer.filters,
@@ -30,10 +29,10 @@ def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:
     return Reading(spec, ConvParams(to_canonical(layer.kernel), layer.bias), "NHWC")
 
 
-def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[Found]:
-    """Every convolution of a layer or a Sequential, with its path."""
+def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundConv]:
+    """Return every convolution of a layer or a Sequential, with its path."""
     layers = model.layers if isinstance(model, tinyconv.Sequential) else [model]
-    found = [Found(f"layers.{i}", read(x)) for i, x in enumerate(layers) if isinstance(x, tinyconv.Conv)]
+    found = [FoundConv(f"layers.{i}", read(x)) for i, x in enumerate(layers) if isinstance(x, tinyconv.Conv)]
     if not found:
         names = ", ".join(type(layer).__name__ for layer in layers) or "none"
         raise UnsupportedError(f"the model has no convolutions; its layers: {names}")

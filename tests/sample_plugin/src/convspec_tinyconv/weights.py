@@ -1,4 +1,4 @@
-"""Kernels between the canonical order, O I/g *spatial, and tinyconv's, *spatial I/g O."""
+"""Kernels in the canonical order, O I/g *spatial, and in tinyconv's, *spatial I/g O."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 
 def to_native(kernel: Any) -> Any:
-    """The kernel in tinyconv's order."""
+    """Return the kernel in tinyconv's order."""
     return np.moveaxis(kernel, (1, 0), (-2, -1))
 
 
 def to_canonical(kernel: Any) -> Any:
-    """The kernel in the canonical order."""
+    """Return the kernel in the canonical order."""
     return np.ascontiguousarray(np.moveaxis(kernel, (-2, -1), (1, 0)))

@@ -1,0 +1,37 @@
+"""Errors that the adapters of all frameworks raise in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from convspec.errors import ConvspecError, RequestError, UnsupportedError
+
+
+@contextmanager
+def refuse_inputs(model: str) -> Iterator[None]:
+    """Raise RequestError where a framework fails to run a model on a user's inputs."""
+    with _raised_as(RequestError, f"the {model} does not take these inputs"):
+        yield
+
+
+@contextmanager
+def refuse_shape(shape: Sequence[int]) -> Iterator[None]:
+    """Raise UnsupportedError where a framework fails to run a layer or a model on an input of this shape."""
+    with _raised_as(UnsupportedError, f"an input of shape {tuple(shape)} cannot be given to it"):
+        yield
+
+
+@contextmanager
+def _raised_as(kind: type[ConvspecError], words: str) -> Iterator[None]:
+    try:
+        yield
+    except ConvspecError:
+        raise
+    except Exception as error:
+        raise kind(f"{words}: {error}") from error
+
+
+def no_convolutions(model: str, kinds: Iterable[str], what: str = "layers") -> UnsupportedError:
+    """Return the error for a model without convolutions, listing the kinds of its layers."""
+    return UnsupportedError(f"{model} has no convolutions; its {what}: {', '.join(sorted(set(kinds))) or 'none'}")

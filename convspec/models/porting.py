@@ -1,0 +1,323 @@
+"""Port a layer, or all weights of a model, to another framework."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from convspec.contract import KINDS, Part, registry
+from convspec.errors import UnsupportedError
+from convspec.models import text_table
+from convspec.models.comparison.results import compare_open
+from convspec.models.find_adapter import adapter_for
+from convspec.models.matching import layers
+from convspec.models.matching.differences import spec_differences
+from convspec.models.run_model import Model, open_model
+from convspec.models.text_table import Printable, Text
+from convspec.spec import Flattened
+
+if TYPE_CHECKING:
+    from convspec.models.comparison.results import Comparison, Inputs
+    from convspec.models.run_model import Array
+
+_NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
+
+_Pair: TypeAlias = tuple[Part, Part, str]
+
+
+def port(
+    layer: Any,
+    to: str,
+    layout: str | None = None,
+    *,
+    input_shape: Sequence[int] | None = None,
+    device: str = "cpu",
+) -> Any:
+    """Return the same layer in another framework: same spec, same weights bit for bit, same dtype.
+
+    Args:
+        layer: of any framework; of ONNX a ``ModelProto`` or the path of one.
+        to: name of the adapter that builds the new layer.
+        layout: of the new layer's tensors; None: its framework's own.
+        input_shape: of the input, in the old layer's layout; needed where the layer is more than a plain
+            convolution. The new layer's padding is then that for inputs of this size.
+        device: of the new layer.
+
+    Raises:
+        UnsupportedError: if the layer cannot be read, or the other framework cannot express it; says why.
+        RequestError: if no adapter knows the layer's framework.
+    """
+    reading = adapter_for(layer).read(layer, input_shape)
+    return registry.adapter(to).build(reading.spec, reading.params, layout, reading.dtype, device)
+
+
+@dataclass(slots=True, repr=False)
+class Move:
+    """The move of one layer's weights; ``source`` or ``target`` is empty where it has no counterpart."""
+
+    kind: str
+    source: str
+    target: str
+    how: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        notes = f": {'; '.join(self.notes)}" if self.notes else ""
+        return f"{self.kind} {self.source or '–'} → {self.target or '–'}{notes}"
+
+    def __repr__(self) -> str:
+        return f"<Move {self}>"
+
+
+@dataclass(slots=True, repr=False)
+class PortReport(Printable):
+    """The weights that were moved, and those that were not.
+
+    Attributes:
+        names: the frameworks.
+        moves: each pair, in the source's order.
+        ambiguous: what has more than one answer; unless forced, nothing is written then.
+        left: layers and arrays without a counterpart.
+        warnings: settings that make the models differ with the same weights.
+        written: whether the target has the weights now.
+        model: the target; a new ``(module, variables)`` for linen.
+        arrays: what was, or would be, written: canonical arrays by the target's path and name.
+        comparison: of the two models after the port, where inputs were given.
+    """
+
+    names: tuple[str, str]
+    moves: list[Move] = field(default_factory=list)
+    ambiguous: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    written: bool = False
+    model: Any = None
+    arrays: dict[str, dict[str, Array]] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        count = sum(bool(move.source and move.target) for move in self.moves)
+        if self.ambiguous and not self.written:
+            return "Nothing was written: give inputs, so that the order of execution decides, or use force."
+        if not self.written:
+            return f"{count} layers would be moved; nothing was written."
+        if self.comparison is None:
+            return f"{count} layers moved."
+        result = "the models agree" if self.comparison.agrees else f"they still differ: {self.comparison.divergence}"
+        return f"{count} layers moved; run on the same input, {result}."
+
+    def _text(self) -> Text:
+        return text_table.port(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the moved arrays, canonical, as ``.safetensors``; else the target in its framework's own format.
+
+        The arrays' names are the target's paths: ``layer1/conv.kernel``.
+        """
+        if Path(path).suffix != ".safetensors":
+            adapter_for(self.model).model_module().save(self.model, path)
+            return
+        from safetensors.numpy import save_file
+
+        flat = {
+            f"{layer}.{name}": np.ascontiguousarray(array)
+            for layer, arrays in self.arrays.items()
+            for name, array in arrays.items()
+        }
+        save_file(flat, path, metadata={"order": "canonical", "framework": self.names[1]})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report without the arrays, JSON-ready."""
+        return {
+            "schema": "convspec.port/1",
+            "models": list(self.names),
+            "moves": [asdict(move) for move in self.moves],
+            "ambiguous": self.ambiguous,
+            "left": self.left,
+            "warnings": self.warnings,
+            "written": self.written,
+            "summary": self.summary,
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
+        }
+
+
+def port_weights(
+    source: Any,
+    target: Any,
+    inputs: Inputs | None = None,
+    *,
+    layouts: tuple[str | None, str | None] = (None, None),
+    force: bool = False,
+    dry_run: bool = False,
+) -> PortReport:
+    """Move the weights of every convolution, norm and linear layer of one model into another of any framework.
+
+    Layers of the same kind and weight shape are matched: by their names where both models have the same, else in order
+    – of execution if inputs are given. The order of definition alone leaves layers of the same shape ambiguous, and
+    nothing ambiguous is written.
+
+    Args:
+        source: the model that has the weights.
+        target: the model that gets them, changed in place (linen: see ``report.model``).
+        inputs: for both models, in the source's layout; the models are compared on them afterwards.
+        layouts: the layouts of the two models' inputs; None: the layout of the model's first convolution.
+        force: whether to write what is ambiguous, taking layers of the same shape in their order.
+        dry_run: whether to report only, and write nothing.
+
+    Raises:
+        UnsupportedError: if a model cannot be read or has no convolutions; the message names its layers.
+        RequestError: if an object is not a known model, or does not take the inputs.
+    """
+    a = open_model(source, inputs, layouts[0])
+    target_inputs = inputs, layouts[1], layouts[0] or a.layout
+    b = open_model(target, *target_inputs)
+    report = PortReport((a.adapter.name, b.adapter.name), model=target)
+    pairs: list[_Pair] = []
+    for kind in KINDS:
+        pairs += _match_kind(a, b, kind, _match_norms(a, b, pairs) if kind == "norm" else [], report)
+    for ours, theirs, how in pairs:
+        _move(ours, theirs, how, a, b, report)
+    if dry_run or (report.ambiguous and not force):
+        return report
+    report.model = b.adapter.model_module().write(target, report.arrays)
+    report.written = True
+    written = open_model(report.model, *target_inputs)
+    _check_written(report, written)
+    if inputs is not None:
+        report.comparison = compare_open(a, written)
+    return report
+
+
+def _check_written(report: PortReport, written: Model) -> None:
+    """Raise UnsupportedError unless the target, read again, has exactly the arrays that were written."""
+    weights = {part.path: part.weights for part in written.parts}
+    for path, arrays in report.arrays.items():
+        for name, array in arrays.items():
+            if not np.array_equal(weights[path][name], array, equal_nan=True):
+                raise UnsupportedError(f"the {name} of {path} could not be written: it reads back differently")
+
+
+def _match_norms(a: Model, b: Model, convs: Sequence[_Pair]) -> list[_Pair]:
+    """Pair the batch norms after convolutions that are matched already."""
+    norms = ((layers.norm_after(a, ours), layers.norm_after(b, theirs)) for ours, theirs, _ in convs)
+    return [
+        (ours, theirs, "place")
+        for ours, theirs in norms
+        if ours is not None and theirs is not None and layers.shape_key(ours) == layers.shape_key(theirs)
+    ]
+
+
+def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortReport) -> list[_Pair]:
+    """Return all pairs of one kind, ``known`` ones included; report layers with no counterpart, or several."""
+    done = {id(part) for pair in known for part in pair[:2]}
+    groups: defaultdict[Hashable, tuple[list[Part], list[Part]]] = defaultdict(lambda: ([], []))
+    for place, model in enumerate((a, b)):
+        for part in model.ordered(kind):
+            if id(part) in done:
+                continue
+            if kind == "conv" and (part.reading is None or (place and part.function)):
+                verb = "written" if part.function else "read"
+                report.ambiguous.append(f"{part.path} cannot be {verb}: {part.problem}")
+            else:
+                groups[layers.shape_key(part)][place].append(part)
+    pairs = list(known)
+    for ours, theirs in groups.values():
+        matched = _match_shape(ours, theirs, executed=a.executed and b.executed, report=report)
+        pairs += matched
+        for place, (side, model_name) in enumerate(((ours, "source"), (theirs, "target"))):
+            used = {id(pair[place]) for pair in matched}
+            report.left += [f"{part.kind} {part.path} of the {model_name}" for part in side if id(part) not in used]
+    order = {id(part): place for place, part in enumerate(a.ordered(kind))}
+    return sorted(pairs, key=lambda pair: order[id(pair[0])])
+
+
+def _match_shape(ours: Sequence[Part], theirs: Sequence[Part], *, executed: bool, report: PortReport) -> list[_Pair]:
+    """Return the pairs among layers of one shape."""
+    names = [[layers.name_key(part) for part in side] for side in (ours, theirs)]
+    same = set(names[0]) == set(names[1]) and None not in names[0]
+    if same and all(len(set(side)) == len(side) for side in names):
+        by_name = dict(zip(names[1], theirs, strict=True))
+        return [(part, by_name[name], "name") for part, name in zip(ours, names[0], strict=True)]
+    if not ours or not theirs:
+        return []
+    if len(ours) != len(theirs):
+        report.ambiguous.append(
+            f"{len(ours)} layers of the source ({_paths(ours)}) have the shape of {len(theirs)} of the target "
+            f"({_paths(theirs)})"
+        )
+    elif len(ours) > 1 and not executed:
+        report.ambiguous.append(f"{_paths(ours)} of the source have one shape: their order of definition may mislead")
+    how = "shape" if len(ours) == len(theirs) == 1 else "order of execution" if executed else "order of definition"
+    return [(part, other, how) for part, other in zip(ours, theirs, strict=False)]
+
+
+def _paths(parts: Sequence[Part]) -> str:
+    shown = ", ".join(part.path for part in parts[:4])
+    return shown + (f", … ({len(parts)} in all)" if len(parts) > 4 else "")
+
+
+def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortReport) -> None:
+    """Add the move of one layer's arrays, in canonical order, to the report."""
+    move = Move(ours.kind, ours.path, theirs.path, how)
+    report.moves.append(move)
+    arrays, wanted = ours.weights, theirs.weights
+    moved: dict[str, Array] = {}
+    for name, old in wanted.items():
+        new = arrays.get(name)
+        if new is None:
+            neutral = _NEUTRAL.get(name, 0.0)
+            new = np.full(old.shape, neutral, old.dtype)
+            move.notes.append(f"the source has no {name}: {neutral:g}")
+        moved[name] = new.astype(old.dtype) if new.dtype != old.dtype else new
+    for name in arrays.keys() - wanted.keys():
+        if not (arrays[name] == _NEUTRAL.get(name, np.nan)).all():
+            report.ambiguous.append(f"{theirs.path} has no place for the {name} of {ours.path}")
+    if ours.kind == "linear":
+        moved["kernel"] = _reorder_columns(moved["kernel"], ours, a, b, move, report)
+    if ours.kind == "norm" and ours.epsilon != theirs.epsilon:
+        move.notes.append(f"epsilon {ours.epsilon:g} against {theirs.epsilon:g}")
+        report.warnings.append(
+            f"set epsilon={ours.epsilon:g} on {theirs.path} (it has {theirs.epsilon:g}; "
+            f"source layer {ours.path!r} has {ours.epsilon:g})"
+        )
+    if ours.reading is not None and theirs.reading is not None:
+        move.notes += spec_differences(ours.reading.spec, theirs.reading.spec)
+    report.arrays[theirs.path] = moved
+
+
+def _reorder_columns(kernel: Array, ours: Part, a: Model, b: Model, move: Move, report: PortReport) -> Array:
+    """Return a linear layer's kernel with its columns in the order of the target's flatten, if one is before it."""
+    if a.layout == b.layout:
+        return kernel
+    before = _layer_before(ours, a)
+    features = kernel.shape[1]
+    if before is None or before.kind == "linear" or features == (channels := _channels(before)):
+        return kernel
+    if features % channels:
+        report.ambiguous.append(f"{ours.path} has {features} inputs, no multiple of the {channels} channels before it")
+        return kernel
+    move.notes.append(f"flattened {a.layout} → {b.layout}: columns permuted")
+    return kernel[:, list(Flattened(channels, (features // channels,)).order(b.layout, a.layout))]
+
+
+def _layer_before(part: Part, model: Model) -> Part | None:
+    """Return the layer before, in the order of execution where it is known, else of definition."""
+    known: Mapping[str, Part] = {one.path: one for one in model.parts}
+    order = [known[call.path] for call in model.calls if call.path in known] or model.parts
+    place = next((i for i, one in enumerate(order) if one is part), 0)
+    return order[place - 1] if place else None
+
+
+def _channels(part: Part) -> int:
+    if part.reading is not None:
+        return int(part.reading.spec.out_channels)
+    array = layers.main_array(part)
+    return 0 if array is None else int(array.shape[0])

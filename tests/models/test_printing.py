@@ -1,0 +1,141 @@
+"""What results print: the text of their command, a short repr, and a table in a notebook."""
+
+import pytest
+
+from convspec import ConvSpec
+from convspec.models import Difference, Node, VerifyReport, text_table
+from convspec.models.comparison.layer_pair import Row
+from convspec.models.comparison.results import Comparison
+from convspec.models.porting import Move, PortReport
+
+EVIL = "<script>\x1b[31m\u202e"
+
+
+def agreeing():
+    return Comparison(
+        ("torch", "keras"), [Row("conv 0", "stem", "conv", input=0.0, output=2e-7, verdict="agree")], 3e-7
+    )
+
+
+def diverging():
+    rows = [
+        Row("conv 0", "stem", "conv", input=0.0, output=0.0, verdict="agree"),
+        Row("conv 1", "head", EVIL, ["stride (2, 2) against (1, 1)"], input=0.0, verdict="diverges", reason="why"),
+        Row("norm 0", "bn", "bn", input=1.0, output=2.0, verdict="downstream"),
+        Row("conv 2", "tail", "", verdict="missing", reason="model b has no such conv (Conv2d)"),
+    ]
+    return Comparison(("torch", "keras"), rows, notes=["a note"])
+
+
+def port():
+    moves = [Move("conv", "stem", "conv", "name", ["transposed"]), Move("norm", "bn", "bn", "place")]
+    return PortReport(("torch", "keras"), moves, left=["norm bn2 of the source"], warnings=["set epsilon=1e-05 on bn"],
+                      written=True, comparison=diverging())  # fmt: skip
+
+
+def verification(number=2):
+    nodes = [Node(f"c{i}", "Conv", ConvSpec(3, 4, 3), [1, 3, 9, 8], verdict="agree", worst_q=0.5, bound=30.0)
+             for i in range(number)]  # fmt: skip
+    return VerifyReport("m.onnx", None, nodes)
+
+
+def wrong():
+    report = verification()
+    report.against = "source.onnx"
+    node = report.nodes[1]
+    node.name = f"{EVIL}{'/block' * 20}/conv"
+    node.verdict, node.reason, node.diverges, node.matched = "disagree", "why", True, "stem"
+    node.findings = [{"id": "kernel-flipped", "title": "flipped", "fix": "turn it"}]
+    node.notes = [{"id": "slow", "title": "a note", "level": "warning"}]
+    report.optimisation = [
+        {"level": "all", "provider": "CPU", "changed": ["y"], "passes": ["Fuse"], "largest": 1e-7},
+        {"level": "basic", "provider": "CUDA", "problem": "no CUDA"},
+    ]
+    return report
+
+
+RESULTS = [agreeing, diverging, port, verification, wrong]
+
+
+def test_a_comparison_prints_a_table_and_the_first_divergence():
+    assert str(agreeing()).splitlines() == [
+        "        a: torch  b: keras  settings  weights  input  output   verdict",
+        "conv 0  stem      conv      equal     equal    0      2.0e-07  agree",
+        "",
+        "Every layer agrees; the results differ by at most 3e-07.",
+    ]
+    text = str(diverging())
+    assert "a note." in text
+    assert text.endswith("First divergence: conv 1 (head): why")
+
+
+def test_a_port_prints_moves_remarks_and_the_summary():
+    assert str(port()).splitlines() == [
+        "      torch  keras  matched by",
+        "conv  stem   conv   name        transposed",
+        "norm  bn     bn     place",
+        "",
+        "no counterpart: norm bn2 of the source",
+        "warning: set epsilon=1e-05 on bn",
+        "2 layers moved; run on the same input, they still differ: conv 1 (head): why.",
+    ]
+
+
+def test_a_verification_prints_nodes_and_the_conclusion():
+    assert str(verification()).splitlines() == [
+        "node  layer     input    verdict  error  bound",
+        "c0    3→4 k3×3  1×3×9×8  agree    0.5    30",
+        "c1    3→4 k3×3  1×3×9×8  agree    0.5    30",
+        "",
+        "2 convolutions: 2 agree, 0 unexpected",
+    ]
+    lines = str(wrong()).splitlines()
+    assert lines[2].startswith(f"…ck{'/block' * 6}/conv  3→4")  # the end of a long path tells nodes apart
+    assert lines[2].endswith("disagree  0.5    30     stem")
+    assert "optimisation all changes y by up to 1e-07 of the largest output, in Fuse" in lines
+    assert "optimisation basic on CUDA: does not run: no CUDA" in lines
+    assert lines[-2:] == ["fix: turn it", "2 convolutions: 1 agree, 1 disagree, 1 unexpected"]
+
+
+def test_accepted_findings_are_counted():
+    report = wrong()
+    report.accepted = frozenset({("*", "kernel-flipped")})
+    assert text_table.conclusion(report) == "2 convolutions: 1 agree, 1 disagree, 1 accepted, 0 unexpected"
+    assert text_table.conclusion(verification(1)) == "1 convolution: 1 agree, 0 unexpected"
+
+
+def test_many_nodes_are_cut_in_the_text():
+    assert "… and 5 more; the HTML and JSON reports have them all" in str(verification(65))
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_nothing_printed_is_obeyed_by_a_terminal_or_a_browser(result):
+    texts = [str(result()), repr(result()), result()._repr_html_()]
+    assert not set("".join(texts)) & {"\x1b", "\u202e"}
+    assert "<script>" not in texts[2]
+    assert texts[2].startswith("<table><thead><tr><th>")
+    assert texts[2].endswith("</pre>")
+
+
+@pytest.mark.parametrize(
+    ("thing", "text"),
+    [
+        (agreeing(), "<Comparison: Every layer agrees; the results differ by at most 3e-07.>"),
+        (diverging(), "<Comparison: First divergence: conv 1 (head): why>"),
+        (verification(), "<VerifyReport: 2 convolutions: 2 agree, 0 unexpected>"),
+        (agreeing().rows[0], "<Row conv 0: agree>"),
+        (verification().nodes[0], "<Node c0: agree>"),
+        (port().moves[0], "<Move conv stem → conv: transposed>"),
+    ],
+)
+def test_the_repr_is_one_short_line(thing, text):
+    assert repr(thing) == text
+
+
+def test_rows_print_one_line():
+    assert str(diverging().rows[1]).startswith("conv 1 (head, ")
+    assert str(diverging().rows[3]) == "conv 2 (tail, –): missing: model b has no such conv (Conv2d)"
+    assert str(verification().nodes[0]) == "c0 (3→4 k3×3): agree"
+    assert str(wrong().nodes[1]).endswith("(3→4 k3×3): disagree: why")
+    assert str(Move("norm", "bn", "")) == "norm bn → –"
+    assert str(Difference("bias-lost", "the bias is missing")) == "bias-lost: the bias is missing"
