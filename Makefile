@@ -1,7 +1,8 @@
 # convspec: the commands of its developers. Every target sets up what it needs, says what it does, and may be run again.
 #
 #   make check   the main job: the curated corpora on all four frameworks, in both layouts
-#   make test    all tests: without a framework first, then each framework in a process of its own
+#   make test    all tests, in two processes: without a framework first, then framework by framework
+#   make test-fast   tests that need no framework, kill no process and take no time: for the loop while editing
 #   make lint    ruff, mypy --strict, import-linter
 #   make docs    the site, into docs/_build/html; warnings are errors
 #   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
@@ -18,10 +19,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRAMEWORKS := torch flax keras onnx equinox openvino
+# a test that needs several frameworks runs once, with the last of them
+LATER = $(foreach name,$(shell echo '$(FRAMEWORKS)' | sed 's/.*$(1)//'), and not $(name))
+NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
+# two processes share two cores: each framework has one thread in each; OpenVINO's tests ask for more by themselves
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
+PARALLEL := -n 2 --dist worksteal
 KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
 
-.PHONY: help check test lint docs docs-serve generated mutation regressions support support-new bench clean
+.PHONY: help check test test-fast lint docs docs-serve generated mutation regressions support support-new bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,17 +50,18 @@ check: $(STAMP)
 
 test: $(STAMP)
 	@echo "== tests that need no framework"
-	$(BIN)/python -m pytest -q -m 'not torch and not flax and not keras and not onnx and not equinox and not openvino and not browser'
+	$(PYTEST) $(PARALLEL) -m '$(NONE)'
 	@echo "== tests of the site in a browser, where there is one"
-	$(BIN)/python -m pytest -q -rs -m browser tests
-	@for framework in $(FRAMEWORKS); do \
-		echo "== tests of the $$framework adapter"; \
-		$(BIN)/python -m pytest -q -m $$framework tests || exit 1; \
-	done
+	$(PYTEST) -rs -m browser tests/browser
+	@$(foreach name,$(FRAMEWORKS),echo "== tests of the $(name) adapter" && \
+		$(PYTEST) $(PARALLEL) -m '$(name)$(call LATER,$(name))' tests && ) true
 	@for backend in jax torch; do \
 		echo "== reading and comparing Keras models on $$backend"; \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -m keras $(KERAS_TESTS) || exit 1; \
+		KERAS_BACKEND=$$backend $(PYTEST) $(PARALLEL) -m keras $(KERAS_TESTS) || exit 1; \
 	done
+
+test-fast: $(STAMP)
+	@$(PYTEST) $(PARALLEL) -m '$(NONE) and not slow and not processes' tests convspec
 
 lint: $(STAMP)
 	@echo "== ruff, mypy, import-linter"

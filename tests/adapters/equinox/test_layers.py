@@ -15,40 +15,44 @@ from hypothesis import example, given, settings  # noqa: E402
 
 import convspec  # noqa: E402
 from convspec import ConvParams, ConvSpec, corpora, reference, strategies  # noqa: E402
-from convspec.corpora.cases import arrays, gradient_arrays  # noqa: E402
+from convspec.corpora.cases import arrays  # noqa: E402
 from convspec.errors import CallError, ShapeError, SpecError, UnsupportedError  # noqa: E402
+from convspec.spec import layouts  # noqa: E402
+from tests.adapters.jax_gaps import JAX_GAPS  # noqa: E402
 from tests.adapters.round_trip import meaning  # noqa: E402
+from tests.adapters.suite import AdapterSuite, sized  # noqa: E402
 
 pytestmark = pytest.mark.equinox
 
 KEY = jax.random.key(1)
-LAYERS = [
-    ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((1, 0), (2, 3)), dilation=(1, 2)),
-    ConvSpec(4, 6, (3,), stride=2, padding="same_lower", groups=2, bias=False),
-    ConvSpec(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="reflect"),
-    ConvSpec(4, 6, (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), output_padding=(1, 2), groups=2, transposed=True),
-    ConvSpec(2, 3, (2,), stride=3, padding="same", transposed=True),
-    ConvSpec(2, 3, (2, 3), dilation=(1, 2), output_padding=(0, 1), transposed=True),
-]
+LAYERS = {
+    "conv": ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((1, 0), (2, 3)), dilation=(1, 2)),
+    "same lower": ConvSpec(4, 6, (3,), stride=2, padding="same_lower", groups=2, bias=False),
+    "reflect": ConvSpec(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="reflect"),
+    "transposed": ConvSpec(
+        4, 6, (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), output_padding=(1, 2), groups=2, transposed=True
+    ),
+    "transposed same": ConvSpec(2, 3, (2,), stride=3, padding="same", transposed=True),
+    "transposed beyond": ConvSpec(2, 3, (2, 3), dilation=(1, 2), output_padding=(0, 1), transposed=True),
+}
 
 
-def case(spec):
-    return convspec.Case(spec, (2, spec.in_channels, *(7 + 2 * axis for axis in range(spec.ndim))), seed=3)
-
-
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("spec", LAYERS, ids=repr)
-def test_layers_and_their_gradients_are_exact_on_integers(spec, layout):
-    params, x, dy = gradient_arrays(case(spec))
-    moved = (x, dy) if layout == "NCHW" else (np.moveaxis(x, 1, -1), np.moveaxis(dy, 1, -1))
-    layer = ADAPTER.build(spec, params, layout)
-    y = ADAPTER.apply(layer, moved[0], layout)
-    assert np.array_equal(y if layout == "NCHW" else np.moveaxis(y, -1, 1), reference.conv(spec, params, x))
-    found, right = ADAPTER.gradients(layer, *moved, layout), reference.gradients(spec, params, x, dy)
-    assert np.array_equal(found.input if layout == "NCHW" else np.moveaxis(found.input, -1, 1), right.input)
-    assert np.array_equal(found.kernel, right.kernel)
-    assert (found.bias is None) == (right.bias is None)
-    assert right.bias is None or np.array_equal(found.bias, right.bias)
+class TestLayers(AdapterSuite):
+    runners = {"equinox": ADAPTER}
+    layers = sized(LAYERS)
+    other_layout_reason = "channel axis"
+    packages = (("equinox", "jax"), ("equinox", "equinox"))
+    goldens = {
+        f"equinox/{name}-{layout}.py": ("equinox", name, layout, "float32")
+        for name in ("conv", "transposed") for layout in layouts.LAYOUTS
+    }  # fmt: skip
+    dtype_runs = tuple(("equinox", name, "NHWC", dtype) for name in LAYERS for dtype in ("float16", "bfloat16"))
+    wrong_tensors = (
+        ("NCHW", "NHWC", (1, 9, 9, 3), "channels-first"),
+        ("NCHW", "NCHW", (1, 9, 9, 3), "looks like the other layout"),
+    )
+    examples, sizes = 15, {"max_size": 6}
+    gap_examples = {name: [case.varied(layout="NCHW") for case in cases] for name, cases in JAX_GAPS.items()}
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,7 +80,7 @@ def test_rows_beyond_the_stride_are_read_as_a_smaller_crop():
 
 
 def test_a_channels_last_layer_is_read_by_running_it():
-    spec = LAYERS[0]
+    spec = LAYERS["conv"]
     params = ConvParams.random(spec, seed=2)
     reading = ADAPTER.read(ADAPTER.build(spec, params, "NHWC"), (2, 9, 11, 3))
     assert (reading.spec, reading.layout) == (spec, "NHWC")
@@ -114,14 +118,6 @@ def test_constructors_are_read_and_their_odd_order_is_known():
 def test_the_positional_order_is_equinox_own():
     made = eqx.nn.ConvTranspose2d(3, 8, 3, 2, 1, 0, key=KEY)
     assert (made.output_padding, made.padding) == ((1, 1), ((0, 0), (0, 0)))
-
-
-def test_errors_name_what_is_wrong():
-    layer = ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1))
-    with pytest.raises(ShapeError, match="channels-first"):
-        ADAPTER.apply(layer, np.zeros((1, 9, 9, 3), np.float32), "NHWC")
-    with pytest.raises(ShapeError, match="looks like the other layout"):
-        ADAPTER.apply(layer, np.zeros((1, 9, 9, 3), np.float32))
 
 
 def test_one_case_of_every_kind_of_the_corpus():

@@ -199,6 +199,7 @@ class TestLayers(AdapterSuite):
         ("NHWC", "NCHW", (2, 3, 7, 8), "channels-last tensors only"),
         ("NCHW", "NCHW", (2, 7, 8, 3), "looks like the other layout"),
     )
+    empty_batches = PROGRAMS
     sizes = {"max_size": 6}
     gap_examples = JAX_GAPS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +12,17 @@ pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 from convspec_keras import ADAPTER, JAX, TORCH
-from hypothesis import given, settings
 
-from convspec import ConvSpec, reference, strategies
-from convspec.conformance import gap_ledger
-from convspec.contract import LayerRequest, known_gaps
+from convspec import ConvSpec, reference
+from convspec.contract import LayerRequest
 from convspec.corpora.cases import Case, arrays
-from convspec.errors import PlacementError, RequestError, ShapeError, UnsupportedError
+from convspec.errors import RequestError, ShapeError, UnsupportedError
 from convspec.spec import layouts
 from convspec.spec.parameters import ConvParams
+from tests.adapters.suite import UNSUPPORTED, AdapterSuite, assert_exact, run_python, to_canonical, to_layout
 
 pytestmark = pytest.mark.keras
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "keras"
-BOTH = pytest.mark.parametrize("layout", layouts.LAYOUTS)
 
 # name: (layer, input shape, support in NHWC)
 LAYERS = {
@@ -98,76 +94,75 @@ LAYERS = {
         "composed",
     ),
 }
+OTHER_DTYPES = ("float64", "float16", "bfloat16")
+
+GAPS = {
+    "keras-bias-along-width": [
+        (ConvSpec(3, 5, 1), (1, 3, 6, 5), "NCHW"),
+        (ConvSpec(3, 5, (2,), padding=((1, 0),)), (2, 3, 5), "NCHW"),
+        (ConvSpec(3, 6, 3, padding="same", groups=3), (1, 3, 4, 6), "NCHW"),
+        (ConvSpec(2, 4, 2, 2, transposed=True), (1, 2, 3, 2), "NCHW"),
+        (ConvSpec(2, 3, 1, ndim=3), (1, 2, 2, 4, 3), "NCHW"),
+    ],
+    "keras-empty-batch": [
+        (ConvSpec(3, 4, 1), (0, 3, 5, 6), "NHWC"),
+        (ConvSpec(3, 3, (2,), bias=False), (0, 3, 5), "NCHW"),
+        (ConvSpec(3, 3, 3, 2, padding=((1, 0), (1, 1)), groups=3), (0, 3, 5, 6), "NHWC"),
+        (ConvSpec(2, 2, 3, padding="causal", ndim=1), (0, 2, 5), "NHWC"),
+        (ConvSpec(2, 2, (2, 3), (2, 2), dilation=(1, 2)), (0, 2, 7, 8), "NHWC"),
+    ],
+    "keras-one-column": [
+        (ConvSpec(1, 2, (1, 2), (1, 3)), (2, 1, 5, 4), "NHWC"),
+        (ConvSpec(1, 1, (2, 3), (1, 2), bias=False), (3, 1, 6, 3), "NCHW"),
+        (ConvSpec(1, 1, (1, 2, 3), (2, 1, 2)), (2, 1, 5, 6, 3), "NHWC"),
+    ],
+    "keras-same-of-nothing": [
+        (ConvSpec(3, 3, (2, 3), 2, padding="same"), (1, 3, 0, 5), "NHWC"),
+        (ConvSpec(4, 6, (3,), 2, padding="same", groups=2), (1, 4, 0), "NCHW"),
+    ],
+    "keras-crop-beyond-the-result": [(ConvSpec(2, 3, 2, padding=2, transposed=True), (1, 2, 2, 5), "NHWC")],
+}
 
 
-def there(x: np.ndarray, layout: str) -> np.ndarray:
-    """From the canonical order to the layout's."""
-    ndim = x.ndim - 2
-    return np.ascontiguousarray(x.transpose(layouts.permutation("NC*", layouts.order(layout, ndim), ndim)))
+class TestLayers(AdapterSuite):
+    runners = {"tensorflow": ADAPTER}
+    layers = LAYERS
+    other_layout_reason = ""  # data_format says it
+    packages = (("keras", "tensorflow"), ("keras", "keras"))
+    goldens = {
+        f"keras/{name}-{layout}.py": ("tensorflow", name, layout, "float32")
+        for name in LAYERS for layout in layouts.LAYOUTS
+    }  # fmt: skip
+    dtype_runs = tuple(
+        ("tensorflow", name, layout, dtype)
+        for name, (spec, _, _) in LAYERS.items() for layout in layouts.LAYOUTS for dtype in OTHER_DTYPES
+        if spec.ndim < 3 and ADAPTER.support(spec, layout, dtype) != UNSUPPORTED
+    )  # fmt: skip
+    wrong_tensors = (
+        ("NHWC", "NHWC", (2, 3, 8, 9), "looks like the other layout"),
+        ("NHWC", "NCHW", (2, 3, 8, 9), "data_format"),
+        ("NHWC", "NHWC", (8, 9, 3), "expects 4"),  # TensorFlow would end the process
+        ("NCHW", "NCHW", (2, 8, 9, 3), "looks like the other layout"),
+        ("NCHW", "NHWC", (2, 8, 9, 3), "data_format"),
+        ("NCHW", "NCHW", (3, 8, 9), "expects 4"),
+    )
+    examples = 120  # sixty for each layout
+    gap_examples = {name: [Case(*entry) for entry in entries] for name, entries in GAPS.items()}
 
 
-def back(y: np.ndarray, layout: str) -> np.ndarray:
-    ndim = y.ndim - 2
-    return y.transpose(layouts.permutation(layouts.order(layout, ndim), "NC*", ndim))
-
-
-def outcome(case: Case, adapter=ADAPTER) -> np.ndarray:
-    params, x = arrays(case)
-    layer = adapter.build(case.spec, params, case.layout, case.dtype)
-    return back(adapter.apply(layer, there(x, case.layout), case.layout), case.layout)
-
-
-def assert_exact(case: Case, adapter=ADAPTER) -> None:
-    params, x = arrays(case)
-    expected = reference.conv(case.spec, params, x)
-    assert np.any(expected), "zeros would prove nothing"
-    np.testing.assert_array_equal(outcome(case, adapter), expected)
-
-
-def in_gap(case: Case) -> bool:
-    support = ADAPTER.support(case.spec, case.layout, case.dtype)
-    features = gap_ledger.features(case, support=support, adapter="keras", variant="default")
-    return any(gap.when(features) for gap in known_gaps.declared(ADAPTER))
-
-
-def test_no_layer_above_is_in_a_gap() -> None:
-    for layout in layouts.LAYOUTS:
-        assert [name for name, (spec, shape, _) in LAYERS.items() if in_gap(Case(spec, shape, layout))] == []
-
-
-@BOTH
-@pytest.mark.parametrize("name", LAYERS)
-def test_every_feature_is_exact(name: str, layout: str) -> None:
-    spec, shape, support = LAYERS[name]
-    assert ADAPTER.support(spec, "NHWC") == support
-    assert_exact(Case(spec, shape, layout))
-
-
-@settings(max_examples=60, deadline=None)
-@given(strategies.cases())
-def test_any_layer_is_exact_or_a_declared_gap(case: Case) -> None:
-    for layout in layouts.LAYOUTS:
-        laid = case.varied(layout=layout)
-        params, x = arrays(laid)
-        exact = np.array_equal(outcome(laid), reference.conv(case.spec, params, x))
-        assert exact != in_gap(laid)
-
-
-@BOTH
-@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+@pytest.mark.parametrize("dtype", OTHER_DTYPES)
 @pytest.mark.parametrize("name", [name for name, (spec, _, _) in LAYERS.items() if spec.ndim < 3])
-def test_other_dtypes_are_exact(name: str, dtype: str, layout: str) -> None:
-    spec, shape, _ = LAYERS[name]
+def test_a_dtype_is_unsupported_only_where_tensorflow_lacks_dilation(name: str, dtype: str, layout: str) -> None:
+    spec, _, _ = LAYERS[name]
     support = ADAPTER.support(spec, layout, dtype)
-    if support == "unsupported":
+    if support == UNSUPPORTED:
         assert "dilation rates larger than 1" in support.reason
         assert spec.transposed
         assert dtype != "bfloat16"
-    else:
-        assert_exact(Case(spec, shape, layout, dtype))
 
 
-@BOTH
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_source_runs_on_its_own(name: str, layout: str) -> None:
     """As a user has it: the printed code, run, called once, and given weights in Keras's order."""
@@ -177,43 +172,12 @@ def test_the_source_runs_on_its_own(name: str, layout: str) -> None:
     scope: dict = {}
     exec(ADAPTER.source(spec, layout), scope)
     layer = scope["layer"]
-    x = there(x, layout)
+    x = to_layout(x, layout)
     layer(x)
     layer.set_weights(ADAPTER.build(spec, params, layout).get_weights())
-    np.testing.assert_array_equal(back(np.asarray(layer(x)), layout), reference.conv(spec, params, case_x(case)))
-
-
-def case_x(case: Case) -> np.ndarray:
-    return arrays(case)[1]
-
-
-@BOTH
-@pytest.mark.parametrize("name", LAYERS)
-def test_golden_sources(name: str, layout: str) -> None:
-    """To accept a change: delete the files, run the test (it writes them, and fails), read them."""
-    path = GOLDEN / f"{name}-{layout}.py"
-    text = ADAPTER.source(LAYERS[name][0], layout)
-    if not path.exists():
-        path.write_text(text, encoding="utf-8")
-        pytest.fail(f"{path.name} was missing and has been written: read it, then run again")
-    assert text == path.read_text(encoding="utf-8")
-
-
-@BOTH
-@pytest.mark.parametrize("name", LAYERS)
-def test_gradients_are_exact(name: str, layout: str) -> None:
-    spec, shape, _ = LAYERS[name]
-    params, x = arrays(Case(spec, shape, layout))
-    dy = np.random.default_rng(3).integers(-3, 4, spec.output_shape(shape)).astype(np.float32)
-    expected = reference.gradients(spec, params, x, dy)
-    layer = ADAPTER.build(spec, params, layout)
-    actual = ADAPTER.gradients(layer, there(x, layout), there(dy, layout), layout)
-    np.testing.assert_array_equal(back(actual.input, layout), expected.input)
-    np.testing.assert_array_equal(actual.kernel, expected.kernel)
-    if spec.bias:
-        np.testing.assert_array_equal(actual.bias, expected.bias)
-    else:
-        assert actual.bias is None
+    np.testing.assert_array_equal(
+        to_canonical(np.asarray(layer(x)), layout), reference.conv(spec, params, arrays(case)[1])
+    )
 
 
 def test_plans_are_what_an_expert_writes() -> None:
@@ -266,7 +230,7 @@ def test_sums_of_halves_are_what_is_declared(spec: ConvSpec, accumulator: str) -
     x = np.ones((1, spec.in_channels, *spec.kernel_size), np.float16)
     x[(0, 0 if spec.groups == 1 else slice(None)) + (0,) * spec.ndim] = 2048
     layer = ADAPTER.build(spec, params, "NHWC", "float16")
-    y = ADAPTER.apply(layer, there(x, "NHWC"), "NHWC")
+    y = ADAPTER.apply(layer, to_layout(x, "NHWC"), "NHWC")
     assert np.all(y == 2148) == (accumulator == "float32")
 
 
@@ -294,21 +258,7 @@ def test_building_leaves_the_layer_as_written() -> None:
     np.testing.assert_array_equal(params.kernel, kept)
 
 
-@BOTH
-def test_a_tensor_of_another_layout_is_refused(layout: str) -> None:
-    spec = ConvSpec(3, 4, (3, 5))
-    layer = ADAPTER.build(spec, ConvParams.random(spec), layout)
-    x = np.zeros((2, 3, 8, 9), np.float32)
-    other = "NHWC" if layout == "NCHW" else "NCHW"
-    with pytest.raises(ShapeError, match="looks like the other layout"):
-        ADAPTER.apply(layer, there(x, other), layout)
-    with pytest.raises(ShapeError, match="data_format"):
-        ADAPTER.apply(layer, there(x, other), other)
-    with pytest.raises(ShapeError, match="expects 4"):  # TensorFlow would end the process
-        ADAPTER.apply(layer, there(x, layout)[0], layout)
-
-
-@BOTH
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
 @pytest.mark.parametrize("missing", [1, 2])
 @pytest.mark.parametrize("name", ["conv", "conv-padding", "conv-strided-dilation", "conv-1d-causal", "conv-3d"])
 def test_an_input_that_is_too_small_is_refused(name: str, missing: int, layout: str) -> None:
@@ -321,7 +271,7 @@ def test_an_input_that_is_too_small_is_refused(name: str, missing: int, layout: 
     with pytest.raises(ShapeError):
         spec.output_shape((2, spec.in_channels, *sizes))
     with pytest.raises(ValueError, match=r"zero or negative|[Nn]egative dimension|empty output|would be negative"):
-        ADAPTER.apply(layer, there(np.zeros((2, spec.in_channels, *sizes), np.float32), layout), layout)
+        ADAPTER.apply(layer, to_layout(np.zeros((2, spec.in_channels, *sizes), np.float32), layout), layout)
 
 
 def test_pads_that_the_input_cannot_fill_are_refused() -> None:
@@ -334,39 +284,10 @@ def test_pads_that_the_input_cannot_fill_are_refused() -> None:
             ADAPTER.apply(layer, np.zeros((1, size, 2), np.float32), "NHWC")
 
 
-def test_an_absent_device_is_an_error() -> None:
-    if "cuda" in ADAPTER.devices():
-        pytest.skip("there is a GPU")
-    spec = ConvSpec(3, 4, 3)
-    with pytest.raises(PlacementError, match="no device 'cuda'"):
-        ADAPTER.build(spec, ConvParams.random(spec), device="cuda")
-
-
 def test_backends_exclude_one_another() -> None:
     for adapter in (JAX, TORCH):
         with pytest.raises(RequestError, match=f"KERAS_BACKEND={adapter.backend}"):
             adapter.build(ConvSpec(3, 4, 3), ConvParams.random(ConvSpec(3, 4, 3)))
-
-
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_an_absent_framework_is_named() -> None:
-    out = run(
-        "import sys\n"
-        "class Nowhere:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'tensorflow':\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name='tensorflow')\n"
-        "sys.meta_path.insert(0, Nowhere())\n"
-        "from convspec import ConvSpec, ConvParams\nfrom convspec.errors import FrameworkAbsent\n"
-        "from convspec_keras import ADAPTER\n"
-        "try: ADAPTER.devices()\nexcept FrameworkAbsent as error: print(error)"
-    )
-    assert "needs tensorflow" in out
 
 
 def test_a_worker_is_silent() -> None:
@@ -381,20 +302,20 @@ def test_a_worker_is_silent() -> None:
 
 
 OTHER_BACKEND = """
-import os, runpy, sys
+import os
 from convspec.spec import layouts
-from convspec.cases import Case
-from convspec.registry import adapter
-sys.path.insert(0, {folder!r})
+from convspec.corpora.cases import Case
+from convspec.contract.registry import adapter
 os.environ["KERAS_BACKEND"] = "kept"
 found = adapter({name!r})
 found.configure(dtype={dtype!r}, threads=1)
 assert os.environ["KERAS_BACKEND"] == "kept"
-import test_keras
+from tests.adapters.keras import test_layers
+from tests.adapters.suite import assert_exact
 for key in {names}:
-    spec, shape, _ = test_keras.LAYERS[key]
+    spec, shape, _ = test_layers.LAYERS[key]
     for layout in layouts.LAYOUTS:
-        test_keras.assert_exact(Case(spec, shape, layout, {dtype!r}), found)
+        assert_exact(found, Case(spec, shape, layout, {dtype!r}))
 print("done")
 """
 
@@ -402,12 +323,12 @@ print("done")
 @pytest.mark.parametrize(("name", "dtype"), [("keras-jax", "float64"), ("keras-torch", "bfloat16")])
 def test_other_backends_are_exact(name: str, dtype: str) -> None:
     few = ["conv-depthwise", "conv-same-lower", "conv-reflect", "transpose-strided-dilation", "transpose-groups"]
-    code = OTHER_BACKEND.format(name=name, dtype=dtype, names=few, folder=str(Path(__file__).parent))
-    assert run(code).strip() == "done"
+    code = OTHER_BACKEND.format(name=name, dtype=dtype, names=few)
+    assert run_python(code).strip() == "done"
 
 
 def test_jax_says_how_to_get_float64() -> None:
-    out = run(
+    out = run_python(
         "from convspec import ConvSpec, ConvParams\nfrom convspec.errors import PlacementError\n"
         "from convspec_keras import JAX\nspec = ConvSpec(2, 3, 1)\n"
         "try: JAX.build(spec, ConvParams.random(spec, dtype='float64'), dtype='float64')\n"
@@ -418,56 +339,8 @@ def test_jax_says_how_to_get_float64() -> None:
 
 # -- the declared gaps are there ----------------------------------------------------------------------------------
 
-GAPS = {
-    "keras-bias-along-width": [
-        (ConvSpec(3, 5, 1), (1, 3, 6, 5), "NCHW"),
-        (ConvSpec(3, 5, (2,), padding=((1, 0),)), (2, 3, 5), "NCHW"),
-        (ConvSpec(3, 6, 3, padding="same", groups=3), (1, 3, 4, 6), "NCHW"),
-        (ConvSpec(2, 4, 2, 2, transposed=True), (1, 2, 3, 2), "NCHW"),
-        (ConvSpec(2, 3, 1, ndim=3), (1, 2, 2, 4, 3), "NCHW"),
-    ],
-    "keras-empty-batch": [
-        (ConvSpec(3, 4, 1), (0, 3, 5, 6), "NHWC"),
-        (ConvSpec(3, 3, (2,), bias=False), (0, 3, 5), "NCHW"),
-        (ConvSpec(3, 3, 3, 2, padding=((1, 0), (1, 1)), groups=3), (0, 3, 5, 6), "NHWC"),
-        (ConvSpec(2, 2, 3, padding="causal", ndim=1), (0, 2, 5), "NHWC"),
-        (ConvSpec(2, 2, (2, 3), (2, 2), dilation=(1, 2)), (0, 2, 7, 8), "NHWC"),
-    ],
-    "keras-one-column": [
-        (ConvSpec(1, 2, (1, 2), (1, 3)), (2, 1, 5, 4), "NHWC"),
-        (ConvSpec(1, 1, (2, 3), (1, 2), bias=False), (3, 1, 6, 3), "NCHW"),
-        (ConvSpec(1, 1, (1, 2, 3), (2, 1, 2)), (2, 1, 5, 6, 3), "NHWC"),
-    ],
-    "keras-same-of-nothing": [
-        (ConvSpec(3, 3, (2, 3), 2, padding="same"), (1, 3, 0, 5), "NHWC"),
-        (ConvSpec(4, 6, (3,), 2, padding="same", groups=2), (1, 4, 0), "NCHW"),
-    ],
-    "keras-crop-beyond-the-result": [(ConvSpec(2, 3, 2, padding=2, transposed=True), (1, 2, 2, 5), "NHWC")],
-}
-
-
-@pytest.mark.parametrize("name", GAPS)
-def test_declared_gaps_fail(name: str) -> None:
-    (gap,) = [gap for gap in known_gaps.declared(ADAPTER) if gap.id == name]
-    for spec, shape, layout in GAPS[name]:
-        case = Case(spec, shape, layout)
-        support = ADAPTER.support(spec, layout)
-        assert gap.when(gap_ledger.features(case, support=support, adapter="keras", variant="default")), case
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - a wrong shape or number here, an exception of TensorFlow's there
-            np.testing.assert_array_equal(outcome(case), expected_of(case))
-        assert isinstance(caught.value, AssertionError) or "error" in gap.fails
-
-
-def expected_of(case: Case) -> np.ndarray:
-    """The oracle's result; NaN, which equals nothing, where it refuses the case."""
-    params, x = arrays(case)
-    try:
-        return reference.conv(case.spec, params, x)
-    except ShapeError:
-        return np.full(1, np.nan)
-
 
 def test_the_bias_is_right_beside_the_gap() -> None:
     for shape in [(1, 3, 6, 4), (1, 3, 5, 6)]:
-        assert_exact(Case(ConvSpec(3, 5, 1), shape, "NCHW"))
-    assert_exact(Case(ConvSpec(3, 5, 1), (1, 3, 6, 5), "NHWC"))
+        assert_exact(ADAPTER, Case(ConvSpec(3, 5, 1), shape, "NCHW"))
+    assert_exact(ADAPTER, Case(ConvSpec(3, 5, 1), (1, 3, 6, 5), "NHWC"))

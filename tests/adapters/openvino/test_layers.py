@@ -14,37 +14,50 @@ from hypothesis import given, settings
 from openvino import opset13 as ops
 
 import convspec
-from convspec import ConvParams, ConvSpec, reference, strategies
+from convspec import ConvParams, ConvSpec, strategies
 from convspec.conformance.environment import cores
-from convspec.errors import CallError, PlacementError, ShapeError, UnsupportedError
-from convspec.spec.parameters import ConvParams as Params
+from convspec.corpora.cases import Case
+from convspec.errors import CallError, UnsupportedError
+from convspec.spec import layouts
+from tests.adapters.suite import AdapterSuite, sized
 
 pytestmark = pytest.mark.openvino
 
 ADAPTER.configure(threads=1)
-LAYERS = [
-    ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((1, 0), (2, 3)), dilation=(1, 2)),
-    ConvSpec(4, 6, (3,), stride=2, padding="same_lower", groups=2, bias=False),
-    ConvSpec(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="reflect"),
-    ConvSpec(4, 6, (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), output_padding=(1, 2), groups=2, transposed=True),
-    ConvSpec(2, 3, (2,), stride=3, padding="same", transposed=True),
-]
+LAYERS = {
+    "conv": ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((1, 0), (2, 3)), dilation=(1, 2)),
+    "same lower": ConvSpec(4, 6, (3,), stride=2, padding="same_lower", groups=2, bias=False),
+    "reflect": ConvSpec(2, 3, (1, 2, 3), padding=(0, 1, 1), padding_mode="reflect"),
+    "transposed": ConvSpec(
+        4, 6, (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), output_padding=(1, 2), groups=2, transposed=True
+    ),
+    "transposed same": ConvSpec(2, 3, (2,), stride=3, padding="same", transposed=True),
+}
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("spec", LAYERS, ids=repr)
-def test_layers_are_exact_on_integers(spec, layout):
-    case = convspec.Case(spec, (2, spec.in_channels, *(7 + 2 * axis for axis in range(spec.ndim))), seed=3)
-    params, x = convspec.corpora.cases.arrays(case)
-    moved = x if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    y = ADAPTER.apply(ADAPTER.build(spec, params, layout), moved, layout)
-    assert np.array_equal(y if layout == "NCHW" else np.moveaxis(y, -1, 1), reference.conv(spec, params, x))
+class TestLayers(AdapterSuite):
+    runners = {"openvino": ADAPTER}
+    layers = sized(LAYERS, composed=["reflect"])
+    other_layout_reason = "channels-first"
+    packages = (("openvino", "openvino"),)
+    goldens = {
+        f"openvino/{name}-{layout}.py": ("openvino", name, layout, "float32")
+        for name in ("conv", "transposed") for layout in layouts.LAYOUTS
+    }  # fmt: skip
+    differentiable = False
+    gradient_layers = ("conv",)
+    dtype_runs = (("openvino", "conv", "NHWC", "float32"),)  # it has no other
+    wrong_tensors = (
+        ("NCHW", "NHWC", (1, 9, 9, 3), "layout 'NHWC'"),
+        ("NCHW", "NCHW", (1, 9, 9, 3), "looks like the other layout"),
+    )
+    gap_examples = {"openvino-kernel-beyond-input": [Case(ConvSpec(2, 3, (2, 5), padding=(0, 1)), (1, 2, 4, 2))]}
 
 
 @settings(max_examples=40, deadline=None)
 @given(strategies.specs(max_kernel=3, padding_modes=("zeros",)))
 def test_what_is_built_is_read_back(spec):
-    params = Params.random(spec, seed=2)
+    params = ConvParams.random(spec, seed=2)
     reading = ADAPTER.read(ADAPTER.build(spec, params))
     shape = (2, spec.in_channels, *(11 + axis for axis in range(spec.ndim)))
     same = spec if not (spec.transposed and isinstance(spec.padding, str)) else spec.explicit(shape)
@@ -93,17 +106,10 @@ def test_a_wrong_shape_is_refused_though_one_thread_was_asked_for():
 
 
 def test_errors_name_what_is_wrong():
-    layer = ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1))
-    with pytest.raises(ShapeError, match="layout 'NHWC'"):
-        ADAPTER.apply(layer, np.zeros((1, 9, 9, 3), np.float32), "NHWC")
-    with pytest.raises(PlacementError, match="cuda"):
-        ADAPTER.build(LAYERS[0], ConvParams.random(LAYERS[0], seed=1), device="cuda")
     with pytest.raises(CallError, match="takes weights, not channels"):
         ADAPTER.parse("ops.convolution(1, 2)")
     with pytest.raises(UnsupportedError, match="has no circular padding"):
         ADAPTER.source(ConvSpec(3, 4, 3, padding=1, padding_mode="circular"))
-    with pytest.raises(UnsupportedError, match="forward only"):
-        ADAPTER.gradients(layer, np.zeros((1, 3, 9, 9), np.float32), np.zeros(1, np.float32))
 
 
 def test_its_import_tells_nobody():
