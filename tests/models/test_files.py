@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import convspec_filed
@@ -61,12 +62,13 @@ def test_what_is_in_a_file_comes_back_as_it_was(tmp_path):
     assert [found.pads for found in convspec.convs(model, fold_pads=True)] == [((1, 0), (2, 2))] * 2
     assert model.read((1, 2, 8, 8)).spec == SPEC
     x = np.arange(6, dtype=np.float16).reshape(2, 3)
-    (call,), outputs, _ = model.trace([x[:, ::2]])
+    trace = model.trace([x[:, ::2]])
+    (call,), outputs = trace.calls, trace.outputs
     assert np.array_equal(call.x, x[:, ::2])
     assert call.y.dtype == np.float16
     assert np.array_equal(call.y, x[:, ::2] * 2)
     assert (outputs[1].shape, int(outputs[1])) == ((), 7)
-    _, outputs, _ = model.trace({"image": x, "rate": np.array(16000)})
+    outputs = model.trace({"image": x, "rate": np.array(16000)}).outputs
     assert int(outputs[1]) == 16000
     with pytest.raises(UnsupportedError, match="not an array of numbers"):
         model.trace([np.array(["a"])])
@@ -162,7 +164,8 @@ def test_which_adapter_reads_which_file(tmp_path, monkeypatch):
     with pytest.raises(RequestError) as caught:
         convspec.convs("\x1b[31m.bin")
     assert str(caught.value).isprintable()
-    monkeypatch.setattr(convspec_filed.Adapter, "requires", ("no_such_framework",))
+    absent = replace(convspec_filed.ADAPTER, requires=("no_such_framework",))
+    monkeypatch.setattr(model_file, "loaders", lambda: {key: [absent] for key in absent.files})
     with pytest.raises(FrameworkAbsent, match="needs no_such_framework"):
         ModelFile(folder)
 
