@@ -43,7 +43,7 @@ def kills(cases: Iterable[Case], mutants: Iterable[Mutant] = MUTANTS) -> Kills:
         given = oracle.given(problem.case, problem.recipes)
         for name in list(alive):
             done = checks.outcomes(MutantAdapter(alive[name]), problem.units[0], given)  # type: ignore[arg-type]
-            with mock.patch.object(checks, "explained", return_value={}):  # the fault of a mutant is known
+            with mock.patch.object(checks, "explain", return_value={}):  # the fault of a mutant is known
                 if any(outcome.verdict not in ("agree", "unsupported") for outcome in done):
                     caught[name] = problem.case.id
                     del alive[name]

@@ -45,7 +45,7 @@ class Case:
     """One layer and one input to check. The seed determines the arrays, so a case fits on one line of JSON.
 
     >>> Case(ConvSpec(3, 16, 3, stride=2), (1, 3, 32, 32), seed=7)
-    Case(ConvSpec(3, 16, kernel_size=3, stride=2), (1, 3, 32, 32), seed=7)
+    Case(ConvSpec(3, 16, kernel_size=(3, 3), stride=(2, 2)), (1, 3, 32, 32), seed=7)
 
     Attributes:
         spec: the layer.

@@ -227,7 +227,7 @@ def test_show_prints_the_facts_of_a_layer():
     spec = convspec.ConvSpec(3, 16, 3, stride=2, padding="same").to_json()
     done = command("show", spec, "--input", "1x3x32x30")
     assert done.returncode == 0
-    for words in ("1 × 16 × 16 × 15", "448", "in torch"):
+    for words in ("1 × 16 × 16 × 15", "448", "PyTorch"):
         assert words in done.stdout
     found = json.loads(command("show", spec, "--input", "1,3,32,30", "--json", "-").stdout)
     assert found["output"] == [1, 16, 16, 15]
