@@ -123,7 +123,7 @@ def test_a_page_has_everything_of_a_failing_case():
         repr(CASE.spec), "seed 0", "expected 2.5, got 3.0", "group 1 only (of 3)", "turn it", "kernel-flipped",
         "convspec check --corpus - --adapters torch --layouts NHWC", "unfinished: ", "too wide", "python",
         "skipped (not installed): ",
-        "In sample 1, output channel 4, 4 of 10 places are wrong.",
+        "In sample 1, output channel 4, 4 of 10 positions are wrong.",
     ):  # fmt: skip
         assert words in text
 
