@@ -85,7 +85,7 @@ def test_what_it_shows_is_what_python_says_here(page):
     ]
     assert page.locator(".framework li").count() == sum(len(f["remarks"]) for f in wanted["frameworks"])
     drawn = page.evaluate("document.querySelector('#answer svg.convspec desc').textContent")
-    assert drawn.startswith("Output cell 0, 0 reads")
+    assert drawn.startswith("Output (0, 0) reads")
     assert drawn in wanted["picture"]
     assert told_below(page, ".picture") == wanted["drawn"]
     typed(page, TYPED, "224, 224")
@@ -226,7 +226,8 @@ def test_without_python_the_page_says_so(browser, site):
 
 FACTS = """
 import json, sys
-from convspec import ConvSpec, Chain, layouts
+from convspec import ConvSpec, Chain
+from convspec.spec import layouts
 from convspec.errors import ConvspecError
 
 def told(line):
