@@ -89,7 +89,7 @@ def test_what_it_shows_is_what_python_says_here(page):
     assert drawn in wanted["picture"]
     assert told_below(page, ".picture") == wanted["drawn"]
     typed(page, TYPED, "224, 224")
-    assert "lie as in yours" in told_below(page, ".picture")
+    assert "same pads and windows as for yours" in told_below(page, ".picture")
 
 
 @pytest.mark.parametrize(
