@@ -142,7 +142,10 @@ def test_the_commands_page_has_every_command_and_option(monkeypatch):
     for words, command in found.items():
         for option in (name for parameter in command.params for name in parameter.opts if name.startswith("--")):
             assert f"`{option}`" in sections[words], (words, option)
-    assert "| `--timeout` | `SECONDS` | Time limit of one build and run, in seconds. Default: `120.0`. |" in sections["check"]
+    assert (
+        "| `--timeout` | `SECONDS` | Time limit of one build and run, in seconds. Default: `120.0`. |"
+        in sections["check"]
+    )
     assert "convspec check --corpus timm --sample 500 --seed 1\n" in sections["check"]
 
 

@@ -8,18 +8,19 @@ import pytest
 SCRIPT = """
 import sys
 import torch
-from convspec import Case, ConvSpec, adapter, cases, numerics, reference
-from convspec.verdict import judge
+from convspec import Case, ConvSpec, adapter, reference
+from convspec.corpora import arrays
+from convspec.reference import judge, products
 
 torch.backends.mkldnn.enabled = sys.argv[1] == "on"
 torch.manual_seed(0)
 case = Case(ConvSpec(16, 16, 3, padding=1), (16, 16, 16, 16), data=sys.argv[2])
-params, x = cases.arrays(case)
+params, x = arrays(case)
 ours = adapter("torch")
 y = ours.apply(ours.build(case.spec, params, "NCHW", "float32", "cpu"), x, "NCHW", "cpu")
 print(judge(
     y, reference.conv(case.spec, params, x), reference.magnitude(case.spec, params, x), dtype="float32", data=case.data,
-    products=numerics.products(case.spec), arithmetic=ours.compute_precision(case.spec),
+    products=products(case.spec), arithmetic=ours.compute_precision(case.spec),
 ).verdict)
 """
 

@@ -356,7 +356,7 @@ def test_names_that_could_be_code_are_refused(folder, tmp_path, name):
     def change(graph):
         graph["graph_module"]["graph"]["inputs"][0]["as_tensor"]["name"] = name
 
-    with pytest.raises(RequestError, match="is none that"):
+    with pytest.raises(RequestError, match="is not one that"):
         loaded(with_graph(folder, tmp_path / "net.pt2", change))
 
 
