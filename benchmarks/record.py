@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, into the page that keeps what they gave: ``docs/performance.md``.
 
-A benchmark prints a table for people, and lines ``= what | ratio | target | met`` that become the page's table of ratios.
+A benchmark prints a table, and lines ``= what | ratio | target | met`` that become the page's table of ratios.
 
     python benchmarks/record.py [--only check,scaling,…] [-- options of the benchmark]
 """
