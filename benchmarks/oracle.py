@@ -205,7 +205,7 @@ def table(title: str, rows: list[tuple[int, ...]], rounds: int, seconds: float) 
         print(f"{label:32}{t['oracle'] * 1e3:10.3f}{to_torch:9.2f}{to_onnx:12.2f}{ratios[-1][2]:8.2f}", flush=True)
     medians = [statistics.median(column) for column in zip(*ratios, strict=True)]
     print(f"{'median':42}{medians[0]:9.2f}{medians[1]:12.2f}{medians[2]:8.2f}")
-    for index, name in enumerate(("oracle / torch's float64", "onnx.reference / oracle", "Σ|x||w| / oracle")):
+    for index, name in enumerate(("oracle / torch's float64", "onnx.reference / oracle", "G / oracle")):
         column = sorted(row[index] for row in ratios)
         print(f"= {name}, {title} | {medians[index]:.2f} ({column[0]:.2f}–{column[-1]:.2f}) | |")
 

@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, into the page that keeps what they gave: ``docs/performance.md``.
 
-A benchmark prints a table for people, and lines ``= what | ratio | aim | kept`` that become the page's table of ratios.
+A benchmark prints a table, and lines ``= what | ratio | target | met`` that become the page's table of ratios.
 
     python benchmarks/record.py [--only check,scaling,…] [-- options of the benchmark]
 """
@@ -53,7 +53,7 @@ def section(printed: str) -> str:
     about = f"{environment.cpu_model()}, {environment.cores()} cores, Python {sys.version.split()[0]}"
     return (
         f"{datetime.date.today().isoformat()}, {about}; {', '.join(_versions())}.\n\n"
-        f"| | ratio (least–most) | aim | |\n|---|---|---|---|\n{rows}\n\n```text\n{shown}\n```"
+        f"| | ratio (least–most) | target | |\n|---|---|---|---|\n{rows}\n\n```text\n{shown}\n```"
     )
 
 
@@ -79,7 +79,7 @@ def filed(page: str, name: str, text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(BENCHMARKS))
-    parser.add_argument("options", nargs="*", help="of the benchmark, behind --")
+    parser.add_argument("options", nargs="*", help="Options of the benchmark, after --.")
     options = parser.parse_args()
     for name in options.only.split(","):
         text = section(measured(name, options.options))

@@ -23,7 +23,7 @@ _ORDER = (  # of the arguments in Keras's signatures
 )
 _NO_STRIDED_DILATION = "Keras refuses strides > 1 together with dilation_rate > 1"
 _BIAS_APART = (
-    "Keras on TensorFlow adds a channels_first bias along the width where that equals filters: the bias is added apart"
+    "Keras on TensorFlow adds a channels_first bias along the width if it equals filters: the bias is added separately"
 )
 
 

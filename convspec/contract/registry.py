@@ -152,25 +152,27 @@ def remedy(adapter: str, missing: Sequence[str]) -> str:
                 extras.setdefault(match[2], set()).add(match[1])
         rest = [module for module in missing if module not in extras.get(own, ())]
         if point.dist is not None and set(missing) <= set().union(*extras.values()):
-            extra = [_with_extra(point.dist, own)] if len(rest) < len(missing) else []
-            return " ".join(["pip install", *extra, *rest])
+            return _pip_install(point.dist, own, *rest) if len(rest) < len(missing) else f"pip install {' '.join(rest)}"
     return ""
 
 
 def install_command(extra: str) -> str:
     """Return the command that installs an extra of convspec itself."""
     try:
-        return f"pip install {_with_extra(distribution('convspec'), extra)}"
+        return _pip_install(distribution("convspec"), extra)
     except PackageNotFoundError:
         return f"pip install -e '.[{extra}]' in a clone of convspec"
 
 
-def _with_extra(installed: Distribution, extra: str) -> str:
-    """Return pip's argument for an extra of a distribution, from where it was installed: it may be in no index."""
+def _pip_install(installed: Distribution, extra: str, *more: str) -> str:
+    """Return pip's command for an extra of a distribution, from where it was installed, and for more packages."""
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    url = origin.get("url", "")
+    url, where = origin.get("url", ""), ""
     if origin.get("dir_info", {}).get("editable"):
-        return f"-e '{unquote(url).removeprefix('file://')}[{extra}]'"
-    if "vcs_info" in origin:
-        url = f"{origin['vcs_info']['vcs']}+{url}"
-    return f"'{installed.name}[{extra}]{url and f' @ {url}'}'"
+        what = f"-e '{unquote(url).removeprefix('file://')}[{extra}]'"
+    elif not url and installed.name == "convspec":  # it is in no package index
+        what, where = f"-e '.[{extra}]'", "in a clone of convspec"
+    else:
+        source = f"{origin['vcs_info']['vcs']}+{url}" if "vcs_info" in origin else url
+        what = f"'{installed.name}[{extra}]{source and f' @ {source}'}'"
+    return " ".join(filter(None, ["pip install", what, *more, where]))

@@ -1,6 +1,6 @@
 """The laws of the adapter contract, in one body that every adapter's tests inherit with their own layers.
 
-A subclass names its runners (adapters and variants, by a word for the test's id), its layers and, where it departs from
+A subclass names its runners (adapters and variants, by a word for the test's id), its layers and, where it differs from
 the defaults below, what else it wants tested. Integers make every comparison exact.
 """
 

@@ -1,4 +1,4 @@
-"""What one framework computed, held against another: each in worker processes of its own, neither in this one."""
+"""The recorded results of one framework, compared with another's; each runs in its own worker processes."""
 
 import pytest
 

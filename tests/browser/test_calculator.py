@@ -256,7 +256,7 @@ facts = json.dumps([[told(line) for line in lines if line.strip()], [refused(fie
 
 
 def test_a_newer_python_computes_the_same_of_every_layer(page, site):
-    """The browser's Python is 3.14: specs, sizes, errors and layouts of the corpus ``features``, held against ours."""
+    """The browser's Python is 3.14: specs, sizes, errors and layouts of the corpus ``features``, compared with ours."""
     found = page.evaluate(
         """async ([home, code]) => {
             const { loadPyodide } = await import(`${home}/pyodide/pyodide.mjs`);

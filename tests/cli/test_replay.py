@@ -37,7 +37,7 @@ def test_a_record_is_made_and_replayed(tmp_path):
     assert "replay&#58; 4 of 4 outputs are bit&#45;for&#45;bit equal" in (tmp_path / "r.md").read_text("utf-8")
 
 
-def test_a_departure_is_shown_with_the_line_that_reproduces_it(tmp_path):
+def test_a_divergence_is_shown_with_the_line_that_reproduces_it(tmp_path):
     record(tmp_path / "a")
     done = command(
         "replay", tmp_path / "a", "--adapters", "convspec_fakes:WRONG_NUMBERS", "--html", tmp_path / "r.html"

@@ -1,4 +1,4 @@
-"""Record and replay: what one run computed is held against another's, and a record that is damaged says so."""
+"""Record and replay: the results of two runs are compared, and a damaged record is reported."""
 
 import json
 import os
@@ -146,7 +146,7 @@ def test_every_file_is_named_after_what_is_in_it_and_equal_arrays_are_there_once
     assert len(found) < 44
 
 
-# -- departures --------------------------------------------------------------------------------------------------------
+# -- divergences -------------------------------------------------------------------------------------------------------
 
 
 def test_one_changed_element_is_named_with_the_side_that_is_further_off(copy):

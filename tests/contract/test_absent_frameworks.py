@@ -48,7 +48,7 @@ def test_the_command_installs_what_is_missing(adapter, missing, what):
         (CLONE, "-e '/src/my clone[fuzz]'"),
         (WHEEL, "'convspec[fuzz] @ file:///dist/convspec-0.1.0-py3-none-any.whl'"),
         (GIT, "'convspec[fuzz] @ git+https://example.org/convspec.git'"),
-        (None, "'convspec[fuzz]'"),
+        (None, "-e '.[fuzz]' in a clone of convspec"),
     ],
     indirect=["_installed"],
 )

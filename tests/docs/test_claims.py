@@ -160,10 +160,10 @@ def test_equinox():
     import jax.numpy as jnp
 
     key = jax.random.key(0)
-    says("errors.toml", "Small letters are taken, too")
+    says("errors.toml", "Lower case is accepted, too")
     assert eqx.nn.Conv2d(3, 8, 3, padding="same", key=key)(jnp.zeros((3, 9, 11))).shape == (8, 9, 11)
 
-    says("errors.toml", "`'SAME'` is what ONNX calls `SAME_UPPER`: the extra cell goes after")
+    says("errors.toml", "`'SAME'` is what ONNX calls `SAME_UPPER`: the odd pad goes after the input")
     layer = eqx.nn.Conv1d(1, 1, 2, padding="SAME", use_bias=False, key=key)
     layer = eqx.tree_at(lambda at: at.weight, layer, jnp.ones((1, 1, 2)))
     assert layer(jnp.array([[1.0, 2.0, 4.0]])).ravel().tolist() == [3, 6, 4]
@@ -171,7 +171,7 @@ def test_equinox():
     says("errors.toml", "Map the layer over the batch's axis: `jax.vmap(layer)(x)`")
     assert jax.vmap(eqx.nn.Conv2d(3, 8, 3, key=key))(jnp.zeros((2, 3, 9, 11))).shape == (2, 8, 7, 9)
 
-    says("errors.toml", "The layer is made without a word; only the call says so")
+    says("errors.toml", "The constructor does not check this; only the call raises the error")
     assert eqx.nn.Conv2d(4, 6, 3, groups=4, key=key).weight.shape == (6, 1, 3, 3)
 
     says("bias", "Equinox draws them, too, and stores them as `(out_channels, 1, 1)`")
@@ -215,7 +215,7 @@ def test_openvino():
     four = ops.parameter([1, 4, 9, 11], np.float32)
     assert [*conv((2, 4, 2, 3, 3), ops.group_convolution, four).shape] == [1, 8, 7, 9]
 
-    says("errors.toml", "That they be smaller than the strides is not asked")
+    says("errors.toml", "OpenVINO does not require them to be smaller than the strides")
     up = conv((3, 6, 3, 3), ops.convolution_backprop_data, strides=(2, 2), output_padding=[2, 2])
     assert [*up.shape] == [1, 6, 21, 25]
 
@@ -232,5 +232,5 @@ def test_openvino():
     for mode in ("constant", "edge", "reflect", "symmetric"):
         assert [*ops.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], mode).shape] == [1, 3, 11, 13]
 
-    says("errors.toml", "`ov.Core().available_devices` lists those that are there")
+    says("errors.toml", "`ov.Core().available_devices` lists the available ones")
     assert "CPU" in ov.Core().available_devices

@@ -199,7 +199,7 @@ def test_where_the_magnitude_is_zero_only_zero_is_right():
     json.dumps(found.evidence, allow_nan=False)
 
 
-# -- held against another run ------------------------------------------------------------------------------------------
+# -- compared with another run -----------------------------------------------------------------------------------------
 
 
 def sums(x, w, dtype="float32", inputs=None):
