@@ -82,10 +82,7 @@ def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", s
     data = {
         "input": (hot, _all_digits(rng, shape, dtype)),
         "kernel": (hot * _all_digits(rng, spec.kernel_shape, dtype), np.ones(shape)),
-        "accumulator": (
-            _odd_integers(rng, spec.kernel_shape, dtype, taps),
-            _odd_integers(rng, shape, dtype, taps),
-        ),
+        "accumulator": (_odd_integers(rng, spec.kernel_shape, dtype, taps), _odd_integers(rng, shape, dtype, taps)),
     }
     return tuple(
         Probe(name, spec, ConvParams(rounded(kernel, dtype), None if bias is None else rounded(bias, dtype)), x, dtype)
@@ -128,10 +125,7 @@ def judge_class(measured: AccuracyClass, arithmetic: ComputePrecision, dtype: st
     if measured.name is None:
         raise ValueError("this layer's outputs have no accuracy class: probe a layer with outputs inside its input")
     claim = declared(arithmetic, dtype)
-    pairs = {
-        "inputs": (measured.inputs, claim.inputs),
-        "accumulator": (measured.accumulator, claim.accumulator),
-    }
+    pairs = {"inputs": (measured.inputs, claim.inputs), "accumulator": (measured.accumulator, claim.accumulator)}
     wrong = [
         f"{part} {got}, declared {claimed}"
         for part, (got, claimed) in pairs.items()
