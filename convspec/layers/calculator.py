@@ -224,16 +224,12 @@ def _framework(
     translation = translate(text, name, spec.in_channels, input_shape=shape)
     kernel = f"of shape {tuple(entry['kernel'])}, axes {entry['order']}" if "kernel" in entry else ""
     return {
-        "name": NAMES.get(framework(name), name),
-        "adapter": name,
-        "layout": layouts.name(translation.layout, spec.ndim),
-        "support": str(translation.support),
-        "reason": translation.support.reason,
-        "source": translation.source,
-        "kernel": kernel,
+        "name": NAMES.get(framework(name), name), "adapter": name,
+        "layout": layouts.name(translation.layout, spec.ndim), "support": str(translation.support),
+        "reason": translation.support.reason, "source": translation.source, "kernel": kernel,
         "origin": translation.origin is not None and framework(translation.origin) == framework(name),
         "remarks": [remark.to_dict() for remark in translation.remarks],
-    }
+    }  # fmt: skip
 
 
 def _pairs(values: Sequence[Sequence[int]]) -> str:

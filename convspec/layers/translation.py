@@ -70,16 +70,10 @@ class Translation:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; ``spec`` as :meth:`convspec.ConvSpec.to_dict` gives it."""
         return {
-            "spec": self.spec.to_dict(),
-            "from": self.origin,
-            "to": self.adapter,
-            "layout": self.layout,
-            "dtype": self.dtype,
-            "support": str(self.support),
-            "reason": self.support.reason,
-            "source": self.source,
+            "spec": self.spec.to_dict(), "from": self.origin, "to": self.adapter, "layout": self.layout,
+            "dtype": self.dtype, "support": str(self.support), "reason": self.support.reason, "source": self.source,
             "remarks": [remark.to_dict() for remark in self.remarks],
-        }
+        }  # fmt: skip
 
 
 def translate(
@@ -113,17 +107,10 @@ def translate(
     arguments = {} if call is None or origin is None else _arguments(call, origin)
     source_layout = _layout_of(origin, arguments)
     port = Port(
-        spec=spec,
-        target=to,
-        support=support,
-        text=text,
-        layout=wanted,
-        source=origin,
-        source_layout=source_layout,
-        arguments=arguments,
-        function="" if call is None else call.function,
-        spatial=None if input_shape is None else shapes.spatial_shape(spec, input_shape, source_layout),
-    )
+        spec=spec, target=to, support=support, text=text, layout=wanted, source=origin, source_layout=source_layout,
+        arguments=arguments, function="" if call is None else call.function,
+        spatial=None if input_shape is None else shapes.canonical_input(spec, input_shape, source_layout)[2:],
+    )  # fmt: skip
     return Translation(spec, to, text, support, remarks_on(port), wanted, dtype, origin)
 
 

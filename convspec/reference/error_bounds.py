@@ -121,15 +121,11 @@ def two_sided(one: Bounds, other: Bounds) -> Bounds:
     u1, u2 = one.output_rounding, other.output_rounding
     rms = sum(side.rms * max(side.unit / unit, side.floor / floor) for side in (one, other))
     return Bounds(
-        unit=unit,
-        floor=floor,
-        relative=one.relative + other.relative,
-        absolute=one.absolute + other.absolute,
+        unit=unit, floor=floor, relative=one.relative + other.relative, absolute=one.absolute + other.absolute,
         output_rounding=u1 + u2 * (1 + u1) / (1 - u2),
-        further_rounding=(one.further_rounding + other.further_rounding) / (1 - u2),
-        rms=rms / (1 - u2),
+        further_rounding=(one.further_rounding + other.further_rounding) / (1 - u2), rms=rms / (1 - u2),
         largest=min(one.largest, other.largest),
-    )
+    )  # fmt: skip
 
 
 def _coarser(out: Format, name: str | None) -> Format | None:

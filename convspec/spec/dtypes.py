@@ -50,16 +50,10 @@ class Format:
         return (2.0 - 2.0 ** (1 - self.digits)) * 2.0 ** (1 - self.emin)
 
 
-_FORMATS = {
-    f.name: f
-    for f in (
-        Format("float64", 53, -1022, "float64"),
-        Format("float32", 24, -126, "float32"),
-        Format("tf32", 11, -126, "float32"),
-        Format("bfloat16", 8, -126, "float32"),
-        Format("float16", 11, -14, "float16"),
-    )
-}
+_FORMATS = {form.name: form for form in (
+    Format("float64", 53, -1022, "float64"), Format("float32", 24, -126, "float32"),
+    Format("tf32", 11, -126, "float32"), Format("bfloat16", 8, -126, "float32"), Format("float16", 11, -14, "float16"),
+)}  # fmt: skip
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 

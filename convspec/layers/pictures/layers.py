@@ -71,16 +71,10 @@ def sequence(chain: Chain, spatial: Sequence[int] | None = None) -> str:
 def _along_last(spec: ConvSpec) -> ConvSpec:
     """Return the 1-D layer that equals the layer along its last axis."""
     return ConvSpec(
-        1,
-        1,
-        spec.kernel_size[-1:],
-        spec.stride[-1:],
-        spec.padding if isinstance(spec.padding, str) else spec.padding[-1:],
-        spec.dilation[-1:],
-        padding_mode=spec.padding_mode,
-        transposed=spec.transposed,
-        output_padding=spec.output_padding[-1:],
-    )
+        1, 1, spec.kernel_size[-1:], spec.stride[-1:],
+        spec.padding if isinstance(spec.padding, str) else spec.padding[-1:], spec.dilation[-1:],
+        padding_mode=spec.padding_mode, transposed=spec.transposed, output_padding=spec.output_padding[-1:],
+    )  # fmt: skip
 
 
 def receptive_field(chain: Chain, length: int, output: int | None = None) -> str:

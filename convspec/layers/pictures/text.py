@@ -115,12 +115,8 @@ def legend(spec: ConvSpec, drawn: Sequence[str]) -> str:
 
 _REGULAR = {READ: "read", READ_PAD: "read padding", CELL: "not read", PAD: "padding"}
 _TRANSPOSED = {
-    READ: "written",
-    READ_PAD: "written and cropped",
-    CELL: "output",
-    PAD: "cropped",
-    BEYOND: "beyond the last product",
-}
+    READ: "written", READ_PAD: "written and cropped", CELL: "output", PAD: "cropped", BEYOND: "beyond the last product",
+}  # fmt: skip
 
 
 def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
