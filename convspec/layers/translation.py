@@ -55,8 +55,8 @@ class Translation:
         """Return the program, followed by the remarks as comments."""
         lines = [self.source.rstrip("\n")] if self.source else [f"# {self.adapter} has no such layer."]
         if self.remarks:
-            source = "" if self.origin is None else f" when porting from {_name(self.origin)}"
-            lines += ["", f"# Differences to mind{source}:"]
+            source = self.origin and f" when porting from {NAMES.get(framework(self.origin), self.origin)}"
+            lines += ["", f"# Differences to mind{source or ''}:"]
         for remark in self.remarks:
             text = re.sub(r"\([^()]*\)", lambda tuple_: tuple_[0].replace(" ", "\xa0"), str(remark))
             wrapped = textwrap.wrap(
@@ -102,7 +102,7 @@ def translate(
     """
     spec, origin, call = layer_of(layer, in_channels)
     target = registry.adapter(to)
-    wanted = layouts.family(layout or own_layout(target), spec.ndim)
+    wanted = layouts.family(layout or target.native_layout, spec.ndim)
     support, text = _program(target, spec, wanted, dtype)
     arguments = {} if call is None or origin is None else _arguments(call, origin)
     source_layout = _layout_of(origin, arguments)
@@ -191,11 +191,6 @@ def layout_of(layer: str) -> str:
     return _layout_of(origin, _arguments(call, origin))
 
 
-def own_layout(adapter: Adapter) -> str:
-    """Return the usual layout of the adapter's framework."""
-    return adapter.native_layout
-
-
 def _program(adapter: Adapter, spec: ConvSpec, layout: str, dtype: str) -> tuple[Support, str]:
     """Return support and code; of two spellings of the same rows, for the one that is native."""
     support = adapter.support(spec, layout, dtype)
@@ -239,9 +234,5 @@ def _arguments(call: ConstructorCall, origin: str) -> dict[str, Any]:
                 arguments["data_format"] = word
             elif word != words[0]:
                 arguments["activation"] = word
-    none = {name for name, value in arguments.items() if isinstance(value, Unread) and value.text == "None"}
-    return {name: None if name in none else value for name, value in arguments.items()}
-
-
-def _name(adapter: str) -> str:
-    return NAMES.get(framework(adapter), adapter)
+    none = {name: None for name, value in arguments.items() if isinstance(value, Unread) and value.text == "None"}
+    return arguments | none

@@ -23,7 +23,6 @@ from convspec.reference.convolution import conv
 from convspec.reference.verdict import Verdict
 from convspec.spec import (
     ConvParams,
-    Format,
     as_kernel,
     dealt,
     format_of,
@@ -78,15 +77,15 @@ def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", s
     rng = np.random.default_rng([seed, 9])
     shape, taps = tuple(input_shape), forward_products(spec)
     hot = as_kernel(dealt(rng, spec.out_channels, taps, 1), spec)
-    bias = np.zeros(spec.out_channels) if spec.bias else None
+    bias = rounded(np.zeros(spec.out_channels), dtype) if spec.bias else None
     data = {
         "input": (hot, _all_digits(rng, shape, dtype)),
         "kernel": (hot * _all_digits(rng, spec.kernel_shape, dtype), np.ones(shape)),
         "accumulator": (_odd_integers(rng, spec.kernel_shape, dtype, taps), _odd_integers(rng, shape, dtype, taps)),
     }
     return tuple(
-        Probe(name, spec, ConvParams(rounded(kernel, dtype), None if bias is None else rounded(bias, dtype)), x, dtype)
-        for name, (kernel, x) in ((name, (kernel, rounded(x, dtype))) for name, (kernel, x) in data.items())
+        Probe(name, spec, ConvParams(rounded(kernel, dtype), bias), rounded(x, dtype), dtype)
+        for name, (kernel, x) in data.items()
     )
 
 
@@ -181,14 +180,9 @@ def _inputs_class(actual: Array, probe: Probe) -> str | None:
     for name in LADDER[LADDER.index(probe.dtype) :]:
         candidate = format_of(name)
         limit = 0.0 if name == probe.dtype else 2 * candidate.unit_roundoff
-        if worst <= limit and (far <= limit or _narrow(candidate)):
+        if worst <= limit and (far <= limit or candidate.emin > -100):  # where numbers far from 1 lose digits
             return name
     return None
-
-
-def _narrow(form: Format) -> bool:
-    """Return whether numbers far from 1 overflow or lose digits in this format."""
-    return form.emin > -100
 
 
 def _finest_accumulator(dtype: str) -> str:
@@ -229,8 +223,5 @@ def _beyond_single(y: Array) -> bool:
 
 def _coarsest(values: Array, names: Sequence[str]) -> str:
     """Return the first format that represents all values, else the last: some sums had a finer format."""
-    for name in names:
-        digits = "tf32" if name == "float16" else name
-        if representable(values, digits):
-            return name
-    return names[-1]
+    fine = (name for name in names if representable(values, "tf32" if name == "float16" else name))
+    return next(fine, names[-1])

@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeAlias
 from convspec.errors import SpecError, UnknownFieldError
 from convspec.spec import shapes
 from convspec.spec.shapes import ReceptiveField, sum_pads
-from convspec.spec.validation import FIELDS, Pads, canonical, missing_problems, name_problems
+from convspec.spec.validation import FIELDS, Pads, canonical, name_problems
 
 _P = ParamSpec("_P")
 Sizes: TypeAlias = int | Sequence[int]
@@ -177,7 +177,9 @@ class ConvSpec:
         """
         if not isinstance(data, Mapping):
             raise SpecError([f"spec={data!r} must be a mapping of field names to values"])
-        if problems := name_problems({str(name): value for name, value in data.items()}) + missing_problems(data):
+        problems = name_problems({str(name): value for name, value in data.items()})
+        problems += [f"{name} must be given" for name in FIELDS[:3] if name not in data]
+        if problems:
             raise SpecError(problems)
         return cls(**data)
 
@@ -235,6 +237,4 @@ def _tupled(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    if not isinstance(value, tuple):
-        return value
-    return [list(pair) if isinstance(pair, tuple) else pair for pair in value]
+    return list(map(_listed, value)) if isinstance(value, tuple) else value

@@ -23,6 +23,7 @@ from convspec.spec.validation import Pads
 if TYPE_CHECKING:
     from convspec.spec.conv_spec import ConvSpec
 
+DIRECTIONS = ("forward", "input", "kernel", "bias")
 product: Callable[[Iterable[int]], int] = prod  # of Python ints, which cannot overflow
 
 
