@@ -190,7 +190,7 @@ def _rows(spec: ConvSpec, known: dict[str, Any], shape: tuple[int, ...] | None, 
         rows.insert(0, [f"input ({name})", times(known["input"])])
         rows.append([f"output ({name})", times(known["output"])])
         if isinstance(spec.padding, str) and not spec.transposed:
-            rows.append([f"{spec.padding} for this input", f"padding={_pairs(known['padding'])}"])
+            rows.append([f"{spec.padding} for this input", f"padding={tuple(map(tuple, known['padding']))}"])
     rows.append(["kernel (O, I/g, …)" if not spec.transposed else "kernel (I, O/g, …)", times(known["kernel"])])
     rows.append(["parameters", sentences.parameter_formula(spec)])
     if shape is not None:
@@ -230,7 +230,3 @@ def _framework(
         "origin": translation.origin is not None and framework(translation.origin) == framework(name),
         "remarks": [remark.to_dict() for remark in translation.remarks],
     }  # fmt: skip
-
-
-def _pairs(values: Sequence[Sequence[int]]) -> str:
-    return str(tuple(tuple(pair) for pair in values))

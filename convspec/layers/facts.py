@@ -98,10 +98,7 @@ def _support(name: str, spec: ConvSpec, layout: str) -> str:
 
 def _frameworks() -> list[str]:
     """Return one adapter of each framework, the first by name."""
-    first: dict[str, str] = {}
-    for name in registry.adapters():
-        first.setdefault(framework(name), name)
-    return list(first.values())
+    return [*{framework(name): name for name in reversed(registry.adapters())}.values()][::-1]
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
