@@ -5,17 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.contract import registry
+from convspec.contract import Adapter, registry
 from convspec.errors import UnsupportedError
 from convspec.layers import kernel_orders, sentences
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import framework
 from convspec.spec import Chain, ConvSpec, ReceptiveField, layouts
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
 
 FEATURES = 8  # number of entries that are shown of a flatten's order
 

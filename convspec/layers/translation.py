@@ -8,16 +8,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.contract import ConstructorCall, Support, Unread, adapter_of, parse_call, registry
+from convspec.contract import Adapter, ConstructorCall, Support, Unread, adapter_of, parse_call, registry
 from convspec.errors import RequestError, SpecError
 from convspec.layers.remarks import Port, Remark, remarks_on
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.spec import FIELDS, ConvSpec, layouts, shapes
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
 
 MAX_PROGRAM = 20_000  # characters of a text with several layers
 _CHANNELS_LAST = ("flax", "keras")

@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,11 +33,7 @@ from convspec.spec import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ComputePrecision, ConvSpec
-
-    Array: TypeAlias = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ComputePrecision, ConvSpec
 
 # from fine to coarse; float16 has tf32's digits, but a narrower range
 LADDER = ("float64", "float32", "tf32", "float16", "bfloat16")

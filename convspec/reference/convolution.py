@@ -13,20 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convspec.errors import ShapeError
 from convspec.reference import im2col
-from convspec.spec import Gradients, resolve_padding
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvParams, ConvSpec, Pads
-
-Array: TypeAlias = NDArray[np.float64]
-Sizes: TypeAlias = tuple[int, ...]
+from convspec.reference.im2col import Array, Sizes
+from convspec.spec import ConvParams, ConvSpec, Gradients, Pads, resolve_padding
 
 _PART = 1 << 17  # elements of a padded part with several groups: 1 MiB; measured, like im2col._BLOCK
 _LEAD = (slice(None), slice(None))  # all of the batch, all channels

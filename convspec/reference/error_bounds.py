@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convspec.spec import Format, copies, format_of, forward_products, output_spatial, product
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convspec.spec import ComputePrecision, ConvSpec
+from convspec.spec import (
+    ComputePrecision,
+    ConvSpec,
+    Format,
+    copies,
+    format_of,
+    forward_products,
+    output_spatial,
+    product,
+)
 
 ORACLE = format_of("float64")
 STATISTICAL_MINIMUM = 1000

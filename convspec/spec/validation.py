@@ -128,7 +128,7 @@ def _padding(value: object, ndim: int) -> Pads | str | None:
     if isinstance(value, str):
         return value if value in PADDING_WORDS else None
     values = _sequence(value)
-    if values is not None and values and all(_sequence(v) is not None for v in values):
+    if values and all(_sequence(v) is not None for v in values):
         pairs = [_per_axis(v, 2, 0) for v in values]
         if len(pairs) != ndim or any(p is None for p in pairs):
             return None

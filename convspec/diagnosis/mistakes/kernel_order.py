@@ -66,16 +66,12 @@ def kernel_reshaped(layer: Layer) -> Variants:
     spec, kernel = layer.spec, layer.params.kernel
     for order in _ORDERS:
         axes = kernel_axes(order, spec.ndim, transposed=spec.transposed)
-        back = np.argsort(axes)
-        stored = kernel.transpose(axes)
         if axes == tuple(range(kernel.ndim)):
             continue
-        name = order.replace("*", layouts.spatial_letters(spec.ndim))
-        yield (
-            f"the kernel stored as {name} and read without a transpose",
-            layer.with_kernel(stored.reshape(kernel.shape)),
-        )
-        misread = kernel.reshape(stored.shape).transpose(back)
+        stored, name = kernel.transpose(axes), order.replace("*", layouts.spatial_letters(spec.ndim))
+        unmoved = layer.with_kernel(stored.reshape(kernel.shape))
+        yield f"the kernel stored as {name} and read without a transpose", unmoved
+        misread = kernel.reshape(stored.shape).transpose(np.argsort(axes))
         yield f"the kernel read as if stored as {name}", layer.with_kernel(misread)
 
 

@@ -93,7 +93,8 @@ def input_and_output_reshaped(layer: Layer) -> Variants:
 def input_permuted_the_wrong_way(layer: Layer) -> Variants:
     for what, x in _turns(layer.x):
         if x.shape[1] == layer.spec.in_channels:
-            yield f"the input with {what}", layer.with_input(x)
+            # the padding stays that of the right input
+            yield f"the input with {what}", replace(layer.explicit() if x.shape != layer.x.shape else layer, x=x)
 
 
 @mistake(

@@ -126,10 +126,8 @@ def subnormals_flushed(layer: Layer) -> Variants:
     for name in ("float32", "float16"):
         least = format_of(name).smallest_normal
         x, kernel = (derive(a, _flush, least) for a in (layer.x, layer.params.kernel))
-        yield (
-            f"numbers below {least:.2g}, subnormal in {name}, flushed to zero",
-            replace(layer.with_kernel(kernel), x=x),
-        )
+        wrong = replace(layer.with_kernel(kernel), x=x)
+        yield f"numbers below {least:.2g}, subnormal in {name}, flushed to zero", wrong
 
 
 @mistake(

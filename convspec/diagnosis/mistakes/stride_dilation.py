@@ -41,10 +41,8 @@ def dilation_ignored(layer: Layer) -> Variants:
     for what, halves in (("half", [n // 2 for n in lost]), ("half rounded up", [-(-n // 2) for n in lost])):
         fewer = tuple((lo - h, hi - (n - h)) for (lo, hi), n, h in zip(layer.pads, lost, halves, strict=True))
         if all(min(pair) >= 0 for pair in fewer):
-            yield (
-                f"dilation 1, less padding, {what} of the difference before",
-                layer.explicit(dilation=1, padding=fewer),
-            )
+            wrong = layer.explicit(dilation=1, padding=fewer)
+            yield f"dilation 1, less padding, {what} of the difference before", wrong
 
 
 @mistake(
@@ -75,7 +73,6 @@ def stride_phase(layer: Layer) -> Variants:
     for phase in product(*(range(min(s, 4)) for s in spec.stride)):
         if any(phase):
             kept = tuple(slice(p, None, s) for p, s in zip(phase, spec.stride, strict=True))
-
             yield f"outputs from {phase} on", dense.then(take(..., *kept)).then(take(..., *cut))
 
 
