@@ -54,14 +54,11 @@ def layer(
     """Return the facts of one layer; facts about sizes only if the input's shape is given."""
     spatial = None
     result: dict[str, Any] = {
-        "spec": spec.to_dict(),
-        "summary": sentences.summary(spec),
+        "spec": spec.to_dict(), "summary": sentences.summary(spec),
         "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
-        "kernel": list(spec.kernel_shape),
-        "parameters": spec.num_parameters,
-        "effective kernel": list(spec.effective_kernel),
-        "layout": layouts.name(layout, spec.ndim),
-    }
+        "kernel": list(spec.kernel_shape), "parameters": spec.num_parameters,
+        "effective kernel": list(spec.effective_kernel), "layout": layouts.name(layout, spec.ndim),
+    }  # fmt: skip
     if input_shape is not None:
         explicit = spec.explicit(input_shape, layout)
         result["input"] = list(input_shape)
@@ -128,9 +125,7 @@ def constructor(text: str) -> str:
 def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[str, Any]:
     features = chain.flatten(input_shape, layout)
     return {
-        "in_features": features.in_features,
-        "channels": features.channels,
-        "spatial": list(features.spatial),
+        "in_features": features.in_features, "channels": features.channels, "spatial": list(features.spatial),
         "axes": {name: ", ".join(features.axes(name)) for name in layouts.LAYOUTS},
         "order of NHWC in NCHW": list(features.order("NHWC")[:FEATURES]),
-    }
+    }  # fmt: skip

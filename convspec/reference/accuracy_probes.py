@@ -203,14 +203,11 @@ def _accumulator_class(actual: Array, probe: Probe) -> str | None:
 def _telling(y: Array, probe: Probe) -> bool:
     """Return whether some sum needs more digits than the next coarser accumulator."""
     if probe.dtype in ("float16", "bfloat16"):
-        # the one rounding of a sum of two is the output's own
-        return _meeting(probe.spec) > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
+        # the one rounding of a sum of two is the output's own; of a transposed layer only taps that meet are summed
+        spec = probe.spec
+        many = spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
+        return many > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
     return not representable(rounded(y, "float32"), "tf32") if probe.dtype == "float32" else _beyond_single(y)
-
-
-def _meeting(spec: ConvSpec) -> int:
-    """Return the number of products per output; in a transposed layer only taps that add to the same pixel count."""
-    return spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
 
 
 def _beyond_single(y: Array) -> bool:

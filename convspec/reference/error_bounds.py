@@ -103,15 +103,12 @@ def bounds(dtype: str, products: int, arithmetic: ComputePrecision) -> Bounds:
     growth = 2 * math.log1p(inputs) + math.log1p(gamma(terms, unit)) + roundings * math.log1p(out.unit_roundoff)
     growth += math.log1p(stored.unit_roundoff) if stored else 0.0
     return Bounds(
-        unit=unit,
-        floor=floor,
-        relative=math.expm1(growth) + oracle,
-        absolute=absolute,
+        unit=unit, floor=floor, relative=math.expm1(growth) + oracle, absolute=absolute,
         output_rounding=out.unit_roundoff if coarse else 0.0,
         further_rounding=(roundings - 1) * out.unit_roundoff if coarse else 0.0,
         rms=math.sqrt((terms * (1 + (ORACLE.unit_roundoff / unit) ** 2) + 2 * (inputs / unit) ** 2) / 3),
         largest=out.largest,
-    )
+    )  # fmt: skip
 
 
 def two_sided(one: Bounds, other: Bounds) -> Bounds:

@@ -205,10 +205,8 @@ def _statistics(tally: _Tally, limits: Bounds, evidence: dict[str, Any], data: s
 
 def _spot(actual: Array, expected: Array, at: tuple[Any, ...]) -> dict[str, Any]:
     return {
-        "index": [int(i) for i in at],
-        "got": _jsonable(float(actual[at])),
-        "expected": _jsonable(float(expected[at])),
-    }
+        "index": [int(i) for i in at], "got": _jsonable(float(actual[at])), "expected": _jsonable(float(expected[at])),
+    }  # fmt: skip
 
 
 def _in_units(got: Any, y: Any, g: Any, limits: Bounds) -> dict[str, Any]:

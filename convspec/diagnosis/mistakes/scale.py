@@ -15,12 +15,10 @@ _ENOUGH = 8  # outputs per channel: with fewer, a fit of two numbers proves noth
 
 
 _RANGES: dict[str, Callable[[Array], Array]] = {
-    "divided by 255": lambda x: x / 255,
-    "multiplied by 255": lambda x: x * 255,
-    "converted from 0…1 to -1…1": lambda x: x * 2 - 1,
-    "converted from 0…255 to -1…1": lambda x: x / 127.5 - 1,
+    "divided by 255": lambda x: x / 255, "multiplied by 255": lambda x: x * 255,
+    "converted from 0…1 to -1…1": lambda x: x * 2 - 1, "converted from 0…255 to -1…1": lambda x: x / 127.5 - 1,
     "converted from -1…1 to 0…1": lambda x: (x + 1) / 2,
-}
+}  # fmt: skip
 
 
 @mistake(
