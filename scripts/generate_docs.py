@@ -19,7 +19,7 @@ import site_support
 
 from convspec import adapter, adapters, corpora
 from convspec.contract import PlanAdapter
-from convspec.layers import constructor, own_layout, translate
+from convspec.layers import constructor, translate
 from convspec.spec import ConvSpec
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_generated"
@@ -67,7 +67,7 @@ def direction_table() -> str:
     """From each framework's own layers to every other: native, composed, unsupported, and why."""
     names = ("torch", "flax", "keras", "onnx")
     specs = [case.spec for case in corpora.load("features")]
-    supports = {name: [adapter(name).support(spec, own_layout(adapter(name))) for spec in specs] for name in names}
+    supports = {name: [adapter(name).support(spec, adapter(name).native_layout) for spec in specs] for name in names}
     rows: list[tuple[object, ...]] = []
     reasons: Counter[str] = Counter()
     for source, target in itertools.permutations(names, 2):
@@ -83,7 +83,7 @@ def direction_table() -> str:
 def written(name: str, spec: ConvSpec) -> str:
     """The constructor of a framework's own layer, with the weight's shape where only that tells the channels."""
     found = adapter(name)
-    call = constructor(found.source(spec, own_layout(found)))
+    call = constructor(found.source(spec, found.native_layout))
     return f"{call[:-1]}, W={spec.kernel_shape})" if name == "onnx" else call
 
 

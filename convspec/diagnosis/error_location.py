@@ -15,6 +15,7 @@ from convspec.spec import layouts
 Mask: TypeAlias = NDArray[np.bool_]
 
 _SHADES = "·░▒▓█"
+_ORDINALS = {2: "second", 3: "third", 4: "fourth"}
 _ROWS, _COLUMNS = 16, 64
 _COARSEST = 2.0**-8  # the relative error of rounding to bfloat16
 
@@ -116,7 +117,7 @@ def _describe(bad: Mask, noun: str, along: str) -> str:
     (wrong,) = np.nonzero(bad)
     steps = np.unique(np.diff(wrong))
     if len(wrong) > 2 and len(steps) == 1 and steps[0] > 1:
-        return f"every {_ordinal(int(steps[0]))} {noun}{along}, from {wrong[0]} to {wrong[-1]}"
+        return f"every {_ORDINALS.get(int(steps[0]), f'{steps[0]}th')} {noun}{along}, from {wrong[0]} to {wrong[-1]}"
     if list(steps) != [1]:
         return _only(noun, wrong, along, len(bad))
     right = len(bad) - len(wrong)
@@ -128,10 +129,6 @@ def _describe(bad: Mask, noun: str, along: str) -> str:
 def _only(noun: str, wrong: NDArray[np.intp], along: str, total: int) -> str:
     shown = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
     return f"{noun}{'s' * (len(wrong) > 1)} {shown}{along} only (of {total})"
-
-
-def _ordinal(n: int) -> str:
-    return {2: "second", 3: "third", 4: "fourth"}.get(n, f"{n}th")
 
 
 def _border(layer: Layer, axis: int, size: int) -> tuple[Mask, Mask]:

@@ -1,4 +1,7 @@
-"""The numbers to explain, and their distance from a simulated layer."""
+"""The numbers to explain, and their distance from a simulated layer.
+
+Single elements of a layer's output rule a mistake out without computing the whole output.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convspec.diagnosis import spot_check
-from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer
-from convspec.reference import STATISTICAL_MINIMUM, Bounds, bounds, products
-from convspec.spec import ComputePrecision
+from convspec.diagnosis.faulty_layer import FILL, IMPOSSIBLE, Array, Indices, Layer
+from convspec.reference import STATISTICAL_MINIMUM, Bounds, bounds, products, source_indices
+from convspec.spec import ComputePrecision, ConvSpec, product, resolve_padding
 
 Finish: TypeAlias = Callable[[Array], Array] | None
+Mask: TypeAlias = NDArray[np.bool_]
 
 _POINTS, _FEW = 32, 6
 _BEYOND = 1.0 + 2.0**-20
@@ -86,7 +90,7 @@ class Evidence:
             return None
 
     def _unexplained(self, layer: Layer, chosen: tuple[Any, ...]) -> float | None:
-        values = spot_check.evaluate(layer, self.shape, chosen)
+        values = evaluate(layer, self.shape, chosen)
         if values is None:
             return None
         ratio = _ratio(self.actual[chosen], *values, self.limits(layer), layer.finish)
@@ -157,3 +161,79 @@ def _ratio(actual: Array, sums: Array, size: Array, limits: Bounds, finish: Fini
         same |= np.isinf(actual) & (np.abs(output) >= limits.largest) & (np.sign(actual) == np.sign(output))
         ratio = np.where(same, 0.0, np.where(np.isfinite(ratio), ratio, np.inf))
     return ratio
+
+
+# -- single elements ---------------------------------------------------------------------------------------------------
+
+
+def evaluate(layer: Layer, shape: tuple[int, ...], points: tuple[Indices, ...]) -> tuple[Array, Array] | None:
+    """Return the output before ``finish``, and its magnitudes, at ``points``, ``(P,)``; None if its shape is another.
+
+    Args:
+        points: one array ``(P,)`` of indices for each axis of the output.
+
+    Raises:
+        ShapeError, ParamsError: if such a layer cannot be computed at all.
+    """
+    own = layer.output_shape
+    indices = layer.indices()
+    if (own if indices is None else indices.shape) != shape:
+        return None
+    layer.params.check(layer.spec)
+    if indices is None:
+        y, g = _sums(layer, *points)
+    elif not product(own):
+        y = g = np.zeros(len(points[0]))
+    else:
+        filled = indices[points] == FILL
+        at = np.unravel_index(np.where(filled, 0, indices[points]), own)
+        y, g = (np.where(filled, 0.0, values) for values in _sums(layer, *at))
+    if layer.added is not None:
+        added = layer.addition(shape)[points]
+        y, g = y + added, g + np.abs(added)
+    return y, g
+
+
+@np.errstate(all="ignore")
+def _sums(layer: Layer, n: Indices, o: Indices, *spatial: Indices) -> tuple[Array, Array]:
+    """Return Σxw + b and Σ|x||w| + |b| at samples ``n``, channels ``o``, positions ``spatial`` of the convolution."""
+    spec, x, kernel = layer.spec, layer.x, layer.params.kernel
+    per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    positions, inside = _positions(spec, x.shape[2:], spatial)
+    channels = (o // per_out * per_in)[:, None] + np.arange(per_in)
+    # x and the kernel may be views of any strides: indexing avoids the copy that a reshape would make
+    deep = (slice(None), slice(None), *(None,) * spec.ndim)
+    values = x[(n[(slice(None), *(None,) * (spec.ndim + 1))], channels[deep], *(place[:, None] for place in positions))]
+    weights = kernel[channels, (o % per_out)[:, None]] if spec.transposed else kernel[o]
+    products = values * weights if inside.all() else np.where(inside[:, None], values * weights, 0.0)
+    axes = tuple(range(1, products.ndim))
+    y, g = products.sum(axes), np.abs(products).sum(axes)
+    if layer.params.bias is not None:
+        b = layer.params.bias[o]
+        y, g = y + b, g + np.abs(b)
+    return y, g
+
+
+def _positions(spec: ConvSpec, sizes: tuple[int, ...], spatial: tuple[Indices, ...]) -> tuple[list[Indices], Mask]:
+    """Return each tap's input position for outputs at ``spatial``, one array per axis, and whether it exists.
+
+    The arrays broadcast to ``(P, *kernel)``.
+    """
+    pads, _ = resolve_padding(spec, sizes)
+    positions: list[Indices] = []
+    inside: Any = np.ones((1,) * (1 + spec.ndim), bool)
+    axes = zip(spatial, sizes, spec.kernel_size, spec.stride, spec.dilation, pads, strict=True)
+    for axis, (place, size, k, s, d, (lo, _)) in enumerate(axes):
+        taps = np.arange(k) * d
+        if spec.transposed:
+            scattered = place[:, None] + lo - taps
+            index, valid = scattered // s, scattered % s == 0
+        else:
+            index, valid = place[:, None] * s + taps - lo, True
+        if spec.padding_mode == "zeros":
+            valid = valid & (index >= 0) & (index < size)
+        along = (len(place), *(k if a == axis else 1 for a in range(spec.ndim)))
+        positions.append(source_indices(index, size, spec.padding_mode).reshape(along))
+        if valid is not True:
+            inside = inside & valid.reshape(along)
+    return positions, inside

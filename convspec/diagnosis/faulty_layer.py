@@ -78,10 +78,6 @@ class Layer:
         spec = self.spec.explicit(self.x.shape)
         return replace(self, spec=replace(spec, **changes) if changes else spec)
 
-    def with_input(self, x: Array) -> Layer:
-        """Return the layer on another input, with the padding that the right input has."""
-        return replace(self.explicit() if x.shape != self.x.shape else self, x=x)
-
     def with_kernel(self, kernel: Array, **changes: Any) -> Layer:
         """Return the layer with another kernel, in the canonical order of the changed spec."""
         return replace(self.respec(**changes), params=ConvParams(kernel, self.params.bias))

@@ -70,17 +70,13 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Return the finding, JSON-ready."""
         return {
-            "id": self.id,
-            "title": self.title,
-            "what": self.what,
-            "exact": self.exact,
+            "id": self.id, "title": self.title, "what": self.what, "exact": self.exact,
             "distance": self.distance if math.isfinite(self.distance) else str(self.distance),
-            "unexplained": self.wrong,
-            "why": [kind.explanation for kind in self.mistakes],
+            "unexplained": self.wrong, "why": [kind.explanation for kind in self.mistakes],
             "fix": [kind.fix for kind in self.mistakes],
             "frameworks": sorted({name for kind in self.mistakes for name in kind.frameworks}),
             "evidence": [link for kind in self.mistakes for link in kind.evidence],
-        }
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +126,12 @@ class Diagnosis(Sequence[Finding]):
         """Return the diagnosis, JSON-ready."""
         place = self.location
         return {
-            "schema": "convspec.diagnosis/1",
-            "agrees": self.agrees,
-            "tried": self.tried,
-            "complete": self.complete,
-            "expected_shape": list(self.shapes[0]),
-            "actual_shape": list(self.shapes[1]),
+            "schema": "convspec.diagnosis/1", "agrees": self.agrees, "tried": self.tried, "complete": self.complete,
+            "expected_shape": list(self.shapes[0]), "actual_shape": list(self.shapes[1]),
             "location": None if place is None else place.to_dict(),
             "findings": [finding.to_dict() for finding in self.findings],
             "nearest": [finding.to_dict() for finding in self.nearest],
-        }
+        }  # fmt: skip
 
 
 def lines(diagnosis: Diagnosis) -> Lines:

@@ -135,14 +135,10 @@ class _Search:
             findings = self.confirm(self.pairs(singles))
         ratios = evidence.ratios()
         return Diagnosis(
-            agrees=False,
-            findings=_distinct(sorted(findings, key=_rank)),
-            nearest=() if findings else self.nearest(),
-            location=None if ratios is None else locate(ratios, evidence.right.bound, evidence.layer),
-            tried=self.tried,
-            complete=self.complete or bool(findings),
-            shapes=(evidence.expected.shape, evidence.shape),
-        )
+            agrees=False, findings=_distinct(sorted(findings, key=_rank)), nearest=() if findings else self.nearest(),
+            location=None if ratios is None else locate(ratios, evidence.right.bound, evidence.layer), tried=self.tried,
+            complete=self.complete or bool(findings), shapes=(evidence.expected.shape, evidence.shape),
+        )  # fmt: skip
 
     def candidates(self, kinds: tuple[Mistake, ...], what: str, variants: Variants) -> Iterator[_Candidate]:
         for phrase, wrong in variants:

@@ -10,9 +10,9 @@ from convspec.layers.calculator import calculate
 from convspec.layers.facts import FEATURES, constructor
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import NAMES, framework
-from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, own_layout, translate
+from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, translate
 
 __all__ = [
     "FEATURES", "NAMES", "Translation", "calculate", "constructor", "drawing", "facts", "framework", "kernel_orders",
-    "layer_of", "layers_of", "layout_of", "own_layout", "pictures", "sentences", "translate",
+    "layer_of", "layers_of", "layout_of", "pictures", "sentences", "translate",
 ]  # fmt: skip

@@ -190,7 +190,7 @@ def _rows(spec: ConvSpec, known: dict[str, Any], shape: tuple[int, ...] | None, 
         rows.insert(0, [f"input ({name})", times(known["input"])])
         rows.append([f"output ({name})", times(known["output"])])
         if isinstance(spec.padding, str) and not spec.transposed:
-            rows.append([f"{spec.padding} for this input", f"padding={_pairs(known['padding'])}"])
+            rows.append([f"{spec.padding} for this input", f"padding={tuple(map(tuple, known['padding']))}"])
     rows.append(["kernel (O, I/g, …)" if not spec.transposed else "kernel (I, O/g, …)", times(known["kernel"])])
     rows.append(["parameters", sentences.parameter_formula(spec)])
     if shape is not None:
@@ -224,17 +224,9 @@ def _framework(
     translation = translate(text, name, spec.in_channels, input_shape=shape)
     kernel = f"of shape {tuple(entry['kernel'])}, axes {entry['order']}" if "kernel" in entry else ""
     return {
-        "name": NAMES.get(framework(name), name),
-        "adapter": name,
-        "layout": layouts.name(translation.layout, spec.ndim),
-        "support": str(translation.support),
-        "reason": translation.support.reason,
-        "source": translation.source,
-        "kernel": kernel,
+        "name": NAMES.get(framework(name), name), "adapter": name,
+        "layout": layouts.name(translation.layout, spec.ndim), "support": str(translation.support),
+        "reason": translation.support.reason, "source": translation.source, "kernel": kernel,
         "origin": translation.origin is not None and framework(translation.origin) == framework(name),
         "remarks": [remark.to_dict() for remark in translation.remarks],
-    }
-
-
-def _pairs(values: Sequence[Sequence[int]]) -> str:
-    return str(tuple(tuple(pair) for pair in values))
+    }  # fmt: skip

@@ -5,17 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.contract import registry
+from convspec.contract import Adapter, registry
 from convspec.errors import UnsupportedError
 from convspec.layers import kernel_orders, sentences
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import framework
 from convspec.spec import Chain, ConvSpec, ReceptiveField, layouts
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
 
 FEATURES = 8  # number of entries that are shown of a flatten's order
 
@@ -57,14 +54,11 @@ def layer(
     """Return the facts of one layer; facts about sizes only if the input's shape is given."""
     spatial = None
     result: dict[str, Any] = {
-        "spec": spec.to_dict(),
-        "summary": sentences.summary(spec),
+        "spec": spec.to_dict(), "summary": sentences.summary(spec),
         "meaning": {name: f"{value}: {text}" for name, value, text in sentences.meanings(spec)},
-        "kernel": list(spec.kernel_shape),
-        "parameters": spec.num_parameters,
-        "effective kernel": list(spec.effective_kernel),
-        "layout": layouts.name(layout, spec.ndim),
-    }
+        "kernel": list(spec.kernel_shape), "parameters": spec.num_parameters,
+        "effective kernel": list(spec.effective_kernel), "layout": layouts.name(layout, spec.ndim),
+    }  # fmt: skip
     if input_shape is not None:
         explicit = spec.explicit(input_shape, layout)
         result["input"] = list(input_shape)
@@ -98,10 +92,7 @@ def _support(name: str, spec: ConvSpec, layout: str) -> str:
 
 def _frameworks() -> list[str]:
     """Return one adapter of each framework, the first by name."""
-    first: dict[str, str] = {}
-    for name in registry.adapters():
-        first.setdefault(framework(name), name)
-    return list(first.values())
+    return [*{framework(name): name for name in reversed(registry.adapters())}.values()][::-1]
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
@@ -134,9 +125,7 @@ def constructor(text: str) -> str:
 def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[str, Any]:
     features = chain.flatten(input_shape, layout)
     return {
-        "in_features": features.in_features,
-        "channels": features.channels,
-        "spatial": list(features.spatial),
+        "in_features": features.in_features, "channels": features.channels, "spatial": list(features.spatial),
         "axes": {name: ", ".join(features.axes(name)) for name in layouts.LAYOUTS},
         "order of NHWC in NCHW": list(features.order("NHWC")[:FEATURES]),
-    }
+    }  # fmt: skip

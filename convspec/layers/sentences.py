@@ -8,6 +8,7 @@ from typing import Any
 from convspec.spec import ConvSpec, layouts, output_spatial, resolve_padding
 
 _PARTS = {2: "half", 3: "a third of", 4: "a quarter of"}
+_MULTIPLES = {2: "twice"}
 
 
 def times(values: Sequence[object]) -> str:
@@ -84,21 +85,15 @@ def _kernel(spec: ConvSpec) -> str:
 def _stride(spec: ConvSpec) -> str:
     steps = spec.stride[:1] if len(set(spec.stride)) == 1 else spec.stride
     distance = f"{times(steps)} {unit(spec.ndim)}" + ("" if steps == (1,) else "s")
-    moves = (
-        f"neighbouring inputs are written {distance} apart"
-        if spec.transposed
-        else f"the window moves {distance} per step"
-    )
+    written, moved = f"neighbouring inputs are written {distance} apart", f"the window moves {distance} per step"
+    moves = written if spec.transposed else moved
     if steps == (1,):
         return moves
     if len(steps) > 1:
         return f"{moves}, so the output is about {times(steps)} times {'larger' if spec.transposed else 'smaller'}"
     (step,) = steps
-    if spec.transposed:
-        size = f"about {'twice' if step == 2 else f'{step} times'} the size"
-    else:
-        size = f"about {_PARTS.get(step, f'1/{step} of')} the size"
-    return f"{moves}, so the output is {size}"
+    part = _MULTIPLES.get(step, f"{step} times") if spec.transposed else _PARTS.get(step, f"1/{step} of")
+    return f"{moves}, so the output is about {part} the size"
 
 
 def _padding(spec: ConvSpec) -> str:

@@ -8,16 +8,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convspec.contract import ConstructorCall, Support, Unread, adapter_of, parse_call, registry
+from convspec.contract import Adapter, ConstructorCall, Support, Unread, adapter_of, parse_call, registry
 from convspec.errors import RequestError, SpecError
 from convspec.layers.remarks import Port, Remark, remarks_on
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.spec import FIELDS, ConvSpec, layouts, shapes
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
 
 MAX_PROGRAM = 20_000  # characters of a text with several layers
 _CHANNELS_LAST = ("flax", "keras")
@@ -55,8 +52,8 @@ class Translation:
         """Return the program, followed by the remarks as comments."""
         lines = [self.source.rstrip("\n")] if self.source else [f"# {self.adapter} has no such layer."]
         if self.remarks:
-            source = "" if self.origin is None else f" when porting from {_name(self.origin)}"
-            lines += ["", f"# Differences to mind{source}:"]
+            source = self.origin and f" when porting from {NAMES.get(framework(self.origin), self.origin)}"
+            lines += ["", f"# Differences to mind{source or ''}:"]
         for remark in self.remarks:
             text = re.sub(r"\([^()]*\)", lambda tuple_: tuple_[0].replace(" ", "\xa0"), str(remark))
             wrapped = textwrap.wrap(
@@ -70,16 +67,10 @@ class Translation:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; ``spec`` as :meth:`convspec.ConvSpec.to_dict` gives it."""
         return {
-            "spec": self.spec.to_dict(),
-            "from": self.origin,
-            "to": self.adapter,
-            "layout": self.layout,
-            "dtype": self.dtype,
-            "support": str(self.support),
-            "reason": self.support.reason,
-            "source": self.source,
+            "spec": self.spec.to_dict(), "from": self.origin, "to": self.adapter, "layout": self.layout,
+            "dtype": self.dtype, "support": str(self.support), "reason": self.support.reason, "source": self.source,
             "remarks": [remark.to_dict() for remark in self.remarks],
-        }
+        }  # fmt: skip
 
 
 def translate(
@@ -108,22 +99,15 @@ def translate(
     """
     spec, origin, call = layer_of(layer, in_channels)
     target = registry.adapter(to)
-    wanted = layouts.family(layout or own_layout(target), spec.ndim)
+    wanted = layouts.family(layout or target.native_layout, spec.ndim)
     support, text = _program(target, spec, wanted, dtype)
     arguments = {} if call is None or origin is None else _arguments(call, origin)
     source_layout = _layout_of(origin, arguments)
     port = Port(
-        spec=spec,
-        target=to,
-        support=support,
-        text=text,
-        layout=wanted,
-        source=origin,
-        source_layout=source_layout,
-        arguments=arguments,
-        function="" if call is None else call.function,
-        spatial=None if input_shape is None else shapes.spatial_shape(spec, input_shape, source_layout),
-    )
+        spec=spec, target=to, support=support, text=text, layout=wanted, source=origin, source_layout=source_layout,
+        arguments=arguments, function="" if call is None else call.function,
+        spatial=None if input_shape is None else shapes.canonical_input(spec, input_shape, source_layout)[2:],
+    )  # fmt: skip
     return Translation(spec, to, text, support, remarks_on(port), wanted, dtype, origin)
 
 
@@ -204,11 +188,6 @@ def layout_of(layer: str) -> str:
     return _layout_of(origin, _arguments(call, origin))
 
 
-def own_layout(adapter: Adapter) -> str:
-    """Return the usual layout of the adapter's framework."""
-    return adapter.native_layout
-
-
 def _program(adapter: Adapter, spec: ConvSpec, layout: str, dtype: str) -> tuple[Support, str]:
     """Return support and code; of two spellings of the same rows, for the one that is native."""
     support = adapter.support(spec, layout, dtype)
@@ -252,9 +231,5 @@ def _arguments(call: ConstructorCall, origin: str) -> dict[str, Any]:
                 arguments["data_format"] = word
             elif word != words[0]:
                 arguments["activation"] = word
-    none = {name for name, value in arguments.items() if isinstance(value, Unread) and value.text == "None"}
-    return {name: None if name in none else value for name, value in arguments.items()}
-
-
-def _name(adapter: str) -> str:
-    return NAMES.get(framework(adapter), adapter)
+    none = {name: None for name, value in arguments.items() if isinstance(value, Unread) and value.text == "None"}
+    return arguments | none

@@ -7,12 +7,12 @@ rank.
 
 from convspec.reference import accuracy_probes, error_bounds, verdict
 from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
-from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude
+from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude, source_indices
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
 from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
 
 __all__ = [
     "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
     "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
-    "probes", "products", "verdict",
+    "probes", "products", "source_indices", "verdict",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from convspec.reference.convolution import conv
 from convspec.reference.verdict import Verdict
 from convspec.spec import (
     ConvParams,
-    Format,
     as_kernel,
     dealt,
     format_of,
@@ -34,11 +33,7 @@ from convspec.spec import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ComputePrecision, ConvSpec
-
-    Array: TypeAlias = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ComputePrecision, ConvSpec
 
 # from fine to coarse; float16 has tf32's digits, but a narrower range
 LADDER = ("float64", "float32", "tf32", "float16", "bfloat16")
@@ -78,18 +73,15 @@ def probes(spec: ConvSpec, input_shape: Sequence[int], dtype: str = "float32", s
     rng = np.random.default_rng([seed, 9])
     shape, taps = tuple(input_shape), forward_products(spec)
     hot = as_kernel(dealt(rng, spec.out_channels, taps, 1), spec)
-    bias = np.zeros(spec.out_channels) if spec.bias else None
+    bias = rounded(np.zeros(spec.out_channels), dtype) if spec.bias else None
     data = {
         "input": (hot, _all_digits(rng, shape, dtype)),
         "kernel": (hot * _all_digits(rng, spec.kernel_shape, dtype), np.ones(shape)),
-        "accumulator": (
-            _odd_integers(rng, spec.kernel_shape, dtype, taps),
-            _odd_integers(rng, shape, dtype, taps),
-        ),
+        "accumulator": (_odd_integers(rng, spec.kernel_shape, dtype, taps), _odd_integers(rng, shape, dtype, taps)),
     }
     return tuple(
-        Probe(name, spec, ConvParams(rounded(kernel, dtype), None if bias is None else rounded(bias, dtype)), x, dtype)
-        for name, (kernel, x) in ((name, (kernel, rounded(x, dtype))) for name, (kernel, x) in data.items())
+        Probe(name, spec, ConvParams(rounded(kernel, dtype), bias), rounded(x, dtype), dtype)
+        for name, (kernel, x) in data.items()
     )
 
 
@@ -128,10 +120,7 @@ def judge_class(measured: AccuracyClass, arithmetic: ComputePrecision, dtype: st
     if measured.name is None:
         raise ValueError("this layer's outputs have no accuracy class: probe a layer with outputs inside its input")
     claim = declared(arithmetic, dtype)
-    pairs = {
-        "inputs": (measured.inputs, claim.inputs),
-        "accumulator": (measured.accumulator, claim.accumulator),
-    }
+    pairs = {"inputs": (measured.inputs, claim.inputs), "accumulator": (measured.accumulator, claim.accumulator)}
     wrong = [
         f"{part} {got}, declared {claimed}"
         for part, (got, claimed) in pairs.items()
@@ -187,14 +176,9 @@ def _inputs_class(actual: Array, probe: Probe) -> str | None:
     for name in LADDER[LADDER.index(probe.dtype) :]:
         candidate = format_of(name)
         limit = 0.0 if name == probe.dtype else 2 * candidate.unit_roundoff
-        if worst <= limit and (far <= limit or _narrow(candidate)):
+        if worst <= limit and (far <= limit or candidate.emin > -100):  # where numbers far from 1 lose digits
             return name
     return None
-
-
-def _narrow(form: Format) -> bool:
-    """Return whether numbers far from 1 overflow or lose digits in this format."""
-    return form.emin > -100
 
 
 def _finest_accumulator(dtype: str) -> str:
@@ -219,14 +203,11 @@ def _accumulator_class(actual: Array, probe: Probe) -> str | None:
 def _telling(y: Array, probe: Probe) -> bool:
     """Return whether some sum needs more digits than the next coarser accumulator."""
     if probe.dtype in ("float16", "bfloat16"):
-        # the one rounding of a sum of two is the output's own
-        return _meeting(probe.spec) > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
+        # the one rounding of a sum of two is the output's own; of a transposed layer only taps that meet are summed
+        spec = probe.spec
+        many = spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
+        return many > 2 and bool(np.max(np.abs(y), initial=0.0) > 2.0**12)
     return not representable(rounded(y, "float32"), "tf32") if probe.dtype == "float32" else _beyond_single(y)
-
-
-def _meeting(spec: ConvSpec) -> int:
-    """Return the number of products per output; in a transposed layer only taps that add to the same pixel count."""
-    return spec.in_channels // spec.groups * overlap(spec) if spec.transposed else forward_products(spec)
 
 
 def _beyond_single(y: Array) -> bool:
@@ -235,8 +216,5 @@ def _beyond_single(y: Array) -> bool:
 
 def _coarsest(values: Array, names: Sequence[str]) -> str:
     """Return the first format that represents all values, else the last: some sums had a finer format."""
-    for name in names:
-        digits = "tf32" if name == "float16" else name
-        if representable(values, digits):
-            return name
-    return names[-1]
+    fine = (name for name in names if representable(values, "tf32" if name == "float16" else name))
+    return next(fine, names[-1])

@@ -13,20 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convspec.errors import ShapeError
 from convspec.reference import im2col
-from convspec.spec import Gradients, resolve_padding
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvParams, ConvSpec, Pads
-
-Array: TypeAlias = NDArray[np.float64]
-Sizes: TypeAlias = tuple[int, ...]
+from convspec.reference.im2col import Array, Sizes
+from convspec.spec import ConvParams, ConvSpec, Gradients, Pads, resolve_padding
 
 _PART = 1 << 17  # elements of a padded part with several groups: 1 MiB; measured, like im2col._BLOCK
 _LEAD = (slice(None), slice(None))  # all of the batch, all channels
@@ -195,7 +190,7 @@ def pad(x: Array, pads: Pads, mode: str) -> Array:
         return padded
     for axis, (lo, hi) in enumerate(pads, start=2):
         if lo or hi:
-            x = x.take(_sources(x.shape[axis], lo, hi, mode), axis)
+            x = x.take(source_indices(np.arange(-lo, x.shape[axis] + hi), x.shape[axis], mode), axis)
     return x
 
 
@@ -205,17 +200,16 @@ def fold(padded: Array, pads: Pads, mode: str) -> Array:
         size = padded.shape[axis] - lo - hi
         rows = np.moveaxis(padded, axis, 0)
         inner = rows[lo : lo + size].copy()
-        sources = _sources(size, lo, hi, mode)
+        sources = source_indices(np.arange(-lo, size + hi), size, mode)
         for place in (*range(lo), *range(lo + size, len(rows))):
             inner[sources[place]] += rows[place]
         padded = np.moveaxis(inner, 0, axis)
     return np.ascontiguousarray(padded)
 
 
-def _sources(size: int, lo: int, hi: int, mode: str) -> NDArray[np.int64]:
-    """Return for every index of a padded axis the index of the axis that it repeats."""
+def source_indices(indices: NDArray[np.intp], size: int, mode: str) -> NDArray[np.intp]:
+    """Return for indices of an axis of ``size`` pixels, those in its padding included, the pixel that each repeats."""
     last = size - 1
-    indices: NDArray[np.int64] = np.arange(-lo, size + hi)
     if mode == "circular":
         indices = indices % size
     elif mode == "reflect":

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convspec.spec import Format, copies, format_of, forward_products, output_spatial, product
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convspec.spec import ComputePrecision, ConvSpec
+from convspec.spec import (
+    ComputePrecision,
+    ConvSpec,
+    Format,
+    copies,
+    format_of,
+    forward_products,
+    output_spatial,
+    product,
+)
 
 ORACLE = format_of("float64")
 STATISTICAL_MINIMUM = 1000
@@ -99,15 +103,12 @@ def bounds(dtype: str, products: int, arithmetic: ComputePrecision) -> Bounds:
     growth = 2 * math.log1p(inputs) + math.log1p(gamma(terms, unit)) + roundings * math.log1p(out.unit_roundoff)
     growth += math.log1p(stored.unit_roundoff) if stored else 0.0
     return Bounds(
-        unit=unit,
-        floor=floor,
-        relative=math.expm1(growth) + oracle,
-        absolute=absolute,
+        unit=unit, floor=floor, relative=math.expm1(growth) + oracle, absolute=absolute,
         output_rounding=out.unit_roundoff if coarse else 0.0,
         further_rounding=(roundings - 1) * out.unit_roundoff if coarse else 0.0,
         rms=math.sqrt((terms * (1 + (ORACLE.unit_roundoff / unit) ** 2) + 2 * (inputs / unit) ** 2) / 3),
         largest=out.largest,
-    )
+    )  # fmt: skip
 
 
 def two_sided(one: Bounds, other: Bounds) -> Bounds:
@@ -121,15 +122,11 @@ def two_sided(one: Bounds, other: Bounds) -> Bounds:
     u1, u2 = one.output_rounding, other.output_rounding
     rms = sum(side.rms * max(side.unit / unit, side.floor / floor) for side in (one, other))
     return Bounds(
-        unit=unit,
-        floor=floor,
-        relative=one.relative + other.relative,
-        absolute=one.absolute + other.absolute,
+        unit=unit, floor=floor, relative=one.relative + other.relative, absolute=one.absolute + other.absolute,
         output_rounding=u1 + u2 * (1 + u1) / (1 - u2),
-        further_rounding=(one.further_rounding + other.further_rounding) / (1 - u2),
-        rms=rms / (1 - u2),
+        further_rounding=(one.further_rounding + other.further_rounding) / (1 - u2), rms=rms / (1 - u2),
         largest=min(one.largest, other.largest),
-    )
+    )  # fmt: skip
 
 
 def _coarser(out: Format, name: str | None) -> Format | None:

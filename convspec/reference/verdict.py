@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, two_sided
-from convspec.spec import exact_limit, format_of, representable
+from convspec.spec import ComputePrecision, exact_limit, format_of, representable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ComputePrecision
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array
 
 VERDICTS = ("agree", "disagree", "unsupported", "error", "crash", "timeout")
 EXACT_KINDS = ("exact", "nonfinite", "nonfinite_kernel")
@@ -208,10 +205,8 @@ def _statistics(tally: _Tally, limits: Bounds, evidence: dict[str, Any], data: s
 
 def _spot(actual: Array, expected: Array, at: tuple[Any, ...]) -> dict[str, Any]:
     return {
-        "index": [int(i) for i in at],
-        "got": _jsonable(float(actual[at])),
-        "expected": _jsonable(float(expected[at])),
-    }
+        "index": [int(i) for i in at], "got": _jsonable(float(actual[at])), "expected": _jsonable(float(expected[at])),
+    }  # fmt: skip
 
 
 def _in_units(got: Any, y: Any, g: Any, limits: Bounds) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from convspec.spec import layouts, shapes
 from convspec.spec.chains import Chain, Flattened
 from convspec.spec.conv_spec import ConvSpec, add_pads
-from convspec.spec.dtypes import DTYPES, Format, format_of, representable, rounded
+from convspec.spec.dtypes import DTYPES, ComputePrecision, Format, Gradients, format_of, representable, rounded
 from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family
-from convspec.spec.precision import DIRECTIONS, ComputePrecision, Gradients
 from convspec.spec.shapes import (
+    DIRECTIONS,
     ReceptiveField,
     column_roundings,
     copies,
@@ -31,6 +31,7 @@ from convspec.spec.shapes import (
 from convspec.spec.validation import FIELDS, PADDING_MODES, Pads
 
 if TYPE_CHECKING:
+    from convspec.spec.dtypes import Array as Array
     from convspec.spec.parameters import (
         MAX_MAGNITUDE,
         SPARSE_MAGNITUDE,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         normal,
         sparse_mask,
     )
-    from convspec.spec.precision import Array as Array
 
 __all__ = [
     "CHANNELS_FIRST", "CHANNELS_LAST", "DIRECTIONS", "DTYPES", "FIELDS", "LAYOUTS", "MAX_MAGNITUDE", "PADDING_MODES",

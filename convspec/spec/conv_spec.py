@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeAlias
 from convspec.errors import SpecError, UnknownFieldError
 from convspec.spec import shapes
 from convspec.spec.shapes import ReceptiveField, sum_pads
-from convspec.spec.validation import FIELDS, Pads, canonical, missing_problems, name_problems
+from convspec.spec.validation import FIELDS, Pads, canonical, name_problems
 
 _P = ParamSpec("_P")
 Sizes: TypeAlias = int | Sequence[int]
@@ -100,20 +100,9 @@ class ConvSpec:
         *,
         ndim: int | None = None,
     ) -> None:
-        values = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            transposed,
-        )
-        given = dict(zip(FIELDS, (*values, output_padding), strict=True))
-        for name, value in canonical(given, ndim).items():
+        values = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+                  padding_mode, transposed, output_padding)  # fmt: skip
+        for name, value in canonical(dict(zip(FIELDS, values, strict=True)), ndim).items():
             object.__setattr__(self, name, value)
 
     # -- derived from the fields alone ---------------------------------------------------------------------------
@@ -126,9 +115,8 @@ class ConvSpec:
     @property
     def kernel_shape(self) -> tuple[int, ...]:
         """Shape of the kernel in the canonical order: ``(O, I/g, *kernel)``, transposed ``(I, O/g, *kernel)``."""
-        first, second = self.out_channels, self.in_channels
-        if self.transposed:
-            first, second = second, first
+        channels = (self.out_channels, self.in_channels)
+        first, second = channels[::-1] if self.transposed else channels
         return (first, second // self.groups, *self.kernel_size)
 
     @property
@@ -159,8 +147,7 @@ class ConvSpec:
         """
         if not isinstance(self.padding, str):
             return self
-        spatial = shapes.spatial_shape(self, input_shape, layout)
-        pads, output_padding = shapes.resolve_padding(self, spatial)
+        pads, output_padding = shapes.resolve_padding(self, shapes.canonical_input(self, input_shape, layout)[2:])
         return replace(self, padding=pads, output_padding=output_padding)
 
     def macs(self, input_shape: Sequence[int], layout: str = "NCHW") -> int:
@@ -190,7 +177,9 @@ class ConvSpec:
         """
         if not isinstance(data, Mapping):
             raise SpecError([f"spec={data!r} must be a mapping of field names to values"])
-        if problems := name_problems({str(name): value for name, value in data.items()}) + missing_problems(data):
+        problems = name_problems({str(name): value for name, value in data.items()})
+        problems += [f"{name} must be given" for name in FIELDS[:3] if name not in data]
+        if problems:
             raise SpecError(problems)
         return cls(**data)
 
@@ -223,15 +212,13 @@ class ConvSpec:
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of the input of :meth:`from_dict` and :meth:`from_json`."""
-        schema: dict[str, Any] = json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8"))
-        return schema
+        return dict(json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8")))
 
     def __repr__(self) -> str:
         plain = ConvSpec(1, 1, self.kernel_size)
-        changed = (name for name in FIELDS[3:] if getattr(self, name) != getattr(plain, name))
-        fields = ["kernel_size", *changed]
-        texts = [str(self.in_channels), str(self.out_channels), *(f"{name}={getattr(self, name)!r}" for name in fields)]
-        return f"ConvSpec({', '.join(texts)})"
+        fields = ["kernel_size", *(name for name in FIELDS[3:] if getattr(self, name) != getattr(plain, name))]
+        texts = (f"{name}={getattr(self, name)!r}" for name in fields)
+        return f"ConvSpec({self.in_channels}, {self.out_channels}, {', '.join(texts)})"
 
 
 def add_pads(spec: ConvSpec, pads: Pads, sign: int = 1) -> ConvSpec | None:
@@ -250,6 +237,4 @@ def _tupled(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    if not isinstance(value, tuple):
-        return value
-    return [list(pair) if isinstance(pair, tuple) else pair for pair in value]
+    return list(map(_listed, value)) if isinstance(value, tuple) else value

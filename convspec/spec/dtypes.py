@@ -1,4 +1,4 @@
-"""The floating-point formats: their precision, their NumPy carriers, and rounding to them.
+"""The floating-point formats: their precision, their NumPy carriers, rounding to them, and a layer's arithmetic.
 
 NumPy has no bfloat16 and no tf32: arrays "in" such a format travel as float32 holding representable values.
 """
@@ -13,6 +13,8 @@ from convspec.errors import UnknownName
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,10 @@ class Format:
         return (2.0 - 2.0 ** (1 - self.digits)) * 2.0 ** (1 - self.emin)
 
 
-_FORMATS = {
-    f.name: f
-    for f in (
-        Format("float64", 53, -1022, "float64"),
-        Format("float32", 24, -126, "float32"),
-        Format("tf32", 11, -126, "float32"),
-        Format("bfloat16", 8, -126, "float32"),
-        Format("float16", 11, -14, "float16"),
-    )
-}
+_FORMATS = {form.name: form for form in (
+    Format("float64", 53, -1022, "float64"), Format("float32", 24, -126, "float32"),
+    Format("tf32", 11, -126, "float32"), Format("bfloat16", 8, -126, "float32"), Format("float16", 11, -14, "float16"),
+)}  # fmt: skip
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -74,7 +70,7 @@ def format_of(name: str) -> Format:
     return _FORMATS[name]
 
 
-def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating[Any]]:
+def rounded(values: Array, name: str) -> Array:
     """Return ``values`` rounded to the format (to nearest, ties to even), in its carrier dtype.
 
     Subnormals of bfloat16 and tf32 are rounded on the format's own grid; overflow goes to infinity.
@@ -93,7 +89,7 @@ def rounded(values: NDArray[np.floating[Any]], name: str) -> NDArray[np.floating
     return np.where(np.isnan(values), np.float32(np.nan), result)
 
 
-def _sticky(values: NDArray[np.floating[Any]]) -> NDArray[np.uint32]:
+def _sticky(values: Array) -> NDArray[np.uint32]:
     """Return the bits of ``values`` in float32, with a last bit of 1 where digits were lost.
 
     Rounding to odd first makes the second rounding, to fewer digits, correct (Boldo and Melquiond, When double
@@ -110,7 +106,7 @@ def _sticky(values: NDArray[np.floating[Any]]) -> NDArray[np.uint32]:
     return bits
 
 
-def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
+def representable(values: Array, name: str) -> bool:
     """Return whether all ``values``, given in the format's carrier, are numbers of the format."""
     form = format_of(name)
     if name == form.carrier:
@@ -120,3 +116,33 @@ def representable(values: NDArray[np.floating[Any]], name: str) -> bool:
     mask = np.uint32((1 << (24 - form.digits)) - 1)
     # NaN may carry anything in its lower bits
     return not bool(np.any(np.ascontiguousarray(values).view(np.uint32) & mask, where=~np.isnan(values)))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Gradients:
+    """Gradients of ⟨y, dy⟩, in canonical order: ``input`` as x's layout, ``kernel``, ``bias`` (None without one)."""
+
+    input: Array
+    kernel: Array
+    bias: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputePrecision:
+    """The arithmetic of a layer, which its error bounds follow from.
+
+    Attributes:
+        accumulator: the format of the sums.
+        output_roundings: m, how often a result is rounded to the layer's dtype: 1, or 2 with a separate bias add.
+        flushes_subnormals: whether numbers below the smallest normal one become 0.
+        inputs: the format that inputs and kernels are rounded to before the products, if it is coarser than the
+            layer's dtype (``"tf32"`` on a GPU as shipped), else None.
+        stored: the format that results are rounded to before the layer's dtype, if it is coarser (a runtime that keeps
+            all tensors in bfloat16), else None.
+    """
+
+    accumulator: str
+    output_roundings: int = 1
+    flushes_subnormals: bool = False
+    inputs: str | None = None
+    stored: str | None = None

@@ -21,14 +21,6 @@ CHANNELS_FIRST = "NCHW"
 CHANNELS_LAST = "NHWC"
 LAYOUTS = (CHANNELS_FIRST, CHANNELS_LAST)
 
-_FAMILY = {
-    "NCHW": CHANNELS_FIRST,
-    "NCW": CHANNELS_FIRST,
-    "NCDHW": CHANNELS_FIRST,
-    "NHWC": CHANNELS_LAST,
-    "NWC": CHANNELS_LAST,
-    "NDHWC": CHANNELS_LAST,
-}
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 
 
@@ -42,10 +34,11 @@ def family(layout: str, ndim: int) -> str:
     """
     if layout in LAYOUTS:
         return layout
-    known = (*LAYOUTS, *(n for n in _FAMILY if len(n) == ndim + 2 and n not in LAYOUTS))
-    if layout not in _FAMILY or len(layout) != ndim + 2:
-        raise UnknownName(f"layout for {ndim} spatial axes", layout, known)
-    return _FAMILY[layout]
+    letters = _SPATIAL.get(ndim)
+    own = {} if letters is None else {f"NC{letters}": CHANNELS_FIRST, f"N{letters}C": CHANNELS_LAST}
+    if layout not in own:
+        raise UnknownName(f"layout for {ndim} spatial axes", layout, dict.fromkeys([*LAYOUTS, *own]))
+    return own[layout]
 
 
 def order(layout: str, ndim: int) -> str:
@@ -69,10 +62,8 @@ def spatial_letters(ndim: int) -> str:
 
 def expand(order: str, ndim: int) -> tuple[str, ...]:
     """Return one name per axis: ``expand("*IO", 2)`` is ``("s0", "s1", "I", "O")``."""
-    axes: list[str] = []
-    for letter in order:
-        axes += [f"s{i}" for i in range(ndim)] if letter == "*" else [letter]
-    return tuple(axes)
+    spatial = [f"s{i}" for i in range(ndim)]
+    return tuple(axis for letter in order for axis in (spatial if letter == "*" else letter))
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.spec.conv_spec import ConvSpec
+    from convspec.spec.dtypes import Array
 
 # Small numbers are readable and exact in every format; larger biases distinguish the channels.
 MAX_MAGNITUDE = 15
@@ -33,8 +34,8 @@ class ConvParams:
         bias: ``(O,)``, or None for a layer without.
     """
 
-    kernel: NDArray[np.floating[Any]]
-    bias: NDArray[np.floating[Any]] | None = None
+    kernel: Array
+    bias: Array | None = None
 
     def __repr__(self) -> str:
         bias = "none" if self.bias is None else f"{self.bias.shape} {self.bias.dtype}"
@@ -154,9 +155,7 @@ def magnitudes(room: int, products: int) -> tuple[int, int, int | None]:
     return first, min(share // first, MAX_MAGNITUDE), None
 
 
-def normal(
-    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0
-) -> NDArray[np.floating[Any]]:
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> Array:
     """Return normal random numbers of standard deviation ``scale`` with all the digits of ``dtype``, in its carrier."""
     drawn = np.float64 if dtype == "float64" else np.float32
     return rounded(rng.standard_normal(shape, drawn) * drawn(scale), dtype)
@@ -168,7 +167,7 @@ def nonzero_integers(rng: np.random.Generator, shape: tuple[int, ...], magnitude
     return (values + (values >= 0)).astype(np.float32)
 
 
-def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> NDArray[np.floating[Any]]:
+def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = "output") -> Array:
     """Return a kernel of 1 at ``taps`` positions per output (or input) channel and 0 elsewhere.
 
     ``per="output"`` limits the products in each sum of the forward pass, ``per="input"`` those of the input's
@@ -179,7 +178,7 @@ def sparse_mask(rng: np.random.Generator, spec: ConvSpec, taps: int, per: str = 
     return as_kernel(rows, spec, per)
 
 
-def as_kernel(rows: NDArray[np.floating[Any]], spec: ConvSpec, per: str = "output") -> NDArray[np.floating[Any]]:
+def as_kernel(rows: Array, spec: ConvSpec, per: str = "output") -> Array:
     """Return a kernel in canonical order whose taps for output (or input) channel i are row i, ``(O, I/g·∏kernel)``."""
     kept, summed = _kept_and_summed(spec, per)
     kernel = rows.reshape(spec.groups, kept, summed, *spec.kernel_size)

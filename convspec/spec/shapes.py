@@ -10,54 +10,21 @@ With L the length of an axis, k taps, stride s, dilation d, pads lo and hi, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
-from typing import Protocol
+from math import gcd, prod
+from typing import TYPE_CHECKING
 
 from convspec.errors import ShapeError
 from convspec.spec import layouts
 from convspec.spec.validation import Pads
 
+if TYPE_CHECKING:
+    from convspec.spec.conv_spec import ConvSpec
 
-class LayerFields(Protocol):
-    """The fields of a layer that sizes depend on, as :class:`convspec.ConvSpec` has them."""
-
-    # fmt: off
-    @property
-    def ndim(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def out_channels(self) -> int: ...
-    @property
-    def kernel_size(self) -> tuple[int, ...]: ...
-    @property
-    def kernel_shape(self) -> tuple[int, ...]: ...
-    @property
-    def effective_kernel(self) -> tuple[int, ...]: ...
-    @property
-    def stride(self) -> tuple[int, ...]: ...
-    @property
-    def padding(self) -> Pads | str: ...
-    @property
-    def dilation(self) -> tuple[int, ...]: ...
-    @property
-    def padding_mode(self) -> str: ...
-    @property
-    def transposed(self) -> bool: ...
-    @property
-    def output_padding(self) -> tuple[int, ...]: ...
-    # fmt: on
-
-
-def product(numbers: Iterable[int]) -> int:
-    """Return the product as a Python int, which cannot overflow."""
-    result = 1
-    for n in numbers:
-        result *= n
-    return result
+DIRECTIONS = ("forward", "input", "kernel", "bias")
+product: Callable[[Iterable[int]], int] = prod  # of Python ints, which cannot overflow
 
 
 def same_pads(length: int, kernel: int, stride: int, dilation: int, *, lower: bool = False) -> tuple[int, int]:
@@ -77,7 +44,7 @@ def sum_pads(pads: Pads, more: Pads, sign: int = 1) -> Pads:
     return tuple((lo + sign * a, hi + sign * b) for (lo, hi), (a, b) in zip(pads, more, strict=True))
 
 
-def resolve_padding(spec: LayerFields, spatial: Sequence[int]) -> tuple[Pads, tuple[int, ...]]:
+def resolve_padding(spec: ConvSpec, spatial: Sequence[int]) -> tuple[Pads, tuple[int, ...]]:
     """Return pads ``(before, after)`` and output padding per axis, as numbers, for an input of that size.
 
     For a transposed layer the pads are crops; where ``"same"`` must lengthen the result (ke < s), the missing
@@ -94,7 +61,7 @@ def resolve_padding(spec: LayerFields, spatial: Sequence[int]) -> tuple[Pads, tu
     return tuple(same_pads(n, k, s, d, lower=lower) for n, k, s, d, _ in axes), spec.output_padding
 
 
-def copies(spec: LayerFields, spatial: Sequence[int]) -> int:
+def copies(spec: ConvSpec, spatial: Sequence[int]) -> int:
     """Return how many pixels of the padded input can hold the same input pixel, itself included."""
     if spec.padding_mode == "zeros":
         return 1
@@ -104,7 +71,7 @@ def copies(spec: LayerFields, spatial: Sequence[int]) -> int:
     return product(1 + (lo > 0) + (hi > 0) for lo, hi in pads)
 
 
-def overlap(spec: LayerFields) -> int:
+def overlap(spec: ConvSpec) -> int:
     """Return how many taps can add to one pixel of a scatter, such as the output of a transposed layer.
 
     Taps j with equal j·d modulo s meet, which are those with equal j modulo s / gcd(s, d).
@@ -113,7 +80,7 @@ def overlap(spec: LayerFields) -> int:
     return product(-(-k // (s // gcd(s, d))) for k, s, d in axes)
 
 
-def column_roundings(spec: LayerFields, direction: str, input_shape: Sequence[int] | None) -> int:
+def column_roundings(spec: ConvSpec, direction: str, input_shape: Sequence[int] | None) -> int:
     """Return how often a partial sum is rounded by a layer that computes one matrix product per sample.
 
     Columns that add to the same pixel (of a transposed layer's output, or of any other layer's input gradient) are
@@ -129,17 +96,12 @@ def column_roundings(spec: LayerFields, direction: str, input_shape: Sequence[in
     return roundings
 
 
-def spatial_shape(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
-    """Return the spatial sizes of an input after a check of its rank and channels.
+def canonical_input(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """Return ``(N, C, *spatial)`` of an input given in ``layout``, after a check of its rank and channels.
 
     Raises:
         ShapeError: with the axis, the expected and the actual size, and the likely cause.
     """
-    return canonical_input(spec, input_shape, layout)[2:]
-
-
-def canonical_input(spec: LayerFields, input_shape: Sequence[int], layout: str) -> tuple[int, ...]:
-    """Return ``(N, C, *spatial)`` of an input given in ``layout``, checked against the spec."""
     shape = tuple(int(n) for n in input_shape)
     name = layouts.name(layout, spec.ndim)
     if len(shape) != spec.ndim + 2:
@@ -152,7 +114,7 @@ def canonical_input(spec: LayerFields, input_shape: Sequence[int], layout: str) 
     return canonical
 
 
-def _rank_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> str:
+def _rank_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
     text = (
         f"input of shape {shape} has {len(shape)} axes, but a layer with {spec.ndim} spatial "
         f"{'axis' if spec.ndim == 1 else 'axes'} expects {spec.ndim + 2}: {name}"
@@ -162,7 +124,7 @@ def _rank_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> str:
     return text
 
 
-def _channel_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> str:
+def _channel_message(spec: ConvSpec, shape: tuple[int, ...], name: str) -> str:
     axis = name.index("C")
     text = (
         f"input of shape {shape}: axis {axis} (C of {name}) must be in_channels={spec.in_channels}, "
@@ -180,7 +142,7 @@ def _channel_message(spec: LayerFields, shape: tuple[int, ...], name: str) -> st
     )
 
 
-def output_spatial(spec: LayerFields, spatial: Sequence[int]) -> tuple[int, ...]:
+def output_spatial(spec: ConvSpec, spatial: Sequence[int]) -> tuple[int, ...]:
     """Return the spatial sizes of the output, by the formulas at the top of this module.
 
     Raises:
@@ -225,19 +187,17 @@ def _check_pads(mode: str, n: int, lo: int, hi: int, where: str) -> None:
         raise ShapeError(f"{where}: padding {(lo, hi)} of mode {mode!r} must {words} the input's {n} cells")
 
 
-def output_shape(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
+def output_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
     """Return the shape of the output in ``layout``; see :meth:`convspec.ConvSpec.output_shape`."""
     batch, _, *spatial = canonical_input(spec, input_shape, layout)
     return layouts.shape_in((batch, spec.out_channels, *output_spatial(spec, spatial)), layout, spec.ndim)
 
 
-def macs(spec: LayerFields, input_shape: Sequence[int], layout: str = "NCHW") -> int:
+def macs(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> int:
     """Count multiply-accumulate operations: one per output pixel and tap, or per input pixel and tap if transposed."""
     batch, _, *spatial = canonical_input(spec, input_shape, layout)
-    places = spatial if spec.transposed else output_spatial(spec, spatial)
-    if spec.transposed:
-        output_spatial(spec, spatial)
-    return batch * product(places) * product(spec.kernel_shape)
+    output = output_spatial(spec, spatial)
+    return batch * product(spatial if spec.transposed else output) * product(spec.kernel_shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +215,7 @@ class ReceptiveField:
     offset: tuple[Fraction, ...]
 
 
-def receptive_field(specs: Sequence[LayerFields]) -> ReceptiveField:
+def receptive_field(specs: Sequence[ConvSpec]) -> ReceptiveField:
     """Return the receptive field of layers in sequence, whose padding must be numbers (:meth:`ConvSpec.explicit`).
 
     Raises:
@@ -265,7 +225,7 @@ def receptive_field(specs: Sequence[LayerFields]) -> ReceptiveField:
     return ReceptiveField(*(tuple(values) for values in zip(*axes, strict=True)))
 
 
-def _field_along(specs: Sequence[LayerFields], axis: int) -> tuple[int, Fraction, Fraction]:
+def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, Fraction]:
     """Return size, jump and offset along one axis, traced back from the output.
 
     After transposed layers neighbouring outputs read different numbers of pixels, hence the maximum over phases.
@@ -288,7 +248,7 @@ def _field_along(specs: Sequence[LayerFields], axis: int) -> tuple[int, Fraction
     return size, jump, offset
 
 
-def _read_pixels(spec: LayerFields, axis: int, output: int) -> Iterable[int]:
+def _read_pixels(spec: ConvSpec, axis: int, output: int) -> Iterable[int]:
     """Return the input pixels, padding included, that an output reads along one axis."""
     k, s, d, lo = spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis], _pad_before(spec, axis)
     if not spec.transposed:
@@ -297,7 +257,7 @@ def _read_pixels(spec: LayerFields, axis: int, output: int) -> Iterable[int]:
     return (place // s for place in scattered if place % s == 0)
 
 
-def _pad_before(spec: LayerFields, axis: int) -> int:
+def _pad_before(spec: ConvSpec, axis: int) -> int:
     if isinstance(spec.padding, str) and not spec.transposed:
         raise ShapeError(f"the offset of {spec!r} depends on the input's size: pass input_shape")
     return resolve_padding(spec, (0,) * spec.ndim)[0][axis][0]

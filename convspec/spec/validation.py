@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from convspec.errors import SpecError
 
@@ -14,7 +14,6 @@ PADDING_WORDS = ("valid", "same", "same_lower", "causal")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 FIELDS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
           "padding_mode", "transposed", "output_padding")  # fmt: skip
-_REQUIRED = FIELDS[:3]
 _VALUES_ELSEWHERE = {  # NumPy's and the frameworks' words
     "constant": "zeros", "zero": "zeros", "edge": "replicate", "border": "replicate", "wrap": "circular",
     "same_upper": "same",
@@ -34,10 +33,6 @@ _NO_FIELDS = {
     "input_shape": "pass input_shape to output_shape or explicit",
 }  # fmt: skip
 _AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
-
-
-class _Complaint(Protocol):
-    def __call__(self, name: str, rule: str) -> None: ...
 
 
 def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
@@ -93,10 +88,6 @@ def name_problems(given: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def missing_problems(given: Iterable[str]) -> list[str]:
-    return [f"{name} must be given" for name in _REQUIRED if name not in given]
-
-
 def _meant(word: object) -> str:
     """Return the hint for a word of other frameworks; empty for an unknown one."""
     small = _VALUES_ELSEWHERE.get(str(word).lower(), str(word).lower())
@@ -137,7 +128,7 @@ def _padding(value: object, ndim: int) -> Pads | str | None:
     if isinstance(value, str):
         return value if value in PADDING_WORDS else None
     values = _sequence(value)
-    if values is not None and values and all(_sequence(v) is not None for v in values):
+    if values and all(_sequence(v) is not None for v in values):
         pairs = [_per_axis(v, 2, 0) for v in values]
         if len(pairs) != ndim or any(p is None for p in pairs):
             return None
@@ -146,7 +137,7 @@ def _padding(value: object, ndim: int) -> Pads | str | None:
     return None if flat is None else tuple((p, p) for p in flat)
 
 
-def _check_together(out: dict[str, Any], bad: _Complaint) -> None:
+def _check_together(out: dict[str, Any], bad: Callable[[str, str], None]) -> None:
     """Check the rules that involve several fields; a field that broke its own rule is None and is skipped."""
     groups, word = out["groups"], out["padding"]
     for name in ("in_channels", "out_channels"):

@@ -13,7 +13,7 @@ from convspec import Case, ConvSpec
 from convspec.conformance.fuzzing import scripts as reproducers
 from convspec.conformance.results import Result
 from convspec.errors import UnsupportedError
-from convspec.spec.precision import DIRECTIONS
+from convspec.spec.shapes import DIRECTIONS
 
 # every script by itself, the framework imported once for all of them
 DRIVER = """

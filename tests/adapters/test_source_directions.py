@@ -14,7 +14,7 @@ import convspec
 from convspec import adapter, corpora, reference
 from convspec.corpora.cases import Case, arrays
 from convspec.errors import ShapeError
-from convspec.layers.translation import _symmetric, own_layout, translate
+from convspec.layers.translation import _symmetric, translate
 
 FRAMEWORKS = ("torch", "flax", "keras", "onnx")
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def constructor(name, spec):
     """The call that makes the layer, of a framework that has it; None where it is composed."""
-    plan = adapter(name).plan(spec, own_layout(adapter(name)))
+    plan = adapter(name).plan(spec, adapter(name).native_layout)
     if plan.support != "native":
         return None
     calls = [node for node in ast.walk(ast.parse(plan.text)) if isinstance(node, ast.Call)]
@@ -35,7 +35,7 @@ def constructor(name, spec):
 def programs(target):
     """The cases whose plans are the distinct programs that features cases become, from a spec and from each source."""
     there = adapter(target)
-    layout = own_layout(there)
+    layout = there.native_layout
     found = {}
     for case in corpora.load("features"):
         sources = [case.spec, *(constructor(name, case.spec) for name in FRAMEWORKS if name != target)]
@@ -70,7 +70,7 @@ def test_every_program_runs_and_agrees(target):
     assert len(found) >= 150  # of 153 cases, some of which are one program
     assert all(same_numbers(written, case) for written, case in found)
     cases = [written for written, _ in found]
-    report = convspec.check(cases, [target], layouts=[own_layout(adapter(target))], data=["exact"], jobs=2)
+    report = convspec.check(cases, [target], layouts=[adapter(target).native_layout], data=["exact"], jobs=2)
     report.expect()
     verdicts = Counter("gap" if result.gap else result.verdict for result in report.results)
     assert len(report.results) == len(cases)

@@ -14,7 +14,7 @@ from convspec.conformance.validation.validate import validate
 from convspec.contract.plan import Plan, Support
 from convspec.contract.protocol import Reading
 from convspec.errors import CallError, ShapeError, UnsupportedError
-from convspec.spec.precision import Gradients
+from convspec.spec.dtypes import Gradients
 
 PROMISES = {promise.id: promise for promise in (*STATIC, *RUNNING)}
 

@@ -10,7 +10,7 @@ from convspec.contract import registry
 from convspec.contract.known_gaps import declared
 from convspec.spec import layouts
 from convspec.spec.dtypes import DTYPES
-from convspec.spec.precision import DIRECTIONS
+from convspec.spec.shapes import DIRECTIONS
 
 CASES = corpora.load("features")
 GAPS = [

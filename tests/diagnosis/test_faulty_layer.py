@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from convspec import ConvParams, ConvSpec, reference
 from convspec.corpora.cases import arrays
+from convspec.diagnosis.evidence import evaluate
 from convspec.diagnosis.faulty_layer import pad, right_layer, take, transpose
-from convspec.diagnosis.spot_check import evaluate
 from convspec.errors import ShapeError
 from convspec.strategies import cases
 

@@ -10,7 +10,6 @@ from convspec_openvino.weights import to_openvino
 from convspec import ConvSpec, adapter, corpora
 from convspec.layers import kernel_orders
 from convspec.layers.kernel_orders import Stored, canonical, flax, moves
-from convspec.layers.translation import own_layout
 
 FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
@@ -18,7 +17,7 @@ SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 def plan(framework, spec):
     found = adapter(framework)
-    return found.plan(spec, own_layout(found))
+    return found.plan(spec, found.native_layout)
 
 
 def arrays(framework, spec, kernel):
@@ -49,7 +48,7 @@ def run(code, value):
 def test_kernels_move_as_the_adapters_move_them(source, target):
     moved = 0
     for spec in SPECS:
-        if "unsupported" in {adapter(f).support(spec, own_layout(adapter(f))) for f in (source, target)}:
+        if "unsupported" in {adapter(f).support(spec, adapter(f).native_layout) for f in (source, target)}:
             continue
         kernel = np.arange(np.prod(spec.kernel_shape)).reshape(spec.kernel_shape)
         before, after = (kernel_orders.of_plan(spec, f, plan(f, spec).text) for f in (source, target))

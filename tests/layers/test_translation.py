@@ -12,7 +12,7 @@ import pytest
 import convspec
 from convspec import ConvSpec, RequestError, ShapeError, SpecError, adapter, corpora
 from convspec.errors import CallError
-from convspec.layers.translation import layer_of, own_layout, translate
+from convspec.layers.translation import layer_of, translate
 from convspec.spec.shapes import resolve_padding
 
 FRAMEWORKS = ("torch", "flax", "keras", "onnx")
@@ -22,7 +22,7 @@ CASES = corpora.load("features")
 def constructor(name, spec, layout=None):
     """The call that makes the layer, of a framework that has it; None where it is composed."""
     found = adapter(name)
-    plan = found.plan(spec, layout or own_layout(found))
+    plan = found.plan(spec, layout or found.native_layout)
     if plan.support != "native":
         return None
     calls = [node for node in ast.walk(ast.parse(plan.text)) if isinstance(node, ast.Call)]
@@ -65,7 +65,7 @@ def test_every_direction_gives_the_targets_program(source, target):
         if text is None:
             continue
         found = translate(text, target, case.spec.in_channels)
-        assert (found.origin, found.adapter, found.layout) == (source, target, own_layout(there))
+        assert (found.origin, found.adapter, found.layout) == (source, target, there.native_layout)
         assert meaning(found.spec) == meaning(case.spec)
         assert found.support in ("native", "composed")
         assert bool(found.source) == (found.support != "unsupported")

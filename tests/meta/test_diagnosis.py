@@ -8,8 +8,7 @@ from convspec.diagnosis import catalogue
 from convspec.diagnosis.faulty_layer import right_layer
 from convspec.reference import error_bounds
 from convspec.reference.verdict import judge
-from convspec.spec.dtypes import rounded
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import ComputePrecision, rounded
 from tests.meta.emulated import layer as emulated
 from tests.meta.planted import SIMULATED, arrays, draw, planted
 

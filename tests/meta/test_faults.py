@@ -10,8 +10,7 @@ from convspec.corpora.cases import DATA_KINDS, arrays, gradient_arrays, uncompar
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds
 from convspec.reference.verdict import judge
-from convspec.spec.dtypes import DTYPES, rounded
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import DTYPES, ComputePrecision, rounded
 from tests.meta.emulated import layer
 from tests.meta.faults import FAULTS, two_ulp_off
 

@@ -10,9 +10,8 @@ from convspec.corpora.cases import Case, arrays
 from convspec.reference import error_bounds
 from convspec.reference.accuracy_probes import AccuracyClass, judge_class, measure, probes
 from convspec.reference.verdict import judge
-from convspec.spec.dtypes import rounded
+from convspec.spec.dtypes import ComputePrecision, rounded
 from convspec.spec.parameters import ConvParams
-from convspec.spec.precision import ComputePrecision
 from tests.meta.emulated import dense, layer, without_tap
 
 SCALES = [

@@ -18,7 +18,7 @@ from convspec.models.matching.differences import spec_differences
 from convspec.models.run_model import Call, Model, Part, moved
 from convspec.models.text_table import table
 from convspec.spec import layouts
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import ComputePrecision
 
 FIRST = ConvSpec(3, 5, (3, 5), stride=2, padding=(1, 2), bias=False)
 SECOND = ConvSpec(5, 4, (3, 2), dilation=(1, 2), padding=(1, 0))

@@ -8,8 +8,7 @@ import pytest
 from convspec import ConvSpec, reference
 from convspec.reference import error_bounds
 from convspec.reference.accuracy_probes import LADDER, AccuracyClass, declared, judge_class, measure, probes
-from convspec.spec.dtypes import DTYPES, format_of, representable, rounded
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import DTYPES, ComputePrecision, format_of, representable, rounded
 
 LAYERS = [
     (ConvSpec(6, 4, (3, 5), (2, 3), ((1, 2), (0, 1)), groups=2), (2, 6, 11, 13)),

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from convspec import ConvSpec, reference
 from convspec.reference import error_bounds
-from convspec.spec.dtypes import format_of, rounded
+from convspec.spec.dtypes import ComputePrecision, format_of, rounded
 from convspec.spec.parameters import ConvParams
-from convspec.spec.precision import ComputePrecision
 
 FLOAT32 = ComputePrecision("float32")
 TF32 = ComputePrecision("float32", inputs="tf32")

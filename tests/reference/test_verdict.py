@@ -9,8 +9,7 @@ import pytest
 
 from convspec.reference import error_bounds
 from convspec.reference.verdict import BLOCK, judge
-from convspec.spec.dtypes import rounded
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import ComputePrecision, rounded
 
 SHAPE = (2, 3, 5, 7)
 EXACT = {"dtype": "float32", "data": "exact", "products": 9, "arithmetic": ComputePrecision("float32")}

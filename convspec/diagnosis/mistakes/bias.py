@@ -10,39 +10,34 @@ from convspec.spec import layouts
 
 
 @mistake(
-    "The bias is not added",
-    frameworks=("onnx", "torch", "keras", "flax"),
+    "The bias is not added", frameworks=("onnx", "torch", "keras", "flax"),
     explanation="The convolution is right; each channel is off by a constant.",
     fix="Pass the bias: check use_bias, and the third input of Conv.",
     threads=("pytorch/pytorch/issues/196165", "pytorch/pytorch/issues/101356", "alibaba/TinyNeuralNetwork/issues/262"),
-)
+)  # fmt: skip
 def bias_dropped(layer: Layer) -> Variants:
     if layer.params.bias is not None:
         yield "no bias", layer.with_bias(None)
 
 
 @mistake(
-    "The bias is added twice",
-    frameworks=("onnx", "torch", "keras", "flax"),
+    "The bias is added twice", frameworks=("onnx", "torch", "keras", "flax"),
     explanation="The bias was folded into the convolution, and the separate addition was kept.",
     fix="Remove one of the two additions.",
     threads=("microsoft/onnxruntime/issues/12498", "majianjia/nnom/issues/73"),
-)
+)  # fmt: skip
 def bias_added_twice(layer: Layer) -> Variants:
     if layer.params.bias is not None:
         yield "twice the bias", layer.with_bias(2 * layer.params.bias)
 
 
 @mistake(
-    "The bias is added along a spatial axis instead of the channels",
-    frameworks=("keras", "onnx", "torch"),
-    explanation=(
-        "Broadcasting aligns the last axes: a bias of shape (O,) added to N, C, H, W data runs along W. If W equals "
-        "the number of filters, no error is raised."
-    ),
+    "The bias is added along a spatial axis instead of the channels", frameworks=("keras", "onnx", "torch"),
+    explanation="Broadcasting aligns the last axes: a bias of shape (O,) added to N, C, H, W data runs along W. If W "
+                "equals the number of filters, no error is raised.",
     fix="Reshape the bias to (1, O, 1, 1) before adding it to channels-first data.",
     threads=("microsoft/onnxruntime/issues/12498", "gmalivenko/pytorch2keras/issues/131"),
-)
+)  # fmt: skip
 def bias_along_another_axis(layer: Layer) -> Variants:
     bias = layer.params.bias
     if bias is None:
@@ -57,12 +52,11 @@ def bias_along_another_axis(layer: Layer) -> Variants:
 
 
 @mistake(
-    "The bias is in another order than the filters",
-    frameworks=("onnx", "torch", "keras", "flax"),
+    "The bias is in another order than the filters", frameworks=("onnx", "torch", "keras", "flax"),
     explanation="The kernel's output channels were reordered but the bias was not, or vice versa.",
     fix="Apply the same permutation to both.",
     threads=("pytorch/executorch/pull/18455", "apache/tvm/pull/9465"),
-)
+)  # fmt: skip
 def bias_in_another_order(layer: Layer) -> Variants:
     bias, g = layer.params.bias, layer.spec.groups
     if bias is None:
@@ -77,12 +71,11 @@ def bias_in_another_order(layer: Layer) -> Variants:
 
 
 @mistake(
-    "Every group gets the first group's bias, or one number per group",
-    frameworks=("onnx", "torch"),
+    "Every group gets the first group's bias, or one number per group", frameworks=("onnx", "torch"),
     explanation="The bias is indexed within each group instead of across all output channels.",
     fix="Split the bias by groups as the kernel is split.",
     threads=("microsoft/onnxruntime/issues/12498", "apache/tvm/pull/9465"),
-)
+)  # fmt: skip
 def bias_per_group(layer: Layer) -> Variants:
     bias, g = layer.params.bias, layer.spec.groups
     if bias is None or g == 1:
@@ -92,12 +85,11 @@ def bias_per_group(layer: Layer) -> Variants:
 
 
 @mistake(
-    "The first channel's bias is added to all",
-    frameworks=("onnx", "torch"),
+    "The first channel's bias is added to all", frameworks=("onnx", "torch"),
     explanation="The bias was read as a scalar.",
     fix="Give the bias one number per output channel.",
     threads=("alibaba/TinyNeuralNetwork/issues/262", "microsoft/onnxruntime/issues/12498"),
-)
+)  # fmt: skip
 def first_bias_for_all(layer: Layer) -> Variants:
     bias = layer.params.bias
     if bias is not None and len(bias) > 1:
@@ -105,12 +97,11 @@ def first_bias_for_all(layer: Layer) -> Variants:
 
 
 @mistake(
-    "The bias is subtracted",
-    frameworks=("onnx", "torch"),
+    "The bias is subtracted", frameworks=("onnx", "torch"),
     explanation="The bias was stored with the opposite sign: a folded mean, or a threshold.",
     fix="Negate the bias.",
     threads=("onnx/optimizer/issues/255",),
-)
+)  # fmt: skip
 def bias_subtracted(layer: Layer) -> Variants:
     if layer.params.bias is not None:
         yield "minus the bias", layer.with_bias(-layer.params.bias)

@@ -12,20 +12,9 @@ from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer, Variants
 
 # Explanations that fit equally well are listed in this order.
 THEMES = (
-    "padding",
-    "transposed",
-    "causal",
-    "padding_mode",
-    "layout",
-    "stride_dilation",
-    "kernel_order",
-    "channels",
-    "bias",
-    "spatial_axes",
-    "edges",
-    "scale",
-    "precision",
-)
+    "padding", "transposed", "causal", "padding_mode", "layout", "stride_dilation", "kernel_order", "channels", "bias",
+    "spatial_axes", "edges", "scale", "precision",
+)  # fmt: skip
 
 _mistakes: dict[str, Mistake] = {}
 

@@ -17,12 +17,11 @@ def _causal(layer: Layer) -> int | None:
 
 
 @mistake(
-    "A causal layer sees the future: its padding is on both sides",
-    frameworks=("torch", "keras", "flax", "onnx"),
+    "A causal layer sees the future: its padding is on both sides", frameworks=("torch", "keras", "flax", "onnx"),
     explanation="All (k - 1)·d elements go before the sequence; with half on each side, outputs read future inputs.",
     fix="Pad ((k - 1)·d, 0) before an unpadded convolution.",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
-)
+)  # fmt: skip
 def causal_as_symmetric(layer: Layer) -> Variants:
     total = _causal(layer)
     if total:
@@ -31,12 +30,11 @@ def causal_as_symmetric(layer: Layer) -> Variants:
 
 
 @mistake(
-    "A causal layer runs backwards: its padding is after the sequence",
-    frameworks=("torch", "keras", "flax", "onnx"),
+    "A causal layer runs backwards: its padding is after the sequence", frameworks=("torch", "keras", "flax", "onnx"),
     explanation="Padding both sides and cropping the wrong end leaves outputs that read future inputs only.",
     fix="Pad before the sequence, or crop the last (k - 1)·d outputs, not the first.",
     threads=("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12"),
-)
+)  # fmt: skip
 def causal_reversed(layer: Layer) -> Variants:
     total = _causal(layer)
     if total:
@@ -44,12 +42,11 @@ def causal_reversed(layer: Layer) -> Variants:
 
 
 @mistake(
-    "Causal padding is computed without the dilation",
-    frameworks=("torch", "keras", "flax"),
+    "Causal padding is computed without the dilation", frameworks=("torch", "keras", "flax"),
     explanation="Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping k - 1 shifts the outputs.",
     fix="Use (k - 1)·d for both the padding and the crop.",
     threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
-)
+)  # fmt: skip
 def causal_without_dilation(layer: Layer) -> Variants:
     total, short = _causal(layer), layer.spec.kernel_size[0] - 1
     if total and total != short:
@@ -58,12 +55,11 @@ def causal_without_dilation(layer: Layer) -> Variants:
 
 
 @mistake(
-    "A layer that should look both ways is causal",
-    frameworks=("torch", "keras", "flax", "onnx"),
+    "A layer that should look both ways is causal", frameworks=("torch", "keras", "flax", "onnx"),
     explanation="All padding is before the sequence, so every output is late by half a kernel.",
     fix="Pad both sides ('same').",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
-)
+)  # fmt: skip
 def symmetric_as_causal(layer: Layer) -> Variants:
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed and _causal(layer) is None and any(layer.pads[0]):

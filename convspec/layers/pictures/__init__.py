@@ -7,10 +7,17 @@ Every picture has a title and a description for screen readers, and follows the 
 from __future__ import annotations
 
 from convspec.layers.pictures.channels import errors, filters, groups
-from convspec.layers.pictures.inputs import cells, padding_modes, windows
-from convspec.layers.pictures.layers import layer, receptive_field, sequence
+from convspec.layers.pictures.layers import (
+    cells,
+    layer,
+    padding_modes,
+    receptive_field,
+    scatter,
+    sequence,
+    windows,
+    zero_stuffing,
+)
 from convspec.layers.pictures.numbers import data_layouts, formats, kernel_layouts, sums
-from convspec.layers.pictures.scattering import scatter, zero_stuffing
 
 __all__ = [
     "cells", "data_layouts", "errors", "filters", "formats", "groups", "kernel_layouts", "layer", "padding_modes",

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convspec.spec import shapes
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+from convspec.spec import ConvSpec, shapes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,7 @@ _WIDTH, _STEP = 84.0, 44.0
 def data_layouts(channels: int, spatial: Sequence[int]) -> str:
     """Draw one sample in memory, channels first and channels last; a colour is a channel."""
     ndim = len(spatial)
-    orders = {
-        layouts.name(layout, ndim): ("C*" if layout == layouts.CHANNELS_FIRST else "*C") for layout in layouts.LAYOUTS
-    }
+    orders = {layouts.name(layout, ndim): layouts.order(layout, ndim)[1:] for layout in layouts.LAYOUTS}
     return _memory(orders, {"C": channels}, spatial, "One sample in memory", hue="C")
 
 
@@ -43,18 +41,15 @@ def _memory(orders: Mapping[str, str], sizes: dict[str, int], spatial: Sequence[
     total = prod(sizes.values())
     if total > _MOST_IN_MEMORY:
         raise RequestError(f"{total} numbers are too many for a picture; at most {_MOST_IN_MEMORY}")
-    letters = dict(
-        zip((f"s{i}" for i in range(len(spatial))), layouts.spatial_letters(len(spatial)).lower(), strict=True)
-    )
+    letters = {f"s{i}": letter for i, letter in enumerate(layouts.spatial_letters(len(spatial)))}
     sheet, texts = Canvas(), []
     for row, (caption, order) in enumerate(orders.items()):
         walked = layouts.expand(order, len(spatial))
         shape = " × ".join(f"{letters.get(axis, axis).upper()} {sizes[axis]}" for axis in walked)
-        y = row * 76
+        y, width = row * 76, max(CELL, 10 + 6 * len(sizes))
         sheet.text(0, y + 12, caption, "strong")
         sheet.text(0, y + 28, shape, "soft")
         first: list[str] = []
-        width = max(CELL, 10 + 6 * len(sizes))
         for place, index in enumerate(product(*(range(sizes[axis]) for axis in walked))):
             at = dict(zip(walked, index, strict=True))
             word = "".join(str(at[axis]) for axis in sizes)

@@ -115,21 +115,15 @@ def legend(spec: ConvSpec, drawn: Sequence[str]) -> str:
 
 _REGULAR = {READ: "read", READ_PAD: "read padding", CELL: "not read", PAD: "padding"}
 _TRANSPOSED = {
-    READ: "written",
-    READ_PAD: "written and cropped",
-    CELL: "output",
-    PAD: "cropped",
-    BEYOND: "beyond the last product",
-}
+    READ: "written", READ_PAD: "written and cropped", CELL: "output", PAD: "cropped", BEYOND: "beyond the last product",
+}  # fmt: skip
 
 
 def _rows(spec: ConvSpec, strip: Strip) -> list[str]:
     """Return one row for each position, without the middle ones of many."""
     name = "x" if spec.transposed else "y"
     count = len(strip.marked)
-    places: list[int | None] = list(range(count))
-    if count > _MOST_ROWS:
-        places = [*range(_MOST_ROWS - 2), None, count - 1]
+    places = [*range(count)] if count <= _MOST_ROWS else [*range(_MOST_ROWS - 2), None, count - 1]
     width = len(f"{name}[{count - 1}]")
     return ["…" if place is None else f"{f'{name}[{place}]':{width}}  {' '.join(strip.row(place))}" for place in places]
 
@@ -142,20 +136,17 @@ def _grids(spec: ConvSpec, axes: Sequence[Strip]) -> list[str]:
     places = [p for p in dict.fromkeys(wanted) if p[0] <= last[0] and p[1] <= last[1]]
     width = 2 * len(axes[1].cells) - 1
     places = places[: max(_WIDTH // (width + 4), 1)]
-    rows = ["    ".join(f"{f'{name}[{i}, {j}]':{width}}" for i, j in places)]
-    for h, cell in enumerate(axes[0].cells):
-        rows.append("    ".join(" ".join(_grid_row(axes, place, h, cell)) for place in places))
-    return [row.rstrip() for row in rows]
+    rows = [[f"{f'{name}[{i}, {j}]':{width}}" for i, j in places]]
+    rows += ([" ".join(_grid_row(axes, place, h, c)) for place in places] for h, c in enumerate(axes[0].cells))
+    return ["    ".join(row).rstrip() for row in rows]
 
 
 def _grid_row(axes: Sequence[Strip], place: tuple[int, int], h: int, cell: str) -> str:
     """Return one row of one grid: a pad if either axis has one."""
     marked = h in axes[0].marked[place[0]]
-    row = []
-    for w, other in enumerate(axes[1].cells):
-        plain = next((sign for sign in (PAD, BEYOND) if sign in (cell, other)), CELL)
-        row.append(_filled(plain) if marked and w in axes[1].marked[place[1]] else plain)
-    return "".join(row)
+    plain = (next((sign for sign in (PAD, BEYOND) if sign in (cell, other)), CELL) for other in axes[1].cells)
+    read = axes[1].marked[place[1]] if marked else ()
+    return "".join(_filled(sign) if w in read else sign for w, sign in enumerate(plain))
 
 
 def _filled(cell: str) -> str:

@@ -49,9 +49,8 @@ def flatten_order(port: Port) -> Remarks:
     """A flatten after the layer follows the order of the axes."""
     if port.layout == port.source_layout:
         return
-    before, after = (
-        f"({', '.join(layouts.name(layout, port.spec.ndim)[1:])})" for layout in (port.source_layout, port.layout)
-    )
+    names = (layouts.name(layout, port.spec.ndim) for layout in (port.source_layout, port.layout))
+    before, after = (f"({', '.join(name[1:])})" for name in names)
     text = f"A flatten after this layer orders the features by axes. {_both(port, before, after)}. "
     text += "Permute the weights of the dense layer that follows."
     yield Remark("flatten-order", text, _permuted_dense(port))
@@ -59,22 +58,17 @@ def flatten_order(port: Port) -> Remarks:
 
 def _permuted_dense(port: Port) -> str:
     """Return the code for the weights of the dense layer; empty if the sizes are unknown."""
-    spec = port.spec
-    spatial = _output(port)
-    if spatial is None:
+    spec, last, spatial = port.spec, port.source_layout, _output(port)
+    if spatial is None or not product(spatial):
         return ""
-    first, last = (1, spec.out_channels, *spatial), port.source_layout
-    shape = layouts.shape_in(first, last, spec.ndim)[1:]
+    shape = layouts.shape_in((1, spec.out_channels, *spatial), last, spec.ndim)[1:]
     axes = layouts.permutation(layouts.order(last, spec.ndim), layouts.order(port.layout, spec.ndim), spec.ndim)
-    features = product(shape)
-    if not features:
-        return ""
     rows_first = port.of in _ROWS_FIRST
     whole: tuple[int, ...] = (-1, *shape) if rows_first else (*shape, -1)
     moved = [a - (not rows_first) for a in axes[1:]]
     out = 0 if rows_first else len(shape)
     order = (out, *moved) if port.to in _ROWS_FIRST else (*moved, out)
-    end = (-1, features) if port.to in _ROWS_FIRST else (features, -1)
+    end = (-1, product(shape)) if port.to in _ROWS_FIRST else (product(shape), -1)
     return f"dense = dense.reshape{whole}.transpose{order}.reshape{end}"
 
 

@@ -40,8 +40,7 @@ def _capital(text: str) -> str:
 
 
 def _same(port: Port, axis: int, size: int) -> tuple[int, int]:
-    spec = port.spec
-    lower = spec.padding == "same_lower"
+    spec, lower = port.spec, port.spec.padding == "same_lower"
     return same_pads(size, spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis], lower=lower)
 
 
@@ -209,10 +208,8 @@ def same_size_other_rows(port: Port) -> Remarks:
 
 
 def _rows(port: Port, crops: Pads) -> str:
-    words = []
-    for lo, hi in crops:
-        words.append(f"{lo} before and {hi} after" if hi >= 0 else f"{lo} before and adds {-hi} after")
-    return per_axis(words, port.letters)
+    ends = (f"{hi} after" if hi >= 0 else f"adds {-hi} after" for _, hi in crops)
+    return per_axis([f"{lo} before and {end}" for (lo, _), end in zip(crops, ends, strict=True)], port.letters)
 
 
 def numbers_pad_the_input(port: Port) -> Remarks:

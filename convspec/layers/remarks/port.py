@@ -12,13 +12,8 @@ from convspec.layers.sentences import listed
 from convspec.spec import ConvSpec, Pads, layouts
 
 NAMES = {
-    "torch": "PyTorch",
-    "flax": "Flax",
-    "keras": "Keras",
-    "onnx": "ONNX",
-    "equinox": "Equinox",
-    "openvino": "OpenVINO",
-}
+    "torch": "PyTorch", "flax": "Flax", "keras": "Keras", "onnx": "ONNX", "equinox": "Equinox", "openvino": "OpenVINO",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

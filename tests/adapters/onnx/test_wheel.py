@@ -10,7 +10,7 @@ import pytest
 
 from convspec import ConvParams, ConvSpec, reference
 from convspec.reference import error_bounds
-from convspec.spec.precision import ComputePrecision
+from convspec.spec.dtypes import ComputePrecision
 
 pytestmark = pytest.mark.onnx
 onnx = pytest.importorskip("onnx", reason="the wheel's test data are what this compares with")
