@@ -32,12 +32,7 @@ _Pair: TypeAlias = tuple[Part, Part, str]
 
 
 def port(
-    layer: Any,
-    to: str,
-    layout: str | None = None,
-    *,
-    input_shape: Sequence[int] | None = None,
-    device: str = "cpu",
+    layer: Any, to: str, layout: str | None = None, *, input_shape: Sequence[int] | None = None, device: str = "cpu"
 ) -> Any:
     """Return the same layer in another framework: same spec, same weights bit for bit, same dtype.
 

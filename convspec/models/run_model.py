@@ -54,12 +54,7 @@ class Model:
 
 
 def open_model(
-    model: Any,
-    inputs: Any = None,
-    layout: str | None = None,
-    source: str | None = None,
-    *,
-    fold_pads: bool = False,
+    model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None, *, fold_pads: bool = False
 ) -> Model:
     """Return the model with its parts; with ``inputs`` it is run on them, moved from layout ``source`` to ``layout``.
 

@@ -28,11 +28,11 @@ from convspec.errors import (
     UnsupportedError,
     printable,
 )
-from convspec.models.files import messages
+from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, write_arrays
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, Reading
-    from convspec.models.files.messages import Message
+    from convspec.models.files.child import Message
     from convspec.models.run_model import Array
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class ModelFile:
         """Return every convolution, as the adapter's own ``convs`` does."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[FoundConv]:
-            readings = messages.unpack_readings(answer["readings"], arrays)
+            readings = unpack_readings(answer["readings"], arrays)
             entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
             return [FoundConv(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
 
@@ -125,7 +125,7 @@ class ModelFile:
         """Return the one convolution that the model is or contains."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> Reading:
-            (reading,) = messages.unpack_readings(answer["readings"], arrays)
+            (reading,) = unpack_readings(answer["readings"], arrays)
             assert reading is not None
             return reading
 
@@ -133,14 +133,14 @@ class ModelFile:
 
     def parts(self) -> list[Part]:
         """Return all its layers with weights."""
-        return self._ask("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
+        return self._ask("parts", {}, lambda answer, arrays: unpack_parts(answer["parts"], arrays))
 
     def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
         """Return one run: the inputs and outputs of its layers, and its own outputs."""
         child = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        messages.write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
+        write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
@@ -153,7 +153,7 @@ class ModelFile:
         child = self._running()
         keys = [(path, name) for path, own in arrays.items() for name in own]
         given = {str(i): np.asarray(arrays[path][name]) for i, (path, name) in enumerate(keys)}
-        messages.write_arrays(child.folder / "weights.safetensors", given)
+        write_arrays(child.folder / "weights.safetensors", given)
         folder = tempfile.mkdtemp(prefix="convspec-ported-")
         target = Path(folder) / Path(self.path).name
         request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
@@ -236,7 +236,7 @@ def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
     from safetensors import SafetensorError
 
     try:
-        return messages.read_arrays(path)
+        return read_arrays(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
 
