@@ -15,10 +15,9 @@ from convspec.contract import KINDS, Part, registry
 from convspec.errors import UnsupportedError
 from convspec.models import text_table
 from convspec.models.comparison.results import compare_open
-from convspec.models.find_adapter import adapter_for
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
-from convspec.models.run_model import Model, open_model
+from convspec.models.run_model import Model, adapter_for, open_model
 from convspec.models.text_table import Printable, Text
 from convspec.spec import Flattened
 

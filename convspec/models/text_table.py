@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from convspec.errors import printable
 
 if TYPE_CHECKING:
-    from convspec.models.comparison.layer_pair import Row
-    from convspec.models.comparison.results import Comparison
+    from convspec.models.comparison.results import Comparison, Row
     from convspec.models.porting import PortReport
     from convspec.models.verification.report import Node, VerifyReport
 

@@ -45,7 +45,7 @@ class Conv:
         problem: why there is no spec.
         rows: for a matrix product that is a 1×1 convolution: the name of the tensor that it reads, and the channel axes
             of the tensors that it reads and writes.
-        joined: for a part of a split layer, see :class:`~convspec_onnx.source.epilogue.Epilogue`.
+        joined: for a part of a split layer, see :class:`~convspec_onnx.source.match_nodes.Epilogue`.
     """
 
     path: str

@@ -5,6 +5,7 @@ each node, the differences of both, and the first node that diverges.
 """
 
 from convspec_onnx.source.compare import SourceComparison
-from convspec_onnx.source.epilogue import layer_of
+from convspec_onnx.source.match_nodes import layer_of
+from convspec_onnx.source.run_source import Ask
 
-__all__ = ["SourceComparison", "layer_of"]
+__all__ = ["Ask", "SourceComparison", "layer_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +17,13 @@ from convspec.reference import judge, products
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
-from convspec_onnx.source.epilogue import epilogue_of, layer_of
-from convspec_onnx.source.match_nodes import MISPLACED, Matches
+from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
 from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, SourceRun, match_layout
-from convspec_onnx.verify import expected_output, open_model
+from convspec_onnx.verify import Report, expected_output, open_model
 
 if TYPE_CHECKING:
     from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
     from convspec.models.matching.split_layers import LayerPart
-
-Report = Callable[[dict[str, Any]], None]
 
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _CROPS = ("padding-differs", "output-padding-differs")

@@ -18,7 +18,7 @@ from convspec.spec import layouts
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.loading import inputs as graph_inputs
-from convspec_onnx.source.epilogue import layer_of
+from convspec_onnx.source.match_nodes import layer_of
 from convspec_onnx.verify import Run
 from convspec_onnx.verify.runtimes import RunConfig
 
@@ -121,7 +121,7 @@ class RemoteSource:
 
 
 def read_run(index: Path) -> SourceRun:
-    """Read what another process wrote of a source (:mod:`convspec.models.verification.source_model`)."""
+    """Read what another process wrote of a source (:mod:`convspec.models.verification.verifier`)."""
     document = json.loads(index.read_text("utf-8"))
 
     def array(name: str) -> Array:

@@ -28,6 +28,7 @@ from convspec_onnx.verify.capture import Capture, Segment, extract_segment
 from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig
 
 PrecisionOf = Callable[[ConvSpec, str], ComputePrecision]  # of a layer in a dtype
+Judged = tuple[Verdict, Arrays]  # the verdict on a node, and what it read and wrote as ``x`` and ``y``
 Expected = tuple[Array, Array, Array | None]  # output, magnitude, elements to ignore
 
 _CLASS_DTYPE = "float32"  # of the layers that a class is about: a provider may compute them more coarsely
@@ -45,9 +46,7 @@ class ExpectedCache:
     expected: Expected | None = None
 
 
-def judge_node(
-    conv: Conv, values: Arrays, precision: PrecisionOf, cache: ExpectedCache | None = None
-) -> tuple[Verdict, Arrays]:
+def judge_node(conv: Conv, values: Arrays, precision: PrecisionOf, cache: ExpectedCache | None = None) -> Judged:
     """Return the verdict on a node, and its input and output as ``x`` and ``y``, iterations of a loop as samples."""
     try:
         inputs = [_value(conv, name, values) for name in conv.node.input]
@@ -101,7 +100,7 @@ def _value(conv: Conv, name: str, values: Arrays) -> Array | None:
 
 def _judge_operator(
     conv: Conv, inputs: list[Array | None], y: Array, precision: PrecisionOf, cache: ExpectedCache
-) -> tuple[Verdict, Arrays]:
+) -> Judged:
     x, weight = inputs[0], inputs[3 if conv.node.op_type == "QLinearConv" else 1]
     if x is None or weight is None:
         raise SpecError(["the node must have an input and a weight"])
@@ -239,16 +238,13 @@ class AccuracyClasses:
     model: onnx.ModelProto | None = None
     measured: dict[tuple[ConvSpec, tuple[int, ...], RunConfig], Verdict] = field(default_factory=dict)
 
-    def judge(
-        self, conv: Conv, values: Arrays, config: RunConfig, cache: ExpectedCache | None = None
-    ) -> tuple[Verdict, Arrays]:
+    def judge(self, conv: Conv, values: Arrays, config: RunConfig, cache: ExpectedCache | None = None) -> Judged:
         """Return the verdict on a node as :func:`judge_node` does; a layer of another class disagrees."""
         name = self.expected.get(config.provider) if config.level != EVALUATOR else None
 
         def precision(spec: ConvSpec, dtype: str) -> ComputePrecision:
-            own = (REFERENCE if config.level == EVALUATOR else ADAPTER).compute_precision(
-                spec, LayerRequest(dtype=dtype)
-            )
+            adapter = REFERENCE if config.level == EVALUATOR else ADAPTER
+            own = adapter.compute_precision(spec, LayerRequest(dtype=dtype))
             return own if name is None or dtype != _CLASS_DTYPE else precision_of_class(name, own)
 
         verdict, arrays = judge_node(conv, values, precision, cache)
