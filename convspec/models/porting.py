@@ -121,26 +121,17 @@ class PortReport(Printable):
             return
         from safetensors.numpy import save_file
 
-        flat = {
-            f"{layer}.{name}": np.ascontiguousarray(array)
-            for layer, arrays in self.arrays.items()
-            for name, array in arrays.items()
-        }
-        save_file(flat, path, metadata={"order": "canonical", "framework": self.names[1]})
+        flat = {f"{layer}.{name}": a for layer, arrays in self.arrays.items() for name, a in arrays.items()}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+        save_file(contiguous, path, metadata={"order": "canonical", "framework": self.names[1]})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report without the arrays, JSON-ready."""
         return {
-            "schema": "convspec.port/1",
-            "models": list(self.names),
-            "moves": [asdict(move) for move in self.moves],
-            "ambiguous": self.ambiguous,
-            "left": self.left,
-            "warnings": self.warnings,
-            "written": self.written,
-            "summary": self.summary,
-            "comparison": None if self.comparison is None else self.comparison.to_dict(),
-        }
+            "schema": "convspec.port/1", "models": list(self.names), "moves": [asdict(move) for move in self.moves],
+            "ambiguous": self.ambiguous, "left": self.left, "warnings": self.warnings, "written": self.written,
+            "summary": self.summary, "comparison": None if self.comparison is None else self.comparison.to_dict(),
+        }  # fmt: skip
 
 
 def port_weights(

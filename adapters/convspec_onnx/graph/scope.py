@@ -38,9 +38,8 @@ class Scope:
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """Return the node that writes a tensor, here or in a graph around; None for inputs and initialisers."""
-        return self.producers.get(name) or (
-            self.outer.producer(name) if self.outer and name not in self.tensors else None
-        )
+        outer = None if name in self.tensors else self.outer
+        return self.producers.get(name) or (outer.producer(name) if outer else None)
 
     @cached_property
     def consumers(self) -> Mapping[str, list[onnx.NodeProto]]:

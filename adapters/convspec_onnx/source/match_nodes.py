@@ -6,28 +6,19 @@ split by its channels into several convolutions: Split, one per part, Concat.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from convspec.models import (
-    BatchNorm,
-    Difference,
-    Layer,
-    common_rank,
-    layer_differences,
-    pair_layers,
-    split_layers,
-    weight_differences,
-)
+from convspec.models import BatchNorm, Difference, Layer, common_rank, pair_layers, split_layers
 from convspec_onnx.graph import Conv, Scope, attributes_of, find_products
 from convspec_onnx.loading import Array, DetachedModel
 
 if TYPE_CHECKING:
-    from convspec_onnx.source.run_source import SourceRun
+    from convspec_onnx.source.compare import SourceRun
 
 Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none
 
@@ -121,7 +112,10 @@ class Matches:
     def _match(self, mine: Layer, right: Layer) -> bool:
         """Match a layer, or all its parts; return False if its parts cannot be parts of the source's layer."""
         if (split := self._splits.get(id(mine))) is None:
-            self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, self._others)
+            self.layers[mine.path], self.differences[mine.path] = (
+                right,
+                common_rank.compare_weights(mine, right, self._others),
+            )
             return True
         cut = split_layers.split(right, split.sizes, grouped=split.grouped)
         if cut is None:
@@ -134,7 +128,7 @@ class Matches:
             others = [*self._others, *(one for one in named if one.part != piece.part)]
             misplaced = [] if number == place else [_misplaced(split, place, number)]
             self.layers[part.path] = piece
-            self.differences[part.path] = [*compare_weights(part, piece, others), *misplaced]
+            self.differences[part.path] = [*common_rank.compare_weights(part, piece, others), *misplaced]
         return True
 
     def _match_repeated(self, ours: Sequence[Layer], theirs: Sequence[Layer]) -> None:
@@ -144,7 +138,7 @@ class Matches:
                 continue
             for right in theirs:
                 same = right.params.kernel.shape == mine.params.kernel.shape
-                if same and not compare_weights(mine, right, self._others) and self._match(mine, right):
+                if same and not common_rank.compare_weights(mine, right, self._others) and self._match(mine, right):
                     break
         paths = {layer.path for layer in self.layers.values()}
         self.missing = [layer for layer in self.missing if layer.path not in paths]
@@ -154,15 +148,7 @@ class Matches:
         right = {a and a.path: b for a, b in pair_layers([mine], self.missing)}.get(mine.path)
         if right is not None:
             self.missing.remove(right)
-            self.layers[mine.path], self.differences[mine.path] = right, compare_weights(mine, right, [])
-
-
-def compare_weights(mine: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
-    """Return the differences of the weights; other differences are found when the node runs."""
-    form = common_rank.to_common_rank(mine, theirs)
-    if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
-        return layer_differences(mine, theirs)
-    return weight_differences(form.ours, form.theirs, [other for other in others if other is not theirs])
+            self.layers[mine.path], self.differences[mine.path] = right, common_rank.compare_weights(mine, right, [])
 
 
 def _misplaced(split: Split, place: int, number: int) -> Difference:

@@ -212,7 +212,7 @@ def _add_rows(
         first = result.first is None
         _settle(row, check, errors, first=first)
         if row.verdict == "diverges" and check.diagnose is not None:
-            row.diagnosis = check.diagnose(seconds if first else 0.0)
+            row.diagnosis = check.diagnose(seconds=seconds if first else 0.0)
             _explain(row)
         result.rows.append(row)
 
@@ -298,7 +298,7 @@ class CallCheck:
     y: Array
     reason: str = ""
     input_reason: str = ""
-    diagnose: Callable[[float], Diagnosis] | None = None
+    diagnose: Callable[..., Diagnosis] | None = None
 
 
 def compare_unrun(label: str, pair: Pair, others: Sequence[Part]) -> Row:
@@ -359,22 +359,18 @@ def judge_conv(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
     folded = pair.fold_a is not None or pair.fold_b is not None
     params = theirs.params if (folded or theirs.dtype != ours.dtype) and not row.weights else ours.params
     right = replace(spec_a, bias=params.bias is not None)
-    search: Callable[[float], Diagnosis] | None = None
+    search: Callable[..., Diagnosis] | None = None
     if folded and row.weights:
         check = LayerCheck(False, "; ".join(row.weights))
     else:
         check = layer_check.check_layer(right, params, xb, yb, b.adapter, theirs.dtype)
-        search = functools.partial(_diagnose, right, params, xb, yb, theirs.dtype)
+        search = functools.partial(diagnosis.diagnose, right, params, xb, yb, dtype=theirs.dtype)
     return CallCheck(check, largest_difference(xa, xb), largest_difference(end_a, end_b), xa, end_a,
                      input_reason=_explain_input(xa, xb), diagnose=search)  # fmt: skip
 
 
 def _layout(part: Part, model: Model) -> str:
     return part.reading.layout if part.reading else model.layout
-
-
-def _diagnose(spec: ConvSpec, params: Any, x: Array, y: Array, dtype: str, seconds: float) -> Diagnosis:
-    return diagnosis.diagnose(spec, params, x, y, dtype=dtype, seconds=seconds)
 
 
 def _include_pads(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> tuple[tuple[ConvSpec, Array], ...]:

@@ -16,18 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from convspec import errors
 from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
-from convspec.errors import (
-    ConvspecError,
-    FrameworkAbsent,
-    ParamsError,
-    PlacementError,
-    RequestError,
-    ShapeError,
-    UnsupportedError,
-    printable,
-)
+from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
 from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, write_arrays
 
 if TYPE_CHECKING:
@@ -40,10 +32,7 @@ T = TypeVar("T")
 SECONDS = 300.0
 MEMORY = 4 << 30
 _COPIES = 8  # of the file's size, which the process may take in addition
-_ERRORS = {
-    kind.__name__: kind
-    for kind in (FrameworkAbsent, ParamsError, PlacementError, RequestError, ShapeError, UnsupportedError)
-}
+_ERRORS = ("FrameworkAbsent", "ParamsError", "PlacementError", "RequestError", "ShapeError", "UnsupportedError")
 
 
 def loaders() -> dict[str, list[Adapter]]:
@@ -209,7 +198,7 @@ class ModelFile:
             self.close()
             raise RequestError(f"{name}: the process answered with nonsense")
         if "error" in answer:
-            kind = _ERRORS.get(str(answer["error"]), RequestError)
+            kind = getattr(errors, answer["error"]) if answer["error"] in _ERRORS else RequestError
             raise kind(f"{name}: {printable(answer.get('message'), 1000)}")
         return answer
 
@@ -270,12 +259,10 @@ class FileAdapter:
 
     def model_module(self) -> ModelModule:
         return ModelModule(
-            parts=lambda model: open_file(model).parts(),
-            trace_model=lambda model, inputs: open_file(model).trace(inputs),
-            write=lambda model, arrays: open_file(model).written(arrays),
-            save=lambda model, path: open_file(model).save(path),
-            open=open_file,
-        )
+            lambda model: open_file(model).parts(), lambda model, inputs: open_file(model).trace(inputs),
+            lambda model, arrays: open_file(model).written(arrays), lambda model, path: open_file(model).save(path),
+            open_file,
+        )  # fmt: skip
 
 
 def open_file(model: Any) -> ModelFile:

@@ -148,8 +148,7 @@ def _not_both_linear(ours: Layer, theirs: Layer) -> bool:
 
 
 def match(
-    ours: Sequence[T], theirs: Sequence[T], keys: Iterable[Key[T]],
-    allowed: Callable[[T, T], bool] | None = None,
+    ours: Sequence[T], theirs: Sequence[T], keys: Iterable[Key[T]], allowed: Callable[[T, T], bool] | None = None,
     known: dict[int, int] | None = None,
 ) -> dict[int, int]:  # fmt: skip
     """Return the index of their counterpart by our index, for all that have one; ``known`` ones included.

@@ -99,19 +99,16 @@ def _cut(layer: Layer, outputs: slice, part: LayerPart, *, grouped: bool) -> Lay
     groups = size * spec.groups // spec.out_channels if grouped else 1
     channels = slice(part.start, part.end) if spec.transposed and grouped else outputs
     kernel = kernel[(slice(None),) * _axis(layer, grouped=grouped) + (channels,)]
-    return replace(
-        layer,
-        spec=replace(spec, in_channels=part.end - part.start, out_channels=size, groups=groups),
-        params=ConvParams(kernel, None if bias is None else bias[outputs]),
-        norm=None if layer.norm is None else _channels_of(layer.norm, outputs),
-        epilogue=tuple(_channels_of(norm, outputs) for norm in layer.epilogue),
-        part=part,
-    )
+    spec = replace(spec, in_channels=part.end - part.start, out_channels=size, groups=groups)
+    params = ConvParams(kernel, None if bias is None else bias[outputs])
+    norm = None if layer.norm is None else _channels_of(layer.norm, outputs)
+    epilogue = tuple(_channels_of(norm, outputs) for norm in layer.epilogue)
+    return replace(layer, spec=spec, params=params, norm=norm, epilogue=epilogue, part=part)
 
 
 def _channels_of(norm: BatchNorm, channels: slice) -> BatchNorm:
-    arrays = {name: getattr(norm, name)[channels] for name in ("gain", "shift", "mean", "variance")}
-    return BatchNorm(**arrays, epsilon=norm.epsilon)
+    gain, shift, mean, variance = (a[channels] for a in (norm.gain, norm.shift, norm.mean, norm.variance))
+    return BatchNorm(gain, shift, mean, variance, norm.epsilon)
 
 
 def alike(a: Layer, b: Layer) -> bool:

@@ -139,13 +139,9 @@ def _input_path(inputs: Inputs | None, folder: Path, name: str = "inputs") -> st
     if isinstance(inputs, str | os.PathLike):
         return os.path.abspath(inputs)  # noqa: PTH100 – links stay as they are
     target = folder / f"{name}.npz"
-    if isinstance(inputs, Mapping):
-        arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
-    elif isinstance(inputs, np.ndarray):
-        arrays = {"0": inputs}
-    else:
-        arrays = {str(i): np.asarray(array) for i, array in enumerate(inputs)}  # type: ignore[arg-type]
-    np.savez(target, allow_pickle=False, **arrays)
+    listed: Any = [inputs] if isinstance(inputs, np.ndarray) else inputs
+    named = inputs if isinstance(inputs, Mapping) else dict(enumerate(listed))
+    np.savez(target, allow_pickle=False, **{str(name): np.asarray(array) for name, array in named.items()})
     return str(target)
 
 
