@@ -29,7 +29,7 @@ from convspec.models.verification.verifier import verify
 
 if TYPE_CHECKING:
     from convspec.models.comparison.results import Inputs as Inputs
-    from convspec.models.run_model import Array as Array
+    from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport", "adapter_for",

@@ -23,7 +23,7 @@ from convspec.spec import Flattened
 
 if TYPE_CHECKING:
     from convspec.models.comparison.results import Comparison, Inputs
-    from convspec.models.run_model import Array
+    from convspec.spec import Array
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 

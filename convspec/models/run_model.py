@@ -15,11 +15,8 @@ from convspec.models.files import model_file
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convspec.contract import Adapter, FoundConv
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array
 
 
 def adapter_for(layer: Any) -> Adapter:

@@ -5,6 +5,7 @@ Constants are folded: the nodes that exporters put between an initialiser and a 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,18 +154,14 @@ def resolve_output_shape(attributes: dict[str, Any], kernel: Sequence[int], spat
     ndim = len(kernel)
     ones, zeros = (1,) * ndim, (0,) * ndim
     strides, dilations = attributes.get("strides") or ones, attributes.get("dilations") or ones
-    extra = list(attributes.get("output_padding") or zeros)
-    lows, highs = [], []
-    sizes = attributes["output_shape"][-ndim:]
-    for axis, (n, s, k, d, size) in enumerate(zip(spatial, strides, kernel, dilations, sizes, strict=True)):
-        total = (n - 1) * s + (k - 1) * d + 1 + extra[axis] - size
-        if total < 0:
-            extra[axis], total = extra[axis] - total, 0
-        low = total // 2 if attributes.get("auto_pad") == "SAME_UPPER" else total - total // 2
-        lows.append(low)
-        highs.append(total - low)
+    extra, sizes = attributes.get("output_padding") or zeros, attributes["output_shape"][-ndim:]
+    axes = enumerate(zip(spatial, strides, kernel, dilations, sizes, strict=True))
+    over = [(n - 1) * s + (k - 1) * d + 1 + extra[i] - size for i, (n, s, k, d, size) in axes]
+    less, more = [max(t, 0) // 2 for t in over], [max(t, 0) - max(t, 0) // 2 for t in over]
+    pads = (*less, *more) if attributes.get("auto_pad") == "SAME_UPPER" else (*more, *less)
     kept = {k: v for k, v in attributes.items() if k not in ("output_shape", "auto_pad")}
-    return kept | {"pads": (*lows, *highs), "output_padding": tuple(extra)}
+    longer = tuple(e + max(-t, 0) for e, t in itertools.zip_longest(extra, over, fillvalue=0))
+    return kept | {"pads": pads, "output_padding": longer}
 
 
 def as_float(values: Array) -> Array:

@@ -384,12 +384,9 @@ def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
 
 def match_layout(source: Array, x: Array) -> Array:
     """Return the source's tensor, transposed to the shape of ``x`` if another layout has this shape."""
-    if x.shape == source.shape:
-        return source
-    for order in (*_TO_LAST, *_TO_FIRST):
-        if len(order) == source.ndim and tuple(source.shape[i] for i in order) == x.shape:
-            return source.transpose(order)
-    return source
+    same = tuple(range(source.ndim))
+    orders = (order for order in (same, *_TO_LAST, *_TO_FIRST) if len(order) == source.ndim)
+    return source.transpose(next((o for o in orders if tuple(source.shape[i] for i in o) == x.shape), same))
 
 
 def _rename(graph: onnx.GraphProto, feeds: Mapping[str, Array]) -> Arrays:

@@ -112,10 +112,8 @@ class Matches:
     def _match(self, mine: Layer, right: Layer) -> bool:
         """Match a layer, or all its parts; return False if its parts cannot be parts of the source's layer."""
         if (split := self._splits.get(id(mine))) is None:
-            self.layers[mine.path], self.differences[mine.path] = (
-                right,
-                common_rank.compare_weights(mine, right, self._others),
-            )
+            self.layers[mine.path] = right
+            self.differences[mine.path] = common_rank.compare_weights(mine, right, self._others)
             return True
         cut = split_layers.split(right, split.sizes, grouped=split.grouped)
         if cut is None:

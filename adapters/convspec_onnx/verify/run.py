@@ -167,17 +167,14 @@ class Run:
         values = captured
         if conv.owners:  # by the names in its own graph
             values = {c.name: captured[c.tag] for c in captures_of(conv) if c.tag in captured}
-        if not self.judging:
-            arrays = node_arrays(conv, values)
-            if arrays and self.observe is not None:
-                self.observe(conv, arrays)
-            return
-        verdict, arrays = self.classes.judge(conv, values, config, cache)
+        judged = self.classes.judge(conv, values, config, cache) if self.judging else None
+        verdict, arrays = judged or (None, node_arrays(conv, values))
         if conv.owners and not arrays:
             return  # not captured: it runs alone later
         if config == self.configs[0] and self.observe is not None and arrays:
             self.observe(conv, arrays)
-        self.report_verdict(conv, config, verdict, arrays)
+        if verdict is not None:
+            self.report_verdict(conv, config, verdict, arrays)
 
     def report_verdict(self, conv: Conv, config: RunConfig, verdict: Verdict, arrays: Arrays | None = None) -> None:
         self.reached.add(conv.path)

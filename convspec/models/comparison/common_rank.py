@@ -15,8 +15,8 @@ from convspec.models.matching.kernels import add_zero_pads
 from convspec.spec import ConvParams, format_of
 
 if TYPE_CHECKING:
-    from convspec.models.matching.kernels import Array, Layer
-    from convspec.spec import ConvSpec
+    from convspec.models.matching.kernels import Layer
+    from convspec.spec import Array, ConvSpec
 
 T = TypeVar("T")
 

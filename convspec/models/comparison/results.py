@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from convspec.contract import Call, Part
     from convspec.diagnosis import Diagnosis
-    from convspec.models.run_model import Array
-    from convspec.spec import ConvSpec
+    from convspec.spec import Array, ConvSpec
 
     Calls = tuple[Call, Call, Call | None, Call | None]
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
@@ -343,9 +342,10 @@ def judge_conv(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
     """Judge one call of a convolution; its row gets the pads at this size, a separate pad before it included."""
     part_a, part_b = pair.both
     ours, theirs = part_a.reading, part_b.reading
+    own = (reading.layout if reading else model.layout for reading, model in ((ours, a), (theirs, b)))
     (xa, ya), (xb, yb) = (
         (crop(canonical(call.x, layout), part.pads), canonical(call.y, layout))
-        for call, part, layout in zip(calls[:2], pair.both, (_layout(part_a, a), _layout(part_b, b)), strict=True)
+        for call, part, layout in zip(calls[:2], pair.both, own, strict=True)
     )
     end_a, end_b = (
         canonical(fold.y, model.layout) if fold else y for fold, model, y in ((calls[2], a, ya), (calls[3], b, yb))
@@ -367,10 +367,6 @@ def judge_conv(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
         search = functools.partial(diagnosis.diagnose, right, params, xb, yb, dtype=theirs.dtype)
     return CallCheck(check, largest_difference(xa, xb), largest_difference(end_a, end_b), xa, end_a,
                      input_reason=_explain_input(xa, xb), diagnose=search)  # fmt: skip
-
-
-def _layout(part: Part, model: Model) -> str:
-    return part.reading.layout if part.reading else model.layout
 
 
 def _include_pads(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> tuple[tuple[ConvSpec, Array], ...]:

@@ -22,7 +22,7 @@ from convspec.spec import ConvParams, ConvSpec
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
-    from convspec.models.run_model import Array
+    from convspec.spec import Array
 
     Message = dict[str, Any]
     Entries = list[Message]

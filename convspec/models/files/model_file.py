@@ -25,7 +25,7 @@ from convspec.models.files.child import read_arrays, unpack_parts, unpack_readin
 if TYPE_CHECKING:
     from convspec.contract import Adapter, Reading
     from convspec.models.files.child import Message
-    from convspec.models.run_model import Array
+    from convspec.spec import Array
 
 T = TypeVar("T")
 
@@ -37,12 +37,8 @@ _ERRORS = ("FrameworkAbsent", "ParamsError", "PlacementError", "RequestError", "
 
 def loaders() -> dict[str, list[Adapter]]:
     """Return the adapters that read each kind of file, by its suffix or by a file that its folder holds."""
-    found: dict[str, list[Adapter]] = {}
-    for name in registry.adapters():
-        adapter = registry.adapter(name)
-        for kind in adapter.files:
-            found.setdefault(kind, []).append(adapter)
-    return found
+    known = [registry.adapter(name) for name in registry.adapters()]
+    return {kind: [one for one in known if kind in one.files] for adapter in known for kind in adapter.files}
 
 
 def loader(path: str | os.PathLike[str]) -> Adapter:

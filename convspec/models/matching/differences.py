@@ -13,11 +13,7 @@ from convspec.reference import gamma
 from convspec.spec import rounded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ConvSpec
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
 _SINGLE = 2.0**-24

@@ -6,19 +6,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from convspec.spec import add_pads
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convspec.models.matching.split_layers import LayerPart
-    from convspec.spec import ConvParams, ConvSpec, Pads
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ConvParams, ConvSpec, Pads
 
 T = TypeVar("T")
 Key = Callable[[T], Hashable]

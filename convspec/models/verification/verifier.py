@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from convspec.contract import Adapter
-    from convspec.models.run_model import Array
+    from convspec.spec import Array
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
