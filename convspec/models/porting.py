@@ -193,11 +193,7 @@ def _check_written(report: PortReport, written: Model) -> None:
 def _match_norms(a: Model, b: Model, convs: Sequence[_Pair]) -> list[_Pair]:
     """Pair the batch norms after convolutions that are matched already."""
     norms = ((layers.norm_after(a, ours), layers.norm_after(b, theirs)) for ours, theirs, _ in convs)
-    return [
-        (ours, theirs, "place")
-        for ours, theirs in norms
-        if ours is not None and theirs is not None and layers.shape_key(ours) == layers.shape_key(theirs)
-    ]
+    return [(x, y, "place") for x, y in norms if x and y and layers.shape_key(x) == layers.shape_key(y)]
 
 
 def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortReport) -> list[_Pair]:

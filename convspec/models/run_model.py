@@ -34,10 +34,8 @@ def adapter_for(layer: Any) -> Adapter:
         return cast("Adapter", model_file.FileAdapter(model_file.open_file(layer).loader))
     kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
     known = [registry.adapter(name) for name in registry.adapters()]
-    for base in kind.__mro__:
-        for adapter in known:
-            if adapter.owns(base):
-                return adapter
+    if owner := next((one for base in kind.__mro__ for one in known if one.owns(base)), None):
+        return owner
     names = ", ".join(adapter.name for adapter in known)
     raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
 

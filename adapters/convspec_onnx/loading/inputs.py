@@ -91,9 +91,8 @@ def _fit(entries: Sequence[onnx.ValueInfoProto], arrays: Mapping[str, Any], path
     for entry in entries:
         array, declared = np.asarray(arrays[entry.name]), entry.type.tensor_type
         shape = [d.dim_value if d.HasField("dim_value") else None for d in declared.shape.dim]
-        if declared.HasField("shape") and (
-            len(shape) != array.ndim or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=False))
-        ):
+        fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        if declared.HasField("shape") and not fits:
             raise RequestError(f"input {entry.name!r}: expected shape {shape_text(entry)}, got {array.shape}")
         feeds[entry.name] = array.astype(_dtype(entry), copy=False)
     return feeds

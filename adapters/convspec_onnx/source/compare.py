@@ -366,9 +366,8 @@ def read_run(index: Path) -> SourceRun:
 def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
     """Return the layout of an input: ``"NCHW"`` if a convolution reads it, ``"NHWC"`` if transposed for one."""
     consumers = Scope(graph).consumers
-    waiting, seen = [name], {name}
-    while waiting:
-        tensor = waiting.pop(0)
+    tensors, seen = [name], {name}
+    for tensor in tensors:  # grows on the way
         for node in consumers.get(tensor, ()):
             if node.op_type in ("Conv", "ConvTranspose") and node.input[0] == tensor:
                 return layouts.CHANNELS_FIRST
@@ -378,7 +377,7 @@ def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
                     return layouts.CHANNELS_LAST
             elif node.op_type in _ELEMENTWISE and node.output[0] not in seen:
                 seen.add(node.output[0])
-                waiting.append(node.output[0])
+                tensors.append(node.output[0])
     return None
 
 

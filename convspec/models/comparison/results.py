@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,8 +78,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row, JSON-ready."""
-        names = ("label", "a", "b", "spec", "weights", "input", "output", "verdict", "reason")
-        document = {name: getattr(self, name) for name in names}
+        document = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return document | {"diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict()}
 
 
@@ -320,10 +320,8 @@ def pair_calls(pair: Pair, a: Model, b: Model) -> list[Calls]:
     """Return the calls of both layers side by side, with the calls of norms that the other model folded."""
     wanted = ((a, pair.a), (b, pair.b), (a, pair.fold_a), (b, pair.fold_b))
     lists = [[call for call in model.calls if part and call.path == part.path] for model, part in wanted]
-    return [
-        (ours, theirs, *(fold[place] if place < len(fold) else None for fold in lists[2:]))  # type: ignore[misc]
-        for place, (ours, theirs) in enumerate(zip(lists[0], lists[1], strict=False))
-    ]
+    folds = (itertools.chain(calls, itertools.repeat(None)) for calls in lists[2:])
+    return list(zip(*lists[:2], *folds, strict=False))
 
 
 def _explain_input(xa: Array, xb: Array) -> str:

@@ -91,8 +91,7 @@ class _Served:
         ordered = [given[str(place)] for place in range(len(given))]
         inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
         calls, outputs, _ = self.module.trace_model(self.model, inputs)
-        found = {f"x{place}": call.x for place, call in enumerate(calls)}
-        found |= {f"y{place}": call.y for place, call in enumerate(calls)}
+        found = {f"{name}{place}": getattr(call, name) for place, call in enumerate(calls) for name in "xy"}
         found |= {f"output{place}": y for place, y in enumerate(outputs)}
         return {"calls": [call.path for call in calls], "outputs": len(outputs), "arrays": self._file("calls", found)}
 

@@ -53,16 +53,13 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     if not fitting:
         endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
-        raise RequestError(
-            f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}"
-            + (f", or a folder with {folders}" if folders else "")
-        )
+        more = f", or a folder with {folders}" if folders else ""
+        raise RequestError(f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}{more}")
     if not place.exists():
         raise RequestError(f"file not found: {printable(os.fspath(path))!r}")
     absences = [registry.absence(adapter) for adapter in fitting]
-    for adapter, absence in zip(fitting, absences, strict=True):
-        if absence is None:
-            return adapter
+    if None in absences:
+        return fitting[absences.index(None)]
     raise FrameworkAbsent(f"{printable(place.name)}: {'; '.join(map(str, absences))}")
 
 

@@ -333,10 +333,9 @@ def _layer(model: Model, part: Part, put: Callable[[Array], str]) -> dict[str, A
 
 
 def load_source_inputs(inputs: Any) -> Any:
-    """Return inputs in the order of the source's arguments, or by name; a ``.npz`` or ``.npy`` file is read.
+    """Return inputs in the order of the source's arguments, or by name.
 
-    Raises:
-        RequestError: if the file cannot be read.
+    A ``.npz`` or ``.npy`` file is read; raises RequestError if it cannot be read.
     """
     if isinstance(inputs, np.ndarray):
         return [inputs]
