@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from convspec.contract.isolation import send
@@ -14,11 +14,8 @@ from convspec.errors import ConvspecError, printable
 from convspec.reference import Verdict
 from convspec_onnx.graph import lint_graph
 from convspec_onnx.loading import inputs
-from convspec_onnx.source import SourceComparison
-from convspec_onnx.verify import AccuracyClasses, Run, find_changes, judge_alone, open_model, runtimes
-
-Ask = Callable[[dict[str, Any]], dict[str, Any]]
-Report = Callable[[dict[str, Any]], None]
+from convspec_onnx.source import Ask, SourceComparison
+from convspec_onnx.verify import AccuracyClasses, Report, Run, find_changes, judge_alone, open_model, runtimes
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
@@ -45,7 +42,7 @@ def serve(requests: BinaryIO, replies: int) -> None:
 def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) -> None:
     """Load, describe, run and judge; raises RequestError for a model that cannot be loaded and inputs that do not fit.
 
-    ``ask`` runs the source in the process that holds it (:mod:`convspec.models.verification.source_model`).
+    ``ask`` runs the source in the process that holds it.
     """
     model, convs, problem = open_model(request["path"], request.get("memory"), limited=request.get("limited", False))
     notes = lint_graph(model.graph, convs, consistent=not problem)

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from convspec.spec import Array, ConvParams, Gradients
 
 
-def devices() -> tuple[str, ...]:
-    """Return the CPU, on which NumPy runs."""
-    return ("cpu",)
-
-
-def configure(dtype: str, device: str, precision: str, threads: int | None) -> None:
-    """Do nothing: NumPy takes its threads from the environment."""
-
-
 def build(plan: Plan, params: ConvParams, device: str) -> onnx.ModelProto:
     """Return the plan's model with these weights."""
     return weights.load(plan.execute(), params)

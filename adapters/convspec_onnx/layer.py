@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from convspec.spec import Array, ConvParams, Gradients
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_LEVELS = {
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
+_LEVELS = {"all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL, "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL}
 _FATAL_ONLY = 4  # log severity: errors are raised, so logging them adds nothing
 _switches: dict[str, Any] = {"threads": 0, "precision": "shipped"}
 

@@ -37,13 +37,10 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
     for index, node in enumerate(proto.graph.node):
         path = _path(node, index)
         if conv := convs.get(path):
-            if conv.spec is None or conv.params is None:
-                part = Part(path, "conv", node.op_type, problem=conv.problem)
-            else:
-                dtype = str(conv.params.kernel.dtype)
-                reading = Reading(conv.spec, conv.params, layouts.CHANNELS_FIRST, dtype)
-                part = Part(path, "conv", node.op_type, reading)
-            yield part, node.input[0], node.output[0]
+            reading = None
+            if conv.spec is not None and conv.params is not None:
+                reading = Reading(conv.spec, conv.params, layouts.CHANNELS_FIRST, str(conv.params.kernel.dtype))
+            yield Part(path, "conv", node.op_type, reading, problem=conv.problem), node.input[0], node.output[0]
         elif node.op_type == "BatchNormalization":
             constants = {name: scope.constant(node.input[i]) for name, i in _NORM_INPUTS.items()}
             arrays = {name: array for name, array in constants.items() if array is not None}

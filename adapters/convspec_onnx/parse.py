@@ -85,9 +85,7 @@ def spec_of(attributes: Mapping[str, Any], weight: Sequence[int], *, bias: bool,
                     output_padding=extra, ndim=ndim)  # fmt: skip
 
 
-def _same_lower_crops(
-    kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> tuple[Any, tuple[int, ...]]:
+def _same_lower_crops(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> tuple[Any, Any]:
     over = [(k - 1) * d + 1 - s for k, s, d in zip(kernel, strides, dilations, strict=True)]
     crops = tuple((max(t, 0) - max(t, 0) // 2, max(t, 0) // 2) for t in over)
     return crops, tuple(max(-t, 0) for t in over)

@@ -16,11 +16,9 @@ _OPSET, _IR_VERSION = 19, 9
 _OPSET_BFLOAT16, _IR_VERSION_BFLOAT16 = 22, 10
 
 _TYPES = {
-    "float32": ("np.float32", "FLOAT"),
-    "float64": ("np.float64", "DOUBLE"),
-    "float16": ("np.float16", "FLOAT16"),
-    "bfloat16": ("ml_dtypes.bfloat16", "BFLOAT16"),
-}
+    "float32": ("np.float32", "FLOAT"), "float64": ("np.float64", "DOUBLE"),
+    "float16": ("np.float16", "FLOAT16"), "bfloat16": ("ml_dtypes.bfloat16", "BFLOAT16"),
+}  # fmt: skip
 _AUTO_PAD = "ONNX Runtime's auto_pad fails with a dilation, and errs where the stride exceeds the kernel"
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -134,10 +132,8 @@ class _Program:
         pads, extra = resolve_padding(spec, (1,) * spec.ndim)
         large = [e >= s for e, s in zip(extra, spec.stride, strict=True)]
         crops = tuple((lo, max(hi - e, 0) if big else hi) for (lo, hi), e, big in zip(pads, extra, large, strict=True))
-        attributes = self.attributes() | {
-            "pads": _begins_ends(crops),
-            "output_padding": [0 if big else e for e, big in zip(extra, large, strict=True)],
-        }
+        rest = [0 if big else e for e, big in zip(extra, large, strict=True)]
+        attributes = self.attributes() | {"pads": _begins_ends(crops), "output_padding": rest}
         if any(large):
             self.reasons.append("ONNX Runtime refuses an output_padding that is not less than the stride")
         if not any(beyond):
@@ -157,12 +153,8 @@ class _Program:
 
     def attributes(self) -> dict[str, object]:
         spec = self.spec
-        return {
-            "kernel_shape": list(spec.kernel_size),
-            "strides": list(spec.stride),
-            "dilations": list(spec.dilation),
-            "group": spec.groups,
-        }
+        return {"kernel_shape": list(spec.kernel_size), "strides": list(spec.stride),
+                "dilations": list(spec.dilation), "group": spec.groups}  # fmt: skip
 
     def text(self, layout: str) -> str:
         bfloat16 = self.dtype == "bfloat16"

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from convspec.contract import FoundConv, Reading
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvParams, ConvSpec, layouts
+from convspec.spec import ConvParams, ConvSpec, layouts, sum_pads
 from convspec_onnx.graph import Conv, Scope, attributes_of, read_pad, resolve_layer
 from convspec_onnx.loading import Array, inline, subgraphs, to_proto
 
@@ -147,24 +147,20 @@ class _Layer:
 
     def nodes_before(self) -> list[onnx.NodeProto]:
         """Return the nodes from the model's input to the convolution."""
-        before: list[onnx.NodeProto] = []
-        name = self.node.input[0]
-        while name in self.scope.producers:
-            before.insert(0, self.scope.producers[name])
-            name = before[0].input[0]
-        return before
+        before, producers = [self.node], self.scope.producers
+        while before[0].input[0] in producers:
+            before.insert(0, producers[before[0].input[0]])
+        return before[:-1]
 
     def nodes_after(self) -> list[onnx.NodeProto]:
         """Return the nodes from the convolution to the model's output."""
-        after: list[onnx.NodeProto] = []
-        name = self.node.output[0]
-        while name not in [entry.name for entry in self.scope.proto.output]:
+        after, results = [self.node], {entry.name for entry in self.scope.proto.output}
+        while (name := after[-1].output[0]) not in results:
             consumers = self.scope.consumers.get(name, [])
             if len(consumers) != 1:
                 raise UnsupportedError(f"{len(consumers)} nodes read the result {name!r}: this is more than one layer")
-            after.append(consumers[0])
-            name = consumers[0].output[0]
-        return after
+            after += consumers
+        return after[1:]
 
     def fold_before(self, spec: ConvSpec, node: onnx.NodeProto) -> ConvSpec:
         """Return the spec with a Pad before the convolution folded into it."""
@@ -173,8 +169,7 @@ class _Layer:
         mode, pads = self.read_pad(node, spec.ndim)
         if isinstance(spec.padding, str) or (mode != "zeros" and any(map(any, spec.padding))):
             raise UnsupportedError(f"a Pad of mode {mode!r} comes before a convolution that pads too")
-        total = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, spec.padding, strict=True))
-        return replace(spec, padding=total, padding_mode=mode)
+        return replace(spec, padding=sum_pads(spec.padding, pads), padding_mode=mode)
 
     def fold_after(self, spec: ConvSpec, params: ConvParams, node: onnx.NodeProto) -> tuple[ConvSpec, ConvParams]:
         """Return the layer with a Pad or an Add after a transposed convolution folded into it."""

@@ -31,11 +31,7 @@ actual = ReferenceEvaluator(layer).run(None, {"x": inputs})[0]
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
-    """Return code that makes the model, loads ``kernel`` and ``bias``, and computes ``actual``.
-
-    Raises:
-        UnsupportedError: for gradients.
-    """
+    """Return code that makes the model, loads its weights, and computes ``actual``; UnsupportedError for gradients."""
     if request.direction != "forward":
         raise UnsupportedError("ONNX Runtime has no gradients: an inference session runs forward only")
     if adapter.name == "onnx-reference":

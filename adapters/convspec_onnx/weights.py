@@ -30,11 +30,7 @@ def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:
 
 
 def feed(model: onnx.ModelProto, x: Array, layout: str) -> dict[str, NDArray[Any]]:
-    """Return ``x`` by the name of the model's input and in its dtype.
-
-    Raises:
-        ShapeError: if ``x`` or the model is not in that layout.
-    """
+    """Return ``x`` by the name of the model's input, in its dtype; ShapeError if either has another layout."""
     entry = model.graph.input[0]
     sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
     ndim = len(sizes) - 2

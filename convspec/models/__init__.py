@@ -12,7 +12,6 @@ from convspec.models.comparison import common_rank
 from convspec.models.comparison.layer_check import check_layer
 from convspec.models.comparison.results import Comparison, compare
 from convspec.models.files.model_file import ModelFile
-from convspec.models.find_adapter import adapter_for, convs
 from convspec.models.matching import split_layers
 from convspec.models.matching.differences import (
     Difference,
@@ -24,12 +23,13 @@ from convspec.models.matching.differences import (
 )
 from convspec.models.matching.kernels import BatchNorm, Layer, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
+from convspec.models.run_model import adapter_for, convs
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
 
 if TYPE_CHECKING:
     from convspec.models.comparison.results import Inputs as Inputs
-    from convspec.models.run_model import Array as Array
+    from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport", "adapter_for",

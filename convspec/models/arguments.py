@@ -14,7 +14,7 @@ import numpy as np
 
 from convspec.errors import RequestError, printable
 from convspec.models.files.model_file import ModelFile
-from convspec.models.find_adapter import adapter_for
+from convspec.models.run_model import adapter_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

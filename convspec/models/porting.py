@@ -15,16 +15,15 @@ from convspec.contract import KINDS, Part, registry
 from convspec.errors import UnsupportedError
 from convspec.models import text_table
 from convspec.models.comparison.results import compare_open
-from convspec.models.find_adapter import adapter_for
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
-from convspec.models.run_model import Model, open_model
+from convspec.models.run_model import Model, adapter_for, open_model
 from convspec.models.text_table import Printable, Text
 from convspec.spec import Flattened
 
 if TYPE_CHECKING:
     from convspec.models.comparison.results import Comparison, Inputs
-    from convspec.models.run_model import Array
+    from convspec.spec import Array
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 
@@ -32,12 +31,7 @@ _Pair: TypeAlias = tuple[Part, Part, str]
 
 
 def port(
-    layer: Any,
-    to: str,
-    layout: str | None = None,
-    *,
-    input_shape: Sequence[int] | None = None,
-    device: str = "cpu",
+    layer: Any, to: str, layout: str | None = None, *, input_shape: Sequence[int] | None = None, device: str = "cpu"
 ) -> Any:
     """Return the same layer in another framework: same spec, same weights bit for bit, same dtype.
 
@@ -127,26 +121,17 @@ class PortReport(Printable):
             return
         from safetensors.numpy import save_file
 
-        flat = {
-            f"{layer}.{name}": np.ascontiguousarray(array)
-            for layer, arrays in self.arrays.items()
-            for name, array in arrays.items()
-        }
-        save_file(flat, path, metadata={"order": "canonical", "framework": self.names[1]})
+        flat = {f"{layer}.{name}": a for layer, arrays in self.arrays.items() for name, a in arrays.items()}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+        save_file(contiguous, path, metadata={"order": "canonical", "framework": self.names[1]})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report without the arrays, JSON-ready."""
         return {
-            "schema": "convspec.port/1",
-            "models": list(self.names),
-            "moves": [asdict(move) for move in self.moves],
-            "ambiguous": self.ambiguous,
-            "left": self.left,
-            "warnings": self.warnings,
-            "written": self.written,
-            "summary": self.summary,
-            "comparison": None if self.comparison is None else self.comparison.to_dict(),
-        }
+            "schema": "convspec.port/1", "models": list(self.names), "moves": [asdict(move) for move in self.moves],
+            "ambiguous": self.ambiguous, "left": self.left, "warnings": self.warnings, "written": self.written,
+            "summary": self.summary, "comparison": None if self.comparison is None else self.comparison.to_dict(),
+        }  # fmt: skip
 
 
 def port_weights(
@@ -208,11 +193,7 @@ def _check_written(report: PortReport, written: Model) -> None:
 def _match_norms(a: Model, b: Model, convs: Sequence[_Pair]) -> list[_Pair]:
     """Pair the batch norms after convolutions that are matched already."""
     norms = ((layers.norm_after(a, ours), layers.norm_after(b, theirs)) for ours, theirs, _ in convs)
-    return [
-        (ours, theirs, "place")
-        for ours, theirs in norms
-        if ours is not None and theirs is not None and layers.shape_key(ours) == layers.shape_key(theirs)
-    ]
+    return [(x, y, "place") for x, y in norms if x and y and layers.shape_key(x) == layers.shape_key(y)]
 
 
 def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortReport) -> list[_Pair]:

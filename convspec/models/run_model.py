@@ -1,24 +1,62 @@
-"""The layers of a model that have weights, and their inputs and outputs in one run."""
+"""The adapter of a model, its layers that have weights, and their inputs and outputs in one run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from convspec.contract import Call, Part
+from convspec.contract import Call, Part, registry
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.find_adapter import adapter_for
+from convspec.models.files import model_file
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from convspec.contract import Adapter, FoundConv
+    from convspec.spec import Array
 
-    from convspec.contract import Adapter
 
-    Array = NDArray[np.floating[Any]]
+def adapter_for(layer: Any) -> Adapter:
+    """Return the adapter of an object's framework, without importing any framework.
+
+    A pair is a linen module with its variables; a path is that of a graph file, or of a program as in
+    :class:`~convspec.models.files.model_file.ModelFile`.
+
+    Raises:
+        RequestError: where no adapter knows the object's class, nor any of its bases.
+    """
+    if isinstance(layer, str | os.PathLike) and (adapter := registry.graph_adapter(layer)):
+        return adapter
+    if isinstance(layer, str | os.PathLike | model_file.ModelFile):
+        return cast("Adapter", model_file.FileAdapter(model_file.open_file(layer).loader))
+    kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
+    known = [registry.adapter(name) for name in registry.adapters()]
+    if owner := next((one for base in kind.__mro__ for one in known if one.owns(base)), None):
+        return owner
+    names = ", ".join(adapter.name for adapter in known)
+    raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
+
+
+def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[FoundConv]:
+    """Return every convolution of a model of any framework with its path, each by itself.
+
+    Args:
+        model: a module, layer, exported program or ``ModelProto``; a linen module bound to its variables, or
+            ``(module, variables)``; the path of an ONNX file, or of a TorchScript archive, an exported program, a Keras
+            file or a SavedModel, which are loaded in a process of their own.
+        input_shape: of the model's input, for linen, which makes its layers when it is called.
+        fold_pads: whether a pad immediately before a convolution – ``nn.ZeroPad2d``, ``ZeroPadding2D``, a ``Pad``
+            node – is counted as the convolution's own padding. Where the order of operations is code – ``F.pad``,
+            ``jnp.pad``, models that are subclasses – only a run shows it: give ``input_shape``.
+
+    Raises:
+        UnsupportedError: where there is no convolution, listing the layers that the model has.
+        RequestError: where no adapter knows the object's framework.
+    """
+    return adapter_for(model).convs(model, input_shape, fold_pads=fold_pads)
 
 
 @dataclass(slots=True)
@@ -54,12 +92,7 @@ class Model:
 
 
 def open_model(
-    model: Any,
-    inputs: Any = None,
-    layout: str | None = None,
-    source: str | None = None,
-    *,
-    fold_pads: bool = False,
+    model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None, *, fold_pads: bool = False
 ) -> Model:
     """Return the model with its parts; with ``inputs`` it is run on them, moved from layout ``source`` to ``layout``.
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from convspec.errors import printable
 
 if TYPE_CHECKING:
-    from convspec.models.comparison.layer_pair import Row
-    from convspec.models.comparison.results import Comparison
+    from convspec.models.comparison.results import Comparison, Row
     from convspec.models.porting import PortReport
     from convspec.models.verification.report import Node, VerifyReport
 
@@ -116,10 +115,7 @@ def _difference(size: float | None) -> str:
 
 def port(report: PortReport) -> Text:
     """Describe a port: which weights went where, and which did not."""
-    rows = [
-        ([move.kind, _path(move.source), _path(move.target), move.how, "; ".join(move.notes)], "")
-        for move in report.moves
-    ]
+    rows = [([m.kind, _path(m.source), _path(m.target), m.how, "; ".join(m.notes)], "") for m in report.moves]
     lines = [(f"ambiguous: {problem}", "bold red") for problem in report.ambiguous]
     lines += [(f"no counterpart: {left}", "yellow") for left in report.left]
     lines += [(f"warning: {warning}", "yellow") for warning in report.warnings]
@@ -137,10 +133,8 @@ def verification(report: VerifyReport) -> Text:
     lines: list[Line] = []
     if (more := len(report.nodes) - _SHOWN) > 0:
         lines.append((f"… and {more} more; the HTML and JSON reports have them all", ""))
-    for node in report.nodes:
-        lines += [
-            (_note(node.name, note), _LEVELS[note["level"]]) for note in node.notes if note.get("level") in _LEVELS
-        ]
+    notes = [(node.name, note, note.get("level")) for node in report.nodes for note in node.notes]
+    lines += [(_note(name, note), _LEVELS[level]) for name, note, level in notes if level in _LEVELS]
     lines += [(_note("model", note), _LEVELS.get(note.get("level", ""), "")) for note in report.notes]
     lines += [(line, "") for line in optimisation_changes(report)]
     lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]

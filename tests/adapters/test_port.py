@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import convspec
 from convspec import ConvParams, ConvSpec, strategies
 from convspec.errors import UnsupportedError
-from convspec.models.find_adapter import adapter_for
+from convspec.models.run_model import adapter_for
 from convspec.spec import layouts
 from tests.adapters import round_trip
 

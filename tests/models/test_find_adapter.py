@@ -7,7 +7,7 @@ import pytest
 
 import convspec
 from convspec.errors import RequestError
-from convspec.models.find_adapter import adapter_for
+from convspec.models.run_model import adapter_for
 
 
 def of(*modules):

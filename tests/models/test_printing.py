@@ -4,8 +4,7 @@ import pytest
 
 from convspec import ConvSpec
 from convspec.models import Difference, Node, VerifyReport, text_table
-from convspec.models.comparison.layer_pair import Row
-from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.results import Comparison, Row
 from convspec.models.porting import Move, PortReport
 
 EVIL = "<script>\x1b[31m\u202e"

@@ -19,8 +19,7 @@ from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
-from convspec.models.comparison.layer_pair import Row
-from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.results import Comparison, Row
 from convspec.models.porting import Move, PortReport
 from convspec.models.verification.report import Node, VerifyReport, collect
 

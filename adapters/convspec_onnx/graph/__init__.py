@@ -4,9 +4,8 @@ In goes a model from ``loading``; out come its convolutions as :class:`Conv`, ea
 :class:`Scope` (its graph, with constants and shapes), matrix products that are 1×1 convolutions, and lint notes.
 """
 
-from convspec_onnx.graph.convolutions import Conv, find_convolutions, resolve_layer
+from convspec_onnx.graph.convolutions import Conv, find_convolutions, find_products, resolve_layer, to_rows
 from convspec_onnx.graph.lint import lint_graph
-from convspec_onnx.graph.matmul_convolutions import find_products, to_rows
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad
 
 __all__ = [

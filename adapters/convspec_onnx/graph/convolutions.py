@@ -1,28 +1,36 @@
-"""The convolutions of an ONNX graph, in the bodies of If, Loop and Scan too: their paths, specs and parameters."""
+"""The convolutions of an ONNX graph, in the bodies of If, Loop and Scan too: their paths, specs and parameters.
+
+Matrix products that are 1×1 convolutions, too: MatMul, Gemm, and Einsum of a tensor and a matrix.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from convspec.errors import RequestError, SpecError, UnsupportedError
-from convspec.spec import ConvParams
+from convspec.spec import ConvParams, ConvSpec
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad, resolve_output_shape
 from convspec_onnx.loading import Array, DetachedModel, subgraphs
 from convspec_onnx.parse import spec_of
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec, Pads
+    from convspec.spec import Pads
 
+_PRODUCTS = ("MatMul", "Gemm", "Einsum")
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
 _WEIGHT = {"QLinearConv": 3}  # index of the input; 1 for all others
 _BIAS = {"QLinearConv": 8, "ConvInteger": None}  # 2 for all others
 _POSITIVE = ("strides", "dilations", "kernel_shape", "group")
 COMPUTED_WEIGHTS = "its weights are computed, or inputs of the graph"
+
+_Product = tuple[tuple[str, int, int], Array, Array | None]  # Conv.rows, kernel (O, I), bias
 
 
 @dataclass
@@ -37,7 +45,7 @@ class Conv:
         problem: why there is no spec.
         rows: for a matrix product that is a 1×1 convolution: the name of the tensor that it reads, and the channel axes
             of the tensors that it reads and writes.
-        joined: for a part of a split layer, see :class:`~convspec_onnx.source.epilogue.Epilogue`.
+        joined: for a part of a split layer, see :class:`~convspec_onnx.source.match_nodes.Epilogue`.
     """
 
     path: str
@@ -172,3 +180,65 @@ def resolve_layer(
     params = ConvParams(as_float(kernel), None if bias is None else as_float(bias))
     conv.spec, conv.params, conv.problem = spec, params, ""
     return spec, params
+
+
+# -- matrix products ---
+
+
+def find_products(model: DetachedModel, sizes: Collection[tuple[int, int]]) -> Iterator[Conv]:
+    """Yield the products with a constant of ``(in, out)`` channels among ``sizes``, as 1×1 convolutions."""
+    scope, wanted = Scope(model.graph, weights=model.weights), {frozenset(size) for size in sizes}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type not in _PRODUCTS or node.domain not in ("", "ai.onnx") or len(node.input) < 2:
+            continue
+        for place in (1, 0):
+            shape = scope.shape(node.input[place])
+            if shape is None or len(shape) != 2 or frozenset(shape) not in wanted:
+                continue
+            weight = scope.constant(node.input[place])
+            if weight is not None and (product := _read_product(node, place, weight, scope)) is not None:
+                rows, kernel, bias = product
+                spec = ConvSpec(kernel.shape[1], kernel.shape[0], 1, bias=bias is not None, ndim=1)
+                params = ConvParams(as_float(kernel[:, :, None]), None if bias is None else as_float(bias))
+                yield Conv(node.name or f"{node.op_type}_{index}", node, scope, (), spec, params, rows=rows)
+                break
+
+
+def _read_product(node: onnx.NodeProto, place: int, weight: Array, scope: Scope) -> _Product | None:
+    """Read a product whose input ``place`` is the constant ``weight``."""
+    attributes, data = attributes_of(node), node.input[1 - place]
+    if node.op_type == "MatMul":
+        return ((data, -1, -1), weight.T, None) if place else ((data, -2, -2), weight, None)
+    if node.op_type == "Einsum":
+        return _read_einsum(attributes["equation"], place, weight, data) if len(node.input) == 2 else None
+    if not place:
+        return None
+    kernel, bias = (weight if attributes.get("transB") else weight.T), None
+    kernel = kernel * weight.dtype.type(attributes.get("alpha", 1.0))
+    if len(node.input) > 2 and node.input[2]:
+        bias = scope.constant(node.input[2])
+        if bias is None or bias.size not in (1, len(kernel)):
+            return None
+        bias = np.broadcast_to(bias.reshape(-1) * bias.dtype.type(attributes.get("beta", 1.0)), (len(kernel),)).copy()
+    return (data, 0 if attributes.get("transA") else -1, -1), kernel, bias
+
+
+def _read_einsum(equation: str, place: int, weight: Array, data: str) -> _Product | None:
+    """Read ``"bhwc,co->bhwo"``: one letter is summed over, one is new, the others keep their order."""
+    match = re.fullmatch(r"([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)", equation.replace(" ", ""))
+    if match is None:
+        return None
+    operands, target = (match[1], match[2]), match[3]
+    tensor, matrix = operands[1 - place], operands[place]
+    summed, new = set(matrix) & set(tensor) - set(target), set(matrix) & set(target) - set(tensor)
+    if len(matrix) != 2 or len(summed) != 1 or len(new) != 1:
+        return None
+    (c,), (o,) = summed, new
+    if tensor.replace(c, "") != target.replace(o, "") or len(set(tensor)) != len(tensor):
+        return None
+    return (data, tensor.index(c), target.index(o)), weight if matrix == o + c else weight.T, None
+
+
+def to_rows(x: Array, axis: int) -> Array:
+    """Return ``(rows, C, 1)`` of a tensor with its channels on ``axis``."""
+    return np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis], 1)

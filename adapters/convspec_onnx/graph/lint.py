@@ -82,9 +82,8 @@ def _check_shapes(conv: Conv, *, consistent: bool) -> None:
     if spec is None or x is None:
         return
     if len(x) != spec.ndim + 2 or (isinstance(x[1], int) and x[1] != spec.in_channels):
-        title = (
-            f"expected {spec.in_channels} channels and {spec.ndim} spatial axes from the weight, got input {_text(x)}"
-        )
+        expected = f"expected {spec.in_channels} channels and {spec.ndim} spatial axes from the weight"
+        title = f"{expected}, got input {_text(x)}"
         conv.note("input-contradicts-weight", title, "error" if consistent else "warning")
         return
     sizes = [n for n in x[2:] if isinstance(n, int)]
@@ -163,11 +162,8 @@ def _needed(graph: onnx.GraphProto) -> set[str]:
 
 def _unused_weights(graph: onnx.GraphProto) -> list[dict[str, str]]:
     used = {entry.name for entry in graph.output}.union(*map(tensors_read, graph.node))
-    return [
-        {"id": "unused-weights", "title": f"no node reads the weight {tensor.name!r}", "level": "warning"}
-        for tensor in graph.initializer
-        if tensor.name not in used
-    ]
+    unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]
+    return [{"id": "unused-weights", "title": f"no node reads the weight {n!r}", "level": "warning"} for n in unused]
 
 
 def _unjudged_nodes(graph: onnx.GraphProto, judged: set[int]) -> list[dict[str, str]]:

@@ -1,8 +1,13 @@
-"""One graph of a model: its constants, the declared shapes, and who writes and reads each tensor."""
+"""One graph of a model: its constants, the declared shapes, and who writes and reads each tensor.
+
+Constants are folded: the nodes that exporters put between an initialiser and a convolution are computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from convspec_onnx.graph.constants import fold
 from convspec_onnx.loading import Array, tensors_read, to_array
 
+_MAX_ELEMENTS = 1 << 26  # of a folded constant
 _ELEMENT_TYPES = frozenset(map(int, helper.get_all_tensor_dtypes()))
 
 
@@ -34,9 +39,8 @@ class Scope:
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """Return the node that writes a tensor, here or in a graph around; None for inputs and initialisers."""
-        return self.producers.get(name) or (
-            self.outer.producer(name) if self.outer and name not in self.tensors else None
-        )
+        outer = None if name in self.tensors else self.outer
+        return self.producers.get(name) or (outer.producer(name) if outer else None)
 
     @cached_property
     def consumers(self) -> Mapping[str, list[onnx.NodeProto]]:
@@ -68,7 +72,7 @@ class Scope:
             values.pop()
         if node.op_type == "Reshape" and len(values) == 2 and values[1] is None:
             values[1] = self._partial_shape(node.input[1])
-        return fold(node, values, element)
+        return _fold(node, values, element)
 
     def _partial_shape(self, name: str) -> Array | None:
         """Return a concatenated shape of which one size depends on an input, with -1 for this size."""
@@ -150,18 +154,14 @@ def resolve_output_shape(attributes: dict[str, Any], kernel: Sequence[int], spat
     ndim = len(kernel)
     ones, zeros = (1,) * ndim, (0,) * ndim
     strides, dilations = attributes.get("strides") or ones, attributes.get("dilations") or ones
-    extra = list(attributes.get("output_padding") or zeros)
-    lows, highs = [], []
-    sizes = attributes["output_shape"][-ndim:]
-    for axis, (n, s, k, d, size) in enumerate(zip(spatial, strides, kernel, dilations, sizes, strict=True)):
-        total = (n - 1) * s + (k - 1) * d + 1 + extra[axis] - size
-        if total < 0:
-            extra[axis], total = extra[axis] - total, 0
-        low = total // 2 if attributes.get("auto_pad") == "SAME_UPPER" else total - total // 2
-        lows.append(low)
-        highs.append(total - low)
+    extra, sizes = attributes.get("output_padding") or zeros, attributes["output_shape"][-ndim:]
+    axes = enumerate(zip(spatial, strides, kernel, dilations, sizes, strict=True))
+    over = [(n - 1) * s + (k - 1) * d + 1 + extra[i] - size for i, (n, s, k, d, size) in axes]
+    less, more = [max(t, 0) // 2 for t in over], [max(t, 0) - max(t, 0) // 2 for t in over]
+    pads = (*less, *more) if attributes.get("auto_pad") == "SAME_UPPER" else (*more, *less)
     kept = {k: v for k, v in attributes.items() if k not in ("output_shape", "auto_pad")}
-    return kept | {"pads": (*lows, *highs), "output_padding": tuple(extra)}
+    longer = tuple(e + max(-t, 0) for e, t in itertools.zip_longest(extra, over, fillvalue=0))
+    return kept | {"pads": pads, "output_padding": longer}
 
 
 def as_float(values: Array) -> Array:
@@ -169,3 +169,108 @@ def as_float(values: Array) -> Array:
     if values.dtype.kind in "iub":
         return values.astype(np.float64)
     return values if values.dtype.kind == "f" else values.astype(np.float32)
+
+
+# -- constants ---
+
+
+def _fold(node: onnx.NodeProto, values: Sequence[Array | None], element: int) -> Array | None:
+    """Return the output of a node with constant inputs; None for an input that is no constant or another operator.
+
+    ``element``: the element type of the output, if it depends on a tensor that is no constant (CastLike).
+    """
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Constant" and attributes:
+        value = next(iter(attributes.values()))
+        return to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+    if node.op_type in ("Cast", "CastLike"):
+        to = attributes.get("to") or element
+        return None if values[0] is None or not to else values[0].astype(helper.tensor_dtype_to_np_dtype(to))
+    rule = _RULES.get(node.op_type)
+    if rule is None or any(value is None for value in values):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            return rule(attributes, *values)
+    except (ValueError, TypeError, IndexError):
+        return None  # the runtime reports what is wrong with the node
+
+
+def _expand(_: dict[str, Any], x: Array, shape: Array) -> Array | None:
+    target = np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))
+    return np.broadcast_to(x, target).copy() if math.prod(target) <= _MAX_ELEMENTS else None
+
+
+def _constant_of_shape(attributes: dict[str, Any], shape: Array) -> Array | None:
+    sizes = tuple(int(n) for n in shape)
+    value = to_array(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
+    return np.full(sizes, value.reshape(-1)[0]) if math.prod(sizes) <= _MAX_ELEMENTS else None
+
+
+def _binary(function: Callable[[Array, Array], Array]) -> Callable[..., Array | None]:
+    def rule(_: dict[str, Any], a: Array, b: Array) -> Array | None:
+        return function(a, b) if math.prod(np.broadcast_shapes(a.shape, b.shape)) <= _MAX_ELEMENTS else None
+
+    return rule
+
+
+def _divide_integers(a: Array, b: Array) -> Array:
+    """Divide integers and round towards zero, as ONNX does; NumPy rounds down."""
+    return np.asarray(a // b + ((a % b != 0) & ((a < 0) != (b < 0))).astype(a.dtype))
+
+
+def _dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
+    """Compute (values - zero)·scale; scale and zero are for the whole tensor, or for each index of an axis."""
+    if attributes.get("block_size"):
+        return None
+    axis = attributes.get("axis", 1)
+
+    def align(numbers: Array) -> Array:
+        if numbers.size == 1:
+            return numbers.reshape(())
+        return numbers.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
+
+    shifted = values.astype(np.int64) - (align(zero[0]).astype(np.int64) if zero else 0)
+    return np.asarray(shifted.astype(np.float32) * align(scale).astype(np.float32), np.float32)
+
+
+def _concat(attributes: dict[str, Any], *parts: Array) -> Array | None:
+    return np.concatenate(parts, attributes["axis"]) if sum(p.size for p in parts) <= _MAX_ELEMENTS else None
+
+
+def _slice(_: dict[str, Any], x: Array, starts: Array, ends: Array, *rest: Array) -> Array:
+    axes = rest[0] if rest else np.arange(len(starts))
+    steps = rest[1] if len(rest) > 1 else np.ones(len(starts), np.int64)
+    index = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(*(a.tolist() for a in (axes, starts, ends, steps)), strict=True):
+        # a negative step to before the first element has no number in Python
+        stop = None if step < 0 and end < -x.shape[axis] else end
+        index[axis] = slice(start, stop, step)
+    return x[tuple(index)]
+
+
+def _unsqueeze(attributes: dict[str, Any], x: Array, *axes: Array) -> Array:
+    return np.expand_dims(x, tuple(int(n) for n in (axes[0] if axes else attributes["axes"])))
+
+
+_RULES: dict[str, Callable[..., Array | None]] = {
+    "Identity": lambda _, x: x,
+    "Shape": lambda a, x: np.array(x.shape[a.get("start", 0) : a.get("end")], np.int64),
+    "Expand": _expand,
+    "ConstantOfShape": _constant_of_shape,
+    "Reshape": lambda _, x, s: None if 0 in s else x.reshape(tuple(int(n) for n in s)),
+    "Transpose": lambda a, x: np.transpose(x, a.get("perm")),
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": lambda a, x, *axes: np.squeeze(x, tuple(axes[0]) if axes else tuple(a["axes"]) if "axes" in a else None),
+    "Concat": _concat,
+    "Slice": _slice,
+    "Add": _binary(np.add),
+    "Sub": _binary(np.subtract),
+    "Mul": _binary(np.multiply),
+    "Div": _binary(lambda a, b: a / b if a.dtype.kind == "f" else _divide_integers(a, b)),
+    "Mod": lambda a, x, y: _binary(np.fmod if a.get("fmod") else np.mod)(a, x, y),
+    "Neg": lambda _, x: -x,
+    "Sqrt": lambda _, x: np.sqrt(x),
+    "Reciprocal": lambda _, x: (1 / x).astype(x.dtype),
+    "DequantizeLinear": _dequantize,
+}

@@ -51,10 +51,7 @@ def read_inputs(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, Arrays
     if not place.is_file():
         raise RequestError(f"inputs {path!r}: file not found")
     try:
-        if place.suffix == ".pb":
-            loaded: Any = read_tensor(place)
-        else:
-            loaded = np.load(place, allow_pickle=False)
+        loaded: Any = read_tensor(place) if place.suffix == ".pb" else np.load(place, allow_pickle=False)
         given = {"0": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise RequestError(f"inputs {path!r} cannot be read: {error}") from None
@@ -94,9 +91,8 @@ def _fit(entries: Sequence[onnx.ValueInfoProto], arrays: Mapping[str, Any], path
     for entry in entries:
         array, declared = np.asarray(arrays[entry.name]), entry.type.tensor_type
         shape = [d.dim_value if d.HasField("dim_value") else None for d in declared.shape.dim]
-        if declared.HasField("shape") and (
-            len(shape) != array.ndim or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=False))
-        ):
+        fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        if declared.HasField("shape") and not fits:
             raise RequestError(f"input {entry.name!r}: expected shape {shape_text(entry)}, got {array.shape}")
         feeds[entry.name] = array.astype(_dtype(entry), copy=False)
     return feeds
@@ -150,9 +146,8 @@ def _dims(entry: onnx.ValueInfoProto) -> Any:
 
 def _symbols(entries: Sequence[onnx.ValueInfoProto]) -> set[str]:
     """Return the names of the axes that have no size."""
-    return {
-        _symbol(entry, i) for entry in entries for i, dim in enumerate(_dims(entry)) if not dim.HasField("dim_value")
-    }
+    axes = [(entry, axis, dim) for entry in entries for axis, dim in enumerate(_dims(entry))]
+    return {_symbol(entry, axis) for entry, axis, dim in axes if not dim.HasField("dim_value")}
 
 
 def _symbol(entry: onnx.ValueInfoProto, axis: int) -> str:

@@ -101,11 +101,8 @@ def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
                               value_info=graph.value_info, initializer=small,
                               sparse_initializer=graph.sparse_initializer),
     )  # fmt: skip
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in graph.initializer
-        if tensor.name not in given and math.prod(tensor.dims) > MAX_SHAPE_TENSOR
-    )
+    large = (t for t in graph.initializer if t.name not in given and math.prod(t.dims) > MAX_SHAPE_TENSOR)
+    light.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large)
     return light
 
 

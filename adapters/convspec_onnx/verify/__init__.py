@@ -6,12 +6,10 @@ stays bounded; a node that fails is replaced by the oracle's output.
 """
 
 from convspec_onnx.verify import runtimes
-from convspec_onnx.verify.accuracy_class import AccuracyClasses
-from convspec_onnx.verify.judge import expected_output
-from convspec_onnx.verify.model_file import open_model
+from convspec_onnx.verify.judge import AccuracyClasses, expected_output
 from convspec_onnx.verify.optimizer_passes import find_changes
-from convspec_onnx.verify.run import Run, judge_alone
+from convspec_onnx.verify.run import Report, Run, judge_alone, open_model
 
 __all__ = [
-    "AccuracyClasses", "Run", "expected_output", "find_changes", "judge_alone", "open_model", "runtimes",
+    "AccuracyClasses", "Report", "Run", "expected_output", "find_changes", "judge_alone", "open_model", "runtimes",
 ]  # fmt: skip

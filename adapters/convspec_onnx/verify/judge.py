@@ -1,10 +1,13 @@
-"""Judge the output of one convolution node by the oracle, computed from what the node read."""
+"""Judge the output of one convolution node by the oracle, computed from what the node read.
+
+A user may expect an accuracy class of a provider: it decides what the bounds allow, and probes must measure it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +15,24 @@ import onnx
 from onnx import numpy_helper
 
 from convspec import reference
+from convspec.contract import LayerRequest
 from convspec.corpora import test_data
 from convspec.errors import ParamsError, RequestError, ShapeError, SpecError, UnsupportedError
-from convspec.reference import Verdict, gamma, judge, products
+from convspec.reference import Verdict, accuracy_probes, gamma, judge, products
 from convspec.spec import DTYPES, ComputePrecision, ConvParams, ConvSpec, format_of
+from convspec_onnx import ADAPTER, REFERENCE
 from convspec_onnx.graph import Conv, as_float, resolve_layer, to_rows
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Capture, Segment, extract_segment
-from convspec_onnx.verify.runtimes import RunConfig
+from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig
 
 PrecisionOf = Callable[[ConvSpec, str], ComputePrecision]  # of a layer in a dtype
+Judged = tuple[Verdict, Arrays]  # the verdict on a node, and what it read and wrote as ``x`` and ``y``
 Expected = tuple[Array, Array, Array | None]  # output, magnitude, elements to ignore
 
+_CLASS_DTYPE = "float32"  # of the layers that a class is about: a provider may compute them more coarsely
+_STORED = ("float16", "bfloat16")  # formats that a provider also stores tensors in; tf32 rounds inputs only
 _MAX_OUTPUT = 1 << 48  # elements: beyond, allocation fails with other errors than MemoryError
 NOT_RUN = "not run: with these inputs the node is in a branch that is not taken, or in a loop with no iteration"
 
@@ -38,9 +46,7 @@ class ExpectedCache:
     expected: Expected | None = None
 
 
-def judge_node(
-    conv: Conv, values: Arrays, precision: PrecisionOf, cache: ExpectedCache | None = None
-) -> tuple[Verdict, Arrays]:
+def judge_node(conv: Conv, values: Arrays, precision: PrecisionOf, cache: ExpectedCache | None = None) -> Judged:
     """Return the verdict on a node, and its input and output as ``x`` and ``y``, iterations of a loop as samples."""
     try:
         inputs = [_value(conv, name, values) for name in conv.node.input]
@@ -94,7 +100,7 @@ def _value(conv: Conv, name: str, values: Arrays) -> Array | None:
 
 def _judge_operator(
     conv: Conv, inputs: list[Array | None], y: Array, precision: PrecisionOf, cache: ExpectedCache
-) -> tuple[Verdict, Arrays]:
+) -> Judged:
     x, weight = inputs[0], inputs[3 if conv.node.op_type == "QLinearConv" else 1]
     if x is None or weight is None:
         raise SpecError(["the node must have an input and a weight"])
@@ -215,3 +221,80 @@ def _center(values: Array, zero: Array | None) -> Array:
 def _stack(array: Array, ndim: int) -> Array:
     """Return the iterations of a loop as samples: a convolution treats every sample alike."""
     return array.reshape(-1, *array.shape[1 - ndim :]) if array.ndim > ndim else array
+
+
+# -- accuracy classes ---
+
+
+@dataclass
+class AccuracyClasses:
+    """The expected class by provider; the class of each layer is measured once per run configuration.
+
+    Attributes:
+        model: defines the opsets of the measured nodes; None without expectations.
+    """
+
+    expected: Mapping[str, str] = field(default_factory=dict)
+    model: onnx.ModelProto | None = None
+    measured: dict[tuple[ConvSpec, tuple[int, ...], RunConfig], Verdict] = field(default_factory=dict)
+
+    def judge(self, conv: Conv, values: Arrays, config: RunConfig, cache: ExpectedCache | None = None) -> Judged:
+        """Return the verdict on a node as :func:`judge_node` does; a layer of another class disagrees."""
+        name = self.expected.get(config.provider) if config.level != EVALUATOR else None
+
+        def precision(spec: ConvSpec, dtype: str) -> ComputePrecision:
+            adapter = REFERENCE if config.level == EVALUATOR else ADAPTER
+            own = adapter.compute_precision(spec, LayerRequest(dtype=dtype))
+            return own if name is None or dtype != _CLASS_DTYPE else precision_of_class(name, own)
+
+        verdict, arrays = judge_node(conv, values, precision, cache)
+        if name is None or verdict.verdict != "agree" or not arrays:
+            return verdict, arrays
+        measured = self.measure(conv, arrays, config, name)
+        if measured is None:
+            return verdict, arrays
+        if measured.verdict != "agree":
+            return replace(measured, evidence={**verdict.evidence, **measured.evidence}), arrays
+        return replace(verdict, accuracy_class=measured.accuracy_class), arrays
+
+    def measure(self, conv: Conv, arrays: Arrays, config: RunConfig, name: str) -> Verdict | None:
+        """Return whether probes of a node's layer measure the class ``name``; None for a layer without a class."""
+        spec = conv.spec
+        if spec is None or str(arrays["y"].dtype) != _CLASS_DTYPE or conv.node.op_type not in ("Conv", "ConvTranspose"):
+            return None
+        shape = (1, *arrays["x"].shape[1:])
+        if (spec, shape, config) not in self.measured:
+            self.measured[spec, shape, config] = self._measure(conv, spec, shape, config, name)
+        return self.measured[spec, shape, config]
+
+    def _measure(self, conv: Conv, spec: ConvSpec, shape: tuple[int, ...], config: RunConfig, name: str) -> Verdict:
+        probes = accuracy_probes.probes(spec, shape, _CLASS_DTYPE)
+        outputs = {probe.name: self._run(conv, probe, config) for probe in probes}
+        if any(outputs[probe.name].shape != probe.expected.shape for probe in probes):
+            return Verdict("disagree", "shape: the output of a probe has another shape")
+        measured = accuracy_probes.measure(probes, outputs)
+        if measured.name is None and all(np.array_equal(outputs[probe.name], probe.expected) for probe in probes):
+            return Verdict("agree")  # every output is zero, as it must be: no class can be measured
+        evidence = {"inputs": measured.inputs, "accumulator": measured.accumulator, "expected_class": name}
+        if measured.name == name:
+            return Verdict("agree", "", measured.name, evidence)
+        parts = f"inputs {measured.inputs or 'unknown'}, sums {measured.accumulator or 'unknown'}"
+        kind = measured.name or "no known class"
+        reason = f"precision: measured {kind} ({parts}), expected {name} of {config.provider}"
+        return Verdict("disagree", reason, measured.name, evidence)
+
+    def _run(self, conv: Conv, probe: accuracy_probes.Probe, config: RunConfig) -> Array:
+        assert self.model is not None
+        node = onnx.NodeProto()
+        node.CopyFrom(conv.node)
+        values: Arrays = {node.input[0]: probe.x, node.input[1]: probe.params.kernel}
+        if probe.params.bias is not None:
+            values[node.input[2]] = probe.params.bias
+        return run_node(self.model, node, values, onnx.TensorProto.FLOAT, config)[node.output[0]]
+
+
+def precision_of_class(name: str, own: ComputePrecision) -> ComputePrecision:
+    """Return how a layer of that class may compute; ``own``: how it computes without one."""
+    if format_of(name).digits >= format_of(_CLASS_DTYPE).digits:
+        return own
+    return replace(own, inputs=name, stored=name if name in _STORED else None)

@@ -1,24 +1,25 @@
-"""Run a graph segment by segment on every run configuration, and judge its convolutions on the way."""
+"""Open a model, run it segment by segment on every run configuration, and judge its convolutions on the way."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from convspec.contract.isolation import limit_memory
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
-from convspec_onnx.graph import Conv, as_float
-from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
+from convspec_onnx.graph import Conv, as_float, find_convolutions
+from convspec_onnx.loading import Array, Arrays, DetachedModel, infer_shapes, load_model, tensors_read
 from convspec_onnx.verify import runtimes
-from convspec_onnx.verify.accuracy_class import AccuracyClasses
 from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
-from convspec_onnx.verify.judge import NOT_RUN, ExpectedCache, expected_output, node_arrays, run_node
+from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, expected_output, node_arrays, run_node
 from convspec_onnx.verify.runtimes import RunConfig, RunError
 
 Report = Callable[[dict[str, Any]], None]
@@ -26,7 +27,37 @@ Observe = Callable[[Conv, Arrays], None]
 
 _SIZES = (17, 11)  # of random even and odd axes, beyond the effective kernel
 _MAX_ELEMENTS = 1 << 25
+_TO_READ = 512 << 20  # bytes that reading may take beyond the copies of the model
+_TO_RUN = 768 << 20
+_DATA = (".data", ".bin", ".weights", ".onnx_data")
+_COPIES = 6  # of the model that exist at once: file, message, inlined, inferred, serialised, the runtime's
 _NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "MemoryError")
+
+
+def open_model(path: str, memory: int | None = None, *, limited: bool = False) -> tuple[DetachedModel, list[Conv], str]:
+    """Return the model ready to run, its convolutions, and the error of shape inference, or "".
+
+    ``limited``: limit the memory of this process, first to what reading may take, then to what running may.
+    """
+    size = _bytes_on_disk(Path(path))
+    if limited:
+        limit_memory(_TO_READ + _COPIES * size)
+    model = load_model(path)
+    model.proto, problem = infer_shapes(model.proto)
+    convs = find_convolutions(model)
+    if limited:
+        limit_memory((memory or _TO_RUN) + _COPIES * size)
+    return model, convs, problem
+
+
+def _bytes_on_disk(path: Path) -> int:
+    """Return the bytes of the model and of the files beside it that may be its external data."""
+    try:
+        own = path.stat().st_size
+        beside = [p for p in path.parent.iterdir() if p.name.startswith(path.name) or p.suffix in _DATA]
+        return int(own + sum(p.lstat().st_size for p in beside if p.is_file() and p != path))
+    except OSError:
+        return 0
 
 
 @dataclass
@@ -136,17 +167,14 @@ class Run:
         values = captured
         if conv.owners:  # by the names in its own graph
             values = {c.name: captured[c.tag] for c in captures_of(conv) if c.tag in captured}
-        if not self.judging:
-            arrays = node_arrays(conv, values)
-            if arrays and self.observe is not None:
-                self.observe(conv, arrays)
-            return
-        verdict, arrays = self.classes.judge(conv, values, config, cache)
+        judged = self.classes.judge(conv, values, config, cache) if self.judging else None
+        verdict, arrays = judged or (None, node_arrays(conv, values))
         if conv.owners and not arrays:
             return  # not captured: it runs alone later
         if config == self.configs[0] and self.observe is not None and arrays:
             self.observe(conv, arrays)
-        self.report_verdict(conv, config, verdict, arrays)
+        if verdict is not None:
+            self.report_verdict(conv, config, verdict, arrays)
 
     def report_verdict(self, conv: Conv, config: RunConfig, verdict: Verdict, arrays: Arrays | None = None) -> None:
         self.reached.add(conv.path)

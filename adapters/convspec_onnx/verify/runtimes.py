@@ -13,12 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from convspec.errors import ConvspecError, PlacementError
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 
-LEVELS = {
-    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
+_LEVEL = ort.GraphOptimizationLevel
+LEVELS = {"off": _LEVEL.ORT_DISABLE_ALL, "basic": _LEVEL.ORT_ENABLE_BASIC, "extended": _LEVEL.ORT_ENABLE_EXTENDED,
+          "all": _LEVEL.ORT_ENABLE_ALL}  # fmt: skip
 EVALUATOR = "evaluator"
 CPU = "CPU"
 _SUFFIX = "ExecutionProvider"
@@ -105,9 +102,8 @@ def _check_placement(graph: onnx.GraphProto, session: ort.InferenceSession, name
     """Raise RunError for a convolution that ONNX Runtime silently gave to the CPU."""
     if name not in session.get_providers():
         raise RunError(f"the provider {name} could not be started; ONNX Runtime would silently run on the CPU")
-    assigned = {
-        node.name: part.ep_name for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
-    }
+    parts = session.get_provider_graph_assignment_info()
+    assigned = {node.name: part.ep_name for part in parts for node in part.get_nodes()}
     for node in graph.node:
         if "Conv" in node.op_type and assigned.get(node.name, name) != name:
             raise RunError(f"placement: {name} does not take this node, which runs on {assigned[node.name]} instead")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import crop, zero_margins
+from convspec.models.matching.differences import Difference, layer_differences, weight_differences
 from convspec.models.matching.kernels import add_zero_pads
 from convspec.spec import ConvParams, format_of
 
 if TYPE_CHECKING:
-    from convspec.models.matching.kernels import Array, Layer
-    from convspec.spec import ConvSpec
+    from convspec.models.matching.kernels import Layer
+    from convspec.spec import Array, ConvSpec
 
 T = TypeVar("T")
 
@@ -47,6 +48,14 @@ def to_common_rank(ours: Layer, theirs: Layer) -> CommonRank | None:
     if theirs.spec.ndim == ours.spec.ndim + 1 and (swapped := to_common_rank(theirs, ours)):
         return CommonRank(swapped.theirs, swapped.ours, swapped.reshape_theirs, swapped.reshape_ours)
     return None
+
+
+def compare_weights(ours: Layer, theirs: Layer, others: Iterable[Layer]) -> list[Difference]:
+    """Return the differences of the weights; other differences are found when the node runs."""
+    form = to_common_rank(ours, theirs)
+    if form is None or form.ours.params.kernel.shape != form.theirs.params.kernel.shape:
+        return layer_differences(ours, theirs)
+    return weight_differences(form.ours, form.theirs, [other for other in others if other is not theirs])
 
 
 def _same(x: Array) -> Array:

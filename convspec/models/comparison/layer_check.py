@@ -25,8 +25,7 @@ from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rou
 if TYPE_CHECKING:
     from convspec.contract import Adapter
     from convspec.models.matching.kernels import BatchNorm
-    from convspec.models.run_model import Array
-    from convspec.spec import Pads
+    from convspec.spec import Array, Pads
 
 _NORM_ROUNDINGS = 8
 _STRETCH = 2.0
@@ -72,10 +71,8 @@ def check_linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> Layer
 
 def check_batch_norm(norm: BatchNorm, x: Array, y: Array) -> LayerCheck:
     """Check that ``y`` is the batch norm of ``x``, both ``(N, C, …)``."""
-    scale, mean, shift = (
-        np.asarray(v, np.float64).reshape(-1, *(1,) * (x.ndim - 2)) for v in (norm.scale(), norm.mean, norm.shift)
-    )
-    wide = x.astype(np.float64)
+    wide, column = x.astype(np.float64), (-1, *(1,) * (x.ndim - 2))
+    scale, mean, shift = (np.asarray(v, np.float64).reshape(column) for v in (norm.scale(), norm.mean, norm.shift))
     expected = (wide - mean) * scale + shift
     size = (np.abs(wide) + np.abs(mean)) * np.abs(scale) + np.abs(shift)
     limits = error_bounds.bounds("float32", 1, ComputePrecision("float32", 1, flushes_subnormals=True))

@@ -8,18 +8,24 @@ request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do"
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convspec.contract import registry
+import numpy as np
+
+from convspec.contract import Part, Reading, registry
 from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
-from convspec.errors import ConvspecError
-from convspec.models.files import messages
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.spec import ConvParams, ConvSpec
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
-    from convspec.models.files.messages import Message
+    from convspec.spec import Array
+
+    Message = dict[str, Any]
+    Entries = list[Message]
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
@@ -66,32 +72,31 @@ class _Served:
     def convs(self, **options: Any) -> Message:
         found = self.adapter.convs(self.model, **options)
         arrays: dict[str, Any] = {}
-        readings = messages.pack_readings((entry.reading for entry in found), arrays)
+        readings = pack_readings((entry.reading for entry in found), arrays)
         others = [{f.name: getattr(entry, f.name) for f in fields(entry) if f.name != "reading"} for entry in found]
         return {"found": others, "readings": readings, "arrays": self._file("convs", arrays)}
 
     def parts(self) -> Message:
         arrays: dict[str, Any] = {}
-        parts = messages.pack_parts(self.module.parts(self.model), arrays)
+        parts = pack_parts(self.module.parts(self.model), arrays)
         return {"parts": parts, "arrays": self._file("parts", arrays)}
 
     def read(self, input_shape: list[int] | None) -> Message:
         arrays: dict[str, Any] = {}
-        readings = messages.pack_readings([self.adapter.read(self.model, input_shape)], arrays)
+        readings = pack_readings([self.adapter.read(self.model, input_shape)], arrays)
         return {"readings": readings, "arrays": self._file("read", arrays)}
 
     def trace(self, arrays: str, names: list[str] | None) -> Message:
-        given = messages.read_arrays(self.folder / arrays)
+        given = read_arrays(self.folder / arrays)
         ordered = [given[str(place)] for place in range(len(given))]
         inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
         calls, outputs, _ = self.module.trace_model(self.model, inputs)
-        found = {f"x{place}": call.x for place, call in enumerate(calls)}
-        found |= {f"y{place}": call.y for place, call in enumerate(calls)}
+        found = {f"{name}{place}": getattr(call, name) for place, call in enumerate(calls) for name in "xy"}
         found |= {f"output{place}": y for place, y in enumerate(outputs)}
         return {"calls": [call.path for call in calls], "outputs": len(outputs), "arrays": self._file("calls", found)}
 
     def store(self, arrays: str, keys: list[list[str]], path: str) -> Message:
-        given = messages.read_arrays(self.folder / arrays)
+        given = read_arrays(self.folder / arrays)
         wanted: dict[str, dict[str, Any]] = {}
         for place, (where, name) in enumerate(keys):
             wanted.setdefault(where, {})[name] = given[str(place)]
@@ -100,5 +105,79 @@ class _Served:
         return {}
 
     def _file(self, name: str, arrays: dict[str, Any]) -> str:
-        messages.write_arrays(self.folder / f"{name}.safetensors", arrays)
+        write_arrays(self.folder / f"{name}.safetensors", arrays)
         return f"{name}.safetensors"
+
+
+# -- layers in messages: JSON, and safetensors for the arrays ---
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays of numbers to a file; raises UnsupportedError for other elements."""
+    from safetensors.numpy import save_file
+
+    for array in arrays.values():
+        if array.dtype.kind not in "fiub":
+            raise UnsupportedError(f"a tensor of {array.dtype} is not an array of numbers")
+    save_file({name: np.array(array, order="C") for name, array in arrays.items()}, path)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return the arrays that :func:`write_arrays` wrote."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def pack_readings(readings: Iterable[Reading | None], arrays: dict[str, Array]) -> Entries:
+    """Return readings as JSON; their kernels and biases go into ``arrays``, by position."""
+    entries: Entries = []
+    for place, reading in enumerate(readings):
+        if reading is None:
+            entries.append({})
+            continue
+        arrays[f"{place}.kernel"] = reading.params.kernel
+        if reading.params.bias is not None:
+            arrays[f"{place}.bias"] = reading.params.bias
+        entries.append({"spec": reading.spec.to_dict(), "layout": reading.layout, "dtype": reading.dtype})
+    return entries
+
+
+def unpack_readings(entries: Entries, arrays: Mapping[str, Array]) -> list[Reading | None]:
+    """Return the readings that :func:`pack_readings` packed; raises ConvspecError if an array does not fit its spec."""
+    found: list[Reading | None] = []
+    for place, entry in enumerate(entries):
+        if not entry:
+            found.append(None)
+            continue
+        spec = ConvSpec.from_dict(entry["spec"])
+        params = ConvParams(arrays[f"{place}.kernel"], arrays.get(f"{place}.bias"))
+        params.check(spec)
+        found.append(Reading(spec, params, str(entry["layout"]), str(entry["dtype"])))
+    return found
+
+
+def pack_parts(parts: Sequence[Part], arrays: dict[str, Array]) -> Entries:
+    """Return layers as JSON; all their arrays go into ``arrays``."""
+    readings = pack_readings((part.reading for part in parts), arrays)
+    entries: Entries = []
+    for place, (part, reading) in enumerate(zip(parts, readings, strict=True)):
+        arrays.update({f"{place}.{name}": array for name, array in part.arrays.items()})
+        entries.append({
+            "path": part.path, "kind": part.kind, "name": part.name, "reading": reading, "arrays": list(part.arrays),
+            "epsilon": part.epsilon, "axis": part.axis, "problem": part.problem,
+        })  # fmt: skip
+    return entries
+
+
+def unpack_parts(entries: Entries, arrays: Mapping[str, Array]) -> list[Part]:
+    """Return the layers that :func:`pack_parts` packed."""
+    readings = unpack_readings([entry["reading"] for entry in entries], arrays)
+    return [
+        Part(
+            str(entry["path"]), str(entry["kind"]), str(entry["name"]), reading,
+            {str(name): arrays[f"{place}.{name}"] for name in entry["arrays"]},
+            float(entry["epsilon"]), int(entry["axis"]), str(entry["problem"]),
+        )
+        for place, (entry, reading) in enumerate(zip(entries, readings, strict=True))
+    ]  # fmt: skip

@@ -16,44 +16,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from convspec import errors
 from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
-from convspec.errors import (
-    ConvspecError,
-    FrameworkAbsent,
-    ParamsError,
-    PlacementError,
-    RequestError,
-    ShapeError,
-    UnsupportedError,
-    printable,
-)
-from convspec.models.files import messages
+from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
+from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, write_arrays
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, Reading
-    from convspec.models.files.messages import Message
-    from convspec.models.run_model import Array
+    from convspec.models.files.child import Message
+    from convspec.spec import Array
 
 T = TypeVar("T")
 
 SECONDS = 300.0
 MEMORY = 4 << 30
 _COPIES = 8  # of the file's size, which the process may take in addition
-_ERRORS = {
-    kind.__name__: kind
-    for kind in (FrameworkAbsent, ParamsError, PlacementError, RequestError, ShapeError, UnsupportedError)
-}
+_ERRORS = ("FrameworkAbsent", "ParamsError", "PlacementError", "RequestError", "ShapeError", "UnsupportedError")
 
 
 def loaders() -> dict[str, list[Adapter]]:
     """Return the adapters that read each kind of file, by its suffix or by a file that its folder holds."""
-    found: dict[str, list[Adapter]] = {}
-    for name in registry.adapters():
-        adapter = registry.adapter(name)
-        for kind in adapter.files:
-            found.setdefault(kind, []).append(adapter)
-    return found
+    known = [registry.adapter(name) for name in registry.adapters()]
+    return {kind: [one for one in known if kind in one.files] for adapter in known for kind in adapter.files}
 
 
 def loader(path: str | os.PathLike[str]) -> Adapter:
@@ -68,16 +53,13 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     if not fitting:
         endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
-        raise RequestError(
-            f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}"
-            + (f", or a folder with {folders}" if folders else "")
-        )
+        more = f", or a folder with {folders}" if folders else ""
+        raise RequestError(f"{printable(os.fspath(path))!r} must be a model's file, ending in {endings}{more}")
     if not place.exists():
         raise RequestError(f"file not found: {printable(os.fspath(path))!r}")
     absences = [registry.absence(adapter) for adapter in fitting]
-    for adapter, absence in zip(fitting, absences, strict=True):
-        if absence is None:
-            return adapter
+    if None in absences:
+        return fitting[absences.index(None)]
     raise FrameworkAbsent(f"{printable(place.name)}: {'; '.join(map(str, absences))}")
 
 
@@ -115,7 +97,7 @@ class ModelFile:
         """Return every convolution, as the adapter's own ``convs`` does."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[FoundConv]:
-            readings = messages.unpack_readings(answer["readings"], arrays)
+            readings = unpack_readings(answer["readings"], arrays)
             entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
             return [FoundConv(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
 
@@ -125,7 +107,7 @@ class ModelFile:
         """Return the one convolution that the model is or contains."""
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> Reading:
-            (reading,) = messages.unpack_readings(answer["readings"], arrays)
+            (reading,) = unpack_readings(answer["readings"], arrays)
             assert reading is not None
             return reading
 
@@ -133,14 +115,14 @@ class ModelFile:
 
     def parts(self) -> list[Part]:
         """Return all its layers with weights."""
-        return self._ask("parts", {}, lambda answer, arrays: messages.unpack_parts(answer["parts"], arrays))
+        return self._ask("parts", {}, lambda answer, arrays: unpack_parts(answer["parts"], arrays))
 
     def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
         """Return one run: the inputs and outputs of its layers, and its own outputs."""
         child = self._running()
         names = list(inputs) if isinstance(inputs, Mapping) else None
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        messages.write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
+        write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
@@ -153,7 +135,7 @@ class ModelFile:
         child = self._running()
         keys = [(path, name) for path, own in arrays.items() for name in own]
         given = {str(i): np.asarray(arrays[path][name]) for i, (path, name) in enumerate(keys)}
-        messages.write_arrays(child.folder / "weights.safetensors", given)
+        write_arrays(child.folder / "weights.safetensors", given)
         folder = tempfile.mkdtemp(prefix="convspec-ported-")
         target = Path(folder) / Path(self.path).name
         request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
@@ -209,7 +191,7 @@ class ModelFile:
             self.close()
             raise RequestError(f"{name}: the process answered with nonsense")
         if "error" in answer:
-            kind = _ERRORS.get(str(answer["error"]), RequestError)
+            kind = getattr(errors, answer["error"]) if answer["error"] in _ERRORS else RequestError
             raise kind(f"{name}: {printable(answer.get('message'), 1000)}")
         return answer
 
@@ -236,7 +218,7 @@ def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
     from safetensors import SafetensorError
 
     try:
-        return messages.read_arrays(path)
+        return read_arrays(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
 
@@ -270,12 +252,10 @@ class FileAdapter:
 
     def model_module(self) -> ModelModule:
         return ModelModule(
-            parts=lambda model: open_file(model).parts(),
-            trace_model=lambda model, inputs: open_file(model).trace(inputs),
-            write=lambda model, arrays: open_file(model).written(arrays),
-            save=lambda model, path: open_file(model).save(path),
-            open=open_file,
-        )
+            lambda model: open_file(model).parts(), lambda model, inputs: open_file(model).trace(inputs),
+            lambda model, arrays: open_file(model).written(arrays), lambda model, path: open_file(model).save(path),
+            open_file,
+        )  # fmt: skip
 
 
 def open_file(model: Any) -> ModelFile:

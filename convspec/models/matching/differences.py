@@ -13,11 +13,7 @@ from convspec.reference import gamma
 from convspec.spec import rounded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ConvSpec
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
 _SINGLE = 2.0**-24
@@ -58,26 +54,21 @@ def layer_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ()) 
 def field_differences(ours: ConvSpec, theirs: ConvSpec) -> list[Difference]:
     """Return a difference per field of two specs; all but those that shape the kernel may still mean the same."""
     return [
-        Difference(
-            f"{name.replace('_', '-')}-differs",
-            f"{name} is {getattr(ours, name)!r} where the source has {getattr(theirs, name)!r}",
-            name in _FATAL,
-            _node_fix(name, getattr(theirs, name)),
-        )
-        for name in _differing(ours, theirs)
-    ]
+        Difference(f"{name.replace('_', '-')}-differs", f"{name} is {mine!r} where the source has {right!r}",
+                   name in _FATAL, _node_fix(name, right))
+        for name, mine, right in _differing(ours, theirs)
+    ]  # fmt: skip
 
 
 def spec_differences(a: ConvSpec, b: ConvSpec) -> list[str]:
     """Return the fields of two specs that differ, a's value first: ``stride (2, 2): pads (1, 1) against (0, 1)``."""
-    return [
-        _pads(a, b) if name == "padding" else f"{name.replace('_', ' ')} {getattr(a, name)} against {getattr(b, name)}"
-        for name in _differing(a, b)
-    ]
+    differing = _differing(a, b)
+    return [_pads(a, b) if n == "padding" else f"{n.replace('_', ' ')} {x} against {y}" for n, x, y in differing]
 
 
-def _differing(a: ConvSpec, b: ConvSpec) -> list[str]:
-    return [name for name in _FIELDS if getattr(a, name) != getattr(b, name)]
+def _differing(a: ConvSpec, b: ConvSpec) -> list[tuple[str, Any, Any]]:
+    values = ((name, getattr(a, name), getattr(b, name)) for name in _FIELDS)
+    return [(name, x, y) for name, x, y in values if x != y]
 
 
 def _pads(a: ConvSpec, b: ConvSpec) -> str:

@@ -6,19 +6,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from convspec.spec import add_pads
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convspec.models.matching.split_layers import LayerPart
-    from convspec.spec import ConvParams, ConvSpec, Pads
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.spec import Array, ConvParams, ConvSpec, Pads
 
 T = TypeVar("T")
 Key = Callable[[T], Hashable]
@@ -148,8 +144,7 @@ def _not_both_linear(ours: Layer, theirs: Layer) -> bool:
 
 
 def match(
-    ours: Sequence[T], theirs: Sequence[T], keys: Iterable[Key[T]],
-    allowed: Callable[[T, T], bool] | None = None,
+    ours: Sequence[T], theirs: Sequence[T], keys: Iterable[Key[T]], allowed: Callable[[T, T], bool] | None = None,
     known: dict[int, int] | None = None,
 ) -> dict[int, int]:  # fmt: skip
     """Return the index of their counterpart by our index, for all that have one; ``known`` ones included.

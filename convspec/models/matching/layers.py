@@ -13,8 +13,9 @@ from convspec.models.matching.differences import Difference, weight_differences
 from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
 
 if TYPE_CHECKING:
-    from convspec.contract import Call, Part
-    from convspec.models.run_model import Array, Model
+    from convspec.contract import Part
+    from convspec.models.run_model import Model
+    from convspec.spec import Array
 
 _GENERIC = {"conv", "conv1d", "conv2d", "conv3d", "node", "model", "graph", "dense", "linear", "gemm", "module",
             "layers", "batch", "norm", "normalization", "batchnorm", "depthwise", "bn"}  # fmt: skip
@@ -70,9 +71,7 @@ def norm_after(model: Model, conv: Part | None) -> Part | None:
     """Return the batch norm that reads exactly the output of this convolution, or None."""
     if conv is None:
         return None
-    calls: dict[str, Call] = {}
-    for call in model.calls:
-        calls.setdefault(call.path, call)
+    calls = {call.path: call for call in reversed(model.calls)}
     if (mine := calls.get(conv.path)) is None:
         return None
     norms = (part for part in model.parts if part.batch_norm and part.path in calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -77,19 +78,15 @@ def split(layer: Layer, sizes: Sequence[int], *, grouped: bool) -> list[Layer] |
     """Split a layer into parts of these numbers of output channels; None where it cannot be split there."""
     spec = layer.spec
     group = spec.out_channels // spec.groups
-    ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+    ends = list(itertools.accumulate(sizes))
     if layer.linear or ends[-1] != spec.out_channels or min(sizes) < 1 or (spec.groups > 1) != grouped:
         return None
     if grouped and any(end % group for end in ends):
         return None
-    parts = []
+    parts, width = [], spec.in_channels // spec.groups
     for number, (end, size) in enumerate(zip(ends, sizes, strict=True)):
-        outputs = slice(end - size, end)
-        inputs = slice(0, spec.in_channels)
-        if grouped:
-            width = spec.in_channels // spec.groups
-            inputs = slice(outputs.start // group * width, outputs.stop // group * width)
-        parts.append(_cut(layer, outputs, LayerPart(number, len(sizes), inputs.start, inputs.stop), grouped=grouped))
+        inputs = ((end - size) // group * width, end // group * width) if grouped else (0, spec.in_channels)
+        parts.append(_cut(layer, slice(end - size, end), LayerPart(number, len(sizes), *inputs), grouped=grouped))
     return parts
 
 
@@ -99,19 +96,16 @@ def _cut(layer: Layer, outputs: slice, part: LayerPart, *, grouped: bool) -> Lay
     groups = size * spec.groups // spec.out_channels if grouped else 1
     channels = slice(part.start, part.end) if spec.transposed and grouped else outputs
     kernel = kernel[(slice(None),) * _axis(layer, grouped=grouped) + (channels,)]
-    return replace(
-        layer,
-        spec=replace(spec, in_channels=part.end - part.start, out_channels=size, groups=groups),
-        params=ConvParams(kernel, None if bias is None else bias[outputs]),
-        norm=None if layer.norm is None else _channels_of(layer.norm, outputs),
-        epilogue=tuple(_channels_of(norm, outputs) for norm in layer.epilogue),
-        part=part,
-    )
+    spec = replace(spec, in_channels=part.end - part.start, out_channels=size, groups=groups)
+    params = ConvParams(kernel, None if bias is None else bias[outputs])
+    norm = None if layer.norm is None else _channels_of(layer.norm, outputs)
+    epilogue = tuple(_channels_of(norm, outputs) for norm in layer.epilogue)
+    return replace(layer, spec=spec, params=params, norm=norm, epilogue=epilogue, part=part)
 
 
 def _channels_of(norm: BatchNorm, channels: slice) -> BatchNorm:
-    arrays = {name: getattr(norm, name)[channels] for name in ("gain", "shift", "mean", "variance")}
-    return BatchNorm(**arrays, epsilon=norm.epsilon)
+    gain, shift, mean, variance = (a[channels] for a in (norm.gain, norm.shift, norm.mean, norm.variance))
+    return BatchNorm(gain, shift, mean, variance, norm.epsilon)
 
 
 def alike(a: Layer, b: Layer) -> bool:

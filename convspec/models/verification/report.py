@@ -85,8 +85,7 @@ class Node:
             "name": self.name, "op_type": self.op_type, "spec": None if spec is None else spec.to_dict(),
             "input_shape": shape, "verdict": self.verdict, "worst_q": self.worst_q, "bound": self.bound,
             "matched": self.matched, "findings": self.findings, "notes": self.notes, "reason": self.reason,
-            "output_shape": self.output_shape,
-            "parameters": None if spec is None else spec.num_parameters,
+            "output_shape": self.output_shape, "parameters": None if spec is None else spec.num_parameters,
             "macs": _macs(spec, shape),
             "receptive_field": None if spec is None else _receptive_field(spec), "accuracy_class": self.classes,
         }  # fmt: skip
@@ -180,11 +179,8 @@ class VerifyReport(Printable):
     @property
     def unexpected(self) -> list[tuple[str, str, str]]:
         """The problems that are not in the baseline; ``nothing-agreed`` is never accepted."""
-        return [
-            (node, name, text)
-            for node, name, text in self.problems()
-            if name == "nothing-agreed" or not {(node, name), ("*", name)} & self.accepted
-        ]
+        known = self.accepted
+        return [p for p in self.problems() if p[1] == "nothing-agreed" or not {p[:2], ("*", p[1])} & known]
 
     def expect(self) -> VerifyReport:
         """Return the report itself if nothing in it is unexpected.

@@ -13,7 +13,7 @@ from convspec_onnx import audit
 from onnx import TensorProto, helper, numpy_helper
 
 from convspec.models.verification.report import VerifyReport, collect
-from convspec.models.verification.source_model import SourceModel
+from convspec.models.verification.verifier import SourceModel
 
 
 def audited(path, **request):
