@@ -233,7 +233,7 @@ def test_in_a_pipe_progress_is_a_line_every_ten_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     done = command(plain(tmp_path))
     assert done.exit_code == 0
-    lines = [line for line in done.stderr.splitlines() if " gone" in line]
+    lines = [line for line in done.stderr.splitlines() if " elapsed" in line]
     assert lines[-1].startswith("2 of 2, ")
     monkeypatch.setattr(progress, "_EVERY", 999.0)
     assert not command(plain(tmp_path)).stderr
