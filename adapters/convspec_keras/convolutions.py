@@ -146,13 +146,10 @@ class Conv:
     def spec(self, x: Any) -> ConvSpec:
         channels = self.channels_in(x)
         padding: Any = {"SAME": "same", "VALID": "valid"}.get(self.padding, tuple(self.pads))
-        groups = channels // int(self.kernel.shape[-2])
-        if self.kind == "DepthwiseConv2dNative":
-            groups = channels
+        groups = channels if self.kind == "DepthwiseConv2dNative" else channels // int(self.kernel.shape[-2])
         size = self.kernel.shape[: self.ndim]
-        return ConvSpec(
-            channels, self.channels_out(), size, self.stride, padding, self.dilation, groups, ndim=self.ndim
-        )
+        out = self.channels_out()
+        return ConvSpec(channels, out, size, self.stride, padding, self.dilation, groups, ndim=self.ndim)
 
     def transposed_spec(self, graph: Graph, inputs: Any, x: Any) -> ConvSpec:
         """A gradient of a convolution as a layer: its pads from the operator's output size.

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract import DTYPES, Part
-from convspec.errors import UnsupportedError
+from convspec.contract import Part, known_dtype
 
 PASSING = ("Identity", "Switch", "StopGradient", "Enter", "RefSwitch")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -102,7 +101,4 @@ def short(number: Any) -> float:
 
 
 def dtype_of(array: Any) -> str:
-    name = str(array.dtype)
-    if name not in DTYPES:
-        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
-    return name
+    return known_dtype(str(array.dtype))

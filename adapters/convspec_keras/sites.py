@@ -59,12 +59,8 @@ def trace_model(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]
             results, pairs = _one_by_one(session, sites, outputs, feeds)
         except (ValueError, TypeError) as error:
             raise _refused(error) from None
-    calls = [
-        Call(site.part.path, plain(pair[0]), plain(pair[1]))
-        for site, pair in zip(sites, pairs, strict=True)
-        if pair is not None
-    ]
-    return ModelTrace(calls, [plain(y) for y in results])
+    seen = [(site.part.path, pair) for site, pair in zip(sites, pairs, strict=True) if pair is not None]
+    return ModelTrace([Call(path, *map(plain, pair)) for path, pair in seen], [plain(y) for y in results])
 
 
 def pads(model: SavedModel) -> dict[str, list[Pad | str]]:
@@ -116,9 +112,8 @@ def _feeds(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> 
     names = list(model.inputs)
     if not isinstance(inputs, Mapping):
         if len(inputs) != len(names):
-            raise RequestError(
-                f"the signature takes {len(names)} inputs ({', '.join(names)}), but {len(inputs)} are given"
-            )
+            listed = f"{len(names)} inputs ({', '.join(names)})"
+            raise RequestError(f"the signature takes {listed}, but {len(inputs)} are given")
         inputs = dict(zip(names, inputs, strict=True))
     if set(inputs) != set(names):
         raise RequestError(f"the signature takes the inputs {', '.join(names)}, but given are {', '.join(inputs)}")

@@ -65,19 +65,15 @@ def load(content: bytes) -> torch.export.ExportedProgram:
     model = graphs[0].removeprefix("models/").removesuffix(".json")
     graph = vetted(archive.json(graphs[0]))
     try:
-        state = _tensors(archive, "weights", model)
-        return _program(graph, state, _tensors(archive, "constants", model))
+        from torch._export.serde import schema, serialize
+
+        state, constants = (_tensors(archive, kind, model) for kind in ("weights", "constants"))
+        serialized = serialize._dict_to_dataclass(schema.ExportedProgram, graph)
+        return serialize.ExportedProgramDeserializer().deserialize(serialized, state, constants)
     except (KeyError, TypeError, AttributeError, AssertionError, ValueError, RuntimeError) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"its program cannot be read: {type(error).__name__}: {error}") from None
-
-
-def _program(graph: dict[str, Any], state: dict[str, Any], constants: dict[str, Any]) -> torch.export.ExportedProgram:
-    from torch._export.serde import schema, serialize
-
-    serialized = serialize._dict_to_dataclass(schema.ExportedProgram, graph)
-    return serialize.ExportedProgramDeserializer().deserialize(serialized, state, constants)
 
 
 def _tensors(archive: _Archive, kind: str, model: str) -> dict[str, Any]:

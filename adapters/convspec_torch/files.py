@@ -12,8 +12,6 @@ import torch
 from convspec.errors import RequestError, UnsupportedError
 from convspec_torch import archives
 
-_RESTORING = b"__setstate__"
-
 
 def load(path: str) -> Any:
     """Return a ScriptModule on the CPU in evaluation mode, or an ExportedProgram.
@@ -24,9 +22,8 @@ def load(path: str) -> Any:
     """
     content = Path(path).read_bytes()
     if not zipfile.is_zipfile(io.BytesIO(content)):
-        kind = (
-            "an old pickle of torch.save" if content[:1] == b"\x80" else "not an archive of PyTorch, or a truncated one"
-        )
+        pickled = content[:1] == b"\x80"
+        kind = "an old pickle of torch.save" if pickled else "not an archive of PyTorch, or a truncated one"
         raise RequestError(f"it is {kind}; read are TorchScript (torch.jit.save) and programs of torch.export.save")
     names = _names(content)
     if "archive_format" in names:
@@ -57,7 +54,7 @@ def _script(content: bytes) -> torch.jit.ScriptModule:
     """
     reader = torch._C.PyTorchFileReader(io.BytesIO(content))
     for name in reader.get_all_records():
-        if name.startswith("code/") and _RESTORING in reader.get_record(name):
+        if name.startswith("code/") and b"__setstate__" in reader.get_record(name):
             raise UnsupportedError(
                 "objects in it are restored by code of their own (__setstate__), as quantised layers are: it is not run"
             )

@@ -10,16 +10,8 @@ from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
 
 _REGULAR = (
-    "in_channels",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "dilation",
-    "groups",
-    "bias",
-    "padding_mode",
-)
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+)  # fmt: skip
 _TRANSPOSED = (*_REGULAR[:5], "output_padding", "groups", "bias", "dilation", "padding_mode")
 REGULAR_CALL = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # of F.conv2d and its kin
 TRANSPOSED_CALL = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")

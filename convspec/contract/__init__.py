@@ -18,7 +18,7 @@ from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, 
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
 from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, check_layout, kernel_axes
-from convspec.contract.refusals import no_convolutions, refuse_inputs, refuse_shape
+from convspec.contract.refusals import known_dtype, no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
 from convspec.spec import (
@@ -49,8 +49,8 @@ __all__ = [
     "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule", "LayerRequest",
     "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading", "Support", "Unread",
     "adapter", "adapter_of", "adapters", "applying", "call_text", "check_layout", "column_roundings", "copies",
-    "create", "family", "format_of", "kernel_axes", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call",
-    "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads",
+    "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions",
+    "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads",
 ]  # fmt: skip
 
 

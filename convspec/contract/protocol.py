@@ -141,9 +141,15 @@ class Adapter(ABC):
     ) -> Support:
         """Return native, composed(why) or unsupported(why); ``input_shape`` is in ``layout``, None: for some size."""
         try:
-            return self.plan(spec, layout, dtype).support
+            found = self.plan(spec, layout, dtype).support
         except UnsupportedError as error:
             return Support("unsupported", str(error))
+        reason = self._refusal(spec, layout, dtype, device, input_shape)
+        return Support("unsupported", reason) if reason else found
+
+    def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
+        """Return why the framework does not compute a planned layer on this device or size; empty where it does."""
+        return ""
 
     @abstractmethod
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.spec import DTYPES
 
 
 @contextmanager
@@ -30,6 +31,13 @@ def _raised_as(kind: type[ConvspecError], words: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise kind(f"{words}: {error}") from error
+
+
+def known_dtype(name: str) -> str:
+    """Return the name of a layer's format. Raises UnsupportedError where the formats of convspec do not have it."""
+    if name not in DTYPES:
+        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
+    return name
 
 
 def no_convolutions(model: str, kinds: Iterable[str], what: str = "layers") -> UnsupportedError:
