@@ -16,11 +16,7 @@ from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import ConvParams, Plan
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.contract import Array, ConvParams, Plan
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 _REMEDY = 'switch it on before anything else runs: jax.config.update("jax_enable_x64", True)'
@@ -121,7 +117,7 @@ class Conv:
         self.kernel = kernel
         self.groups = getattr(module, "feature_group_count", 1)
         self.plain = not hasattr(module, "feature_group_count")
-        self.transposed = self.plain or not _is_one(module.input_dilation)
+        self.transposed = self.plain or module.input_dilation not in (None, 1)
         self.swapped = self.plain and module.transpose_kernel
         self.ndim = kernel.ndim - 2
 
@@ -135,10 +131,6 @@ class Conv:
         if self.plain and not self.swapped:  # Flax's own default: as stored, a flipped kernel of (*kernel, I, O)
             kernel = np.flip(kernel, tuple(range(self.ndim))).swapaxes(-1, -2)
         return from_flax(kernel, transposed=self.transposed, groups=self.groups)
-
-
-def _is_one(dilation: Any) -> bool:
-    return dilation is None or dilation == 1
 
 
 def results(conv: Conv, of_input: Array, of_kernel: Any, of_bias: Any, device: str) -> Gradients:

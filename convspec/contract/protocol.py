@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from convspec.contract.plan import Plan, Support
 from convspec.errors import CallError, ConvspecError, ShapeError, UnknownName, UnsupportedError
-from convspec.spec import layouts
+from convspec.spec import ComputePrecision, copies, layouts
 
 if TYPE_CHECKING:
     from convspec.contract.model_parts import ModelModule
-    from convspec.spec import Array, ComputePrecision, ConvParams, ConvSpec, Gradients, Pads
+    from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,3 +293,21 @@ def kernel_axes(target: str, ndim: int, *, transposed: bool) -> tuple[int, ...]:
     I and O stand for the axes of the canonical kernel: I/g in a regular, O/g in a transposed one.
     """
     return layouts.permutation("IO*" if transposed else "OI*", target, ndim)
+
+
+def xla_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+    """Return how JAX's convolution computes: sums in float32, or float64 for float64.
+
+    In half precision the bias is added to the rounded result, the gradient of the bias is a sum over dy in the layer's
+    own dtype (measured: 2048 + 1 + 1 + … stays 2048), and gradients of elements that a pad has copied are summed in
+    that dtype too. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the precision is
+    strict.
+    """
+    dtype, direction = request.dtype, request.direction
+    half = dtype in {"float16", "bfloat16"}
+    roundings = 1 + (half and direction == "forward" and spec.bias)
+    if half and direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
+    accumulator = dtype if dtype == "float64" or (half and direction == "bias") else "float32"
+    return ComputePrecision(accumulator, roundings, flushes_subnormals=True, inputs="tf32" if tf32 else None)

@@ -10,8 +10,7 @@ from convspec_flax.cache import structures
 from convspec_flax.execution import Calls, Conv, check_channels_last, configure, devices, placed, results
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Gradients, Plan
-    from convspec_flax.execution import Array
+    from convspec.contract import Array, ConvParams, Gradients, Plan
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]
 

@@ -80,8 +80,7 @@ def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Num
         axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
         found[path] = Part(path, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
     else:
-        kernel = np.ascontiguousarray(params["kernel"].T)
-        found[path] = Part(path, "linear", name, arrays=shared.linear(kernel, params.get("bias")))
+        found[path] = Part(path, "linear", name, arrays=shared.linear(params["kernel"], params.get("bias")))
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
