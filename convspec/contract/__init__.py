@@ -17,16 +17,8 @@ from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
-from convspec.contract.protocol import (
-    Adapter,
-    FoundConv,
-    LayerRequest,
-    Reading,
-    check_layout,
-    kernel_axes,
-    xla_precision,
-)
-from convspec.contract.refusals import known_dtype, no_convolutions, refuse_inputs, refuse_shape
+from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, kernel_axes, xla_precision
+from convspec.contract.refusals import check_layout, known_dtype, no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
 from convspec.spec import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from convspec.contract.plan import Plan, Support
-from convspec.errors import CallError, ConvspecError, ShapeError, UnknownName, UnsupportedError
+from convspec.errors import CallError, ConvspecError, UnknownName, UnsupportedError
 from convspec.spec import ComputePrecision, copies, layouts
 
 if TYPE_CHECKING:
@@ -265,25 +265,6 @@ class Adapter(ABC):
     def store(self, model: Any, path: str) -> None:
         """Write a loaded model as a whole, in the format that the name says. Raises UnsupportedError."""
         raise UnsupportedError(f"adapter {self.name!r} writes no files")
-
-
-def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
-    """Raise ShapeError where ``x`` cannot be a batch of ``channels`` channels in ``layout``."""
-    if x.ndim != ndim + 2:
-        raise ShapeError(
-            f"input of shape {x.shape} has {x.ndim} axes, but this layer expects {ndim + 2}: "
-            f"{layouts.name(layout, ndim)}"
-        )
-    axis = 1 if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST else -1
-    if x.shape[axis] != channels:
-        other = -1 if axis == 1 else 1
-        hint = ""
-        if x.shape[other] == channels:
-            hint = f"; axis {other % x.ndim} is {channels}: this looks like the other layout"
-        raise ShapeError(
-            f"input of shape {x.shape}: axis {axis % x.ndim} must be {channels} channels "
-            f"({layouts.name(layout, ndim)}), but is {x.shape[axis]}{hint}"
-        )
 
 
 @functools.cache
