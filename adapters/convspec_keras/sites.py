@@ -12,8 +12,7 @@ import tensorflow as tf
 from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.contract.tracing import Pad, described
 from convspec.errors import RequestError
-from convspec_keras.convolutions import CONVOLUTIONS, conv
-from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
+from convspec_keras.graph import CALLS, CONVOLUTIONS, PASSING, Graph, Site, conv, only_user, plain, scope, short
 
 if TYPE_CHECKING:
     from convspec.contract import Array

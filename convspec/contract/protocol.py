@@ -235,11 +235,7 @@ class Adapter(ABC):
         raise UnsupportedError(f"adapter {self.name!r} reads no layers")
 
     def convs(
-        self,
-        model: Any,
-        input_shape: Sequence[int] | None = None,
-        *,
-        fold_pads: bool = False,
+        self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False
     ) -> list[FoundConv]:
         """Return every convolution of a model, each by itself; ``input_shape`` where the model must be run.
 
