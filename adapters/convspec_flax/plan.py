@@ -6,7 +6,7 @@ channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,14 +67,24 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 def written(spec: ConvSpec, layout: str, dtype: str, dialect: Dialect) -> Plan:
     """The layer in a dialect: one constructor, or a module around ``conv``."""
     padding, before, after, reasons = _transposed(spec) if spec.transposed else _regular(spec)
-    conv = _constructor(dialect, spec, padding, dtype)
     if layout == CHANNELS_FIRST:
         before = ["x = jnp.moveaxis(x, 1, -1)  # channels last, as Flax wants them", *before]
         after = [*after, "x = jnp.moveaxis(x, -1, 1)"]
         reasons = ["Flax's convolutions are channels-last", *reasons]
+    target, indent, rngs = ("self.conv", 8, "rngs=rngs") if reasons else ("layer", 0, dialect.rngs)
+    function, arguments = _constructor(dialect, spec, padding, dtype)
+    call = call_text(function, [*arguments, rngs] if dialect.rngs else arguments, target, indent)
+    made = [*_remarks(spec, dtype), f"{target} = {call}"]
+    steps = [*before, "x = self.conv(x)", *after]
+    steps[-1] = steps[-1].replace("x = ", "return ", 1)
+    numpy = any("jnp." in line for line in (*steps, call))
+    imports = f"import jax.numpy as jnp\n{dialect.imports}" if numpy else dialect.imports
     if not reasons:
-        return Plan(spec, layout, dtype, _layer_text(dialect, spec, conv, dtype))
-    text = _class_text(dialect, spec, conv, dtype, before, after)
+        return Plan(spec, layout, dtype, "\n".join([imports, "", *made, ""]))
+    text = _CLASS.format(
+        imports=imports, module=dialect.module, setup=dialect.setup, rngs=dialect.rngs,
+        **{name: "\n".join(f"        {line}" for line in lines) for name, lines in (("made", made), ("steps", steps))},
+    )  # fmt: skip
     return Plan(spec, layout, dtype, text, convs=("conv",), reasons=tuple(reasons))
 
 
@@ -197,33 +207,6 @@ def _constructor(dialect: Dialect, spec: ConvSpec, padding: str, dtype: str) -> 
     if dtype != "float32":
         arguments += [f"dtype=jnp.{dtype}", f"param_dtype=jnp.{dtype}"]
     return f"{dialect.module}.{name}", arguments
-
-
-def _layer_text(dialect: Dialect, spec: ConvSpec, conv: tuple[str, list[str]], dtype: str) -> str:
-    """Code whose ``layer`` is the framework's own layer."""
-    name, arguments = conv
-    call = f"layer = {call_text(name, [*arguments, dialect.rngs] if dialect.rngs else arguments, 'layer', 0)}"
-    return "\n".join([*_numpy_import([call]), dialect.imports, "", *_remarks(spec, dtype), call, ""])
-
-
-def _class_text(
-    dialect: Dialect, spec: ConvSpec, conv: tuple[str, list[str]], dtype: str, before: list[str], after: list[str]
-) -> str:
-    """Return code whose ``layer`` is a module with the framework's layer as ``conv``."""
-    name, arguments = conv
-    call = f"self.conv = {call_text(name, [*arguments, 'rngs=rngs'] if dialect.rngs else arguments, 'self.conv', 8)}"
-    steps = [*before, "x = self.conv(x)", *after]
-    steps[-1] = steps[-1].replace("x = ", "return ", 1)
-    imports = "\n".join([*_numpy_import([*steps, call]), dialect.imports])
-    return _CLASS.format(
-        imports=imports, module=dialect.module, setup=dialect.setup,
-        made="\n".join(f"        {line}" for line in [*_remarks(spec, dtype), call]), rngs=dialect.rngs,
-        steps="\n".join(f"        {step}" for step in steps),
-    )  # fmt: skip
-
-
-def _numpy_import(lines: Sequence[str]) -> list[str]:
-    return ["import jax.numpy as jnp"] if any("jnp." in line for line in lines) else []
 
 
 def _remarks(spec: ConvSpec, dtype: str) -> list[str]:

@@ -47,12 +47,10 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     in_channels = _channels(call, ndim) if in_channels is None else in_channels
     if in_channels is None:
-        said = "Keras layers infer their input channels"
-        raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
+        raise CallError(text, "Keras layers infer their input channels: give in_channels as well (--in-channels N)")
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
-    arguments = call.bind(
-        (*names, *(n for n in _IGNORED if n not in names)), required=1 if depthwise else 2, ignored=_IGNORED
-    )
+    names = (*names, *(n for n in _IGNORED if n not in names))
+    arguments = call.bind(names, required=1 if depthwise else 2, ignored=_IGNORED)
     return spec_of(arguments, ndim, in_channels, transposed=transposed, depthwise=depthwise)
 
 
@@ -97,9 +95,8 @@ def _transposed_padding(spec: ConvSpec, padding: str, output_padding: Any) -> Co
         extra = tuple(max(s - ke, 0) for ke, s in zip(spec.effective_kernel, spec.stride, strict=True))
     else:
         given = tuple(output_padding) if isinstance(output_padding, tuple | list) else (output_padding,) * spec.ndim
-        crops = [
-            2 * (ke // 2) - p if padding == "same" else -p for ke, p in zip(spec.effective_kernel, given, strict=True)
-        ]
+        axes = zip(spec.effective_kernel, given, strict=True)
+        crops = [2 * (ke // 2) - p if padding == "same" else -p for ke, p in axes]
         pads = tuple((max(c, 0) // 2, max(c, 0) - max(c, 0) // 2) for c in crops)
         extra = tuple(max(-c, 0) for c in crops)
     return replace(spec, padding=pads, output_padding=extra)

@@ -59,13 +59,7 @@ layer = {name}()
 
 
 def layer(
-    name: str,
-    dtype: str,
-    call: str,
-    convs: Sequence[str],
-    bias: int | None,
-    helpers: Sequence[str],
-    steps: Sequence[str],
+    name: str, dtype: str, call: str, convs: Sequence[str], bias: int | None, funcs: Sequence[str], steps: Sequence[str]
 ) -> str:
     """The program that defines a subclass of ``Layer`` and one ``layer`` of it; ``bias``: filters of one of its own."""
     weights = [f"self.{conv} = {call}" for conv in convs]
@@ -75,9 +69,9 @@ def layer(
     *steps, last = steps
     steps = [*steps, last.replace("x = ", "return ", 1)]
     body = _LAYER.format(name=name, dtype=dtype, weights=_indented(weights), steps=_indented(steps))
-    uses_ops = "ops." in body or any("ops." in helper for helper in helpers)
+    uses_ops = "ops." in body or any("ops." in function for function in funcs)
     imports = "import keras\nfrom keras import ops\n" if uses_ops else "import keras\n"
-    return "\n".join([imports, *helpers, body])
+    return "\n".join([imports, *funcs, body])
 
 
 def arguments(given: Mapping[str, object]) -> list[str]:

@@ -29,9 +29,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     call = parse_call(text)
     match = _NAME.fullmatch(call.function)
     if match is None:
-        raise CallError(
-            text, f"PyTorch has no convolution {call.function!r}; it has Conv1d … Conv3d, ConvTranspose1d … 3d"
-        )
+        kinds = "Conv1d … Conv3d, ConvTranspose1d … 3d"
+        raise CallError(text, f"PyTorch has no convolution {call.function!r}; it has {kinds}")
     lazy, transposed, ndim = bool(match[1]), bool(match[2]), int(match[3])
     names = _TRANSPOSED if transposed else _REGULAR
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)

@@ -30,9 +30,8 @@ def read(run: Run, input_shape: Sequence[int] | None) -> Reading:
         UnsupportedError: saying how the layer differs from one convolution.
     """
     if input_shape is None:
-        raise UnsupportedError(
-            "this is no plain convolution; if there is one in it, pass input_shape, the shape of its input"
-        )
+        told = "this is no plain convolution; if there is one in it, pass input_shape, the shape of its input"
+        raise UnsupportedError(told)
     shape = tuple(int(n) for n in input_shape)
     if len(shape) < 3 or min(shape[1:]) < 1:
         raise UnsupportedError(f"input_shape={shape} must have a batch, channels and elements on every axis")
@@ -105,13 +104,9 @@ class _View:
 
 
 def _assembled(inner: ConvSpec, axes: list[_Axis], mode: str) -> ConvSpec:
-    return replace(
-        inner,
-        stride=tuple(axis.stride for axis in axes),
-        padding=tuple((axis.lo, axis.hi) for axis in axes),
-        padding_mode=mode if any(axis.lo + axis.hi for axis in axes) else "zeros",
-        output_padding=tuple(axis.extra for axis in axes),
-    )
+    pads, strides, extra = zip(*(((a.lo, a.hi), a.stride, a.extra) for a in axes), strict=True)
+    mode = mode if any(map(any, pads)) else "zeros"
+    return replace(inner, stride=strides, padding=pads, padding_mode=mode, output_padding=extra)
 
 
 def _seen(run: Run, shape: tuple[int, ...], only: Sequence[str] = layouts.LAYOUTS) -> list[_View]:
@@ -176,9 +171,8 @@ def _view(seen: Trace, layout: str) -> _View:
         around = _Around(seen.given[i + 1], seen.sources[0][i + 1], results, seen.outputs[i + 1], seen.shape[i + 1])
         axes.append(list(dict.fromkeys(along(plain, i, around))))
         if not axes[-1]:
-            raise UnsupportedError(
-                f"along spatial axis {i}, the operations around the convolution are no padding, cropping or stride"
-            )
+            around_it = "the operations around the convolution are no padding, cropping or stride"
+            raise UnsupportedError(f"along spatial axis {i}, {around_it}")
     return _View(layout, plain, params, seen.readings[0].dtype, seen.given[1:], seen.shape, axes)
 
 
