@@ -16,8 +16,7 @@ from convspec.errors import PlacementError, ShapeError
 from convspec_equinox.weights import from_equinox, to_equinox
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Plan
-    from convspec_equinox.weights import Array
+    from convspec.contract import Array, ConvParams, Plan
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 _CLEAR_EVERY = 256
@@ -85,16 +84,10 @@ def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Grad
     inputs = _input(layer, x, layout, device)
     cotangent = jax.device_put(np.asarray(dy, inputs.dtype), _device(device))
     of_layer, of_input = _pullback(layer, inputs, cotangent)
-    inner = conv(of_layer)
-    kernel = from_equinox(
-        _checked(inner.weight, layer, device), transposed=_transposed(layer), groups=conv(layer).groups
-    )
+    inner, transposed = conv(of_layer), isinstance(conv(layer), eqx.nn.ConvTranspose)
+    kernel = from_equinox(_checked(inner.weight, layer, device), transposed=transposed, groups=conv(layer).groups)
     bias = None if inner.bias is None else _checked(inner.bias, layer, device).reshape(-1)
     return Gradients(_checked(of_input, layer, device), kernel, bias)
-
-
-def _transposed(layer: Any) -> bool:
-    return isinstance(conv(layer), eqx.nn.ConvTranspose)
 
 
 def devices() -> tuple[str, ...]:

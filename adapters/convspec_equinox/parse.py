@@ -13,12 +13,10 @@ _NAME = re.compile(r"Conv(Transpose)?([123]d)?")
 _FIRST = ("in_channels", "out_channels", "kernel_size", "stride")
 _LAST = ("dilation", "groups", "use_bias", "padding_mode", "dtype", "key")
 # ConvTranspose1d … 3d take output_padding before padding, ConvTranspose itself after it
-_ORDERS = {
-    (False, False): (*_FIRST, "padding", *_LAST),
-    (False, True): (*_FIRST, "padding", *_LAST),
-    (True, False): (*_FIRST, "padding", "output_padding", *_LAST),
-    (True, True): (*_FIRST, "output_padding", "padding", *_LAST),
-}
+_PADS = {
+    (False, False): ("padding",), (False, True): ("padding",),
+    (True, False): ("padding", "output_padding"), (True, True): ("output_padding", "padding"),
+}  # fmt: skip
 _IGNORED = ("dtype", "key")
 
 
@@ -34,8 +32,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG00
     if match is None:
         raise CallError(text, f"Equinox has no convolution {call.function!r}; it has Conv1d … ConvTranspose3d and Conv")
     transposed, named = bool(match[1]), bool(match[2])
-    names = _ORDERS[transposed, named]
-    names = names if named else ("num_spatial_dims", *names)
+    names = (*(() if named else ("num_spatial_dims",)), *_FIRST, *_PADS[transposed, named], *_LAST)
     arguments = call.bind(names, required=3 if named else 4, ignored=_IGNORED)
     ndim = int(match[2][0]) if named else arguments.pop("num_spatial_dims")
     return spec_of(arguments, ndim, transposed=transposed)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, copies
+from convspec.contract import CHANNELS_LAST, Plan
+from convspec.contract import xla_precision as compute_precision
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, LayerRequest, Pads
+    from convspec.contract import ConvSpec, Pads
+
+__all__ = ["compute_precision", "plan"]
 
 _MODULE = """\
 class {name}(eqx.Module):
@@ -110,24 +113,3 @@ def _call(kind: str, arguments: Sequence[str], indent: int) -> str:
         return line
     inner, outer = " " * (indent + 4), " " * indent
     return f"eqx.nn.{kind}(\n" + "".join(f"{inner}{argument},\n" for argument in arguments) + f"{outer})"
-
-
-def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
-    """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
-
-    The gradient of the bias is a sum over dy in the layer's own dtype, and so are gradients of
-    elements that a pad has copied. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the
-    precision is strict.
-    """
-    dtype, direction = request.dtype, request.direction
-    half = dtype in {"float16", "bfloat16"}
-    roundings = 1 + (half and direction == "forward" and spec.bias)
-    if half and direction == "input" and request.input_shape:
-        roundings += copies(spec, request.input_shape[2:]) - 1
-    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
-    return ComputePrecision(
-        accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
-        output_roundings=roundings,
-        flushes_subnormals=True,
-        inputs="tf32" if tf32 else None,
-    )

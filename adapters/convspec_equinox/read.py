@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, no_convolutions, refuse_shape
+from convspec.contract import ConvParams, FoundConv, Reading, format_of, known_dtype, no_convolutions, refuse_shape
 from convspec.contract.tracing import Answer, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_equinox.parse import spec_of
@@ -42,8 +43,12 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     Raises:
         UnsupportedError: where there is none, listing the kinds of its modules.
     """
-    leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))[0]
-    found = [_found(path, leaf) for path, leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
+    leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=_is_convolution)[0]
+    found = [
+        FoundConv.of(jax.tree_util.keystr(path).lstrip("."), partial(_plain, leaf))
+        for path, leaf in leaves
+        if _is_convolution(leaf)
+    ]
     if not found:
         parts = jax.tree_util.tree_leaves(model, is_leaf=lambda x: isinstance(x, eqx.Module) and x is not model)
         kinds = (type(part).__name__ for part in parts if isinstance(part, eqx.Module))
@@ -51,17 +56,15 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     return found
 
 
-def _found(path: Any, module: Any) -> FoundConv:
-    return FoundConv.of(jax.tree_util.keystr(path).lstrip("."), lambda: _plain(module))
+def _is_convolution(module: Any) -> bool:
+    return isinstance(module, _CONVOLUTIONS)
 
 
 def _plain(module: Any) -> Reading:
     base = next(kind for kind in _CONVOLUTIONS if isinstance(module, kind))
     if type(module).__call__ is not base.__call__:
         raise UnsupportedError(f"{type(module).__name__} computes in its own way, not as Equinox's does")
-    dtype = str(module.weight.dtype)
-    if dtype not in DTYPES:
-        raise UnsupportedError(f"the weights are {dtype}; read are {', '.join(DTYPES)}")
+    dtype = known_dtype(str(module.weight.dtype))
     transposed = base is eqx.nn.ConvTranspose
     arguments = {name: getattr(module, name) for name in _ATTRIBUTES if hasattr(module, name)}
     spec = spec_of(arguments, module.num_spatial_dims, transposed=transposed)
@@ -91,8 +94,7 @@ class _Asked(eqx.Module):  # type: ignore[misc]
 
 def _runner(layer: Any) -> Run:
     def convolutions(module: Any) -> list[Any]:
-        leaves = jax.tree_util.tree_leaves(module, is_leaf=lambda x: isinstance(x, _CONVOLUTIONS))
-        return [leaf for leaf in leaves if isinstance(leaf, _CONVOLUTIONS)]
+        return list(filter(_is_convolution, jax.tree_util.tree_leaves(module, is_leaf=_is_convolution)))
 
     found = [_plain(module) for module in convolutions(layer)]
     dtype = found[0].dtype if found else "float32"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,11 +16,7 @@ from convspec_flax import cache
 from convspec_flax.weights import from_flax, to_flax
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import ConvParams, Plan
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.contract import Array, ConvParams, Plan
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 _REMEDY = 'switch it on before anything else runs: jax.config.update("jax_enable_x64", True)'
@@ -81,34 +77,56 @@ def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
 class Calls:
     """Forward and backward pass, compiled once per structure of layer and shape of input.
 
-    ``call(structure, state, x)`` is the layer's output; ``structure`` is hashable, and equal for layers that differ
-    in their weights only, so that new weights cost no compilation.
+    ``call(structure, state, x)`` is the output of a layer whose structure and state are ``split(layer)``. The structure
+    is hashable, and equal for layers that differ in their weights only, so that new weights cost no compilation.
+    ``inner(layer)`` returns the convolution that the layer is, or has, with its kernel; ``leaves(of_state)`` the
+    gradients with respect to a state by name.
 
     Compiled as a whole, since that is cheapest even for a single call: for 24 small 2-D layers on one core 43 ms
     cold (86 ms with the transposes of a channels-first layer) against 104 ms (238 ms) for one operation at a time;
     0.4 ms against 1.1–1.8 ms warm. Building costs 10 ms the first time, 1 ms with other weights.
     """
 
-    def __init__(self, call: Callable[[Any, Any, Any], Any]) -> None:
+    def __init__(
+        self,
+        call: Callable[[Any, Any, Any], Any],
+        split: Callable[[Any], tuple[Any, Any]],
+        inner: Callable[[Any], tuple[Any, Any]],
+        leaves: Callable[[Any], Mapping[str, Any]],
+    ) -> None:
         def pullback(structure: Any, state: Any, x: Any, dy: Any) -> Any:
             return jax.vjp(lambda s, v: call(structure, s, v), state, x)[1](dy)
 
         self._forward = jax.jit(call, static_argnums=0)
         self._pullback = jax.jit(pullback, static_argnums=0)
+        self._split, self._inner, self._leaves = split, inner, leaves
 
-    def forward(self, split: tuple[Any, Any], conv: Conv, x: Array, layout: str, device: str) -> Array:
-        """The output for a NumPy array, as a NumPy array of the dtype's carrier; ``split``: structure and state."""
-        y = self._forward(*split, _on_device(conv, x, layout, device))
+    def apply(self, layer: Any, x: Array, layout: str, device: str) -> Array:
+        """The layer's output, in the layout of ``x``."""
+        conv = self._conv(layer, layout)
+        y = self._forward(*self._split(layer), _on_device(conv, x, layout, device))
         return _checked(y, conv.kernel, device)
 
-    def gradients(
-        self, split: tuple[Any, Any], conv: Conv, x: Array, dy: Array, layout: str, device: str
-    ) -> tuple[Any, Array]:
-        """Gradients with respect to the state, on the device, and to the input, as a NumPy array."""
+    def gradients(self, layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
+        """Gradients of ⟨layer(x), dy⟩, in canonical order."""
+        conv = self._conv(layer, layout)
         inputs = _on_device(conv, x, layout, device)
         cotangent = jax.device_put(np.asarray(dy, conv.kernel.dtype), device_of(device))
-        of_state, of_input = self._pullback(*split, inputs, cotangent)
-        return of_state, _checked(of_input, conv.kernel, device)
+        of_state, of_input = self._pullback(*self._split(layer), inputs, cotangent)
+        leaves = self._leaves(of_state)
+        kernel = np.ascontiguousarray(conv.canonical(_checked(leaves["kernel"], conv.kernel, device)))
+        bias = None if leaves.get("bias") is None else _checked(leaves["bias"], conv.kernel, device)
+        return Gradients(_checked(of_input, conv.kernel, device), kernel, bias)
+
+    def _conv(self, layer: Any, layout: str) -> Conv:
+        """The layer's convolution. Raises ShapeError where a plain one, which is channels-last, gets another layout."""
+        module, kernel = self._inner(layer)
+        if module is layer and family(layout, kernel.ndim - 2) != CHANNELS_LAST:
+            raise ShapeError(
+                f"layout {layout!r}: a plain Flax convolution takes channels-last tensors only; "
+                f"transpose the input, or build the layer with layout={layout!r}"
+            )
+        return Conv(module, kernel)
 
 
 class Conv:
@@ -121,7 +139,7 @@ class Conv:
         self.kernel = kernel
         self.groups = getattr(module, "feature_group_count", 1)
         self.plain = not hasattr(module, "feature_group_count")
-        self.transposed = self.plain or not _is_one(module.input_dilation)
+        self.transposed = self.plain or module.input_dilation not in (None, 1)
         self.swapped = self.plain and module.transpose_kernel
         self.ndim = kernel.ndim - 2
 
@@ -135,25 +153,6 @@ class Conv:
         if self.plain and not self.swapped:  # Flax's own default: as stored, a flipped kernel of (*kernel, I, O)
             kernel = np.flip(kernel, tuple(range(self.ndim))).swapaxes(-1, -2)
         return from_flax(kernel, transposed=self.transposed, groups=self.groups)
-
-
-def _is_one(dilation: Any) -> bool:
-    return dilation is None or dilation == 1
-
-
-def results(conv: Conv, of_input: Array, of_kernel: Any, of_bias: Any, device: str) -> Gradients:
-    """The gradients in canonical order."""
-    kernel = np.ascontiguousarray(conv.canonical(_checked(of_kernel, conv.kernel, device)))
-    return Gradients(of_input, kernel, None if of_bias is None else _checked(of_bias, conv.kernel, device))
-
-
-def check_channels_last(layout: str, ndim: int) -> None:
-    """Raise ShapeError where a plain layer of Flax's, which is channels-last, is given another layout."""
-    if family(layout, ndim) != CHANNELS_LAST:
-        raise ShapeError(
-            f"layout {layout!r}: a plain Flax convolution takes channels-last tensors only; "
-            f"transpose the input, or build the layer with layout={layout!r}"
-        )
 
 
 def _on_device(conv: Conv, x: Array, layout: str, device: str) -> Any:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 from flax import nnx
 
 from convspec_flax.cache import structures
-from convspec_flax.execution import Calls, Conv, check_channels_last, configure, devices, placed, results
+from convspec_flax.execution import Calls, configure, devices, placed
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Gradients, Plan
-    from convspec_flax.execution import Array
+    from convspec.contract import ConvParams, Plan
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]
-
-_calls = Calls(lambda structure, state, x: nnx.merge(structure, state)(x))
 
 
 @structures
@@ -33,23 +30,14 @@ def build(plan: Plan, params: ConvParams, device: str) -> Any:
     return nnx.merge(structure, nnx.from_flat_state(flat))
 
 
-def apply(layer: Any, x: Array, layout: str, device: str) -> Array:
-    """The layer's output, in the layout of ``x``."""
-    conv = _conv(layer, layout)
-    return _calls.forward(nnx.split(layer), conv, x, layout, device)
+def _inner(layer: Any) -> tuple[Any, Any]:
+    conv = layer if isinstance(layer, nnx.Conv | nnx.ConvTranspose) else layer.conv
+    return conv, conv.kernel.get_value()
 
 
-def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
-    """Gradients of ⟨layer(x), dy⟩."""
-    conv = _conv(layer, layout)
-    state, of_input = _calls.gradients(nnx.split(layer), conv, x, dy, layout, device)
-    leaves = {path[-1]: leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
-    return results(conv, of_input, leaves["kernel"], leaves.get("bias"), device)
+def _leaves(of_state: Any) -> dict[str, Any]:
+    return {path[-1]: leaf.get_value() for path, leaf in nnx.to_flat_state(of_state)}
 
 
-def _conv(layer: Any, layout: str) -> Conv:
-    """The convolution of a layer: itself, or its ``conv``."""
-    if isinstance(layer, nnx.Conv | nnx.ConvTranspose):
-        check_channels_last(layout, len(layer.kernel_size))
-        return Conv(layer, layer.kernel.get_value())
-    return Conv(layer.conv, layer.conv.kernel.get_value())
+_calls = Calls(lambda structure, state, x: nnx.merge(structure, state)(x), nnx.split, _inner, _leaves)
+apply, gradients = _calls.apply, _calls.gradients

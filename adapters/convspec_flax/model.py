@@ -25,8 +25,7 @@ _KINDS = (nnx.Conv, nnx.ConvTranspose, *_NORMS, nnx.Linear)
 def parts(model: Any) -> list[Part]:
     """All convolutions, norms and linear layers, in the order of nnx's walk."""
     read._check(model)
-    found = (_part(path, module) for path, module in nnx.iter_modules(model))
-    return [part for part in found if part is not None]
+    return [part for path, module in nnx.iter_modules(model) if (part := _part(path, module))]
 
 
 def _part(path: tuple[Any, ...], module: Any) -> Part | None:
@@ -39,16 +38,14 @@ def _part(path: tuple[Any, ...], module: Any) -> Part | None:
         axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
         return Part(where, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
     if isinstance(module, nnx.Linear):
-        kernel = np.ascontiguousarray(values(module, "kernel").T)
-        return Part(
-            where, "linear", name, arrays=linear(kernel, values(module, "bias") if has(module, "bias") else None)
-        )
+        bias = values(module, "bias") if has(module, "bias") else None
+        return Part(where, "linear", name, arrays=linear(values(module, "kernel"), bias))
     return None
 
 
 def linear(kernel: Array, bias: Array | None) -> dict[str, Array]:
-    """The arrays of a linear layer."""
-    return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
+    """The arrays of a linear layer, from Flax's."""
+    return {"kernel": np.ascontiguousarray(kernel.T)} | ({} if bias is None else {"bias": bias})
 
 
 def has(module: Any, name: str) -> bool:

@@ -23,20 +23,14 @@ _WORDS: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate"
 
 
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
-    """By the path of each convolution, the pads before it, the nearest first, in a call on an input of that shape.
-
-    Raises:
-        UnsupportedError: where there is no shape: Flax's pads are calls, not layers.
-    """
-    if input_shape is None:
-        raise UnsupportedError("pads are calls in Flax, which only a run shows: pass input_shape, the input's shape")
+    """By the path of each convolution, the pads before it, the nearest first, in a call on an input of that shape."""
     copy = nnx.merge(*nnx.split(model))
     copy.eval()
     for path, module in nnx.iter_modules(copy):
         if read._is_convolution(module):
             module.__class__ = _marked(type(module), "/".join(map(str, path)))
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(nnx.state(copy, nnx.Param))), jnp.float32)
-    return trace_pads(copy, jax.ShapeDtypeStruct(tuple(input_shape), dtype))
+    return trace_pads(copy, input_shape, dtype)
 
 
 def _marked(kind: type, path: str) -> type:
@@ -52,14 +46,16 @@ def mark(path: str, call: Any) -> Any:
     return jax.jit(call)
 
 
-def trace_pads(call: Any, x: Any) -> dict[str, list[Pad | str]]:
+def trace_pads(call: Any, input_shape: Sequence[int] | None, dtype: Any) -> dict[str, list[Pad | str]]:
     """The pads before each marked call that the traced program has.
 
     Raises:
-        UnsupportedError: where the input cannot be given to it.
+        UnsupportedError: without a shape, as Flax's pads are calls, not layers; where the input is not accepted.
     """
-    with refuse_shape(x.shape):
-        program = jax.make_jaxpr(call)(x)
+    if input_shape is None:
+        raise UnsupportedError("pads are calls in Flax, which only a run shows: pass input_shape, the input's shape")
+    with refuse_shape(input_shape):
+        program = jax.make_jaxpr(call)(jax.ShapeDtypeStruct(tuple(input_shape), dtype))
     found: dict[str, list[Pad | str]] = {}
     for path, pads in _calls(program.jaxpr):
         if found.setdefault(path, pads) != pads:

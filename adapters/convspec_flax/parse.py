@@ -9,14 +9,8 @@ from convspec.contract import ConstructorCall, ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
 
 _LINEN = (
-    "features",
-    "kernel_size",
-    "strides",
-    "padding",
-    "input_dilation",
-    "kernel_dilation",
-    "feature_group_count",
-    "use_bias",
+    *("features", "kernel_size", "strides", "padding"),
+    *("input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
 )
 _NNX = ("in_features", "out_features", *_LINEN[1:])
 _IGNORED = (
@@ -44,8 +38,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
     if linen:
         if in_channels is None:
-            said = "linen layers infer their input channels"
-            raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
+            raise CallError(text, "linen layers infer their input channels: give in_channels as well (--in-channels N)")
         arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
     return spec_of(arguments, transposed=call.function == "ConvTranspose")
 
@@ -124,8 +117,7 @@ def _pairs(padding: Any, ndim: int) -> list[tuple[int, int]]:
 def _crops(pads: list[tuple[int, int]], spans: list[int]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Crops and output padding of pads of the dilated input."""
     if any(a > ke - 1 for (a, _), ke in zip(pads, spans, strict=True)):
-        raise SpecError(
-            [f"padding={pads!r} must not exceed {[ke - 1 for ke in spans]} in front: ConvSpec cannot express it"]
-        )
+        most = [ke - 1 for ke in spans]
+        raise SpecError([f"padding={pads!r} must not exceed {most} in front: ConvSpec cannot express it"])
     crops = tuple((ke - 1 - a, max(ke - 1 - b, 0)) for (a, b), ke in zip(pads, spans, strict=True))
     return crops, tuple(max(b - ke + 1, 0) for (_, b), ke in zip(pads, spans, strict=True))

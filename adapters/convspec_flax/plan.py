@@ -7,16 +7,56 @@ channels-first tensors; ``ConvTranspose`` pads the dilated input where ConvSpec 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convspec.contract import CHANNELS_FIRST, ComputePrecision, Plan, copies
-from convspec_flax.source import NNX, Dialect, class_text, constructor, layer_text
+from convspec.contract import CHANNELS_FIRST, Plan, call_text
+from convspec.contract import xla_precision as compute_precision
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, LayerRequest, Pads
+    from convspec.contract import ConvSpec, Pads
+
+__all__ = ["LINEN", "compute_precision", "plan", "written"]
 
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _FLAX_MODES = {"reflect": "REFLECT", "circular": "CIRCULAR"}
+_CLASS = """\
+{imports}
+
+
+class Layer({module}.Module):
+    {setup}
+{made}
+
+    def __call__(self, x):
+{steps}
+
+
+layer = Layer({rngs})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One of Flax's two APIs.
+
+    Attributes:
+        module: the name that its layers are found under.
+        imports: the statement that brings this name.
+        rngs: argument that gives a layer its random keys; empty where initialisation comes later.
+        setup: head of the method that makes a module's layers.
+        takes_inputs: whether a constructor takes the number of input channels.
+    """
+
+    module: str
+    imports: str
+    rngs: str
+    setup: str
+    takes_inputs: bool
+
+
+NNX = Dialect("nnx", "from flax import nnx", "rngs=nnx.Rngs(0)", "def __init__(self, *, rngs: nnx.Rngs):", True)
+LINEN = Dialect("nn", "from flax import linen as nn", "", "def setup(self):", False)
 
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
@@ -24,38 +64,27 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     return written(spec, layout, dtype, NNX)
 
 
-def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
-    """float32 sums, or float64 for float64; in half precision the bias is added to the rounded result.
-
-    The gradient of the bias is a sum over dy in the layer's own dtype (measured: 2048 + 1 + 1 + … stays 2048), and
-    gradients of elements that a pad has copied are summed in that dtype too. XLA flushes subnormals on the CPU. On a
-    GPU float32 is multiplied as tf32 unless the precision is strict.
-    """
-    dtype, direction = request.dtype, request.direction
-    half = dtype in {"float16", "bfloat16"}
-    roundings = 1 + (half and direction == "forward" and spec.bias)
-    if half and direction == "input" and request.input_shape:
-        roundings += copies(spec, request.input_shape[2:]) - 1
-    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
-    return ComputePrecision(
-        accumulator=dtype if dtype == "float64" or (half and direction == "bias") else "float32",
-        output_roundings=roundings,
-        flushes_subnormals=True,
-        inputs="tf32" if tf32 else None,
-    )
-
-
 def written(spec: ConvSpec, layout: str, dtype: str, dialect: Dialect) -> Plan:
     """The layer in a dialect: one constructor, or a module around ``conv``."""
     padding, before, after, reasons = _transposed(spec) if spec.transposed else _regular(spec)
-    conv = constructor(dialect, spec, padding, dtype)
     if layout == CHANNELS_FIRST:
         before = ["x = jnp.moveaxis(x, 1, -1)  # channels last, as Flax wants them", *before]
         after = [*after, "x = jnp.moveaxis(x, -1, 1)"]
         reasons = ["Flax's convolutions are channels-last", *reasons]
+    target, indent, rngs = ("self.conv", 8, "rngs=rngs") if reasons else ("layer", 0, dialect.rngs)
+    function, arguments = _constructor(dialect, spec, padding, dtype)
+    call = call_text(function, [*arguments, rngs] if dialect.rngs else arguments, target, indent)
+    made = [*_remarks(spec, dtype), f"{target} = {call}"]
+    steps = [*before, "x = self.conv(x)", *after]
+    steps[-1] = steps[-1].replace("x = ", "return ", 1)
+    numpy = any("jnp." in line for line in (*steps, call))
+    imports = f"import jax.numpy as jnp\n{dialect.imports}" if numpy else dialect.imports
     if not reasons:
-        return Plan(spec, layout, dtype, layer_text(dialect, spec, conv, dtype))
-    text = class_text(dialect, spec, conv, dtype, before, after)
+        return Plan(spec, layout, dtype, "\n".join([imports, "", *made, ""]))
+    text = _CLASS.format(
+        imports=imports, module=dialect.module, setup=dialect.setup, rngs=dialect.rngs,
+        **{name: "\n".join(f"        {line}" for line in lines) for name, lines in (("made", made), ("steps", steps))},
+    )  # fmt: skip
     return Plan(spec, layout, dtype, text, convs=("conv",), reasons=tuple(reasons))
 
 
@@ -147,3 +176,43 @@ def _transposed_word(spec: ConvSpec, crops: Pads) -> str | None:
     if set(spec.stride) == {1} and crops == _halves(kernel):
         return '"SAME"'
     return None
+
+
+# -- code in a dialect -------------------------------------------------------------------------------------------------
+
+
+def _constructor(dialect: Dialect, spec: ConvSpec, padding: str, dtype: str) -> tuple[str, list[str]]:
+    """Name and arguments of the layer, without those that have their default value (``padding`` is always written).
+
+    Flax's transposed layer has no groups: the same layer is a convolution of the input dilated by the stride. Its
+    ``input_dilation`` is written even where it is 1: it marks a transposed layer with a flipped kernel.
+    """
+    dilated_input = spec.transposed and spec.groups > 1
+    name = "ConvTranspose" if spec.transposed and not dilated_input else "Conv"
+    arguments = [str(spec.in_channels)] if dialect.takes_inputs else []
+    arguments += [str(spec.out_channels), f"kernel_size={spec.kernel_size}"]
+    if dilated_input:
+        arguments.append(f"input_dilation={spec.stride}")
+    elif set(spec.stride) != {1}:
+        arguments.append(f"strides={spec.stride}")
+    arguments.append(f"padding={padding}")
+    if set(spec.dilation) != {1}:
+        arguments.append(f"kernel_dilation={spec.dilation}")
+    if spec.groups > 1:
+        arguments.append(f"feature_group_count={spec.groups}")
+    if not spec.bias:
+        arguments.append("use_bias=False")
+    if name == "ConvTranspose":
+        arguments.append("transpose_kernel=True")
+    if dtype != "float32":
+        arguments += [f"dtype=jnp.{dtype}", f"param_dtype=jnp.{dtype}"]
+    return f"{dialect.module}.{name}", arguments
+
+
+def _remarks(spec: ConvSpec, dtype: str) -> list[str]:
+    remarks = []
+    if dtype == "float64":
+        remarks.append('# float64 needs jax.config.update("jax_enable_x64", True) before this')
+    if spec.transposed and spec.groups > 1:
+        remarks.append("# a transposed convolution with groups: the input is dilated by the stride, the kernel flipped")
+    return remarks

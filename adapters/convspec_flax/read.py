@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
+from convspec.contract import (
+    ConvParams,
+    FoundConv,
+    Reading,
+    format_of,
+    known_dtype,
+    layouts,
+    no_convolutions,
+    refuse_shape,
+)
 from convspec.contract.tracing import layer_inference
 from convspec.errors import UnsupportedError
 from convspec_flax.parse import spec_of
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
     from convspec.contract.tracing import Answer, Array
 
 _ATTRIBUTES = (
-    *("kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
+    "kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias",
 )  # fmt: skip
 
 
@@ -98,14 +107,11 @@ def reading(module: Any, kernel: Any, bias: Any, mask: Any = None) -> Reading:
             f"{type(module).__name__} is several layers at once, by vmap or scan: its kernel of shape "
             f"{kernel.shape} has {kernel.ndim - ndim - 2} axes more than the kernel of one"
         )
-    dtype = str(kernel.dtype)
-    if dtype not in DTYPES:
-        raise UnsupportedError(f"the weights are {dtype}; read are {', '.join(DTYPES)}")
+    dtype = known_dtype(str(kernel.dtype))
     carrier = format_of(dtype).carrier
     spec, canonical = _meaning(module, np.array(kernel, carrier))
-    params = ConvParams(
-        np.array(canonical, order="C"), None if bias is None else np.array(jnp.asarray(bias, dtype), carrier)
-    )
+    values = None if bias is None else np.array(jnp.asarray(bias, dtype), carrier)
+    params = ConvParams(np.array(canonical, order="C"), values)
     return Reading(spec, params.check(spec), layouts.CHANNELS_LAST, dtype)
 
 
@@ -164,16 +170,7 @@ def _answered(self: Any, x: Any, *_: Any, **__: Any) -> Any:
     return tensor(answer(found, array(x)), str(x.dtype))
 
 
-class _AnsweringConv(nnx.Conv):  # type: ignore[misc]
-    """A Conv that is asked, not run."""
-
-    __call__ = _answered
-
-
-class _AnsweringTranspose(nnx.ConvTranspose):  # type: ignore[misc]
-    """A ConvTranspose that is asked, not run."""
-
-    __call__ = _answered
+_CONV, _TRANSPOSE = (type(kind.__name__, (kind,), {"__call__": _answered}) for kind in (nnx.Conv, nnx.ConvTranspose))
 
 
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
@@ -181,7 +178,7 @@ def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     convolutions = [module for _, module in nnx.iter_modules(copy) if _is_convolution(module)]
     found = [_plain(module) for module in convolutions]
     for module in convolutions:
-        module.__class__ = _AnsweringConv if isinstance(module, nnx.Conv) else _AnsweringTranspose
+        module.__class__ = _CONV if isinstance(module, nnx.Conv) else _TRANSPOSE
     dtype = found[0].dtype if found else "float32"
 
     def run(x: Array, answer: Answer) -> Array:

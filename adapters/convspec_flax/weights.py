@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convspec.contract import kernel_axes
-
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.contract import Array
 
 
 def to_flax(kernel: Array, *, transposed: bool, groups: int) -> Array:
@@ -21,10 +17,8 @@ def to_flax(kernel: Array, *, transposed: bool, groups: int) -> Array:
     transposed layer with groups is a ``Conv`` of the dilated input: its kernel is flipped along the spatial axes.
     """
     ndim = kernel.ndim - 2
-    if not transposed:
-        return kernel.transpose(kernel_axes("*IO", ndim, transposed=False))
-    if groups == 1:
-        return kernel.transpose(kernel_axes("*OI", ndim, transposed=True))
+    if not transposed or groups == 1:
+        return kernel.transpose(*range(2, 2 + ndim), 1, 0)
     inputs, outputs, *size = kernel.shape
     parts = kernel.reshape(groups, inputs // groups, outputs, *size)  # g, I/g, O/g, *kernel
     spatial = range(3, 3 + ndim)
@@ -35,9 +29,7 @@ def to_flax(kernel: Array, *, transposed: bool, groups: int) -> Array:
 def from_flax(kernel: Array, *, transposed: bool, groups: int) -> Array:
     """The canonical kernel of a Flax layer's; the inverse of :func:`to_flax`."""
     ndim = kernel.ndim - 2
-    if not transposed:
-        return kernel.transpose(ndim + 1, ndim, *range(ndim))
-    if groups == 1:
+    if not transposed or groups == 1:
         return kernel.transpose(ndim + 1, ndim, *range(ndim))
     *size, inputs, outputs = kernel.shape
     parts = np.flip(kernel, tuple(range(ndim))).reshape(*size, inputs, groups, outputs // groups)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, PlanAdapter, Support
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, PlanAdapter
 from convspec.errors import RequestError
 from convspec.spec import DTYPES, column_roundings, layouts
 
@@ -24,19 +24,9 @@ __all__ = ["ADAPTER", "JAX", "TORCH"]
 class _Keras(PlanAdapter):
     backend: str = "tensorflow"
 
-    def support(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        input_shape: Sequence[int] | None = None,
-    ) -> Support:
-        found = super().support(spec, layout, dtype, device, input_shape)
-        if self.backend == "tensorflow" and device == "cpu" and found != "unsupported":
-            missing: str = self._module("kinds").missing_on_tensorflow_cpu(spec, dtype)
-            return Support("unsupported", missing) if missing else found
-        return found
+    def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
+        tensorflow = self.backend == "tensorflow" and device == "cpu"
+        return str(self._module("plan").missing_on_tensorflow_cpu(spec, dtype)) if tensorflow else ""
 
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
         found = dataclasses.replace(
@@ -54,9 +44,8 @@ class _Keras(PlanAdapter):
         if self.backend == "jax":
             return request.direction == "bias"
         layout = layouts.family(request.layout or self.native_layout, spec.ndim)
-        kinds = self._module("kinds")
-        found: bool = kinds.sums_halves_on_tensorflow_cpu(spec, request.dtype, request.direction, layout)
-        return found
+        plan = self._module("plan")
+        return bool(plan.sums_halves_on_tensorflow_cpu(spec, request.dtype, request.direction, layout))
 
     def configure(
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None

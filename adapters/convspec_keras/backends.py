@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,6 +12,11 @@ import keras
 
 class Backend(Protocol):
     """One of the libraries that Keras runs on."""
+
+    library: Any
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
 
     def devices(self) -> tuple[str, ...]:
         """``cpu`` and, where there is one, ``cuda``."""
@@ -37,18 +43,14 @@ class TensorFlow(Backend):
     """Runs eagerly; grouped and channels_first 3-D convolutions are compiled by XLA, anew for every call."""
 
     def devices(self) -> tuple[str, ...]:
-        import tensorflow as tf
-
-        return ("cpu", "cuda") if tf.config.list_physical_devices("GPU") else ("cpu",)
+        return ("cpu", "cuda") if self.library.config.list_physical_devices("GPU") else ("cpu",)
 
     def device_of(self, tensor: Any) -> str:
         return "cuda" if "device:GPU" in tensor.device else "cpu"
 
     def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
-        import tensorflow as tf
-
         sources = [x, *(variable.value for variable in variables)]
-        with tf.GradientTape() as tape:
+        with self.library.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
         found: list[Any] = tape.gradient(y, sources, output_gradients=dy)
@@ -63,8 +65,7 @@ class TensorFlow(Backend):
         return ""
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
-        import tensorflow as tf
-
+        tf = self.library
         tf.get_logger().setLevel("ERROR")  # it warns of every grouped convolution, which Keras compiles anew
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -81,32 +82,27 @@ class Jax(Backend):
     """Compiles every operation once per shape."""
 
     def devices(self) -> tuple[str, ...]:
-        import jax
-
-        return ("cpu", "cuda") if jax.default_backend() == "gpu" else ("cpu",)
+        return ("cpu", "cuda") if self.library.default_backend() == "gpu" else ("cpu",)
 
     def device_of(self, tensor: Any) -> str:
         (device,) = tensor.devices()
         return "cuda" if device.platform == "gpu" else str(device.platform)
 
     def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
-        import jax
-
         trainable = layer.trainable_variables
         fixed = [variable.value for variable in layer.non_trainable_variables]
 
         def call(values: list[Any], x: Any) -> Any:
             return layer.stateless_call(values, fixed, x)[0]
 
-        _, pull_back = jax.vjp(call, [variable.value for variable in trainable], x)
+        _, pull_back = self.library.vjp(call, [variable.value for variable in trainable], x)
         of_values, of_x = pull_back(dy)
         places = {id(variable): place for place, variable in enumerate(trainable)}
         return [of_x, *(of_values[places[id(variable)]] for variable in variables)]
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
         """JAX has no switch for the number of its threads."""
-        import jax
-
+        jax = self.library
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # read when the first GPU array is made
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
@@ -119,22 +115,17 @@ class Torch(Backend):
     """Runs eagerly."""
 
     def devices(self) -> tuple[str, ...]:
-        import torch
-
-        return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        return ("cpu", "cuda") if self.library.cuda.is_available() else ("cpu",)
 
     def device_of(self, tensor: Any) -> str:
         return str(tensor.device.type)
 
     def gradients(self, layer: Any, x: Any, dy: Any, variables: Sequence[Any]) -> list[Any]:
-        import torch
-
         x = x.detach().requires_grad_()
-        return list(torch.autograd.grad(layer(x), [x, *(variable.value for variable in variables)], dy))
+        return list(self.library.autograd.grad(layer(x), [x, *(variable.value for variable in variables)], dy))
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
-        import torch
-
+        torch = self.library
         if threads is not None:
             torch.set_num_threads(threads)
         if precision == "strict":
@@ -147,4 +138,5 @@ BACKENDS: dict[str, type[Backend]] = {"tensorflow": TensorFlow, "jax": Jax, "tor
 
 def running() -> Backend:
     """The backend that this process has imported Keras on."""
-    return BACKENDS[keras.config.backend()]()
+    name = keras.config.backend()
+    return BACKENDS[name](importlib.import_module(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,7 @@ from convspec_keras import weights
 from convspec_keras.backends import running
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import ConvParams, Plan
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.contract import Array, ConvParams, Plan
 
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
@@ -96,10 +93,8 @@ def _convolutions(layer: Any) -> list[Any]:
         return [layer]
     if hasattr(layer, "conv"):
         return [layer.conv]
-    found: list[Any] = []
-    while hasattr(layer, f"conv_{len(found)}"):
-        found.append(getattr(layer, f"conv_{len(found)}"))
-    return found
+    names = itertools.takewhile(lambda name: hasattr(layer, name), map("conv_{}".format, itertools.count()))
+    return [getattr(layer, name) for name in names]
 
 
 def _build_with(conv: Any, kernel: Array, bias: Array | None, shape: tuple[int | None, ...]) -> None:
@@ -118,10 +113,7 @@ def _build_with(conv: Any, kernel: Array, bias: Array | None, shape: tuple[int |
 
 
 def _constant(values: Array) -> Callable[..., Any]:
-    def initializer(_: tuple[int, ...], dtype: Any = None) -> Any:
-        return ops.convert_to_tensor(np.array(values), dtype=dtype)
-
-    return initializer
+    return lambda _, dtype=None: ops.convert_to_tensor(np.array(values), dtype=dtype)
 
 
 def _open_shape(channels: int, ndim: int, data_format: str) -> tuple[int | None, ...]:
@@ -136,9 +128,8 @@ def _open_shape(channels: int, ndim: int, data_format: str) -> tuple[int | None,
 @contextmanager
 def _on(device: str) -> Iterator[None]:
     if device not in (known := devices()):
-        raise PlacementError(
-            f"Keras on {keras.config.backend()} has no device {device!r} here, only {', '.join(known)}"
-        )
+        name = keras.config.backend()
+        raise PlacementError(f"Keras on {name} has no device {device!r} here, only {', '.join(known)}")
     with keras.device("gpu:0" if device == "cuda" else "cpu:0"):
         yield
 
@@ -170,11 +161,8 @@ def _check_input(layer: Any, x: Array, layout: str) -> None:
     layout = layouts.family(layout, ndim)
     if layer is convs[0] and layer.data_format != _FORMATS[layout]:
         raise ShapeError(f"layout={layout!r}, but this layer has data_format={layer.data_format!r}")
-    check_layout(x, sum(conv.input_spec.axes[_axis(conv)] for conv in convs), layout, ndim)
-
-
-def _axis(conv: Any) -> int:
-    return 1 if conv.data_format == "channels_first" else -1
+    axes = [1 if conv.data_format == "channels_first" else -1 for conv in convs]
+    check_layout(x, sum(conv.input_spec.axes[axis] for conv, axis in zip(convs, axes, strict=True)), layout, ndim)
 
 
 def _check_size(layer: Any, x: Any) -> None:

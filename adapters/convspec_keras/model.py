@@ -69,15 +69,11 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
         else:
             given = [_tensor(x, model) for x in inputs]
             y = model(given[0] if len(given) == 1 else given, training=False)
-    return ModelTrace(calls, [_host(t) for t in keras.tree.flatten(y)])
+    return ModelTrace(calls, [read._array(t) for t in keras.tree.flatten(y)])
 
 
 def _tensor(x: Array, model: Any) -> Any:
     return ops.convert_to_tensor(x, dtype=model.compute_dtype if x.dtype.kind == "f" else None)
-
-
-def _host(t: Any) -> Array:
-    return read._array(t)
 
 
 @contextmanager
@@ -112,12 +108,13 @@ def _listening(path: str, layer: Any, calls: list[Call], before: list[Any]) -> C
     def listen(x: Any, *args: Any, **kwargs: Any) -> Any:
         before.clear()
         y = call(x, *args, **kwargs)
-        written = _host(before[0] if before else y)
+        written = read._array(before[0] if before else y)
         if between is None:
-            calls.append(Call(path, _host(x), written))
+            calls.append(Call(path, read._array(x), written))
         else:
-            middle = _host(between(x))
-            calls.extend((Call(f"{path}/depthwise", _host(x), middle), Call(f"{path}/pointwise", middle, written)))
+            middle = read._array(between(x))
+            calls.append(Call(f"{path}/depthwise", read._array(x), middle))
+            calls.append(Call(f"{path}/pointwise", middle, written))
         return y
 
     return listen
@@ -127,14 +124,8 @@ def _between(layer: Any) -> Callable[[Any], Any] | None:
     """What a SeparableConv's first part makes of an input, by the backend's own operation; None of other layers."""
     if not isinstance(layer, read._SEPARABLE):
         return None
-
-    def first(x: Any) -> Any:
-        return ops.depthwise_conv(
-            x, layer.depthwise_kernel, strides=layer.strides, padding=layer.padding,
-            dilation_rate=layer.dilation_rate, data_format=layer.data_format,
-        )  # fmt: skip
-
-    return first
+    settings = {name: getattr(layer, name) for name in ("strides", "padding", "dilation_rate", "data_format")}
+    return lambda x: ops.depthwise_conv(x, layer.depthwise_kernel, **settings)
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

@@ -54,8 +54,11 @@ def _chain(node: Any, data_format: str) -> Iterator[Pad | str]:
         if isinstance(operation, _ZERO):
             yield _of_layer(operation, data_format)
         elif type(operation).__name__ == "Pad" and hasattr(operation, "pad_width"):
-            value = node.arguments.kwargs.get("constant_values")
-            yield _of_call(operation.pad_width, operation.mode, value, data_format)
+            value, layout = node.arguments.kwargs.get("constant_values"), read._LAYOUTS[data_format]
+            if all(isinstance(n, int) for pair in operation.pad_width for n in pair):
+                yield described(operation.mode, operation.pad_width, 0 if value is None else value, layout)
+            else:
+                yield "it depends on the input's size"
         else:
             return
 
@@ -65,12 +68,6 @@ def _of_layer(layer: Any, data_format: str) -> Pad | str:
     if layer.data_format != data_format:
         return f"its data_format={layer.data_format!r} is not the convolution's"
     return described("zeros", pairs, layout="")
-
-
-def _of_call(width: Any, mode: str, value: Any, data_format: str) -> Pad | str:
-    if not all(isinstance(n, int) for pair in width for n in pair):
-        return "it depends on the input's size"
-    return described(mode, width, 0 if value is None else value, read._LAYOUTS[data_format])
 
 
 # -- pads in a run ----------------------------------------------------------------------------------------------------

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from convspec.contract import ConstructorCall, ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
 
 _REGULAR = (
-    "filters",
-    "kernel_size",
-    "strides",
-    "padding",
-    "data_format",
-    "dilation_rate",
-    "groups",
-    "activation",
-    "use_bias",
-)
+    "filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "groups", "activation", "use_bias",
+)  # fmt: skip
 _TRANSPOSED = {
-    n: ("filters", "kernel_size", "strides", "padding", *middle, "dilation_rate", "activation", "use_bias")
+    n: (*_REGULAR[:4], *middle, "dilation_rate", "activation", "use_bias")
     for n, middle in {
         1: ("output_padding", "data_format"),
         2: ("output_padding", "data_format"),
         3: ("data_format", "output_padding"),  # Conv3DTranspose alone has them the other way round
     }.items()
 }
-_DEPTHWISE = (
-    "kernel_size",
-    "strides",
-    "padding",
-    "depth_multiplier",
-    "data_format",
-    "dilation_rate",
-    "activation",
-    "use_bias",
-)
+_DEPTHWISE = (*_REGULAR[1:4], "depth_multiplier", "data_format", "dilation_rate", "activation", "use_bias")
 _IGNORED = (
     "data_format", "activation", "name", "dtype", "input_shape", "trainable", "activity_regularizer",
     *(f"{part}_{what}" for part in ("kernel", "bias", "depthwise")
@@ -56,21 +40,17 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     call = parse_call(text)
     match = _NAME.fullmatch(call.function)
     if match is None:
-        raise CallError(
-            text,
-            f"Keras has no convolution {call.function!r}; it has Conv, ConvTranspose and DepthwiseConv, 1D to 3D",
-        )
+        kinds = "Conv, ConvTranspose and DepthwiseConv, 1D to 3D"
+        raise CallError(text, f"Keras has no convolution {call.function!r}; it has {kinds}")
     if match[1] == "Separable":
         raise CallError(text, "SeparableConv is two layers: write the DepthwiseConv and the 1×1 Conv apart")
     ndim, depthwise, transposed = int(match[2]), match[1] is not None, match[3] is not None
     in_channels = _channels(call, ndim) if in_channels is None else in_channels
     if in_channels is None:
-        said = "Keras layers infer their input channels"
-        raise CallError(text, f"{said}: give in_channels as well (--in-channels N)")
+        raise CallError(text, "Keras layers infer their input channels: give in_channels as well (--in-channels N)")
     names: Sequence[str] = _TRANSPOSED[ndim] if transposed else _DEPTHWISE if depthwise else _REGULAR
-    arguments = call.bind(
-        (*names, *(n for n in _IGNORED if n not in names)), required=1 if depthwise else 2, ignored=_IGNORED
-    )
+    names = (*names, *(n for n in _IGNORED if n not in names))
+    arguments = call.bind(names, required=1 if depthwise else 2, ignored=_IGNORED)
     return spec_of(arguments, ndim, in_channels, transposed=transposed, depthwise=depthwise)
 
 
@@ -90,21 +70,14 @@ def spec_of(
     """The spec of a layer with these constructor arguments or attributes, on ``in_channels`` channels."""
     padding = str(arguments.get("padding", "valid")).lower()
     if padding not in ("valid", "same", "causal"):
-        raise SpecError(
-            [f"padding={arguments['padding']!r} must be 'valid', 'same' or, in one dimension, 'causal' in Keras"]
-        )
+        rule = "must be 'valid', 'same' or, in one dimension, 'causal' in Keras"
+        raise SpecError([f"padding={arguments['padding']!r} {rule}"])
     spec = ConvSpec(
-        in_channels,
-        in_channels * arguments.get("depth_multiplier", 1) if depthwise else arguments["filters"],
-        arguments["kernel_size"],
-        stride=arguments.get("strides", 1),
-        padding=padding,
-        dilation=arguments.get("dilation_rate", 1),
-        groups=in_channels if depthwise else arguments.get("groups", 1),
-        bias=arguments.get("use_bias", True),
-        transposed=transposed,
-        ndim=ndim,
-    )
+        in_channels, in_channels * arguments.get("depth_multiplier", 1) if depthwise else arguments["filters"],
+        arguments["kernel_size"], arguments.get("strides", 1), padding, arguments.get("dilation_rate", 1),
+        in_channels if depthwise else arguments.get("groups", 1), arguments.get("use_bias", True),
+        transposed=transposed, ndim=ndim,
+    )  # fmt: skip
     return _transposed_padding(spec, padding, arguments.get("output_padding")) if transposed else spec
 
 
@@ -122,12 +95,8 @@ def _transposed_padding(spec: ConvSpec, padding: str, output_padding: Any) -> Co
         extra = tuple(max(s - ke, 0) for ke, s in zip(spec.effective_kernel, spec.stride, strict=True))
     else:
         given = tuple(output_padding) if isinstance(output_padding, tuple | list) else (output_padding,) * spec.ndim
-        crops = [
-            2 * (ke // 2) - p if padding == "same" else -p for ke, p in zip(spec.effective_kernel, given, strict=True)
-        ]
+        axes = zip(spec.effective_kernel, given, strict=True)
+        crops = [2 * (ke // 2) - p if padding == "same" else -p for ke, p in axes]
         pads = tuple((max(c, 0) // 2, max(c, 0) - max(c, 0) // 2) for c in crops)
         extra = tuple(max(-c, 0) for c in crops)
-    return ConvSpec(
-        spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, pads, spec.dilation,
-        bias=spec.bias, transposed=True, output_padding=extra, ndim=spec.ndim,
-    )  # fmt: skip
+    return replace(spec, padding=pads, output_padding=extra)

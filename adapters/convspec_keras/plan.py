@@ -1,21 +1,14 @@
-"""Write the text of a Keras layer from a spec."""
+"""Write the text of a Keras layer from a spec; its compute precision, and the kernels that TensorFlow lacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convspec.contract import ConvSpec, Plan, call_text, layouts, resolve_padding
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Plan, call_text
+from convspec.spec import copies, layouts, resolve_padding, same_pads
 from convspec_keras import text
-from convspec_keras.kinds import (
-    CHANNELS_LAST_ONLY,
-    compute_precision,
-    depthwise_layer,
-    needs_channels_last,
-    padding_word,
-    strided_and_dilated,
-)
 
-__all__ = ["compute_precision", "plan"]
+_CHANNELS_LAST_ONLY = ("float16", "float64")
 
 _ORDER = (  # of the arguments in Keras's signatures
     *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),
@@ -61,7 +54,7 @@ class Steps:
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     """The program: one constructor, or a layer in which ``conv`` has pads, crops, slices, … around it."""
-    moved = layout == layouts.CHANNELS_FIRST and dtype in CHANNELS_LAST_ONLY and needs_channels_last(spec)
+    moved = layout == layouts.CHANNELS_FIRST and dtype in _CHANNELS_LAST_ONLY and _needs_channels_last(spec)
     inside = layouts.CHANNELS_LAST if moved else layout
     steps = _transposed(spec, inside) if spec.transposed else _regular(spec, inside)
     if moved:
@@ -79,15 +72,8 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
     call = call_text(function, arguments, f"self.{convs[-1]}", indent=8)
     bias = spec.out_channels if steps.bias else None
-    body = text.layer(
-        steps.name + steps.constructor,
-        dtype,
-        call,
-        convs,
-        bias,
-        steps.helpers,
-        (*steps.before, text.convolve(convs, steps.layout), *steps.after),
-    )
+    statements = (*steps.before, text.convolve(convs, steps.layout), *steps.after)
+    body = text.layer(steps.name + steps.constructor, dtype, call, convs, bias, steps.helpers, statements)
     return Plan(spec, layout, dtype, body, convs, "bias" if steps.bias else None, steps.reasons)
 
 
@@ -95,10 +81,9 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
 
 
 def _regular(spec: ConvSpec, layout: str) -> Steps:
-    word = padding_word(spec)
-    depthwise = depthwise_layer(spec)
+    word, depthwise = _padding_word(spec), depthwise_layer(spec)
     steps = Steps(f"{'Depthwise' if depthwise else ''}Conv{spec.ndim}D", {}, layout)
-    clash = strided_and_dilated(spec)
+    clash = _strided_and_dilated(spec)
     arguments = _common(spec, layout, strides=(1,) * spec.ndim if clash else spec.stride)
     if depthwise:
         arguments |= {"depth_multiplier": spec.out_channels // spec.groups}
@@ -138,8 +123,8 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
     pads, output_padding = resolve_padding(spec, (1,) * spec.ndim)
     start = tuple(lo for lo, _ in pads)
     end = tuple(extra - hi for (_, hi), extra in zip(pads, output_padding, strict=True))
-    steps = Steps(f"Conv{spec.ndim}DTranspose", _common(spec, layout), layout)
-    plain = None if spec.groups > 1 or strided_and_dilated(spec) else _transposed_word(spec, start, end)
+    steps = Steps(f"Conv{spec.ndim}DTranspose", _common(spec, layout, spec.stride), layout)
+    plain = None if spec.groups > 1 or _strided_and_dilated(spec) else _transposed_word(spec, start, end)
     if plain is not None:
         return replace(steps, arguments=steps.arguments | plain)
     if spec.groups > 1:
@@ -149,7 +134,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
             arguments=steps.arguments | {"filters": spec.out_channels // spec.groups},
             name="Split",
         )
-    if strided_and_dilated(spec):
+    if _strided_and_dilated(spec):
         steps = steps.but(
             f"{_NO_STRIDED_DILATION}: zeros are inserted between the input's elements instead",
             helpers=(text.SPREAD,),
@@ -164,7 +149,7 @@ def _transposed(spec: ConvSpec, layout: str) -> Steps:
 def _cropped(spec: ConvSpec, steps: Steps, start: tuple[int, ...], end: tuple[int, ...]) -> Steps:
     """Return the crop and the extension that the layer's own arguments cannot express."""
     more = tuple(max(e, 0) for e in end)
-    stride = (1,) * spec.ndim if strided_and_dilated(spec) else spec.stride
+    stride = (1,) * spec.ndim if _strided_and_dilated(spec) else spec.stride
     inside = all(m < s for m, s in zip(more, stride, strict=True))
     missing = tuple(max(s - ke, 0) for s, ke in zip(stride, spec.effective_kernel, strict=True))
     wanted = more if inside else (0,) * spec.ndim
@@ -208,9 +193,8 @@ def _transposed_word(spec: ConvSpec, start: tuple[int, ...], end: tuple[int, ...
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-def _common(spec: ConvSpec, layout: str, strides: tuple[int, ...] | None = None) -> dict[str, object]:
+def _common(spec: ConvSpec, layout: str, strides: tuple[int, ...]) -> dict[str, object]:
     arguments: dict[str, object] = {"filters": spec.out_channels, "kernel_size": spec.kernel_size}
-    strides = strides or spec.stride
     if max(strides) > 1:
         arguments["strides"] = strides
     if max(spec.dilation) > 1:
@@ -228,11 +212,87 @@ def _bias_apart(spec: ConvSpec, steps: Steps) -> Steps:
 
 
 def _channels_last(steps: Steps, spec: ConvSpec, dtype: str) -> Steps:
-    there = layouts.permutation("NC*", "N*C", spec.ndim)
-    back = layouts.permutation("N*C", "NC*", spec.ndim)
+    there, back = (layouts.permutation(*pair, spec.ndim) for pair in (("NC*", "N*C"), ("N*C", "NC*")))
     return steps.but(
         f"TensorFlow has no channels_first {dtype} convolution on the CPU: the channels are moved to the end",
         before=(f"x = ops.transpose(x, {there})", *steps.before),
         after=(*steps.after, f"x = ops.transpose(x, {back})"),
         name=f"ChannelsFirst{steps.name}",
     )
+
+
+# -- the kind of layer, and how it computes ----------------------------------------------------------------------------
+
+
+def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+    """How Keras computes the layer: sums in float32 at least, the bias added to a result that is rounded already.
+
+    Gradients of elements that a pad has copied are summed in the layer's own dtype.
+    """
+    roundings = 1 + (request.direction == "forward" and spec.bias)
+    if request.direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = request.device != "cpu" and (request.dtype, request.precision) == ("float32", "shipped")
+    return ComputePrecision(
+        accumulator="float64" if request.dtype == "float64" else "float32",
+        output_roundings=roundings,
+        flushes_subnormals=True,
+        inputs="tf32" if tf32 else None,
+    )
+
+
+def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
+    """Why TensorFlow on the CPU cannot run the plan; empty where it can."""
+    if spec.transposed and max(spec.dilation) > 1 and dtype in _CHANNELS_LAST_ONLY:
+        return (
+            f"TensorFlow has no dilated transposed convolution in {dtype} on the CPU (Current CPU implementations do "
+            f"not yet support dilation rates larger than 1)"
+        )
+    return ""
+
+
+def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
+    """Whether TensorFlow on the CPU sums half-precision products in half precision.
+
+    Measured: 2048 + 1 + 1 + … stays 2048 in float16, 256 + 1 + 1 + … stays 256 in bfloat16. Layers that XLA compiles
+    – grouped ones, and 3-D ones in channels_first – keep their sums in float32, except for the bias.
+    """
+    if direction == "bias":
+        return dtype == "bfloat16" or (layout == layouts.CHANNELS_FIRST and not _needs_channels_last(spec))
+    if dtype != "float16":
+        return False
+    own = depthwise_layer(spec) or (spec.groups == 1 and not (spec.ndim == 3 and layout == layouts.CHANNELS_FIRST))
+    if spec.transposed:
+        return direction != "input" or spec.ndim == 3
+    return own and (direction != "forward" or depthwise_layer(spec) or spec.ndim == 3)
+
+
+def depthwise_layer(spec: ConvSpec) -> bool:
+    """Return whether it is a ``DepthwiseConv``: Keras has none in 3-D, for unequal strides, or with causal padding."""
+    return spec.depthwise and spec.ndim < 3 and len(set(spec.stride)) == 1 and _padding_word(spec) != "causal"
+
+
+def _needs_channels_last(spec: ConvSpec) -> bool:
+    """Whether TensorFlow on the CPU has no float16 and float64 for this layer in channels_first."""
+    return spec.transposed or (spec.ndim < 3 and spec.groups == 1)
+
+
+def _padding_word(spec: ConvSpec) -> str | None:
+    """The word that Keras has for this padding, None where it has none."""
+    if isinstance(spec.padding, str):
+        plain = spec.padding == "same" and spec.padding_mode == "zeros" and not _strided_and_dilated(spec)
+        return spec.padding if plain else None
+    if not any(map(any, spec.padding)):
+        return "valid"
+    if spec.padding_mode != "zeros":
+        return None
+    unit = all(s == 1 for s in spec.stride)
+    axes = zip(spec.kernel_size, spec.dilation, strict=True)
+    if unit and spec.padding == tuple(same_pads(k, k, 1, d) for k, d in axes):
+        return "same"
+    causal = spec.ndim == 1 and not _strided_and_dilated(spec) and spec.padding == ((spec.effective_kernel[0] - 1, 0),)
+    return "causal" if causal else None
+
+
+def _strided_and_dilated(spec: ConvSpec) -> bool:
+    return max(spec.stride) > 1 and max(spec.dilation) > 1

@@ -11,7 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import DTYPES, ConvParams, FoundConv, Reading, format_of, layouts, no_convolutions, refuse_shape
+from convspec.contract import (
+    ConvParams,
+    FoundConv,
+    Reading,
+    format_of,
+    known_dtype,
+    layouts,
+    no_convolutions,
+    refuse_shape,
+)
 from convspec.contract.tracing import layer_inference
 from convspec.errors import UnsupportedError
 from convspec_keras import weights
@@ -121,37 +130,34 @@ def _alone(conv: Any) -> Reading:
 
 
 def _plain(conv: Any) -> Reading:
-    _check_built(conv)
-    depthwise, transposed = isinstance(conv, _DEPTHWISE), isinstance(conv, _TRANSPOSED)
-    kernel = _array(conv.kernel)
-    arguments = {name: getattr(conv, name) for name in _ATTRIBUTES if hasattr(conv, name)}
-    channels = kernel.shape[-1] if transposed else kernel.shape[-2] * (1 if depthwise else conv.groups)
-    spec = spec_of(arguments, len(conv.kernel_size), channels, transposed=transposed, depthwise=depthwise)
-    params = ConvParams(weights.canonical([kernel], depthwise=depthwise), _array(conv.bias) if conv.use_bias else None)
-    return _reading(conv, spec, params, conv.kernel)
+    transposed, depthwise = isinstance(conv, _TRANSPOSED), isinstance(conv, _DEPTHWISE)
+    return _reading(conv, "kernel", _arguments(conv), transposed=transposed, depthwise=depthwise)
 
 
 def _depthwise_part(layer: Any) -> Reading:
-    _check_built(layer)
-    kernel = _array(layer.depthwise_kernel)
-    arguments = {name: getattr(layer, name) for name in _ATTRIBUTES if hasattr(layer, name)} | {"use_bias": False}
-    spec = spec_of(arguments, len(layer.kernel_size), kernel.shape[-2], transposed=False, depthwise=True)
-    params = ConvParams(weights.canonical([kernel], depthwise=True))
-    return _reading(layer, spec, params, layer.depthwise_kernel)
+    return _reading(layer, "depthwise_kernel", _arguments(layer) | {"use_bias": False}, depthwise=True)
 
 
 def _pointwise_part(layer: Any) -> Reading:
+    ones = {"kernel_size": (1,) * len(layer.kernel_size)}
+    return _reading(layer, "pointwise_kernel", ones | {"filters": layer.filters, "use_bias": layer.use_bias})
+
+
+def _arguments(layer: Any) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in _ATTRIBUTES if hasattr(layer, name)}
+
+
+def _reading(
+    layer: Any, name: str, arguments: dict[str, Any], *, transposed: bool = False, depthwise: bool = False
+) -> Reading:
+    """Return the convolution of a layer that has the kernel of this name and these constructor arguments."""
     _check_built(layer)
-    kernel = _array(layer.pointwise_kernel)
-    arguments = {"filters": layer.filters, "kernel_size": kernel.shape[:-2], "use_bias": layer.use_bias}
-    spec = spec_of(arguments, kernel.ndim - 2, kernel.shape[-2], transposed=False, depthwise=False)
-    params = ConvParams(weights.canonical([kernel], depthwise=False), _array(layer.bias) if layer.use_bias else None)
-    return _reading(layer, spec, params, layer.pointwise_kernel)
-
-
-def _reading(layer: Any, spec: Any, params: ConvParams, kernel: Any) -> Reading:
-    params = ConvParams(np.array(params.kernel, order="C"), params.bias)
-    return Reading(spec, params, _LAYOUTS[layer.data_format], _dtype(kernel))
+    kernel = _array(getattr(layer, name))
+    channels = kernel.shape[-1] if transposed else kernel.shape[-2] * (1 if depthwise else arguments.get("groups", 1))
+    spec = spec_of(arguments, kernel.ndim - 2, channels, transposed=transposed, depthwise=depthwise)
+    canonical = np.array(weights.canonical([kernel], depthwise=depthwise), order="C")
+    params = ConvParams(canonical, _array(layer.bias) if arguments["use_bias"] else None)
+    return Reading(spec, params, _LAYOUTS[layer.data_format], _dtype(getattr(layer, name)))
 
 
 def _check_built(layer: Any) -> None:
@@ -166,10 +172,7 @@ def _array(values: Any) -> Array:
 
 
 def _dtype(values: Any) -> str:
-    name: str = keras.backend.standardize_dtype(getattr(values, "value", values).dtype)
-    if name not in DTYPES:
-        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
-    return name
+    return known_dtype(keras.backend.standardize_dtype(getattr(values, "value", values).dtype))
 
 
 # -- layers with something around the convolution ----------------------------------------------------------------------
@@ -178,9 +181,8 @@ def _dtype(values: Any) -> str:
 def _runner(layer: Any) -> Callable[[Array, Answer], Array]:
     inner = [one for _, one in _walk(layer)]
     if any(isinstance(one, _SEPARABLE) for one in inner):
-        raise UnsupportedError(
-            f"{type(layer).__name__} contains a SeparableConv, which is two layers: see convspec.convs"
-        )
+        name = type(layer).__name__
+        raise UnsupportedError(f"{name} contains a SeparableConv, which is two layers: see convspec.convs")
     convolutions = [one for one in inner if isinstance(one, _CONVOLUTIONS)]
     for conv in convolutions:
         _check_built(conv)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convspec_keras.kinds import depthwise_layer
+from convspec_keras.plan import depthwise_layer
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, LayerRequest, Plan

@@ -12,8 +12,7 @@ import tensorflow as tf
 from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.contract.tracing import Pad, described
 from convspec.errors import RequestError
-from convspec_keras.convolutions import CONVOLUTIONS, conv
-from convspec_keras.graph import CALLS, PASSING, Graph, Site, only_user, plain, scope, short
+from convspec_keras.graph import CALLS, CONVOLUTIONS, PASSING, Graph, Site, conv, only_user, plain, scope, short
 
 if TYPE_CHECKING:
     from convspec.contract import Array
@@ -59,12 +58,8 @@ def trace_model(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]
             results, pairs = _one_by_one(session, sites, outputs, feeds)
         except (ValueError, TypeError) as error:
             raise _refused(error) from None
-    calls = [
-        Call(site.part.path, plain(pair[0]), plain(pair[1]))
-        for site, pair in zip(sites, pairs, strict=True)
-        if pair is not None
-    ]
-    return ModelTrace(calls, [plain(y) for y in results])
+    seen = [(site.part.path, pair) for site, pair in zip(sites, pairs, strict=True) if pair is not None]
+    return ModelTrace([Call(path, *map(plain, pair)) for path, pair in seen], [plain(y) for y in results])
 
 
 def pads(model: SavedModel) -> dict[str, list[Pad | str]]:
@@ -116,9 +111,8 @@ def _feeds(model: SavedModel, inputs: Sequence[Array] | Mapping[str, Array]) -> 
     names = list(model.inputs)
     if not isinstance(inputs, Mapping):
         if len(inputs) != len(names):
-            raise RequestError(
-                f"the signature takes {len(names)} inputs ({', '.join(names)}), but {len(inputs)} are given"
-            )
+            listed = f"{len(names)} inputs ({', '.join(names)})"
+            raise RequestError(f"the signature takes {listed}, but {len(inputs)} are given")
         inputs = dict(zip(names, inputs, strict=True))
     if set(inputs) != set(names):
         raise RequestError(f"the signature takes the inputs {', '.join(names)}, but given are {', '.join(inputs)}")

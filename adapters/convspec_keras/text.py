@@ -59,29 +59,19 @@ layer = {name}()
 
 
 def layer(
-    name: str,
-    dtype: str,
-    constructor: str,
-    convs: Sequence[str],
-    bias: int | None,
-    helpers: Sequence[str],
-    steps: Sequence[str],
+    name: str, dtype: str, call: str, convs: Sequence[str], bias: int | None, funcs: Sequence[str], steps: Sequence[str]
 ) -> str:
     """The program that defines a subclass of ``Layer`` and one ``layer`` of it; ``bias``: filters of one of its own."""
-    weights = [f"self.{conv} = {constructor}" for conv in convs]
+    weights = [f"self.{conv} = {call}" for conv in convs]
     dtype = "" if dtype == "float32" else f'dtype="{dtype}"'
     if bias is not None:
         weights.append(f'self.bias = self.add_weight(shape=({bias},), initializer="zeros", name="bias")')
     *steps, last = steps
-    body = _LAYER.format(
-        name=name,
-        dtype=dtype,
-        weights=_indented(weights),
-        steps=_indented([*steps, last.replace("x = ", "return ", 1)]),
-    )
-    uses_ops = "ops." in body or any("ops." in helper for helper in helpers)
+    steps = [*steps, last.replace("x = ", "return ", 1)]
+    body = _LAYER.format(name=name, dtype=dtype, weights=_indented(weights), steps=_indented(steps))
+    uses_ops = "ops." in body or any("ops." in function for function in funcs)
     imports = "import keras\nfrom keras import ops\n" if uses_ops else "import keras\n"
-    return "\n".join([imports, *helpers, body])
+    return "\n".join([imports, *funcs, body])
 
 
 def arguments(given: Mapping[str, object]) -> list[str]:
@@ -98,13 +88,9 @@ def text(value: object) -> str:
 
 
 def _indented(statements: Sequence[str]) -> str:
-    return "\n".join(f"        {line}" for statement in statements for line in _lines(statement))
-
-
-def _lines(statement: str) -> list[str]:
-    """Continuation lines of constructors are indented already."""
-    first, *rest = statement.split("\n")
-    return [first, *(line.removeprefix("        ") for line in rest)]
+    """Return the statements as a method's; continuation lines of constructors are indented already."""
+    lines = (line.removeprefix("        ") for statement in statements for line in statement.split("\n"))
+    return "\n".join(f"        {line}" for line in lines)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

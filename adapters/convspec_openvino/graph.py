@@ -11,11 +11,8 @@ from convspec.contract import ConvParams, ConvSpec, Reading
 from convspec.errors import UnsupportedError
 from convspec_openvino.weights import from_openvino
 
-KINDS = (
-    *("Convolution", "GroupConvolution"),
-    *("ConvolutionBackpropData", "GroupConvolutionBackpropData"),
-)
-_SAME = {"same_upper": "same", "same_lower": "same_lower"}
+KINDS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+_WORDS = {"same_upper": "same", "same_lower": "same_lower", "valid": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,9 @@ class Conv:
             raise UnsupportedError("its output's shape is an input: the padding follows from the size")
         kernel = from_openvino(native, grouped=grouped)
         groups = native.shape[0] if grouped else 1
-        inputs, outputs = (
-            (kernel.shape[0], kernel.shape[1] * groups) if transposed else (kernel.shape[1] * groups, kernel.shape[0])
-        )
+        outputs, inputs = kernel.shape[0], kernel.shape[1] * groups
+        if transposed:
+            outputs, inputs = inputs, outputs
         bias = None if self.add is None else _bias(self.add, outputs)
         spec = ConvSpec(
             inputs, outputs, kernel.shape[2:], stride=tuple(about["strides"]), dilation=tuple(about["dilations"]),
@@ -89,8 +86,6 @@ def _constant(value: Any, what: str) -> Any:
 
 def _padding(about: dict[str, Any]) -> Any:
     word = str(about.get("auto_pad", "explicit")).lower()
-    if word in _SAME:
-        return _SAME[word]
-    if word == "valid":
-        return 0
+    if word in _WORDS:
+        return _WORDS[word]
     return tuple(zip(about["pads_begin"], about["pads_end"], strict=True))

@@ -14,8 +14,7 @@ from convspec_openvino.importing import ops, ov
 from convspec_openvino.weights import to_openvino
 
 if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Plan
-    from convspec_openvino.weights import Array
+    from convspec.contract import Array, ConvParams, Plan
 
 _threads: list[int] = []
 _compiled: dict[int, Any] = {}

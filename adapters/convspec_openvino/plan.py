@@ -74,27 +74,20 @@ def _regular(spec: ConvSpec, source: str) -> tuple[list[str], list[str], list[st
         before = [f'padded = ops.pad({source}, {[0, 0, *lo]}, {[0, 0, *hi]}, "{_MODES[spec.padding_mode]}")']
         reasons = [f"OpenVINO's convolutions pad with zeros: a pad of mode {_MODES[spec.padding_mode]} is added first"]
         source, lo, hi = "padded", (0,) * spec.ndim, (0,) * spec.ndim
-    shape: tuple[int, ...] = spec.kernel_shape
-    function = "convolution"
-    if spec.groups > 1:
-        function, shape = "group_convolution", (spec.groups, spec.out_channels // spec.groups, *shape[1:])
-    return before, _conv(function, source, shape, spec, lo, hi, auto), reasons
+    return before, _conv("convolution", source, spec, lo, hi, auto), reasons
 
 
 def _transposed(spec: ConvSpec, source: str) -> tuple[list[str], list[str], list[str]]:
     pads, extra = resolve_padding(spec, (1,) * spec.ndim)
-    shape: tuple[int, ...] = spec.kernel_shape
-    function = "convolution_backprop_data"
-    if spec.groups > 1:
-        function, shape = "group_convolution_backprop_data", (spec.groups, spec.in_channels // spec.groups, *shape[1:])
     more = f", output_padding={list(extra)}" if any(extra) else ""
     lo, hi = (tuple(pair[end] for pair in pads) for end in (0, 1))
-    return [], _conv(function, source, shape, spec, lo, hi, more), []
+    return [], _conv("convolution_backprop_data", source, spec, lo, hi, more), []
 
 
-def _conv(
-    function: str, source: str, shape: Sequence[int], spec: ConvSpec, lo: Sequence[int], hi: Sequence[int], more: str
-) -> list[str]:
+def _conv(function: str, source: str, spec: ConvSpec, lo: Sequence[int], hi: Sequence[int], more: str) -> list[str]:
+    shape: tuple[int, ...] = spec.kernel_shape
+    if spec.groups > 1:
+        function, shape = f"group_{function}", (spec.groups, shape[0] // spec.groups, *shape[1:])
     arguments = [f"strides={list(spec.stride)}", f"pads_begin={list(lo)}", f"pads_end={list(hi)}"]
     arguments.append(f"dilations={list(spec.dilation)}{more}")
     lines = "".join(f"    {argument},\n" for argument in arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from convspec.contract import ConvSpec, Plan, PlanAdapter, Support
+from convspec.contract import ConvSpec, Plan, PlanAdapter
 from convspec.errors import UnsupportedError
 
 
@@ -18,19 +18,8 @@ class TorchAdapter(PlanAdapter):
             raise UnsupportedError("PyTorch has a channels_last memory format for 2-D and 3-D layers only")
         return super().plan(spec, layout, dtype)
 
-    def support(
-        self,
-        spec: ConvSpec,
-        layout: str = "NCHW",
-        dtype: str = "float32",
-        device: str = "cpu",
-        input_shape: Sequence[int] | None = None,
-    ) -> Support:
-        found = super().support(spec, layout, dtype, device, input_shape)
-        if found == "unsupported" or input_shape is None:
-            return found
-        reason = self._module("plan").refusal(spec, input_shape, layout)
-        return Support("unsupported", reason) if reason else found
+    def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
+        return "" if shape is None else str(self._module("plan").refusal(spec, shape, layout))
 
 
 ADAPTER = TorchAdapter(

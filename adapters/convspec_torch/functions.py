@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import DTYPES, Call, ConvParams, Part, Reading, layouts
+from convspec.contract import Call, ConvParams, Part, Reading, known_dtype, layouts
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import weights
 from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
@@ -19,13 +19,9 @@ from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
 NO_LAYER = "it is called as a function: no layer holds its weights"
 
 CALLS = {
-    torch.conv1d: (1, False),
-    torch.conv2d: (2, False),
-    torch.conv3d: (3, False),
-    torch.conv_transpose1d: (1, True),
-    torch.conv_transpose2d: (2, True),
-    torch.conv_transpose3d: (3, True),
-}
+    torch.conv1d: (1, False), torch.conv2d: (2, False), torch.conv3d: (3, False),
+    torch.conv_transpose1d: (1, True), torch.conv_transpose2d: (2, True), torch.conv_transpose3d: (3, True),
+}  # fmt: skip
 
 
 def params_of(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
@@ -39,10 +35,7 @@ def params_of(weight: torch.Tensor, bias: torch.Tensor | None) -> ConvParams:
 
 
 def dtype_of(weight: torch.Tensor) -> str:
-    name = str(weight.dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
-    return name
+    return known_dtype(str(weight.dtype).removeprefix("torch."))
 
 
 def bound(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
@@ -87,13 +80,7 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
     def parts(self) -> list[Part]:
         return [part for parts in self._met.values() for part in parts]
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         y = func(*args, **(kwargs or {}))
         if func in CALLS and not any(path in self.known for path in self.stack):
             self._meet(func, args, kwargs or {}, y)
@@ -141,16 +128,13 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
             self.stack.pop()
 
         modules = [both for both in model.named_modules() if not isinstance(both[1], torch.jit.ScriptModule)]
-        handles = []
-        for path, module in modules:
-            handles.append(module.register_forward_pre_hook(entering(path), prepend=True))
-            handles.append(module.register_forward_hook(left, always_call=True))
-        try:
-            with nullcontext() if any(hasattr(module, "_orig_mod") for _, module in modules) else self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks:
+            for path, module in modules:
+                hooks.callback(module.register_forward_pre_hook(entering(path), prepend=True).remove)
+                hooks.callback(module.register_forward_hook(left, always_call=True).remove)
+            if not any(hasattr(module, "_orig_mod") for _, module in modules):
+                hooks.enter_context(self)
+            yield
 
 
 def _same(a: Reading | None, b: Reading | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,12 +12,7 @@ from convspec.errors import PlacementError, ShapeError
 from convspec_torch import weights
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from convspec.contract import ConvParams, Plan
-
-    Array = NDArray[np.floating[Any]]
+    from convspec.contract import Array, ConvParams, Plan
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -26,16 +20,8 @@ _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 class _NoInitialisation(TorchFunctionMode):  # type: ignore[misc]
     """Leaves parameters uninitialised: it saves time, and leaves the user's random generator alone."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return None
-        return func(*args, **(kwargs or {}))
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return None if getattr(func, "__module__", None) == "torch.nn.init" else func(*args, **(kwargs or {}))
 
 
 def build(plan: Plan, params: ConvParams, device: str, variant: str = "default") -> torch.nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +19,7 @@ from convspec_torch.functions import Functions
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
-_NAMES = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
 
 
 def parts(model: Any) -> list[Part]:
@@ -30,8 +29,7 @@ def parts(model: Any) -> list[Part]:
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
     with read._inference(model):
-        found = (_part(path, module) for path, module in model.named_modules())
-        return [part for part in found if part is not None]
+        return [part for path, module in model.named_modules() if (part := _part(path, module))]
 
 
 def _part(path: str, module: Any) -> Part | None:
@@ -40,7 +38,8 @@ def _part(path: str, module: Any) -> Part | None:
         conv = read._found(path, module)
         return Part(path, "conv", name, conv.reading, problem=conv.problem)
     if isinstance(module, _NORMS):
-        arrays = {ours: _array(module, theirs) for ours, theirs in _NAMES.items() if _has(module, theirs)}
+        arrays = {ours: _array(module, theirs) for ours, theirs in programs.NORM_ARRAYS.items()
+                  if getattr(module, theirs, None) is not None}  # fmt: skip
         axis = -1 if isinstance(module, nn.LayerNorm) else 1
         return Part(path, "norm", name, arrays=arrays, epsilon=float(module.eps), axis=axis)
     if isinstance(module, nn.Linear):
@@ -49,10 +48,6 @@ def _part(path: str, module: Any) -> Part | None:
             arrays["bias"] = _array(module, "bias")
         return Part(path, "linear", name, arrays=arrays)
     return None
-
-
-def _has(module: Any, name: str) -> bool:
-    return getattr(module, name, None) is not None
 
 
 def _array(module: Any, name: str) -> Array:
@@ -85,17 +80,15 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
 
         return listen
 
-    handles = [m.register_forward_hook(hook(path), with_kwargs=True) for path, m in model.named_modules()
-               if path in wanted and not isinstance(m, torch.jit.ScriptModule)]  # fmt: skip
-    try:
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            if path in wanted and not isinstance(module, torch.jit.ScriptModule):
+                hooks.callback(module.register_forward_hook(hook(path), with_kwargs=True).remove)
         with refuse_inputs("PyTorch model"), read._inference(model), functions.watching(model):
             if isinstance(inputs, Mapping):
                 y = model(**{name: tensor(x) for name, x in inputs.items()})
             else:
                 y = model(*map(tensor, inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
     return ModelTrace(calls, [np.array(weights.array(t)) for t in programs.tensors(y)], functions.parts)
 
 
@@ -106,10 +99,8 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     modules = dict(model.named_modules())
     with torch.no_grad():
         for path, own in arrays.items():
-            module = modules[path]
             for name, values in own.items():
-                target = getattr(module, _NAMES[name] if isinstance(module, _NORMS) else
-                                 {"kernel": "weight", "bias": "bias"}[name])  # fmt: skip
+                target = getattr(modules[path], programs.ARRAYS[name])
                 target.copy_(weights.tensor(values, target.dtype, str(target.device)))
     return model
 

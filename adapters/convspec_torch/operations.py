@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, TypeAlias
 
 import torch
@@ -44,12 +45,14 @@ def operations(program: Program) -> Iterator[Operation]:
         graph = program.inlined_graph.copy()
         if not strange(program):  # this computes what depends on constants only, the branches taken for them too
             torch._C._jit_pass_constant_propagation(graph)
-        yield from _Script(program).walk(graph)
+        yield from _Script(program).operations(graph)
 
 
-def _arguments(schema: Any, values: dict[str, Any]) -> dict[str, Any]:
+def _operation(name: str, schema: Any, known: dict[str, tuple[Any, str]], path: str = "") -> Operation:
+    """Return a call with these arguments, each a value and, of a parameter or buffer, its name."""
     defaults = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
-    return defaults | values
+    given = defaults | {argument: value for argument, (value, _) in known.items()}
+    return Operation(name, given, {argument: stored for argument, (_, stored) in known.items() if stored}, path)
 
 
 # -- torch.export ------------------------------------------------------------------------------------------------------
@@ -64,9 +67,7 @@ def _exported(program: torch.export.ExportedProgram) -> Iterator[Operation]:
         names = [argument.name for argument in schema.arguments]
         given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
         known = {name: _node(program, value, made) for name, value in given.items()}
-        values = {name: value for name, (value, _) in known.items()}
-        stored = {n: name for n, (_, name) in known.items() if name}
-        made[node.name] = Operation(schema.name, _arguments(schema, values), stored, _module(node))
+        made[node.name] = _operation(schema.name, schema, known, _module(node))
         yield made[node.name]
 
 
@@ -94,6 +95,14 @@ def _module(node: torch.fx.Node) -> str:
 # -- TorchScript -------------------------------------------------------------------------------------------------------
 
 
+def _nodes(block: Any) -> Iterator[Any]:
+    """All nodes of a block and of the blocks in it."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
 class _Script:
     """A TorchScript graph with the module that its attributes are read from."""
 
@@ -101,24 +110,17 @@ class _Script:
         self.module = module
         self.made: dict[str, Operation] = {}
 
-    def walk(self, block: Any) -> Iterator[Operation]:
-        for node in block.nodes():
-            yield from self._operation(node)
-            for inner in node.blocks():
-                yield from self.walk(inner)
+    def operations(self, graph: Any) -> Iterator[Operation]:
+        for node in _nodes(graph):
+            if node.kind().startswith("aten::") and node.schema() != "(no schema)":
+                yield self._noted(node, torch._C.parse_schema(node.schema()))
 
-    def _operation(self, node: Any) -> Iterator[Operation]:
-        text = node.schema()
-        if not node.kind().startswith("aten::") or text == "(no schema)":
-            return
-        schema = torch._C.parse_schema(text)
-        inputs = zip((argument.name for argument in schema.arguments), node.inputs(), strict=False)
-        known = {name: self._value(value) for name, value in inputs}
-        given = {name: value for name, (value, _) in known.items()}
-        names = {n: name for n, (_, name) in known.items() if name}
-        operation = Operation(node.kind(), _arguments(schema, given), names)
+    def _noted(self, node: Any, schema: Any) -> Operation:
+        inputs = zip(schema.arguments, node.inputs(), strict=False)
+        known = {argument.name: self._value(value) for argument, value in inputs}
+        operation = _operation(node.kind(), schema, known)
         self.made.update({value.debugName(): operation for value in node.outputs()})
-        yield operation
+        return operation
 
     def _value(self, value: Any) -> tuple[Any, str]:
         node = value.node()
@@ -130,16 +132,10 @@ class _Script:
             return (Computed("a list") if any(isinstance(one, Computed) for one in found) else found), ""
         if kind == "prim::GetAttr":
             path = _attributes(node)
-            return (Computed("an input"), "") if path is None else (self._attribute(path), ".".join(path))
+            return (Computed("an input"), "") if path is None else (reduce(getattr, path, self.module), ".".join(path))
         if kind in ("prim::unchecked_cast", "prim::data", "aten::detach", "aten::contiguous"):
             return self._value(next(iter(node.inputs())))
         return Computed("an input" if kind == "prim::Param" else kind, self.made.get(value.debugName())), ""
-
-    def _attribute(self, path: list[str]) -> Any:
-        found: Any = self.module
-        for name in path:
-            found = getattr(found, name)
-        return found
 
 
 def _attributes(node: Any) -> list[str] | None:
@@ -153,22 +149,11 @@ def _attributes(node: Any) -> list[str] | None:
 
 # -- what a program may do ---------------------------------------------------------------------------------------------
 
-_FILES = ("aten::save", "aten::from_file")
+_MORE = ("aten::save", "aten::from_file", "prim::CallMethod", "prim::CallFunction", "prim::PythonOp")
 
 
 def strange(program: torch.jit.ScriptModule) -> list[str]:
     """Return operators that do more than compute: of other libraries, or with access to files or other machines."""
-    found: set[str] = set()
-
-    def visit(block: Any) -> None:
-        for node in block.nodes():
-            kind = node.kind()
-            room = kind.partition("::")[0]
-            own = room in ("aten", "prim") and kind not in _FILES and not kind.startswith("prim::rpc")
-            if not own or kind in ("prim::CallMethod", "prim::CallFunction", "prim::PythonOp"):
-                found.add(kind)
-            for inner in node.blocks():
-                visit(inner)
-
-    visit(program.inlined_graph)
-    return sorted(found)
+    kinds = {node.kind() for node in _nodes(program.inlined_graph)}
+    own = {kind for kind in kinds if kind.startswith(("aten::", "prim::")) and not kind.startswith("prim::rpc")}
+    return sorted(kinds - own.difference(_MORE))

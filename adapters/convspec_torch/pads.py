@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -27,9 +28,7 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     if programs.is_program(model):
         layers = programs.layers(model)
         return {part.path: list(_chain(call)) for part, call in layers if part.reading is not None}
-    if input_shape is None:
-        return _in_sequences(model)
-    return _met(model, input_shape)
+    return _in_sequences(model) if input_shape is None else _met(model, input_shape)
 
 
 # -- modules in a Sequential -------------------------------------------------------------------------------------------
@@ -95,13 +94,7 @@ class _Noting(TorchFunctionMode):  # type: ignore[misc]
         super().__init__()
         self.made: dict[int, tuple[torch.Tensor, torch.Tensor, Pad | str]] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         y = func(*args, **(kwargs or {}))
         if getattr(func, "__name__", "") == "pad" and isinstance(y, torch.Tensor):
             given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | dict(kwargs or {})
@@ -129,13 +122,11 @@ def _met(model: torch.nn.Module, input_shape: Sequence[int]) -> dict[str, list[P
 
         return note
 
-    convs = [(path, module) for path, module in model.named_modules() if read.is_convolution(module)]
-    handles = [module.register_forward_pre_hook(hook(path), with_kwargs=True) for path, module in convs]
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    try:
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            if read.is_convolution(module):
+                hooks.callback(module.register_forward_pre_hook(hook(path), with_kwargs=True).remove)
         with refuse_shape(input_shape), read._inference(model), noting:
             model(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
-    finally:
-        for handle in handles:
-            handle.remove()
     return found

@@ -10,16 +10,8 @@ from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError, SpecError
 
 _REGULAR = (
-    "in_channels",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "dilation",
-    "groups",
-    "bias",
-    "padding_mode",
-)
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+)  # fmt: skip
 _TRANSPOSED = (*_REGULAR[:5], "output_padding", "groups", "bias", "dilation", "padding_mode")
 REGULAR_CALL = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # of F.conv2d and its kin
 TRANSPOSED_CALL = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -37,9 +29,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     call = parse_call(text)
     match = _NAME.fullmatch(call.function)
     if match is None:
-        raise CallError(
-            text, f"PyTorch has no convolution {call.function!r}; it has Conv1d … Conv3d, ConvTranspose1d … 3d"
-        )
+        kinds = "Conv1d … Conv3d, ConvTranspose1d … 3d"
+        raise CallError(text, f"PyTorch has no convolution {call.function!r}; it has {kinds}")
     lazy, transposed, ndim = bool(match[1]), bool(match[2]), int(match[3])
     names = _TRANSPOSED if transposed else _REGULAR
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)

@@ -50,15 +50,15 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
         steps = _channels_last(steps, spec)
     head = _head(spec, dtype, functional=not inside, same=pads is None)
     arguments = _arguments(spec, pads if inside else None, dtype)
+    function = f"nn.Conv{'Transpose' if spec.transposed else ''}{spec.ndim}d"
     if not steps.reasons:
-        return Plan(
-            spec, layout, dtype, f"{head}\nlayer = {call_text(constructor(spec), arguments, 'layer', indent=0)}\n"
-        )
+        return Plan(spec, layout, dtype, f"{head}\nlayer = {call_text(function, arguments, 'layer', indent=0)}\n")
+    statements = [*steps.before, "x = self.conv(x)", *steps.after]
+    statements[-1] = f"return {statements[-1].removeprefix('x = ')}"
     text = head + _MODULE.format(
-        name=f"{steps.name}{constructor(spec).removeprefix('nn.')}",
-        conv=call_text(constructor(spec), arguments, "self.conv", indent=8),
-        forward="\n".join(f"        {line}" for line in _forward(steps)),
-    )
+        name=f"{steps.name}{function.removeprefix('nn.')}", conv=call_text(function, arguments, "self.conv", indent=8),
+        forward="\n".join(f"        {line}" for line in statements),
+    )  # fmt: skip
     return Plan(spec, layout, dtype, text, convs=("conv",), reasons=steps.reasons)
 
 
@@ -73,11 +73,6 @@ def _head(spec: ConvSpec, dtype: str, *, functional: bool, same: bool) -> str:
     if spec.padding == "same_lower":
         halves.reverse()
     return "\n".join(lines) + "\n" + (_SAME_PADS.format(halves=", ".join(halves)) if same else "")
-
-
-def constructor(spec: ConvSpec) -> str:
-    """``nn.Conv2d`` and its kin."""
-    return f"nn.Conv{'Transpose' if spec.transposed else ''}{spec.ndim}d"
 
 
 def fixed_pads(spec: ConvSpec) -> Pads | None:
@@ -115,20 +110,10 @@ def _channels_last(steps: _Steps, spec: ConvSpec) -> _Steps:
     )
 
 
-def _forward(steps: _Steps) -> list[str]:
-    """The body of ``forward``."""
-    statements = [*steps.before, "x = self.conv(x)", *steps.after]
-    return [*statements[:-1], f"return {statements[-1].removeprefix('x = ')}"]
-
-
 def _same(spec: ConvSpec) -> tuple[str, ...]:
     """Statements that compute ``pads`` from x, the last axis first, as ``F.pad`` takes them."""
-    calls = [
-        f"same_pads(x.shape[-{i}], kernel={kernel}, stride={stride})"
-        for i, (kernel, stride) in enumerate(
-            zip(reversed(spec.effective_kernel), reversed(spec.stride), strict=True), start=1
-        )
-    ]
+    last_first = zip(range(1, 4), reversed(spec.effective_kernel), reversed(spec.stride), strict=False)
+    calls = [f"same_pads(x.shape[-{i}], kernel={kernel}, stride={stride})" for i, kernel, stride in last_first]
     if len(calls) == 1:
         return (f"pads = {calls[0]}",)
     return ("pads = (", *(f"    *{call}," for call in calls), ")")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part
+from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec_torch import weights
 from convspec_torch.functions import called
@@ -25,7 +26,9 @@ _TRANSPOSED = tuple(f"aten::conv_transpose{n}d" for n in (1, 2, 3))
 _GENERAL = ("aten::convolution", "aten::_convolution", "aten::_convolution_mode")
 CONVOLUTIONS = (*_REGULAR, *_TRANSPOSED, *_GENERAL)
 _NORMS = {"aten::batch_norm": 1, "aten::group_norm": 1, "aten::layer_norm": -1}
-_ARRAYS = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+_KINDS = dict.fromkeys(CONVOLUTIONS, "conv") | dict.fromkeys(_NORMS, "norm") | {"aten::linear": "linear"}
+NORM_ARRAYS = {"gain": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+ARRAYS = NORM_ARRAYS | {"kernel": "weight", "bias": "bias"}
 _ARGUMENTS = ("stride", "padding", "dilation", "groups", "output_padding")
 
 
@@ -42,8 +45,7 @@ def convs(program: Program) -> list[FoundConv]:
     """
     found = [FoundConv(part.path, part.reading, part.problem) for part in parts(program) if part.kind == "conv"]
     if not found:
-        kinds = sorted({operation.name for operation in operations(program)})
-        raise UnsupportedError(f"this program has no convolutions; its operators: {', '.join(kinds) or 'none'}")
+        raise no_convolutions("this program", (operation.name for operation in operations(program)), "operators")
     return found
 
 
@@ -67,8 +69,7 @@ def layers(program: Program) -> list[tuple[Part, Operation]]:
         seen[part.path].append(how)
         count = len(seen[part.path])
         if count > 1:
-            fields = ("kind", "name", "reading", "arrays", "epsilon", "axis", "problem")
-            part = Part(f"{part.path} ({count})", **{name: getattr(part, name) for name in fields})
+            part = replace(part, path=f"{part.path} ({count})")
         found.append((part, operation))
     return found
 
@@ -76,13 +77,10 @@ def layers(program: Program) -> list[tuple[Part, Operation]]:
 def _part(operation: Operation) -> Part | None:
     name, given = operation.name, operation.given
     if name in CONVOLUTIONS:
-        path = _path(operation)
-        try:
-            return Part(path, "conv", _kind(name), _reading(operation))
-        except ConvspecError as error:
-            return Part(path, "conv", _kind(name), problem=str(error))
+        conv = FoundConv.of(_path(operation), lambda: _reading(operation))
+        return Part(conv.path, "conv", _kind(name), conv.reading, problem=conv.problem)
     if name in _NORMS:
-        tensors = {ours: given.get(theirs) for ours, theirs in _ARRAYS.items()}
+        tensors = {ours: given.get(theirs) for ours, theirs in NORM_ARRAYS.items()}
         if not any(isinstance(t, torch.Tensor) for t in tensors.values()):
             return None
         arrays = {ours: _array(t) for ours, t in tensors.items() if isinstance(t, torch.Tensor)}
@@ -199,7 +197,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        kind = _kinds().get(function._schema.name)
+        kind = _KINDS.get(function._schema.name)
         if kind is None:
             return function(*args, **kwargs)
         names = (argument.name for argument in function._schema.arguments)
@@ -212,14 +210,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         return y
 
 
-def _kinds() -> dict[str, str]:
-    return {**dict.fromkeys(CONVOLUTIONS, "conv"), **dict.fromkeys(_NORMS, "norm"), "aten::linear": "linear"}
-
-
 def _identity(given: Mapping[str, Any]) -> Iterator[int]:
     """Return the address of the weight; of a norm without one, of its mean."""
-    for name in ("weight", "running_mean"):
-        tensor = given.get(name)
+    for tensor in map(given.get, ("weight", "running_mean")):
         if isinstance(tensor, torch.Tensor) and tensor.numel():
             yield tensor.data_ptr()
             return
@@ -230,12 +223,10 @@ def _identity(given: Mapping[str, Any]) -> Iterator[int]:
 
 def write(program: Program, arrays: Mapping[str, Mapping[str, Array]]) -> Program:
     """Copy the arrays into the program's own parameters and buffers; returns the program."""
-    own = {part.path: (part, operation) for part, operation in layers(program)}
+    own = {part.path: operation.given for part, operation in layers(program)}
     with torch.no_grad():
         for path, values in arrays.items():
-            part, operation = own[path]
             for name, array in values.items():
-                theirs = _ARRAYS[name] if part.kind == "norm" else {"kernel": "weight", "bias": "bias"}[name]
-                target = operation.given[theirs]
+                target = own[path][ARRAYS[name]]
                 target.copy_(weights.tensor(array, target.dtype, str(target.device)))
     return program

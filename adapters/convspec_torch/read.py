@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import FoundConv, Reading, layouts, refuse_shape
+from convspec.contract import FoundConv, Reading, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import programs, weights
@@ -51,17 +51,18 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     Raises:
         UnsupportedError: where there is none, listing the kinds of its layers.
     """
-    if isinstance(model, torch.export.ExportedProgram) or _is_scripted(model):
+    scripted = isinstance(model, torch.jit.ScriptModule) and model._c._has_method("forward")  # else only its modules
+    if isinstance(model, torch.export.ExportedProgram) or scripted:
         return programs.convs(model)
     if not isinstance(model, torch.nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch")
     with _inference(model):
         found = [_found(path, module) for path, module in model.named_modules() if is_convolution(module)]
     if not found:
-        kinds = sorted({_listed(module) for module in model.modules()} - {_listed(model)})
+        kinds = {_listed(module) for module in model.modules()} - {_listed(model)}
         raise UnsupportedError(
-            f"{_kind(model)} has no convolutions; its layers: {', '.join(kinds) or 'none'} (convolutions that are "
-            f"called as functions, F.conv2d, are listed for the program that torch.export makes of it)"
+            f"{no_convolutions(_kind(model), kinds)} (convolutions that are called as functions, F.conv2d, are listed "
+            f"for the program that torch.export makes of it)"
         )
     return found
 
@@ -83,21 +84,14 @@ def is_plain(module: torch.nn.Module, *, hooked: bool = False) -> bool:
     base = next((kind for kind in weights.CONVOLUTIONS if isinstance(module, kind)), None)
     same = base and all(getattr(type(module), name) is getattr(base, name) for name in ("forward", "_conv_forward")
                         if hasattr(base, name))  # fmt: skip
-    if hooked:
-        return bool(same)
-    return bool(same) and not module._forward_hooks and all(map(_known, module._forward_pre_hooks.values()))
+    unhooked = not module._forward_hooks and all(map(_known, module._forward_pre_hooks.values()))
+    return bool(same) and (hooked or unhooked)
 
 
 def _known(hook: Any) -> bool:
     """Return whether a hook only sets the weight, which is read as the hook would set it."""
-    return isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod) or isinstance(
-        getattr(hook, "__self__", None), LazyModuleMixin
-    )
-
-
-def _is_scripted(model: Any) -> bool:
-    """Whether this is a TorchScript program; one without ``forward`` is nothing but its modules."""
-    return isinstance(model, torch.jit.ScriptModule) and model._c._has_method("forward")
+    sets = isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod)
+    return sets or isinstance(getattr(hook, "__self__", None), LazyModuleMixin)
 
 
 def _found(path: str, module: torch.nn.Module) -> FoundConv:
@@ -156,13 +150,7 @@ class _Answering(TorchFunctionMode):  # type: ignore[misc]
         super().__init__()
         self.answer = answer
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in CALLS:
             return func(*args, **(kwargs or {}))
         ndim, transposed = CALLS[func]

@@ -53,9 +53,7 @@ def vetted(graph: dict[str, Any]) -> dict[str, Any]:
 def _vetted(value: Any, key: str) -> Any:
     if isinstance(value, dict):
         if key == "metadata":
-            return (
-                {"nn_module_stack": _matching(value["nn_module_stack"], _STACK)} if "nn_module_stack" in value else {}
-            )
+            return {name: _matching(text, _STACK) for name, text in value.items() if name == "nn_module_stack"}
         if key == "range_constraints":
             return {_expression(size): _vetted(one, "") for size, one in value.items()}
         return {_matching(name, _NAME): _vetted(one, name) for name, one in value.items()}
@@ -107,9 +105,8 @@ def _sober(node: ast.AST, called: set[int]) -> bool:
     """Whether this is a number, a symbol, or a function of sizes called by its name."""
     match node:
         case ast.Name(id=name):
-            return (
-                name in _FUNCTIONS if id(node) in called else bool(_SYMBOL.fullmatch(name) or name in ("true", "false"))
-            )
+            symbol = _SYMBOL.fullmatch(name) or name in ("true", "false")
+            return name in _FUNCTIONS if id(node) in called else bool(symbol)
         case ast.Constant(value=str(text)):  # of Symbol('s0') and Float('0.5'); elsewhere it would be evaluated in turn
             return bool(_SYMBOL.fullmatch(text) or _NUMBER.fullmatch(text))
         case ast.Constant(value=value):

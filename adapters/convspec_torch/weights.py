@@ -10,17 +10,11 @@ import torch
 from convspec.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import ConvParams
+    from convspec.contract import Array, ConvParams
 
 CONVOLUTIONS = (
-    torch.nn.Conv1d,
-    torch.nn.Conv2d,
-    torch.nn.Conv3d,
-    torch.nn.ConvTranspose1d,
-    torch.nn.ConvTranspose2d,
-    torch.nn.ConvTranspose3d,
+    *(torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d),
+    *(torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d),
 )
 
 
@@ -45,14 +39,13 @@ def load(conv: Any, params: ConvParams, device: str, memory_format: Any = torch.
         conv.bias = torch.nn.Parameter(tensor(params.bias, dtype, device))
 
 
-def tensor(values: NDArray[np.floating[Any]], dtype: Any, device: str) -> torch.Tensor:
+def tensor(values: Array, dtype: Any, device: str) -> torch.Tensor:
     """Return a tensor with its own memory; bfloat16 values are given in float32."""
-    copy = torch.from_numpy(np.array(values, order="C"))
-    return copy.to(device=device, dtype=dtype)
+    return torch.from_numpy(np.array(values, order="C")).to(device=device, dtype=dtype)
 
 
-def array(values: torch.Tensor) -> NDArray[np.floating[Any]]:
+def array(values: torch.Tensor) -> Array:
     """Return the values on the host; bfloat16 as float32."""
     values = values.detach().cpu()
-    result: NDArray[np.floating[Any]] = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    result: Array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     return result

@@ -17,8 +17,8 @@ from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
-from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, check_layout, kernel_axes
-from convspec.contract.refusals import no_convolutions, refuse_inputs, refuse_shape
+from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, kernel_axes, xla_precision
+from convspec.contract.refusals import check_layout, known_dtype, no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
 from convspec.spec import (
@@ -49,8 +49,9 @@ __all__ = [
     "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule", "LayerRequest",
     "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading", "Support", "Unread",
     "adapter", "adapter_of", "adapters", "applying", "call_text", "check_layout", "column_roundings", "copies",
-    "create", "family", "format_of", "kernel_axes", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call",
-    "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads",
+    "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions",
+    "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads",
+    "xla_precision",
 ]  # fmt: skip
 
 

@@ -85,9 +85,8 @@ def parse_call(text: str) -> ConstructorCall:
         body = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         column = getattr(error, "offset", None)
-        raise CallError(
-            text, f"not a valid Python expression: {error.args[0]}", None if column is None else column - 1
-        ) from None
+        place = None if column is None else column - 1
+        raise CallError(text, f"not a valid Python expression: {error.args[0]}", place) from None
     statement = body[0] if len(body) == 1 else None
     node = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign) else None
     if not isinstance(node, ast.Call):
@@ -147,9 +146,8 @@ def adapter_of(call: ConstructorCall) -> str:
         return "flax-linen"
     if len(positional) == 3 and isinstance(positional[2], tuple) and "kernel_size" in words:
         return "flax"
-    raise CallError(
-        call.text, f"{call.name} may be nnx' or linen's: write nnx.{call.function} or linen.{call.function}", 0
-    )
+    either = f"nnx.{call.function} or linen.{call.function}"
+    raise CallError(call.text, f"{call.name} may be nnx' or linen's: write {either}", 0)
 
 
 _EXAMPLES = (

@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,8 @@ class Gap:
 
     def to_dict(self) -> dict[str, Any]:
         """The table that declares it, which :func:`from_tables` reads."""
-        table = {
-            "id": self.id, "kind": self.kind, "when": self.when.text, "fails": list(self.fails), "reason": self.reason,
-            "match": self.match, "adapters": list(self.adapters), "versions": self.versions, "link": self.link,
-        }  # fmt: skip
-        return {key: value for key, value in table.items() if value}
+        table = {entry.name: getattr(self, entry.name) for entry in fields(self)} | {"when": self.when.text}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items() if value}
 
 
 def parse(text: str, origin: str) -> tuple[Gap, ...]:

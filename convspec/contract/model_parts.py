@@ -77,10 +77,6 @@ class ModelTrace(NamedTuple):
     parts: Sequence[Part] = ()
 
 
-def _same(model: Any) -> Any:
-    return model
-
-
 @dataclass(frozen=True, slots=True)
 class ModelModule:
     """The functions of an adapter's ``model.py``; those with a default may be left out.
@@ -98,5 +94,5 @@ class ModelModule:
     trace_model: Callable[[Any, Sequence[Array] | Mapping[str, Array]], ModelTrace]
     write: Callable[[Any, Mapping[str, Mapping[str, Array]]], Any]
     save: Callable[[Any, Any], None]
-    open: Callable[[Any], Any] = _same
+    open: Callable[[Any], Any] = field(default=lambda model: model)
     parts_need_inputs: bool = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from importlib import metadata, resources
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,14 +28,6 @@ def _no_gradients(*_: Any, **__: Any) -> Gradients:
     raise UnsupportedError("the framework has no gradients: it runs forward only")
 
 
-def _only_cpu() -> tuple[str, ...]:
-    return ("cpu",)
-
-
-def _no_switches(**_: Any) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class LayerModule:
     """The functions of an adapter's ``layer.py``; those with a default may be left out.
@@ -53,8 +45,8 @@ class LayerModule:
     build: Callable[..., Any]
     apply: Callable[..., Array]
     gradients: Callable[..., Gradients] = _no_gradients
-    devices: Callable[[], tuple[str, ...]] = _only_cpu
-    configure: Callable[..., None] = _no_switches
+    devices: Callable[[], tuple[str, ...]] = field(default=lambda: ("cpu",))
+    configure: Callable[..., None] = field(default=lambda **_: None)
 
 
 @dataclass(frozen=True)
@@ -103,10 +95,8 @@ class PlanAdapter(Adapter):
     def versions(self) -> dict[str, str]:
         found = {}
         for name in self.distributions:
-            try:
+            with suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
         return found
 
     # -- layers --------------------------------------------------------------------------------------------------------

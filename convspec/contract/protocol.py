@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from convspec.contract.plan import Plan, Support
-from convspec.errors import CallError, ConvspecError, ShapeError, UnknownName, UnsupportedError
-from convspec.spec import layouts
+from convspec.errors import CallError, ConvspecError, UnknownName, UnsupportedError
+from convspec.spec import ComputePrecision, copies, layouts
 
 if TYPE_CHECKING:
     from convspec.contract.model_parts import ModelModule
-    from convspec.spec import Array, ComputePrecision, ConvParams, ConvSpec, Gradients, Pads
+    from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,15 @@ class Adapter(ABC):
     ) -> Support:
         """Return native, composed(why) or unsupported(why); ``input_shape`` is in ``layout``, None: for some size."""
         try:
-            return self.plan(spec, layout, dtype).support
+            found = self.plan(spec, layout, dtype).support
         except UnsupportedError as error:
             return Support("unsupported", str(error))
+        reason = self._refusal(spec, layout, dtype, device, input_shape)
+        return Support("unsupported", reason) if reason else found
+
+    def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
+        """Return why the framework does not compute a planned layer on this device or size; empty where it does."""
+        return ""
 
     @abstractmethod
     def plan(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> Plan:
@@ -229,11 +235,7 @@ class Adapter(ABC):
         raise UnsupportedError(f"adapter {self.name!r} reads no layers")
 
     def convs(
-        self,
-        model: Any,
-        input_shape: Sequence[int] | None = None,
-        *,
-        fold_pads: bool = False,
+        self, model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False
     ) -> list[FoundConv]:
         """Return every convolution of a model, each by itself; ``input_shape`` where the model must be run.
 
@@ -261,25 +263,6 @@ class Adapter(ABC):
         raise UnsupportedError(f"adapter {self.name!r} writes no files")
 
 
-def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
-    """Raise ShapeError where ``x`` cannot be a batch of ``channels`` channels in ``layout``."""
-    if x.ndim != ndim + 2:
-        raise ShapeError(
-            f"input of shape {x.shape} has {x.ndim} axes, but this layer expects {ndim + 2}: "
-            f"{layouts.name(layout, ndim)}"
-        )
-    axis = 1 if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST else -1
-    if x.shape[axis] != channels:
-        other = -1 if axis == 1 else 1
-        hint = ""
-        if x.shape[other] == channels:
-            hint = f"; axis {other % x.ndim} is {channels}: this looks like the other layout"
-        raise ShapeError(
-            f"input of shape {x.shape}: axis {axis % x.ndim} must be {channels} channels "
-            f"({layouts.name(layout, ndim)}), but is {x.shape[axis]}{hint}"
-        )
-
-
 @functools.cache
 def kernel_axes(target: str, ndim: int, *, transposed: bool) -> tuple[int, ...]:
     """Return the axes that bring a canonical kernel to order ``target`` (``*IO``, ``*OI``, …).
@@ -287,3 +270,21 @@ def kernel_axes(target: str, ndim: int, *, transposed: bool) -> tuple[int, ...]:
     I and O stand for the axes of the canonical kernel: I/g in a regular, O/g in a transposed one.
     """
     return layouts.permutation("IO*" if transposed else "OI*", target, ndim)
+
+
+def xla_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
+    """Return how JAX's convolution computes: sums in float32, or float64 for float64.
+
+    In half precision the bias is added to the rounded result, the gradient of the bias is a sum over dy in the layer's
+    own dtype (measured: 2048 + 1 + 1 + … stays 2048), and gradients of elements that a pad has copied are summed in
+    that dtype too. XLA flushes subnormals on the CPU. On a GPU float32 is multiplied as tf32 unless the precision is
+    strict.
+    """
+    dtype, direction = request.dtype, request.direction
+    half = dtype in {"float16", "bfloat16"}
+    roundings = 1 + (half and direction == "forward" and spec.bias)
+    if half and direction == "input" and request.input_shape:
+        roundings += copies(spec, request.input_shape[2:]) - 1
+    tf32 = (request.device, dtype, request.precision) == ("cuda", "float32", "shipped") and direction != "bias"
+    accumulator = dtype if dtype == "float64" or (half and direction == "bias") else "float32"
+    return ComputePrecision(accumulator, roundings, flushes_subnormals=True, inputs="tf32" if tf32 else None)

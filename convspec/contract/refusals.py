@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from convspec.errors import ConvspecError, RequestError, UnsupportedError
+from convspec.errors import ConvspecError, RequestError, ShapeError, UnsupportedError
+from convspec.spec import DTYPES, layouts
+
+if TYPE_CHECKING:
+    from convspec.spec import Array
 
 
 @contextmanager
@@ -30,6 +35,29 @@ def _raised_as(kind: type[ConvspecError], words: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise kind(f"{words}: {error}") from error
+
+
+def check_layout(x: Array, channels: int, layout: str, ndim: int) -> None:
+    """Raise ShapeError where ``x`` cannot be a batch of ``channels`` channels in ``layout``."""
+    if x.ndim != ndim + 2:
+        wanted = f"{ndim + 2}: {layouts.name(layout, ndim)}"
+        raise ShapeError(f"input of shape {x.shape} has {x.ndim} axes, but this layer expects {wanted}")
+    axis = 1 if layouts.family(layout, ndim) == layouts.CHANNELS_FIRST else -1
+    if x.shape[axis] != channels:
+        other = -1 if axis == 1 else 1
+        looks = f"; axis {other % x.ndim} is {channels}: this looks like the other layout"
+        hint = looks if x.shape[other] == channels else ""
+        raise ShapeError(
+            f"input of shape {x.shape}: axis {axis % x.ndim} must be {channels} channels "
+            f"({layouts.name(layout, ndim)}), but is {x.shape[axis]}{hint}"
+        )
+
+
+def known_dtype(name: str) -> str:
+    """Return the name of a layer's format. Raises UnsupportedError where the formats of convspec do not have it."""
+    if name not in DTYPES:
+        raise UnsupportedError(f"the weights are {name}; read are {', '.join(DTYPES)}")
+    return name
 
 
 def no_convolutions(model: str, kinds: Iterable[str], what: str = "layers") -> UnsupportedError:

@@ -50,16 +50,6 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
     return list(found.values())
 
 
-def _listening(listen: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
-    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        y = call(*args, **kwargs)
-        if context.method_name == "__call__" and isinstance(context.module, _KINDS):
-            listen(context.module, args[0] if args else next(iter(kwargs.values())), y)
-        return y
-
-    return intercept
-
-
 def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Numbers) -> None:
     path, name = "/".join(module.path), type(module).__name__
     if path in found:
@@ -80,8 +70,7 @@ def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Num
         axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
         found[path] = Part(path, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
     else:
-        kernel = np.ascontiguousarray(params["kernel"].T)
-        found[path] = Part(path, "linear", name, arrays=shared.linear(kernel, params.get("bias")))
+        found[path] = Part(path, "linear", name, arrays=shared.linear(params["kernel"], params.get("bias")))
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
@@ -89,11 +78,14 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     module, variables = read._parted(model)
     calls: list[Call] = []
 
-    def listen(module: Any, x: Any, y: Any) -> None:
+    def listen(module: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        y = call(*args, **kwargs)
+        x = args[0] if args else next(iter(kwargs.values()))
         calls.append(Call("/".join(module.path), readers.array(x), readers.array(y)))
+        return y
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        with nn.intercept_methods(_listening(listen)):
+        with read.replaced(_KINDS, listen):
             return module.apply(variables, *args, **kwargs)
 
     return ModelTrace(calls, shared.ran(call, inputs, str(read._dtype(variables)), calls))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convspec_flax.plan import compute_precision, written
-from convspec_flax.source import LINEN
+from convspec_flax.plan import LINEN, compute_precision, written
 
 if TYPE_CHECKING:
     from convspec.contract import ConvSpec, Plan

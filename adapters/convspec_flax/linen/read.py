@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -151,7 +152,7 @@ def visit(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Number
     """
 
     def trace(numbers: Numbers) -> None:
-        with nn.intercept_methods(_calling(lambda module: listen(module, numbers))):
+        with _calling(lambda module: listen(module, numbers)):
             jax.eval_shape(call, shapes)
 
     try:
@@ -167,33 +168,41 @@ def visit(call: Callable[[Any], Any], shapes: Any, listen: Callable[[Any, Number
                 else:
                     keep(values)
 
-        with nn.intercept_methods(_calling(collect)):
+        with _calling(collect):
             call(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
         jax.effects_barrier()
         trace(numbers)
 
 
-def _calling(listen: Callable[[Any], None]) -> Callable[..., Any]:
+def replaced(kinds: Any, by: Callable[[Any, Callable[..., Any], Any, Any], Any]) -> AbstractContextManager[Any]:
+    """Let ``by(module, call, args, kwargs)`` take the place of every call of a module of these kinds."""
+
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        if context.method_name == "__call__":
-            listen(context.module)
+        if context.method_name == "__call__" and isinstance(context.module, kinds):
+            return by(context.module, call, args, kwargs)
         return call(*args, **kwargs)
 
-    return intercept
+    found: AbstractContextManager[Any] = nn.intercept_methods(intercept)
+    return found
+
+
+def _calling(listen: Callable[[Any], None]) -> AbstractContextManager[Any]:
+    def heard(module: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        listen(module)
+        return call(*args, **kwargs)
+
+    return replaced(nn.Module, heard)
 
 
 def _runner(module: Any, variables: Any) -> Callable[[Array, Answer], Array]:
     dtype = str(_dtype(variables))
 
     def run(x: Array, answer: Answer) -> Array:
-        def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-            inner = context.module
-            if context.method_name != "__call__" or not isinstance(inner, _KINDS):
-                return call(*args, **kwargs)
+        def asked(inner: Any, _: Any, args: Any, kwargs: Any) -> Any:
             given = args[0] if args else kwargs["inputs"]
             return tensor(answer(_plain(inner, inner.variables.get("params", {})), array(given)), str(given.dtype))
 
-        with nn.intercept_methods(intercept):
+        with replaced(_KINDS, asked):
             return attempted(lambda: module.apply(variables, tensor(x, dtype)), x.shape)
 
     return run

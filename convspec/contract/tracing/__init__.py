@@ -6,8 +6,8 @@ It takes a function that runs a layer on an array, and returns the axes, pads an
 from typing import TYPE_CHECKING
 
 from convspec.contract.tracing import layer_inference
-from convspec.contract.tracing.axis_inference import pads_of
 from convspec.contract.tracing.cell_tracing import Answer, Run
+from convspec.contract.tracing.layer_inference import pads_of
 from convspec.contract.tracing.pad_folding import Pad, described, folded
 
 if TYPE_CHECKING:

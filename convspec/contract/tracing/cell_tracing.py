@@ -101,16 +101,10 @@ def trace(run: Run, shape: Sequence[int], layout: str) -> Trace:
     if any(source is None for source in sources):
         raise UnsupportedError("a convolution reads nothing of the layer's input")
     results = _decoded(np.concatenate(states), _entries(outputs), len(outputs), _RESULTS)
-    return Trace(
-        tuple(shape),
-        readings,
-        tuple(found[0].shape[1:] for found in seen),
-        tuple(source for source in sources if source is not None),
-        outputs,
-        results,
-        silence.shape[1:],
-        None if results is None and not silence.any() else _added(silence),
-    )
+    inputs = tuple(found[0].shape[1:] for found in seen)
+    added = None if results is None and not silence.any() else _added(silence)
+    known = tuple(source for source in sources if source is not None)
+    return Trace(tuple(shape), readings, inputs, known, outputs, results, silence.shape[1:], added)
 
 
 class _Recorder:
