@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,14 +225,19 @@ def test_what_cannot_be_is_unsupported() -> None:
     ],
 )
 def test_sums_of_halves_are_what_is_declared(spec: ConvSpec, accumulator: str) -> None:
-    """2048 and a hundred ones: 2148, or, where no sum has more than eleven bits, less."""
+    """2048 and a hundred ones: 2148, or, where no sum has more than eleven bits, less.
+
+    With AVX512-FP16 TensorFlow computes float16 in oneDNN, whose sums are float32: more than is declared for all.
+    """
     assert ADAPTER.compute_precision(spec, LayerRequest(dtype="float16")).accumulator == accumulator
     params = ConvParams(np.ones(spec.kernel_shape, np.float16), np.zeros(spec.out_channels, np.float16))
     x = np.ones((1, spec.in_channels, *spec.kernel_size), np.float16)
     x[(0, 0 if spec.groups == 1 else slice(None)) + (0,) * spec.ndim] = 2048
     layer = ADAPTER.build(spec, params, "NHWC", "float16")
     y = ADAPTER.apply(layer, to_layout(x, "NHWC"), "NHWC")
-    assert np.all(y == 2148) == (accumulator == "float32")
+    cpuinfo = Path("/proc/cpuinfo")
+    in_onednn = cpuinfo.exists() and "avx512_fp16" in cpuinfo.read_text("utf-8")
+    assert np.all(y == 2148) == (accumulator == "float32" or in_onednn)
 
 
 def test_layers_are_keras_own() -> None:
