@@ -286,7 +286,7 @@ def test_pads_that_the_input_cannot_fill_are_refused() -> None:
         with pytest.raises(ShapeError):
             spec.output_shape((1, 2, size))
         layer = ADAPTER.build(spec, ConvParams.random(spec), "NHWC")
-        with pytest.raises(ValueError, match=rf"{mode} padding \(4, 4\) of {size} cells"):
+        with pytest.raises(ValueError, match=rf"{mode} padding \(4, 4\) of {size} elements"):
             ADAPTER.apply(layer, np.zeros((1, size, 2), np.float32), "NHWC")
 
 
