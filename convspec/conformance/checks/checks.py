@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.conformance.checks.diagnose import explain
 from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.run_layer import Attempt, first_line, try_run
 from convspec.conformance.trials.work_plan import FORWARD, PROBE
 from convspec.contract import Support
+from convspec.diagnosis import diagnose
 from convspec.reference import accuracy_probes, error_bounds, verdict
-from convspec.spec import ComputePrecision, layouts
+from convspec.spec import ComputePrecision, layouts, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,3 +238,27 @@ def _check_relation(adapter: Adapter, unit: Unit, trial: Trial, support: Support
     reason = f"not true: {relation.title}; {equal.reason}" if equal.reason else ""
     evidence = equal.evidence | ({"runs": runs.log} if reason else {})
     return Outcome(trial, level, why, equal.verdict, reason, None, evidence, runs.seconds)
+
+
+_OUTPUTS, _MACS = 20_000, 2_000_000  # larger layers would take too long
+_FINDINGS = 3
+
+
+def explain(unit: Unit, trial: Trial, data: Data, actual: Array) -> dict[str, Any]:
+    """Return ``location`` and ``findings`` of a small layer's wrong output on exact data, else nothing.
+
+    ``actual`` is in canonical order. Only single mistakes are tried; ``convspec diagnose`` tries pairs too.
+    """
+    case = unit.case
+    small = product(actual.shape) <= _OUTPUTS and case.spec.macs(case.input_shape) <= _MACS
+    if trial.direction != FORWARD or trial.data != "exact" or not small or actual.ndim != case.spec.ndim + 2:
+        return {}
+    diagnosis = diagnose(case.spec, data.params, data.x, actual, dtype=case.dtype, seconds=0.0)
+    evidence: dict[str, Any] = {}
+    if diagnosis.location is not None:
+        evidence["location"] = diagnosis.location.to_dict()
+    if diagnosis.findings:
+        evidence["findings"] = [
+            {"id": one.id, "title": one.title, "fix": one.fix} for one in diagnosis.findings[:_FINDINGS]
+        ]
+    return evidence

@@ -16,10 +16,8 @@ from typing import Any
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.environment import cores
 from convspec.conformance.execution import messages
-from convspec.conformance.execution.oracle_prefetch import OraclePrefetch
-from convspec.conformance.execution.shared_arrays import Lease
-from convspec.conformance.execution.worker_handle import Job, Worker
-from convspec.conformance.execution.worker_pool import Lane, WorkerPool
+from convspec.conformance.execution.shared_arrays import Lease, OraclePrefetch
+from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Problem, Target, Unit, large_first
 from convspec.contract.isolation import format_size, out_of_memory, resident
 
