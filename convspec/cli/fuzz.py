@@ -95,9 +95,8 @@ def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
         scripted = "confirmed by its reproducer.py" if finding.confirmed else finding.problem
         plain(shown, f"    {out}/{finding.name}: {scripted}" + ("" if finding.smallest else "; not fully minimised"))
     for tally in fuzzed.too_wide:
-        plain(
-            shown, f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree", "yellow"
-        )
+        wide = f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree"
+        plain(shown, wide, "yellow")
     for gap, count in sorted(fuzzed.declared.items()):
         plain(shown, f"{count} failures covered by gap {gap}")
     if fuzzed.kept:
@@ -105,6 +104,5 @@ def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(fuzzed.verdicts.items()))
     number = len(fuzzed.findings)
     causes = f"{number} cause{'s' * (number > 1)} of unexpected failures" if number else "0 unexpected"
-    plain(
-        shown, f"{fuzzed.cases} cases of seed {fuzzed.seed}, {fuzzed.results} results: {verdicts or 'none'}; {causes}"
-    )
+    counts = f"{fuzzed.cases} cases of seed {fuzzed.seed}, {fuzzed.results} results"
+    plain(shown, f"{counts}: {verdicts or 'none'}; {causes}")

@@ -151,18 +151,11 @@ def _check_source(adapter: Any) -> None:
             continue
         text = adapter.source(spec, layout, dtype)
         demand(text == adapter.plan(spec, layout, dtype).text, f"source is not the plan's text ({spec!r})")
-        names = {
-            target.id
-            for node in ast.walk(ast.parse(text))
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+        assigned = (node.targets for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign))
+        names = {target.id for targets in assigned for target in targets if isinstance(target, ast.Name)}
         demand("layer" in names, f"the source does not define `layer` ({spec!r})")
-        demand(
-            "convspec" not in text,
-            f"the source imports convspec, which a user of the framework does not have ({spec!r})",
-        )
+        own = "convspec" in text
+        demand(not own, f"the source imports convspec, which a user of the framework does not have ({spec!r})")
 
 
 def _check_precision(adapter: Any) -> None:

@@ -20,11 +20,8 @@ from convspec.spec import ConvSpec
 
 _FOLDER = Path(__file__).parent
 _FILES = {
-    "features": "features.jsonl",
-    "regressions": "regressions.jsonl",
-    "pairwise": "pairwise.jsonl",
-    "threewise": "threewise.jsonl.gz",
-    "timm": "timm.jsonl.gz",
+    **{name: f"{name}.jsonl" for name in ("features", "regressions", "pairwise")},
+    **{name: f"{name}.jsonl.gz" for name in ("threewise", "timm")},
 }
 
 

@@ -8,7 +8,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING
 
 from convspec.conformance import environment
@@ -75,7 +75,7 @@ class Worker(ChildProcess):
         self.allow(patience)
         allocator = {name: os.environ.get(name, value) for name, value in _KEEP_PAGES.items()}
         super().__init__("convspec.conformance.execution.worker", threads, allocator)
-        self.send({"target": messages.target_to_json(target), "threads": threads, "memory": memory, "cores": cores})
+        self.send({"target": astuple(target), "threads": threads, "memory": memory, "cores": cores})
 
     @property
     def ready(self) -> bool:
@@ -177,6 +177,12 @@ class Lane:
     def fresh(self) -> Worker | None:
         """Return an idle worker that has not worked yet, so that no earlier job can be the cause of its end."""
         return next((w for w in self.workers if w.idle and not w.served), None)
+
+    def take_queued(self) -> Iterator[Job]:
+        """Remove and yield every job that no worker has."""
+        for jobs in (self.suspects, self.waiting):
+            while jobs:
+                yield jobs.popleft()
 
     @property
     def starting(self) -> bool:

@@ -180,11 +180,8 @@ def _make_folder(path: Path) -> Path:
 
 def _rerun_file(file: FailureFile, adapters: Sequence[str] | None, limits: Limits, whole: FuzzReport) -> list[Result]:
     """Run the failures in the file again that belong to these adapters; return those that still fail."""
-    requests = [
-        name
-        for name in registry.expanded(registry.adapters() if adapters is None else adapters)
-        if registry.absence(registry.adapter(name)) is None
-    ]
+    names = registry.expanded(registry.adapters() if adapters is None else adapters)
+    requests = [name for name in names if registry.absence(registry.adapter(name)) is None]
     failures = [failure for failure in file.results if failure.request in requests]
     still = [result for result in rerun(failures, limits) if result is not None and result.unexpected]
     whole.kept, whole.still = len(failures), len(still)
@@ -292,14 +289,12 @@ def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[
         raise RequestError(f"fuzzing needs hypothesis, which is not installed: {command}") from None
     source = strategies.cases() if strategy is None else strategy
     seen: set[Case] = set()
-    block = 0
-    while True:
+    for block in itertools.count():
         new = [case for case in _block(source, f"{seed}/{block}") if case not in seen]
         if not new:
             raise RequestError(f"the strategy has no more than {len(seen)} cases")
         yield from new
         seen.update(new)
-        block += 1
 
 
 def _block(strategy: SearchStrategy[Case], key: str) -> list[Case]:
@@ -308,14 +303,13 @@ def _block(strategy: SearchStrategy[Case], key: str) -> list[Case]:
 
     cases: list[Case] = []
 
-    @seeded(key)
-    @settings(
-        max_examples=_BLOCK,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
+    rules = settings(
+        max_examples=_BLOCK, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )
+    )  # fmt: skip
+
+    @seeded(key)
+    @rules
     @given(strategy)
     def keep(case: Case) -> None:
         cases.append(case)

@@ -29,7 +29,7 @@ from convspec.conformance.environment import (
     public_version,
     take_inventory,
 )
-from convspec.conformance.remote.chunks import stop
+from convspec.conformance.remote.executor import stop
 from convspec.contract import registry
 from convspec.errors import ExecutorError, RequestError, printable
 
