@@ -30,6 +30,9 @@ from convspec.corpora import Case
 from convspec.errors import ConvspecError, JournalError, RequestError
 
 _LEAST_MEMORY = 256 << 20
+SCHEMA = "convspec.run/1"
+_SYNC = 5.0  # seconds of a run that a power cut may cost
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,6 @@ def require_cases(values: Iterable[Case]) -> tuple[Case, ...]:
     if cases is None or not all(isinstance(case, Case) for case in cases):
         raise RequestError(f"cases must be a list of Case, e.g. corpora.load('tutorial'), got {str(values)[:60]}")
     return cases
-
-
-SCHEMA = "convspec.run/1"
-_SYNC = 5.0  # seconds of a run that a power cut may cost
-_SHOWN = 60
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,16 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convspec.conformance import gap_ledger
+from convspec.conformance import environment, gap_ledger
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.compressed_list import CompressedList
-from convspec.conformance.environment import (
-    Installation,
-    are_required,
-    local_installation,
-    require_known,
-    require_list,
-)
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.journal import Content, Header, Journal, Request, make_report, require_cases
 from convspec.conformance.records import array_files
@@ -26,15 +19,7 @@ from convspec.conformance.records.load import load
 from convspec.conformance.remote.dask_cluster import Cluster
 from convspec.conformance.remote.executor import ExecutorLike, Submitter
 from convspec.conformance.results import Report, Result, reproduction
-from convspec.conformance.trials.work_plan import (
-    ASKED,
-    PRECISIONS,
-    RecordFolder,
-    Selection,
-    Target,
-    Unit,
-    expand_relations,
-)
+from convspec.conformance.trials import work_plan
 from convspec.contract import Adapter
 from convspec.corpora import Case
 from convspec.errors import RequestError
@@ -119,23 +104,23 @@ def check(
         ExecutorError: if the executor fails.
         JournalError: if the journal can no longer be written.
     """
-    require_known("layout", layouts, LAYOUTS)
-    require_known("dtype", dtypes, DTYPES)
-    require_known("kind of data", data, ASKED)
-    require_known("precision", precisions, PRECISIONS)
+    environment.require_known("layout", layouts, LAYOUTS)
+    environment.require_known("dtype", dtypes, DTYPES)
+    environment.require_known("kind of data", data, work_plan.ASKED)
+    environment.require_known("precision", precisions, work_plan.PRECISIONS)
     if record is not None and (journal is not None or executor is not None):
         raise RequestError("record writes its own journal and needs local workers: leave journal and executor out")
-    require_list("adapter names", adapters)
-    require_list("devices", devices)
+    environment.require_list("adapter names", adapters)
+    environment.require_list("devices", devices)
     cases = require_cases(cases)
     installation = _installation(adapters, devices or [case.device for case in cases], jobs, executor)
-    selection = Selection(
+    selection = work_plan.Selection(
         tuple(installation.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions),
-        expand_relations(data), gradients,
+        work_plan.expand_relations(data), gradients,
     )  # fmt: skip
     limits = (timeout, memory, shard)
     recorded = None if record is None else record_limit
-    request = Request(cases, selection, are_required(adapters), *limits, origin or {}, recorded)
+    request = Request(cases, selection, environment.are_required(adapters), *limits, origin or {}, recorded)
     if record is not None:
         folder = Path(record).absolute()
         array_files.prepare(folder)
@@ -145,7 +130,7 @@ def check(
 
 def begin(
     request: Request,
-    installation: Installation,
+    installation: environment.Installation,
     journal: str | os.PathLike[str] | None,
     executor: ExecutorLike | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -190,12 +175,12 @@ def resume(
 
 def _installation(
     adapters: Sequence[str] | None, devices: Iterable[str], jobs: int | None, executor: ExecutorLike | None
-) -> Installation:
+) -> environment.Installation:
     if jobs is not None and jobs < 1:
         raise RequestError(f"jobs={jobs} must be at least 1")
     if isinstance(executor, Cluster):
         return executor.installation(adapters, devices, jobs)
-    return local_installation(adapters, jobs)
+    return environment.local_installation(adapters, jobs)
 
 
 def _require_same_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -215,7 +200,7 @@ class _Session:
     def __init__(
         self,
         content: Content,
-        installation: Installation,
+        installation: environment.Installation,
         journal: Journal | None,
         progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -232,7 +217,7 @@ class _Session:
         done = frozenset(result.key for result in self.results)
         folder = None
         if self.journal is not None and self.request.record is not None:
-            folder = RecordFolder(str(self.journal.path.absolute().parent), self.request.record)
+            folder = work_plan.RecordFolder(str(self.journal.path.absolute().parent), self.request.record)
         self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
         self.scheduler = self._scheduler(executor)
@@ -268,7 +253,7 @@ class _Session:
         self._write({"ended": {"seconds": seconds}})
         self.content.seconds += seconds
 
-    def _on_outcome(self, unit: Unit, outcome: Outcome) -> None:
+    def _on_outcome(self, unit: work_plan.Unit, outcome: Outcome) -> None:
         case, adapter = unit.case_of(outcome.trial), self.installation.adapters[unit.target.request]
         support, why = outcome.support, outcome.support_reason
         if support == "unknown":  # the worker died before it could answer
@@ -288,7 +273,7 @@ class _Session:
             done = len(self.results)
             self.progress(Progress(done, self.total, elapsed, left, self.unexpected, result, self.before))
 
-    def _on_absent(self, target: Target, reason: str) -> None:
+    def _on_absent(self, target: work_plan.Target, reason: str) -> None:
         """Note that a worker does not find its framework or device."""
         if self.request.named:
             raise RequestError(reason)
@@ -347,7 +332,7 @@ def replay(
         RecordError: if a journal of a record breaks a rule. A damaged array file makes its own results errors.
         JournalError: if the journal can no longer be written.
     """
-    require_known("precision", precisions, PRECISIONS)
+    environment.require_known("precision", precisions, work_plan.PRECISIONS)
     paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     records = load([Path(path) for path in paths])
     chosen = [
@@ -359,8 +344,10 @@ def replay(
         made = ", ".join(sorted({recording.by for recording in records.recordings})) or "none"
         number = len({recording.case.id for recording in records.recordings})
         raise RequestError(f"nothing to compare with: the record has {number} cases with outputs by {made}")
-    installation = local_installation(adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs)
-    selection = Selection(
+    installation = environment.local_installation(
+        adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs
+    )
+    selection = work_plan.Selection(
         tuple(installation.adapters),
         devices=None if devices is None else tuple(devices),
         precisions=tuple(precisions or ()),

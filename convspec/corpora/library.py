@@ -19,6 +19,7 @@ from convspec.errors import CorpusError, RequestError, SpecError, UnknownName
 from convspec.spec import ConvSpec
 
 _FOLDER = Path(__file__).parent
+LONGEST_LINE = 1 << 16
 _FILES = {
     **{name: f"{name}.jsonl" for name in ("features", "regressions", "pairwise")},
     **{name: f"{name}.jsonl.gz" for name in ("threewise", "timm")},
@@ -79,9 +80,6 @@ def _tutorial() -> list[Case]:
         Case(ConvSpec(3, 16, 3, stride=2, padding=1), (1, 3, 32, 32), name="colour image 32x32, stride 2"),
         Case(ConvSpec(3, 128, 5, padding=2), (1, 3, 64, 64), name="colour image 64x64, 128 filters"),
     ]
-
-
-LONGEST_LINE = 1 << 16
 
 
 def read(path: Path) -> list[Case]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _MESSAGE = 2000  # characters of an exception's message that are kept
+_OUTPUTS, _MACS = 20_000, 2_000_000  # to diagnose larger layers would take too long
+_FINDINGS = 3
 
 
 @dataclass(slots=True)
@@ -298,10 +300,6 @@ def _check_relation(adapter: Adapter, unit: Unit, trial: Trial, support: Support
     reason = f"not true: {relation.title}; {equal.reason}" if equal.reason else ""
     evidence = {**equal.evidence, **({"runs": runs.log} if reason else {})}
     return _outcome(trial, support, verdict.Verdict(equal.verdict, reason, evidence=evidence), runs.seconds)
-
-
-_OUTPUTS, _MACS = 20_000, 2_000_000  # larger layers would take too long
-_FINDINGS = 3
 
 
 def explain(unit: Unit, trial: Trial, data: Data, actual: Array) -> dict[str, Any]:

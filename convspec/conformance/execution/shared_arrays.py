@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _ALIGN = 64
 _PREFIX = "convspec-run-"
+_MOST = 256  # problems in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +187,6 @@ def _remove_if_orphaned(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
-
-
-_MOST = 256  # problems in use
 
 
 class OraclePrefetch:

@@ -27,6 +27,12 @@ _KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_":
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LOOK = 0.1  # seconds between looks at its memory
 _ORACLE = 600.0
+START = 60.0  # seconds that a worker may take to start if the timeout is shorter
+_BRIEF = 0.02  # seconds
+_AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, at most _MOST of them
+_MOST = 64
+_UNKNOWN = 16  # problems to prepare while the pace of a lane is unknown
+_TICK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +126,6 @@ class Worker(ChildProcess):
             return False
         self._measured = now
         return resident(self.process) > nbytes
-
-
-START = 60.0  # seconds that a worker may take to start if the timeout is shorter
-_BRIEF = 0.02  # seconds
-_AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, at most _MOST of them
-_MOST = 64
-_UNKNOWN = 16  # problems to prepare while the pace of a lane is unknown
-_TICK = 0.2
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FIRST_BATCH, _LARGEST_BATCH = 25, 400
 _SHRINKING = 600.0  # seconds at most, beyond the limit of the run
+_BLOCK = 50  # cases drawn at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +263,6 @@ def _write(finding: Finding, folder: Path, timeout: float) -> Finding:
         raise RequestError(f"cannot write {folder}: {error.strerror}") from None
     (folder / "case.json").write_text(json.dumps(finding.to_dict(), indent=2) + "\n", "utf-8")
     return finding
-
-
-_BLOCK = 50  # cases drawn at a time
 
 
 def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[Case]:

@@ -45,6 +45,7 @@ _PATIENCE = 30  # seconds for the scheduler to answer
 _STOPPING = 5.0  # seconds for the workers to stop
 _LOOK = 10.0  # seconds between looks at the workers
 _SAFE = ("tls", "wss", "inproc")
+_SHOWN = 3  # addresses
 
 
 class ClusterWarning(UserWarning):
@@ -137,7 +138,7 @@ class Cluster:
             check_versions(able)
             absent[request] = _why_absent(request, adapter.name, able)
             if not absent[request]:
-                versions[request] = common_versions(request, able)
+                versions[request] = common_versions([(worker, worker.inventory.versions[request]) for worker in able])
                 used |= {worker.address: worker for worker in able}
         absent = {request: reason for request, reason in absent.items() if reason}
         found = installed_adapters(adapters, absent, names)
@@ -258,9 +259,6 @@ def _warn(sentence: str) -> None:
     warnings.warn(sentence, ClusterWarning, stacklevel=3)
 
 
-_SHOWN = 3
-
-
 @dataclass(frozen=True, slots=True)
 class ClusterWorker:
     """One worker of a cluster.
@@ -314,21 +312,17 @@ def check_versions(workers: Sequence[ClusterWorker]) -> None:
             )
 
 
-def common_versions(request: str, workers: Sequence[ClusterWorker]) -> dict[str, str]:
-    """Return an adapter's versions, which are equal on all workers but for the build, for example ``+cpu``.
+def common_versions(of_workers: Sequence[tuple[ClusterWorker, Mapping[str, str]]]) -> dict[str, str]:
+    """Return the workers' versions, which are equal on all of them but for the build, for example ``+cpu``.
 
     Raises:
         RequestError: if a version differs.
     """
-    return _common(workers, lambda worker: worker.inventory.versions[request])
-
-
-def _common(workers: Sequence[ClusterWorker], of: Callable[[ClusterWorker], Mapping[str, str]]) -> dict[str, str]:
     common = {}
-    for name in dict.fromkeys(name for worker in workers for name in of(worker)):
+    for name in dict.fromkeys(name for _, own in of_workers for name in own):
         versions: dict[str, list[ClusterWorker]] = {}
-        for worker in workers:
-            versions.setdefault(of(worker).get(name, "none"), []).append(worker)
+        for worker, own in of_workers:
+            versions.setdefault(own.get(name, "none"), []).append(worker)
         if len({public_version(version) for version in versions}) > 1:
             listing = "; ".join(f"{printable(version)} on {addresses(ws)}" for version, ws in sorted(versions.items()))
             raise RequestError(
@@ -346,7 +340,7 @@ def describe(workers: Sequence[ClusterWorker], requests: Sequence[str]) -> dict[
     for key in ("python", "system", "machine", "cpu"):
         about[key] = " / ".join(dict.fromkeys(str(environment[key]) for environment in environments))
     about["cores"] = sum(worker.threads for worker in workers)
-    about["versions"] = _common(workers, lambda worker: worker.inventory.environment["versions"])
+    about["versions"] = common_versions([(w, w.inventory.environment["versions"]) for w in workers])
     kinds = Counter(repr(worker.kind(requests)) for worker in workers)
     first = {repr(worker.kind(requests)): worker.kind(requests) for worker in workers}
     about["workers"] = [{"count": count, **first[kind]} for kind, count in kinds.items()]

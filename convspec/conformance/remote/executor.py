@@ -25,6 +25,12 @@ from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.contract import registry
 from convspec.errors import ExecutorError
 
+UNITS = 50  # of a chunk: enough to outweigh the transfer, few enough for all workers to end at about the same time
+_ATTEMPTS = 3
+_LOOK = 2.0  # seconds
+_SECONDS = 60.0  # that an idle worker is kept
+_SPARE = 2  # idle workers beyond the chunks under way
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -127,9 +133,6 @@ class _Schedulers:
 _SCHEDULERS = _Schedulers()
 
 
-_SECONDS = 60.0
-_SPARE = 2
-
 Key = tuple[Target, int, int | None]
 
 
@@ -216,10 +219,6 @@ def _end(entries: list[_Idle]) -> None:
 IDLE_WORKERS = IdleWorkers()
 atexit.register(IDLE_WORKERS.clear)
 
-
-UNITS = 50  # of a chunk: enough to outweigh the transfer, few enough for all workers to end at about the same time
-_ATTEMPTS = 3
-_LOOK = 2.0  # seconds
 
 ExecutorLike = Executor | Callable[[Target], Executor]
 
