@@ -37,13 +37,11 @@ _MIB = 1 << 20
 
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file to verify.")],
-    against: Annotated[str | None, option(
-        "Source of the export: `module:factory`, or a model file.", "SOURCE")] = None,
+    against: Annotated[str | None, option("Source of the export: `module:factory`, or a model file.", "SOURCE")] = None,
     inputs: Annotated[str | None, option("Inputs as .npz, .npy, or a folder in ONNX's test format.", "FILE")] = None,
     source_inputs: Annotated[str | None, option(
         "Inputs of the source, if it takes others: .npz in its order, .npy.", "FILE")] = None,
-    dim: Annotated[list[str] | None, option(
-        "Size of a symbolic axis; two sizes make two runs.", "NAME=N[,N]")] = None,
+    dim: Annotated[list[str] | None, option("Size of a symbolic axis; two sizes make two runs.", "NAME=N[,N]")] = None,
     levels: Annotated[str, option(
         "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.", "L,…")] = "off,all",
     providers: Annotated[str, option(

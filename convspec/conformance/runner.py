@@ -49,26 +49,14 @@ class Progress:
 
 
 def check(
-    cases: Iterable[Case],
-    adapters: Sequence[str] | None = None,
-    layouts: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    devices: Sequence[str] | None = None,
-    *,
-    data: Sequence[str] = DATA,
-    precisions: Sequence[str] = ("shipped",),
-    gradients: bool = False,
-    jobs: int | None = None,
-    timeout: float = TIMEOUT,
-    memory: int | None = None,
-    shard: tuple[int, int] | None = None,
-    journal: str | os.PathLike[str] | None = None,
-    record: str | os.PathLike[str] | None = None,
-    record_limit: int = array_files.LIMIT,
-    origin: Mapping[str, Any] | None = None,
-    executor: ExecutorLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Report:
+    cases: Iterable[Case], adapters: Sequence[str] | None = None, layouts: Sequence[str] | None = None,
+    dtypes: Sequence[str] | None = None, devices: Sequence[str] | None = None, *, data: Sequence[str] = DATA,
+    precisions: Sequence[str] = ("shipped",), gradients: bool = False, jobs: int | None = None,
+    timeout: float = TIMEOUT, memory: int | None = None, shard: tuple[int, int] | None = None,
+    journal: str | os.PathLike[str] | None = None, record: str | os.PathLike[str] | None = None,
+    record_limit: int = array_files.LIMIT, origin: Mapping[str, Any] | None = None,
+    executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
+) -> Report:  # fmt: skip
     """Build and run every case in every adapter and layout, and judge each output by the oracle.
 
     Each adapter runs in its own worker processes, so a framework that aborts or hangs costs one case; a script needs
@@ -129,12 +117,9 @@ def check(
 
 
 def begin(
-    request: Request,
-    installation: environment.Installation,
-    journal: str | os.PathLike[str] | None,
-    executor: ExecutorLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Report:
+    request: Request, installation: environment.Installation, journal: str | os.PathLike[str] | None,
+    executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
+) -> Report:  # fmt: skip
     """Start a run and return its report; journal, executor and progress as in :func:`check`."""
     header = Header(request, installation.environment, installation.absent, installation.declared())
     writer = None if journal is None else Journal.create(Path(journal), header)
@@ -142,12 +127,9 @@ def begin(
 
 
 def resume(
-    journal: str | os.PathLike[str],
-    *,
-    jobs: int | None = None,
-    executor: ExecutorLike | None = None,
+    journal: str | os.PathLike[str], *, jobs: int | None = None, executor: ExecutorLike | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Report:
+) -> Report:  # fmt: skip
     """Resume an interrupted run: check what its journal has no verdict on, and report the whole run.
 
     Raises:
@@ -198,12 +180,9 @@ class _Session:
     """One session of a run: takes the results from the scheduler, and writes them to the journal if there is one."""
 
     def __init__(
-        self,
-        content: Content,
-        installation: environment.Installation,
-        journal: Journal | None,
+        self, content: Content, installation: environment.Installation, journal: Journal | None,
         progress: Callable[[Progress], None] | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.content, self.installation, self.journal, self.progress = content, installation, journal, progress
         self.request = content.header.request
         self.ledger = gap_ledger.Ledger()
@@ -299,19 +278,12 @@ def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def replay(
-    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    adapters: Sequence[str] | None = None,
-    devices: Sequence[str] | None = None,
-    *,
-    precisions: Sequence[str] | None = None,
-    recorded: Sequence[str] | None = None,
-    cases: Sequence[str] | None = None,
-    jobs: int | None = None,
-    timeout: float = TIMEOUT,
-    memory: int | None = None,
-    journal: str | os.PathLike[str] | None = None,
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], adapters: Sequence[str] | None = None,
+    devices: Sequence[str] | None = None, *, precisions: Sequence[str] | None = None,
+    recorded: Sequence[str] | None = None, cases: Sequence[str] | None = None, jobs: int | None = None,
+    timeout: float = TIMEOUT, memory: int | None = None, journal: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Report:
+) -> Report:  # fmt: skip
     """Run the layers that ``convspec.check(record=…)`` recorded, on the recorded arrays, and compare the outputs.
 
     Two outputs agree if they differ by no more than the error bounds of both; outputs of exact data must be equal. The
@@ -335,29 +307,22 @@ def replay(
     environment.require_known("precision", precisions, work_plan.PRECISIONS)
     paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     records = load([Path(path) for path in paths])
-    chosen = [
-        recording
-        for recording in records.recordings
-        if (recorded is None or recording.by in recorded) and (cases is None or recording.case.id in cases)
-    ]
+    every = records.recordings
+    chosen = [r for r in every if (recorded is None or r.by in recorded) and (cases is None or r.case.id in cases)]
     if not chosen:
-        made = ", ".join(sorted({recording.by for recording in records.recordings})) or "none"
-        number = len({recording.case.id for recording in records.recordings})
+        made = ", ".join(sorted({recording.by for recording in every})) or "none"
+        number = len({recording.case.id for recording in every})
         raise RequestError(f"nothing to compare with: the record has {number} cases with outputs by {made}")
     installation = environment.local_installation(
         adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs
     )
     selection = work_plan.Selection(
-        tuple(installation.adapters),
-        devices=None if devices is None else tuple(devices),
+        tuple(installation.adapters), devices=None if devices is None else tuple(devices),
         precisions=tuple(precisions or ()),
         data=tuple(dict.fromkeys(trial.data for recording in chosen for trial in recording.trials)),
-    )
-    about = {
-        "folders": [str(path) for path in paths],
-        "without": dict(records.without),
-        "recorded": records.environments,
-    }
+    )  # fmt: skip
+    folders = [str(path) for path in paths]
+    about = {"folders": folders, "without": dict(records.without), "recorded": records.environments}
     request = Request(
         tuple(recording.case for recording in chosen), selection, True, timeout, memory,
         origin={"replay": about}, recordings=tuple(chosen),

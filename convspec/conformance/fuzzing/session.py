@@ -119,20 +119,12 @@ class FuzzReport:
 
 
 def fuzz(
-    out: str | Path,
-    adapters: Sequence[str] | None = None,
-    *,
-    cases: int | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    layouts: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    data: Sequence[str] = DATA,
-    gradients: bool = False,
-    strategy: SearchStrategy[Case] | None = None,
+    out: str | Path, adapters: Sequence[str] | None = None, *, cases: int | None = None, minutes: float | None = None,
+    seed: int = 0, layouts: Sequence[str] | None = None, dtypes: Sequence[str] | None = None,
+    data: Sequence[str] = DATA, gradients: bool = False, strategy: SearchStrategy[Case] | None = None,
     limits: Limits = Limits(),  # noqa: B008 – frozen
     progress: Callable[[Progress], None] | None = None,
-) -> FuzzReport:
+) -> FuzzReport:  # fmt: skip
     """Check random cases up to a number or a time, then minimise the failures.
 
     The failures that an earlier run left in ``out`` are run first. One failure of each cause is minimised and written

@@ -237,19 +237,11 @@ class Submitter:
     """
 
     def __init__(
-        self,
-        report: Callable[[Unit, Outcome], None],
-        absent: Callable[[Target, str], None],
-        executor: ExecutorLike,
-        *,
-        chunks: int,
-        timeout: float,
-        memory: int | None = None,
-        units: int = UNITS,
-        versions: Mapping[str, Mapping[str, str]] | None = None,
-        look: Callable[[], None] | None = None,
+        self, report: Callable[[Unit, Outcome], None], absent: Callable[[Target, str], None], executor: ExecutorLike, *,
+        chunks: int, timeout: float, memory: int | None = None, units: int = UNITS,
+        versions: Mapping[str, Mapping[str, str]] | None = None, look: Callable[[], None] | None = None,
         session: str = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._report, self._absent, self._executor = report, absent, executor
         self._most, self._timeout, self._memory, self._units = chunks, timeout, memory, units
         self._versions, self._look = versions or {}, look or (lambda: None)
