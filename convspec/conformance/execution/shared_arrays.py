@@ -1,7 +1,7 @@
 """The arrays of a case and its oracle: computed once, shared with every worker that needs them.
 
 They are one file, which its readers map into memory, in a folder that exists as long as the run. If only one worker
-needs them, no file exists and the worker computes them itself.
+needs them, no file exists and the worker computes them itself. :class:`OraclePrefetch` computes the others ahead.
 """
 
 from __future__ import annotations
