@@ -15,7 +15,7 @@ from typing import Any
 
 import convspec
 from convspec import corpora
-from convspec.cli import console
+from convspec.cli.console import console
 from convspec.cli.reports.progress import display
 from convspec.conformance import Report
 from convspec.reference import VERDICTS

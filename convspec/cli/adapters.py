@@ -3,53 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console
+from convspec.cli.console import console, write_json
+from convspec.cli.options import JsonOption, option
+from convspec.contract import Gap, applying, create, registry
+from convspec.errors import GapError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convspec.contract import Adapter
 
 _MARKS = {True: ("kept", "green"), False: ("BROKEN", "bold red"), None: ("skipped", "yellow")}
 
 
 def adapters(
-    gaps: Annotated[bool, typer.Option("--gaps", help="List the declared gaps of each adapter.")] = False,
-    validate: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Check that an adapter keeps the adapter contract.")
-    ] = None,
-    new: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Create convspec-NAME/, a template for a new adapter.")
-    ] = None,
+    gaps: Annotated[bool, option("List the declared gaps of each adapter.", None, "--gaps")] = False,
+    validate: Annotated[str | None, option("Check that an adapter keeps the adapter contract.", "NAME")] = None,
+    new: Annotated[str | None, option("Create convspec-NAME/, a template for a new adapter.", "NAME")] = None,
     json: JsonOption = None,
 ) -> None:
     """List the adapters, their framework versions, and their declared support."""
-    from convspec.cli.reports import json_document, listing
-    from convspec.contract import registry
-
     if new is not None:
         _create(new)
         return
     if validate is not None:
         _validate(validate, json)
-    entries = [listing.Entry.of(registry.adapter(name)) for name in registry.adapters()]
-    if json is not None:
-        json_document.write(json_document.dumps({"adapters": [entry.to_dict() for entry in entries]}), json)
-    if json != "-":
-        listing.show(entries, console(), gaps=gaps)
+    entries = [_Entry.of(registry.adapter(name)) for name in registry.adapters()]
+    if not write_json(json, {"adapters": [entry.to_dict() for entry in entries]}):
+        _show(entries, console(), gaps=gaps)
 
 
 def _validate(name: str, json: str | None) -> None:
     """Print each promise of the contract and whether it is kept; exit with status 1 if one is not."""
     from rich.text import Text
 
-    from convspec.cli.reports import json_document
     from convspec.conformance import validate
 
     promises = validate(name)
-    if json is not None:
-        document = {"adapter": name, "promises": [promise.to_dict() for promise in promises]}
-        json_document.write(json_document.dumps(document), json)
-    if json != "-":
+    if not write_json(json, {"adapter": name, "promises": [promise.to_dict() for promise in promises]}):
         shown = console()
         for promise in promises:
             mark, style = _MARKS[promise.kept]
@@ -66,10 +62,70 @@ def _create(name: str) -> None:
     """Write the package of a new adapter, and print the next step."""
     from rich.text import Text
 
-    from convspec.contract import create
-
     written = create(name)
     shown = console()
     for path in written:
         shown.print(Text(str(path)), soft_wrap=True)
     shown.print(Text(f"next: pip install -e {written[0].parts[0]} && convspec adapters --validate {name}", "bold"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Facts on an adapter that need no import of its framework."""
+
+    name: str
+    absence: str | None
+    versions: dict[str, str]
+    layouts: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    variants: tuple[str, ...]
+    gaps: tuple[Gap, ...]
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, adapter: Adapter) -> _Entry:
+        versions, absence = adapter.versions(), registry.absence(adapter)
+        gaps: tuple[Gap, ...] = ()
+        fault = None
+        if absence is None:
+            try:
+                gaps = applying(adapter, versions)
+            except (GapError, OSError) as error:
+                fault = str(error)
+        facts = (adapter.layouts, adapter.dtypes, adapter.variants)
+        return cls(adapter.name, absence, versions, *facts, gaps, fault)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "present": self.absence is None, "absence": self.absence, "versions": self.versions,
+            "layouts": self.layouts, "dtypes": self.dtypes, "variants": self.variants, "fault": self.fault,
+            "gaps": [
+                {"id": gap.id, "kind": gap.kind, "when": gap.when.text, "fails": gap.fails, "versions": gap.versions,
+                 "reason": gap.reason, "link": gap.link}
+                for gap in self.gaps
+            ],
+        }  # fmt: skip
+
+
+def _show(entries: list[_Entry], console: Console, *, gaps: bool) -> None:
+    """Print the table, with ``gaps`` the declared gaps of each adapter too."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("adapter", "framework", "dtypes", "variants", "gaps"):
+        table.add_column(title)
+    for entry in entries:
+        state = Text(entry.absence or ", ".join(f"{n} {v}" for n, v in entry.versions.items()))
+        state.stylize("yellow" if entry.absence else "green")
+        variants = ", ".join(entry.variants) if len(entry.variants) > 1 else ""
+        table.add_row(entry.name, state, ", ".join(entry.dtypes), variants, str(len(entry.gaps) or ""))
+    console.print(table)
+    for entry in entries:
+        if entry.fault:
+            console.print(Text(f"\n{entry.name}: {entry.fault}", "red"), soft_wrap=True)
+        for gap in entry.gaps if gaps else ():
+            lines = [f"\n{entry.name}: {gap.id} ({gap.kind}{', ' + gap.versions if gap.versions else ''})"]
+            lines += [f"  when   {gap.when.text}", f"  fails  {', '.join(gap.fails)}", f"  reason {gap.reason}"]
+            lines += [f"  link   {gap.link}"] if gap.link else []
+            console.print(Text("\n".join(lines)), soft_wrap=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli import completion
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, finish
+from convspec.cli import options
+from convspec.cli.console import console, finish, parse_names, require_writable
+from convspec.cli.options import how, long, what
 from convspec.errors import ExecutorError, RequestError
 
 if TYPE_CHECKING:
@@ -39,143 +40,63 @@ Examples:
 """
 
 
-_what = functools.partial(typer.Option, rich_help_panel="What")
-_how = functools.partial(typer.Option, rich_help_panel="How")
-_long = functools.partial(typer.Option, rich_help_panel="Long runs")
-Adapters = Annotated[
-    str | None,
-    _what(
-        metavar="A,B",
-        autocompletion=completion.several(completion.adapters),
-        help="Adapters: `name`, `name:variant`, `name:*`, or `all` for every variant. Default: all installed.",
-    ),
-]
-Corpora = Annotated[
-    list[str] | None,
-    _what(
-        metavar="NAME|FILE|-",
-        autocompletion=completion.one(completion.corpora),
-        help="Corpus or file of cases; may be repeated. Default: tutorial.",
-    ),
-]
-Sample = Annotated[int | None, _what(metavar="N", min=1, help="Check a random sample of N cases.")]
-Seed = Annotated[int, _what(metavar="S", help="Random seed for --sample.")]
-Layouts = Annotated[
-    str | None,
-    _how(metavar="NCHW,NHWC", autocompletion=completion.several(completion.layouts), help="Layouts. Default: both."),
-]
-Dtypes = Annotated[
-    str | None,
-    _how(
-        metavar="D,…",
-        autocompletion=completion.several(completion.dtypes),
-        help="Dtypes, or `all`. Default: the dtype of each case.",
-    ),
-]
-Devices = Annotated[str | None, _how(metavar="cpu,cuda", help="Devices. Default: the device of each case.")]
-Data = Annotated[
-    str,
-    _how(
-        metavar="KIND,…",
-        autocompletion=completion.several(completion.data),
-        help="Kinds of data, or `all`; `probe` measures the accuracy class, `metamorphic` needs no oracle.",
-    ),
-]
-Precision = Annotated[
-    str,
-    _how(
-        metavar="P,…",
-        autocompletion=completion.several(completion.precisions),
-        help="`shipped`: default precision switches; `strict`: TF32 and the like are off.",
-    ),
-]
-Gradients = Annotated[bool, _how("--gradients", help="Also check the gradients of input, kernel and bias.")]
-_jobs = functools.partial(_how, "--jobs", "-j", metavar="N", min=1)
-Jobs = Annotated[int | None, _jobs(help="Number of workers. Default: number of cores.")]
-JobsOrChunks = Annotated[
-    int | None,
-    _jobs(help="Number of workers. Default: number of cores. With --dask: pending chunks; default: two per thread."),
-]
-Journal = Annotated[str | None, _long(metavar="FILE", help="Write each verdict to this new file as the run goes on.")]
-Resume = Annotated[str | None, _long(metavar="FILE", help="Resume the run recorded in FILE.")]
-Shard = Annotated[str | None, _long(metavar="I/N", help="Check every N-th case, from the I-th on; the first is 1.")]
-Record = Annotated[
-    str | None,
-    _long(metavar="DIR", help="Save inputs, weights and outputs for `convspec replay DIR` on another machine."),
-]
-RecordLimit = Annotated[
-    str, _long(metavar="SIZE", help="Size limit of the arrays in DIR, e.g. 4GiB; the report counts those left out.")
-]
-Dask = Annotated[
-    str | None,
-    _long(metavar="ADDRESS", help="Run on the Dask cluster with this scheduler, e.g. tls://host:8786."),
-]
-Timeout = Annotated[float, _how(metavar="SECONDS", help="Time limit of one build and run, in seconds.")]
-Memory = Annotated[
-    str | None, _how(metavar="SIZE", help="Memory limit per worker, e.g. 4GiB; exceeding it counts as a crash.")
-]
-
-
 def check(
     context: typer.Context,
-    adapters: Adapters = None,
-    corpus: Corpora = None,
-    sample: Sample = None,
-    seed: Seed = 0,
-    layouts: Layouts = None,
-    dtypes: Dtypes = None,
-    devices: Devices = None,
-    data: Data = "exact,random",
-    precision: Precision = "shipped",
-    gradients: Gradients = False,
-    jobs: JobsOrChunks = None,
-    timeout: Timeout = 120.0,
-    memory: Memory = None,
-    shard: Shard = None,
-    journal: Journal = None,
-    resume: Resume = None,
-    record: Record = None,
-    record_limit: RecordLimit = "1GiB",
-    dask: Dask = None,
-    json: JsonOption = None,
-    html: HtmlOption = None,
-    markdown: MarkdownOption = None,
-    junit: JunitOption = None,
-) -> None:
+    adapters: options.Adapters = None,
+    corpus: Annotated[list[str] | None, what(
+        "Corpus or file of cases; may be repeated. Default: tutorial.", "NAME|FILE|-", one="corpus")] = None,
+    sample: Annotated[int | None, what("Check a random sample of N cases.", "N", min=1)] = None,
+    seed: Annotated[int, what("Random seed for --sample.", "S")] = 0,
+    layouts: options.Layouts = None,
+    dtypes: options.Dtypes = None,
+    devices: Annotated[str | None, how("Devices. Default: the device of each case.", "cpu,cuda")] = None,
+    data: Annotated[str, how(
+        "Kinds of data, or `all`; `probe` measures the accuracy class, `metamorphic` needs no oracle.", "KIND,…",
+        several="data")] = "exact,random",
+    precision: Annotated[str, how("`shipped`: default precision switches; `strict`: TF32 and the like are off.", "P,…",
+        several="precision")] = "shipped",
+    gradients: options.Gradients = False,
+    jobs: Annotated[int | None, how(
+        "Number of workers. Default: number of cores. With --dask: pending chunks; default: two per thread.", "N",
+        "--jobs", "-j", min=1)] = None,
+    timeout: options.Timeout = 120.0,
+    memory: options.Memory = None,
+    shard: Annotated[str | None, long("Check every N-th case, from the I-th on; the first is 1.", "I/N")] = None,
+    journal: options.Journal = None,
+    resume: Annotated[str | None, long("Resume the run recorded in FILE.", "FILE")] = None,
+    record: Annotated[str | None, long(
+        "Save inputs, weights and outputs for `convspec replay DIR` on another machine.", "DIR")] = None,
+    record_limit: Annotated[str, long(
+        "Size limit of the arrays in DIR, e.g. 4GiB; the report counts those left out.", "SIZE")] = "1GiB",
+    dask: Annotated[str | None, long(
+        "Run on the Dask cluster with this scheduler, e.g. tls://host:8786.", "ADDRESS")] = None,
+    json: options.JsonOption = None,
+    html: options.HtmlOption = None,
+    markdown: options.MarkdownOption = None,
+    junit: options.JunitOption = None,
+) -> None:  # fmt: skip
     """Build and run layers in every framework; compare each output with the mathematical reference."""
-    from convspec.cli.reports import json_document
-    from convspec.conformance import KINDS, PRECISIONS
+    from convspec.conformance import KINDS, PRECISIONS, journal_path
     from convspec.conformance import check as run_check
     from convspec.conformance import resume as resume_run
     from convspec.contract.isolation import parse_size
     from convspec.spec import DTYPES
 
-    for path in (json, html, markdown, junit):
-        json_document.writable(path)
+    require_writable(json, html, markdown, junit)
     run: Callable[..., Report]
     if resume is not None:
         _refuse_run_options(context)
         run = functools.partial(resume_run, resume)
     else:
         run = functools.partial(
-            run_check,
-            _cases(corpus or ["tutorial"], sample, seed),
-            names(adapters),
-            names(layouts),
-            names(dtypes, DTYPES),
-            names(devices),
-            data=names(data, KINDS) or (),
-            precisions=names(precision, PRECISIONS) or (),
-            gradients=gradients,
-            timeout=timeout,
-            memory=None if memory is None else parse_size(memory),
-            shard=_shard(shard),
-            journal=journal,
-            record=record,
+            run_check, load_cases(corpus or ["tutorial"], sample, seed), parse_names(adapters), parse_names(layouts),
+            parse_names(dtypes, DTYPES), parse_names(devices), data=parse_names(data, KINDS) or (),
+            precisions=parse_names(precision, PRECISIONS) or (), gradients=gradients, timeout=timeout,
+            memory=None if memory is None else parse_size(memory), shard=_shard(shard), journal=journal, record=record,
             record_limit=parse_size(record_limit, "record-limit"),
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
-        )
-    path = journal or resume or _record_journal(record, shard)
+        )  # fmt: skip
+    path = journal or resume or (None if record is None else str(journal_path(Path(record), _shard(shard))))
     finish(run_shown(run, jobs, path, dask), json, html, markdown, junit)
 
 
@@ -186,13 +107,6 @@ def run_shown(run: Callable[..., Report], jobs: int | None, journal: str | None,
     with _interruptible(journal, dask), _cluster(dask) as cluster, progress.display(console(stderr=True)) as display:
         executor = {} if cluster is None else {"executor": cluster}
         return run(jobs=jobs, progress=display, **executor)
-
-
-def _record_journal(folder: str | None, shard: str | None) -> str | None:
-    """The path of the journal of a run with --record."""
-    from convspec.conformance import journal_path
-
-    return None if folder is None else str(journal_path(Path(folder), _shard(shard)))
 
 
 _SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
@@ -246,21 +160,9 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(part), int(parts)
 
 
-def _cases(corpora: list[str], sample: int | None, seed: int) -> list[Case]:
+def load_cases(corpora: list[str], sample: int | None, seed: int = 0) -> list[Case]:
     """The distinct cases of all corpora, or a sample of them."""
     from convspec import corpora as library
 
     cases = list(dict.fromkeys(case for name in corpora for case in library.load(name)))
     return cases if sample is None else library.sample(cases, sample, seed)
-
-
-def names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
-    """The names in a comma-separated list; ``all`` means ``everything``, if given."""
-    if text is None:
-        return None
-    if text == "all" and everything:
-        return everything
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise RequestError(f"{text!r} has no name in it")
-    return names

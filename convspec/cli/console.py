@@ -1,18 +1,20 @@
-"""What the commands share: output options, consoles, error messages, and output pipes."""
+"""What the commands share: lists of names, files of results, consoles, error messages, and output pipes."""
 
 from __future__ import annotations
 
 import functools
 import io
+import json as json_module
 import os
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
 import typer
 
-from convspec.errors import ConvspecError
+from convspec.errors import ConvspecError, RequestError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,19 +23,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_output = functools.partial(typer.Option, rich_help_panel="Output")
-JsonOption = Annotated[
-    str | None, _output("--json", metavar="FILE", help="Write the result as JSON (`-`: standard output).")
-]
-HtmlOption = Annotated[str | None, _output("--html", metavar="FILE", help="Write a self-contained HTML report.")]
-MarkdownOption = Annotated[
-    str | None, _output("--markdown", metavar="FILE", help="Write a summary for GitHub (`-`: standard output).")
-]
-JunitOption = Annotated[str | None, _output("--junit", metavar="FILE", help="Write a JUnit XML report.")]
-SvgOption = Annotated[
-    str | None, _output("--svg", metavar="FILE", help="Write the drawing as SVG (`-`: standard output).")
-]
-
 
 def write(*files: tuple[str | None, Callable[[], str]]) -> bool:
     """Write each text to its path; return whether standard output is one of them, and so taken.
@@ -41,32 +30,89 @@ def write(*files: tuple[str | None, Callable[[], str]]) -> bool:
     Raises:
         RequestError: if a file cannot be written.
     """
-    from convspec.cli.reports import json_document
-
     for path, text in files:
         if path is not None:
-            json_document.write(text(), path)
+            _write(text(), path)
     return any(path == "-" for path, _ in files)
 
 
-def write_report(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> bool:
-    """Write a run's report in every format requested; return whether one of them takes standard output."""
-    from convspec.cli.reports import json_document, run_files
+def _write(content: str, path: str) -> None:
+    """Write the text to a file atomically, or to standard output if the path is ``-``."""
+    if path == "-":
+        sys.stdout.write(content)
+        return
+    target = Path(path)
+    try:
+        descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        Path(part).chmod(0o644)
+        Path(part).replace(target)
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}") from None
 
-    return write(
-        (json, lambda: json_document.text(report)),
+
+def write_json(path: str | None, document: Mapping[str, Any]) -> bool:
+    """Write a document to the path, if any; return whether it takes standard output."""
+    return write((path, lambda: dumps(document)))
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """JSON with one line for each entry of a top-level list, so that files can be compared line by line."""
+
+    def compact(value: Any) -> str:
+        return json_module.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            entries = ",\n  ".join(map(compact, value))
+            lines.append(f"{json_module.dumps(key)}: [\n  {entries}\n ]")
+        else:
+            lines.append(f"{json_module.dumps(key)}: {compact(value)}")
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
+
+
+def require_writable(*paths: str | None) -> None:
+    """Check before a long run that its reports can be written.
+
+    Raises:
+        RequestError: if a folder does not exist or is not writable.
+    """
+    for path in paths:
+        folder = None if path in (None, "-") else Path(str(path)).absolute().parent
+        if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise RequestError(f"cannot write {path}: {folder} is not a writable folder")
+
+
+def finish(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> None:
+    """Write a run's report in every format requested, print it, and exit with its status."""
+    from convspec.cli.reports import run_files, run_terminal
+
+    taken = write(
+        (json, lambda: dumps(report.to_dict())),
         (html, lambda: run_files.page(report)),
         (markdown, lambda: run_files.markdown(report)),
         (junit, lambda: run_files.junit(report)),
     )
-
-
-def finish(report: Report, json: str | None, html: str | None, markdown: str | None, junit: str | None) -> None:
-    """Write and print a run's report, and exit with its status."""
-    from convspec.cli.reports import run_terminal
-
-    run_terminal.show(report, console(stderr=write_report(report, json, html, markdown, junit)))
+    run_terminal.show(report, console(stderr=taken))
     raise typer.Exit(1 if report.unexpected or report.missing else 0)
+
+
+def parse_names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The names in a comma-separated list; ``all`` means ``everything``, if given."""
+    if text is None:
+        return None
+    if text == "all" and everything:
+        return everything
+    if not (names := split(text)):
+        raise RequestError(f"{text!r} has no name in it")
+    return names
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:

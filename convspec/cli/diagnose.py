@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console, print_lines
+from convspec.cli.console import console, print_lines, require_writable, write_json
 from convspec.cli.layer import InChannels, SpecArgument
+from convspec.cli.options import JsonOption, option
 from convspec.errors import RequestError, UnknownName
 
 NAMES = ("input", "kernel", "bias", "actual")
@@ -31,18 +32,17 @@ def diagnose(
         str, typer.Argument(metavar="FILE", help="File of `input`, `kernel`, `bias`, `actual`: .npz or .safetensors.")
     ],
     in_channels: InChannels = None,
-    layout: Annotated[str, typer.Option(help="Layout of `input` and `actual`: NCHW or NHWC.")] = "NCHW",
-    dtype: Annotated[str | None, typer.Option(help="Dtype that `actual` was computed in; default: its own.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Time limit for the search among pairs of mistakes.")] = 20.0,
+    layout: Annotated[str, option("Layout of `input` and `actual`: NCHW or NHWC.")] = "NCHW",
+    dtype: Annotated[str | None, option("Dtype that `actual` was computed in; default: its own.")] = None,
+    seconds: Annotated[float, option("Time limit for the search among pairs of mistakes.", min=0)] = 20.0,
     json: JsonOption = None,
 ) -> None:
     """Name the known mistake that gives exactly this wrong output of a layer."""
     from convspec import diagnosis
-    from convspec.cli.reports import json_document
     from convspec.layers import layer_of
     from convspec.spec import DTYPES, ConvParams
 
-    json_document.writable(json)
+    require_writable(json)
     if dtype not in (None, *DTYPES):
         raise UnknownName("dtype", str(dtype), DTYPES)
     layer = layer_of(sys.stdin.read() if spec == "-" else spec, in_channels)[0]
@@ -51,9 +51,7 @@ def diagnose(
     result = diagnosis.diagnose(
         layer, params, arrays["input"], arrays["actual"], layout=layout, dtype=dtype, seconds=seconds
     )
-    if json is not None:
-        json_document.write(json_document.dumps(result.to_dict()), json)
-    if json != "-":
+    if not write_json(json, result.to_dict()):
         print_lines(diagnosis.lines(result), console())
     raise typer.Exit(0 if result.agrees else 1)
 

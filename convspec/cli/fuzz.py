@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import shutil
 import sys
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.check import Adapters, Dtypes, Gradients, Jobs, Layouts, Memory, Timeout, names
-from convspec.cli.console import JsonOption, console
+from convspec.cli import options
+from convspec.cli.console import console, parse_names, require_writable, write_json
+from convspec.cli.options import how, option, what
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -29,34 +29,27 @@ Examples:
     convspec fuzz --adapters torch,onnx --cases 500 --seed 7 --gradients --out fuzz
 """
 
-_what = functools.partial(typer.Option, rich_help_panel="What")
-_how = functools.partial(typer.Option, rich_help_panel="How")
-
 
 def fuzz(
-    minutes: Annotated[float | None, _what(metavar="M", help="Time limit in minutes.")] = None,
-    cases: Annotated[
-        int | None, _what(metavar="N", min=1, help="Number of cases. Default: 200, without --minutes.")
-    ] = None,
-    seed: Annotated[int, _what(metavar="S", help="Random seed; the same seed draws the same cases.")] = 0,
-    adapters: Adapters = None,
-    layouts: Layouts = None,
-    dtypes: Dtypes = None,
-    data: Annotated[str, _how(metavar="KIND,…", help="Kinds of data, or `all`.")] = "exact,random",
-    gradients: Gradients = False,
-    out: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder for failures; the next run starts with them.")
-    ] = "convspec-fuzz",
-    jobs: Jobs = None,
-    timeout: Timeout = 120.0,
-    memory: Memory = None,
-    json: JsonOption = None,
+    minutes: Annotated[float | None, what("Time limit in minutes.", "M")] = None,
+    cases: Annotated[int | None, what("Number of cases. Default: 200, without --minutes.", "N", min=1)] = None,
+    seed: Annotated[int, what("Random seed; the same seed draws the same cases.", "S")] = 0,
+    adapters: options.Adapters = None,
+    layouts: options.Layouts = None,
+    dtypes: options.Dtypes = None,
+    data: Annotated[str, how("Kinds of data, or `all`.", "KIND,…")] = "exact,random",
+    gradients: options.Gradients = False,
+    out: Annotated[str, option("Folder for failures; the next run starts with them.", "DIR")] = "convspec-fuzz",
+    jobs: options.Jobs = None,
+    timeout: options.Timeout = 120.0,
+    memory: options.Memory = None,
+    json: options.JsonOption = None,
 ) -> None:
     """Fuzz adapters with random layers.
 
     Minimise each failure, group failures by cause, and write a reproducer for each cause.
     """
-    from convspec.cli.reports import json_document, progress
+    from convspec.cli.reports import progress
     from convspec.conformance.fuzzing import Limits
     from convspec.conformance.fuzzing import fuzz as run_fuzz
     from convspec.contract.isolation import parse_size
@@ -64,8 +57,8 @@ def fuzz(
     from convspec.spec import DTYPES
 
     _redirect_hypothesis()
-    json_document.writable(json)
-    kinds = names(data, DATA_KINDS) or ()
+    require_writable(json)
+    kinds = parse_names(data, DATA_KINDS) or ()
     if other := [kind for kind in kinds if kind not in DATA_KINDS]:
         raise RequestError(f"--data {other[0]!r} must be one of {', '.join(DATA_KINDS)}")
     if minutes is None and cases is None:
@@ -73,16 +66,14 @@ def fuzz(
     try:
         with progress.display(console(stderr=True), "fuzzing") as display:
             fuzzed = run_fuzz(
-                out, names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=names(layouts),
-                dtypes=names(dtypes, DTYPES), data=kinds, gradients=gradients,
+                out, parse_names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=parse_names(layouts),
+                dtypes=parse_names(dtypes, DTYPES), data=kinds, gradients=gradients,
                 limits=Limits(jobs, timeout, None if memory is None else parse_size(memory)), progress=display,
             )  # fmt: skip
     except KeyboardInterrupt:
         sys.stderr.write(f"convspec: interrupted; failures so far are in {out!r}; the next run starts with them\n")
         raise typer.Exit(130) from None
-    if json is not None:
-        json_document.write(json_document.dumps(fuzzed.to_dict()), json)
-    _show(fuzzed, out, console(stderr=json == "-"))
+    _show(fuzzed, out, console(stderr=write_json(json, fuzzed.to_dict())))
     raise typer.Exit(1 if fuzzed.findings else 0)
 
 
@@ -104,9 +95,8 @@ def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
         scripted = "confirmed by its reproducer.py" if finding.confirmed else finding.problem
         plain(shown, f"    {out}/{finding.name}: {scripted}" + ("" if finding.smallest else "; not fully minimised"))
     for tally in fuzzed.too_wide:
-        plain(
-            shown, f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree", "yellow"
-        )
+        wide = f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree"
+        plain(shown, wide, "yellow")
     for gap, count in sorted(fuzzed.declared.items()):
         plain(shown, f"{count} failures covered by gap {gap}")
     if fuzzed.kept:
@@ -114,6 +104,5 @@ def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(fuzzed.verdicts.items()))
     number = len(fuzzed.findings)
     causes = f"{number} cause{'s' * (number > 1)} of unexpected failures" if number else "0 unexpected"
-    plain(
-        shown, f"{fuzzed.cases} cases of seed {fuzzed.seed}, {fuzzed.results} results: {verdicts or 'none'}; {causes}"
-    )
+    counts = f"{fuzzed.cases} cases of seed {fuzzed.seed}, {fuzzed.results} results"
+    plain(shown, f"{counts}: {verdicts or 'none'}; {causes}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli import completion
-from convspec.cli.console import JsonOption, SvgOption, console
+from convspec.cli.console import console, dumps, write, write_json
+from convspec.cli.options import JsonOption, option
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -38,71 +38,52 @@ SpecArguments = Annotated[
     typer.Argument(metavar="SPEC…", help="Layers, first to last: constructors, JSON, or a JSON list of both."),
 ]
 InChannels = Annotated[
-    int | None,
-    typer.Option("--in-channels", metavar="N", min=1, help="Input channels, if not in the constructor (Keras, linen)."),
+    int | None, option("Input channels, if not in the constructor (Keras, linen).", "N", "--in-channels", min=1)
 ]
-InputShape = Annotated[str | None, typer.Option("--input", metavar="SHAPE", help="Input shape, e.g. `1,3,32,32`.")]
 
 
 def source(
     spec: SpecArgument,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="ADAPTER",
-            autocompletion=completion.one(completion.adapters),
-            help="Adapter of the target framework.",
-        ),
-    ],
+    to: Annotated[str, option("Adapter of the target framework.", "ADAPTER", "--to", one="adapter")],
     in_channels: InChannels = None,
     layout: Annotated[
-        str | None, typer.Option(help="Layout of the target's tensors, `NCHW` or `NHWC`; default: the framework's own.")
+        str | None, option("Layout of the target's tensors, `NCHW` or `NHWC`; default: the framework's own.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Data type of the weights.")] = "float32",
+    dtype: Annotated[str, option("Data type of the weights.")] = "float32",
     input_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input", metavar="SHAPE", help="Input shape of the source, e.g. `1,3,32,32`, for remarks with numbers."
-        ),
+        str | None, option("Input shape of the source, e.g. `1,3,32,32`, for remarks with numbers.", "SHAPE", "--input")
     ] = None,
     json: JsonOption = None,
 ) -> None:
     """Print a layer as another framework's code, with the differences to mind as comments."""
-    from convspec.cli.reports import json_document
     from convspec.layers import translate
 
     shape = None if input_shape is None else _shape(input_shape)
     translation = translate(_read(spec), to, in_channels, layout=layout, dtype=dtype, input_shape=shape)
-    if json is not None:
-        json_document.write(json_document.dumps({"adapter": to, **translation.to_dict()}), json)
+    taken = write_json(json, {"adapter": to, **translation.to_dict()})
     if translation.support == "unsupported":
         raise UnsupportedError(f"{to} cannot express this layer: {translation.support.reason}")
-    if json != "-":
+    if not taken:
         sys.stdout.write(f"{translation}\n")
 
 
 def show(
     specs: SpecArguments,
-    input_shape: InputShape = None,
+    input_shape: Annotated[str | None, option("Input shape, e.g. `1,3,32,32`.", "SHAPE", "--input")] = None,
     in_channels: InChannels = None,
-    layout: Annotated[str | None, typer.Option(help="Layout of --input; default: that of the first layer.")] = None,
+    layout: Annotated[str | None, option("Layout of --input; default: that of the first layer.")] = None,
     flatten: Annotated[
-        bool, typer.Option("--flatten", help="Show in_features of a Linear/Dense layer after flattening.")
+        bool, option("Show in_features of a Linear/Dense layer after flattening.", None, "--flatten")
     ] = False,
     adapters: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            autocompletion=completion.several(completion.adapters),
-            help="Adapters whose code is shown; default: one per framework.",
-        ),
+        str | None, option("Adapters whose code is shown; default: one per framework.", "A,B", several="adapter")
     ] = None,
-    svg: SvgOption = None,
+    svg: Annotated[
+        str | None, option("Write the drawing as SVG (`-`: standard output).", "FILE", "--svg", panel="Output")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Explain a layer or a chain of layers: meaning of the numbers, sizes, cost, code in each framework, a drawing."""
-    from convspec.cli.reports import json_document
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of
     from convspec.spec import Chain
@@ -114,11 +95,7 @@ def show(
     chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
     document = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
-    if svg is not None:
-        json_document.write(_picture(chain, shape, layout), svg)
-    if json is not None:
-        json_document.write(json_document.dumps(document), json)
-    if "-" not in (json, svg):
+    if not write((svg, lambda: _picture(chain, shape, layout)), (json, lambda: dumps(document))):
         report.show(document, console())
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console, print_lines
+from convspec.cli.console import console, print_lines, require_writable, write_json
+from convspec.cli.options import JsonOption, option
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -39,45 +40,29 @@ Examples:
     convspec port model.pt mynet.keras --shape 1,3,64,48 --out ported.keras
 """
 
-ModelA = Annotated[str, typer.Argument(metavar="A", help="The model that is right.")]
-ModelB = Annotated[str, typer.Argument(metavar="B", help="The model that may be wrong.")]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The model that has the weights.")]
-Target = Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets them.")]
-Input = Annotated[str | None, typer.Option(metavar="FILE", help="Inputs as .npz or .npy, in the first model's layout.")]
-Shape = Annotated[
-    str | None, typer.Option(metavar="N,C,H,W", help="Shape of a random input; several are separated by `;`.")
-]
-Seed = Annotated[int, typer.Option(metavar="S", help="Random seed for --shape.")]
-Layouts = Annotated[
-    str | None, typer.Option(metavar="L,L", help="Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.")
-]
-Seconds = Annotated[float, typer.Option(min=0, help="Time limit for the search among pairs of mistakes.")]
-FoldPads = Annotated[
-    bool, typer.Option("--fold-pads", help="Count a pad right before a convolution as the convolution's padding.")
-]
-Out = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write .safetensors weights, or the target in its own format.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Write the weights even if something is ambiguous.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be moved, and write nothing.")]
+Input = Annotated[str | None, option("Inputs as .npz or .npy, in the first model's layout.", "FILE")]
+Shape = Annotated[str | None, option("Shape of a random input; several are separated by `;`.", "N,C,H,W")]
+Seed = Annotated[int, option("Random seed for --shape.", "S")]
+Layouts = Annotated[str | None, option("Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.", "L,L")]
 
 
 def compare(
-    a: ModelA,
-    b: ModelB,
+    a: Annotated[str, typer.Argument(metavar="A", help="The model that is right.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model that may be wrong.")],
     input: Input = None,  # noqa: A002 – the option's name
     shape: Shape = None,
     seed: Seed = 0,
     layouts: Layouts = None,
-    seconds: Seconds = 20.0,
-    fold_pads: FoldPads = False,
+    seconds: Annotated[float, option("Time limit for the search among pairs of mistakes.", min=0)] = 20.0,
+    fold_pads: Annotated[
+        bool, option("Count a pad right before a convolution as the convolution's padding.", None, "--fold-pads")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Compare two models layer by layer and report the first layer that diverges."""
-    from convspec.cli.reports import json_document
     from convspec.models import compare as run_compare
 
-    json_document.writable(json)
+    require_writable(json)
     models, options = _load(a, b, input, shape, seed, layouts)
     result = run_compare(*models, **options, seconds=seconds, fold_pads=fold_pads)
     _write(result, json)
@@ -85,22 +70,21 @@ def compare(
 
 
 def port(
-    source: Source,
-    target: Target,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The model that has the weights.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The model that gets them.")],
     input: Input = None,  # noqa: A002 – the option's name
     shape: Shape = None,
     seed: Seed = 0,
     layouts: Layouts = None,
-    out: Out = None,
-    force: Force = False,
-    dry_run: DryRun = False,
+    out: Annotated[str | None, option("Write .safetensors weights, or the target in its own format.", "FILE")] = None,
+    force: Annotated[bool, option("Write the weights even if something is ambiguous.", None, "--force")] = False,
+    dry_run: Annotated[bool, option("Show what would be moved, and write nothing.", None, "--dry-run")] = False,
     json: JsonOption = None,
 ) -> None:
     """Move all weights of one model into another of any framework, and check that the two agree."""
-    from convspec.cli.reports import json_document
     from convspec.models import port_weights
 
-    json_document.writable(json)
+    require_writable(json)
     models, options = _load(source, target, input, shape, seed, layouts)
     report = port_weights(*models, **options, force=force, dry_run=dry_run)
     if out is not None and report.written:
@@ -124,9 +108,5 @@ def _load(
 
 
 def _write(result: Comparison | PortReport, json: str | None) -> None:
-    from convspec.cli.reports import json_document
-
-    if json is not None:
-        json_document.write(json_document.dumps(result.to_dict()), json)
-    if json != "-":
+    if not write_json(json, result.to_dict()):
         print_lines(result.styled_lines(), console())

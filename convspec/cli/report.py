@@ -7,16 +7,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from convspec.cli.console import (
-    HtmlOption,
-    JsonOption,
-    JunitOption,
-    MarkdownOption,
-    console,
-    finish,
-    report_errors,
-    write,
-)
+from convspec.cli.console import console, dumps, finish, report_errors, write
+from convspec.cli.options import HtmlOption, JsonOption, JunitOption, MarkdownOption
 
 EXAMPLES = """
 Examples:
@@ -91,12 +83,12 @@ def diff(
 
     Exit status 1 if a verdict, an accuracy class or the status of a gap changed, or NEW lacks a result.
     """
-    from convspec.cli.reports import json_document, load, run_files, run_terminal
+    from convspec.cli.reports import load, run_files, run_terminal
     from convspec.cli.reports.diff import Difference
 
     difference = Difference(load.load(old), load.load(new))
     taken = write(
-        (json, lambda: json_document.dumps(difference.to_dict())),
+        (json, lambda: dumps(difference.to_dict())),
         (html, lambda: run_files.difference_page(difference)),
         (markdown, lambda: run_files.difference_markdown(difference)),
     )

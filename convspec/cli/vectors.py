@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from convspec.cli.console import JsonOption, console, report_errors
+from convspec.cli.check import load_cases
+from convspec.cli.console import console, report_errors, require_writable, split, write_json
+from convspec.cli.options import JsonOption, option
 from convspec.errors import FrameworkAbsent, RequestError, printable
 
 PATIENCE = 120.0  # seconds for one test
@@ -34,18 +36,14 @@ def _vectors() -> Any:
 @report_errors
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder, with one folder for each test.")],
-    corpus: Annotated[list[str], typer.Option(metavar="NAME|FILE|-", help="Corpus or file of cases; may be repeated.")],
-    sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Export a random sample of N cases.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Dtype. Default: the dtype of each case.")] = None,
-    data: Annotated[str | None, typer.Option(help="Kind of data. Default: that of each case (exact integers).")] = None,
+    corpus: Annotated[list[str], option("Corpus or file of cases; may be repeated.", "NAME|FILE|-")],
+    sample: Annotated[int | None, option("Export a random sample of N cases.", "N", min=1)] = None,
+    dtype: Annotated[str | None, option("Dtype. Default: the dtype of each case.")] = None,
+    data: Annotated[str | None, option("Kind of data. Default: that of each case (exact integers).")] = None,
 ) -> None:
     """Export each case as `model.onnx` and `test_data_set_0/*.pb`, for any runtime in any language."""
-    from convspec import corpora as library
-
-    cases = list(dict.fromkeys(case for name in corpus for case in library.load(name)))
-    cases = cases if sample is None else library.sample(cases, sample)
     changes = {key: value for key, value in (("dtype", dtype), ("data", data)) if value is not None}
-    reasons = [*_vectors().export([case.varied(**changes) for case in cases], Path(folder))]
+    reasons = [*_vectors().export([case.varied(**changes) for case in load_cases(corpus, sample)], Path(folder))]
     skipped = [f"{name}: {reason}" for name, reason in reasons if reason]
     for line in skipped:
         console(stderr=True).print(f"skipped: {line}", markup=False, soft_wrap=True)
@@ -58,21 +56,17 @@ def export(
 @report_errors
 def run(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a test, or any folder above tests.")],
-    adapters: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Adapters to run; default: the one that writes the format.")
-    ] = None,
+    adapters: Annotated[str | None, option("Adapters to run; default: the one that writes the format.", "A,B")] = None,
     json: JsonOption = None,
 ) -> None:
     """Compare the outputs in the files, and the outputs of adapters, with the reference."""
-    from convspec.cli.reports import json_document
     from convspec.contract import registry
 
     if not Path(folder).is_dir():
         raise RequestError(f"{folder}: folder not found")
-    json_document.writable(json)
+    require_writable(json)
     vectors = _vectors()
-    chosen = adapters if adapters is not None else registry.vectors_adapter().name
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    names = split(adapters if adapters is not None else registry.vectors_adapter().name)
     for name in names:
         if absence := registry.absence(registry.adapter(name)):
             raise FrameworkAbsent(absence)
@@ -87,8 +81,7 @@ def run(
     counts = Counter((result["adapter"], result["verdict"], result["gap"] is not None) for result in results)
     for (name, verdict, declared), n in sorted(counts.items()):
         out.print(f"{name}: {n} {verdict}{' (known)' if declared else ''}", markup=False)
-    if json is not None:
-        json_document.write(json_document.dumps({"schema": "convspec.vectors/1", "results": results}), json)
+    write_json(json, {"schema": "convspec.vectors/1", "results": results})
     wrong = any(result["verdict"] not in ("agree", "unsupported") and result["gap"] is None for result in results)
     raise typer.Exit(1 if wrong or not any(result["verdict"] == "agree" for result in results) else 0)
 

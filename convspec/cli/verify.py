@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import HtmlOption, JsonOption, JunitOption, MarkdownOption, console, print_lines, write
+from convspec.cli.console import console, dumps, print_lines, require_writable, split, write
+from convspec.cli.options import HtmlOption, JsonOption, JunitOption, MarkdownOption, option
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -34,90 +35,48 @@ Examples:
 _MIB = 1 << 20
 
 
-AgainstOption = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="Source of the export: `module:factory`, or a model file.")
-]
-InputsOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Inputs as .npz, .npy, or a folder in ONNX's test format.")
-]
-SourceInputsOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Inputs of the source, if it takes others: .npz in its order, .npy.")
-]
-DimOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=N[,N]", help="Size of a symbolic axis; two sizes make two runs.")
-]
-LevelsOption = Annotated[
-    str, typer.Option(metavar="L,…", help="Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.")
-]
-ProvidersOption = Annotated[
-    str, typer.Option(metavar="P,…", help="Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….")
-]
-ExpectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PROVIDER=CLASS", help="Accuracy class expected of a provider: float32, tf32, float16, bfloat16."
-    ),
-]
-OracleOption = Annotated[
-    bool, typer.Option("--oracle/--no-oracle", help="Compare nodes with the float64 reference, or with --against only.")
-]
-MemoryOption = Annotated[
-    int | None, typer.Option(metavar="MIB", min=64, help="Memory limit beyond 6× the model's size; default 768.")
-]
-TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for the whole verification.")]
-BaselineOption = Annotated[str | None, typer.Option(metavar="FILE", help="Accept the findings listed in FILE.")]
-WriteBaselineOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the current findings as a baseline.")
-]
-
-
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file to verify.")],
-    against: AgainstOption = None,
-    inputs: InputsOption = None,
-    source_inputs: SourceInputsOption = None,
-    dim: DimOption = None,
-    levels: LevelsOption = "off,all",
-    providers: ProvidersOption = "CPU",
-    expect: ExpectOption = None,
-    oracle: OracleOption = True,
-    memory: MemoryOption = None,
-    timeout: TimeoutOption = 1800.0,
-    baseline: BaselineOption = None,
-    write_baseline: WriteBaselineOption = None,
+    against: Annotated[str | None, option("Source of the export: `module:factory`, or a model file.", "SOURCE")] = None,
+    inputs: Annotated[str | None, option("Inputs as .npz, .npy, or a folder in ONNX's test format.", "FILE")] = None,
+    source_inputs: Annotated[str | None, option(
+        "Inputs of the source, if it takes others: .npz in its order, .npy.", "FILE")] = None,
+    dim: Annotated[list[str] | None, option("Size of a symbolic axis; two sizes make two runs.", "NAME=N[,N]")] = None,
+    levels: Annotated[str, option(
+        "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.", "L,…")] = "off,all",
+    providers: Annotated[str, option(
+        "Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….", "P,…")] = "CPU",
+    expect: Annotated[list[str] | None, option(
+        "Accuracy class expected of a provider: float32, tf32, float16, bfloat16.", "PROVIDER=CLASS")] = None,
+    oracle: Annotated[bool, option(
+        "Compare nodes with the float64 reference, or with --against only.", None, "--oracle/--no-oracle")] = True,
+    memory: Annotated[int | None, option(
+        "Memory limit beyond 6× the model's size; default 768.", "MIB", min=64)] = None,
+    timeout: Annotated[float, option("Time limit for the whole verification.", "SECONDS")] = 1800.0,
+    baseline: Annotated[str | None, option("Accept the findings listed in FILE.", "FILE")] = None,
+    write_baseline: Annotated[str | None, option("Write the current findings as a baseline.", "FILE")] = None,
     json: JsonOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
-) -> None:
+) -> None:  # fmt: skip
     """Verify every convolution of an ONNX model, and compare it with the model that it was exported from."""
-    from convspec.cli.reports import json_document as document
     from convspec.cli.reports import progress, verify_files
     from convspec.models import arguments
     from convspec.models import verify as run_verify
 
-    for path in (json, html, markdown, junit, write_baseline):
-        document.writable(path)
+    require_writable(json, html, markdown, junit, write_baseline)
     dims, (accepted, expected) = _dims(dim or []), _read_baseline(baseline)
     expected |= _expected(expect or [])
     with progress.display(console(stderr=True), "verifying") as shown:
         report = run_verify(
-            model,
-            None if against is None else arguments.load_model(against),
-            inputs,
-            source_inputs=source_inputs,
-            dims=dims,
-            levels=_words(levels),
-            providers=_words(providers),
-            expect=expected,
-            oracle=oracle,
-            memory=None if memory is None else memory * _MIB,
-            timeout=timeout,
-            accepted=accepted,
+            model, None if against is None else arguments.load_model(against), inputs, source_inputs=source_inputs,
+            dims=dims, levels=split(levels), providers=split(providers), expect=expected, oracle=oracle,
+            memory=None if memory is None else memory * _MIB, timeout=timeout, accepted=accepted,
             progress=progress.count_steps(shown),
-        )
+        )  # fmt: skip
     taken = write(
-        (json, lambda: document.dumps(report.to_dict())),
+        (json, lambda: dumps(report.to_dict())),
         (html, lambda: verify_files.page(report)),
         (markdown, lambda: verify_files.markdown(report)),
         (junit, lambda: verify_files.junit(report)),
@@ -125,10 +84,6 @@ def verify(
     )
     print_lines(report.styled_lines(), console(stderr=taken))
     raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _expected(given: list[str]) -> dict[str, str]:

@@ -12,13 +12,12 @@ from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.journal import resume_command
 from convspec.conformance.records.array_files import journal_path
 from convspec.conformance.remote.dask_cluster import Cluster
-from convspec.conformance.replays import replay
 from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
-from convspec.conformance.runner import Progress, check, resume
+from convspec.conformance.runner import Progress, check, replay, resume
 from convspec.conformance.summary import conclusion, count_rows, table_lines
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
-from convspec.conformance.validation.validate import validate
+from convspec.conformance.validation import validate
 
 __all__ = [
     "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report", "Result",

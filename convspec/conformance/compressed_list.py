@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
@@ -25,7 +25,6 @@ class CompressedList(Sequence[T], Generic[T]):
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._blocks: list[bytes] = []
         self._last: list[T] = []
-        self._cache: OrderedDict[int, list[T]] = OrderedDict()
         for item in items:
             self.append(item)
 
@@ -68,16 +67,12 @@ class CompressedList(Sequence[T], Generic[T]):
         return CompressedList(self[i] for i in sorted(range(len(keys)), key=keys.__getitem__))
 
     def _block(self, number: int) -> list[T]:
-        if number == len(self._blocks):
-            return self._last
-        if number not in self._cache:
-            self._cache[number] = _decompress(self._blocks[number])
-            if len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(number)
-        return self._cache[number]
+        return self._last if number == len(self._blocks) else _decompress_cached(self._blocks[number])
 
 
 def _decompress(block: bytes) -> list[Any]:
     items: list[Any] = pickle.loads(zlib.decompress(block))
     return items
+
+
+_decompress_cached = lru_cache(_CACHED)(_decompress)

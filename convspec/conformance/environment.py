@@ -19,14 +19,10 @@ from convspec.errors import ConvspecError, RequestError, UnknownName
 def environment() -> dict[str, Any]:
     """Machine, interpreter and versions of the core; a run adds the versions of its adapters."""
     return {
-        "convspec": version("convspec"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "versions": {"numpy": version("numpy")},
-    }
+        "convspec": version("convspec"), "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}", "machine": platform.machine(), "cpu": cpu_model(),
+        "cores": cores(), "versions": {"numpy": version("numpy")},
+    }  # fmt: skip
 
 
 def cores() -> int:

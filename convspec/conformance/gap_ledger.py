@@ -16,16 +16,10 @@ from convspec.spec import layouts, shapes
 def features(case: Case, *, support: str, adapter: str, variant: str, direction: str = "forward") -> dict[str, Any]:
     """The features of a case that ``when`` may name: those in ``SCALARS`` and ``VECTORS``."""
     return {
-        **_layer_features(case.spec, case.input_shape),
-        "layout": layouts.family(case.layout, case.spec.ndim),
-        "dtype": case.dtype,
-        "device": case.device,
-        "data": case.data,
-        "direction": direction,
-        "support": support,
-        "adapter": adapter,
-        "variant": variant,
-    }
+        **_layer_features(case.spec, case.input_shape), "layout": layouts.family(case.layout, case.spec.ndim),
+        "dtype": case.dtype, "device": case.device, "data": case.data, "direction": direction, "support": support,
+        "adapter": adapter, "variant": variant,
+    }  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
@@ -122,28 +116,19 @@ class Ledger:
             self.tallies[adapter] = tuple(Tally(gap, adapter) for gap in gaps)
 
     def judge(
-        self,
-        case: Case,
-        adapter: str,
-        variant: str,
-        support: str,
-        verdict: str,
-        reason: str,
+        self, case: Case, adapter: str, variant: str, support: str, verdict: str, reason: str,
         direction: str = "forward",
-    ) -> str | None:
+    ) -> str | None:  # fmt: skip
         """Return the id of the gap that covers this failure, or None; tally every gap that matches the case."""
-        covering = None
-        facts = None
+        covering = facts = None
         for tally in self.tallies.get(adapter, ()):
             facts = facts or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
             if not tally.gap.when(facts):
                 continue
             if verdict == "agree":
                 tally.passed += 1
-                tally.example = tally.example or {
-                    "case": case.id, "layout": case.layout, "dtype": case.dtype, "data": case.data,
-                    "direction": direction,
-                }  # fmt: skip
+                at = {"case": case.id, "layout": case.layout, "dtype": case.dtype, "data": case.data}
+                tally.example = tally.example or {**at, "direction": direction}
             elif tally.gap.covers(verdict, reason):
                 tally.failed += 1
                 covering = covering or tally.gap.id

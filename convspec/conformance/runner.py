@@ -1,40 +1,25 @@
-"""``convspec.check``: cases × adapters × layouts → verdicts."""
+"""``convspec.check``: cases × adapters × layouts → verdicts; ``convspec.replay`` compares with recorded outputs."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convspec.conformance import gap_ledger
+from convspec.conformance import environment, gap_ledger
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.compressed_list import CompressedList
-from convspec.conformance.environment import (
-    Installation,
-    are_required,
-    local_installation,
-    require_known,
-    require_list,
-)
 from convspec.conformance.execution.scheduler import Scheduler
-from convspec.conformance.journal import Content, Header, Journal, make_report
+from convspec.conformance.journal import Content, Header, Journal, Request, make_report, require_cases
 from convspec.conformance.records import array_files
+from convspec.conformance.records.load import load
 from convspec.conformance.remote.dask_cluster import Cluster
 from convspec.conformance.remote.executor import ExecutorLike, Submitter
-from convspec.conformance.request import Request, require_cases
 from convspec.conformance.results import Report, Result, reproduction
-from convspec.conformance.trials.work_plan import (
-    ASKED,
-    PRECISIONS,
-    RecordFolder,
-    Selection,
-    Target,
-    Unit,
-    expand_relations,
-)
+from convspec.conformance.trials import work_plan
 from convspec.contract import Adapter
 from convspec.corpora import Case
 from convspec.errors import RequestError
@@ -64,26 +49,14 @@ class Progress:
 
 
 def check(
-    cases: Iterable[Case],
-    adapters: Sequence[str] | None = None,
-    layouts: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    devices: Sequence[str] | None = None,
-    *,
-    data: Sequence[str] = DATA,
-    precisions: Sequence[str] = ("shipped",),
-    gradients: bool = False,
-    jobs: int | None = None,
-    timeout: float = TIMEOUT,
-    memory: int | None = None,
-    shard: tuple[int, int] | None = None,
-    journal: str | os.PathLike[str] | None = None,
-    record: str | os.PathLike[str] | None = None,
-    record_limit: int = array_files.LIMIT,
-    origin: Mapping[str, Any] | None = None,
-    executor: ExecutorLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Report:
+    cases: Iterable[Case], adapters: Sequence[str] | None = None, layouts: Sequence[str] | None = None,
+    dtypes: Sequence[str] | None = None, devices: Sequence[str] | None = None, *, data: Sequence[str] = DATA,
+    precisions: Sequence[str] = ("shipped",), gradients: bool = False, jobs: int | None = None,
+    timeout: float = TIMEOUT, memory: int | None = None, shard: tuple[int, int] | None = None,
+    journal: str | os.PathLike[str] | None = None, record: str | os.PathLike[str] | None = None,
+    record_limit: int = array_files.LIMIT, origin: Mapping[str, Any] | None = None,
+    executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
+) -> Report:  # fmt: skip
     """Build and run every case in every adapter and layout, and judge each output by the oracle.
 
     Each adapter runs in its own worker processes, so a framework that aborts or hangs costs one case; a script needs
@@ -119,23 +92,23 @@ def check(
         ExecutorError: if the executor fails.
         JournalError: if the journal can no longer be written.
     """
-    require_known("layout", layouts, LAYOUTS)
-    require_known("dtype", dtypes, DTYPES)
-    require_known("kind of data", data, ASKED)
-    require_known("precision", precisions, PRECISIONS)
+    environment.require_known("layout", layouts, LAYOUTS)
+    environment.require_known("dtype", dtypes, DTYPES)
+    environment.require_known("kind of data", data, work_plan.ASKED)
+    environment.require_known("precision", precisions, work_plan.PRECISIONS)
     if record is not None and (journal is not None or executor is not None):
         raise RequestError("record writes its own journal and needs local workers: leave journal and executor out")
-    require_list("adapter names", adapters)
-    require_list("devices", devices)
+    environment.require_list("adapter names", adapters)
+    environment.require_list("devices", devices)
     cases = require_cases(cases)
     installation = _installation(adapters, devices or [case.device for case in cases], jobs, executor)
-    selection = Selection(
+    selection = work_plan.Selection(
         tuple(installation.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions),
-        expand_relations(data), gradients,
+        work_plan.expand_relations(data), gradients,
     )  # fmt: skip
     limits = (timeout, memory, shard)
     recorded = None if record is None else record_limit
-    request = Request(cases, selection, are_required(adapters), *limits, origin or {}, recorded)
+    request = Request(cases, selection, environment.are_required(adapters), *limits, origin or {}, recorded)
     if record is not None:
         folder = Path(record).absolute()
         array_files.prepare(folder)
@@ -144,12 +117,9 @@ def check(
 
 
 def begin(
-    request: Request,
-    installation: Installation,
-    journal: str | os.PathLike[str] | None,
-    executor: ExecutorLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Report:
+    request: Request, installation: environment.Installation, journal: str | os.PathLike[str] | None,
+    executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
+) -> Report:  # fmt: skip
     """Start a run and return its report; journal, executor and progress as in :func:`check`."""
     header = Header(request, installation.environment, installation.absent, installation.declared())
     writer = None if journal is None else Journal.create(Path(journal), header)
@@ -157,12 +127,9 @@ def begin(
 
 
 def resume(
-    journal: str | os.PathLike[str],
-    *,
-    jobs: int | None = None,
-    executor: ExecutorLike | None = None,
+    journal: str | os.PathLike[str], *, jobs: int | None = None, executor: ExecutorLike | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Report:
+) -> Report:  # fmt: skip
     """Resume an interrupted run: check what its journal has no verdict on, and report the whole run.
 
     Raises:
@@ -190,12 +157,12 @@ def resume(
 
 def _installation(
     adapters: Sequence[str] | None, devices: Iterable[str], jobs: int | None, executor: ExecutorLike | None
-) -> Installation:
+) -> environment.Installation:
     if jobs is not None and jobs < 1:
         raise RequestError(f"jobs={jobs} must be at least 1")
     if isinstance(executor, Cluster):
         return executor.installation(adapters, devices, jobs)
-    return local_installation(adapters, jobs)
+    return environment.local_installation(adapters, jobs)
 
 
 def _require_same_versions(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -213,12 +180,9 @@ class _Session:
     """One session of a run: takes the results from the scheduler, and writes them to the journal if there is one."""
 
     def __init__(
-        self,
-        content: Content,
-        installation: Installation,
-        journal: Journal | None,
+        self, content: Content, installation: environment.Installation, journal: Journal | None,
         progress: Callable[[Progress], None] | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.content, self.installation, self.journal, self.progress = content, installation, journal, progress
         self.request = content.header.request
         self.ledger = gap_ledger.Ledger()
@@ -232,7 +196,7 @@ class _Session:
         done = frozenset(result.key for result in self.results)
         folder = None
         if self.journal is not None and self.request.record is not None:
-            folder = RecordFolder(str(self.journal.path.absolute().parent), self.request.record)
+            folder = work_plan.RecordFolder(str(self.journal.path.absolute().parent), self.request.record)
         self.total = self.before + sum(len(u.trials) for p in self.request.problems(done) for u in p.units)
         self.started = time.monotonic()
         self.scheduler = self._scheduler(executor)
@@ -268,7 +232,7 @@ class _Session:
         self._write({"ended": {"seconds": seconds}})
         self.content.seconds += seconds
 
-    def _on_outcome(self, unit: Unit, outcome: Outcome) -> None:
+    def _on_outcome(self, unit: work_plan.Unit, outcome: Outcome) -> None:
         case, adapter = unit.case_of(outcome.trial), self.installation.adapters[unit.target.request]
         support, why = outcome.support, outcome.support_reason
         if support == "unknown":  # the worker died before it could answer
@@ -288,7 +252,7 @@ class _Session:
             done = len(self.results)
             self.progress(Progress(done, self.total, elapsed, left, self.unexpected, result, self.before))
 
-    def _on_absent(self, target: Target, reason: str) -> None:
+    def _on_absent(self, target: work_plan.Target, reason: str) -> None:
         """Note that a worker does not find its framework or device."""
         if self.request.named:
             raise RequestError(reason)
@@ -311,3 +275,57 @@ def _support(adapter: Adapter, case: Case) -> tuple[str, str]:
 
 def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(dict.fromkeys(names))
+
+
+def replay(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], adapters: Sequence[str] | None = None,
+    devices: Sequence[str] | None = None, *, precisions: Sequence[str] | None = None,
+    recorded: Sequence[str] | None = None, cases: Sequence[str] | None = None, jobs: int | None = None,
+    timeout: float = TIMEOUT, memory: int | None = None, journal: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:  # fmt: skip
+    """Run the layers that ``convspec.check(record=…)`` recorded, on the recorded arrays, and compare the outputs.
+
+    Two outputs agree if they differ by no more than the error bounds of both; outputs of exact data must be equal. The
+    evidence of each result has the number of elements with different bits, and for a mismatch which of the two is
+    further from the oracle.
+
+    Args:
+        folders: of one record, or of several, e.g. the shards of a run.
+        adapters: names; by default the recorded adapters. An adapter is compared with its own recorded results, or
+            with all of them if it has none.
+        devices: names; by default the recorded devices.
+        precisions: ``"shipped"``, ``"strict"``; by default the recorded precisions.
+        recorded: use only the results recorded by these adapters.
+        cases: use only the cases with these ids.
+
+    Raises:
+        RequestError: if a folder is not a record, there is nothing to compare, or an adapter cannot run here.
+        RecordError: if a journal of a record breaks a rule. A damaged array file makes its own results errors.
+        JournalError: if the journal can no longer be written.
+    """
+    environment.require_known("precision", precisions, work_plan.PRECISIONS)
+    paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+    records = load([Path(path) for path in paths])
+    every = records.recordings
+    chosen = [r for r in every if (recorded is None or r.by in recorded) and (cases is None or r.case.id in cases)]
+    if not chosen:
+        made = ", ".join(sorted({recording.by for recording in every})) or "none"
+        number = len({recording.case.id for recording in every})
+        raise RequestError(f"nothing to compare with: the record has {number} cases with outputs by {made}")
+    installation = environment.local_installation(
+        adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs
+    )
+    selection = work_plan.Selection(
+        tuple(installation.adapters), devices=None if devices is None else tuple(devices),
+        precisions=tuple(precisions or ()),
+        data=tuple(dict.fromkeys(trial.data for recording in chosen for trial in recording.trials)),
+    )  # fmt: skip
+    folders = [str(path) for path in paths]
+    about = {"folders": folders, "without": dict(records.without), "recorded": records.environments}
+    request = Request(
+        tuple(recording.case for recording in chosen), selection, True, timeout, memory,
+        origin={"replay": about}, recordings=tuple(chosen),
+    )  # fmt: skip
+    report = begin(request, installation, journal, progress=progress)
+    return replace(report, missing=(*report.missing, *records.problems))

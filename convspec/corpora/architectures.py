@@ -161,23 +161,10 @@ def c3d() -> Iterator[Case]:
 
 
 NETWORKS: tuple[Callable[[], Iterator[Case]], ...] = (
-    lenet5,
-    alexnet,
-    vgg16,
-    resnet50,
-    mobilenet_v2,
-    unet,
-    dcgan_generator,
-    wavenet,
-    deeplab_v3_head,
-    c3d,
-)
+    lenet5, alexnet, vgg16, resnet50, mobilenet_v2, unet, dcgan_generator, wavenet, deeplab_v3_head, c3d,
+)  # fmt: skip
 
 
 def cases() -> list[Case]:
     """Every distinct convolution of :data:`NETWORKS`, under the name of its first occurrence."""
-    distinct: dict[Case, Case] = {}
-    for network in NETWORKS:
-        for case in network():
-            distinct.setdefault(case, case)
-    return list(distinct)
+    return list(dict.fromkeys(case for network in NETWORKS for case in network()))

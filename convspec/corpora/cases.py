@@ -85,16 +85,8 @@ class Case:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the case JSON-ready; :meth:`from_dict` reads it."""
-        return {
-            "spec": self.spec.to_dict(),
-            "input_shape": list(self.input_shape),
-            "layout": self.layout,
-            "dtype": self.dtype,
-            "device": self.device,
-            "data": self.data,
-            "seed": self.seed,
-            "name": self.name,
-        }
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {**own, "spec": self.spec.to_dict(), "input_shape": list(self.input_shape)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:

@@ -155,14 +155,9 @@ def _nonfinite_kernel(spec: ConvSpec, shape: Shape, dtype: str, seed: int) -> Ar
 
 
 _KINDS: dict[str, Callable[[ConvSpec, Shape, str, int], Arrays]] = {
-    "exact": _exact,
-    "random": _random,
-    "cancellation": _cancellation,
-    "wide": _wide,
-    "one_sign": _one_sign,
-    "nonfinite": _nonfinite,
-    "nonfinite_kernel": _nonfinite_kernel,
-}
+    "exact": _exact, "random": _random, "cancellation": _cancellation, "wide": _wide, "one_sign": _one_sign,
+    "nonfinite": _nonfinite, "nonfinite_kernel": _nonfinite_kernel,
+}  # fmt: skip
 
 
 def _exact_gradient(

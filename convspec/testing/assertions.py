@@ -28,12 +28,7 @@ _WIDE = {"float16": "float32", "bfloat16": "float32"}  # accumulators of half fo
 
 
 def assert_layers_agree(
-    expected: Any,
-    actual: Any,
-    input_shape: Sequence[int] | None = None,
-    *,
-    seed: int = 0,
-    seconds: float = SECONDS,
+    expected: Any, actual: Any, input_shape: Sequence[int] | None = None, *, seed: int = 0, seconds: float = SECONDS
 ) -> None:
     """Assert that two layers of any two frameworks compute the same convolution.
 
@@ -82,13 +77,9 @@ def assert_layers_agree(
 
 
 def assert_models_agree(
-    expected: Any,
-    actual: Any,
-    inputs: Inputs,
-    *,
-    layouts: tuple[str | None, str | None] = (None, None),
+    expected: Any, actual: Any, inputs: Inputs, *, layouts: tuple[str | None, str | None] = (None, None),
     seconds: float = SECONDS,
-) -> None:
+) -> None:  # fmt: skip
     """Assert that two models of any two frameworks agree, convolution by convolution.
 
     Arguments are those of :func:`convspec.compare`.
@@ -103,15 +94,9 @@ def assert_models_agree(
 
 
 def assert_output(
-    spec: ConvSpec,
-    params: ConvParams,
-    x: ArrayLike,
-    actual: ArrayLike,
-    *,
-    layout: str = "NCHW",
-    dtype: str | None = None,
-    seconds: float = SECONDS,
-) -> None:
+    spec: ConvSpec, params: ConvParams, x: ArrayLike, actual: ArrayLike, *, layout: str = "NCHW",
+    dtype: str | None = None, seconds: float = SECONDS,
+) -> None:  # fmt: skip
     """Assert that ``actual``, however it was computed, is this convolution of ``x``, both in ``layout``.
 
     Half formats are assumed to accumulate in float32 and to round the result twice. ``dtype`` is the format of the

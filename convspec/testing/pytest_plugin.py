@@ -80,19 +80,14 @@ class Outcome:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("convspec", "convspec: conformance of convolution layers")
-    group.addoption(
-        "--convspec-adapter",
-        metavar="A,B",
-        help="Adapters to test, e.g. torch, `name:variant` or `package.module:OBJECT`.",
-    )
-    group.addoption("--convspec-device", metavar="D", default="cpu", help="Device to test on (default: cpu).")
-    group.addoption(
-        "--convspec-corpus", metavar="NAME|FILE", default="tutorial", help="Corpus of cases (default: tutorial)."
-    )
-    group.addoption(
-        "--convspec-layouts", metavar="L,L", default=",".join(LAYOUTS), help="Layouts to test (default: both)."
-    )
-    group.addoption("--convspec-dtypes", metavar="D,…", help="Dtypes to test (default: each case's own).")
+    for name, metavar, default, text in (
+        ("adapter", "A,B", None, "Adapters to test, e.g. torch, `name:variant` or `package.module:OBJECT`."),
+        ("device", "D", "cpu", "Device to test on (default: cpu)."),
+        ("corpus", "NAME|FILE", "tutorial", "Corpus of cases (default: tutorial)."),
+        ("layouts", "L,L", ",".join(LAYOUTS), "Layouts to test (default: both)."),
+        ("dtypes", "D,…", None, "Dtypes to test (default: each case's own)."),
+    ):
+        group.addoption(f"--convspec-{name}", metavar=metavar, default=default, help=text)
     group.addoption("--convspec-jobs", metavar="N", type=int, help="Number of worker processes (default: cores).")
 
 
@@ -171,16 +166,14 @@ def _ids(layers: list[Layer]) -> list[str]:
 
 
 def _run(config: pytest.Config, layers: list[Layer]) -> RunResults:
-    cases = list(dict.fromkeys(layer.case for layer in layers))
     try:
         report = check(
-            cases,
+            list(dict.fromkeys(layer.case for layer in layers)),
             list(dict.fromkeys(layer.adapter for layer in layers)),
             list(dict.fromkeys(layer.layout for layer in layers)),
-            _names(config, "dtypes") or None,
-            [config.getoption("--convspec-device")],
+            _names(config, "dtypes") or None, [config.getoption("--convspec-device")],
             jobs=config.getoption("--convspec-jobs"),
-        )
+        )  # fmt: skip
     except ConvspecError as error:
         raise pytest.UsageError(str(error)) from None
     by_layer = defaultdict(list)

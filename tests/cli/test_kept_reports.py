@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from convspec import Case, ConvSpec, RequestError, check
 from convspec.cli.app import app
-from convspec.cli.reports import json_document
+from convspec.cli.console import dumps
 from convspec.cli.reports.diff import Difference
 from convspec.cli.reports.load import from_dict, load, merge
 from convspec.conformance.gap_ledger import Tally
@@ -34,7 +34,7 @@ def report(*results, gaps=(), missing=(), **about):
 
 
 def written(path, found):
-    path.write_text(json_document.text(found))
+    path.write_text(dumps(found.to_dict()))
     return str(path)
 
 
@@ -55,7 +55,7 @@ def test_a_document_gives_back_its_report():
     example = {"case": "ab"}
     tallies = [Tally(GAP, "torch", 3), Tally(GAP, "keras", 1, 2, example), Tally(GAP, "x", 0, 1, example, whole=False)]
     for found in (report(result(), result("agree", gap="g", index=3)), report(gaps=tallies, missing=["half of it"])):
-        assert from_dict(json.loads(json_document.text(found))).to_dict() == found.to_dict()
+        assert from_dict(json.loads(dumps(found.to_dict()))).to_dict() == found.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from convspec import Case, ConvSpec
 from convspec.cli.app import app
-from convspec.cli.reports import formats, json_document, run_files, verify_files
+from convspec.cli.console import dumps
+from convspec.cli.reports import formats, run_files, verify_files
 from convspec.cli.reports.diff import Difference
 from convspec.cli.reports.matrix import STATES, Matrix, features, parts, state
 from convspec.conformance.gap_ledger import Tally
@@ -166,7 +167,7 @@ def test_the_difference_shows_both_runs():
 
 def test_the_command_writes_every_form(tmp_path):
     kept = tmp_path / "run.json"
-    kept.write_text(json_document.text(report(result("agree"), result())), "utf-8")
+    kept.write_text(dumps(report(result("agree"), result()).to_dict()), "utf-8")
     paths = {name: tmp_path / f"out.{name}" for name in ("html", "markdown", "junit")}
     options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     done = CliRunner().invoke(app, ["report", str(kept), *options])

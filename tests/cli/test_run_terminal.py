@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from convspec import Case, ConvSpec, RequestError
-from convspec.cli.reports import json_document, progress, run_terminal
+from convspec.cli.console import dumps, write
+from convspec.cli.reports import progress, run_terminal
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result, reproduction
 from convspec.conformance.runner import Progress
@@ -172,18 +173,18 @@ def test_gaps_and_absent_adapters_are_listed():
 
 
 def test_the_document_has_one_result_a_line_and_is_json(tmp_path):
-    text = json_document.text(Report({"cores": 2}, (result(), result("agree"))))
+    text = dumps(Report({"cores": 2}, (result(), result("agree"))).to_dict())
     assert json.loads(text)["results"][0]["evidence"] == WRONG
     assert sum('"verdict"' in line for line in text.splitlines()) == 2
-    json_document.write(text, str(tmp_path / "r.json"))
+    write((str(tmp_path / "r.json"), lambda: text))
     assert (tmp_path / "r.json").read_text() == text
     with pytest.raises(RequestError, match="cannot write"):
-        json_document.write(text, str(tmp_path / "none" / "r.json"))
+        write((str(tmp_path / "none" / "r.json"), lambda: text))
 
 
 def test_standard_json_has_no_nan():
     with pytest.raises(ValueError, match="Out of range"):
-        json_document.dumps({"x": float("nan")})
+        dumps({"x": float("nan")})
 
 
 def test_progress_in_words():

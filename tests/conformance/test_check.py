@@ -188,9 +188,9 @@ def test_one_job_or_many_give_the_same_results():
 
 
 def test_more_cases_than_may_be_in_memory_at_once(monkeypatch):
-    from convspec.conformance.execution import oracle_prefetch
+    from convspec.conformance.execution import shared_arrays
 
-    monkeypatch.setattr(oracle_prefetch, "_MOST", 2)
+    monkeypatch.setattr(shared_arrays, "_MOST", 2)
     cases = [Case(ConvSpec(2, 2, (1, 3)), (1, 2, 4, 6), seed=n) for n in range(12)]
     assert check("GOOD,GOOD2", cases).summary["agree"] == 12 * 2 * 4
 

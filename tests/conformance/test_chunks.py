@@ -14,7 +14,7 @@ import convspec
 from convspec import Case, ConvSpec, ExecutorError, RequestError
 from convspec.conformance import journal
 from convspec.conformance.remote import executor
-from convspec.conformance.remote.idle_workers import IDLE_WORKERS
+from convspec.conformance.remote.executor import IDLE_WORKERS
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
 CASES = [Case(ConvSpec(3, 3 if n == 5 else 2 + 2 * (n % 3), (1, 3)), (2, 3, 5, 7), seed=n) for n in range(12)]

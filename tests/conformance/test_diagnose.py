@@ -8,9 +8,8 @@ import pytest
 import convspec
 from convspec import Case, ConvSpec, reference
 from convspec.conformance.checks import checks
-from convspec.conformance.checks.diagnose import explain
+from convspec.conformance.checks.checks import Attempt, explain
 from convspec.conformance.execution.shared_arrays import Data
-from convspec.conformance.trials.run_layer import Attempt
 from convspec.conformance.trials.work_plan import Target, Trial, Unit
 from convspec.corpora.cases import arrays
 

@@ -13,8 +13,7 @@ import pytest
 from convspec import Case, ConvSpec, RequestError
 from convspec.conformance.fuzzing import scripts
 from convspec.conformance.fuzzing.failures import FailureFile, Limits
-from convspec.conformance.fuzzing.generation import stream
-from convspec.conformance.fuzzing.session import fuzz
+from convspec.conformance.fuzzing.session import fuzz, stream
 from convspec.conformance.fuzzing.shrink import shrink, weight
 from convspec.conformance.results import Result
 

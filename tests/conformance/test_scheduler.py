@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convspec import Case, ConvSpec
-from convspec.conformance.execution import worker_handle, worker_pool
+from convspec.conformance.execution import worker_pool
 from convspec.conformance.execution.scheduler import Scheduler
-from convspec.conformance.execution.worker_handle import Worker
-from convspec.conformance.execution.worker_pool import Lane, WorkerPool
+from convspec.conformance.execution.worker_pool import Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Selection, Target, large_first
 
 GOOD, ABSENT = "convspec_fakes:GOOD", "convspec_fakes:ABSENT"
@@ -110,7 +109,7 @@ def test_no_more_is_sent_than_the_pipe_to_a_worker_holds(monkeypatch):
         loads.append((len(worker.jobs), sum(worker._sizes)))
 
     monkeypatch.setattr(Worker, "give", noted)
-    monkeypatch.setattr(worker_handle, "_ROOM", 1500)
+    monkeypatch.setattr(worker_pool, "_ROOM", 1500)
     verdicts = []
     one = Scheduler(lambda *outcome: verdicts.append(outcome), lambda *absent: None, jobs=1, timeout=60.0)
     one.run(problems([3] * 300))

@@ -8,9 +8,7 @@ from convspec_fakes import Fake
 from typer.testing import CliRunner
 
 from convspec.cli.app import app
-from convspec.conformance.validation.runtime_checks import RUNNING
-from convspec.conformance.validation.static_checks import STATIC, Broken
-from convspec.conformance.validation.validate import validate
+from convspec.conformance.validation import RUNNING, STATIC, Broken, validate
 from convspec.contract.plan import Plan, Support
 from convspec.contract.protocol import Reading
 from convspec.errors import CallError, ShapeError, UnsupportedError

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from convspec.conformance import environment
-from convspec.conformance.execution.worker_handle import Worker
-from convspec.conformance.execution.worker_pool import Lane, WorkerPool
+from convspec.conformance.execution.worker_pool import Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Target
 
 

@@ -28,7 +28,7 @@ def test_a_new_adapter_lacks_nothing_but_the_frameworks_calls(tmp_path):
     (tmp_path / "tiny_conv.py").write_text(FRAMEWORK)
     path = [ROOT, ROOT / "adapters", tmp_path, tmp_path / "convspec-tiny-conv" / "src"]
     code = (
-        "from convspec.conformance.validation.validate import validate\n"
+        "from convspec.conformance.validation import validate\n"
         "for one in validate('convspec_tiny_conv:ADAPTER'): print(one.id, one.kept, one.reason)"
     )
     done = subprocess.run(

@@ -59,16 +59,11 @@ def junit(name: str, cases: Sequence[Entry]) -> str:
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0", "skipped": str(skipped)}
     suite = ET.SubElement(root, "testsuite", {"name": printable(name, 500), **counts})
     for case in cases:
-        about = {
-            "classname": printable(case.group, 500),
-            "name": printable(case.name, 500),
-            "time": f"{case.seconds:.3f}",
-        }
-        entry = ET.SubElement(suite, "testcase", about)
+        about = {"classname": printable(case.group, 500), "name": printable(case.name, 500)}
+        entry = ET.SubElement(suite, "testcase", {**about, "time": f"{case.seconds:.3f}"})
         for kind, message in case.failures:
-            failure = ET.SubElement(
-                entry, "failure", {"type": printable(kind, 500), "message": printable(message, 500)}
-            )
+            about = {"type": printable(kind, 500), "message": printable(message, 500)}
+            failure = ET.SubElement(entry, "failure", about)
             failure.text = "\n".join(printable(line, 2000) for line in case.details.splitlines()) or None
         if case.skipped:
             ET.SubElement(entry, "skipped", {"message": printable(case.skipped, 500)})
@@ -89,13 +84,9 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("convspec.cli.reports", "templates"),
-        autoescape=True,
-        finalize=_printable,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("convspec.cli.reports", "templates"), autoescape=True, finalize=_printable,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters["grouped"] = lambda number: f"{number:,}"
     environment.globals["zipped"] = lambda names: [(name, name) for name in names]
     environment.globals["spelt"] = lambda names: [(name.replace(" ", "_"), name or "all") for name in names if name]

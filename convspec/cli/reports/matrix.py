@@ -80,17 +80,13 @@ class Matrix:
 
     @classmethod
     def of(cls, report: Report) -> Matrix:
-        matrix = cls(tuple(dict.fromkeys(result.request for result in report.results)))
         counts: dict[str, dict[str, Counter[str]]] = {}
         for result in report.results:
             for name in ("", *features(result)):
                 counts.setdefault(name, {}).setdefault(result.request, Counter())[state(result)] += 1
-        ordered = [name for name in ("", *_FEATURES) if name in counts]
-        run = sorted(
-            counts, key=lambda name: (name not in LAYOUTS, name.endswith(" data"), name.startswith("gradient"))
-        )
-        matrix.rows = {name: counts[name] for name in dict.fromkeys([*ordered, *run])}
-        return matrix
+        run = sorted(counts, key=lambda n: (n not in LAYOUTS, n.endswith(" data"), n.startswith("gradient")))
+        rows = {name: counts[name] for name in dict.fromkeys(["", *_FEATURES, *run]) if name in counts}
+        return cls(tuple(dict.fromkeys(result.request for result in report.results)), rows)
 
 
 def worst(counts: Counter[str]) -> str:

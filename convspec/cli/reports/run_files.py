@@ -30,8 +30,7 @@ def markdown(report: Report) -> str:
         lines.append(f"* … and {more} more")
     table = Matrix.of(report)
     rows = [
-        (name or "all", *(_cell(row[adapter]) if adapter in row else "" for adapter in table.adapters))
-        for name, row in table.rows.items()
+        (name or "all", *(_cell(row.get(adapter)) for adapter in table.adapters)) for name, row in table.rows.items()
     ]
     lines += ["", *formats.md_table(["", *map(md, table.adapters)], rows)]
     lines += ["", *(f"* {md(run_terminal.gap_line(tally))}" for tally in report.gaps if tally.status != "unmatched")]
@@ -39,7 +38,7 @@ def markdown(report: Report) -> str:
 
 
 def _cell(counts: Any) -> str:
-    return f"{_MARKS[matrix.worst(counts)]} {matrix.sentence(counts)}"
+    return f"{_MARKS[matrix.worst(counts)]} {matrix.sentence(counts)}" if counts else ""
 
 
 def junit(report: Report) -> str:
@@ -49,15 +48,13 @@ def junit(report: Report) -> str:
 
 def _entries(report: Report) -> Iterator[Entry]:
     for result in report.results:
-        case = result.case
-        name = " ".join(
-            (case.layout, case.dtype, case.device, result.data_title, result.precision, f"case {case.id}", case.name)
-        )
+        c = result.case
+        words = (c.layout, c.dtype, c.device, result.data_title, result.precision, f"case {c.id}", c.name)
+        name = " ".join(words)
         group, state = f"convspec.check.{result.request}", matrix.state(result)
         if state == "unexpected":
             details = "\n".join(run_terminal.failure(result))
-            failures = [(result.verdict, result.reason)]
-            yield Entry(group, name, failures, seconds=result.seconds, details=details)
+            yield Entry(group, name, [(result.verdict, result.reason)], seconds=result.seconds, details=details)
         else:
             why = "" if state == "agree" else result.gap or result.support_reason
             yield Entry(group, name, skipped=f"{state}: {why}" if why else "", seconds=result.seconds)
@@ -71,21 +68,12 @@ def page(report: Report) -> str:
     """A self-contained HTML page: the matrix, the failing cases with evidence, the gaps, the environment."""
     shown, left_out = _select(report)
     return formats.html(
-        "run",
-        title="convspec check",
-        conclusion=conclusion(report),
-        failed=bool(report.unexpected or report.missing),
-        matrix=Matrix.of(report),
-        parts=matrix.parts,
-        cases=[_case(result) for result in shown],
-        left_out=left_out,
-        verdicts=sorted({result.verdict for result in shown}),
-        gaps=[tally for tally in report.gaps if tally.status != "unmatched"],
-        missing=report.missing,
-        notes=run_terminal.notes(report),
+        "run", title="convspec check", conclusion=conclusion(report), failed=bool(report.unexpected or report.missing),
+        matrix=Matrix.of(report), parts=matrix.parts, cases=[_case(result) for result in shown], left_out=left_out,
+        verdicts=sorted({result.verdict for result in shown}), missing=report.missing, notes=run_terminal.notes(report),
+        gaps=[tally for tally in report.gaps if tally.status != "unmatched"], environment=environment(report),
         skipped=[run_terminal.skipped(name, reason) for name, reason in report.absent.items()],
-        environment=environment(report),
-    )
+    )  # fmt: skip
 
 
 def _select(report: Report) -> tuple[list[Result], int]:
@@ -108,33 +96,23 @@ def _case(result: Result) -> dict[str, Any]:
     location = evidence.get("location") or {}
     _, _, *lines = run_terminal.evidence_lines(result)  # the head shows the first two
     return {
-        "result": result,
-        "state": matrix.state(result),
+        "result": result, "state": matrix.state(result), "head": f"{result.subject} – {result.reason}",
         "features": " ".join(name.replace(" ", "_") for name in matrix.features(result)),
-        "head": f"{result.subject} – {result.reason}",
-        "lines": [line.strip() for line in lines],
-        "where": location.get("where", ""),
-        "picture": _safe(_draw(location)),
-        "findings": evidence.get("findings") or (),
-        "open": False,
+        "lines": [line.strip() for line in lines], "where": location.get("where", ""), "open": False,
+        "picture": _draw(location), "findings": evidence.get("findings") or (),
         "reproduction": reproduction(result),
-    }
+    }  # fmt: skip
 
 
 def _draw(location: dict[str, Any]) -> str:
-    """The error positions in the worst channel, as SVG."""
+    """The error positions in the worst channel, as SVG that convspec has drawn and escaped."""
+    from markupsafe import Markup
+
     rows = location.get("picture")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) for row in rows):
         return ""
     channel = location.get("channel") or (0, 0)
-    return pictures.errors(rows, f"sample {channel[0]}, output channel {channel[1]}")
-
-
-def _safe(svg: str) -> Any:
-    """SVG that convspec has drawn and escaped."""
-    from markupsafe import Markup
-
-    return Markup(svg)
+    return Markup(pictures.errors(rows, f"sample {channel[0]}, output channel {channel[1]}"))
 
 
 def environment(report: Report) -> list[tuple[str, str]]:
@@ -163,17 +141,13 @@ def difference_page(difference: Difference) -> str:
     sides = [dict(environment(report)) for report in (difference.old, difference.new)]
     names = dict.fromkeys([*sides[0], *sides[1]])
     return formats.html(
-        "difference",
-        title="convspec report diff",
-        changed=difference.changed,
+        "difference", title="convspec report diff", changed=difference.changed, difference=difference,
         conclusion=list(difference.lines())[-1],
-        difference=difference,
-        verdicts=[_change(a, b) for a, b in difference.verdicts[:_CASES]],
+        verdicts=[
+            {**_case(b), "old": a.verdict, "new": b.verdict, "old_gap": a.gap, "new_gap": b.gap}
+            for a, b in difference.verdicts[:_CASES]
+        ],
         adapters=sorted({b.request for _, b in difference.verdicts}),
         kinds=sorted({b.verdict for _, b in difference.verdicts}),
         environment=[(name, sides[0].get(name, "–"), sides[1].get(name, "–")) for name in names],
-    )
-
-
-def _change(old: Result, new: Result) -> dict[str, Any]:
-    return {**_case(new), "old": old.verdict, "new": new.verdict, "old_gap": old.gap, "new_gap": new.gap}
+    )  # fmt: skip

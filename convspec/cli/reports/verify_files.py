@@ -45,15 +45,7 @@ def junit(report: VerifyReport) -> str:
 def page(report: VerifyReport) -> str:
     """Return a self-contained page: the nodes, worst first, filtered by text and verdict."""
     return formats.html(
-        "verified",
-        title=f"convspec verify: {printable(report.model)}",
-        report=report,
-        conclusion=conclusion(report),
-        problems=report.unexpected[:ROWS],
-        changes=optimisation_changes(report),
-        verdicts=sorted({node.verdict for node in report.nodes}),
-        layer=layer_words,
-        size=shape_words,
-        number=number_words,
-        short=printable,
-    )
+        "verified", title=f"convspec verify: {printable(report.model)}", report=report, conclusion=conclusion(report),
+        problems=report.unexpected[:ROWS], changes=optimisation_changes(report), layer=layer_words, size=shape_words,
+        verdicts=sorted({node.verdict for node in report.nodes}), number=number_words, short=printable,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
 """Checks: the verdict on each trial.
 
-``expected`` computes arrays and oracle of a case, ``checks`` runs and judges, ``diagnose`` explains wrong outputs.
+``expected`` computes arrays and oracle of a case, ``checks`` runs, judges, and explains wrong outputs.
 """

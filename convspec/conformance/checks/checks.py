@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.conformance.checks.diagnose import explain
 from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
-from convspec.conformance.trials.run_layer import Attempt, first_line, try_run
-from convspec.conformance.trials.work_plan import FORWARD, PROBE
-from convspec.contract import Support
+from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, PROBE
+from convspec.contract import LayerRequest, Support
+from convspec.diagnosis import diagnose
+from convspec.errors import PlacementError, UnsupportedError
 from convspec.reference import accuracy_probes, error_bounds, verdict
-from convspec.spec import ComputePrecision, layouts
+from convspec.spec import ComputePrecision, layouts, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,77 @@ if TYPE_CHECKING:
     from convspec.spec import ConvParams, ConvSpec
 
     Array = NDArray[Any]
+
+_MESSAGE = 2000  # characters of an exception's message that are kept
+_OUTPUTS, _MACS = 20_000, 2_000_000  # to diagnose larger layers would take too long
+_FINDINGS = 3
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The results of a run, or its failure.
+
+    Attributes:
+        results: arrays by direction, in canonical order; empty if the run failed.
+        arithmetic: the declared compute precision of each result.
+        failure: type and first line of the exception, empty without one.
+        message: of the exception, as evidence.
+        misplaced: whether device or dtype of the result differ from the request.
+        missing: why the framework does not support this result, empty if it does.
+    """
+
+    results: dict[str, Array] = field(default_factory=dict)
+    arithmetic: dict[str, ComputePrecision] = field(default_factory=dict)
+    failure: str = ""
+    message: dict[str, str] = field(default_factory=dict)
+    misplaced: bool = False
+    missing: str = ""
+    seconds: float = 0.0
+
+
+def try_run(
+    adapter: Adapter, unit: Unit, layout: str, directions: Sequence[str], params: ConvParams, x: Array,
+    dy: Array | None = None,
+) -> Attempt:  # fmt: skip
+    """Build the layer and compute its output, or with ``dy`` its gradients; arrays in canonical order."""
+    spec, target = unit.case.spec, unit.target
+    arrays = [np.array(layouts.move_axes(a, "NCHW", layout), order="C") for a in (x, dy) if a is not None]
+    attempt, start = Attempt(), time.perf_counter()
+    try:
+        for direction in directions:
+            settings = (target.dtype, target.device, target.precision, direction, unit.case.input_shape)
+            attempt.arithmetic[direction] = adapter.compute_precision(spec, LayerRequest(layout, *settings))
+        layer = adapter.build(spec, params, layout, target.dtype, target.device)
+        results: Mapping[str, Any]
+        if dy is None:
+            results = {FORWARD: adapter.apply(layer, arrays[0], layout, target.device)}
+        else:
+            gradients = adapter.gradients(layer, arrays[0], arrays[1], layout, target.device)
+            results = {name: getattr(gradients, name) for name in GRADIENTS}
+        attempt.results = {name: _canonical(results[name], name, layout, spec.ndim) for name in directions}
+    except UnsupportedError as error:
+        attempt.missing = str(error)
+    except PlacementError as error:
+        attempt.failure, attempt.misplaced = f"PlacementError: {error}", True
+    except Exception as error:  # noqa: BLE001 – any exception of a framework is reported
+        attempt.failure, attempt.message = first_line(error), {"message": str(error)[:_MESSAGE]}
+    attempt.seconds = time.perf_counter() - start
+    return attempt
+
+
+def _canonical(array: Any, direction: str, layout: str, ndim: int) -> Array:
+    """Return the result in canonical order; unchanged if its rank is wrong, so that the verdict names its shape."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"the adapter returned {type(array).__name__}, expected a NumPy array")
+    if direction in ("kernel", "bias") or array.ndim != ndim + 2:
+        return array
+    return layouts.move_axes(array, layout, "NCHW")
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of an exception's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +154,11 @@ def _support(adapter: Adapter, unit: Unit, layout: str) -> Support:
     return adapter.support(unit.case.spec, layout, unit.case.dtype, unit.target.device, shape)
 
 
+def _outcome(trial: Trial, support: Support, judged: verdict.Verdict, seconds: float) -> Outcome:
+    parts = (judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
+    return Outcome(trial, str(support), support.reason, *parts, seconds)
+
+
 def _unsupported(trial: Trial, reason: str, seconds: float) -> Outcome:
     return Outcome(trial, "unsupported", reason, "unsupported", reason, None, {}, seconds)
 
@@ -102,8 +179,7 @@ def _run_and_judge(
                 evidence |= _explain(unit, trial, data, attempt)
             if unit.record is not None and refusal is None and trial.direction in attempt.results:
                 evidence["record"] = array_files.save(unit, trial, data, attempt)
-            parts = (judged.verdict, judged.reason, judged.accuracy_class, evidence)
-            yield Outcome(trial, str(support), support.reason, *parts, attempt.seconds)
+            yield _outcome(trial, support, replace(judged, evidence=evidence), attempt.seconds)
         attempt.seconds = 0.0  # counted once
 
 
@@ -111,28 +187,20 @@ def _verdict(unit: Unit, trial: Trial, data: Data, attempt: Attempt, refusal: st
     # right numbers from the wrong device are not a refusal
     if refusal is not None and not attempt.misplaced:
         if attempt.failure:
-            return verdict.Verdict(
-                "agree", f"refused, as expected: {refusal}", evidence={"refusal": attempt.failure, **attempt.message}
-            )
-        shape = list(attempt.results[FORWARD].shape)
-        return verdict.Verdict(
-            "disagree", f"returned a result, expected an error: {refusal}", evidence={"shape": shape}
-        )
+            evidence = {"refusal": attempt.failure, **attempt.message}
+            return verdict.Verdict("agree", f"refused, as expected: {refusal}", evidence=evidence)
+        shape = {"shape": list(attempt.results[FORWARD].shape)}
+        return verdict.Verdict("disagree", f"returned a result, expected an error: {refusal}", evidence=shape)
     if attempt.failure:
         return verdict.Verdict("error", attempt.failure, evidence=dict(attempt.message))
     if trial.recorded is not None:
         return compare.compare(unit, trial, data, attempt)
     direction = trial.direction
     return verdict.judge(
-        attempt.results[direction],
-        data.expected[direction],
-        data.magnitude.get(direction),
-        dtype=unit.case.dtype,
-        data=trial.data,
+        attempt.results[direction], data.expected[direction], data.magnitude.get(direction),
+        dtype=unit.case.dtype, data=trial.data, arithmetic=attempt.arithmetic[direction], ignore=data.ignore,
         products=error_bounds.products(unit.case.spec, unit.case.input_shape, _RESULT.get(direction, direction)),
-        arithmetic=attempt.arithmetic[direction],
-        ignore=data.ignore,
-    )
+    )  # fmt: skip
 
 
 def _explain(unit: Unit, trial: Trial, data: Data, attempt: Attempt) -> dict[str, Any]:
@@ -155,13 +223,10 @@ def _probe(
         attempt = try_run(adapter, unit, trial.layout, [FORWARD], probe.params, probe.x)
         seconds += attempt.seconds
         if attempt.failure or attempt.missing:
-            name = "error" if attempt.failure else "unsupported"
-            reason = attempt.failure or attempt.missing
-            return Outcome(trial, str(support), support.reason, name, reason, None, dict(attempt.message), seconds)
+            name, reason = ("error", attempt.failure) if attempt.failure else ("unsupported", attempt.missing)
+            return _outcome(trial, support, verdict.Verdict(name, reason, evidence=attempt.message), seconds)
         outputs[probe.name] = attempt.results[FORWARD]
-    judged = _judge_class(probes, outputs, attempt)
-    parts = (judged.verdict, judged.reason, judged.accuracy_class, dict(judged.evidence))
-    return Outcome(trial, str(support), support.reason, *parts, seconds)
+    return _outcome(trial, support, _judge_class(probes, outputs, attempt), seconds)
 
 
 def _judge_class(
@@ -183,10 +248,7 @@ def _judge_class(
 
 
 class _Stopped(Exception):
-    """A run of a relation has no output; its verdict and reason are those of the relation."""
-
-    def __init__(self, verdict: str, reason: str, message: dict[str, str]) -> None:
-        self.parts = (verdict, reason, message)
+    """A run of a relation has no output; the arguments are the verdict, the reason and the evidence of the relation."""
 
 
 @dataclass(slots=True)
@@ -223,18 +285,37 @@ def _check_relation(adapter: Adapter, unit: Unit, trial: Trial, support: Support
     """Check whether a relation holds; an unsupported run leaves it open."""
     runs = _Runs(adapter, unit, trial.layout)
     relation = RELATIONS[trial.data]
-    level, why = str(support), support.reason
     try:
         actual, expected = relation.sides(unit.case, trial.layout, runs)
     except _Stopped as stopped:
-        name, reason, message = stopped.parts
+        name, reason, message = stopped.args
         reason = f"{relation.id}: {reason}"
         if name == "unsupported":
             return _unsupported(trial, reason, runs.seconds)
-        return Outcome(trial, level, why, name, reason, None, {**message, "runs": runs.log}, runs.seconds)
+        judged = verdict.Verdict(name, reason, evidence={**message, "runs": runs.log})
+        return _outcome(trial, support, judged, runs.seconds)
     equal = verdict.judge(
         actual, expected, None, dtype="float64", data="exact", products=1, arithmetic=ComputePrecision("float64")
     )
     reason = f"not true: {relation.title}; {equal.reason}" if equal.reason else ""
-    evidence = equal.evidence | ({"runs": runs.log} if reason else {})
-    return Outcome(trial, level, why, equal.verdict, reason, None, evidence, runs.seconds)
+    evidence = {**equal.evidence, **({"runs": runs.log} if reason else {})}
+    return _outcome(trial, support, verdict.Verdict(equal.verdict, reason, evidence=evidence), runs.seconds)
+
+
+def explain(unit: Unit, trial: Trial, data: Data, actual: Array) -> dict[str, Any]:
+    """Return ``location`` and ``findings`` of a small layer's wrong output on exact data, else nothing.
+
+    ``actual`` is in canonical order. Only single mistakes are tried; ``convspec diagnose`` tries pairs too.
+    """
+    case = unit.case
+    small = product(actual.shape) <= _OUTPUTS and case.spec.macs(case.input_shape) <= _MACS
+    if trial.direction != FORWARD or trial.data != "exact" or not small or actual.ndim != case.spec.ndim + 2:
+        return {}
+    diagnosis = diagnose(case.spec, data.params, data.x, actual, dtype=case.dtype, seconds=0.0)
+    evidence: dict[str, Any] = {}
+    if diagnosis.location is not None:
+        evidence["location"] = diagnosis.location.to_dict()
+    if diagnosis.findings:
+        found = diagnosis.findings[:_FINDINGS]
+        evidence["findings"] = [{"id": one.id, "title": one.title, "fix": one.fix} for one in found]
+    return evidence

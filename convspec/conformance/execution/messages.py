@@ -20,20 +20,13 @@ from convspec.spec import ComputePrecision, ConvSpec
 ARRAYS_COMPUTED = "arrays computed"  # the worker has computed the arrays itself, and runs the framework next
 
 
-def target_to_json(target: Target) -> list[str]:
-    return [target.request, target.dtype, target.device, target.precision]
-
-
 def unit_to_json(unit: Unit, arrays: SharedArrays) -> dict[str, Any]:
     case = unit.case
+    trials = [(t.layout, t.data, t.direction, None if t.recorded is None else asdict(t.recorded)) for t in unit.trials]
     return {
-        "spec": case.spec.to_dict(),
-        "input_shape": case.input_shape,
-        "seed": case.seed,
-        "trials": [_trial_to_json(trial) for trial in unit.trials],
-        "record": None if unit.record is None else asdict(unit.record),
-        "arrays": arrays.to_json(),
-    }
+        "spec": case.spec.to_dict(), "input_shape": case.input_shape, "seed": case.seed, "trials": trials,
+        "record": None if unit.record is None else asdict(unit.record), "arrays": arrays.to_json(),
+    }  # fmt: skip
 
 
 def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, SharedArrays]:
@@ -42,11 +35,6 @@ def unit_from_json(data: dict[str, Any], target: Target) -> tuple[Unit, SharedAr
     trials = tuple(_trial(trial) for trial in data["trials"])
     record = None if data["record"] is None else RecordFolder(**data["record"])
     return Unit(0, case, target, trials, record), SharedArrays.from_json(data["arrays"])
-
-
-def _trial_to_json(trial: Trial) -> tuple[Any, ...]:
-    recorded = trial.recorded
-    return trial.layout, trial.data, trial.direction, None if recorded is None else asdict(recorded)
 
 
 def _trial(data: Sequence[Any]) -> Trial:
@@ -61,7 +49,3 @@ def outcome_to_json(outcome: Outcome) -> list[Any]:
         outcome.support, outcome.support_reason, outcome.verdict, outcome.reason, outcome.accuracy_class,
         outcome.evidence, round(outcome.seconds, 6),
     ]  # fmt: skip
-
-
-def outcome_from_json(trial: Trial, data: Sequence[Any]) -> Outcome:
-    return Outcome(trial, *data)

@@ -16,10 +16,8 @@ from typing import Any
 from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.environment import cores
 from convspec.conformance.execution import messages
-from convspec.conformance.execution.oracle_prefetch import OraclePrefetch
-from convspec.conformance.execution.shared_arrays import Lease
-from convspec.conformance.execution.worker_handle import Job, Worker
-from convspec.conformance.execution.worker_pool import Lane, WorkerPool
+from convspec.conformance.execution.shared_arrays import Lease, OraclePrefetch
+from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Problem, Target, Unit, large_first
 from convspec.contract.isolation import format_size, out_of_memory, resident
 
@@ -43,15 +41,9 @@ class Scheduler:
 
     def __init__(
         self,
-        report: Callable[[Unit, Outcome], None],
-        absent: Callable[[Target, str], None],
-        *,
-        jobs: int,
-        timeout: float,
-        memory: int | None = None,
-        threads: int | None = None,
-        capacity: int = 1 << 30,
-    ) -> None:
+        report: Callable[[Unit, Outcome], None], absent: Callable[[Target, str], None], *, jobs: int, timeout: float,
+        memory: int | None = None, threads: int | None = None, capacity: int = 1 << 30,
+    ) -> None:  # fmt: skip
         self._report, self._absent = report, absent
         self._jobs, self._timeout, self._capacity, self._memory = jobs, timeout, capacity, memory
         self._replaced_at = MEMORY if memory is None else min(MEMORY, memory * 3 // 4)
@@ -61,10 +53,9 @@ class Scheduler:
 
     def run(
         self,
-        problems: Callable[[], Iterator[Problem]],
-        known: Worker | None = None,
+        problems: Callable[[], Iterator[Problem]], known: Worker | None = None,
         keep: Callable[[Worker], None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Reach a verdict on every trial of every problem.
 
         Args:
@@ -180,11 +171,11 @@ class Scheduler:
                 return True
         if lane.waiting and idle in lane.workers and idle is not None:
             self._send(lane, idle)
-            return True
-        if lane.waiting and self._worth_starting(lane):
+        elif lane.waiting and self._worth_starting(lane):
             self._pool.start(lane)
-            return True
-        return False
+        else:
+            return False
+        return True
 
     def _send(self, lane: Lane, worker: Worker) -> None:
         while lane.waiting and len(worker.jobs) < lane.ahead and worker.has_room:
@@ -232,7 +223,7 @@ class Scheduler:
         if message == messages.ARRAYS_COMPUTED:
             worker.has_arrays = True
             return
-        self._report_outcome(job, messages.outcome_from_json(job.unit.trials[worker.done], message))
+        self._report_outcome(job, Outcome(job.unit.trials[worker.done], *message))
         worker.done += 1
         worker.served += 1
         if worker.done == len(job.unit.trials):
@@ -254,9 +245,8 @@ class Scheduler:
             return False
         if "absent" in message:
             lane.absent = True
-            for jobs in (lane.suspects, lane.waiting):
-                while jobs:
-                    self._release(lane, jobs.popleft().lease)
+            for job in lane.take_queued():
+                self._release(lane, job.lease)
             self._absent(lane.target, message["absent"])
         else:
             self._give_up(lane, message["failed"])
@@ -265,9 +255,8 @@ class Scheduler:
     def _give_up(self, lane: Lane, reason: str) -> None:
         """Report an error for every unit of a lane whose workers do not start."""
         lane.failure = f"the worker did not start: {reason}"
-        for jobs in (lane.suspects, lane.waiting):
-            while jobs:
-                self._fail(lane, jobs.popleft(), lane.failure)
+        for job in lane.take_queued():
+            self._fail(lane, job, lane.failure)
 
     def _on_worker_died(self, worker: Worker, verdict: str, reason: str) -> None:
         """End a worker that died or must die: its current trial gets the verdict, its other work is queued again."""

@@ -11,10 +11,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convspec.conformance.checks.checks import outcomes
+from convspec.conformance.checks.checks import first_line, outcomes
 from convspec.conformance.checks.expected import given
 from convspec.conformance.execution import messages
-from convspec.conformance.trials.run_layer import first_line
 from convspec.conformance.trials.work_plan import Target
 from convspec.contract import adapter as find
 from convspec.contract.isolation import EXIT_STATUS, encode, limit_memory, out_of_memory, send

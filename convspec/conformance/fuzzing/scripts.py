@@ -91,11 +91,7 @@ def _heading(failure: Result, adapter: Adapter) -> str:
 def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
     """Return the arrays before the layer, and the comparison after it."""
     spec, layout = case.spec, case.layout
-    if direction == "forward":
-        params, x = arrays(case)
-        dy = None
-    else:
-        params, x, dy = gradient_arrays(case)
+    params, x, dy = (*arrays(case), None) if direction == "forward" else gradient_arrays(case)
     kinds = "(I, O/groups, *kernel)" if spec.transposed else "(O, I/groups, *kernel), not flipped"
     lines = [
         _assign("x", layouts.move_axes(x, "NCHW", layout), layouts.name(case.layout, spec.ndim)),
@@ -110,13 +106,11 @@ def _literals(case: Case, direction: str, adapter: Adapter) -> tuple[str, str]:
     except ShapeError as error:
         return "\n".join([*lines, f"# expected: an error: {error}", ""]), _EXPECT_ERROR
     if direction in ("forward", "input"):
-        expected, allowed = (
-            a if np.ndim(a) == 0 else layouts.move_axes(a, "NCHW", layout) for a in (expected, allowed)
-        )
+        pair = (expected, allowed)
+        expected, allowed = (layouts.move_axes(a, "NCHW", layout) if np.ndim(a) else a for a in pair)
     lines.append(_assign("expected", expected, "in double precision, from the definition"))
-    lines.append(
-        _assign("allowed", allowed, "a bound on any order of summation") if np.ndim(allowed) else "allowed = 0"
-    )
+    bound = _assign("allowed", allowed, "a bound on any order of summation") if np.ndim(allowed) else "allowed = 0"
+    lines.append(bound)
     return "\n".join([*lines, ""]), _COMPARE % {"dtype": format_of(case.dtype).carrier}
 
 
@@ -124,8 +118,7 @@ def _expected(case: Case, direction: str, adapter: Adapter, params: Any, x: Arra
     """The expected result in canonical order, and the error allowed for each element."""
     spec = case.spec
     if dy is None:
-        expected = reference.conv(spec, params, x)
-        magnitude = reference.magnitude(spec, params, x)
+        expected, magnitude = reference.conv(spec, params, x), reference.magnitude(spec, params, x)
     else:
         expected = getattr(reference.gradients(spec, params, x, dy), direction)
         magnitude = getattr(reference.gradient_magnitudes(spec, params, x, dy), direction)

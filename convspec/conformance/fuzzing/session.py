@@ -1,4 +1,4 @@
-"""A fuzz run: check batches of random cases, then group the failures by cause, minimise and write them."""
+"""A fuzz run: check batches of random cases from a seed; group the failures by cause, minimise and write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from convspec.conformance.fuzzing import scripts
 from convspec.conformance.fuzzing.failures import FailureFile, Limits, cause, mistake, rerun, rough_cause
-from convspec.conformance.fuzzing.generation import stream
 from convspec.conformance.fuzzing.shrink import shrink, weight
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result, reproduction
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
 
     from convspec.corpora import Case
 
+
 _FIRST_BATCH, _LARGEST_BATCH = 25, 400
 _SHRINKING = 600.0  # seconds at most, beyond the limit of the run
+_BLOCK = 50  # cases drawn at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +119,12 @@ class FuzzReport:
 
 
 def fuzz(
-    out: str | Path,
-    adapters: Sequence[str] | None = None,
-    *,
-    cases: int | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    layouts: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    data: Sequence[str] = DATA,
-    gradients: bool = False,
-    strategy: SearchStrategy[Case] | None = None,
+    out: str | Path, adapters: Sequence[str] | None = None, *, cases: int | None = None, minutes: float | None = None,
+    seed: int = 0, layouts: Sequence[str] | None = None, dtypes: Sequence[str] | None = None,
+    data: Sequence[str] = DATA, gradients: bool = False, strategy: SearchStrategy[Case] | None = None,
     limits: Limits = Limits(),  # noqa: B008 – frozen
     progress: Callable[[Progress], None] | None = None,
-) -> FuzzReport:
+) -> FuzzReport:  # fmt: skip
     """Check random cases up to a number or a time, then minimise the failures.
 
     The failures that an earlier run left in ``out`` are run first. One failure of each cause is minimised and written
@@ -180,11 +173,8 @@ def _make_folder(path: Path) -> Path:
 
 def _rerun_file(file: FailureFile, adapters: Sequence[str] | None, limits: Limits, whole: FuzzReport) -> list[Result]:
     """Run the failures in the file again that belong to these adapters; return those that still fail."""
-    requests = [
-        name
-        for name in registry.expanded(registry.adapters() if adapters is None else adapters)
-        if registry.absence(registry.adapter(name)) is None
-    ]
+    names = registry.expanded(registry.adapters() if adapters is None else adapters)
+    requests = [name for name in names if registry.absence(registry.adapter(name)) is None]
     failures = [failure for failure in file.results if failure.request in requests]
     still = [result for result in rerun(failures, limits) if result is not None and result.unexpected]
     whole.kept, whole.still = len(failures), len(still)
@@ -265,3 +255,54 @@ def _write(finding: Finding, folder: Path, timeout: float) -> Finding:
         raise RequestError(f"cannot write {folder}: {error.strerror}") from None
     (folder / "case.json").write_text(json.dumps(finding.to_dict(), indent=2) + "\n", "utf-8")
     return finding
+
+
+def stream(seed: int, strategy: SearchStrategy[Case] | None = None) -> Iterator[Case]:
+    """Yield distinct cases without end, the same ones for the same seed and the same version of Hypothesis.
+
+    Hypothesis also draws constants of imported modules outside site-packages: in a source checkout, the cases depend on
+    the modules that the process has imported.
+
+    Args:
+        seed: of the stream.
+        strategy: of the cases; default :func:`convspec.strategies.cases`.
+
+    Raises:
+        RequestError: if Hypothesis is not installed, or the strategy has no more cases.
+    """
+    try:
+        from convspec import strategies
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        command = registry.install_command("fuzz")
+        raise RequestError(f"fuzzing needs hypothesis, which is not installed: {command}") from None
+    source = strategies.cases() if strategy is None else strategy
+    seen: set[Case] = set()
+    for block in itertools.count():
+        new = [case for case in _block(source, f"{seed}/{block}") if case not in seen]
+        if not new:
+            raise RequestError(f"the strategy has no more than {len(seen)} cases")
+        yield from new
+        seen.update(new)
+
+
+def _block(strategy: SearchStrategy[Case], key: str) -> list[Case]:
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+
+    cases: list[Case] = []
+
+    rules = settings(
+        max_examples=_BLOCK, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+    @seeded(key)
+    @rules
+    @given(strategy)
+    def keep(case: Case) -> None:
+        cases.append(case)
+
+    keep()
+    return list(dict.fromkeys(cases))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from convspec.conformance.checks.checks import Attempt
     from convspec.conformance.checks.expected import Data
-    from convspec.conformance.trials.run_layer import Attempt
     from convspec.conformance.trials.work_plan import Trial, Unit
     from convspec.corpora import Case
 

@@ -15,8 +15,8 @@ from convspec.reference import Verdict, error_bounds, verdict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convspec.conformance.checks.checks import Attempt
     from convspec.conformance.checks.expected import Data
-    from convspec.conformance.trials.run_layer import Attempt
     from convspec.conformance.trials.work_plan import Trial, Unit
 
     Array = NDArray[Any]

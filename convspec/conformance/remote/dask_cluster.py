@@ -14,10 +14,13 @@ import threading
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import convspec
 from convspec.conformance.environment import (
     Installation,
     Inventory,
@@ -26,14 +29,7 @@ from convspec.conformance.environment import (
     public_version,
     take_inventory,
 )
-from convspec.conformance.remote.chunks import stop
-from convspec.conformance.remote.cluster_workers import (
-    ClusterWorker,
-    addresses,
-    check_versions,
-    common_versions,
-    describe,
-)
+from convspec.conformance.remote.executor import stop
 from convspec.contract import registry
 from convspec.errors import ExecutorError, RequestError, printable
 
@@ -49,6 +45,7 @@ _PATIENCE = 30  # seconds for the scheduler to answer
 _STOPPING = 5.0  # seconds for the workers to stop
 _LOOK = 10.0  # seconds between looks at the workers
 _SAFE = ("tls", "wss", "inproc")
+_SHOWN = 3  # addresses
 
 
 class ClusterWarning(UserWarning):
@@ -141,7 +138,7 @@ class Cluster:
             check_versions(able)
             absent[request] = _why_absent(request, adapter.name, able)
             if not absent[request]:
-                versions[request] = common_versions(request, able)
+                versions[request] = common_versions([(worker, worker.inventory.versions[request]) for worker in able])
                 used |= {worker.address: worker for worker in able}
         absent = {request: reason for request, reason in absent.items() if reason}
         found = installed_adapters(adapters, absent, names)
@@ -260,3 +257,91 @@ def _private(address: str) -> bool:
 
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, ClusterWarning, stacklevel=3)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterWorker:
+    """One worker of a cluster.
+
+    Attributes:
+        resources: that it declares, each with its amount.
+        inventory: its installed frameworks and their versions.
+        problem: why it returned no inventory, or "".
+    """
+
+    address: str
+    threads: int
+    resources: Mapping[str, float]
+    inventory: Inventory
+    problem: str = ""
+
+    def meets(self, demands: Mapping[str, float]) -> bool:
+        """Return whether it declares at least these amounts."""
+        return all(self.resources.get(name, -1.0) >= amount for name, amount in demands.items())
+
+    def kind(self, requests: Iterable[str]) -> dict[str, Any]:
+        """Return its entry in a report."""
+        versions = dict(self.inventory.environment["versions"])
+        for request in requests:
+            versions |= self.inventory.versions[request]
+        about = {"threads": self.threads, "resources": dict(self.resources)}
+        return {**about, "cpu": self.inventory.environment["cpu"], "versions": versions}
+
+
+def addresses(workers: Iterable[ClusterWorker]) -> str:
+    """Return the first addresses as text."""
+    every = [printable(worker.address) for worker in workers]
+    more = len(every) - _SHOWN
+    return ", ".join(every[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_versions(workers: Sequence[ClusterWorker]) -> None:
+    """Raise RequestError if a worker has no convspec, or another version than this process."""
+    for worker in workers:
+        name = printable(worker.address)
+        if worker.problem:
+            raise RequestError(
+                f"worker {name} cannot run convspec: {printable(worker.problem)}; install convspec "
+                f"{convspec.__version__} there, or exclude it by the resources that workers declare"
+            )
+        version = str(worker.inventory.environment["convspec"])
+        if version != convspec.__version__:
+            raise RequestError(
+                f"worker {name} has convspec {printable(version)}, which must be {convspec.__version__} "
+                "as here: install that version there"
+            )
+
+
+def common_versions(of_workers: Sequence[tuple[ClusterWorker, Mapping[str, str]]]) -> dict[str, str]:
+    """Return the workers' versions, which are equal on all of them but for the build, for example ``+cpu``.
+
+    Raises:
+        RequestError: if a version differs.
+    """
+    common = {}
+    for name in dict.fromkeys(name for _, own in of_workers for name in own):
+        versions: dict[str, list[ClusterWorker]] = {}
+        for worker, own in of_workers:
+            versions.setdefault(own.get(name, "none"), []).append(worker)
+        if len({public_version(version) for version in versions}) > 1:
+            listing = "; ".join(f"{printable(version)} on {addresses(ws)}" for version, ws in sorted(versions.items()))
+            raise RequestError(
+                f"workers differ in {printable(name)}: {listing}. All workers of a run must have the same versions: "
+                "install the same everywhere, or exclude some by the resources that workers declare"
+            )
+        common[name] = " / ".join(sorted(versions))
+    return common
+
+
+def describe(workers: Sequence[ClusterWorker], requests: Sequence[str]) -> dict[str, Any]:
+    """Return the environment of a run on these workers, for its report."""
+    environments = [worker.inventory.environment for worker in workers]
+    about: dict[str, Any] = {"convspec": convspec.__version__}
+    for key in ("python", "system", "machine", "cpu"):
+        about[key] = " / ".join(dict.fromkeys(str(environment[key]) for environment in environments))
+    about["cores"] = sum(worker.threads for worker in workers)
+    about["versions"] = common_versions([(w, w.inventory.environment["versions"]) for w in workers])
+    kinds = Counter(repr(worker.kind(requests)) for worker in workers)
+    first = {repr(worker.kind(requests)): worker.kind(requests) for worker in workers}
+    about["workers"] = [{"count": count, **first[kind]} for kind, count in kinds.items()]
+    return about

@@ -140,10 +140,7 @@ class Unit:
 
     def case_of(self, trial: Trial) -> Case:
         """Return the case with the trial's layout and data and the target's device."""
-        case = self.case
-        return Case(
-            case.spec, case.input_shape, trial.layout, case.dtype, self.target.device, trial.data, case.seed, case.name
-        )
+        return self.case.varied(layout=trial.layout, device=self.target.device, data=trial.data)
 
 
 def expand_relations(data: Sequence[str]) -> tuple[str, ...]:

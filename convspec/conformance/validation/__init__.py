@@ -1,1 +1,0 @@
-"""Check an adapter against the contract: ``validate`` runs the rules of ``static_checks`` and ``runtime_checks``."""
