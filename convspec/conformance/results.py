@@ -137,8 +137,11 @@ class Result:
 
         A relation that holds does not prove right numbers, so it does not count against a gap; a relation that fails
         is declared by a gap of any layer that it ran. A result that agrees with a recorded one does not count either;
-        where only the recorded result is wrong, the gap that declared it there declares this one.
+        where only the recorded result is wrong, the gap that declared it there declares this one. A result that did not
+        reach the adapter – the oracle failed, or no worker started – is declared by none.
         """
+        if self.evidence.get("unreached"):
+            return replace(self, gap=None)
         evidence = self.evidence.get("recorded")
         recorded = evidence if isinstance(evidence, dict) else {}
         gap = None

@@ -212,6 +212,15 @@ def test_an_oracle_that_fails_costs_its_own_case(adapters):
         assert result.verdict == "agree" or result.reason.startswith("the oracle failed: MemoryError: Unable to allo")
 
 
+def test_no_gap_covers_a_failure_of_the_oracle():
+    vast = Case(ConvSpec(1, 1, 1), (1, 1, 1 << 22, 1 << 22))
+    report = check("GAP_CLOSED", [vast], layouts=["NCHW"], data=["exact"])
+    (result,) = report.results
+    assert (result.verdict, result.gap, result.unexpected) == ("error", None, True)
+    again = type(result).from_dict(result.to_dict())
+    assert again.evidence["unreached"]
+
+
 @pytest.mark.parametrize("adapters", ["GOOD", "GOOD,GOOD2"])
 def test_whoever_makes_the_arrays_the_verdicts_are_the_same(adapters):
     """A worker that alone needs them makes them itself, unless its memory has a limit."""

@@ -123,10 +123,15 @@ class Outcome:
     seconds: float
 
 
+def unreached(trial: Trial, reason: str) -> Outcome:
+    """Return the outcome of a trial that did not reach the adapter: no gap covers a failure of convspec's own."""
+    return Outcome(trial, "unknown", "", "error", reason, None, {"unreached": True}, 0.0)
+
+
 def outcomes(adapter: Adapter, unit: Unit, given: Given) -> Iterator[Outcome]:
     """Yield the verdict on each trial of the unit."""
     if given.failure:
-        yield from (Outcome(trial, "unknown", "", "error", given.failure, None, {}, 0.0) for trial in unit.trials)
+        yield from (unreached(trial, given.failure) for trial in unit.trials)
         return
     probes = functools.cache(lambda: accuracy_probes.probes(unit.case.spec, unit.case.input_shape, unit.case.dtype, 0))
     for layout, trials in groupby(unit.trials, key=lambda trial: trial.layout):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from convspec.conformance.checks.checks import Outcome
+from convspec.conformance.checks.checks import Outcome, unreached
 from convspec.conformance.environment import cores
 from convspec.conformance.execution import messages
 from convspec.conformance.execution.shared_arrays import Lease, OraclePrefetch
@@ -131,7 +131,7 @@ class Scheduler:
 
     def _fail(self, lane: Lane, job: Job, reason: str) -> None:
         for trial in job.unit.trials:
-            self._report_outcome(job, Outcome(trial, "unknown", "", "error", reason, None, {}, 0.0))
+            self._report_outcome(job, unreached(trial, reason))
         self._release(lane, job.lease)
 
     def _report_outcome(self, job: Job, outcome: Outcome) -> None:
