@@ -1,12 +1,13 @@
 """What no test is collected from is not imported: importing a framework takes seconds.
 
-That is every helper (``--doctest-modules`` would look into it), and every test file whose framework ``-m`` leaves out.
+That is every helper (``--doctest-modules`` would look into it), and every test file that ``-m`` leaves out whole.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ from _pytest.mark.expression import Expression
 SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "browser"}
 
 
-def _marks(path: Path) -> set[str]:
-    """The suites that every test of the file belongs to; none where single tests have marks of their own."""
+def _marks(path: Path) -> dict[str, bool]:
+    """Which marks every test of the file has, and which none has; the others are open: single tests may have them."""
     text = path.read_text(encoding="utf-8")
-    every = set(re.findall(r"\bpytest\.mark\.(\w+)", text)) & SUITES
-    for node in ast.parse(text).body if every else ():
+    named = set(re.findall(r"\bpytest\.mark\.(\w+)", text))
+    known = dict.fromkeys(_left_out(path), True)
+    for node in ast.parse(text).body if "pytestmark" in text else ():
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
-            own = set(re.findall(r"\bpytest\.mark\.(\w+)", ast.unparse(node.value))) & SUITES
-            return own if own == every else set()
-    return set()
+            own = set(re.findall(r"\bpytest\.mark\.(\w+)", ast.unparse(node.value)))
+            known |= dict.fromkeys(own, True)
+            if own & SUITES and own & SUITES == named & SUITES:
+                known |= {name: name in own for name in SUITES}
+    return known
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -32,10 +36,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     if not collection_path.name.startswith("test_"):
         return True
-    if not expression or set(re.findall(r"\w+", expression)) - SUITES - {"and", "or", "not"}:
+    if not expression:
         return None
-    marks = _marks(collection_path)
-    return True if marks and not Expression.compile(expression).evaluate(lambda name, **_: name in marks) else None
+    known, compiled = _marks(collection_path), Expression.compile(expression)
+    others = sorted(set(re.findall(r"\w+", expression)) - {"and", "or", "not"} - known.keys())
+    for values in product((False, True), repeat=len(others)):
+        marks = known | dict(zip(others, values, strict=True))
+        if compiled.evaluate(lambda name, marks=marks, **_: marks[name]):
+            return None
+    return True
 
 
 PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
@@ -52,12 +61,14 @@ PROCESSES = {  # below tests/: files whose tests start workers, clusters or othe
 SLOW = {"corpora": ["test_covering", "test_library", "test_regressions"], "layers": ["test_calculator"], "meta": ["*"]}
 
 
+def _left_out(path: Path) -> list[str]:
+    """The marks by which ``make test-fast`` leaves out the whole file."""
+    folders = {"processes": PROCESSES, "slow": SLOW}
+    return [mark for mark, files in folders.items() if {"*", path.stem} & set(files.get(path.parent.name, ()))]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what ``make test-fast`` leaves out, file by file."""
     for item in items:
-        folder, name = item.path.parent.name, item.path.stem
-        if name in PROCESSES.get(folder, ()):
-            item.add_marker("processes")
-        if SLOW.get(folder) == ["*"] or name in SLOW.get(folder, ()):
-            item.add_marker("slow")
+        for mark in _left_out(item.path):
+            item.add_marker(mark)

@@ -18,15 +18,20 @@ FAKES = str(Path(__file__).parents[1] / "fakes")
 CASE = (
     '{"spec": {"in_channels": 3, "out_channels": 5, "kernel_size": [3, 5]}, "input_shape": [2, 3, 9, 11], "seed": 7}\n'
 )
+TERMINAL = {"TERM": "dumb", "COLUMNS": "200"}
 
 
-def command(*arguments, stdin="", cwd=None):
+def process(*arguments, stdin):
+    """The command in a process of its own."""
     path = os.pathsep.join([FAKES, os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "TERM": "dumb", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", "convspec", *arguments],
-        input=stdin, capture_output=True, text=True, timeout=100, env=environment, cwd=cwd, check=False,
+        [sys.executable, "-m", "convspec", *arguments], input=stdin, capture_output=True, text=True, timeout=100,
+        env={**os.environ, **TERMINAL, "PYTHONPATH": path}, check=False,
     )  # fmt: skip
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, arguments, env=TERMINAL)
 
 
 def fake(*names):
@@ -34,7 +39,7 @@ def fake(*names):
 
 
 def test_nothing_unexpected_is_status_0():
-    done = command("check", "--corpus", "-", *fake("GOOD"), stdin=CASE)
+    done = process("check", "--corpus", "-", *fake("GOOD"), stdin=CASE)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4 agree, 0 unexpected" in done.stdout
     assert [line.split()[:3] for line in done.stdout.splitlines()[1:3]] == [
@@ -44,7 +49,7 @@ def test_nothing_unexpected_is_status_0():
 
 
 def test_something_unexpected_is_status_1_and_is_shown_with_the_line_that_reproduces_it(tmp_path):
-    done = command("check", "--corpus", "-", "--layouts", "NHWC", *fake("WRONG_NUMBERS"), stdin=CASE)
+    done = process("check", "--corpus", "-", "--layouts", "NHWC", *fake("WRONG_NUMBERS"), stdin=CASE)
     assert done.returncode == 1
     assert "0 agree, 2 unexpected" in done.stdout
     for words in ("(1, 4, 6, 6)", "1 of ", "ConvSpec(3, 5, kernel_size=(3, 5))", "expected", "bound"):
@@ -60,30 +65,30 @@ def test_something_unexpected_is_status_1_and_is_shown_with_the_line_that_reprod
 
 
 def test_a_crash_shows_its_signal_and_last_words():
-    done = command("check", "--corpus", "-", "--layouts", "NCHW", "--data", "exact", *fake("SEGFAULTS"), stdin=CASE)
+    done = process("check", "--corpus", "-", "--layouts", "NCHW", "--data", "exact", *fake("SEGFAULTS"), stdin=CASE)
     assert done.returncode == 1
     assert "crash – SIGSEGV" in done.stdout
     assert "last words about to touch address zero" in done.stdout
 
 
 def test_a_gap_is_shown_and_is_not_unexpected():
-    done = command("check", "--corpus", "-", *fake("GAP_HOLDS"), stdin=CASE)
+    done = process("check", "--corpus", "-", *fake("GAP_HOLDS"), stdin=CASE)
     assert done.returncode == 0
     assert "gap g (gap-holds, upstream): 4 results; known" in done.stdout
-    done = command("check", "--corpus", "-", *fake("GAP_CLOSED"), stdin=CASE)
+    done = process("check", "--corpus", "-", *fake("GAP_CLOSED"), stdin=CASE)
     assert done.returncode == 1
     assert "gap g (gap-closed) is CLOSED: 4 matching results agree" in done.stdout
 
 
 def test_the_report_goes_to_a_file_or_to_standard_output(tmp_path):
     file = tmp_path / "report.json"
-    done = command("check", "--corpus", "-", *fake("GOOD"), "--json", str(file), stdin=CASE)
+    done = process("check", "--corpus", "-", *fake("GOOD"), "--json", str(file), stdin=CASE)
     assert done.returncode == 0
     written = json.loads(file.read_text())
     assert written["summary"]["agree"] == 4
     assert written["environment"]["corpus"] == ["-"]
     assert list(tmp_path.iterdir()) == [file]
-    done = command("check", "--corpus", "-", *fake("GOOD"), "--json", "-", stdin=CASE)
+    done = process("check", "--corpus", "-", *fake("GOOD"), "--json", "-", stdin=CASE)
     assert json.loads(done.stdout)["schema"] == "convspec.report/1"
     assert "0 unexpected" in done.stderr
 
@@ -121,15 +126,15 @@ def test_a_malformed_line_names_file_and_line_and_nothing_is_checked(tmp_path):
     file = tmp_path / "mine.jsonl.gz"
     file.write_bytes(gzip.compress((CASE + CASE.replace("[3, 5]", "0")).encode()))
     done = command("check", "--corpus", str(file), *fake("GOOD"))
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert "mine.jsonl.gz" in done.stderr
     assert "2" in done.stderr
     assert "kernel_size=0 must" in done.stderr
 
 
 def test_an_option_that_does_not_exist_is_status_2():
-    assert command("check", "--corpsu", "x").returncode == 2
-    assert command("chek").returncode == 2
+    assert command("check", "--corpsu", "x").exit_code == 2
+    assert process("chek", stdin="").returncode == 2
 
 
 def test_a_sample_is_part_of_the_corpus_and_repeatable():
@@ -181,7 +186,7 @@ def test_a_command_in_a_pipe_ends_quietly_also_under_pipefail(reader):
 
 def test_help_and_version():
     done = command("check", "--help")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     for option in ("--adapters", "--layouts", "--dtypes", "--devices", "--corpus", "--sample", "--seed", "--jobs",
                    "--json", "--timeout", "Examples"):  # fmt: skip
         assert option in done.stdout
@@ -204,33 +209,33 @@ def test_help_imports_neither_numpy_nor_a_framework():
 
 def test_adapters_lists_them_without_importing_a_framework():
     done = command("adapters")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     for name in ("torch", "flax", "keras", "onnx"):
         assert name in done.stdout
     entries = json.loads(command("adapters", "--gaps", "--json", "-").stdout)["adapters"]
     assert {"name", "present", "versions", "layouts", "dtypes", "variants", "gaps"} <= set(entries[0])
-    assert command("adapters", "--gaps").returncode == 0
+    assert command("adapters", "--gaps").exit_code == 0
 
 
 def test_source_prints_code():
     spec = convspec.ConvSpec(3, 16, 3, stride=2, padding=1).to_json()
     done = command("source", spec, "--to", "torch")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "nn.Conv2d(3, 16" in done.stdout
-    assert command("source", "-", "--to", "torch", stdin=spec).stdout == done.stdout
+    assert process("source", "-", "--to", "torch", stdin=spec).stdout == done.stdout
     wrong = command("source", '{"in_channels": 0, "out_channels": 2}', "--to", "torch")
-    assert wrong.returncode == 2
+    assert wrong.exit_code == 2
     assert wrong.stderr.startswith("convspec: kernel_size must be given")
 
 
 def test_show_prints_the_facts_of_a_layer():
     spec = convspec.ConvSpec(3, 16, 3, stride=2, padding="same").to_json()
     done = command("show", spec, "--input", "1x3x32x30")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     for words in ("1 × 16 × 16 × 15", "448", "PyTorch"):
         assert words in done.stdout
     found = json.loads(command("show", spec, "--input", "1,3,32,30", "--json", "-").stdout)
     assert found["output"] == [1, 16, 16, 15]
     assert found["padding"] == [[0, 1], [0, 1]]
-    assert command("show", spec, "--input", "1,4,32,30").returncode == 2
-    assert command("show", spec, "--input", "1,four").returncode == 2
+    assert command("show", spec, "--input", "1,4,32,30").exit_code == 2
+    assert command("show", spec, "--input", "1,four").exit_code == 2
