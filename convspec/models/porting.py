@@ -17,7 +17,7 @@ from convspec.models import text_table
 from convspec.models.comparison.results import compare_open
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
-from convspec.models.run_model import Model, adapter_for, open_model
+from convspec.models.run_model import Model, adapter_for, one_at_a_time, open_model
 from convspec.models.text_table import Printable, Text
 from convspec.spec import Flattened
 
@@ -134,6 +134,7 @@ class PortReport(Printable):
         }  # fmt: skip
 
 
+@one_at_a_time
 def port_weights(
     source: Any,
     target: Any,

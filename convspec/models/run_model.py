@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -17,6 +19,21 @@ from convspec.spec import layouts
 if TYPE_CHECKING:
     from convspec.contract import Adapter, FoundConv
     from convspec.spec import Array
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_LOCK = threading.RLock()
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time call the function: to run a model, hooks are set on its layers and removed again."""
+
+    @functools.wraps(function)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _LOCK:
+            return function(*args, **kwargs)
+
+    return locked
 
 
 def adapter_for(layer: Any) -> Adapter:
@@ -40,6 +57,7 @@ def adapter_for(layer: Any) -> Adapter:
     raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
 
 
+@one_at_a_time
 def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bool = False) -> list[FoundConv]:
     """Return every convolution of a model of any framework with its path, each by itself.
 
@@ -91,6 +109,7 @@ class Model:
         self.parts = [shown.pop(part.path, part) for part in self.parts] + list(shown.values())
 
 
+@one_at_a_time
 def open_model(
     model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None, *, fold_pads: bool = False
 ) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -152,3 +154,13 @@ def test_weights_of_functions_are_moved_into_layers_and_not_the_other_way():
     report = convspec.port_weights(target, source, X)
     assert not report.written
     assert report.ambiguous == ["conv2d_0 cannot be written: it is called as a function: no layer holds its weights"]
+
+
+def test_the_same_models_can_be_compared_in_several_threads():
+    a, b = Net(), Net()
+    b.load_state_dict(a.state_dict())
+    x = np.random.default_rng(0).standard_normal((2, 3, 12, 40)).astype(np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        comparisons = list(pool.map(lambda _: convspec.compare(a, b, x), range(12)))
+    assert all(comparison.agrees for comparison in comparisons)
+    assert len({str(comparison) for comparison in comparisons}) == 1
