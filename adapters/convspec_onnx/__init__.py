@@ -48,5 +48,5 @@ ADAPTER = _Runtime(
 
 REFERENCE = _Reference(
     name="onnx-reference", package="convspec_onnx", requires=("onnx",), distributions=("onnx", "numpy"),
-    native_layout="NCHW", dtypes=DTYPES,
+    native_layout="NCHW", dtypes=DTYPES, roots=("onnx",),  # of one model two adapters: ``onnx`` is asked first
 )  # fmt: skip
