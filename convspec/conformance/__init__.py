@@ -6,21 +6,49 @@ machines, ``records`` saves and compares outputs, ``validation`` checks an adapt
 own face, :mod:`convspec.conformance.fuzzing`, as it needs Hypothesis.
 """
 
-from convspec.conformance import gap_ledger, journal
-from convspec.conformance.compressed_list import CompressedList
-from convspec.conformance.gap_ledger import Tally
-from convspec.conformance.journal import resume_command
-from convspec.conformance.records.array_files import journal_path
-from convspec.conformance.remote.dask_cluster import Cluster
-from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
-from convspec.conformance.runner import Progress, check, replay, resume
-from convspec.conformance.summary import conclusion, count_rows, table_lines
-from convspec.conformance.trials.metamorphic import RELATIONS
-from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
-from convspec.conformance.validation import validate
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convspec.conformance import gap_ledger, journal
+    from convspec.conformance.compressed_list import CompressedList
+    from convspec.conformance.gap_ledger import Tally
+    from convspec.conformance.journal import resume_command
+    from convspec.conformance.records.array_files import journal_path
+    from convspec.conformance.remote.dask_cluster import Cluster
+    from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
+    from convspec.conformance.runner import Progress, check, replay, resume
+    from convspec.conformance.summary import conclusion, count_rows, table_lines
+    from convspec.conformance.trials.metamorphic import RELATIONS
+    from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
+    from convspec.conformance.validation import validate
+
+_HOMES = {
+    "compressed_list": ("CompressedList",),
+    "gap_ledger": ("Tally",),
+    "journal": ("resume_command",),
+    "records.array_files": ("journal_path",),
+    "remote.dask_cluster": ("Cluster",),
+    "results": ("SCHEMA", "Report", "Result", "reproduction", "sort_results"),
+    "runner": ("Progress", "check", "replay", "resume"),
+    "summary": ("conclusion", "count_rows", "table_lines"),
+    "trials.metamorphic": ("RELATIONS",),
+    "trials.work_plan": ("ASKED", "KINDS", "PRECISIONS", "Selection"),
+    "validation": ("validate",),
+}  # fmt: skip
 __all__ = [
     "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report", "Result",
     "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger", "journal", "journal_path", "replay",
     "reproduction", "resume", "resume_command", "sort_results", "table_lines", "validate",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a worker needs a third of the package and starts sooner without the rest."""
+    home = next((module for module, names in _HOMES.items() if name in names), name)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{home}")
+    return module if home == name else getattr(module, name)
