@@ -102,9 +102,8 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def reads_old_memory(case: Case) -> bool:
-    """See docs/divergences/torch-bfloat16-groups-amx.md."""
-    grouped = case.dtype == "bfloat16" and case.spec.groups > 1 and not case.spec.transposed
-    return grouped and CPUINFO.exists() and "amx_bf16" in CPUINFO.read_text("utf-8")
+    """See docs/divergences/torch-bfloat16-groups-amx.md; layers of one channel are computed as grouped ones are."""
+    return case.dtype == "bfloat16" and CPUINFO.exists() and "amx_bf16" in CPUINFO.read_text("utf-8")
 
 
 class TestLayers(AdapterSuite):
