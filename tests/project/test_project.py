@@ -31,7 +31,8 @@ def graph():
 
 def test_there_is_no_import_cycle(graph):
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the modules
+    order = graphlib.TopologicalSorter(imports).static_order()  # raises CycleError with the modules
+    assert set(order) >= graph.modules - {"convspec"}
 
 
 def test_the_top_of_the_core_has_few_entries():
