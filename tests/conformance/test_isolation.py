@@ -247,7 +247,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
 def test_a_worker_that_dies_over_the_oracle_is_told_from_one_that_the_framework_ends():
     small = Case(ConvSpec(1, 2, 3), (1, 1, 5, 6))
-    large = Case(ConvSpec(1024, 128, 3), (1, 1024, 66, 66))  # the oracle takes more than a second
+    large = Case(ConvSpec(1024, 128, 3), (1, 1024, 130, 130))  # its arrays and the oracle take about a second
 
     def kill():
         reaper = next(p for p in workers_of(os.getpid()) if Path(f"/proc/{p}/task/{p}/children").read_text("ascii"))
