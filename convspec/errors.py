@@ -11,7 +11,7 @@
     ├── FrameworkAbsent(ImportError)     the framework behind an adapter is not installed
     ├── PlacementError                   the work ran on another device, or in another dtype, than asked for
     ├── ExecutorError(RuntimeError)      the executor or cluster of a run cannot continue it
-    ├── StorageError(OSError)            a run cannot write to disk
+    ├── StorageError(OSError)            a file cannot be written, e.g. because the disk is full
     │   └── JournalError                 a run cannot write its journal; the command that resumes the run is named
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
@@ -33,9 +33,15 @@ def printable(text: object, most: int | None = 300) -> str:
     Line breaks and tabs become spaces; control characters, and those that turn the reading direction, are written as
     Python writes them (``\x1b``, ``\u202e``).
     """
-    start = str(text) if most is None else str(text)[: most + 1]
-    shown = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in start)
+    shown = str(text) if most is None else str(text)[: most + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in shown)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def printable_lines(text: str) -> str:
+    """Return the text with its line breaks, and each line :func:`printable`."""
+    return "\n".join(printable(line, None) for line in text.split("\n"))
 
 
 class ConvspecError(Exception):
@@ -88,7 +94,7 @@ class ExecutorError(ConvspecError, RuntimeError):
 
 
 class StorageError(ConvspecError, OSError):
-    """A run cannot write to disk, for example because the disk is full."""
+    """A file cannot be written, for example because the disk is full."""
 
 
 class JournalError(StorageError):

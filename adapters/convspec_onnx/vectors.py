@@ -12,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from convspec import reference
+from convspec.atomic_files import write_file
 from convspec.contract import LayerRequest, Reading, registry
 from convspec.contract.isolation import send
 from convspec.corpora import Case, arrays
@@ -50,11 +51,11 @@ def _write(model: onnx.ModelProto, case: Case, x: Array, y: Array, folder: Path)
     data = folder / "test_data_set_0"
     data.mkdir(parents=True, exist_ok=True)
     model.doc_string = case.to_json()
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    write_file(folder / "model.onnx", model.SerializeToString())
     for name, entry, array in (("input", model.graph.input[0], x), ("output", model.graph.output[0], y)):
         dtype = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).astype(dtype), entry.name)
-        (data / f"{name}_0.pb").write_bytes(tensor.SerializeToString())
+        write_file(data / f"{name}_0.pb", tensor.SerializeToString())
 
 
 def folders(root: Path) -> list[Path]:

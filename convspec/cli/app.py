@@ -1,18 +1,19 @@
 """The ``convspec`` command.
 
-Exit status 0: nothing unexpected; 1: something unexpected; 2: the request itself is wrong.
+Exit status 0: nothing unexpected; 1: something unexpected; 2: the request itself is wrong, or a file or the output
+cannot be read or written; 130: interrupted; 141: the reader of the output has closed it.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import typer
 
 from convspec.cli import adapters, check, diagnose, fuzz, layer, models, replay, report, vectors, verify
-from convspec.cli.console import quiet_pipe, report_errors
+from convspec.cli.console import print_text, report_errors
+from convspec.cli.streams import standard_streams
 
 app = typer.Typer(
     name="convspec",
@@ -27,11 +28,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; the oracle's linear algebra uses one thread per process."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers get their own value
-    sys.stdout, sys.stderr = quiet_pipe(sys.stdout), quiet_pipe(sys.stderr)
-    try:
+    with standard_streams():
         app()
-    finally:
-        sys.stdout.flush()
 
 
 app.command(epilog=check.EXAMPLES)(report_errors(check.check))
@@ -53,5 +51,5 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
     if version:
         import convspec
 
-        sys.stdout.write(f"convspec {convspec.__version__}\n")
+        print_text(f"convspec {convspec.__version__}")
         raise typer.Exit

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convspec.cli import options
-from convspec.cli.console import console, finish, parse_names, require_writable
-from convspec.cli.options import how, long, what
-from convspec.errors import ExecutorError, RequestError
+from convspec.cli.console import console, finish, print_message, require_writable
+from convspec.cli.options import how, long, parse_names, what
+from convspec.errors import ExecutorError, RequestError, printable
 
 if TYPE_CHECKING:
     from convspec.conformance import Cluster, Report
@@ -109,6 +108,7 @@ def run_shown(run: Callable[..., Report], jobs: int | None, journal: str | None,
         return run(jobs=jobs, progress=display, **executor)
 
 
+_DIGITS = 40  # of a shard, both numbers together
 _SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
 
 
@@ -126,7 +126,7 @@ def _cluster(dask: str | None) -> contextlib.AbstractContextManager[Cluster | No
         return contextlib.nullcontext()
     from convspec.conformance import Cluster
 
-    return Cluster(dask, lambda sentence: print(f"convspec: warning: {sentence}", file=sys.stderr))  # noqa: T201
+    return Cluster(dask, lambda sentence: print_message(f"warning: {sentence}"))
 
 
 @contextlib.contextmanager
@@ -145,7 +145,7 @@ def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
         way = "with --journal FILE it could be resumed"
         if journal:
             way = f"resume with: {resume_command(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
-        sys.stderr.write(f"convspec: {str(error) or 'interrupted'}; {way}\n")
+        print_message(f"{str(error) or 'interrupted'}; {way}")
         raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -155,8 +155,8 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal()):
-        raise RequestError(f"--shard {text!r} must be I/N, e.g. 1/4")
+    if not (part.isdecimal() and parts.isdecimal() and len(text) < _DIGITS):
+        raise RequestError(f"--shard {printable(text, 80)!r} must be I/N, e.g. 1/4")
     return int(part), int(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from convspec.cli.console import console, print_lines, require_writable, write_json
 from convspec.cli.layer import InChannels, SpecArgument
 from convspec.cli.options import JsonOption, option
+from convspec.cli.streams import read_input
 from convspec.errors import RequestError, UnknownName
 
 NAMES = ("input", "kernel", "bias", "actual")
@@ -45,7 +45,7 @@ def diagnose(
     require_writable(json)
     if dtype not in (None, *DTYPES):
         raise UnknownName("dtype", str(dtype), DTYPES)
-    layer = layer_of(sys.stdin.read() if spec == "-" else spec, in_channels)[0]
+    layer = layer_of(read_input() if spec == "-" else spec, in_channels)[0]
     arrays = load(file)
     params = ConvParams(arrays["kernel"], arrays.get("bias"))
     result = diagnosis.diagnose(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convspec.cli import options
-from convspec.cli.console import console, parse_names, require_writable, write_json
-from convspec.cli.options import how, option, what
+from convspec.cli.console import console, print_message, require_writable, write_json
+from convspec.cli.options import how, option, parse_names, what
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def fuzz(
                 limits=Limits(jobs, timeout, None if memory is None else parse_size(memory)), progress=display,
             )  # fmt: skip
     except KeyboardInterrupt:
-        sys.stderr.write(f"convspec: interrupted; failures so far are in {out!r}; the next run starts with them\n")
+        print_message(f"interrupted; failures so far are in {out!r}; the next run starts with them")
         raise typer.Exit(130) from None
     _show(fuzzed, out, console(stderr=write_json(json, fuzzed.to_dict())))
     raise typer.Exit(1 if fuzzed.findings else 0)
@@ -86,23 +85,25 @@ def _redirect_hypothesis() -> None:
 
 
 def _show(fuzzed: FuzzReport, out: str, shown: Console) -> None:
-    from convspec.cli.reports.run_terminal import plain, skipped
+    from convspec.cli.reports.run_terminal import skipped
+    from convspec.cli.terminal import print_line
 
     for adapter, reason in fuzzed.absent.items():
-        plain(shown, skipped(adapter, reason))
+        print_line(shown, skipped(adapter, reason))
     for finding in fuzzed.findings:
-        plain(shown, f"{finding.count} × {finding.text}", "bold red")
+        print_line(shown, f"{finding.count} × {finding.text}", "bold red")
         scripted = "confirmed by its reproducer.py" if finding.confirmed else finding.problem
-        plain(shown, f"    {out}/{finding.name}: {scripted}" + ("" if finding.smallest else "; not fully minimised"))
+        rest = "" if finding.smallest else "; not fully minimised"
+        print_line(shown, f"    {out}/{finding.name}: {scripted}{rest}")
     for tally in fuzzed.too_wide:
         wide = f"gap {tally.gap.id} of {tally.adapter} is too wide: {tally.passed} matching results agree"
-        plain(shown, wide, "yellow")
+        print_line(shown, wide, "yellow")
     for gap, count in sorted(fuzzed.declared.items()):
-        plain(shown, f"{count} failures covered by gap {gap}")
+        print_line(shown, f"{count} failures covered by gap {gap}")
     if fuzzed.kept:
-        plain(shown, f"{fuzzed.still} of {fuzzed.kept} failures of earlier runs still fail")
+        print_line(shown, f"{fuzzed.still} of {fuzzed.kept} failures of earlier runs still fail")
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(fuzzed.verdicts.items()))
     number = len(fuzzed.findings)
     causes = f"{number} cause{'s' * (number > 1)} of unexpected failures" if number else "0 unexpected"
     counts = f"{fuzzed.cases} cases of seed {fuzzed.seed}, {fuzzed.results} results"
-    plain(shown, f"{counts}: {verdicts or 'none'}; {causes}")
+    print_line(shown, f"{counts}: {verdicts or 'none'}; {causes}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import console, dumps, write, write_json
+from convspec.cli.console import console, print_text, write, write_json
 from convspec.cli.options import JsonOption, option
-from convspec.errors import RequestError, UnsupportedError
+from convspec.cli.streams import read_input
+from convspec.errors import RequestError, UnsupportedError, printable
 
 if TYPE_CHECKING:
     from convspec.spec import Chain
@@ -64,7 +64,7 @@ def source(
     if translation.support == "unsupported":
         raise UnsupportedError(f"{to} cannot express this layer: {translation.support.reason}")
     if not taken:
-        sys.stdout.write(f"{translation}\n")
+        print_text(str(translation))
 
 
 def show(
@@ -95,7 +95,7 @@ def show(
     chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
     document = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
-    if not write((svg, lambda: _picture(chain, shape, layout)), (json, lambda: dumps(document))):
+    if not write((svg, lambda: _picture(chain, shape, layout)), json=(json, lambda: document)):
         report.show(document, console())
 
 
@@ -109,11 +109,11 @@ def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
 
 
 def _read(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    return read_input() if text == "-" else text
 
 
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, text.strip("()[] ").replace("x", ",").split(",")))
     except ValueError:
-        raise RequestError(f"--input {text!r} must be sizes like 1,3,32,32") from None
+        raise RequestError(f"--input {printable(text, 80)!r} must be sizes like 1,3,32,32") from None

@@ -84,7 +84,7 @@ def port(
     """Move all weights of one model into another of any framework, and check that the two agree."""
     from convspec.models import port_weights
 
-    require_writable(json)
+    require_writable(json, out)
     models, options = _load(source, target, input, shape, seed, layouts)
     report = port_weights(*models, **options, force=force, dry_run=dry_run)
     if out is not None and report.written:

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the shell completion of their values."""
+"""The options that several commands share: their values, lists of names, and the shell completion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pkgutil
 from typing import Annotated, Any
 
 import typer
+
+from convspec.errors import RequestError
 
 # what the values of an option are completed from, and whether ``all`` is one more value
 _VALUES = {
@@ -56,3 +58,19 @@ MarkdownOption = Annotated[
     str | None, _output("Write a summary for GitHub (`-`: standard output).", "FILE", "--markdown")]
 JunitOption = Annotated[str | None, _output("Write a JUnit XML report.", "FILE", "--junit")]
 # fmt: on
+
+
+def parse_names(text: str | None, everything: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The names in a comma-separated list; ``all`` means ``everything``, if given."""
+    if text is None:
+        return None
+    if text == "all" and everything:
+        return everything
+    if not (names := split(text)):
+        raise RequestError(f"{text!r} has no name in it")
+    return names
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

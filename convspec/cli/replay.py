@@ -9,8 +9,8 @@ import typer
 
 from convspec.cli import options
 from convspec.cli.check import run_shown
-from convspec.cli.console import finish, parse_names, require_writable
-from convspec.cli.options import option
+from convspec.cli.console import finish, require_writable
+from convspec.cli.options import option, parse_names
 
 EXAMPLES = """
 Examples:

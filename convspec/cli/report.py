@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from convspec.cli.console import console, dumps, finish, report_errors, write
+from convspec.cli.console import console, finish, print_lines, report_errors, write
 from convspec.cli.options import HtmlOption, JsonOption, JunitOption, MarkdownOption
 
 EXAMPLES = """
@@ -83,16 +83,14 @@ def diff(
 
     Exit status 1 if a verdict, an accuracy class or the status of a gap changed, or NEW lacks a result.
     """
-    from convspec.cli.reports import load, run_files, run_terminal
+    from convspec.cli.reports import load, run_files
     from convspec.cli.reports.diff import Difference
 
     difference = Difference(load.load(old), load.load(new))
     taken = write(
-        (json, lambda: dumps(difference.to_dict())),
         (html, lambda: run_files.difference_page(difference)),
         (markdown, lambda: run_files.difference_markdown(difference)),
+        json=(json, difference.to_dict),
     )
-    out = console(stderr=taken)
-    for line in difference.lines():
-        run_terminal.plain(out, line)
+    print_lines(((line, "") for line in difference.lines()), console(stderr=taken))
     raise typer.Exit(1 if difference.changed else 0)

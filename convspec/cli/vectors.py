@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from convspec.cli.check import load_cases
-from convspec.cli.console import console, report_errors, require_writable, split, write_json
-from convspec.cli.options import JsonOption, option
+from convspec.cli.console import console, print_lines, report_errors, require_writable, write_json
+from convspec.cli.options import JsonOption, option, split
 from convspec.errors import FrameworkAbsent, RequestError, printable
 
 PATIENCE = 120.0  # seconds for one test
@@ -45,10 +45,9 @@ def export(
     changes = {key: value for key, value in (("dtype", dtype), ("data", data)) if value is not None}
     reasons = [*_vectors().export([case.varied(**changes) for case in load_cases(corpus, sample)], Path(folder))]
     skipped = [f"{name}: {reason}" for name, reason in reasons if reason]
-    for line in skipped:
-        console(stderr=True).print(f"skipped: {line}", markup=False, soft_wrap=True)
+    print_lines(((f"skipped: {line}", "") for line in skipped), console(stderr=True))
     written = len(reasons) - len(skipped)
-    console().print(f"{written} tests in {folder}, {len(skipped)} cases skipped", markup=False, soft_wrap=True)
+    print_lines([(f"{written} tests in {folder}, {len(skipped)} cases skipped", "")], console())
     raise typer.Exit(0 if written else 1)
 
 
@@ -72,18 +71,22 @@ def run(
             raise FrameworkAbsent(absence)
     places = [str(place.absolute()) for place in vectors.folders(Path(folder))]
     results = [result for name in (vectors.EXPECTED, *names) for result in _results(vectors, places, name)]
-    out = console(stderr=json == "-")
+    print_lines(((line, "") for line in _lines(results)), console(stderr=json == "-"))
+    write_json(json, {"schema": "convspec.vectors/1", "results": results})
+    wrong = any(result["verdict"] not in ("agree", "unsupported") and result["gap"] is None for result in results)
+    raise typer.Exit(1 if wrong or not any(result["verdict"] == "agree" for result in results) else 0)
+
+
+def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each result that does not agree, then the number of each verdict."""
     for result in results:
         if result["verdict"] != "agree":
             known = f" (known: {result['gap']})" if result["gap"] else ""
             text = f"{result['name']}: {result['adapter']}: {result['verdict']}{known}: {result['reason']}"
-            out.print(printable(text, 500), markup=False, soft_wrap=True)
+            yield printable(text, 500)
     counts = Counter((result["adapter"], result["verdict"], result["gap"] is not None) for result in results)
     for (name, verdict, declared), n in sorted(counts.items()):
-        out.print(f"{name}: {n} {verdict}{' (known)' if declared else ''}", markup=False)
-    write_json(json, {"schema": "convspec.vectors/1", "results": results})
-    wrong = any(result["verdict"] not in ("agree", "unsupported") and result["gap"] is None for result in results)
-    raise typer.Exit(1 if wrong or not any(result["verdict"] == "agree" for result in results) else 0)
+        yield f"{name}: {n} {verdict}{' (known)' if declared else ''}"
 
 
 def _results(vectors: Any, places: list[str], adapter: str) -> Iterator[dict[str, Any]]:

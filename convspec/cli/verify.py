@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import console, dumps, print_lines, require_writable, split, write
-from convspec.cli.options import HtmlOption, JsonOption, JunitOption, MarkdownOption, option
-from convspec.errors import RequestError
+from convspec.cli.console import console, print_lines, require_writable, write
+from convspec.cli.options import HtmlOption, JsonOption, JunitOption, MarkdownOption, option, split
+from convspec.errors import RequestError, printable
 
 if TYPE_CHECKING:
     from convspec.models import VerifyReport
@@ -76,11 +76,11 @@ def verify(
             progress=progress.count_steps(shown),
         )  # fmt: skip
     taken = write(
-        (json, lambda: dumps(report.to_dict())),
         (html, lambda: verify_files.page(report)),
         (markdown, lambda: verify_files.markdown(report)),
         (junit, lambda: verify_files.junit(report)),
         (write_baseline, lambda: _baseline(report)),
+        json=(json, report.to_dict),
     )
     print_lines(report.styled_lines(), console(stderr=taken))
     raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
@@ -101,7 +101,7 @@ def _dims(given: list[str]) -> dict[str, list[int]]:
         except ValueError:
             dims[name] = []
         if not name or not dims[name] or min(dims[name]) < 0:
-            raise RequestError(f"--dim {text!r} must be like batch=1 or width=64,96")
+            raise RequestError(f"--dim {printable(text, 80)!r} must be like batch=1 or width=64,96")
     return dims
 
 

@@ -60,7 +60,7 @@ class Request:
     recordings: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
+        if not self.timeout > 0:
             raise RequestError(f"timeout={self.timeout} must be more than 0 seconds")
         if self.memory is not None and self.memory < _LEAST_MEMORY:
             raise RequestError(

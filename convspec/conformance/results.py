@@ -18,6 +18,7 @@ from convspec.conformance.gap_ledger import Ledger, Tally
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import KINDS, PRECISIONS, Key
 from convspec.corpora import Case
+from convspec.errors import printable
 from convspec.reference import VERDICTS
 from convspec.spec import DIRECTIONS, DTYPES, LAYOUTS, ConvSpec
 
@@ -57,10 +58,8 @@ class Result:
     def __str__(self) -> str:
         case, reason = self.case, f", {self.reason}" if self.reason else ""
         known = f" (known: {self.gap})" if self.gap else ""
-        return (
-            f"{self.adapter_name} {case.layout} {case.dtype} {self.data_title}: {self.verdict}{known}{reason} – "
-            f"{case.spec!r} on {case.input_shape}, seed {case.seed}"
-        )
+        text = f"{self.adapter_name} {case.layout} {case.dtype} {self.data_title}: {self.verdict}{known}{reason} – "
+        return printable(f"{text}{case.spec!r} on {case.input_shape}, seed {case.seed}", None)
 
     def __repr__(self) -> str:
         return f"<Result {self}>"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from convspec.errors import printable
 from convspec.reference import VERDICTS
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def text(report: Report, width: int) -> str:
     ]
     if (more := len(report.unexpected) - _SHOWN) > 0:
         found.append(f"… and {more} more")
-    return "\n".join([*found, *(f"unfinished: {sentence}" for sentence in report.missing), conclusion(report)])
+    found += [*(f"unfinished: {sentence}" for sentence in report.missing), conclusion(report)]
+    return "\n".join(printable(line, None) for line in found)
 
 
 def html(report: Report) -> str:

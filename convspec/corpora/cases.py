@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -11,8 +12,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from convspec.corpora import test_data
-from convspec.errors import SpecError
-from convspec.spec import DTYPES, ConvSpec, layouts
+from convspec.errors import ShapeError, SpecError
+from convspec.spec import DTYPES, SIZE_RULE, ConvSpec, layouts, product, too_large
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.floating[Any]]
 
+_MOST_ELEMENTS = 2**60  # of 8 bytes each
 DATA_KINDS = ("exact", "random", "cancellation", "wide", "one_sign", "nonfinite", "nonfinite_kernel")
 
 
@@ -98,13 +100,16 @@ class Case:
         """
         problems = [f"{key} must be given" for key in ("spec", "input_shape") if key not in data]
         shape = data.get("input_shape", ())
-        if not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        if too_large(shape):
+            problems.append(f"input_shape must {SIZE_RULE}")
+        elif not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
             problems.append(f"input_shape={shape!r} must be a list of ints, none negative")
         if problems:
             raise SpecError(problems)
         spec = ConvSpec.from_dict(data["spec"])
         if len(shape) != spec.ndim + 2 or shape[1] != spec.in_channels:
             raise SpecError([f"input_shape={list(shape)} must be (N, {spec.in_channels}, {spec.ndim} spatial sizes)"])
+        _check_elements(spec, shape)
         known = {k: data[k] for k in _OPTIONAL if k in data}
         if problems := [f"{k}={v!r} must {_OPTIONAL[k][0]}" for k, v in known.items() if not _OPTIONAL[k][1](v)]:
             raise SpecError(problems)
@@ -115,6 +120,20 @@ class Case:
     def to_json(self) -> str:
         """Return one line of JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+def _check_elements(spec: ConvSpec, shape: Sequence[int]) -> None:
+    """Raise SpecError where input, kernel or output could not be addressed in bytes, whatever the memory."""
+    shapes = {"input": tuple(shape), "kernel": spec.kernel_shape}
+    with contextlib.suppress(ShapeError):  # such a case is valid: adapters must refuse it
+        shapes["output"] = spec.output_shape(shape)
+    problems = [
+        f"the {name} of shape {shape} must have fewer than 2**60 elements: no memory can hold it"
+        for name, shape in shapes.items()
+        if product(shape) >= _MOST_ELEMENTS
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 _VALUES = attrgetter(*(entry.name for entry in fields(Case)))

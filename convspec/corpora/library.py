@@ -16,7 +16,7 @@ from typing import IO, cast
 from convspec.corpora.architectures import cases as architecture_cases
 from convspec.corpora.cases import Case
 from convspec.errors import CorpusError, RequestError, SpecError, UnknownName
-from convspec.spec import ConvSpec
+from convspec.spec import SIZE_RULE, ConvSpec
 
 _FOLDER = Path(__file__).parent
 LONGEST_LINE = 1 << 16
@@ -97,7 +97,10 @@ def read(path: Path) -> list[Case]:
 
 def read_stdin() -> list[Case]:
     """Read cases from standard input."""
-    return _cases(cast(BufferedReader, sys.stdin.buffer), "standard input")
+    try:
+        return _cases(cast(BufferedReader, sys.stdin.buffer), "standard input")
+    except OSError as error:
+        raise CorpusError(f"standard input: {error.strerror or error}") from error
 
 
 def _cases(file: BufferedReader, where: str) -> list[Case]:
@@ -144,8 +147,10 @@ def _case(line: bytes) -> Case:
         raise _Fault(f"is not UTF-8 text: byte {line[error.start]:#04x} at position {error.start}") from None
     except RecursionError:
         raise _Fault("is nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise _Fault(f"is not JSON: {error}") from None
+    except ValueError:  # Python's limit on the digits of an int
+        raise _Fault(f"has a number of thousands of digits, which must {SIZE_RULE}") from None
     if not isinstance(data, dict):
         raise _Fault(f"must be a JSON object with spec and input_shape, not {type(data).__name__}")
     return Case.from_dict({**data, "name": data.get("name", data.get("source", ""))})

@@ -127,5 +127,5 @@ def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[st
     return {
         "in_features": features.in_features, "channels": features.channels, "spatial": list(features.spatial),
         "axes": {name: ", ".join(features.axes(name)) for name in layouts.LAYOUTS},
-        "order of NHWC in NCHW": list(features.order("NHWC")[:FEATURES]),
+        "order of NHWC in NCHW": list(features.order("NHWC", first=FEATURES)),
     }  # fmt: skip

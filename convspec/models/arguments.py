@@ -127,5 +127,5 @@ def _random(text: str, seed: int) -> NDArray[np.float32]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1 or np.prod(sizes, dtype=object) > 1 << 28:
-        raise RequestError(f"{text!r} is not a shape: write 1,3,32,32, with sizes of 1 or more")
+        raise RequestError(f"{printable(text, 80)!r} is not a shape: write 1,3,32,32, with sizes of 1 or more")
     return np.random.default_rng(seed).standard_normal(sizes, np.float32)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from convspec.atomic_files import replace_file
 from convspec.contract import KINDS, Part, registry
-from convspec.errors import UnsupportedError
+from convspec.errors import ConvspecError, StorageError, UnsupportedError, printable
 from convspec.models import text_table
 from convspec.models.comparison.results import compare_open
+from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
 from convspec.models.run_model import Model, adapter_for, one_at_a_time, open_model
@@ -114,9 +116,25 @@ class PortReport(Printable):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the moved arrays, canonical, as ``.safetensors``; else the target in its framework's own format.
 
-        The arrays' names are the target's paths: ``layer1/conv.kernel``.
+        The arrays' names are the target's paths: ``layer1/conv.kernel``. The file is written whole or not at all.
+
+        Raises:
+            StorageError: if it cannot be written.
         """
-        if Path(path).suffix != ".safetensors":
+        if isinstance(self.model, ModelFile) and Path(path).suffix != ".safetensors":
+            self.model.save(path)
+            return
+        try:
+            with replace_file(path) as part:
+                self._save(part)
+        except ConvspecError:
+            raise
+        except Exception as error:  # frameworks report a full disk as errors of many kinds
+            reason = getattr(error, "strerror", None) or printable(error).replace(part.name, Path(path).name)
+            raise StorageError(f"cannot write {os.fspath(path)}: {reason}") from error
+
+    def _save(self, path: Path) -> None:
+        if path.suffix != ".safetensors":
             adapter_for(self.model).model_module().save(self.model, path)
             return
         from safetensors.numpy import save_file

@@ -28,7 +28,7 @@ from convspec.spec.shapes import (
     same_pads,
     sum_pads,
 )
-from convspec.spec.validation import FIELDS, PADDING_MODES, Pads
+from convspec.spec.validation import FIELDS, PADDING_MODES, SIZE_RULE, Pads, too_large
 
 if TYPE_CHECKING:
     from convspec.spec.dtypes import Array as Array
@@ -49,11 +49,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANNELS_FIRST", "CHANNELS_LAST", "DIRECTIONS", "DTYPES", "FIELDS", "LAYOUTS", "MAX_MAGNITUDE", "PADDING_MODES",
-    "SPARSE_MAGNITUDE", "Chain", "ComputePrecision", "ConvParams", "ConvSpec", "Flattened", "Format", "Gradients",
-    "Pads", "ReceptiveField", "add_pads", "as_kernel", "column_roundings", "copies", "dealt", "exact_budget",
-    "exact_limit", "family", "format_of", "forward_products", "layouts", "magnitudes", "nonzero_integers", "normal",
+    "SIZE_RULE", "SPARSE_MAGNITUDE", "Chain", "ComputePrecision", "ConvParams", "ConvSpec", "Flattened", "Format",
+    "Gradients", "Pads", "ReceptiveField", "add_pads", "as_kernel", "column_roundings", "copies", "dealt",
+    "exact_budget", "exact_limit", "family", "format_of", "forward_products", "layouts", "magnitudes",
+    "nonzero_integers", "normal",
     "output_shape", "output_spatial", "overlap", "product", "representable", "resolve_padding", "rounded", "same_pads",
-    "shapes", "sparse_mask", "sum_pads",
+    "shapes", "sparse_mask", "sum_pads", "too_large",
 ]  # fmt: skip
 
 

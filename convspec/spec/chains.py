@@ -32,8 +32,8 @@ class Flattened:
         """Return the axes in the order of a flatten in ``layout``, slowest first: ``CHW`` or ``HWC``."""
         return layouts.name(layout, len(self.spatial)).removeprefix("N")
 
-    def order(self, layout: str, source: str = "NCHW") -> tuple[int, ...]:
-        """Return for every feature of a flatten in ``layout`` its index in a flatten in ``source``.
+    def order(self, layout: str, source: str = "NCHW", first: int | None = None) -> tuple[int, ...]:
+        """Return for every feature of a flatten in ``layout``, or the first few, its index in a flatten in ``source``.
 
         It permutes the weights of a Linear layer trained after a flatten in ``source``: with PyTorch's ``(out, in)``
         weights, ``weight[:, order]`` fits a flatten in ``layout``.
@@ -48,7 +48,8 @@ class Flattened:
         steps = [product(of_source[axis:]) for axis in axes]  # of_source has no batch axis: axis is after axis - 1
         places = [0]
         for size, step in zip(shape, steps, strict=True):
-            places = [p + i * step for p in places for i in range(size)]
+            indices = range(size if first is None else min(size, first))
+            places = [p + i * step for p in places for i in indices][:first]
         return tuple(places)
 
 

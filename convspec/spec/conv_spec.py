@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeAlias
 from convspec.errors import SpecError, UnknownFieldError
 from convspec.spec import shapes
 from convspec.spec.shapes import ReceptiveField, sum_pads
-from convspec.spec.validation import FIELDS, Pads, canonical, name_problems
+from convspec.spec.validation import FIELDS, SIZE_RULE, Pads, canonical, name_problems
 
 _P = ParamSpec("_P")
 Sizes: TypeAlias = int | Sequence[int]
@@ -205,8 +205,10 @@ class ConvSpec:
         """
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise SpecError([f"spec must be JSON: {error}"]) from None
+        except ValueError:  # Python's limit on the digits of an int
+            raise SpecError([f"a number of the spec has thousands of digits: it must {SIZE_RULE}"]) from None
         return cls.from_dict(data)
 
     @staticmethod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convspec.atomic_files import write_file
 from convspec.errors import ParamsError
 from convspec.spec.dtypes import format_of, rounded
 
@@ -92,12 +93,13 @@ class ConvParams:
 
     def save(self, path: str | os.PathLike[str], spec: ConvSpec | None = None) -> None:
         """Write ``kernel`` and ``bias`` as a safetensors file, the spec's JSON in its metadata."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         arrays = {"kernel": np.ascontiguousarray(self.kernel)}
         if self.bias is not None:
             arrays["bias"] = np.ascontiguousarray(self.bias)
-        save_file(arrays, path, {"format": "convspec.params/1", **({"spec": spec.to_json()} if spec else {})})
+        metadata = {"format": "convspec.params/1", **({"spec": spec.to_json()} if spec else {})}
+        write_file(path, save(arrays, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ConvParams:

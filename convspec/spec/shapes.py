@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from convspec.errors import ShapeError
 from convspec.spec import layouts
-from convspec.spec.validation import Pads
+from convspec.spec.validation import SIZE_RULE, Pads, too_large
 
 if TYPE_CHECKING:
     from convspec.spec.conv_spec import ConvSpec
 
+_MOST_STEPS = 10**7  # of counting a receptive field; seconds
 DIRECTIONS = ("forward", "input", "kernel", "bias")
 product: Callable[[Iterable[int]], int] = prod  # of Python ints, which cannot overflow
 
@@ -103,6 +104,8 @@ def canonical_input(spec: ConvSpec, input_shape: Sequence[int], layout: str) -> 
         ShapeError: with the axis, the expected and the actual size, and the likely cause.
     """
     shape = tuple(int(n) for n in input_shape)
+    if too_large(shape):
+        raise ShapeError(f"an axis of the input must {SIZE_RULE}")
     name = layouts.name(layout, spec.ndim)
     if len(shape) != spec.ndim + 2:
         raise ShapeError(_rank_message(spec, shape, name))
@@ -231,8 +234,14 @@ def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, F
     After transposed layers neighbouring outputs read different numbers of pixels, hence the maximum over phases.
     """
     size = 0
+    phases = product(spec.stride[axis] for spec in specs if spec.transposed)
     regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))
-    for phase in range(product(spec.stride[axis] for spec in specs if spec.transposed)):
+    if phases * product(spec.kernel_size[axis] for spec in specs[regular:]) > _MOST_STEPS:
+        raise ShapeError(
+            f"the receptive field along spatial axis {axis} has too many cases to count: the strides of the transposed "
+            f"layers, {phases} together, times the sizes of their kernels must be at most {_MOST_STEPS}"
+        )
+    for phase in range(phases):
         pixels = {phase}
         for spec in reversed(specs[regular:]):
             pixels = {pixel for output in pixels for pixel in _read_pixels(spec, axis, output)}

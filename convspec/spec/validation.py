@@ -32,12 +32,17 @@ _NO_FIELDS = {
     "dtype": "pass dtype to build", "device": "pass device to build",
     "input_shape": "pass input_shape to output_shape or explicit",
 }  # fmt: skip
+MAX_SIZE = 2**63 - 1
+SIZE_RULE = "be at most 2**63 - 1: sizes are 64-bit integers"
+MAX_AXES = 62  # beside those of the batch and the channels
 _AXIS_FIELDS = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_padding": 0}
 
 
 def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
     """Return all fields in canonical form; raise SpecError with every problem found."""
-    problems: list[str] = []
+    problems = _size_problems({**given, "ndim": ndim})
+    if problems:
+        raise SpecError(problems)
 
     def bad(name: str, rule: str) -> None:
         problems.append(f"{name}={given[name]!r} must {rule}")
@@ -72,6 +77,31 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
         raise SpecError(problems)
     _fix_words(out)
     return out
+
+
+def too_large(value: object) -> bool:
+    """Return whether an integer, or one in a nested sequence, does not fit into 64 bits."""
+    number = _integer(value)
+    return any(map(too_large, _sequence(value) or ())) if number is None else abs(number) > MAX_SIZE
+
+
+def _size_problems(given: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each field that no framework could hold, and that would be slow even to check."""
+    problems = [f"{name}={_abbreviate(value)} must {SIZE_RULE}" for name, value in given.items() if too_large(value)]
+    for name in ("ndim", *_AXIS_FIELDS, "padding"):
+        axes = _integer(given[name]) if name == "ndim" else len(_sequence(given[name]) or ())
+        if not problems and (axes or 0) > MAX_AXES:
+            rule = f"have at most {MAX_AXES} spatial axes: NumPy's arrays have 64 axes"
+            problems.append(f"{name}={_abbreviate(given[name])} must {rule}")
+    return problems
+
+
+def _abbreviate(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no int of more than 4300 digits
+        return "…"
+    return text if len(text) <= 40 else f"{text[:30]}…"
 
 
 def name_problems(given: Mapping[str, Any]) -> list[str]:
@@ -145,6 +175,10 @@ def _check_together(out: dict[str, Any], bad: Callable[[str, str], None]) -> Non
             bad("groups", f"divide {name}={out[name]}")
     if word == "causal" and out["ndim"] != 1:
         bad("padding", f"not be 'causal' with {out['ndim']} spatial axes: it is defined for 1-D only (pass ndim=1)")
+    if out["kernel_size"] and out["dilation"]:
+        spans = [(k - 1) * d for k, d in zip(out["kernel_size"], out["dilation"], strict=True)]
+        if too_large(spans):
+            bad("dilation", f"not spread the kernel over {max(spans) + 1} pixels: sizes must {SIZE_RULE}")
     extra = out["output_padding"]
     if not out["transposed"]:
         if extra is not None and any(extra):

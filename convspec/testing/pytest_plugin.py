@@ -20,7 +20,7 @@ import pytest
 from convspec import corpora
 from convspec.conformance import check
 from convspec.contract import registry
-from convspec.errors import ConvspecError
+from convspec.errors import ConvspecError, printable
 from convspec.spec import LAYOUTS
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Outcome:
         gaps = sorted({result.gap for result in results if result.gap})
         if gaps:
             reasons = {tally.gap.id: tally.gap.reason for tally in self.findings.report.gaps}
-            pytest.xfail("; ".join(f"gap {gap}: {reasons[gap]}" for gap in gaps))
+            pytest.xfail(printable("; ".join(f"gap {gap}: {reasons[gap]}" for gap in gaps), None))
         if all(result.verdict == "unsupported" for result in results):
-            pytest.skip(results[0].support_reason)
+            pytest.skip(printable(results[0].support_reason, None))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from importlib.resources import files
 
@@ -9,9 +10,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from convspec import ConvParams, ConvSpec
+from convspec import ConvParams, ConvSpec, atomic_files
 from convspec.contract import Reading
-from convspec.errors import UnsupportedError
+from convspec.errors import StorageError, UnsupportedError
 from convspec.models import porting
 from convspec.models.run_model import Model, Part
 from convspec.spec.chains import Flattened
@@ -181,6 +182,31 @@ def test_a_dry_run_writes_nothing(port):
 def test_what_reads_back_differently_is_an_error(port):
     with pytest.raises(UnsupportedError, match="reads back differently"):
         port([conv("a", A, 0)], [conv("x", A, 2)], faithful=False)
+
+
+@pytest.mark.parametrize("name", ["moved.safetensors", "moved.fake"])
+def test_weights_that_do_not_fit_on_the_disk_leave_the_file_before(port, tmp_path, monkeypatch, name):
+    def full(_):
+        raise OSError(errno.ENOSPC, "full")
+
+    report = port([conv("a", A, 0)], [conv("x", A, 2)])
+    monkeypatch.setattr(porting.PortReport, "_save", lambda _, path: path.write_bytes(b"half"))
+    target = tmp_path / name
+    target.write_text("before")
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_files.os, "fsync", full)
+        with pytest.raises(StorageError, match=f"cannot write .*{name}: No space left on device"):
+            report.save(target)
+
+    def failing(_, path):
+        path.write_bytes(b"half")
+        raise RuntimeError(f"failed writing {path.name}")  # as PyTorch does
+
+    monkeypatch.setattr(porting.PortReport, "_save", failing)
+    with pytest.raises(StorageError, match=f"cannot write .*{name}: failed writing {name}"):
+        report.save(target)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert target.read_text() == "before"
 
 
 def test_the_moved_arrays_as_safetensors(port, tmp_path):

@@ -42,6 +42,7 @@ class Entry:
         group: the class name, by which viewers group.
         failures: kind and message of each failure.
         skipped: why there is no verdict, empty where there is one.
+        details: lines on the failures.
     """
 
     group: str
@@ -49,7 +50,7 @@ class Entry:
     failures: Sequence[tuple[str, str]] = ()
     skipped: str = ""
     seconds: float = 0.0
-    details: str = ""
+    details: Sequence[str] = ()
 
 
 def junit(name: str, cases: Sequence[Entry]) -> str:
@@ -64,7 +65,7 @@ def junit(name: str, cases: Sequence[Entry]) -> str:
         for kind, message in case.failures:
             about = {"type": printable(kind, 500), "message": printable(message, 500)}
             failure = ET.SubElement(entry, "failure", about)
-            failure.text = "\n".join(printable(line, 2000) for line in case.details.splitlines()) or None
+            failure.text = "\n".join(printable(line, 2000) for line in case.details) or None
         if case.skipped:
             ET.SubElement(entry, "skipped", {"message": printable(case.skipped, 500)})
     ET.indent(root, " ")

@@ -39,7 +39,7 @@ def load(path: str | Path) -> Report:
         raise RequestError(f"{path} has schema {str(schema)[:_SHOWN]!r}, neither {SCHEMA!r} nor {journal.SCHEMA!r}")
     try:
         return from_dict(head)
-    except (KeyError, TypeError, ValueError, AttributeError, ConvspecError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ConvspecError) as error:
         raise RequestError(f"{path} is not a convspec report: {type(error).__name__}: {str(error)[:_SHOWN]}") from None
 
 

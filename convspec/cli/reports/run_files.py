@@ -53,7 +53,7 @@ def _entries(report: Report) -> Iterator[Entry]:
         name = " ".join(words)
         group, state = f"convspec.check.{result.request}", matrix.state(result)
         if state == "unexpected":
-            details = "\n".join(run_terminal.failure(result))
+            details = run_terminal.failure(result)
             yield Entry(group, name, [(result.verdict, result.reason)], seconds=result.seconds, details=details)
         else:
             why = "" if state == "agree" else result.gap or result.support_reason

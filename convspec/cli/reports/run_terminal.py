@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
+from convspec.cli.terminal import print_line
 from convspec.conformance import Report, Result, Tally, conclusion, count_rows, reproduction, table_lines
-from convspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,30 +19,31 @@ def show(report: Report, console: Console) -> None:
     """Print table, gaps, notes, unexpected results and the conclusion."""
     rows = count_rows(report.results)
     header, *lines = table_lines(rows, console.width)
-    plain(console, header, "bold")
+    print_line(console, header, "bold")
     for row, line in zip(rows.values(), lines, strict=True):
-        plain(console, line, "red" if row.counts["unexpected"] else "")
+        print_line(console, line, "red" if row.counts["unexpected"] else "")
     for tally in report.gaps:
         if tally.status != "unmatched":
-            plain(console, gap_line(tally))
+            print_line(console, gap_line(tally))
     for note in notes(report):
-        plain(console, note)
+        print_line(console, note)
     for name, reason in report.absent.items():
-        plain(console, skipped(name, reason), "yellow")
+        print_line(console, skipped(name, reason), "yellow")
     for result in report.results:
         if result.evidence.get("first", {}).get("verdict", result.verdict) != result.verdict:
-            plain(console, f"rerun alone: {result}; {before(result)}", "yellow")
+            print_line(console, f"rerun alone: {result}; {before(result)}", "yellow")
     failures = [item for item in report.unexpected if isinstance(item, Result)]
     for result in failures[:_SHOWN]:
         console.print()
         for number, line in enumerate(failure(result)):
-            plain(console, line, "bold red" if number == 0 else "")
+            print_line(console, line, "bold red" if number == 0 else "")
     if len(failures) > _SHOWN:
-        plain(console, f"\n… and {len(failures) - _SHOWN} more; --json FILE has them all", "bold red")
+        console.print()
+        print_line(console, f"… and {len(failures) - _SHOWN} more; --json FILE has them all", "bold red")
     console.print()
     for sentence in report.missing:
-        plain(console, f"unfinished: {sentence}", "bold red")
-    plain(console, conclusion(report), "bold red" if report.unexpected else "bold green")
+        print_line(console, f"unfinished: {sentence}", "bold red")
+    print_line(console, conclusion(report), "bold red" if report.unexpected else "bold green")
 
 
 def notes(report: Report) -> list[str]:
@@ -131,9 +130,3 @@ def gap_line(tally: Tally) -> str:
         state = f"is {tally.status.upper()}: {tally.passed} matching results agree"
         text = f"gap {gap.id} ({tally.adapter}) {state}, {example}"
     return f"{text} {gap.link}".rstrip()
-
-
-def plain(console: Console, line: str, style: str = "") -> None:
-    """Print a line without markup and wrapping, so that commands can be copied; control characters are escaped."""
-    text = "\n".join(printable(part, None) for part in line.split("\n"))
-    console.print(Text(text, style), soft_wrap=True)

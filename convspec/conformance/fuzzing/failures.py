@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convspec.atomic_files import write_file
 from convspec.conformance.results import Result
 from convspec.conformance.runner import TIMEOUT, check
-from convspec.errors import RequestError
+from convspec.errors import RequestError, StorageError
 from convspec.spec import ConvSpec
 
 
@@ -104,12 +105,19 @@ class FailureFile:
         self._known.update(map(_identity, self.results))
 
     def add(self, failures: Iterable[Result]) -> None:
-        """Append the new failures."""
+        """Add the new failures to the file.
+
+        Raises:
+            StorageError: if it cannot be written; it is as before then.
+        """
         new = {_identity(one): one for one in failures if _identity(one) not in self._known}
         if not new:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(one.to_dict()) + "\n" for one in new.values())
+        lines = "".join(json.dumps(one.to_dict()) + "\n" for one in [*self.results, *new.values()])
+        try:
+            write_file(self.path, lines)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}") from None
         self.results += new.values()
         self._known.update(new)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convspec.atomic_files import write_file
 from convspec.conformance.fuzzing import scripts
 from convspec.conformance.fuzzing.failures import FailureFile, Limits, cause, mistake, rerun, rough_cause
 from convspec.conformance.fuzzing.shrink import shrink, weight
@@ -245,7 +246,7 @@ def _write(finding: Finding, folder: Path, timeout: float) -> Finding:
     script = folder / "reproducer.py"
     try:
         _make_folder(folder)
-        script.write_text(scripts.script(finding.failure), "utf-8")
+        write_file(script, scripts.script(finding.failure))
         finding = replace(finding, confirmed=scripts.confirm(script, finding.failure, timeout))
         if not finding.confirmed:
             finding = replace(finding, problem="the reproducer does not show the failure")
@@ -253,7 +254,7 @@ def _write(finding: Finding, folder: Path, timeout: float) -> Finding:
         finding = replace(finding, problem=str(error))
     except OSError as error:
         raise RequestError(f"cannot write {folder}: {error.strerror}") from None
-    (folder / "case.json").write_text(json.dumps(finding.to_dict(), indent=2) + "\n", "utf-8")
+    write_file(folder / "case.json", json.dumps(finding.to_dict(), indent=2) + "\n")
     return finding
 
 

@@ -13,6 +13,7 @@ _REFUSAL = re.compile(
     r"MemoryError|bad_alloc|out of memory|\bOOM\b|(cannot|can't|failed to|unable to) allocate|RESOURCE_EXHAUSTED", re.I
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_MOST = 1 << 63
 
 
 def parse_size(text: str, option: str = "memory") -> int:
@@ -24,7 +25,10 @@ def parse_size(text: str, option: str = "memory") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
     if not match:
         raise RequestError(f"{option}={text!r} must be a size, e.g. 4GiB or 500MiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = float(match[1]) * _UNITS[match[2].upper()]
+    if size >= _MOST:
+        raise RequestError(f"{option} must be less than 8 EiB, the limit of 64 bits")
+    return int(size)
 
 
 def format_size(nbytes: int) -> str:

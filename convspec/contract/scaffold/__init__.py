@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from convspec.errors import RequestError
+from convspec.errors import RequestError, StorageError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FOLDERS = {"pyproject.toml": "", "README.md": "", "test_conformance.py": "tests"}
@@ -26,6 +27,7 @@ def create(name: str, parent: str | Path = ".") -> list[Path]:
 
     Raises:
         RequestError: for a bad name, and where the folder exists already.
+        StorageError: if it cannot be written; nothing is left of it then.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise RequestError(f"name={name!r} must be lower-case words with dashes between, like 'my-framework'")
@@ -34,6 +36,15 @@ def create(name: str, parent: str | Path = ".") -> list[Path]:
         raise RequestError(f"{root} already exists: take another name or folder")
     module = name.replace("-", "_")
     words = {"name": name, "framework": module, "package": f"convspec_{module}"}
+    try:
+        return _write(root, words)
+    except OSError as error:
+        shutil.rmtree(root, ignore_errors=True)
+        raise StorageError(f"cannot write {root}: {error.strerror}") from None
+
+
+def _write(root: Path, words: dict[str, str]) -> list[Path]:
+    """Write the package, and return its files."""
     written = []
     for template in sorted(files(__package__).iterdir(), key=lambda entry: entry.name):
         if not template.name.endswith(".txt"):

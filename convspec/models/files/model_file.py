@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from convspec import errors
+from convspec.atomic_files import replace_file
 from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
@@ -155,7 +156,8 @@ class ModelFile:
         if Path(path).suffix != ending:
             raise RequestError(f"{os.fspath(path)!r} must end in {ending}, as the model's file does, or .safetensors")
         try:
-            shutil.copyfile(self.path, path)
+            with replace_file(path) as part:
+                shutil.copyfile(self.path, part)
         except OSError as error:
             raise RequestError(f"cannot write {os.fspath(path)!r}: {error.strerror}") from None
 
