@@ -131,7 +131,7 @@ class AdapterError(RequestError):
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
-        super().__init__(f"adapter {printable(name)!r} cannot be imported: {reason}")
+        super().__init__(f"adapter '{printable(name)}' cannot be imported: {reason}")
 
     def __reduce__(self) -> tuple[type[AdapterError], tuple[str, str]]:
         return type(self), (self.name, self.reason)

@@ -77,9 +77,10 @@ def _declared() -> dict[str, _Declaration]:
 
 def _distribution(point: EntryPoint) -> str:
     try:
-        return printable(point.dist.name if point.dist else "an unknown distribution")
+        name = point.dist.name if point.dist else None
     except Exception:  # noqa: BLE001 – metadata of unknown origin
-        return "a distribution without a name"
+        name = None
+    return printable(name or "a distribution without a name")
 
 
 def _try(declarations: Sequence[_Declaration]) -> None:
