@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import TYPE_CHECKING
@@ -140,19 +141,22 @@ def _is_importable(package: str) -> bool:
 
 def importable() -> dict[str, Adapter]:
     """Return by name every declared adapter that can be imported; :func:`faults` has the others."""
-    found = {source.name: one for source, one in _each()}
-    return {name: found[name] for name in adapters() if name in found}
+    _try(list(_declared().values()))
+    found = {}
+    for name in adapters():
+        with suppress(AdapterError):
+            found[name] = adapter(name)
+    return found
 
 
 def faults() -> dict[str, str]:
     """Return by name why a declared adapter cannot be imported, a sentence for each."""
-    for _ in _each():
-        pass
+    importable()  # it finds out
     broken = {name: one.reason for name, one in _declared().items() if one.reason}
     return {name: str(AdapterError(name, reason)) for name, reason in broken.items()}
 
 
-def _each() -> Iterator[tuple[Source, Adapter]]:
+def _each() -> Iterator[Adapter]:
     """Yield every adapter that can be imported: convspec's own first, so that who needs only those imports no other."""
     own = [one for one in _declared().values() if one.own]
     others = [one for one in _declared().values() if not one.own]
@@ -163,7 +167,7 @@ def _each() -> Iterator[tuple[Source, Adapter]]:
                 loaded = one.load()
             except AdapterError:
                 continue
-            yield one.source, loaded
+            yield loaded
 
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
@@ -186,12 +190,12 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 
 def owner(kind: type) -> Adapter | None:
     """Return the adapter that knows objects of this class, else of its nearest base; None where there is none."""
-    return next((one for base in kind.__mro__ for _, one in _each() if one.owns(base)), None)
+    return next((one for base in kind.__mro__ for one in _each() if one.owns(base)), None)
 
 
 def graph_adapter(path: str | os.PathLike[str]) -> Adapter | None:
     """Return the adapter to which this graph file is a model; None where there is none."""
-    return next((one for _, one in _each() if os.fspath(path).endswith(one.graph_files)), None)
+    return next((one for one in _each() if os.fspath(path).endswith(one.graph_files)), None)
 
 
 def graph_files() -> tuple[str, ...]:
@@ -205,7 +209,7 @@ def audit_adapter(path: str | os.PathLike[str]) -> Adapter:
     Raises:
         RequestError: where no adapter audits graphs.
     """
-    able = (one for _, one in _each() if one.audit_module and os.fspath(path).endswith(one.graph_files))
+    able = (one for one in _each() if one.audit_module and os.fspath(path).endswith(one.graph_files))
     return next(able, None) or _first(lambda one: one.audit_module, "audits graphs")
 
 
@@ -215,7 +219,7 @@ def vectors_adapter() -> Adapter:
 
 
 def _first(ability: Callable[[Adapter], str], words: str) -> Adapter:
-    able = next((one for _, one in _each() if ability(one)), None)
+    able = next((one for one in _each() if ability(one)), None)
     if able is None:
         raise RequestError(f"no installed adapter {words}")
     return able
