@@ -15,6 +15,7 @@
     │   └── JournalError                 a run cannot write its journal; the command that resumes the run is named
     └── RequestError(ValueError)         the request itself is wrong (the command exits with status 2)
         ├── UnknownName                  no adapter, corpus, … of that name; the nearest is suggested
+        ├── AdapterError                 an adapter cannot be imported; the reason is given
         ├── CorpusError                  a corpus file has a malformed line; file and line are named
         ├── CallError                    a constructor's text cannot be read; the position is shown
         ├── GapError                     a declaration of a known gap is malformed
@@ -33,7 +34,11 @@ def printable(text: object, most: int | None = 300) -> str:
     Line breaks and tabs become spaces; control characters, and those that turn the reading direction, are written as
     Python writes them (``\x1b``, ``\u202e``).
     """
-    shown = str(text) if most is None else str(text)[: most + 1]
+    try:
+        text = str(text)
+    except Exception:  # noqa: BLE001 – an exception of unknown origin, whose text is code
+        text = f"({type(text).__name__} has no text)"
+    shown = text if most is None else text[: most + 1]
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in shown)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
@@ -125,6 +130,17 @@ class UnknownName(RequestError):
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
         return type(self), (self.kind, self.name, self.known)
+
+
+class AdapterError(RequestError):
+    """An adapter cannot be imported; the message names the adapter and the reason."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"adapter '{printable(name)}' cannot be imported: {reason}")
+
+    def __reduce__(self) -> tuple[type[AdapterError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
 
 
 class CorpusError(RequestError):

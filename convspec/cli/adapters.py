@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from convspec.cli.console import console, write_json
 from convspec.cli.options import JsonOption, option
 from convspec.contract import Gap, applying, create, registry
-from convspec.errors import GapError
+from convspec.errors import GapError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,8 @@ def adapters(
         return
     if validate is not None:
         _validate(validate, json)
-    entries = [_Entry.of(registry.adapter(name)) for name in registry.adapters()]
+    entries = [_Entry.of(name, adapter) for name, adapter in registry.importable().items()]
+    entries += [_Entry(name, fault=fault, importable=False) for name, fault in registry.faults().items()]
     if not write_json(json, {"adapters": [entry.to_dict() for entry in entries]}):
         _show(entries, console(), gaps=gaps)
 
@@ -74,31 +76,31 @@ class _Entry:
     """Facts on an adapter that need no import of its framework."""
 
     name: str
-    absence: str | None
-    versions: dict[str, str]
-    layouts: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    variants: tuple[str, ...]
-    gaps: tuple[Gap, ...]
+    absence: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    layouts: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     fault: str | None = None
+    importable: bool = True
 
     @classmethod
-    def of(cls, adapter: Adapter) -> _Entry:
-        versions, absence = adapter.versions(), registry.absence(adapter)
-        gaps: tuple[Gap, ...] = ()
-        fault = None
-        if absence is None:
-            try:
-                gaps = applying(adapter, versions)
-            except (GapError, OSError) as error:
-                fault = str(error)
-        facts = (adapter.layouts, adapter.dtypes, adapter.variants)
-        return cls(adapter.name, absence, versions, *facts, gaps, fault)
+    def of(cls, name: str, adapter: Adapter) -> _Entry:
+        found = cls(name, registry.absence(adapter), {}, adapter.layouts, adapter.dtypes, adapter.variants)
+        try:
+            found = replace(found, versions=adapter.versions())
+            return found if found.absence else replace(found, gaps=applying(adapter, found.versions))
+        except (GapError, OSError) as error:
+            return replace(found, fault=str(error))
+        except Exception as error:  # noqa: BLE001 – an adapter may raise anything
+            return replace(found, fault=f"{type(error).__name__}: {printable(error)}")
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "present": self.absence is None, "absence": self.absence, "versions": self.versions,
-            "layouts": self.layouts, "dtypes": self.dtypes, "variants": self.variants, "fault": self.fault,
+            "name": self.name, "present": self.importable and self.absence is None, "absence": self.absence,
+            "versions": self.versions, "layouts": self.layouts, "dtypes": self.dtypes, "variants": self.variants,
+            "fault": self.fault,
             "gaps": [
                 {"id": gap.id, "kind": gap.kind, "when": gap.when.text, "fails": gap.fails, "versions": gap.versions,
                  "reason": gap.reason, "link": gap.link}
@@ -116,14 +118,18 @@ def _show(entries: list[_Entry], console: Console, *, gaps: bool) -> None:
     for title in ("adapter", "framework", "dtypes", "variants", "gaps"):
         table.add_column(title)
     for entry in entries:
-        state = Text(entry.absence or ", ".join(f"{n} {v}" for n, v in entry.versions.items()))
-        state.stylize("yellow" if entry.absence else "green")
+        state = Text(entry.absence or ", ".join(f"{n} {v}" for n, v in entry.versions.items()), "green")
+        if entry.absence:
+            state.style = "yellow"
+        if not entry.importable:
+            state = Text("cannot be imported", "red")
         variants = ", ".join(entry.variants) if len(entry.variants) > 1 else ""
-        table.add_row(entry.name, state, ", ".join(entry.dtypes), variants, str(len(entry.gaps) or ""))
+        table.add_row(Text(entry.name), state, ", ".join(entry.dtypes), variants, str(len(entry.gaps) or ""))
     console.print(table)
     for entry in entries:
         if entry.fault:
-            console.print(Text(f"\n{entry.name}: {entry.fault}", "red"), soft_wrap=True)
+            text = entry.fault if not entry.importable else f"{entry.name}: {entry.fault}"
+            console.print(Text(f"\n{text}", "red"), soft_wrap=True)
         for gap in entry.gaps if gaps else ():
             lines = [f"\n{entry.name}: {gap.id} ({gap.kind}{', ' + gap.versions if gap.versions else ''})"]
             lines += [f"  when   {gap.when.text}", f"  fails  {', '.join(gap.fails)}", f"  reason {gap.reason}"]

@@ -59,6 +59,7 @@ def check(
         "Number of workers. Default: number of cores. With --dask: pending chunks; default: two per thread.", "N",
         "--jobs", "-j", min=1)] = None,
     timeout: options.Timeout = 120.0,
+    start_timeout: options.StartTimeout = None,
     memory: options.Memory = None,
     shard: Annotated[str | None, long("Check every N-th case, from the I-th on; the first is 1.", "I/N")] = None,
     journal: options.Journal = None,
@@ -85,14 +86,14 @@ def check(
     run: Callable[..., Report]
     if resume is not None:
         _refuse_run_options(context)
-        run = functools.partial(resume_run, resume)
+        run = functools.partial(resume_run, resume, start_timeout=start_timeout)
     else:
         run = functools.partial(
             run_check, load_cases(corpus or ["tutorial"], sample, seed), parse_names(adapters), parse_names(layouts),
             parse_names(dtypes, DTYPES), parse_names(devices), data=parse_names(data, KINDS) or (),
             precisions=parse_names(precision, PRECISIONS) or (), gradients=gradients, timeout=timeout,
-            memory=None if memory is None else parse_size(memory), shard=_shard(shard), journal=journal, record=record,
-            record_limit=parse_size(record_limit, "record-limit"),
+            start_timeout=start_timeout, memory=None if memory is None else parse_size(memory), shard=_shard(shard),
+            journal=journal, record=record, record_limit=parse_size(record_limit, "record-limit"),
             origin={"corpus": corpus or ["tutorial"], "sample": sample, "sample_seed": seed},
         )  # fmt: skip
     path = journal or resume or (None if record is None else str(journal_path(Path(record), _shard(shard))))
@@ -109,7 +110,7 @@ def run_shown(run: Callable[..., Report], jobs: int | None, journal: str | None,
 
 
 _DIGITS = 40  # of a shard, both numbers together
-_SESSION = ("resume", "jobs", "dask", "json", "html", "markdown", "junit")
+_SESSION = ("resume", "jobs", "start_timeout", "dask", "json", "html", "markdown", "junit")
 
 
 def _refuse_run_options(context: typer.Context) -> None:

@@ -41,6 +41,7 @@ def fuzz(
     out: Annotated[str, option("Folder for failures; the next run starts with them.", "DIR")] = "convspec-fuzz",
     jobs: options.Jobs = None,
     timeout: options.Timeout = 120.0,
+    start_timeout: options.StartTimeout = None,
     memory: options.Memory = None,
     json: options.JsonOption = None,
 ) -> None:
@@ -67,7 +68,8 @@ def fuzz(
             fuzzed = run_fuzz(
                 out, parse_names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=parse_names(layouts),
                 dtypes=parse_names(dtypes, DTYPES), data=kinds, gradients=gradients,
-                limits=Limits(jobs, timeout, None if memory is None else parse_size(memory)), progress=display,
+                limits=Limits(jobs, timeout, None if memory is None else parse_size(memory), start_timeout),
+                progress=display,
             )  # fmt: skip
     except KeyboardInterrupt:
         print_message(f"interrupted; failures so far are in {out!r}; the next run starts with them")

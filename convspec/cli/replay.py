@@ -34,6 +34,7 @@ def replay(
     precision: Annotated[str | None, option("`shipped` or `strict`. Default: the recorded precision.", "P,…")] = None,
     jobs: options.Jobs = None,
     timeout: options.Timeout = 120.0,
+    start_timeout: options.StartTimeout = None,
     memory: options.Memory = None,
     journal: options.Journal = None,
     json: options.JsonOption = None,
@@ -54,6 +55,6 @@ def replay(
     run = functools.partial(
         run_replay, folders, parse_names(adapters), parse_names(devices), precisions=parse_names(precision, PRECISIONS),
         recorded=parse_names(recorded), cases=parse_names(case), timeout=timeout,
-        memory=None if memory is None else parse_size(memory), journal=journal,
+        start_timeout=start_timeout, memory=None if memory is None else parse_size(memory), journal=journal,
     )  # fmt: skip
     finish(run_shown(run, jobs, journal), json, html, markdown, junit)

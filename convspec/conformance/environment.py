@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convspec.contract import Adapter, known_gaps, registry
-from convspec.errors import ConvspecError, RequestError, UnknownName
+from convspec.errors import ConvspecError, RequestError, UnknownName, printable
 
 # -- the machine -------------------------------------------------------------------------------------------------------
 
@@ -94,8 +94,11 @@ def take_inventory(requests: Iterable[str]) -> Inventory:
         try:
             adapter = registry.adapter(request)
             reason, versions = registry.absence(adapter), adapter.versions()
-        except (ConvspecError, ImportError) as error:  # a third-party adapter that is not installed here
+        except ConvspecError as error:  # a third-party adapter that is not installed here
             reason, versions = str(error), {}
+        except Exception as error:  # noqa: BLE001 – an adapter may raise anything
+            reason = f"adapter {request!r} cannot be used: {type(error).__name__}: {printable(error)}"
+            versions = {}
         inventory.versions[request] = versions
         if reason is not None:
             inventory.absent[request] = reason
@@ -110,17 +113,24 @@ def local_installation(names: Sequence[str] | None, jobs: int | None) -> Install
     """
     adapters = find_adapters(names)
     inventory = take_inventory(adapters)
-    adapters = installed_adapters(adapters, inventory.absent, names)
+    absent = {**inventory.absent, **not_importable(names)}
+    adapters = installed_adapters(adapters, absent, names)
     about = dict(inventory.environment)
     for request in adapters:
         about["versions"] = {**about["versions"], **inventory.versions[request]}
     about["jobs"] = cores() if jobs is None else jobs
-    return Installation(adapters, inventory.absent, inventory.versions, about)
+    return Installation(adapters, absent, inventory.versions, about)
 
 
 def find_adapters(names: Sequence[str] | None) -> dict[str, Adapter]:
-    """The adapters by the name in the request; without names, all of them."""
-    return {name: registry.adapter(name) for name in registry.expanded(registry.adapters() if names is None else names)}
+    """The adapters by the name in the request; without names, all that can be imported."""
+    requests = registry.importable() if names is None else registry.expanded(names)
+    return {name: registry.adapter(name) for name in requests}
+
+
+def not_importable(names: Sequence[str] | None) -> dict[str, str]:
+    """Why adapters that the request does not name, but includes, cannot be imported."""
+    return {} if are_required(names) else registry.faults()
 
 
 def installed_adapters(

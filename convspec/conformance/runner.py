@@ -52,7 +52,8 @@ def check(
     cases: Iterable[Case], adapters: Sequence[str] | None = None, layouts: Sequence[str] | None = None,
     dtypes: Sequence[str] | None = None, devices: Sequence[str] | None = None, *, data: Sequence[str] = DATA,
     precisions: Sequence[str] = ("shipped",), gradients: bool = False, jobs: int | None = None,
-    timeout: float = TIMEOUT, memory: int | None = None, shard: tuple[int, int] | None = None,
+    timeout: float = TIMEOUT, start_timeout: float | None = None, memory: int | None = None,
+    shard: tuple[int, int] | None = None,
     journal: str | os.PathLike[str] | None = None, record: str | os.PathLike[str] | None = None,
     record_limit: int = array_files.LIMIT, origin: Mapping[str, Any] | None = None,
     executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
@@ -75,6 +76,8 @@ def check(
         jobs: number of workers; by default the number of cores. With an executor: number of pending chunks of cases;
             by default two for each thread of a cluster.
         timeout: seconds for one build and run.
+        start_timeout: seconds for the start of a worker; by default ``timeout``, at least 60. A target whose workers
+            did not start twice is given up.
         memory: bytes per worker; exceeding them is a crash with the reason ``memory``.
         shard: ``(i, n)``: only every n-th case, from the i-th on; the first is 1.
         journal: a new file, to which each verdict is written at once; see :func:`resume`.
@@ -100,6 +103,7 @@ def check(
         raise RequestError("record writes its own journal and needs local workers: leave journal and executor out")
     environment.require_list("adapter names", adapters)
     environment.require_list("devices", devices)
+    _require_seconds(start_timeout)
     cases = require_cases(cases)
     installation = _installation(adapters, devices or [case.device for case in cases], jobs, executor)
     selection = work_plan.Selection(
@@ -113,29 +117,33 @@ def check(
         folder = Path(record).absolute()
         array_files.prepare(folder)
         journal = array_files.journal_path(folder, shard)
-    return begin(request, installation, journal, executor, progress)
+    return begin(request, installation, journal, executor, progress, start_timeout)
 
 
 def begin(
     request: Request, installation: environment.Installation, journal: str | os.PathLike[str] | None,
     executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
+    start_timeout: float | None = None,
 ) -> Report:  # fmt: skip
-    """Start a run and return its report; journal, executor and progress as in :func:`check`."""
+    """Start a run and return its report; the arguments from ``journal`` on are those of :func:`check`."""
     header = Header(request, installation.environment, installation.absent, installation.declared())
     writer = None if journal is None else Journal.create(Path(journal), header)
-    return _Session(Content(header), installation, writer, progress).run(executor)
+    return _Session(Content(header), installation, writer, progress, start_timeout).run(executor)
 
 
 def resume(
-    journal: str | os.PathLike[str], *, jobs: int | None = None, executor: ExecutorLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    journal: str | os.PathLike[str], *, jobs: int | None = None, start_timeout: float | None = None,
+    executor: ExecutorLike | None = None, progress: Callable[[Progress], None] | None = None,
 ) -> Report:  # fmt: skip
     """Resume an interrupted run: check what its journal has no verdict on, and report the whole run.
+
+    The journal fixes the other arguments of :func:`check`.
 
     Raises:
         RequestError: if the file is not a journal, another run is writing it, or versions have changed since.
         JournalError: if the journal can no longer be written.
     """
+    _require_seconds(start_timeout)
     writer, content = Journal.reopen(Path(journal))
     try:
         request = content.header.request
@@ -152,7 +160,12 @@ def resume(
     except BaseException:
         writer.close()
         raise
-    return _Session(content, installation, writer, progress).run(executor)
+    return _Session(content, installation, writer, progress, start_timeout).run(executor)
+
+
+def _require_seconds(start_timeout: float | None) -> None:
+    if start_timeout is not None and not start_timeout > 0:
+        raise RequestError(f"start_timeout={start_timeout} must be more than 0 seconds")
 
 
 def _installation(
@@ -181,9 +194,10 @@ class _Session:
 
     def __init__(
         self, content: Content, installation: environment.Installation, journal: Journal | None,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[Progress], None] | None, start_timeout: float | None,
     ) -> None:  # fmt: skip
         self.content, self.installation, self.journal, self.progress = content, installation, journal, progress
+        self.start_timeout = start_timeout
         self.request = content.header.request
         self.ledger = gap_ledger.Ledger()
         for adapter, declared in installation.declared().items():
@@ -220,6 +234,7 @@ class _Session:
 
     def _scheduler(self, executor: ExecutorLike | None) -> Scheduler | Submitter:
         limits: dict[str, Any] = {"timeout": self.request.timeout, "memory": self.request.memory}
+        limits["start_timeout"] = self.start_timeout
         if executor is None:
             return Scheduler(self._on_outcome, self._on_absent, jobs=self.installation.jobs, **limits)
         limits |= {"chunks": self.installation.jobs, "versions": self.installation.versions}
@@ -281,8 +296,8 @@ def replay(
     folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], adapters: Sequence[str] | None = None,
     devices: Sequence[str] | None = None, *, precisions: Sequence[str] | None = None,
     recorded: Sequence[str] | None = None, cases: Sequence[str] | None = None, jobs: int | None = None,
-    timeout: float = TIMEOUT, memory: int | None = None, journal: str | os.PathLike[str] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    timeout: float = TIMEOUT, start_timeout: float | None = None, memory: int | None = None,
+    journal: str | os.PathLike[str] | None = None, progress: Callable[[Progress], None] | None = None,
 ) -> Report:  # fmt: skip
     """Run the layers that ``convspec.check(record=…)`` recorded, on the recorded arrays, and compare the outputs.
 
@@ -305,6 +320,7 @@ def replay(
         JournalError: if the journal can no longer be written.
     """
     environment.require_known("precision", precisions, work_plan.PRECISIONS)
+    _require_seconds(start_timeout)
     paths = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
     records = load([Path(path) for path in paths])
     every = records.recordings
@@ -327,5 +343,5 @@ def replay(
         tuple(recording.case for recording in chosen), selection, True, timeout, memory,
         origin={"replay": about}, recordings=tuple(chosen),
     )  # fmt: skip
-    report = begin(request, installation, journal, progress=progress)
+    report = begin(request, installation, journal, progress=progress, start_timeout=start_timeout)
     return replace(report, missing=(*report.missing, *records.problems))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from convspec.errors import RequestError, UnknownName
+from convspec.contract.adapter_import import Source, load, try_in_child
+from convspec.errors import AdapterError, RequestError, UnknownName, printable
 
 if TYPE_CHECKING:
     from convspec.contract.protocol import Adapter
@@ -21,14 +24,77 @@ if TYPE_CHECKING:
 GROUP = "convspec.adapters"
 
 
+@dataclass(slots=True)
+class _Declaration:
+    """An adapter that an installed distribution declares.
+
+    Attributes:
+        by: name of the distribution.
+        reason: why it cannot be imported, empty if it can be; None while that is unknown.
+    """
+
+    source: Source
+    by: str
+    reason: str | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is convspec's own."""
+        return self.by == "convspec"
+
+    def load(self) -> Adapter:
+        """Import it, in a child process first if that is necessary; raises AdapterError."""
+        _try([self])
+        if self.reason:
+            raise AdapterError(self.source.name, self.reason)
+        try:
+            return load(self.source)
+        except AdapterError as error:
+            self.reason = error.reason
+            raise
+
+
 @functools.cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _declared() -> dict[str, _Declaration]:
+    """Return what distributions declare, by the adapter's name; another one with a name of convspec's has its own."""
+    by_name: dict[str, list[_Declaration]] = {}
+    for point in entry_points(group=GROUP):
+        module, _, attribute = point.value.partition("[")[0].partition(":")
+        source = Source(printable(point.name), module.strip(), attribute.strip())
+        wrong = None if re.fullmatch(r"[\w.-]+", point.name) else "its name must be letters, digits, '.', '_' or '-'"
+        by_name.setdefault(source.name, []).append(_Declaration(source, _distribution(point), wrong))
+    declared: dict[str, _Declaration] = {}
+    for name, those in by_name.items():
+        first, *others = sorted(those, key=lambda one: (not one.own, one.by))
+        if others and not first.own:
+            first.reason = f"several distributions declare it: {', '.join(one.by for one in (first, *others))}"
+        for other in others if first.own else ():
+            own_name = f"{name} ({other.by})"
+            reason = f"convspec has an adapter {name!r} itself"
+            declared[own_name] = _Declaration(replace(other.source, name=own_name), other.by, reason)
+        declared[name] = first
+    return dict(sorted(declared.items()))
+
+
+def _distribution(point: EntryPoint) -> str:
+    try:
+        name = point.dist.name if point.dist else None
+    except Exception:  # noqa: BLE001 – metadata of unknown origin
+        name = None
+    return printable(name or "a distribution without a name")
+
+
+def _try(declarations: Sequence[_Declaration]) -> None:
+    """Import those of other distributions in a child process that this process has not imported or tried yet."""
+    new = [one for one in declarations if one.reason is None and not one.own and one.source.module not in sys.modules]
+    reasons = try_in_child([one.source for one in new]) if new else {}
+    for one in declarations:
+        one.reason = reasons.get(one.source, one.reason or "")
 
 
 def adapters() -> tuple[str, ...]:
     """Return the names of all adapters that installed distributions declare, whether or not they can run here."""
-    return tuple(sorted(_entry_points()))
+    return tuple(_declared())
 
 
 def adapter(name: str) -> Adapter:
@@ -37,38 +103,81 @@ def adapter(name: str) -> Adapter:
     ``"package.module:OBJECT"`` is an adapter that no distribution declares yet: the object of that name in an
     importable module, optionally followed by ``":variant"``.
 
+    An adapter of another distribution is imported in a child process first, as its module may end the process. In a
+    child process of convspec's own, which is there for that, it is imported at once.
+
     Raises:
         UnknownName: listing the known ones, with the nearest.
-        RequestError: where the module has no such object.
+        AdapterError: if it cannot be imported, with the reason.
     """
     base, _, rest = name.partition(":")
-    if base in _entry_points():
-        loaded: Adapter = _entry_points()[base].load()
+    if declaration := _declared().get(base):
+        if declaration.reason is None and not declaration.own and _in_child():
+            declaration.reason = ""
+        loaded = declaration.load()
         return loaded.with_variant(rest) if rest else loaded
-    if not rest:
-        raise UnknownName("adapter", base, adapters())
+    if not rest or not _is_importable(base.partition(".")[0]):
+        raise UnknownName("adapter or module" if rest else "adapter", base, adapters())
     attribute, _, variant = rest.partition(":")
-    loaded = _import(base, attribute)
+    source = Source(f"{base}:{attribute}", base, attribute)
+    if not (base in sys.modules or _in_child()) and (reason := try_in_child([source])[source]):
+        raise AdapterError(source.name, reason)
+    loaded = load(source)
     return loaded.with_variant(variant) if variant else loaded
 
 
-def _import(module: str, attribute: str) -> Adapter:
-    try:
-        loaded: Adapter = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module exists, but one of its own imports does not
-        raise UnknownName("adapter or module", module, adapters()) from None
-    except AttributeError:
-        raise RequestError(f"module {module!r} has no adapter {attribute!r}") from None
-    return loaded
+def _in_child() -> bool:
+    from convspec.contract.isolation import in_child
+
+    return in_child()
+
+
+def _is_importable(package: str) -> bool:
+    """Return whether a top-level module exists; it is not imported."""
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return package.isidentifier() and importlib.util.find_spec(package) is not None
+
+
+def importable() -> dict[str, Adapter]:
+    """Return by name every declared adapter that can be imported; :func:`faults` has the others."""
+    _try(list(_declared().values()))
+    found = {}
+    for name in adapters():
+        with suppress(AdapterError):
+            found[name] = adapter(name)
+    return found
+
+
+def faults() -> dict[str, str]:
+    """Return by name why a declared adapter cannot be imported, a sentence for each."""
+    importable()  # it finds out
+    broken = {name: one.reason for name, one in _declared().items() if one.reason}
+    return {name: str(AdapterError(name, reason)) for name, reason in broken.items()}
+
+
+def _each() -> Iterator[Adapter]:
+    """Yield every adapter that can be imported: convspec's own first, so that who needs only those imports no other."""
+    own = [one for one in _declared().values() if one.own]
+    others = [one for one in _declared().values() if not one.own]
+    for group in (own, others):
+        _try(group)
+        for one in group:
+            try:
+                loaded = one.load()
+            except AdapterError:
+                continue
+            yield loaded
 
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names, each once; ``"name:*"`` is an adapter with all its variants, ``"all"`` all of those."""
+    """Return the names, each once; ``"name:*"`` is an adapter with all its variants.
+
+    ``"all"`` is every adapter that can be imported, with all its variants.
+    """
     out: list[str] = []
     for name in names:
-        for base in adapters() if name == "all" else [name.removesuffix(":*")]:
+        for base in importable() if name == "all" else [name.removesuffix(":*")]:
             out.append(base)
             if name == "all" or name.endswith(":*"):
                 one = adapter(base)
@@ -79,18 +188,19 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 # -- adapters by what they can do --------------------------------------------------------------------------------------
 
 
-def _all() -> list[Adapter]:
-    return [adapter(name) for name in adapters()]
+def owner(kind: type) -> Adapter | None:
+    """Return the adapter that knows objects of this class, else of its nearest base; None where there is none."""
+    return next((one for base in kind.__mro__ for one in _each() if one.owns(base)), None)
 
 
 def graph_adapter(path: str | os.PathLike[str]) -> Adapter | None:
     """Return the adapter to which this graph file is a model; None where there is none."""
-    return next((one for one in _all() if os.fspath(path).endswith(one.graph_files)), None)
+    return next((one for one in _each() if os.fspath(path).endswith(one.graph_files)), None)
 
 
 def graph_files() -> tuple[str, ...]:
     """Return how the names of graph files end that are models."""
-    return tuple(dict.fromkeys(ending for one in _all() for ending in one.graph_files))
+    return tuple(dict.fromkeys(ending for one in importable().values() for ending in one.graph_files))
 
 
 def audit_adapter(path: str | os.PathLike[str]) -> Adapter:
@@ -99,18 +209,18 @@ def audit_adapter(path: str | os.PathLike[str]) -> Adapter:
     Raises:
         RequestError: where no adapter audits graphs.
     """
-    able = _able(lambda one: one.audit_module, "audits graphs")
-    return next((one for one in able if os.fspath(path).endswith(one.graph_files)), able[0])
+    able = (one for one in _each() if one.audit_module and os.fspath(path).endswith(one.graph_files))
+    return next(able, None) or _first(lambda one: one.audit_module, "audits graphs")
 
 
 def vectors_adapter() -> Adapter:
     """Return the adapter that writes cases as backend tests. Raises RequestError where there is none."""
-    return _able(lambda one: one.vectors_module, "writes backend tests")[0]
+    return _first(lambda one: one.vectors_module, "writes backend tests")
 
 
-def _able(ability: Callable[[Adapter], str], words: str) -> list[Adapter]:
-    able = [one for one in _all() if ability(one)]
-    if not able:
+def _first(ability: Callable[[Adapter], str], words: str) -> Adapter:
+    able = next((one for one in _each() if ability(one)), None)
+    if able is None:
         raise RequestError(f"no installed adapter {words}")
     return able
 
@@ -123,7 +233,7 @@ def absence(one: Adapter) -> str | None:
 
     Nothing is imported, so a framework that is installed but broken fails only when it is used.
     """
-    missing = [name for name in one.requires if importlib.util.find_spec(name.partition(".")[0]) is None]
+    missing = [name for name in one.requires if not _is_importable(name.partition(".")[0])]
     return sentence(one.name, missing) if missing else None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convspec.contract import Adapter, registry
-from convspec.errors import UnsupportedError
+from convspec.errors import UnsupportedError, printable
 from convspec.layers import kernel_orders, sentences
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import framework
@@ -70,8 +70,10 @@ def layer(
     elif not isinstance(spec.padding, str):
         result |= _field(spec.receptive_field())
     result["sizes"] = dict(sentences.size_formulas(spec, spatial))
-    result["support"] = {name: _support(name, spec, layout) for name in registry.adapters()}
-    result["frameworks"] = {name: _written(registry.adapter(name), spec) for name in adapters or _frameworks()}
+    known = registry.importable()
+    result["support"] = {name: _support(one, spec, layout) for name, one in known.items()}
+    names = adapters or [*{framework(name): name for name in reversed(known)}.values()][::-1]  # the first of each
+    result["frameworks"] = {name: _written(registry.adapter(name), spec) for name in names}
     small = drawing.small(spec, spatial)
     result["drawing"] = {"input": list(small), "lines": drawing.lines(spec, small)}
     return result
@@ -85,27 +87,27 @@ def _field(field: ReceptiveField) -> dict[str, Any]:
     }
 
 
-def _support(name: str, spec: ConvSpec, layout: str) -> str:
-    support = registry.adapter(name).support(spec, layout)
+def _support(adapter: Adapter, spec: ConvSpec, layout: str) -> str:
+    try:
+        support = adapter.support(spec, layout)
+    except Exception as error:  # noqa: BLE001 – an adapter may raise anything
+        return f"error: {type(error).__name__}: {printable(error)}"
     return f"{support!s}: {support.reason}" if support.reason else str(support)
-
-
-def _frameworks() -> list[str]:
-    """Return one adapter of each framework, the first by name."""
-    return [*{framework(name): name for name in reversed(registry.adapters())}.values()][::-1]
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
     """Return the layer in a framework's own layout: support, constructor, shape of the kernel."""
     layout = adapter.native_layout
-    support = adapter.support(spec, layout)
-    result: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": str(support)}
-    if support.reason:
-        result["reason"] = support.reason
+    support, _, reason = _support(adapter, spec, layout).partition(": ")
+    result: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": support}
+    if reason:
+        result["reason"] = reason
     try:
         text = adapter.source(spec, layout)
     except UnsupportedError:
         return result
+    except Exception as error:  # noqa: BLE001 – an adapter may raise anything
+        return {**result, "support": "error", "reason": f"{type(error).__name__}: {printable(error)}"}
     stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
     order = stored.axes(spec) + (", flipped" if stored.flipped else "")
     return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}

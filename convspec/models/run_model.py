@@ -50,10 +50,9 @@ def adapter_for(layer: Any) -> Adapter:
     if isinstance(layer, str | os.PathLike | model_file.ModelFile):
         return cast("Adapter", model_file.FileAdapter(model_file.open_file(layer).loader))
     kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
-    known = [registry.adapter(name) for name in registry.adapters()]
-    if owner := next((one for base in kind.__mro__ for one in known if one.owns(base)), None):
+    if owner := registry.owner(kind):
         return owner
-    names = ", ".join(adapter.name for adapter in known)
+    names = ", ".join(registry.importable())
     raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
 
 

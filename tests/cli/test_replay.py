@@ -78,6 +78,9 @@ def test_a_limit_is_told(tmp_path):
         (["check", "--record", "{}/b", "--record-limit", "much"], "record-limit='much' must be a size"),
         (["check", "--record", "{}/b", "--journal", "{}/j"], "leave journal and executor out"),
         (["check", "--resume", "{}/a/run.jsonl", "--record", "{}/b"], "--record cannot be used with --resume"),
+        (["check", "--start-timeout", "0"], "start_timeout=0.0 must be more than 0 seconds"),
+        (["check", "--resume", "{}/a/run.jsonl", "--start-timeout", "0"], "start_timeout=0.0 must be more than 0"),
+        (["replay", "{}/a", "--start-timeout", "-1"], "start_timeout=-1.0 must be more than 0 seconds"),
     ],
 )
 def test_a_wrong_request_is_status_2(tmp_path_factory, arguments, words, made):

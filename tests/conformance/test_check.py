@@ -7,12 +7,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import convspec
 from convspec import Case, ConvSpec, RequestError
+from convspec.conformance.execution.worker_pool import WorkerPool
+from convspec.conformance.fuzzing.failures import Limits, rerun
+from convspec.conformance.remote.executor import IDLE_WORKERS
 from convspec.conformance.results import UnexpectedResults
 from convspec.contract import registry
 from convspec.errors import GapError, UnknownName
@@ -434,3 +438,31 @@ def test_a_run_leaves_no_files_behind():
     before = set(Path("/dev/shm").glob(f"convspec-run-{os.getpid()}-*"))
     check("GOOD,SEGFAULTS")
     assert set(Path("/dev/shm").glob(f"convspec-run-{os.getpid()}-*")) == before
+
+
+def test_the_start_timeout_reaches_the_workers_of_every_kind_of_run(monkeypatch, tmp_path):
+    seen, start = [], WorkerPool.start
+    monkeypatch.setattr(WorkerPool, "start", lambda pool, lane: (seen.append(pool._patience), start(pool, lane))[1])
+    journal = tmp_path / "run.jsonl"
+    few = {"layouts": ["NCHW"], "data": ["exact"], "jobs": 1}
+    report = check("GOOD", ODD, **few, journal=journal, start_timeout=71)
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    convspec.resume(journal, jobs=1, start_timeout=72)
+    check("GOOD", ODD, **few, record=tmp_path / "record", start_timeout=73)
+    convspec.replay(tmp_path / "record", jobs=1, start_timeout=74)
+    rerun(report.results, Limits(jobs=1, start_timeout=75))
+    with ThreadPoolExecutor(1) as pool:
+        check("GOOD", ODD, **few, executor=pool, start_timeout=76)
+    IDLE_WORKERS.clear()
+    check("GOOD", ODD, **few)
+    assert seen == [71, 72, 73, 74, 75, 76, 60]
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_start_timeout_is_more_than_0_seconds(seconds, tmp_path):
+    for run in (
+        lambda **options: check("GOOD", ODD, **options),
+        lambda **options: convspec.resume(tmp_path, **options),
+    ):
+        with pytest.raises(RequestError, match=f"start_timeout={seconds} must be more than 0 seconds"):
+            run(start_timeout=seconds)

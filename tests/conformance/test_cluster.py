@@ -262,7 +262,7 @@ def undisturbed():
 
 
 def tree(process):
-    """The descendants of a process, whichever of its threads started them."""
+    """The workers below a process, whichever of its threads started them; not the processes that try an import."""
     found, left = [], [process]
     while left:
         for children in Path(f"/proc/{left.pop()}/task").glob("*/children"):
@@ -271,7 +271,14 @@ def tree(process):
             except OSError:
                 continue
             found += more
-    return found
+    return [process for process in found if "conformance.execution.worker" in words_of(process)]
+
+
+def words_of(process):
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def alive(process):

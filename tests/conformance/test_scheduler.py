@@ -154,9 +154,32 @@ def test_a_worker_that_is_stopped_while_it_starts_costs_the_start_limit_and_no_v
     assert 20 <= time.monotonic() - began < 60
 
 
+def test_workers_that_are_stopped_while_they_start_cost_the_start_timeout_whatever_the_timeout(monkeypatch):
+    starts, start = [], WorkerPool.start
+
+    def stopped(pool, lane):
+        start(pool, lane)
+        starts.append(lane.workers[-1].patience)
+        os.kill(lane.workers[-1]._process.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(WorkerPool, "start", stopped)
+    outcomes, began = [], time.monotonic()
+    one = Scheduler(
+        lambda _, outcome: outcomes.append(outcome), lambda *absent: None, jobs=1, timeout=600.0, start_timeout=0.5
+    )
+    one.run(problems([3] * 4))
+    assert [outcome.verdict for outcome in outcomes] == ["error"] * 4
+    assert {outcome.reason for outcome in outcomes} == {
+        "the worker did not start: no answer within 0.5 s; last words: "
+    }
+    assert starts == [0.5, 0.5]
+    assert time.monotonic() - began < 60
+
+
 def test_a_worker_may_take_a_minute_to_start_however_short_the_timeout():
-    pools = [WorkerPool(1, 1, timeout) for timeout in (2.0, 300.0)]
-    assert [pool._patience for pool in pools] == [60.0, 300.0]
+    limits = ((2.0, None), (300.0, None), (300.0, 7.0), (2.0, 600.0))
+    pools = [WorkerPool(1, 1, timeout, start_timeout=start) for timeout, start in limits]
+    assert [pool._patience for pool in pools] == [60.0, 300.0, 7.0, 600.0]
     for pool in pools:
         pool.close()
 

@@ -111,7 +111,9 @@ def evidence_lines(result: Result) -> list[str]:
 
 
 def skipped(name: str, reason: str) -> str:
-    """The line on an adapter that did not run, because it is not installed or its device is missing."""
+    """The line on an adapter that did not run: it is not installed, cannot be imported, or its device is missing."""
+    if "cannot be imported: " in reason or "cannot be used: " in reason:
+        return f"skipped: {reason}"
     return f"skipped: {name}: {reason}" if " on " in name else f"skipped (not installed): {name}: {reason}"
 
 

@@ -33,7 +33,8 @@ class Scheduler:
     Args:
         report: called with every outcome.
         absent: called with a target that cannot run here, and why.
-        timeout: seconds from one message of a worker to the next; also the limit for its start, if more than a minute.
+        timeout: seconds from one message of a worker to the next.
+        start_timeout: seconds that a worker may take to start; by default ``timeout``, at least a minute.
         memory: bytes that a worker may hold; None for no limit.
         threads: of a framework; by default the cores are divided among the jobs.
         capacity: bytes of arrays in use.
@@ -42,13 +43,14 @@ class Scheduler:
     def __init__(
         self,
         report: Callable[[Unit, Outcome], None], absent: Callable[[Target, str], None], *, jobs: int, timeout: float,
-        memory: int | None = None, threads: int | None = None, capacity: int = 1 << 30,
+        start_timeout: float | None = None, memory: int | None = None, threads: int | None = None,
+        capacity: int = 1 << 30,
     ) -> None:  # fmt: skip
         self._report, self._absent = report, absent
         self._jobs, self._timeout, self._capacity, self._memory = jobs, timeout, capacity, memory
         self._replaced_at = MEMORY if memory is None else min(MEMORY, memory * 3 // 4)
         self._looked, self._stopped = 0.0, False
-        self._pool = WorkerPool(jobs, threads or max(1, cores() // jobs), timeout, memory)
+        self._pool = WorkerPool(jobs, threads or max(1, cores() // jobs), timeout, memory, start_timeout)
         self._lanes = self._pool.lanes
 
     def run(

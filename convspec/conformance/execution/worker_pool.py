@@ -204,14 +204,16 @@ class WorkerPool:
     Args:
         jobs: how many workers may be busy at a time.
         threads: of each worker.
-        timeout: seconds that a worker may take to start, if more than :data:`START`.
+        timeout: seconds that a worker may take to start if ``start_timeout`` is None, but at least :data:`START`.
         memory: bytes that each worker may allocate.
     """
 
-    def __init__(self, jobs: int, threads: int, timeout: float, memory: int | None = None) -> None:
+    def __init__(
+        self, jobs: int, threads: int, timeout: float, memory: int | None = None, start_timeout: float | None = None
+    ) -> None:
         self.lanes: dict[Target, Lane] = {}
         self._jobs, self._threads, self._memory = jobs, threads, memory
-        self._patience = max(timeout, START)
+        self._patience = max(timeout, START) if start_timeout is None else start_timeout
         self._events = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)

@@ -22,6 +22,7 @@ class Limits:
     jobs: int | None = None
     timeout: float = TIMEOUT
     memory: int | None = None
+    start_timeout: float | None = None
 
 
 def rerun(failures: Sequence[Result], limits: Limits) -> list[Result | None]:
@@ -36,7 +37,7 @@ def rerun(failures: Sequence[Result], limits: Limits) -> list[Result | None]:
         report = check(
             list(dict.fromkeys(failures[index].case for index in indices)), [request], [layout], [dtype], [device],
             data=[data], precisions=[precision], gradients=backward,
-            jobs=limits.jobs, timeout=limits.timeout, memory=limits.memory,
+            jobs=limits.jobs, timeout=limits.timeout, memory=limits.memory, start_timeout=limits.start_timeout,
         )  # fmt: skip
         by_case = {(result.case, result.direction): result for result in report.results}
         for index in indices:

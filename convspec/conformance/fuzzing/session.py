@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.atomic_files import write_file
+from convspec.conformance.environment import find_adapters
 from convspec.conformance.fuzzing import scripts
 from convspec.conformance.fuzzing.failures import FailureFile, Limits, cause, mistake, rerun, rough_cause
 from convspec.conformance.fuzzing.shrink import shrink, weight
@@ -153,7 +154,8 @@ def fuzz(
     for batch in _batches(drawn, end, whole):
         report = check(
             batch, adapters, layouts, dtypes, data=data, gradients=gradients, jobs=limits.jobs,
-            timeout=limits.timeout, memory=limits.memory, progress=_whole_progress(progress, whole, began, end, cases),
+            timeout=limits.timeout, memory=limits.memory, start_timeout=limits.start_timeout,
+            progress=_whole_progress(progress, whole, began, end, cases),
         )  # fmt: skip
         new = whole.add(report, len(batch))
         failures += new
@@ -174,8 +176,7 @@ def _make_folder(path: Path) -> Path:
 
 def _rerun_file(file: FailureFile, adapters: Sequence[str] | None, limits: Limits, whole: FuzzReport) -> list[Result]:
     """Run the failures in the file again that belong to these adapters; return those that still fail."""
-    names = registry.expanded(registry.adapters() if adapters is None else adapters)
-    requests = [name for name in names if registry.absence(registry.adapter(name)) is None]
+    requests = [name for name, one in find_adapters(adapters).items() if registry.absence(one) is None]
     failures = [failure for failure in file.results if failure.request in requests]
     still = [result for result in rerun(failures, limits) if result is not None and result.unexpected]
     whole.kept, whole.still = len(failures), len(still)

@@ -26,6 +26,7 @@ from convspec.conformance.environment import (
     Inventory,
     find_adapters,
     installed_adapters,
+    not_importable,
     public_version,
     take_inventory,
 )
@@ -140,7 +141,7 @@ class Cluster:
             if not absent[request]:
                 versions[request] = common_versions([(worker, worker.inventory.versions[request]) for worker in able])
                 used |= {worker.address: worker for worker in able}
-        absent = {request: reason for request, reason in absent.items() if reason}
+        absent = {request: reason for request, reason in absent.items() if reason} | not_importable(names)
         found = installed_adapters(adapters, absent, names)
         about = describe(list(used.values()), list(found))
         for request in found:

@@ -47,6 +47,7 @@ class Chunk:
     units: tuple[Unit, ...]
     timeout: float
     memory: int | None
+    start_timeout: float | None = None
     threads: int = 1
     attempt: int = 0
     session: str = ""
@@ -84,7 +85,7 @@ def run(chunk: Chunk) -> Answer:
     key = (chunk.target, chunk.threads, chunk.memory)
     scheduler = Scheduler(
         lambda unit, outcome: answer.outcomes.append((unit.index, outcome)), miss,
-        jobs=1, timeout=chunk.timeout, memory=chunk.memory, threads=chunk.threads,
+        jobs=1, timeout=chunk.timeout, start_timeout=chunk.start_timeout, memory=chunk.memory, threads=chunk.threads,
     )  # fmt: skip
     with IDLE_WORKERS.busy(), _SCHEDULERS.register(chunk.session, scheduler):
         scheduler.run(problems, known=IDLE_WORKERS.take(key), keep=lambda worker: IDLE_WORKERS.put(key, worker))
@@ -238,12 +239,13 @@ class Submitter:
 
     def __init__(
         self, report: Callable[[Unit, Outcome], None], absent: Callable[[Target, str], None], executor: ExecutorLike, *,
-        chunks: int, timeout: float, memory: int | None = None, units: int = UNITS,
+        chunks: int, timeout: float, start_timeout: float | None = None, memory: int | None = None, units: int = UNITS,
         versions: Mapping[str, Mapping[str, str]] | None = None, look: Callable[[], None] | None = None,
         session: str = "",
     ) -> None:  # fmt: skip
         self._report, self._absent, self._executor = report, absent, executor
-        self._most, self._timeout, self._memory, self._units = chunks, timeout, memory, units
+        self._most, self._timeout, self._start_timeout, self._memory = chunks, timeout, start_timeout, memory
+        self._units = units
         self._versions, self._look = versions or {}, look or (lambda: None)
         self._waiting: dict[Executor, deque[Chunk]] = {}
         self._under_way: dict[Future[Answer], tuple[Executor, Chunk]] = {}
@@ -282,7 +284,7 @@ class Submitter:
         for target, units in waiting.items():
             for begin in range(0, len(units), self._units):
                 part = tuple(units[begin : begin + self._units])
-                yield Chunk(target, part, self._timeout, self._memory, session=self._session)
+                yield Chunk(target, part, self._timeout, self._memory, self._start_timeout, session=self._session)
 
     def _queue(self, target: Target) -> deque[Chunk]:
         executor = self._executor if isinstance(self._executor, Executor) else self._executor(target)

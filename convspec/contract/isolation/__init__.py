@@ -4,7 +4,15 @@ In go the name of a module and requests; out come its answers, or how the proces
 validation, and the audit and the test vectors of ONNX use the same child process, reaper and memory limit.
 """
 
-from convspec.contract.isolation.child_process import ChildError, ChildProcess, ChildTimeout, alive, encode, send
+from convspec.contract.isolation.child_process import (
+    ChildError,
+    ChildProcess,
+    ChildTimeout,
+    alive,
+    encode,
+    in_child,
+    send,
+)
 from convspec.contract.isolation.memory_limit import (
     EXIT_STATUS,
     format_size,
@@ -15,6 +23,6 @@ from convspec.contract.isolation.memory_limit import (
 )
 
 __all__ = [
-    "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "encode", "format_size", "limit_memory",
-    "out_of_memory", "parse_size", "resident", "send",
+    "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "encode", "format_size", "in_child",
+    "limit_memory", "out_of_memory", "parse_size", "resident", "send",
 ]  # fmt: skip

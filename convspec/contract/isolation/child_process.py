@@ -21,6 +21,7 @@ from typing import IO, Any
 from convspec.contract.isolation import memory_limit
 from convspec.errors import printable
 
+_MAIN = "convspec.contract.isolation.child"
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
@@ -52,7 +53,7 @@ class ChildProcess:
     def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"convspec-{os.getpid()}-"))
         self._stderr = (self.folder / "stderr").open("a+b")  # appending, as it may be cut while the child writes
-        command = [sys.executable, "-P", "-m", "convspec.contract.isolation.child"]
+        command = [sys.executable, "-P", "-m", _MAIN]
         self._process = subprocess.Popen(
             [*command, str(os.getpid()), str(self.folder), module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, start_new_session=True,
@@ -246,6 +247,12 @@ def _python_value(value: Any) -> Any:
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=_python_value)
 _DECODER = json.JSONDecoder()
+
+
+def in_child() -> bool:
+    """Return whether this process is the child of a :class:`ChildProcess`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == _MAIN
 
 
 def alive(process: int) -> bool:

@@ -38,7 +38,7 @@ _ERRORS = ("FrameworkAbsent", "ParamsError", "PlacementError", "RequestError", "
 
 def loaders() -> dict[str, list[Adapter]]:
     """Return the adapters that read each kind of file, by its suffix or by a file that its folder holds."""
-    known = [registry.adapter(name) for name in registry.adapters()]
+    known = registry.importable().values()
     return {kind: [one for one in known if kind in one.files] for adapter in known for kind in adapter.files}
 
 
