@@ -46,7 +46,7 @@ def load(source: Source) -> Adapter:
         AdapterError: with the reason, whatever the module raises.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr):  # noqa: TID251 – what a module prints at import
             return _adapter_of(source)
     except KeyboardInterrupt:
         raise
