@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from convspec.conformance.journal import resume_command
     from convspec.conformance.records.array_files import journal_path
     from convspec.conformance.remote.dask_cluster import Cluster
-    from convspec.conformance.results import SCHEMA, Report, Result, reproduction, sort_results
+    from convspec.conformance.results import SCHEMA, Report, Result, report_rules, reproduction, sort_results
     from convspec.conformance.runner import Progress, check, replay, resume
+    from convspec.conformance.saved_verdicts import SavedVerdicts
     from convspec.conformance.summary import conclusion, count_rows, table_lines
     from convspec.conformance.trials.metamorphic import RELATIONS
     from convspec.conformance.trials.work_plan import ASKED, KINDS, PRECISIONS, Selection
@@ -31,17 +32,19 @@ _HOMES = {
     "journal": ("resume_command",),
     "records.array_files": ("journal_path",),
     "remote.dask_cluster": ("Cluster",),
-    "results": ("SCHEMA", "Report", "Result", "reproduction", "sort_results"),
+    "results": ("SCHEMA", "Report", "Result", "report_rules", "reproduction", "sort_results"),
     "runner": ("Progress", "check", "replay", "resume"),
+    "saved_verdicts": ("SavedVerdicts",),
     "summary": ("conclusion", "count_rows", "table_lines"),
     "trials.metamorphic": ("RELATIONS",),
     "trials.work_plan": ("ASKED", "KINDS", "PRECISIONS", "Selection"),
     "validation": ("validate",),
 }  # fmt: skip
 __all__ = [
-    "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report", "Result",
-    "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger", "journal", "journal_path", "replay",
-    "reproduction", "resume", "resume_command", "sort_results", "table_lines", "validate",
+    "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report",
+    "Result", "SavedVerdicts", "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger", "journal",
+    "journal_path", "replay", "report_rules", "reproduction", "resume", "resume_command", "sort_results",
+    "table_lines", "validate",
 ]  # fmt: skip
 
 

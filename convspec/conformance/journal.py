@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import time
@@ -19,20 +20,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from convspec.conformance import gap_ledger
+from convspec.conformance import environment, gap_ledger
 from convspec.conformance.compressed_list import CompressedList
+from convspec.conformance.json_rules import JsonRules
 from convspec.conformance.records import array_files
 from convspec.conformance.records.recording import Recording, plan_replay
 from convspec.conformance.results import Report, Result, sort_results
-from convspec.conformance.trials.work_plan import Key, Problem, RecordFolder, Selection
+from convspec.conformance.saved_verdicts import SavedVerdicts
+from convspec.conformance.trials.work_plan import ASKED, PRECISIONS, Key, Problem, RecordFolder, Selection
 from convspec.contract import known_gaps
 from convspec.corpora import Case
 from convspec.errors import ConvspecError, JournalError, RequestError
+from convspec.spec import DTYPES, LAYOUTS
 
 _LEAST_MEMORY = 256 << 20
 SCHEMA = "convspec.run/1"
 _SYNC = 5.0  # seconds of a run that a power cut may cost
-_SHOWN = 60
+_SHOWN = 200
+_NOTES = ("absent", "ended", "resumed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,11 @@ class Request:
                 if left.units:
                     yield left if record is None else left.recorded(record)
 
+    def asked(self) -> dict[Key, Case]:
+        """Return the case of each trial of this run or shard, by the trial's identity."""
+        units = (unit for problem in self.problems() for unit in problem.units)
+        return {unit.key(trial): unit.case for unit in units for trial in unit.trials}
+
     @property
     def limits(self) -> list[str]:
         """The command line options for the limits of one trial."""
@@ -90,13 +100,13 @@ class Request:
     def summary(self) -> dict[str, Any]:
         """Return the entries of the request in a report's environment."""
         seeds = sorted({case.seed for case in self.cases})
-        return {
+        own = {
             "adapters": list(self.selection.requests),
             "cases": len(set(self.cases) if self.recordings else self.cases),
             "seed": seeds[0] if len(seeds) == 1 else seeds,
-            **self.origin,
-            **({} if self.shard is None else {"shard": f"{self.shard[0]}/{self.shard[1]}"}),
         }
+        shard = {} if self.shard is None else {"shard": f"{self.shard[0]}/{self.shard[1]}"}
+        return {**own, **self.origin, **own, **shard}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request without its cases, JSON-ready; :meth:`from_dict` reads it."""
@@ -117,11 +127,13 @@ class Request:
             KeyError, TypeError, ValueError: if it is not a request.
         """
         selection = Selection(**{entry.name: _frozen(data[entry.name]) for entry in fields(Selection)})
+        environment.require_known("layout", selection.layouts, LAYOUTS)
+        environment.require_known("dtype", selection.dtypes, DTYPES)
+        environment.require_known("precision", selection.precisions, PRECISIONS)
+        environment.require_known("kind of data", selection.data, ASKED)
         limits = (data["timeout"], data["memory"], _frozen(data["shard"]))
         record = data.get("record")
         limit = None if record is None else int(record["limit"])
-        if record is not None and record["schema"] != array_files.SCHEMA:
-            raise ValueError(f"its record has schema {str(record['schema'])[:40]!r}, expected {array_files.SCHEMA!r}")
         recorded = tuple(Recording.from_dict(case) for case in cases if "trials" in case)
         own = tuple(entry.case for entry in recorded) or tuple(Case.from_dict(case) for case in cases)
         return cls(own, selection, data["named"], *limits, dict(data["origin"]), limit, recorded)
@@ -299,11 +311,11 @@ class Header:
 
 @dataclass(slots=True)
 class Content:
-    """The content of a journal.
+    """The content of a journal: the verdicts of trials that its request asks for, each once.
 
     Attributes:
         size: bytes up to the end of the last complete line.
-        unreadable: numbers of the lines that cannot be read, whose verdicts are lost.
+        verdicts: with the numbers of the lines that were left out, and why.
         absent: the targets whose framework or device a worker did not find, and why.
         seconds: of the sessions that ended.
         environment: of the last session.
@@ -311,8 +323,7 @@ class Content:
 
     header: Header
     size: int = 0
-    results: CompressedList[Result] = field(default_factory=CompressedList)
-    unreadable: list[int] = field(default_factory=list)
+    verdicts: SavedVerdicts = field(default_factory=SavedVerdicts)
     absent: dict[tuple[str, ...], str] = field(default_factory=dict)
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -320,31 +331,53 @@ class Content:
     def __post_init__(self) -> None:
         self.environment = self.environment or self.header.environment
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Add a line.
+    @property
+    def results(self) -> CompressedList[Result]:
+        """The verdicts that nothing contradicts, in the order of the lines."""
+        return self.verdicts.results()
 
-        Raises:
-            KeyError, TypeError, ValueError: if it is not a line of a journal.
-        """
-        if not isinstance(entry, dict):
-            raise TypeError(f"{entry!r} is not a JSON object")
+    def add_line(self, number: int, line: bytes) -> None:
+        """Add a line, or note why it is left out."""
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            self.verdicts.left_out[number] = "it must be JSON: a power cut or an edit has damaged it"
+            return
+        try:
+            if kind := next((kind for kind in _NOTES if isinstance(entry, dict) and kind in entry), None):
+                _require(entry, kind)
+                self._require_asked(entry)
+                self.add(entry)
+            else:
+                self.verdicts.add(number, entry)
+        except ValueError as error:
+            self.verdicts.left_out[number] = str(error)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add a line that is not a verdict."""
         if "absent" in entry:
-            self.absent[tuple(entry["target"])] = str(entry["absent"])
+            self.absent[tuple(entry["target"])] = entry["absent"]
         elif "ended" in entry:
             self.seconds += float(entry["ended"]["seconds"])
-        elif "resumed" in entry:
+        else:
             self.environment = dict(entry["resumed"]["environment"])
             self.absent.clear()  # the new session finds out again
-        else:
-            self.results.append(Result.from_dict(entry))
+            self.verdicts.resume()
+
+    def _require_asked(self, entry: Mapping[str, Any]) -> None:
+        """Raise ValueError if a worker of a target that the run does not have found something missing."""
+        targets = {(request, device) for _, request, _, device, *_ in self.verdicts.asked or ()}
+        if "absent" in entry and tuple(entry["target"]) not in targets:
+            raise ValueError(f"target must be an adapter and device of the run, but is {entry['target']}"[:_SHOWN])
 
     def report(self) -> Report:
-        """Return the report of the run so far."""
+        """Return the report of the run so far; a contradicted trial is an error."""
         ledger = gap_ledger.Ledger()
         for adapter, declared in self.header.declared.items():
             ledger.declare(adapter, declared)
-        distinct = {result.key: result for result in self.results}
-        results = CompressedList(result.assign_gap(ledger) for result in distinct.values())
+        results = CompressedList(result.assign_gap(ledger) for result in self.results)
+        for contradiction in self.verdicts.contradictions():
+            results.append(contradiction)
         return make_report(self, results, ledger)
 
 
@@ -356,31 +389,31 @@ def make_report(content: Content, results: CompressedList[Result], ledger: gap_l
     targets = (unit for problem in request.problems() for unit in problem.units)
     expected = sum(len(u.trials) for u in targets if (u.target.request, u.target.device) not in content.absent)
     left = expected - sum((r.request, r.case.device) not in content.absent for r in results)
-    environment = {**content.environment, **request.summary(), "seconds": round(content.seconds, 3)}
+    measured = {**content.environment, "seconds": round(content.seconds, 3)}
+    environment = {**content.environment, **request.summary(), **measured}  # the origin replaces nothing
     missing = (f"{left} of {expected} verdicts were not reached",) if left else ()
     ordered = sort_results(results, request.selection.requests)
     for tally in ledger.all():
         tally.whole = request.shard is None and not missing
-    return Report(environment, ordered, tuple(ledger.all()), absent, missing)
+    notes = (*content.verdicts.problems(), *content.verdicts.remarks())
+    return Report(environment, ordered, tuple(ledger.all()), absent, missing, notes)
 
 
 def read(path: Path) -> Content:
-    """Read a journal; a half-written last line is dropped, lines that a power cut damaged are counted.
+    """Read a journal; a half-written last line is dropped, other lines that break a rule are left out and counted.
 
     Raises:
         RequestError: if the file cannot be read or is not a journal.
     """
     try:
         with path.open("rb") as file:
-            content = Content(_read_header(path, file.readline(), file.readline()), file.tell())
+            header = _read_header(path, file.readline(), file.readline())
+            content = Content(header, file.tell(), SavedVerdicts(header.request.asked()))
             for number, line in enumerate(file, 3):
                 if not line.endswith(b"\n"):
                     break
                 content.size += len(line)
-                try:
-                    content.add(json.loads(line))
-                except (ValueError, KeyError, TypeError, RecursionError, ConvspecError):
-                    content.unreadable.append(number)
+                content.add_line(number, line)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     return content
@@ -391,7 +424,20 @@ def _read_header(path: Path, *lines: bytes) -> Header:
         head, second = (json.loads(line) for line in lines)
         schema = head.get("schema")
         if schema == SCHEMA:
+            _require(head, "opening")
+            _require(second, "cases")
             return Header.from_dicts(head, second)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConvspecError) as error:
         raise RequestError(f"{path} is not a convspec journal ({SCHEMA}): {str(error)[:_SHOWN]}") from None
     raise RequestError(f"{path} is not a convspec journal: it has schema {str(schema)[:_SHOWN]!r}, expected {SCHEMA!r}")
+
+
+@functools.cache
+def _rules() -> JsonRules:
+    return JsonRules(json_schema())
+
+
+def _require(entry: object, kind: str) -> None:
+    """Raise ValueError if an entry breaks the schema of that kind of line."""
+    if broken := _rules().problem(entry, kind):
+        raise ValueError(broken)

@@ -6,15 +6,17 @@ import json
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from importlib.resources import files
 from operator import attrgetter
 from typing import Any
 
 from convspec.conformance import summary
 from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.gap_ledger import Ledger, Tally
+from convspec.conformance.json_rules import JsonRules
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import KINDS, PRECISIONS, Key
 from convspec.corpora import Case
@@ -105,24 +107,29 @@ class Result:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """Read what :meth:`to_dict` wrote.
+    def from_dict(cls, data: object) -> Result:
+        """Read what :meth:`to_dict` wrote; ``data`` may be any JSON value.
 
         Raises:
-            KeyError, TypeError, ValueError: if ``data`` is not a result.
+            ValueError: naming the entry, the rule and the value, if ``data`` is not a result.
         """
-        case = Case(
-            _spec(json.dumps(data["spec"])), tuple(data["input_shape"]), _string(data, "layout"),
-            _string(data, "dtype"), _string(data, "device"), _string(data, "data"), data["seed"], _string(data, "name"),
+        if broken := report_rules().problem(data, "result"):
+            raise ValueError(broken)
+        assert isinstance(data, dict)
+        case = _case(json.dumps(data["spec"]), tuple(data["input_shape"]), data["dtype"]).varied(
+            **{key: data[key] for key in ("layout", "device", "data", "seed", "name")}
+        )
+        if case.data not in _DATA:
+            raise ValueError(f"data must be one of {', '.join(_DATA)}, but is {case.data[:40]!r}")
+        if data["case"] != case.id:
+            raise ValueError(f"case must be {case.id}, which spec, input shape and seed give, but is {data['case']}")
+        result = cls(
+            case=case, accuracy_class=data["class"], evidence=data["evidence"], seconds=float(data["seconds"]),
+            **{key: data[key] for key in _SAME_NAME},
         )  # fmt: skip
-        if data["verdict"] not in VERDICTS or data["direction"] not in DIRECTIONS:
-            raise ValueError(f"verdict {data['verdict']!r} of direction {data['direction']!r}")
-        words = {key: _string(data, key) for key in _WORDS}
-        return cls(
-            case=case, request=str(data.get("request", words["adapter"])), accuracy_class=data["class"],
-            evidence=dict(data["evidence"]), gap=data["gap"], seconds=float(data["seconds"]),
-            index=int(data.get("index", 0)), **words,
-        )  # fmt: skip
+        for run in data["evidence"].get("runs", ()):
+            _case(json.dumps(run["spec"]), tuple(run["input_shape"]), case.dtype)
+        return result
 
     @property
     def key(self) -> Key:
@@ -158,23 +165,25 @@ class Result:
         """Yield the case, and the cases of the other layers that a relation ran."""
         yield self.case
         for run in self.evidence.get("runs", ()):
-            spec = _spec(json.dumps(run["spec"]))
-            yield self.case.varied(spec=spec, input_shape=tuple(run["input_shape"]), layout=run["layout"])
+            other = _case(json.dumps(run["spec"]), tuple(run["input_shape"]), self.case.dtype)
+            yield self.case.varied(spec=other.spec, input_shape=other.input_shape, layout=run["layout"])
 
 
 _VALUES = attrgetter(*(entry.name for entry in fields(Result)))
-_WORDS = ("adapter", "variant", "precision", "support", "support_reason", "verdict", "reason", "direction")
+_SAME_NAME = ("adapter", "request", "variant", "precision", "support", "support_reason", "verdict", "reason", "gap",
+              "direction", "index")  # fmt: skip
+_DATA = (*KINDS, *RELATIONS)
 
 
 @lru_cache(maxsize=4096)
-def _spec(fields: str) -> ConvSpec:
-    return ConvSpec.from_dict(json.loads(fields))
+def _case(spec: str, input_shape: tuple[int, ...], dtype: str) -> Case:
+    return Case.from_dict({"spec": json.loads(spec), "input_shape": input_shape, "dtype": dtype})
 
 
-def _string(data: Mapping[str, Any], key: str) -> str:
-    if not isinstance(data[key], str):
-        raise TypeError(f"{key}={data[key]!r} must be a string")
-    return str(data[key])
+@cache
+def report_rules() -> JsonRules:
+    """The rules of a report; those of the definition ``result`` are the rules of a result."""
+    return JsonRules(json.loads(files("convspec.conformance").joinpath("report.schema.json").read_text("utf-8")))
 
 
 def sort_results(results: CompressedList[Result], requests: Sequence[str]) -> CompressedList[Result]:
@@ -210,6 +219,7 @@ class Report:
         gaps: the tally of each declared gap.
         absent: adapters that cannot run, and why.
         missing: what the run did not reach, one sentence each: it was interrupted, or other shards are missing.
+        notes: what was left out of the saved run that was read, one sentence each.
     """
 
     environment: dict[str, Any]
@@ -217,6 +227,7 @@ class Report:
     gaps: tuple[Tally, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return summary.text(self, shutil.get_terminal_size().columns)
@@ -246,6 +257,7 @@ class Report:
             "environment": {**self.environment, "absent": self.absent},
             "summary": self.summary,
             "missing": list(self.missing),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "gaps": [tally.to_dict() for tally in self.gaps if tally.status != "unmatched"],
             "results": [result.to_dict() for result in self.results],
         }

@@ -107,7 +107,7 @@ def check(
     cases = require_cases(cases)
     installation = _installation(adapters, devices or [case.device for case in cases], jobs, executor)
     selection = work_plan.Selection(
-        tuple(installation.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), tuple(precisions),
+        tuple(installation.adapters), _tuple(layouts), _tuple(dtypes), _tuple(devices), _tuple(precisions) or (),
         work_plan.expand_relations(data), gradients,
     )  # fmt: skip
     limits = (timeout, memory, shard)
@@ -333,8 +333,7 @@ def replay(
         adapters or tuple(dict.fromkeys(recording.by for recording in chosen)), jobs
     )
     selection = work_plan.Selection(
-        tuple(installation.adapters), devices=None if devices is None else tuple(devices),
-        precisions=tuple(precisions or ()),
+        tuple(installation.adapters), devices=_tuple(devices), precisions=_tuple(precisions) or (),
         data=tuple(dict.fromkeys(trial.data for recording in chosen for trial in recording.trials)),
     )  # fmt: skip
     folders = [str(path) for path in paths]
@@ -344,4 +343,5 @@ def replay(
         origin={"replay": about}, recordings=tuple(chosen),
     )  # fmt: skip
     report = begin(request, installation, journal, progress=progress, start_timeout=start_timeout)
-    return replace(report, missing=(*report.missing, *records.problems))
+    missing, notes = (*report.missing, *records.problems), (*report.notes, *records.notes)
+    return replace(report, missing=missing, notes=notes)

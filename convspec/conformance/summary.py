@@ -107,7 +107,7 @@ def text(report: Report, width: int) -> str:
     ]
     if (more := len(report.unexpected) - _SHOWN) > 0:
         found.append(f"… and {more} more")
-    found += [*(f"unfinished: {sentence}" for sentence in report.missing), conclusion(report)]
+    found += [*(f"unfinished: {sentence}" for sentence in report.missing), *report.notes, conclusion(report)]
     return "\n".join(printable(line, None) for line in found)
 
 

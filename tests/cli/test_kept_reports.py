@@ -64,7 +64,7 @@ def test_a_document_gives_back_its_report():
         ("", "is not a convspec report"),
         ("[]", "is not a convspec report"),
         ("{}", "has schema 'None', neither 'convspec.report/1' nor 'convspec.run/1'"),
-        ('{"schema": "convspec.report/1"}', "is not a convspec report: KeyError"),
+        ('{"schema": "convspec.report/1"}', "is not a convspec report: environment must be given"),
         (
             '{"schema":\n "convspec.report/1", "environment": {}, "gaps": [], "results": [{"spec": 3}]}',
             "is not a convspec report",

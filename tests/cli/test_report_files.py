@@ -167,7 +167,7 @@ def test_the_difference_shows_both_runs():
 
 def test_the_command_writes_every_form(tmp_path):
     kept = tmp_path / "run.json"
-    kept.write_text(dumps(report(result("agree"), result()).to_dict()), "utf-8")
+    kept.write_text(dumps(report(result("agree"), result(case=CASE.varied(layout="NCHW"))).to_dict()), "utf-8")
     paths = {name: tmp_path / f"out.{name}" for name in ("html", "markdown", "junit")}
     options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     done = CliRunner().invoke(app, ["report", str(kept), *options])

@@ -436,23 +436,36 @@ def test_a_line_that_breaks_the_schema_is_refused(copy, kind):
 
 NO_LAYERS = {
     "dtype": ("float7", "dtype='float7' must be one of"),
-    "layout": ("HWNC", "'HWNC'"),
-    "data": ("mine", "data='mine' must be one of"),
+    "layout": ("HWNC", 'layout must be one of NCHW, NHWC, but is "HWNC"'),
+    "data": ("mine", "data must be one of exact, random"),
     "input_shape": ([2, 3, 9], "must be (N, 3, 2 spatial sizes)"),
+    "seed": (5, "case must be "),
 }
 
 
 @pytest.mark.parametrize("key", NO_LAYERS)
-def test_a_result_of_no_layer_is_refused(copy, key):
+def test_a_result_of_no_layer_is_left_out_and_no_pass(copy, key):
     value, words = NO_LAYERS[key]
+    lines = entries(copy)
+    broken = [number for number, entry in enumerate(lines, 3) if recorded(entry, seed=1)]
     entries(copy, lambda entry: {**entry, key: value} if recorded(entry, seed=1) else entry)
-    with pytest.raises(RecordError) as caught:
-        convspec.replay(copy)
-    assert words in str(caught.value)
+    report = convspec.replay(copy)
+    path = copy / "run.jsonl"
+    assert [line.partition(": left out: line ")[0] for line in report.missing] == [str(path)] * len(broken)
+    assert [int(line.partition("left out: line ")[2].partition(":")[0]) for line in report.missing] == broken
+    assert all(words in line for line in report.missing)
+    assert report.environment["replay"]["without"]["not reached"] == len(broken)
+    assert 1 not in {result.case.seed for result in report.results}
 
 
 def test_a_layer_without_an_output_is_refused(copy):
-    entries(copy, lambda entry: {**entry, "input_shape": [2, 3, 1, 1]} if recorded(entry, seed=2) else entry)
+    path, shape = copy / "run.jsonl", [2, 3, 1, 1]
+    head, cases, *rest = path.read_bytes().splitlines(keepends=True)
+    asked = json.loads(cases)
+    asked["cases"][1]["input_shape"] = shape
+    path.write_bytes(b"".join([head, json.dumps(asked).encode() + b"\n", *rest]))
+    changed = {"input_shape": shape, "case": CASES[1].varied(input_shape=tuple(shape)).id}
+    entries(copy, lambda entry: entry | changed if recorded(entry, seed=2) else entry)
     with pytest.raises(RecordError, match="kernel"):
         convspec.replay(copy)
 
@@ -464,8 +477,25 @@ def test_a_line_that_cannot_be_read_is_named_and_no_pass(copy):
     lines[number - 1] = b"\0" * 40 + b"\n"
     path.write_bytes(b"".join(lines))
     report = convspec.replay(copy, cases=[CASES[1].id])
-    assert report.missing == (f"{path}: line {number} cannot be read",)
+    words = "it must be JSON: a power cut or an edit has damaged it"
+    assert report.missing == (f"{path}: left out: line {number}: {words}",)
     assert report.environment["replay"]["without"]["not reached"] == 1
+
+
+def test_repeated_and_contradicting_lines_of_a_record(copy):
+    path = copy / "run.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines[2:], 2) if recorded(json.loads(line), seed=1))
+    contradiction = json.loads(lines[at]) | {"verdict": "disagree", "reason": "value"}
+    path.write_bytes(b"".join([*lines, lines[at + 1], json.dumps(contradiction).encode() + b"\n"]))
+    clean = len(convspec.replay([copy], cases=[CASES[1].id]).results)
+    report = convspec.replay(copy)
+    words = f"contradicting verdicts: line {at + 1}: agree, line {len(lines) + 2}: disagree; neither counts"
+    assert report.missing == (f"{path}: case {CASES[0].id}: {words}",)
+    assert report.notes == (f"{path}: counted once: 1 repeated verdicts: line {len(lines) + 1}",)
+    assert report.environment["replay"]["without"]["contradicted"] == 1
+    assert "not reached" not in report.environment["replay"]["without"]
+    assert len([result for result in report.results if result.case.seed == 2]) == clean
 
 
 def test_what_is_no_record_is_refused(whole, copy, tmp_path):
@@ -480,7 +510,7 @@ def test_what_is_no_record_is_refused(whole, copy, tmp_path):
         convspec.replay(tmp_path)
     path = copy / "run.jsonl"
     path.write_bytes(path.read_bytes().replace(b"convspec.record/1", b"convspec.record/2"))
-    with pytest.raises(RequestError, match=r"its record has schema 'convspec\.record/2'"):
+    with pytest.raises(RequestError, match=r"request\.record\.schema must be convspec\.record/1"):
         convspec.replay(copy)
     path.write_bytes(b"\0" * 100)
     with pytest.raises(RequestError, match="is not a convspec journal"):

@@ -102,6 +102,7 @@ class Difference:
                 yield f"{side}   {adapter}: {number} results"
         for side, report in (("old", self.old), ("new", self.new)):
             yield from (f"unfinished {side}: {sentence}" for sentence in report.missing)
+            yield from (f"note {side}: {sentence}" for sentence in report.notes)
         counts = {
             "accuracy classes changed": self.classes, "gaps changed": self.gaps, "results missing": self.gone,
         }  # fmt: skip

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from convspec.conformance import SCHEMA, CompressedList, Report, Result, Tally, journal, sort_results
+from convspec.conformance import (
+    SCHEMA,
+    CompressedList,
+    Report,
+    Result,
+    SavedVerdicts,
+    Tally,
+    journal,
+    report_rules,
+    sort_results,
+)
 from convspec.contract import SCALARS, VECTORS, Gap, Predicate
 from convspec.errors import ConvspecError, RequestError
 
-_SHOWN = 60
+_SHOWN = 200
+_MISSING = 20
 
 
 def load(path: str | Path) -> Report:
@@ -34,35 +47,47 @@ def load(path: str | Path) -> Report:
     except (ValueError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path} is not a convspec report: {str(error)[:_SHOWN]}") from None
     if schema == journal.SCHEMA:
-        return journal.read(path).report()
+        return _named(path, journal.read(path).report())
     if schema != SCHEMA:
         raise RequestError(f"{path} has schema {str(schema)[:_SHOWN]!r}, neither {SCHEMA!r} nor {journal.SCHEMA!r}")
     try:
-        return from_dict(head)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ConvspecError) as error:
-        raise RequestError(f"{path} is not a convspec report: {type(error).__name__}: {str(error)[:_SHOWN]}") from None
+        return _named(path, from_dict(head))
+    except (ValueError, ConvspecError) as error:
+        raise RequestError(f"{path} is not a convspec report: {str(error)[:_SHOWN]}") from None
 
 
-def from_dict(data: Mapping[str, Any]) -> Report:
-    """Read what ``Report.to_dict`` wrote.
+def _named(path: Path, report: Report) -> Report:
+    """The report, with the file's name in its notes."""
+    return replace(report, notes=tuple(f"{path.name}: {note}" for note in report.notes))
+
+
+def from_dict(data: Any) -> Report:
+    """Read what ``Report.to_dict`` wrote; a result that is repeated counts once, contradicting ones are an error.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, ConvspecError: if ``data`` is not a report.
+        ValueError: naming the entry, the rule and the value, if ``data`` is not a report.
     """
+    if broken := report_rules().problem(data):
+        raise ValueError(broken)
     about = dict(data["environment"])
-    absent = {str(name): str(reason) for name, reason in about.pop("absent", {}).items()}
-    results = CompressedList(Result.from_dict(result) for result in data["results"])
-    missing = tuple(map(str, data.get("missing", ())))
-    return Report(about, results, tuple(_tally(entry) for entry in data["gaps"]), absent, missing)
+    absent = about.pop("absent")
+    verdicts = SavedVerdicts(place="results[{}]")
+    for number, entry in enumerate(data["results"]):
+        try:
+            verdicts.add(number, entry)
+        except ValueError as error:
+            raise ValueError(f"results[{number}]: {error}") from None
+    results = CompressedList([*verdicts.results(), *verdicts.contradictions()])
+    tallies = tuple(_tally(entry) for entry in data["gaps"])
+    notes = (*data.get("notes", ()), *verdicts.remarks())
+    return Report(about, results, tallies, absent, tuple(data["missing"]), notes)
 
 
 def _tally(data: Mapping[str, Any]) -> Tally:
     when = Predicate.parse(data["when"], SCALARS, VECTORS)
-    gap = Gap(str(data["gap"]), str(data["kind"]), when, (), str(data["reason"]), link=str(data["link"] or ""))
-    example = dict(data["passing_example"] or {})
-    return Tally(
-        gap, str(data["adapter"]), int(data["failed"]), int(data["passed"]), example, data["status"] != "passing"
-    )
+    gap = Gap(data["gap"], data["kind"], when, (), data["reason"], link=data["link"] or "")
+    whole = data["status"] != "passing"
+    return Tally(gap, data["adapter"], data["failed"], data["passed"], dict(data["passing_example"] or {}), whole)
 
 
 def merge(reports: Sequence[Report]) -> Report:
@@ -96,7 +121,8 @@ def merge(reports: Sequence[Report]) -> Report:
     for tally in tallies.values():
         tally.whole = not missing
     ordered = sort_results(CompressedList(results.values()), about["adapters"])
-    return Report(about, ordered, tuple(tallies.values()), absent, tuple(missing))
+    notes = tuple(note for report in reports for note in report.notes)
+    return Report(about, ordered, tuple(tallies.values()), absent, tuple(missing), notes)
 
 
 def _same_versions(known: dict[str, str], versions: Mapping[str, str]) -> None:
@@ -109,7 +135,9 @@ def _same_versions(known: dict[str, str], versions: Mapping[str, str]) -> None:
 
 
 def _missing_shards(shards: Sequence[str]) -> list[str]:
-    """A sentence for each shard that is missing."""
-    sizes = {shard.partition("/")[2] for shard in shards}
-    wanted = [f"{i}/{size}" for size in sorted(sizes) for i in range(1, int(size) + 1)]
-    return [f"shard {shard} is missing" for shard in wanted if shard not in shards]
+    """A sentence for each shard that is missing; one for all that are beyond the first twenty."""
+    sizes = sorted({shard.partition("/")[2] for shard in shards})
+    wanted = (f"{i}/{size}" for size in sizes for i in range(1, int(size) + 1))
+    missing = [*islice((shard for shard in wanted if shard not in shards), _MISSING)]
+    more = sum(map(int, sizes)) - len({*shards}) - len(missing)
+    return [*(f"shard {shard} is missing" for shard in missing), *[f"{more} more shards are missing"] * (more > 0)]

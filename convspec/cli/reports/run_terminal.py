@@ -47,11 +47,11 @@ def show(report: Report, console: Console) -> None:
 
 
 def notes(report: Report) -> list[str]:
-    """Sentences on a run that was recorded or replayed: how many outputs are kept, left out, equal."""
+    """Sentences on a saved run – what was left out – and on outputs: how many are recorded, left out, equal."""
     evidence = [result.evidence for result in report.results]
     saved = [entry["record"] for entry in evidence if isinstance(entry.get("record"), dict)]
     compared = [entry["recorded"] for entry in evidence if isinstance(entry.get("recorded"), dict)]
-    sentences = []
+    sentences = [*report.notes]
     if saved:
         left_out = Counter(str(entry["left_out"]) for entry in saved if "left_out" in entry)
         reasons = ", ".join(f"{number} × {reason}" for reason, number in left_out.items())

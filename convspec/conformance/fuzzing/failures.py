@@ -101,8 +101,8 @@ class FailureFile:
         for number, line in enumerate(_lines(path), 1):
             try:
                 self.results.append(Result.from_dict(json.loads(line)))
-            except (KeyError, TypeError, ValueError) as error:
-                raise RequestError(f"{path}: line {number} is not a failure: {error!r}; delete the line") from None
+            except (ValueError, RecursionError) as error:
+                raise RequestError(f"{path}: line {number} is not a failure: {error}; delete the line") from None
         self._known.update(map(_identity, self.results))
 
     def add(self, failures: Iterable[Result]) -> None:

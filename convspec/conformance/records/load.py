@@ -26,13 +26,15 @@ class Records:
     Attributes:
         without: the number of results without an output, by the reason.
         environments: of the recorded runs, by the path of their journals.
-        problems: a sentence for each line of a journal that cannot be read.
+        problems: a sentence for each line of a journal that is left out or contradicts another.
+        notes: sentences on repeated verdicts.
     """
 
     recordings: list[Recording] = field(default_factory=list)
     without: Counter[str] = field(default_factory=Counter)
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def load(folders: Sequence[Path]) -> Records:
@@ -59,9 +61,9 @@ def _add(records: Records, path: Path) -> None:
     run = journal.read(path)
     if run.header.request.record is None:
         raise RecordError(path, f"it must be the journal of a run with --record ({SCHEMA})")
-    results = {result.key: result for result in run.results}
+    results = run.results
     groups: dict[tuple[Any, ...], list[Result]] = {}
-    for result in results.values():
+    for result in results:
         if isinstance(entry := result.evidence.get("record"), dict) and "outputs" in entry:
             key = (result.index, result.request, result.case.dtype, result.case.device, result.precision)
             groups.setdefault(key, []).append(result)
@@ -70,9 +72,13 @@ def _add(records: Records, path: Path) -> None:
     records.recordings += [_recording(path, group) for group in groups.values()]
     records.environments[str(path)] = dict(run.environment)
     expected = sum(len(unit.trials) for problem in run.header.request.problems() for unit in problem.units)
-    if unreached := expected - len(results):
+    contradictions = [f"case {result.case.id}: {result.reason}" for result in run.verdicts.contradictions()]
+    if contradictions:
+        records.without["contradicted"] += len(contradictions)
+    if unreached := expected - len(results) - len(contradictions):
         records.without["not reached"] += unreached
-    records.problems += [f"{path}: line {number} cannot be read" for number in run.unreadable]
+    records.problems += [f"{path}: {sentence}" for sentence in (*run.verdicts.problems(), *contradictions)]
+    records.notes += [f"{path}: {sentence}" for sentence in run.verdicts.remarks()]
 
 
 def _why_without(result: Result) -> str:
