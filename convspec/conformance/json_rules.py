@@ -88,7 +88,10 @@ class JsonRules:
         other = _anything if others is True else None if others is False else self._compile(others)
         known = {key: self._compile(entry) for key, entry in schema.get("properties", {}).items()}
         item = self._compile(schema["items"]) if "items" in schema else _anything
-        inside = {dict: _object_check(known, other, schema.get("required", ())), list: _list_check(item)}
+        inside: dict[type, Check] = {
+            dict: _object_check(known, other, schema.get("required", ())),
+            list: _list_check(item),
+        }
 
         def check(value: Any, depth: int) -> Broken | None:
             kind = type(value)
@@ -149,7 +152,7 @@ def _anything(value: Any, depth: int) -> Broken | None:
     return _check_inside(value, depth, _ANYTHING)
 
 
-_ANYTHING = {dict: _object_check({}, _anything, ()), list: _list_check(_anything)}
+_ANYTHING: dict[type, Check] = {dict: _object_check({}, _anything, ()), list: _list_check(_anything)}
 
 
 def _key(key: str) -> str:
