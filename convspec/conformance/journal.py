@@ -25,7 +25,7 @@ from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.json_rules import JsonRules
 from convspec.conformance.records import array_files
 from convspec.conformance.records.recording import Recording, plan_replay
-from convspec.conformance.results import Report, Result, sort_results
+from convspec.conformance.results import Report, Result, report_rules, sort_results
 from convspec.conformance.saved_verdicts import SavedVerdicts
 from convspec.conformance.trials.work_plan import ASKED, PRECISIONS, Key, Problem, RecordFolder, Selection
 from convspec.contract import known_gaps
@@ -426,7 +426,11 @@ def _read_header(path: Path, *lines: bytes) -> Header:
         if schema == SCHEMA:
             _require(head, "opening")
             _require(second, "cases")
-            return Header.from_dicts(head, second)
+            header = Header.from_dicts(head, second)
+            about = {**header.request.summary(), **header.environment, "absent": dict(header.absent)}
+            if broken := report_rules().problem(about, "environment"):
+                raise ValueError(broken)
+            return header
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConvspecError) as error:
         raise RequestError(f"{path} is not a convspec journal ({SCHEMA}): {str(error)[:_SHOWN]}") from None
     raise RequestError(f"{path} is not a convspec journal: it has schema {str(schema)[:_SHOWN]!r}, expected {SCHEMA!r}")
