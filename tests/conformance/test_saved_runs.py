@@ -306,6 +306,26 @@ def test_notes_are_in_every_form_and_in_merged_and_compared_runs(whole, file):
     report_rules().problem(read.to_dict())
 
 
+def test_a_journal_has_one_writer(whole, file):
+    """Two runs of one process, so that a lock that several may hold does not pass."""
+    write(file, whole[0][:4])
+    first, _ = journal.Journal.reopen(file)
+    try:
+        with pytest.raises(RequestError, match="is being written by another run"):
+            journal.Journal.reopen(file)
+        assert len(journal.read(file).results) == 2  # reading needs no lock
+    finally:
+        first.close()
+    journal.Journal.reopen(file)[0].close()
+    header = journal.read(file).header
+    new = journal.Journal.create(file.with_name("new.jsonl"), header)
+    try:
+        with pytest.raises(RequestError, match="is being written by another run"):
+            journal.Journal.reopen(new.path)
+    finally:
+        new.close()
+
+
 def test_missing_shards_are_named_up_to_a_number(whole):
     report = whole[1]
     shard = convspec.conformance.Report({**report.environment, "shard": "2/999999999"}, report.results)
