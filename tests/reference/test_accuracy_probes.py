@@ -92,6 +92,70 @@ def test_truncated_inputs_are_named_as_rounded_ones_are():
     assert measure(found, outputs) == AccuracyClass("tf32", "float32")
 
 
+def cut(values, dtype, digits):
+    """The values with so many binary digits, the others cut off, not rounded."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.trunc(np.ldexp(mantissa, digits)), exponent - digits).astype(format_of(dtype).carrier)
+
+
+COARSE = [("float32", "tf32"), ("float32", "bfloat16"), ("float64", "float32"), ("float64", "tf32"),
+          ("float64", "bfloat16"), ("float16", "bfloat16")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "name"), COARSE)
+@pytest.mark.parametrize(("spec", "shape"), LAYERS)
+@pytest.mark.parametrize("how", ["cut", "rounded"])
+@pytest.mark.parametrize("part", ["input", "kernel"])
+def test_inputs_or_weights_of_a_coarser_format_are_named_cut_or_rounded(spec, shape, dtype, name, how, part):
+    """bfloat16 comes of float32 by leaving 16 bits out, tf32 by leaving 13 out: many kernels do just that."""
+    found = probes(spec, shape, dtype)
+    outputs = {p.name: p.expected.astype(format_of(dtype).carrier) for p in found}
+    assert measure(found, outputs).inputs == dtype
+    coarse = cut(outputs[part], dtype, format_of(name).digits) if how == "cut" else rounded(outputs[part], name)
+    outputs[part] = coarse.astype(format_of(dtype).carrier)
+    measured = measure(found, outputs)
+    assert measured.inputs == name
+    claim = ComputePrecision("float64" if dtype == "float64" else "float32", inputs=name)
+    assert judge_class(measured, claim, dtype).verdict == "agree"
+    plain = judge_class(measured, ComputePrecision(claim.accumulator), dtype)
+    assert plain.verdict == "disagree"
+    assert plain.reason.startswith(f"precision: measured inputs {name}, declared {dtype}")
+
+
+def test_an_error_beyond_every_format_has_no_class():
+    spec, shape = LAYERS[0]
+    found = probes(spec, shape)
+    outputs = {"input": (found[0].expected * 1.02).astype(np.float32)}
+    assert measure(found, outputs) == AccuracyClass(None, None)
+    outputs["input"][np.unravel_index(np.argmax(found[0].expected != 0), outputs["input"].shape)] = np.nan
+    assert measure(found, outputs) == AccuracyClass(None, None)
+
+
+def test_float16_loses_the_digits_of_small_numbers_and_tf32_does_not():
+    spec, shape = LAYERS[0]
+    found = probes(spec, shape)
+    right = found[0].expected
+    assert (np.abs(right[right != 0]) < 2.0**-14).any()
+    half = {"input": rounded(right, "float16").astype(np.float32)}
+    assert measure(found, half).inputs == "float16"
+    assert measure(found, {"input": rounded(right, "tf32").astype(np.float32)}).inputs == "tf32"
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("float32", "float16"), ("float32", "bfloat16"), ("float64", "float32"),
+                                             ("float64", "float16"), ("float16", "float16"),
+                                             ("bfloat16", "bfloat16")])  # fmt: skip
+@pytest.mark.parametrize("how", ["cut", "rounded"])
+def test_sums_of_a_coarser_format_are_named(dtype, name, how):
+    spec, shape = LAYERS[2]
+    found = probes(spec, shape, dtype)
+    right = found[2].expected
+    form = format_of("tf32" if name == "float16" and dtype != "float16" else name)
+    # a float16 layer's own last rounding is no proof: its sums must differ from the rightly rounded ones
+    sums = cut(right * (1 + 2.0**-7), dtype, form.digits) if how == "cut" else rounded(right * (1 + 2.0**-7), form.name)
+    measured = measure(found, {"accumulator": sums.astype(format_of(dtype).carrier)})
+    assert measured == AccuracyClass(None, name)
+
+
 def test_only_some_probes_may_have_run():
     spec, shape = LAYERS[0]
     found = probes(spec, shape)

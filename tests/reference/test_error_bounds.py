@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -73,6 +74,64 @@ def test_underflow_costs_half_a_subnormal_unit_or_a_normal_number_where_they_are
         == 10 * 2.0**-126
     )
     assert error_bounds.bounds("float16", 9, FLOAT32).absolute == 10 * 2.0**-150 + 2.0**-25
+
+
+@pytest.mark.parametrize(("dtype", "arithmetic", "floor", "output"), [
+    ("float16", ComputePrecision("float32"), 2.0**-150, 2.0**-25),
+    ("float16", ComputePrecision("float32", flushes_subnormals=True), 2.0**-126, 2.0**-25),
+    ("bfloat16", ComputePrecision("float32", flushes_subnormals=True), 2.0**-126, 2.0**-126),
+    ("bfloat16", ComputePrecision("float32"), 2.0**-150, 2.0**-134),
+    ("float16", ComputePrecision("float16"), 2.0**-25, 0.0),
+    ("float16", ComputePrecision("float16", flushes_subnormals=True), 2.0**-14, 0.0),
+    ("float32", ComputePrecision("float64", flushes_subnormals=True), 2.0**-1022, 2.0**-150),
+])  # fmt: skip
+@pytest.mark.parametrize("m", [1, 2])
+def test_a_processor_that_flushes_the_accumulators_subnormals_keeps_those_of_a_format_with_another_range(
+    dtype, arithmetic, floor, output, m
+):
+    """float16 results down to 6e-8 are kept by code that flushes float32: 3e-8 is their error, not 6.1e-5."""
+    found = error_bounds.bounds(dtype, 9, dataclasses.replace(arithmetic, output_roundings=m))
+    assert found.floor == floor
+    assert found.absolute == 10 * floor + m * output
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_subnormals_of_float16_are_judged(flushes):
+    right = np.full(2000, 3.4 * 2.0**-24)
+    precision = ComputePrecision("float32", flushes_subnormals=flushes)
+    for actual, verdict in (
+        (3 * 2.0**-24, "agree"),
+        (4 * 2.0**-24, "disagree"),
+        (2.0**-14, "disagree"),
+        (0, "disagree"),
+    ):
+        judged = reference.judge(
+            np.full(2000, actual, np.float16), right, right, dtype="float16", data="captured", products=1,
+            arithmetic=precision,
+        )  # fmt: skip
+        assert judged.verdict == verdict, actual
+
+
+def test_a_float64_result_differs_from_the_oracle_by_the_errors_of_both():
+    found = error_bounds.bounds("float64", 45, ComputePrecision("float64")).relative
+    gamma = error_bounds.gamma(46, 2.0**-53)
+    assert found == pytest.approx(2 * gamma + 2.0**-53, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(("m", "u"), [(1, 2.0**-11), (3, 2.0**-11)])
+def test_what_an_output_coarser_than_its_sums_costs(m, u):
+    coarse = error_bounds.bounds("float16", 9, ComputePrecision("float32", output_roundings=m))
+    assert (coarse.output_rounding, coarse.further_rounding) == (u, (m - 1) * u)
+    assert (coarse.unit, coarse.largest) == (2.0**-24, 65504.0)
+    equal = error_bounds.bounds("float16", 9, ComputePrecision("float16", output_roundings=m))
+    assert (equal.output_rounding, equal.further_rounding, equal.unit) == (0.0, 0.0, u)
+
+
+def test_products_of_a_transposed_layers_gradients():
+    spec = ConvSpec(6, 4, (3, 5), (2, 3), groups=2, transposed=True)
+    assert spec.output_shape((3, 6, 4, 5)) == (3, 4, 9, 17)
+    counts = {of: error_bounds.products(spec, (3, 6, 4, 5), of) for of in ("output", "input", "kernel", "bias")}
+    assert counts == {"output": 45, "input": 30, "kernel": 3 * 4 * 5, "bias": 3 * 9 * 17}
 
 
 def test_the_statistical_limit():
