@@ -51,7 +51,7 @@ PROCESSES = {  # below tests/: files whose tests start workers, clusters or othe
     "cli": ["test_app", "test_completion", "test_kept_reports", "test_replay"],
     "conformance": [
         "test_check", "test_chunks", "test_cluster", "test_diagnose", "test_fuzzing", "test_isolation", "test_journal",
-        "test_kills", "test_records", "test_scheduler", "test_validation", "test_worker_pool",
+        "test_kills", "test_records", "test_saved_runs", "test_scheduler", "test_validation", "test_worker_pool",
     ],
     "contract": ["test_adapter_import", "test_scaffold"],
     "models": ["test_files", "test_verification"],

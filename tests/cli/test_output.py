@@ -1,6 +1,7 @@
 """The output of every command: encodings, closed and full outputs, lost folders, and text that a terminal obeys."""
 
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -45,6 +46,7 @@ def report():
              "replay": {"without": {"no room": 3}}}  # fmt: skip
     results = (result(), result("agree"), result("error", "g"), result("unsupported", support="unsupported"),
                result("crash", evidence={}))  # fmt: skip
+    results = tuple(dataclasses.replace(one, index=index) for index, one in enumerate(results))
     tallies = (Tally(GAP, "torch", 3), Tally(GAP, "keras", 1, 2, {"case": "ab"}))
     return Report(about, results, tallies, {"flax": "needs jax"}, ("half of it",))
 
