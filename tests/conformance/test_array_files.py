@@ -1,8 +1,10 @@
 """The files of a record: what belongs to others stays, the limit is one for all, and a name is the content's."""
 
+import fcntl
 import json
 import os
 import subprocess
+import threading
 from hashlib import sha256
 
 import numpy as np
@@ -14,8 +16,8 @@ from convspec.conformance.checks.checks import Attempt
 from convspec.conformance.checks.expected import given
 from convspec.conformance.records import array_files
 from convspec.conformance.trials.work_plan import Recipe, RecordFolder, Target, Trial, Unit
-from convspec.errors import StorageError
-from convspec.spec import ComputePrecision
+from convspec.errors import RecordError, StorageError
+from convspec.spec import DIRECTIONS, ComputePrecision
 
 CASE = Case(ConvSpec(3, 5, (1, 3), stride=(2, 1)), (2, 3, 5, 7), seed=1)
 OTHER = CASE.varied(seed=2)
@@ -104,6 +106,45 @@ def test_the_limit_is_that_of_all_files_together_and_may_be_reached(folder):
     entry, *_ = save(folder, OTHER, limit=2 * used)
     assert "outputs" in entry
     assert int((folder / "arrays" / ".used").read_bytes()) == 2 * used
+
+
+def test_two_workers_do_not_count_at_once(tmp_path):
+    """One that counts keeps the others waiting, so that both together stay within the limit."""
+    counter = tmp_path / "used"
+    counter.write_bytes(b"7")
+    done = []
+    with counter.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        waiting = threading.Thread(target=lambda: done.append(array_files._reserve(counter, 5, 12)))
+        waiting.start()
+        waiting.join(0.1)
+        assert (done, counter.read_bytes()) == ([], b"7")
+        fcntl.flock(other, fcntl.LOCK_UN)
+    waiting.join()
+    assert (done, counter.read_bytes()) == ([True], b"12")
+    assert not array_files._reserve(counter, 1, 12)
+
+
+def test_a_counter_that_is_a_link_is_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (folder / "arrays" / ".used").symlink_to(tmp_path / "elsewhere")
+    assert save(folder)[0]["left_out"].startswith("cannot be written: ")
+    assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path):
+    file = tmp_path / "x"
+    file.write_bytes(b"12345")
+    assert array_files._content(file, 5) == b"12345"
+    with pytest.raises(RecordError, match="it must have at most 4 bytes, but has 5"):
+        array_files._content(file, 4)
+
+
+def test_each_direction_has_its_shape_and_each_shard_its_journal(tmp_path):
+    shapes = {direction: array_files.output_shape(CASE, direction) for direction in DIRECTIONS}
+    assert shapes == {"forward": (2, 5, 3, 5), "input": (2, 3, 5, 7), "kernel": (5, 3, 1, 3), "bias": (5,)}
+    assert array_files.journal_path(tmp_path, None).name == "run.jsonl"
+    assert array_files.journal_path(tmp_path, (2, 3)).name == "run-2-of-3.jsonl"
 
 
 @pytest.mark.parametrize("output", [np.zeros((2, 5, 3, 4), np.float32), np.zeros((2, 5, 3, 5), np.int32)])

@@ -31,7 +31,7 @@ class StillWorker(Worker):
         self.started = self.began
         self.allow(60.0)
         self.pipe = os.pipe()
-        self.says, self.ending, self.large, self.gone = [], "killed", False, False
+        self.says, self.ending, self.large, self.gone, self.over = [], "killed", False, False, False
 
     def fileno(self):
         return self.pipe[0]
@@ -45,7 +45,7 @@ class StillWorker(Worker):
 
     def receive(self):
         says, self.says = self.says, []
-        return says, False
+        return says, self.over
 
     def last_words(self, _most=5):
         return ""
@@ -181,6 +181,64 @@ def test_a_job_with_shared_arrays_has_no_grace(run_of):
     assert worker.patience == TIMEOUT
     run.say(AGREE, AGREE)
     assert worker.patience == TIMEOUT
+
+
+def test_a_further_job_gives_the_first_one_no_more_time(run_of):
+    run = run_of(3)
+    _, worker = run.give(1)
+    deadline, began = worker.deadline, worker.began
+    run.give(2)
+    assert (worker.deadline, worker.began) == (deadline, began)
+
+
+def test_the_pace_counts_every_unit_that_ended(run_of):
+    run = run_of(3)
+    lane, worker = run.give(3)
+    began = worker.began
+    run.say(*[AGREE] * 3)
+    assert (lane.units, worker.ended) == (1, 0)
+    assert lane.seconds == worker.began - began > 0
+    run.say(*[AGREE] * 3)
+    assert lane.units == 3
+
+
+def test_a_worker_whose_pipe_ends_has_crashed(run_of):
+    run = run_of(2)
+    lane, worker = run.give(2)
+    worker.over, worker.ending = True, "exit status 3"
+    run.say(AGREE)
+    assert worker.gone
+    assert [outcome.verdict for _, outcome in run.verdicts] == ["agree"]
+    assert [job.first.reason for job in lane.suspects] == ["exit status 3"]
+    assert indices(lane.waiting) == [1]
+
+
+def test_a_target_whose_workers_do_not_start_twice_is_given_up(run_of):
+    run = run_of(2)
+    lane = run.scheduler._lanes[GOOD]
+    for number in (1, 2):
+        assert not run.verdicts
+        run.workers[GOOD].process = 0
+        run.workers[GOOD].ending = "exit status 7"
+        run.scheduler._on_worker_died(run.workers[GOOD], "crash", "")
+        assert lane.failures == number
+        if number == 1:
+            run.replace()
+    reasons = {(outcome.verdict, outcome.reason) for _, outcome in run.verdicts}
+    assert reasons == {("error", "the worker did not start: exit status 7; last words: ")}
+    assert (len(run.verdicts), lane.left, len(run.dropped)) == (4, 0, 2)
+
+
+def test_a_target_with_a_worker_that_works_is_not_given_up(run_of):
+    run = run_of(2)
+    lane = run.scheduler._lanes[GOOD]
+    for _ in range(3):
+        failing = StillWorker()
+        failing.process = 0
+        run.scheduler._pool.adopt(failing)
+        run.scheduler._on_worker_died(failing, "crash", "")
+    assert (lane.failures, lane.failure, run.verdicts) == (3, None, [])
+    assert not run.scheduler._worth_starting(lane)
 
 
 def test_shared_arrays_live_as_long_as_one_unit_needs_them(run_of):
