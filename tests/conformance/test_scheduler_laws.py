@@ -71,14 +71,14 @@ class StillWorker(Worker):
 class Run:
     """A scheduler between two turns of its loop: problems whose arrays are ready, one still worker for each target."""
 
-    def __init__(self, cases=3, requests=("convspec_fakes:GOOD",), *, local=False, **limits):
+    def __init__(self, cases=3, requests=("convspec_fakes:GOOD",), *, local=False, jobs=1, **limits):
         self.verdicts, self.dropped = [], []
         layers = [Case(ConvSpec(2, 3, (1, 2)), (1, 2, 3, 4 + n), seed=n) for n in range(cases)]
         self.problems = [*Selection(tuple(requests), layouts=("NCHW",), data=("exact", "random")).problems(layers)]
         self.scheduler = Scheduler(
             lambda unit, outcome: self.verdicts.append((unit, outcome)),
             lambda *_: None,
-            jobs=1,
+            jobs=jobs,
             timeout=TIMEOUT,
             **limits,
         )
@@ -230,8 +230,10 @@ def test_a_target_whose_workers_do_not_start_twice_is_given_up(run_of):
 
 
 def test_a_target_with_a_worker_that_works_is_not_given_up(run_of):
-    run = run_of(2)
+    run = run_of(2, jobs=2)
     lane = run.scheduler._lanes[GOOD]
+    lane.pace = 100.0
+    assert run.scheduler._worth_starting(lane)
     for _ in range(3):
         failing = StillWorker()
         failing.process = 0
