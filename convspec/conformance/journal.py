@@ -65,6 +65,9 @@ class Request:
     recordings: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, kind in {"requests": "adapter", "precisions": "precision", "data": "kind of data"}.items():
+            if not (self.recordings or getattr(self.selection, name)):
+                raise RequestError(f"there is nothing to check: no {kind} is given")
         if not self.timeout > 0:
             raise RequestError(f"timeout={self.timeout} must be more than 0 seconds")
         if self.memory is not None and self.memory < _LEAST_MEMORY:

@@ -326,6 +326,17 @@ def test_a_journal_has_one_writer(whole, file):
         new.close()
 
 
+@pytest.mark.parametrize("name", ["requests", "precisions", "data"])
+def test_a_run_that_asks_for_nothing_is_no_run(whole, file, name):
+    head = json.loads(whole[0][0])
+    write(file, [{**head, "request": {**head["request"], name: []}}, *whole[0][1:]])
+    with pytest.raises(RequestError, match=r"is not a convspec journal .*there is nothing to check: no "):
+        load(file)
+    if name != "requests":
+        with pytest.raises(RequestError, match="there is nothing to check: no "):
+            convspec.check(CASES, NAMES, **{name: []})
+
+
 def test_missing_shards_are_named_up_to_a_number(whole):
     report = whole[1]
     shard = convspec.conformance.Report({**report.environment, "shard": "2/999999999"}, report.results)
