@@ -23,7 +23,8 @@ FRAMEWORKS := torch flax keras onnx equinox openvino
 LATER = $(foreach name,$(shell echo '$(FRAMEWORKS)' | sed 's/.*$(1)//'), and not $(name))
 NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
 # two processes share two cores: each framework has one thread in each; OpenVINO's tests ask for more by themselves
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
+# the tests start hundreds of interpreters: each loads compiled modules instead of compiling them anew
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist worksteal
 KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
