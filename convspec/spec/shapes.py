@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from convspec.spec import layouts
 from convspec.spec.validation import SIZE_RULE, Pads, too_large
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from convspec.spec.conv_spec import ConvSpec
 
 _MOST_STEPS = 10**7  # of counting a receptive field; seconds
@@ -239,6 +240,8 @@ def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, F
 
     After transposed layers neighbouring outputs read different numbers of pixels, hence the maximum over phases.
     """
+    from fractions import Fraction
+
     size = 0
     phases = product(spec.stride[axis] for spec in specs if spec.transposed)
     regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))
