@@ -1,7 +1,8 @@
 # convspec: the commands of its developers. Every target sets up what it needs, says what it does, and may be run again.
 #
 #   make check   the main job: the curated corpora on all four frameworks, in both layouts
-#   make test    all tests, in two processes: without a framework first, then framework by framework
+#   make test    all tests: those without a framework first, then two frameworks at a time, each in a process of its own
+#   make test-torch   the tests of one framework; so for every other one
 #   make test-fast   tests that need no framework, kill no process and take no time: for the loop while editing
 #   make lint    ruff, mypy --strict, import-linter
 #   make docs    the site, into docs/_build/html; warnings are errors
@@ -22,9 +23,9 @@ FRAMEWORKS := torch flax keras onnx equinox openvino
 # a test that needs several frameworks runs once, with the last of them
 LATER = $(foreach name,$(shell echo '$(FRAMEWORKS)' | sed 's/.*$(1)//'), and not $(name))
 NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
-# two processes share two cores: each framework has one thread in each; OpenVINO's tests ask for more by themselves
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
-PARALLEL := -n 2 --dist worksteal
+# two frameworks share two cores: each has one thread; OpenVINO's tests ask for more by themselves
+# the tests start hundreds of interpreters: each loads compiled modules instead of compiling them anew
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
 KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
 
@@ -50,18 +51,28 @@ check: $(STAMP)
 
 test: $(STAMP)
 	@echo "== tests that need no framework"
-	$(PYTEST) $(PARALLEL) -m '$(NONE)'
+	@$(PYTEST) -n 3 --dist worksteal -m '$(NONE)'  # one more than cores: those that kill processes wait much of the time
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 $(filter --output-sync,$(.FEATURES:%=--%)) $(SUITES)
+
+# the longest first, so that no core waits for the last one; what a suite prints comes when it has ended
+SUITES := test-onnx test-torch test-flax test-keras test-keras-on-jax test-browser test-equinox test-keras-on-torch \
+	test-openvino
+.PHONY: $(SUITES)
+
+$(FRAMEWORKS:%=test-%): test-%: $(STAMP)
+	@echo "== tests of the $* adapter"
+	@$(PYTEST) -m '$*$(call LATER,$*)' tests
+
+test-keras-on-jax test-keras-on-torch: test-keras-on-%: $(STAMP)
+	@echo "== reading and comparing Keras models on $*"
+	@KERAS_BACKEND=$* $(PYTEST) -m keras $(KERAS_TESTS)
+
+test-browser: $(STAMP)
 	@echo "== tests of the site in a browser, where there is one"
-	$(PYTEST) -rs -m browser tests/browser
-	@$(foreach name,$(FRAMEWORKS),echo "== tests of the $(name) adapter" && \
-		$(PYTEST) $(PARALLEL) -m '$(name)$(call LATER,$(name))' tests && ) true
-	@for backend in jax torch; do \
-		echo "== reading and comparing Keras models on $$backend"; \
-		KERAS_BACKEND=$$backend $(PYTEST) $(PARALLEL) -m keras $(KERAS_TESTS) || exit 1; \
-	done
+	@$(PYTEST) -rs -m browser tests/browser
 
 test-fast: $(STAMP)
-	@$(PYTEST) $(PARALLEL) -m '$(NONE) and not slow and not processes' tests convspec
+	@$(PYTEST) -n 2 --dist worksteal -m '$(NONE) and not slow and not processes' tests convspec
 
 lint: $(STAMP)
 	@echo "== ruff, mypy, import-linter"

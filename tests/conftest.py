@@ -21,6 +21,8 @@ def _marks(path: Path) -> dict[str, bool]:
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"\bpytest\.mark\.(\w+)", text))
     known = dict.fromkeys(_left_out(path), True)
+    if not re.search(r"\bpytest\.mark\b(?!\.)", text):  # marks by computed names may be any
+        known |= dict.fromkeys(SUITES - named, False)
     for node in ast.parse(text).body if "pytestmark" in text else ():
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
             own = set(re.findall(r"\bpytest\.mark\.(\w+)", ast.unparse(node.value)))

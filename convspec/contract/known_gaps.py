@@ -19,7 +19,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -78,6 +77,8 @@ def parse(text: str, origin: str) -> tuple[Gap, ...]:
     Raises:
         GapError: naming the file, the gap and the error.
     """
+    import tomllib
+
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

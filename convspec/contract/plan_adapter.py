@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from importlib import metadata, resources
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,6 +92,8 @@ class PlanAdapter(Adapter):
         return self._layer().devices()
 
     def versions(self) -> dict[str, str]:
+        from importlib import metadata
+
         found = {}
         for name in self.distributions:
             with suppress(metadata.PackageNotFoundError):
@@ -138,6 +139,8 @@ class PlanAdapter(Adapter):
         return spec
 
     def gaps(self) -> str:
+        from importlib import resources
+
         file = resources.files(self.package).joinpath("known_gaps.toml")
         return file.read_text("utf-8") if file.is_file() else super().gaps()
 

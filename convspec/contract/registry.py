@@ -10,8 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -19,6 +18,8 @@ from convspec.contract.adapter_import import Source, load, try_in_child
 from convspec.errors import AdapterError, RequestError, UnknownName, printable
 
 if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
     from convspec.contract.protocol import Adapter
 
 GROUP = "convspec.adapters"
@@ -57,6 +58,8 @@ class _Declaration:
 @functools.cache
 def _declared() -> dict[str, _Declaration]:
     """Return what distributions declare, by the adapter's name; another one with a name of convspec's has its own."""
+    from importlib.metadata import entry_points
+
     by_name: dict[str, list[_Declaration]] = {}
     for point in entry_points(group=GROUP):
         module, _, attribute = point.value.partition("[")[0].partition(":")
@@ -122,7 +125,25 @@ def adapter(name: str) -> Adapter:
     source = Source(f"{base}:{attribute}", base, attribute)
     if not (base in sys.modules or _in_child()) and (reason := try_in_child([source])[source]):
         raise AdapterError(source.name, reason)
-    loaded = load(source)
+    return load_at(*astuple(source), variant)
+
+
+def place(name: str) -> tuple[str, ...] | None:
+    """Return the arguments with which :func:`load_at` imports the adapter of that name; None where it is unknown.
+
+    A process that gets them need not search the installed distributions.
+    """
+    base, _, rest = name.partition(":")
+    if declaration := _declared().get(base):
+        return None if declaration.reason else (*astuple(declaration.source), rest)
+    attribute, _, variant = rest.partition(":")
+    known = attribute and _is_importable(base.partition(".")[0])
+    return (f"{base}:{attribute}", base, attribute, variant) if known else None
+
+
+def load_at(name: str, module: str, attribute: str, variant: str) -> Adapter:
+    """Import the adapter at a :func:`place`. Raises AdapterError if it cannot be imported, with the reason."""
+    loaded = load(Source(name, module, attribute))
     return loaded.with_variant(variant) if variant else loaded
 
 
@@ -253,6 +274,8 @@ def remedy(adapter: str, missing: Sequence[str]) -> str:
 
     Empty where no distribution declares the adapter, or where it has no extra that names the modules.
     """
+    from importlib.metadata import entry_points
+
     name = adapter.partition(":")[0]
     own = name.partition("-")[0]
     for point in entry_points(group=GROUP, name=name):
@@ -268,6 +291,8 @@ def remedy(adapter: str, missing: Sequence[str]) -> str:
 
 def install_command(extra: str) -> str:
     """Return the command that installs an extra of convspec itself."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         return _pip_install(distribution("convspec"), extra)
     except PackageNotFoundError:

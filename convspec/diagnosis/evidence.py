@@ -94,7 +94,7 @@ class Evidence:
         if values is None:
             return None
         ratio = _ratio(self.actual[chosen], *values, self.limits(layer), layer.finish)
-        return float(np.mean(ratio > 1))
+        return np.count_nonzero(ratio > 1) / ratio.size
 
     def distance(self, layer: Layer) -> Distance | None:
         """Return the distance of a layer; None if it cannot be computed, or gives the right numbers."""

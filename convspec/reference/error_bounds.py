@@ -13,6 +13,7 @@ rounding; inputs rounded to a coarser format).
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ class Bounds:
     largest: float
 
 
+@functools.lru_cache(maxsize=256)
 def bounds(dtype: str, products: int, arithmetic: ComputePrecision) -> Bounds:
     """Return the bounds for sums of ``products`` products and a bias, for results in ``dtype``."""
     out, accumulator = format_of(dtype), format_of(arithmetic.accumulator)

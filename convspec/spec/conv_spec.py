@@ -6,7 +6,6 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import Any, Literal, ParamSpec, TypeAlias
 
 from convspec.errors import SpecError, UnknownFieldError
@@ -214,6 +213,8 @@ class ConvSpec:
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of the input of :meth:`from_dict` and :meth:`from_json`."""
+        from importlib.resources import files
+
         return dict(json.loads(files("convspec.spec").joinpath("spec.schema.json").read_text("utf-8")))
 
     def __repr__(self) -> str:

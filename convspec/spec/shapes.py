@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from convspec.spec import layouts
 from convspec.spec.validation import SIZE_RULE, Pads, too_large
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from convspec.spec.conv_spec import ConvSpec
 
 _MOST_STEPS = 10**7  # of counting a receptive field; seconds
@@ -157,20 +158,20 @@ def output_spatial(spec: ConvSpec, spatial: Sequence[int]) -> tuple[int, ...]:
     for axis, (n, (lo, hi), ke, s, e) in enumerate(
         zip(spatial, pads, spec.effective_kernel, spec.stride, extra, strict=True)
     ):
-        where = f"spatial axis {axis} ({layouts.spatial_letters(spec.ndim)[axis]})"
         if spec.transposed:
             size = (n - 1) * s + ke - lo - hi + e
             if size < 0:
                 raise ShapeError(
-                    f"{where}: the output would have {size} cells: padding crops {lo} + {hi} of "
+                    f"{_axis_name(spec, axis)}: the output would have {size} cells: padding crops {lo} + {hi} of "
                     f"{(n - 1) * s + ke + e}; reduce padding or enlarge the input"
                 )
         else:
-            _check_pads(spec.padding_mode, n, lo, hi, where)
+            if spec.padding_mode != "zeros":
+                _check_pads(spec, axis, n, (lo, hi))
             size = (n + lo + hi - ke) // s + 1
             if n + lo + hi < ke:
                 raise ShapeError(
-                    f"{where}: the kernel spans {ke} cells, but the padded input has only "
+                    f"{_axis_name(spec, axis)}: the kernel spans {ke} cells, but the padded input has only "
                     f"{n} + {lo} + {hi} = {n + lo + hi}; the smallest input here is "
                     f"{max(ke - lo - hi, 0)}"
                 )
@@ -178,16 +179,22 @@ def output_spatial(spec: ConvSpec, spatial: Sequence[int]) -> tuple[int, ...]:
     return tuple(out)
 
 
-def _check_pads(mode: str, n: int, lo: int, hi: int, where: str) -> None:
-    pad = max(lo, hi)
-    rule = {
+def _axis_name(spec: ConvSpec, axis: int) -> str:
+    return f"spatial axis {axis} ({layouts.spatial_letters(spec.ndim)[axis]})"
+
+
+def _check_pads(spec: ConvSpec, axis: int, n: int, pads: tuple[int, int]) -> None:
+    """Check that the padding mode can fill the pads of an axis of ``n`` pixels."""
+    mode, pad = spec.padding_mode, max(pads)
+    broken, words = {
         "reflect": (pad >= n, "be less than"),
         "circular": (pad > n, "not exceed"),
         "replicate": (n == 0, "find a cell to repeat in"),
-    }
-    broken, words = rule.get(mode, (False, ""))
+    }[mode]
     if pad and broken:
-        raise ShapeError(f"{where}: padding {(lo, hi)} of mode {mode!r} must {words} the input's {n} cells")
+        raise ShapeError(
+            f"{_axis_name(spec, axis)}: padding {pads} of mode {mode!r} must {words} the input's {n} cells"
+        )
 
 
 def output_shape(spec: ConvSpec, input_shape: Sequence[int], layout: str = "NCHW") -> tuple[int, ...]:
@@ -233,6 +240,8 @@ def _field_along(specs: Sequence[ConvSpec], axis: int) -> tuple[int, Fraction, F
 
     After transposed layers neighbouring outputs read different numbers of pixels, hence the maximum over phases.
     """
+    from fractions import Fraction
+
     size = 0
     phases = product(spec.stride[axis] for spec in specs if spec.transposed)
     regular = next((i for i, spec in enumerate(specs) if spec.transposed), len(specs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias, cast
 
@@ -148,10 +148,13 @@ def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> in
 
 def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
     values = _sequence(value)
-    numbers = [_integer(v) for v in ([value] * ndim if values is None else values)]
-    if any(n is None or n < least for n in numbers) or len(numbers) != ndim:
-        return None
-    return tuple(cast("list[int]", numbers))
+    numbers = []
+    for v in [value] * ndim if values is None else values:
+        number = _integer(v)
+        if number is None or number < least:
+            return None
+        numbers.append(number)
+    return tuple(numbers) if len(numbers) == ndim else None
 
 
 def _padding(value: object, ndim: int) -> Pads | str | None:
@@ -215,12 +218,16 @@ def _fix_words(out: dict[str, Any]) -> None:
 
 def _integer(value: object) -> int | None:
     """Return the value as a Python int; None for a bool and for anything that is not an integer."""
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
     return int(value.__index__())
 
 
-def _sequence(value: object) -> list[Any] | None:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+def _sequence(value: object) -> Sequence[Any] | None:
+    if type(value) is tuple:
+        return value
+    if type(value) is int or isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return None
     return list(value)

@@ -1,5 +1,6 @@
 """Broken adapters of other distributions: each is skipped with the reason, and everything else works."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -74,21 +75,21 @@ def installed(tmp_path_factory, patch):
     """Every broken adapter and two good ones, without convspec's own, whose frameworks would take minutes."""
     modules = {name: text for name, (text, _) in WAYS.items()} | GOOD_ONES
     patch.syspath_prepend(install(tmp_path_factory.mktemp("installed"), "others", modules))
-    points = registry.entry_points
-    patch.setattr(registry, "entry_points", lambda **of: [p for p in points(**of) if p.dist.name == "others"])
+    points = importlib.metadata.entry_points
+    patch.setattr(importlib.metadata, "entry_points", lambda **of: [p for p in points(**of) if p.dist.name == "others"])
     registry._declared.cache_clear()
 
 
 @pytest.fixture
 def only(tmp_path, monkeypatch):
     """A function that installs further distributions, beside convspec's own adapters."""
-    points = registry.entry_points
+    points = importlib.metadata.entry_points
 
     def only(*names):
         monkeypatch.syspath_prepend(tmp_path)
         kept = {"convspec", *names}
         chosen = [p for p in points(group=registry.GROUP) if registry._distribution(p) in kept]
-        monkeypatch.setattr(registry, "entry_points", lambda **_: chosen)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: chosen)
         registry._declared.cache_clear()
 
     yield only

@@ -22,8 +22,11 @@ def layer(spec, params, x, dtype="float32", accumulator="float32", inputs=None):
         x, kernel = rounded(x, inputs), rounded(kernel, inputs)
     total = np.zeros(spec.output_shape(x.shape), np.float64 if accumulator == "float64" else np.float32)
     with np.errstate(all="ignore"):
-        for place, product in _products(spec, kernel.astype(np.float64), x.astype(np.float64)):
-            total[place] = rounded(total[place].astype(np.float64) + product, accumulator)
+        for place, products in _products(spec, kernel.astype(np.float64), x.astype(np.float64)):
+            sums = total[place]
+            for product in products:
+                sums = rounded(sums.astype(np.float64) + product, accumulator)
+            total[place] = sums
         if params.bias is not None:
             bias = params.bias.astype(np.float64).reshape(-1, *(1,) * spec.ndim)
             total = rounded(total.astype(np.float64) + bias, accumulator)
@@ -31,20 +34,24 @@ def layer(spec, params, x, dtype="float32", accumulator="float32", inputs=None):
 
 
 def _products(spec, kernel, x):
-    """For every tap and channel of a group: where its products are added, and the products ``(N, O, …)``."""
+    """For every tap: where its products are added, and those of each channel of a group, ``(I/g, N, O, …)``."""
     pads, _ = resolve_padding(spec, x.shape[2:])
     per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     out = spec.output_shape(x.shape)[2:]
     cells = x if spec.transposed else pad(x, pads, spec.padding_mode)
+    channels = np.stack([cells[:, c::per_in].repeat(per_out, axis=1) for c in range(per_in)])
+    if spec.transposed:
+        kernel = kernel.reshape(spec.groups, per_in, per_out, *spec.kernel_size).swapaxes(0, 1)
+    else:
+        kernel = kernel.swapaxes(0, 1)
+    kernel = kernel.reshape(per_in, 1, spec.out_channels, *spec.kernel_size)
     axes = (spec.stride, spec.dilation, x.shape[2:], out, pads)
-    for c, taps in itertools.product(range(per_in), itertools.product(*map(range, spec.kernel_size))):
-        channel = cells[:, c::per_in].repeat(per_out, axis=1)
-        channels = slice(c, None, per_in) if spec.transposed else slice(None), slice(None) if spec.transposed else c
-        weights = kernel[(*channels, *taps)].reshape(-1, *(1,) * spec.ndim)
+    for taps in itertools.product(*map(range, spec.kernel_size)):
+        weights = kernel[(..., *taps)].reshape(per_in, 1, -1, *(1,) * spec.ndim)
         along = _scattered if spec.transposed else _gathered
         ranges = [along(*sizes) for sizes in zip(taps, *axes, strict=True)]
         if all(source.stop > source.start for source, _ in ranges):
-            yield (..., *(target for _, target in ranges)), channel[(..., *(source for source, _ in ranges))] * weights
+            yield (..., *(target for _, target in ranges)), channels[(..., *(source for source, _ in ranges))] * weights
 
 
 def _gathered(j, s, d, n, m, pads):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 
@@ -30,11 +33,34 @@ def runnable():
 CASES = runnable()
 
 
-def verdict(case, actual, ignore=None):
+@functools.cache
+def oracle(case):
+    """The case's arrays, the right output and its magnitude: every fault is judged on the same."""
     params, x = arrays(case)
-    expected = reference.conv(case.spec, params, x)
-    with np.errstate(all="ignore"):
-        magnitude = reference.magnitude(case.spec, params, x)
+    found = reference.conv(case.spec, params, x), reference.magnitude(case.spec, params, x)
+    for array in (x, params.kernel, *found):
+        array.flags.writeable = False
+    return params, x, *found
+
+
+@functools.cache
+def varied(**changes):
+    return [case.varied(**changes) for case in CASES]
+
+
+@functools.cache
+def changed(fault):
+    """Whether the fault changes the mathematics of each layer at all: generic real numbers tell."""
+    found = []
+    for case in varied(data="random", dtype="float64"):
+        params, x, right, _ = oracle(case)
+        faulty = fault(case.spec, params, x)
+        found.append(faulty is not None and not (faulty.shape == right.shape and np.array_equal(faulty, right)))
+    return found
+
+
+def verdict(case, actual, ignore=None):
+    _, _, expected, magnitude = oracle(case)
     accumulator = "float64" if case.dtype == "float64" else "float32"
     return judge(
         rounded(actual, case.dtype),
@@ -56,14 +82,9 @@ def verdict(case, actual, ignore=None):
 )
 def test_each_fault_is_caught_wherever_it_changes_the_layer(fault, data):
     applied = 0
-    for case in (c.varied(data=data) for c in CASES):
-        params, x = arrays(case.varied(data="random", dtype="float64"))
-        right, faulty = reference.conv(case.spec, params, x), fault(case.spec, params, x)
-        # generic real numbers tell whether the fault changes the mathematics of this layer at all
-        if faulty is None or (faulty.shape == right.shape and np.array_equal(faulty, right)):
-            continue
+    for case in itertools.compress(varied(data=data), changed(fault)):
         applied += 1
-        found = verdict(case, fault(case.spec, *arrays(case)))
+        found = verdict(case, fault(case.spec, *oracle(case)[:2]))
         assert found.verdict == "disagree", (fault.__name__, case.name, found)
         assert found.reason
     assert applied >= 3
@@ -74,13 +95,10 @@ def test_each_fault_is_caught_wherever_it_changes_the_layer(fault, data):
 def test_each_fault_is_caught_in_narrow_formats(fault, dtype):
     """Exact data of few bits repeat values: most layers must show the fault, and every layer of some size."""
     applied, caught = 0, 0
-    for case in (c.varied(dtype=dtype) for c in CASES):
-        params, x = arrays(case.varied(data="random", dtype="float64"))
-        right, faulty = reference.conv(case.spec, params, x), fault(case.spec, params, x)
-        if faulty is None or (faulty.shape == right.shape and np.array_equal(faulty, right)):
-            continue
+    for case in itertools.compress(varied(dtype=dtype), changed(fault)):
         applied += 1
-        found = verdict(case, fault(case.spec, *arrays(case)))
+        params, x, right, _ = oracle(case)
+        found = verdict(case, fault(case.spec, params, x))
         caught += found.verdict == "disagree"
         assert found.verdict == "disagree" or right.size < 16, (fault.__name__, case.name, found)
     assert applied >= 3
@@ -92,9 +110,9 @@ def test_each_fault_is_caught_in_narrow_formats(fault, dtype):
 def test_the_fault_free_twin_agrees(dtype, data):
     """A backend that sums in another order, by multiply-adds in the declared accumulator, is right on all data."""
     accumulator = "float64" if dtype == "float64" else "float32"
-    cases = CASES if data in ("exact", "random") else CASES[::4]
-    for case in (c.varied(dtype=dtype, data=data) for c in cases):
-        params, x = arrays(case)
+    cases = varied(dtype=dtype, data=data)
+    for case in cases if data in ("exact", "random") else cases[::4]:
+        params, x, _, _ = oracle(case)
         found = verdict(case, layer(case.spec, params, x, dtype, accumulator), uncompared(case, params))
         assert found.verdict == "agree", (case.name, found)
         assert found.evidence["total"] == np.prod(case.spec.output_shape(case.input_shape))
@@ -103,7 +121,7 @@ def test_the_fault_free_twin_agrees(dtype, data):
 @pytest.mark.parametrize("data", ["exact", "random"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_right_gradients_agree_and_wrong_ones_do_not(dtype, data):
-    for case in (c.varied(dtype=dtype, data=data) for c in CASES):
+    for case in varied(dtype=dtype, data=data):
         params, x, dy = gradient_arrays(case)
         right = reference.gradients(case.spec, params, x, dy)
         size = reference.gradient_magnitudes(case.spec, params, x, dy)

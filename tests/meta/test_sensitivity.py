@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,7 @@ def test_one_output_off_by_one_ulp_under_exact_data_is_caught(dtype, products):
     assert found.evidence["index"] == [0, 3, 2, 1]
 
 
+@functools.cache
 def measured(spec, shape, dtype, **arithmetic):
     found = probes(spec, shape, dtype)
     return measure(found, {p.name: layer(p.spec, p.params, p.x, dtype, **arithmetic) for p in found})

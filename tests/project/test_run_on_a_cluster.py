@@ -44,10 +44,16 @@ def line(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def started(*lines):
-    """Programs that run as long as the block."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    programs = [subprocess.Popen(["bash", "-c", line], **quiet) for line in lines]
+    """A scheduler and its workers, which have joined it, as long as the block."""
+    outputs = [Path(f"program{number}.txt") for number in range(len(lines))]
+    programs = []
+    for line, output in zip(lines, outputs, strict=True):
+        with output.open("w") as file:
+            programs.append(subprocess.Popen(["bash", "-c", line], stdout=file, stderr=file))
     try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not all("Registered to" in output.read_text() for output in outputs[1:]):
+            time.sleep(0.05)
         yield
     finally:
         for program in reversed(programs):

@@ -16,8 +16,7 @@ def installed(tmp_path_factory):
     """A folder with the wheels of convspec and of the sample, and nothing else of this repository."""
     target, built = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    for source in (ROOT, SAMPLE):
-        run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(source)], built)
+    run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(ROOT), str(SAMPLE)], built)
     run([*pip, "install", "--no-deps", "--no-index", "--target", str(target), *map(str, built.iterdir())], built)
     return target
 

@@ -22,7 +22,6 @@ from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, PROBE
 from convspec.contract import LayerRequest, Support
-from convspec.diagnosis import diagnose
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.reference import accuracy_probes, error_bounds, verdict
 from convspec.spec import ComputePrecision, layouts, product
@@ -316,6 +315,8 @@ def explain(unit: Unit, trial: Trial, data: Data, actual: Array) -> dict[str, An
     small = product(actual.shape) <= _OUTPUTS and case.spec.macs(case.input_shape) <= _MACS
     if trial.direction != FORWARD or trial.data != "exact" or not small or actual.ndim != case.spec.ndim + 2:
         return {}
+    from convspec.diagnosis import diagnose
+
     diagnosis = diagnose(case.spec, data.params, data.x, actual, dtype=case.dtype, seconds=0.0)
     evidence: dict[str, Any] = {}
     if diagnosis.location is not None:

@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -29,6 +28,7 @@ from convspec.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -201,6 +201,8 @@ class OraclePrefetch:
     def __init__(
         self, problems: Iterator[Problem], threads: int, capacity: int, wake: Callable[[], None], *, local: bool
     ) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # no worker needs it
+
         self._problems, self._capacity, self._wake, self._local = problems, capacity, wake, local
         self._ready: list[Problem] = []
         self._next = next(problems, None)

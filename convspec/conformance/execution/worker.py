@@ -15,7 +15,7 @@ from convspec.conformance.checks.checks import first_line, outcomes
 from convspec.conformance.checks.expected import given
 from convspec.conformance.execution import messages
 from convspec.conformance.trials.work_plan import Target
-from convspec.contract import adapter as find
+from convspec.contract import registry
 from convspec.contract.isolation import EXIT_STATUS, encode, limit_memory, out_of_memory, send
 from convspec.errors import FrameworkAbsent
 
@@ -31,7 +31,7 @@ def serve(requests: BinaryIO, replies: int) -> None:
     target = Target(*opening["target"])
     if opening["cores"]:
         os.sched_setaffinity(0, opening["cores"])
-    adapter, reply = _start(target, opening["threads"])
+    adapter, reply = _start(target, opening["adapter"], opening["threads"])
     limited = opening["memory"] is not None and target.device == "cpu"  # drivers reserve more than exists
     if limited:
         limit_memory(opening["memory"] + _SLACK)
@@ -57,10 +57,10 @@ def _serve(adapter: Adapter, target: Target, requests: BinaryIO, replies: int, *
             send(replies, encode(messages.outcome_to_json(outcome)))
 
 
-def _start(target: Target, threads: int) -> tuple[Adapter | None, dict[str, Any]]:
+def _start(target: Target, place: list[str] | None, threads: int) -> tuple[Adapter | None, dict[str, Any]]:
     """Return the configured adapter, or None, and the message to the scheduler."""
     try:
-        adapter = find(target.request)
+        adapter = registry.load_at(*place) if place else registry.adapter(target.request)
         adapter.configure(dtype=target.dtype, device=target.device, precision=target.precision, threads=threads)
         devices = adapter.devices()
     except FrameworkAbsent as error:

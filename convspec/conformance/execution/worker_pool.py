@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from convspec.conformance import environment
 from convspec.conformance.execution import messages
 from convspec.conformance.trials.work_plan import Target
+from convspec.contract import registry
 from convspec.contract.isolation import ChildProcess, resident
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Worker(ChildProcess):
         self.allow(patience)
         allocator = {name: os.environ.get(name, value) for name, value in _KEEP_PAGES.items()}
         super().__init__("convspec.conformance.execution.worker", threads, allocator)
-        self.send({"target": astuple(target), "threads": threads, "memory": memory, "cores": cores})
+        opening = {"target": astuple(target), "adapter": registry.place(target.request)}
+        self.send({**opening, "threads": threads, "memory": memory, "cores": cores})
 
     @property
     def ready(self) -> bool:
