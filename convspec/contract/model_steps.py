@@ -29,7 +29,8 @@ class TracedStep:
         step: what it does; :class:`~convspec.spec.steps.Other` if the vocabulary has no word for it.
         reads: the tensors that it reads, as positions in :attr:`StepTrace.tensors`; weights are not among them.
         writes: the tensors that it writes; one that is changed in place is written as a new tensor.
-        arrays: its arrays in canonical order, by the names of ``Step.arrays``; of a convolution ``kernel`` and ``bias``.
+        arrays: its arrays in canonical order, by the names of ``Step.arrays``; of a convolution ``kernel``, ``bias``.
+        sources: by the names of ``arrays``, the paths in :attr:`StepTrace.parameters` that each was made of.
         name: the framework's name of the class or function.
         layout: ``"NCHW"`` or ``"NHWC"`` where the operation itself says where channels are (whatever the number of
             spatial axes); empty where it works in any layout.
@@ -41,6 +42,7 @@ class TracedStep:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     name: str = ""
     layout: str = ""
     note: str = ""

@@ -1,0 +1,121 @@
+"""Run a model once and record its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from convspec.contract import Part, StepTrace, refuse_inputs
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.spec.steps import Other
+from convspec_torch import programs, read, weights
+from convspec_torch.steps.calls import FIRST, Link, Tensor, without_batch
+from convspec_torch.steps.frames import Frame, Whole
+from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
+
+if TYPE_CHECKING:
+    from convspec.contract import Array
+
+_OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_LAYERS = (nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_COUNTER = "num_batches_tracked"  # a count of training that no step reads
+
+
+def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
+    """Run the model once in evaluation mode, without gradients, and list its steps.
+
+    Modules are seen through to the functions that they call; compiled ones run uncompiled. A plain convolution is one
+    step with its padding mode; recurrent layers and attention are one step without a word of their own.
+    """
+    if programs.is_program(model):
+        raise UnsupportedError("programs")
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
+    stored = dict(_parameters(model))
+    recorder = Recorder(stored, _own(model))
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def tensor(x: Array) -> Tensor:
+        return weights.tensor(x, first.dtype if x.dtype.kind == "f" else None, str(first.device))
+
+    named = {name: tensor(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else {}
+    listed = [] if isinstance(inputs, Mapping) else [tensor(x) for x in inputs]
+    given = tuple(recorder.add_input(t) for t in (*listed, *named.values()))
+    with refuse_inputs("PyTorch model"), read._inference(model), _recording(recorder, model):
+        y = model(*listed, **named)
+    outputs = tuple(recorder.number(t) for t in programs.tensors(y))
+    shapes = {path: tuple(t.shape) for path, t in stored.items()}
+    return StepTrace(recorder.steps, recorder.tensors, given, outputs, shapes)
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for path, t in (*model.named_parameters(), *model.named_buffers()):
+        if not is_lazy(t) and path.rpartition(".")[2] != _COUNTER:
+            yield path, t
+
+
+def _own(model: nn.Module) -> dict[str, Part]:
+    """Return the convolutions that compute in their own way."""
+    return {
+        path: Part(path, "conv", type(module).__name__)
+        for path, module in model.named_modules()
+        if read.is_convolution(module) and not read.is_plain(module)
+    }
+
+
+@contextmanager
+def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
+    """Follow a run of the model."""
+
+    def entering(path: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: recorder.enter(_frame(path, module), (args, kwargs))
+
+    def left(_: Any, __: Any, y: Any) -> None:
+        recorder.leave(y)
+
+    modules = [
+        (path, module) for path, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    with ExitStack() as stack:
+        for path, module in modules:
+            stack.callback(module.register_forward_pre_hook(entering(path), prepend=True, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(left, always_call=True).remove)
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch.jit.optimized_execution(False))
+        stack.enter_context(OperatorsOf(recorder))
+        stack.enter_context(FunctionsOf(recorder))
+        yield
+
+
+def _frame(path: str, module: nn.Module) -> Frame:
+    frame = Frame(path, type(module).__name__, isinstance(module, _LAYERS))
+    if isinstance(module, _OPAQUE):
+        frame.whole = _without_word(module)
+    elif read.is_convolution(module) and read.is_plain(module, hooked=True):
+        frame.whole = _convolution(module)
+    return frame
+
+
+def _without_word(module: nn.Module) -> Whole:
+    arrays = dict(_parameters(module))
+    return lambda given, results: (Link(Other(type(module).__name__), given, results, arrays),)
+
+
+def _convolution(module: Any) -> Whole | None:
+    """Return the link of a plain convolution, with the weight as its parametrisation gives it."""
+    try:
+        spec = read.spec_of_layer(module)
+    except ConvspecError:
+        return None  # it is seen through
+    arrays = {"kernel": read.weight_of(module), "bias": module.bias}
+
+    def link(given: Sequence[Tensor], results: Sequence[Tensor]) -> Sequence[Link]:
+        whole = Link(spec, given[:1], results, arrays, FIRST)
+        return (whole,) if given[0].ndim == spec.ndim + 2 else without_batch(whole)
+
+    return link
