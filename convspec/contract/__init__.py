@@ -50,9 +50,9 @@ __all__ = [
     "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule", "LayerRequest",
     "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading", "StepTrace", "Support",
     "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text", "check_layout",
-    "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions",
-    "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads",
-    "xla_precision",
+    "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps",
+    "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
+    "resolve_padding", "rounded", "same_pads", "xla_precision",
 ]  # fmt: skip
 
 

@@ -63,7 +63,8 @@ class Call:
     def given(self, *names: str) -> Given:
         """Return all arguments but the first operand by name; ``names`` are of positional ones after it."""
         found = Given(zip(self.names[1:] or names, self.args[1:], strict=False))
-        found.update({_ALIASES.get(name, name): value for name, value in self.kwargs.items()})
+        operand = next((name for name in _OPERANDS if name in self.kwargs), None) if not self.args else None
+        found.update({_ALIASES.get(name, name): value for name, value in self.kwargs.items() if name != operand})
         return found
 
     @property

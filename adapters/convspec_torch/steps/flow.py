@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-
-from convspec_torch import weights
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+
+_FLOATS = (torch.float16, torch.float32, torch.float64)  # those that NumPy has
 
 
 @dataclass(slots=True)
@@ -77,12 +77,19 @@ class Flow:
         numbers = [known.number for known in storage.known if known.data and known.number is not None]
         return list(dict.fromkeys([*numbers, *(number for _, number in storage.written)]))
 
-    def note(self, t: torch.Tensor, *, data: bool, changed: bool = False, **words: Any) -> Known:
-        """Note a tensor as it is now; ``changed``: all others of its storage are out of date."""
+    def note(
+        self, t: torch.Tensor, *, data: bool, changed: bool = False, uncounted: bool = False, **words: Any
+    ) -> Known:
+        """Note a tensor as it is now.
+
+        Args:
+            changed: whether it was changed in place, so that all others of its storage are out of date.
+            uncounted: whether PyTorch will count that change only when the operator has returned.
+        """
         storage = self._storage(t)
         if changed:
             storage.epoch += 1
-        known = Known(weakref.ref(t), _memory(t), t._version, storage.epoch, data, **words)
+        known = Known(weakref.ref(t), _memory(t), t._version + uncounted, storage.epoch, data, **words)
         if changed and known.number is not None:
             storage.written.append((storage.epoch, known.number))
         storage.known = [one for one in storage.known if one.tensor() is not t]
@@ -132,9 +139,11 @@ def _memory(t: torch.Tensor) -> tuple[Any, ...]:
 
 
 def copied(t: torch.Tensor) -> Array:
-    """Return the values as an array of its own."""
+    """Return the values as an array of its own; bfloat16 as float32. The tensor's memory stays its own, too."""
     if t.is_quantized:
         t = t.dequantize()
     if t.layout != torch.strided:
         t = t.to_dense()
-    return np.array(weights.array(t.detach().resolve_conj().resolve_neg()), order="C")
+    dtype = torch.float32 if t.dtype.is_floating_point and t.dtype not in _FLOATS else t.dtype
+    values: Array = torch.empty(t.shape, dtype=dtype, device="cpu").copy_(t.detach()).numpy()
+    return values

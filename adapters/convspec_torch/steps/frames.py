@@ -49,8 +49,15 @@ class Frame:
 
 
 def paths_of_links(path: str, made: Sequence[Link]) -> list[str]:
-    """Return the paths of the steps of one call: the main one has the path of the call, others lie under it."""
-    main = max(range(len(made)), key=lambda i: (bool(made[i].layout or made[i].arrays), i), default=0)
+    """Return the paths of the steps of one call: the main one has the path of the call, others lie under it.
+
+    The main one is the layer, else the one with the most tensors, else the last.
+    """
+
+    def weight(i: int) -> tuple[bool, int, int]:
+        return bool(made[i].layout or made[i].arrays), len(made[i].reads) + len(made[i].writes), i
+
+    main = max(range(len(made)), key=weight, default=0)
     counts: Counter[str] = Counter()
     paths = []
     for i, link in enumerate(made):

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from convspec.contract import ConvSpec, known_dtype
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_torch.functions import spec_of_call
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, Tensor, batched, without_batch
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, Tensor, without_batch
 
 COMPUTED = "its kernel is computed from the data"
 
@@ -139,9 +138,9 @@ def _local_response_norm(call: Call) -> Iterable[Link]:
 
 def _embedding(call: Call) -> Link:
     given = call.given("weight", "padding_idx", "max_norm")
-    weight, ids = given["weight"] if "weight" in given else call.x, call.x
+    weight, ids = given.get("weight", call.x), call.x
     if call.x.is_floating_point():  # the operator has the weight first
-        weight, ids = call.x, given["indices"] if "indices" in given else given["weight"]
+        weight, ids = call.x, given.get("indices", weight)
     _only_learnt(call, {"weight": weight})
     note = "" if given.get("max_norm") is None else f"rows are scaled to the norm {given['max_norm']}"
     return Link(steps.Embedding(*weight.shape), (ids,), call.results, {"weight": weight}, note=note)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other
 from convspec_torch.steps import activations, arithmetic, layers, moves, pools
-from convspec_torch.steps.calls import Call, Link, NoWord, tensors_in
+from convspec_torch.steps.calls import Call, Link, NoWord, Tensor, tensors_in
 
 TABLE = activations.TABLE | arithmetic.TABLE | layers.TABLE | moves.TABLE | pools.TABLE
 
@@ -30,13 +31,14 @@ RANDOM = frozenset(("rand", "randn", "randint", "rand_like", "randn_like", "rand
 NO_STEPS = frozenset((
     "size", "dim", "numel", "nelement", "ndimension", "is_contiguous", "stride", "storage_offset", "len", "shape",
     "dtype", "device", "ndim", "is_floating_point", "is_complex", "element_size", "get_device", "is_cuda", "layout",
-    "requires_grad", "is_leaf", "grad", "grad_fn", "is_quantized", "is_sparse", "is_meta", "is_inference", "is_same_size",
-    "untyped_storage", "data_ptr", "_version", "has_names", "names", "is_cpu", "is_nested", "dim_order", "item",
-    "tolist", "bool", "index", "repr", "format", "hash",
-)) - {"bool"}  # fmt: skip
+    "requires_grad", "is_leaf", "grad", "grad_fn", "is_quantized", "is_sparse", "is_meta", "is_inference",
+    "is_same_size", "untyped_storage", "data_ptr", "_version", "has_names", "names", "is_cpu", "is_nested", "dim_order",
+    "item", "tolist", "index", "repr", "format", "hash",
+))  # fmt: skip
 """Functions whose result is no tensor."""
 
 
+@lru_cache(1024)
 def name_of(func: Callable[..., Any]) -> str:
     """Return the name without what marks a method, an operator or a change in place: ``add`` for ``+=``."""
     schema = getattr(func, "_schema", None)
@@ -50,10 +52,20 @@ def name_of(func: Callable[..., Any]) -> str:
 
 
 def changes_in_place(func: Callable[..., Any], kwargs: Any) -> bool:
-    """Return whether a call says that it changes its first operand."""
+    """Return whether a call says that it changes its first operand, which it may read before."""
     name = getattr(func, "__name__", "").partition(".")[0]
-    return name.endswith("_") and (not name.endswith("__") or name in ("__setitem__", "__set__")) or bool(
-        kwargs.get("inplace") or "out" in kwargs)  # fmt: skip
+    method = name.endswith("_") and (not name.endswith("__") or name in ("__setitem__", "__set__"))
+    return bool(method or kwargs.get("inplace"))
+
+
+def written(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors that an operator changes by its schema; none for a function without one."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return []
+    given = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | dict(kwargs)
+    names = [argument.name for argument in schema.arguments if argument.alias_info and argument.alias_info.is_write]
+    return tensors_in([given.get(name) for name in names])
 
 
 def links(call: Call) -> list[Link]:
@@ -65,5 +77,6 @@ def links(call: Call) -> list[Link]:
             return [built] if isinstance(built, Link) else list(built)
         except (NoWord, ConvspecError) as error:
             note = str(error)
-    reads = list({id(t): t for t in tensors_in((call.args, call.kwargs))}.values())
-    return [Link(Other(call.name), reads, call.results, note=note)]
+    kwargs = {key: value for key, value in call.kwargs.items() if key != "out"}
+    reads = list({id(t): t for t in tensors_in((call.args, kwargs))}.values())
+    return [Link(Other(call.name.lstrip("_")), reads, call.results, note=note)]

@@ -195,7 +195,8 @@ def _narrow(call: Call) -> Link:
 
 
 def _along(axis: int, part: slice) -> Step:
-    return steps.Slice([(None, None, 1)] * axis + [_range(part)])
+    ranges = [(None, None, 1)] * axis + [_range(part)]
+    return steps.Slice(ranges) if ranges[-1] != (None, None, 1) else steps.Identity()
 
 
 def _select(call: Call) -> Link:
@@ -215,6 +216,11 @@ def _unbind(call: Call) -> Iterable[Link]:
     yield Link(steps.Split([1] * len(parts), axis), (call.x,), parts)
     for part, y in zip(parts, call.results, strict=True):
         yield Link(steps.Squeeze((axis,)), (part,), (y,))
+
+
+def _flip(call: Call) -> Link:
+    axes = {axis % call.x.ndim for axis in call.sizes("dims")}
+    return call.link(steps.Slice([(None, None, -1 if i in axes else 1) for i in range(call.x.ndim)]))
 
 
 # -- joins -------------------------------------------------------------------------------------------------------------
@@ -256,7 +262,7 @@ TABLE: dict[str, Builder] = {
     "squeeze": _squeeze,
     "unsqueeze": _unsqueeze,
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"), _permutation()),
-    "T": _permutation(lambda probe: probe.permute(*reversed(range(probe.ndim)))),
+    **dict.fromkeys(("T", "numpy_T"), _permutation(lambda probe: probe.permute(*reversed(range(probe.ndim))))),
     **dict.fromkeys(("mT", "adjoint"), _permutation(lambda probe: probe.transpose(-2, -1))),
     "expand": _expand,
     **dict.fromkeys(("expand_as", "broadcast_to"), _expand_to_result),
@@ -268,6 +274,7 @@ TABLE: dict[str, Builder] = {
     "select": _select,
     **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk"), _split),
     "unbind": _unbind,
+    "flip": _flip,
     **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
     "stack": _stack,
 }  # fmt: skip

@@ -17,7 +17,7 @@ def _window(given: Mapping[str, Any], ndim: int) -> dict[str, Any]:
     stride = given.get("stride")
     return {
         "kernel_size": repeated(given["kernel_size"], ndim),
-        "stride": None if stride is None or stride == [] or stride == () else repeated(stride, ndim),
+        "stride": repeated(stride, ndim) if stride or isinstance(stride, int) else None,
         "padding": tuple((n, n) for n in repeated(given.get("padding", 0), ndim)),
         "dilation": repeated(given.get("dilation", 1), ndim),
         "ceil_mode": bool(given.get("ceil_mode", False)),

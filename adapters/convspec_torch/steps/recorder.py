@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import ConvParams, ConvSpec, Part, Reading, TracedStep, layouts
+from convspec.contract import ConvParams, ConvSpec, Part, Reading, StepTrace, TracedStep, layouts
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
 from convspec_torch.functions import NO_LAYER, Functions, dtype_of
 from convspec_torch.steps.calls import Call, Link, Tensor, tensors_in
 from convspec_torch.steps.flow import Flow, Known, copied
 from convspec_torch.steps.frames import Frame, paths_of_links
-from convspec_torch.steps.links import NO_STEPS, RANDOM, SAME, SHAPES, changes_in_place, links, name_of
+from convspec_torch.steps.links import NO_STEPS, RANDOM, SAME, SHAPES, changes_in_place, links, name_of, written
 
 if TYPE_CHECKING:
     from convspec.contract import Array
@@ -31,9 +31,10 @@ class Recorder:
     Args:
         parameters: all parameters and buffers by path.
         own: convolutions that compute in their own way; their function has the layer's path.
+        by_weight: whether layers are named by their weights, as those of a program that does not know its modules.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], own: Mapping[str, Part]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], own: Mapping[str, Part], *, by_weight: bool = False) -> None:
         self.steps: list[TracedStep] = []
         self.tensors: list[Array] = []
         self._frames = [Frame()]
@@ -41,9 +42,17 @@ class Recorder:
         self._busy = 0
         self._args: Mapping[int, int] = {}  # numbers of the arguments of the call in progress, before it
         self._functions = Functions((), own, [])
+        self._by_weight = by_weight
+        self._uncounted = False  # whether PyTorch has yet to count the changes of the call in progress
         self._parameters = dict(parameters)  # kept alive, so that their notes stay
         for path, t in self._parameters.items():
             self._flow.note(t, data=False, sources=(path,))
+
+    def trace(self, inputs: Sequence[int], results: Sequence[Tensor]) -> StepTrace:
+        """Return all that was recorded, with the model's results."""
+        outputs = tuple(self.number(t) for t in results)
+        shapes = {path: tuple(t.shape) for path, t in self._parameters.items()}
+        return StepTrace(self.steps, self.tensors, tuple(inputs), outputs, shapes)
 
     # -- tensors -------------------------------------------------------------------------------------------------------
 
@@ -77,7 +86,7 @@ class Recorder:
     def _write(self, t: Tensor, *, changed: bool = False) -> int:
         self.tensors.append(copied(t))
         number = len(self.tensors) - 1
-        self._flow.note(t, data=True, number=number, changed=changed)
+        self._flow.note(t, data=True, number=number, changed=changed, uncounted=changed and self._uncounted)
         return number
 
     def _parameter(self, t: Tensor, known: Known) -> int:
@@ -130,6 +139,8 @@ class Recorder:
         versions = [t._version for t in given]
         y = func(*args, **kwargs)
         changed = [t for t, version in zip(given, versions, strict=True) if t._version != version]
+        self._uncounted = not changed
+        changed = changed or written(func, args, kwargs)
         results = list({id(t): t for t in (*tensors_in(y), *changed)}.values())
         if not data:
             self._learn(name, known, results, set(map(id, changed)))
@@ -159,8 +170,10 @@ class Recorder:
         """Note results that no input reaches."""
         sources = () if name in SHAPES else tuple(dict.fromkeys(path for one in known for path in one.sources))
         for t in results:
-            if id(t) in changed or self._flow.find(t) is None:
-                self._flow.note(t, data=False, sources=sources, made=name, changed=id(t) in changed)
+            new = id(t) in changed
+            if new or self._flow.find(t) is None:
+                uncounted = new and self._uncounted
+                self._flow.note(t, data=False, sources=sources, made=name, changed=new, uncounted=uncounted)
 
     def _is_same(self, y: Any, x: Tensor, name: str) -> bool:
         """Return whether a result has the values of the argument, and note it as the same tensor."""
@@ -180,7 +193,9 @@ class Recorder:
         """List the steps of one call of a function."""
         frame = self._frames[-1]
         main = next((link for link in made if isinstance(link.step, ConvSpec)), None)
-        path = self._path_of_convolution(name, main) if main is not None else ""
+        path = self._path_by_weight(made) if self._by_weight else ""
+        if not path and main is not None:
+            path = self._path_of_convolution(name, main)
         path = path or frame.path_of(name)
         for inner, link in zip(paths_of_links(path, made), made, strict=True):
             self._link(inner, name, link, changed)
@@ -194,12 +209,21 @@ class Recorder:
                 known = self._known(t)
                 arrays[array], sources[array] = self._values(t, known), known.sources
         writes = tuple(self._write(t, changed=id(t) in changed) for t in link.writes)
-        self._step(TracedStep(path, link.step, reads, writes, arrays, sources, name, link.layout, link.note))
+        self._step(
+            TracedStep(path, link.step, reads, writes, arrays, sources, name.lstrip("_"), link.layout, link.note)
+        )
 
     def _step(self, step: TracedStep) -> None:
         for frame in self._frames[:-1]:
             frame.inner = True
         self.steps.append(step)
+
+    def _path_by_weight(self, made: Sequence[Link]) -> str:
+        """Return the path of the module that has the first array of a call, or that of the array itself."""
+        found = [t for link in made for t in link.arrays.values() if t is not None]
+        source = next((path for t in found for path in self._known(t).sources), "")
+        module, _, last = source.rpartition(".")
+        return module if last in ("weight", "running_mean") and module else source
 
     def _path_of_convolution(self, name: str, link: Link) -> str:
         """Return the path that a convolution in code has among the model's parts."""
@@ -268,6 +292,11 @@ class OperatorsOf(TorchDispatchMode):  # type: ignore[misc]
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, so that PyTorch does not import its compiler, which takes seconds."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.recorder.call(func, args, kwargs or {})

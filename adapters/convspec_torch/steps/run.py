@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from convspec.contract import Part, StepTrace, refuse_inputs
 from convspec.errors import ConvspecError, UnsupportedError
@@ -16,6 +16,7 @@ from convspec.spec.steps import Other
 from convspec_torch import programs, read, weights
 from convspec_torch.steps.calls import FIRST, Link, Tensor, without_batch
 from convspec_torch.steps.frames import Frame, Whole
+from convspec_torch.steps.program_run import parameters_of, trace_program
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _LAYERS = (nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_COUNTER = "num_batches_tracked"  # a count of training that no step reads
 
 
 def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
@@ -33,10 +33,10 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
     step with its padding mode; recurrent layers and attention are one step without a word of their own.
     """
     if programs.is_program(model):
-        raise UnsupportedError("programs")
+        return trace_program(model, inputs)
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
-    stored = dict(_parameters(model))
+    stored = dict(parameters_of(model))
     recorder = Recorder(stored, _own(model))
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
@@ -48,15 +48,7 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
     given = tuple(recorder.add_input(t) for t in (*listed, *named.values()))
     with refuse_inputs("PyTorch model"), read._inference(model), _recording(recorder, model):
         y = model(*listed, **named)
-    outputs = tuple(recorder.number(t) for t in programs.tensors(y))
-    shapes = {path: tuple(t.shape) for path, t in stored.items()}
-    return StepTrace(recorder.steps, recorder.tensors, given, outputs, shapes)
-
-
-def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for path, t in (*model.named_parameters(), *model.named_buffers()):
-        if not is_lazy(t) and path.rpartition(".")[2] != _COUNTER:
-            yield path, t
+    return recorder.trace(given, programs.tensors(y))
 
 
 def _own(model: nn.Module) -> dict[str, Part]:
@@ -85,7 +77,8 @@ def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
         for path, module in modules:
             stack.callback(module.register_forward_pre_hook(entering(path), prepend=True, with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(left, always_call=True).remove)
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.jit.optimized_execution(False))
         stack.enter_context(OperatorsOf(recorder))
         stack.enter_context(FunctionsOf(recorder))
@@ -102,7 +95,7 @@ def _frame(path: str, module: nn.Module) -> Frame:
 
 
 def _without_word(module: nn.Module) -> Whole:
-    arrays = dict(_parameters(module))
+    arrays = dict(parameters_of(module))
     return lambda given, results: (Link(Other(type(module).__name__), given, results, arrays),)
 
 
