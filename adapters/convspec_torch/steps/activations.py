@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, Tensor
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord
 
 
 def _row(names: str, make: Callable[[Given], Step]) -> Builder:
@@ -131,7 +134,7 @@ TABLE: dict[str, Builder] = {
     "clamp_max": _row("max", _clip),
     "rrelu": _row("lower upper training", _rrelu),
     "round": _row("decimals", _round),
-    **{name: _plain(lambda function=function: steps.Pointwise(function)) for name, function in _POINTWISE.items()},
+    **{name: _plain(partial(steps.Pointwise, function)) for name, function in _POINTWISE.items()},
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
     **dict.fromkeys(("softmax", "_softmax", "special_softmax"), _softmax(log=False)),

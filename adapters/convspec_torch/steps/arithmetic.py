@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from torch import Tensor
+
 from convspec.spec import steps
-from convspec_torch.steps.calls import Builder, Call, Link, NoWord, Tensor
+from convspec_torch.steps.calls import Builder, Call, Link, NoWord
 
 
 def _elementwise(kind: Any, *, ordered: bool = False, reflected: bool = False) -> Builder:
@@ -126,7 +128,7 @@ def _along(x: str, w: str, out: str) -> tuple[int, bool] | None:
     """Return the axis of ``x`` along which a matrix ``w`` multiplies, and whether ``w`` is ``(in, out)``."""
     if len(w) != 2:
         return None
-    for transposed, (new, old) in ((False, w), (True, w[::-1])):
+    for transposed, new, old in ((False, w[0], w[1]), (True, w[1], w[0])):
         if old in x and new not in x and out == x.replace(old, new):
             return x.index(old), transposed
     return None

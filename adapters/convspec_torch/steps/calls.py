@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import torch
+from torch import Tensor
 
 from convspec.spec import ConvSpec
 from convspec.spec.steps import Squeeze, Step, Unsqueeze
 
-Tensor: TypeAlias = torch.Tensor
 FIRST = "NCHW"  # the layout of every function that knows a channel axis
 _ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes too
 _OPERANDS = ("input", "self", "tensors", "tensor", "x")

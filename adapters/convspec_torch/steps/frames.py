@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from convspec_torch.steps.calls import Link, Tensor
+from torch import Tensor
+
+from convspec_torch.steps.calls import Link
 
 Whole: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Link]]
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_torch.functions import spec_of_call
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, Tensor, without_batch
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, without_batch
 
 COMPUTED = "its kernel is computed from the data"
 
@@ -147,7 +148,7 @@ def _embedding(call: Call) -> Link:
 
 
 TABLE: dict[str, Builder] = {
-    **dict.fromkeys(("convolution", "_convolution"), _general),
+    **dict.fromkeys(("convolution", "_convolution", "_convolution_mode"), _general),
     "batch_norm": _batch_norm_function,
     **dict.fromkeys(("_native_batch_norm_legit_no_training", "native_batch_norm"), _batch_norm_operator),
     "instance_norm": _instance_norm,

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from torch import Tensor
+
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other
 from convspec_torch.steps import activations, arithmetic, layers, moves, pools
-from convspec_torch.steps.calls import Call, Link, NoWord, Tensor, tensors_in
+from convspec_torch.steps.calls import Call, Link, NoWord, tensors_in
 
 TABLE = activations.TABLE | arithmetic.TABLE | layers.TABLE | moves.TABLE | pools.TABLE
 

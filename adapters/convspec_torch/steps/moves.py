@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call, Link, NoWord, Tensor
+from convspec_torch.steps.calls import FIRST, Builder, Call, Link, NoWord
 
 _MOST = 16  # copies that become a concatenation
 

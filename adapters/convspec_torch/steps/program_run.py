@@ -7,12 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from convspec.contract import StepTrace
 from convspec_torch import programs
-from convspec_torch.steps.calls import Tensor
 from convspec_torch.steps.frames import Frame
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,7 +15,7 @@ from convspec.contract import ConvParams, ConvSpec, Part, Reading, StepTrace, Tr
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
 from convspec_torch.functions import NO_LAYER, Functions, dtype_of
-from convspec_torch.steps.calls import Call, Link, Tensor, tensors_in
+from convspec_torch.steps.calls import Call, Link, tensors_in
 from convspec_torch.steps.flow import Flow, Known, copied
 from convspec_torch.steps.frames import Frame, paths_of_links
 from convspec_torch.steps.links import NO_STEPS, RANDOM, SAME, SHAPES, changes_in_place, links, name_of, written
@@ -99,6 +100,9 @@ class Recorder:
         self._step(TracedStep(path, Parameter(tuple(t.shape)), (), (number,), {"value": values},
                               {"value": known.sources}, known.made or "Parameter", note=note))  # fmt: skip
         return number
+
+    def _kept(self, t: Tensor) -> Array:
+        return self._values(t, self._known(t))
 
     def _values(self, t: Tensor, known: Known) -> Array:
         if known.values is None:
@@ -231,9 +235,8 @@ class Recorder:
         if weight is None or not isinstance(link.step, ConvSpec):
             return ""
         try:
-            kept = [None if t is None else self._values(t, self._known(t)) for t in (weight, bias)]
-            assert kept[0] is not None
-            reading = Reading(link.step, ConvParams(*kept), layouts.CHANNELS_FIRST, dtype_of(weight))
+            params = ConvParams(self._kept(weight), None if bias is None else self._kept(bias))
+            reading = Reading(link.step, params, layouts.CHANNELS_FIRST, dtype_of(weight))
         except ConvspecError:  # of a dtype that parts cannot have
             return ""
         self._functions.stack[:] = [self._frames[-1].path]

@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convspec.contract import Part, StepTrace, refuse_inputs
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec.steps import Other
 from convspec_torch import programs, read, weights
-from convspec_torch.steps.calls import FIRST, Link, Tensor, without_batch
+from convspec_torch.steps.calls import FIRST, Link, without_batch
 from convspec_torch.steps.frames import Frame, Whole
 from convspec_torch.steps.program_run import parameters_of, trace_program
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder

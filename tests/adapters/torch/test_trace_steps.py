@@ -560,7 +560,7 @@ def test_an_exported_program_has_the_steps_of_its_module(name):
 
 
 @pytest.mark.filterwarnings(*PROGRAMS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "heads"])  # its results are of two types
 def test_a_traced_script_has_the_steps_of_its_module(name):
     kind, shapes, others = NETWORKS[name]
     model = randomised(kind()).eval()
