@@ -50,7 +50,9 @@ class Known:
 class _Storage:
     known: list[Known] = field(default_factory=list)
     epoch: int = 0
-    written: list[tuple[int, int]] = field(default_factory=list)  # epoch and number of every change
+    written: list[tuple[int, int, tuple[Any, ...]]] = field(
+        default_factory=list
+    )  # epoch, number, memory of each change
 
 
 class Flow:
@@ -62,7 +64,19 @@ class Flow:
     def find(self, t: torch.Tensor) -> Known | None:
         """Return what is known of a tensor as it is now; None if it is unknown or was changed since."""
         storage = self._storage(t)
-        return next((known for known in _candidates(storage, t) if _current(storage, known, t)), None)
+        found = next((known for known in _candidates(storage, t) if _current(storage, known, t)), None)
+        return found or self._untouched(storage, t)
+
+    def _untouched(self, storage: _Storage, t: torch.Tensor) -> Known | None:
+        """Return what is known of a tensor if all changes since were to other elements of its storage."""
+        known = next(_candidates(storage, t), None)
+        if known is None or known.memory != _memory(t):
+            return None
+        later = [memory for epoch, _, memory in storage.written if epoch > known.epoch]
+        if len(later) < t._version - known.version or any(_overlap(known.memory, memory) for memory in later):
+            return None
+        known.tensor, known.version, known.epoch = weakref.ref(t), t._version, storage.epoch
+        return known
 
     def changed(self, t: torch.Tensor) -> list[int]:
         """Return the tensors that an unknown one was made of: its own value before a change, and what was written.
@@ -72,10 +86,10 @@ class Flow:
         storage = self._storage(t)
         known = next(_candidates(storage, t), None)
         if known is not None and known.number is not None:
-            written = [number for epoch, number in storage.written if epoch > known.epoch]
+            written = [number for epoch, number, _ in storage.written if epoch > known.epoch]
             return list(dict.fromkeys((known.number, *written)))
         numbers = [known.number for known in storage.known if known.data and known.number is not None]
-        return list(dict.fromkeys([*numbers, *(number for _, number in storage.written)]))
+        return list(dict.fromkeys([*numbers, *(number for _, number, _ in storage.written)]))
 
     def note(
         self, t: torch.Tensor, *, data: bool, changed: bool = False, uncounted: bool = False, **words: Any
@@ -91,7 +105,7 @@ class Flow:
             storage.epoch += 1
         known = Known(weakref.ref(t), _memory(t), t._version + uncounted, storage.epoch, data, **words)
         if changed and known.number is not None:
-            storage.written.append((storage.epoch, known.number))
+            storage.written.append((storage.epoch, known.number, known.memory))
         storage.known = [one for one in storage.known if one.tensor() is not t]
         storage.known.append(known)
         return known
@@ -135,7 +149,19 @@ def _key(t: torch.Tensor) -> int:
 def _memory(t: torch.Tensor) -> tuple[Any, ...]:
     if t.layout != torch.strided:
         return (id(t),)
-    return (t.storage_offset(), t.shape, t.stride(), t.dtype, t.is_conj(), t.is_neg(), _key(t))
+    return (t.shape, t.stride(), t.storage_offset(), t.dtype, t.is_conj(), t.is_neg(), _key(t))
+
+
+def _overlap(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two tensors of one storage share elements; if that is not known, they do."""
+    if len(one) != len(other) or len(one) == 1 or one[3] != other[3]:
+        return True
+    if 0 in one[0] or 0 in other[0]:
+        return False
+    ends = [m[2] + 1 + sum((n - 1) * step for n, step in zip(m[0], m[1], strict=True)) for m in (one, other)]
+    marks = torch.zeros(max(ends), dtype=torch.bool)
+    marks.as_strided(*one[:3]).fill_(True)
+    return bool(marks.as_strided(*other[:3]).any())
 
 
 def copied(t: torch.Tensor) -> Array:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convspec.contract import Array
 
 _LAYER_FUNCTIONS = frozenset(("linear", "batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"))
+ATTRIBUTE, UNSEEN = "attribute", "constant"  # tensors that a module keeps, and those that no function was seen to make
 
 
 class Recorder:
@@ -32,10 +33,18 @@ class Recorder:
     Args:
         parameters: all parameters and buffers by path.
         own: convolutions that compute in their own way; their function has the layer's path.
+        attributes: other tensors that modules keep.
         by_weight: whether layers are named by their weights, as those of a program that does not know its modules.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], own: Mapping[str, Part], *, by_weight: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        own: Mapping[str, Part],
+        attributes: Sequence[Tensor] = (),
+        *,
+        by_weight: bool = False,
+    ) -> None:
         self.steps: list[TracedStep] = []
         self.tensors: list[Array] = []
         self._frames = [Frame()]
@@ -46,6 +55,9 @@ class Recorder:
         self._by_weight = by_weight
         self._uncounted = False  # whether PyTorch has yet to count the changes of the call in progress
         self._parameters = dict(parameters)  # kept alive, so that their notes stay
+        self._attributes = list(attributes)
+        for t in self._attributes:
+            self._flow.note(t, data=False, made=ATTRIBUTE)
         for path, t in self._parameters.items():
             self._flow.note(t, data=False, sources=(path,))
 
@@ -76,7 +88,7 @@ class Recorder:
             return known
         origin = self._flow.changed(t)
         if not origin:
-            return self._flow.note(t, data=False, made="constant")
+            return self._flow.note(t, data=False, made=UNSEEN)
         number = self._write(t)
         name = "change in place"
         self._step(TracedStep(self._frames[-1].path_of(name), Other(name), tuple(origin), (number,), name=name))
@@ -94,9 +106,10 @@ class Recorder:
         values = self._values(t, known)
         self.tensors.append(values)
         number = len(self.tensors) - 1
-        path = known.sources[0] if len(known.sources) == 1 else self._frames[-1].path_of(known.made or "constant")
-        made = f"made by {known.made}" if known.made and known.made != "constant" else ""
+        path = known.sources[0] if len(known.sources) == 1 else self._frames[-1].path_of(known.made)
+        made = f"made by {known.made}" if known.made not in ("", ATTRIBUTE) else ""
         note = "drawn at random" if known.made in RANDOM else made
+        note = "made by code that is not seen, perhaps of the inputs" if known.made == UNSEEN else note
         self._step(TracedStep(path, Parameter(tuple(t.shape)), (), (number,), {"value": values},
                               {"value": known.sources}, known.made or "Parameter", note=note))  # fmt: skip
         return number

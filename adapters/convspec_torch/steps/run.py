@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from convspec.contract import Part, StepTrace, refuse_inputs
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec.steps import Other
 from convspec_torch import programs, read, weights
-from convspec_torch.steps.calls import FIRST, Link, without_batch
+from convspec_torch.steps.calls import FIRST, Link, tensors_in, without_batch
 from convspec_torch.steps.frames import Frame, Whole
 from convspec_torch.steps.program_run import parameters_of, trace_program
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
@@ -36,8 +37,6 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
         return trace_program(model, inputs)
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
-    stored = dict(parameters_of(model))
-    recorder = Recorder(stored, _own(model))
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def tensor(x: Array) -> Tensor:
@@ -45,9 +44,14 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
 
     named = {name: tensor(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else {}
     listed = [] if isinstance(inputs, Mapping) else [tensor(x) for x in inputs]
-    given = tuple(recorder.add_input(t) for t in (*listed, *named.values()))
-    with refuse_inputs("PyTorch model"), read._inference(model), _recording(recorder, model):
-        y = model(*listed, **named)
+    with refuse_inputs("PyTorch model"), read._inference(model):
+        if any(map(is_lazy, model.parameters())):
+            model(*listed, **named)  # gives lazy layers their weights
+        attributes = [t for module in model.modules() for t in tensors_in(vars(module))]
+        recorder = Recorder(dict(parameters_of(model)), _own(model), attributes)
+        given = [recorder.add_input(t) for t in (*listed, *named.values())]
+        with _recording(recorder, model):
+            y = model(*listed, **named)
     return recorder.trace(given, programs.tensors(y))
 
 
@@ -64,8 +68,8 @@ def _own(model: nn.Module) -> dict[str, Part]:
 def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
     """Follow a run of the model."""
 
-    def entering(path: str) -> Callable[..., None]:
-        return lambda module, args, kwargs: recorder.enter(_frame(path, module), (args, kwargs))
+    def entering(path: str, plain: bool) -> Callable[..., None]:
+        return lambda module, args, kwargs: recorder.enter(_frame(path, module, plain), (args, kwargs))
 
     def left(_: Any, __: Any, y: Any) -> None:
         recorder.leave(y)
@@ -73,9 +77,12 @@ def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
     modules = [
         (path, module) for path, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule)
     ]
+    plain = {path for path, module in modules if read.is_convolution(module) and read.is_plain(module)}
     with ExitStack() as stack:
         for path, module in modules:
-            stack.callback(module.register_forward_pre_hook(entering(path), prepend=True, with_kwargs=True).remove)
+            stack.callback(
+                module.register_forward_pre_hook(entering(path, path in plain), prepend=True, with_kwargs=True).remove
+            )
             stack.callback(module.register_forward_hook(left, always_call=True).remove)
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -85,11 +92,11 @@ def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _frame(path: str, module: nn.Module) -> Frame:
+def _frame(path: str, module: nn.Module, plain: bool) -> Frame:
     frame = Frame(path, type(module).__name__, isinstance(module, _LAYERS))
     if isinstance(module, _OPAQUE):
         frame.whole = _without_word(module)
-    elif read.is_convolution(module) and read.is_plain(module, hooked=True):
+    elif plain:
         frame.whole = _convolution(module)
     return frame
 

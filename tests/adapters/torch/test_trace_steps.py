@@ -400,6 +400,16 @@ def test_a_base_that_was_changed_through_its_view_is_read_as_it_is_now():
     ]
 
 
+def test_changes_of_other_elements_leave_a_tensor_as_it_is():
+    def run(_, x):
+        a, b = (x * 2).chunk(2, dim=1)
+        a.relu_()
+        b.mul_(3)
+        return torch.cat((a, b), 1)
+
+    assert kinds(changes(run)) == ["Multiply", "Split", "ReLU", "Multiply", "Concat"]
+
+
 @pytest.mark.parametrize("alias", [lambda x: x.data, lambda x: x.detach(), lambda x: x.view(x.shape)])
 def test_a_change_through_an_alias_is_seen(alias):
     def run(_, x):
@@ -458,6 +468,47 @@ def test_a_constant_result_and_a_constant_are_parameters():
 def test_random_numbers_are_told():
     (noise, _) = traced(lambda _, x: x + torch.randn_like(x), X).steps
     assert noise.note == "drawn at random"
+
+
+def test_a_tensor_that_a_module_keeps_is_a_parameter_without_a_path():
+    (kept, _) = traced(lambda self, x: x * self.scale, X, scale=torch.tensor(2.0)).steps
+    assert (kept.step, kept.note) == (S.Parameter(()), "")
+    assert kept.path == "attribute_0"
+
+
+def test_a_result_of_code_that_is_not_seen_is_told():
+    trace = traced(lambda _, x: torch.from_numpy(np.tanh(x.numpy())) + x, X)
+    assert "code that is not seen" in trace.steps[0].note
+
+
+def test_a_hook_of_the_users_is_a_step_of_its_own():
+    layer = nn.Conv2d(6, 4, 3)
+    layer.register_forward_hook(lambda module, args, y: y * 2)
+    trace = models.trace_steps(nn.Sequential(layer), [normal(X)])
+    assert_replays(trace)
+    assert [(step.path, type(step.step).__name__) for step in trace.steps] == [
+        ("0", "ConvSpec"),
+        ("0.mul_0", "Multiply"),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_a_lazy_layer_has_its_weights():
+    trace = models.trace_steps(nn.Sequential(nn.LazyConv2d(3, 3), nn.LazyBatchNorm2d()), [normal(X)])
+    assert_replays(trace)
+    assert {path for step in trace.steps for paths in step.sources.values() for path in paths} == set(trace.parameters)
+
+
+def test_an_error_that_the_model_catches_leaves_the_paths_right():
+    def run(self, x):
+        try:
+            return self.wrong(x)
+        except RuntimeError:
+            return self.right(x).relu()
+
+    wrong = nn.Sequential(nn.Tanh(), nn.Conv2d(5, 5, 3))
+    trace = traced(run, X, wrong=wrong, right=nn.Conv2d(6, 4, 3))
+    assert [step.path for step in trace.steps] == ["wrong.0", "right", "relu_0"]
 
 
 def test_a_custom_function_is_seen_through():
@@ -528,6 +579,14 @@ def test_inputs_by_name():
 
     trace = models.trace_steps(Named(), {"a": normal(X), "b": normal(X, 1)})
     assert [step.reads for step in trace.steps] == [(1, 0)]
+
+
+def test_compiled_modules_and_functions_run_as_they_are_written():
+    inner = torch.compile(nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU()), backend="eager")
+    function = torch.compile(lambda x: torch.tanh(x) + 1, backend="eager")
+    trace = traced(lambda self, x: function(self.inner(x)), X, inner=inner)
+    assert_replays(trace)
+    assert [step.path for step in trace.steps] == ["inner._orig_mod.0", "inner._orig_mod.1", "tanh_0", "add_0"]
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------
