@@ -27,7 +27,8 @@ class TracedStep:
             path of the module that ran it, the function and its number there: ``block.relu_0``. A layer that is called
             again has the same path.
         step: what it does; :class:`~convspec.spec.steps.Other` if the vocabulary has no word for it.
-        reads: the tensors that it reads, as positions in :attr:`StepTrace.tensors`; weights are not among them.
+        reads: the tensors that it reads, as positions in :attr:`StepTrace.tensors`; weights are not among them, but a
+            kernel or bias that is computed from the inputs is one, after the input of the convolution.
         writes: the tensors that it writes; one that is changed in place is written as a new tensor.
         arrays: its arrays in canonical order, by the names of ``Step.arrays``; of a convolution ``kernel``, ``bias``.
         sources: by the names of ``arrays``, the paths in :attr:`StepTrace.parameters` that each was made of.

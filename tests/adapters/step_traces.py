@@ -37,7 +37,7 @@ def assert_replays(trace, others=()):
         if isinstance(step.step, ConvSpec):
             assert_convolution(step, inputs[0], *outputs)
         elif not isinstance(step.step, Other):
-            assert_step(step.step, inputs, outputs, step.arrays)
+            assert_step(step.step, inputs, outputs[:1] if "positions" in step.note else outputs, step.arrays)
 
 
 def assert_convolution(step, x, y):

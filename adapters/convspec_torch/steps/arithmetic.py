@@ -44,9 +44,9 @@ def _power(call: Call) -> Link:
 def _reduce(reduction: str) -> Builder:
     def build(call: Call) -> Link:
         given = call.given("dim", "keepdim")
-        dim = given.get("dim")
-        if isinstance(dim, Tensor) or "other" in given:
-            raise NoWord("of two tensors")
+        dim = given.get("dim", given.get("other"))
+        if isinstance(dim, Tensor):  # torch.max of two tensors is their maximum
+            return call.link({"max": steps.Maximum, "min": steps.Minimum}[reduction](), dim)
         if given.get("dtype") not in (None, call.x.dtype):
             raise NoWord(f"computed in {given['dtype']}")
         axes = () if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
@@ -144,6 +144,8 @@ TABLE: dict[str, Builder] = {
     "rsub": _elementwise(steps.Subtract, ordered=True, reflected=True),
     **dict.fromkeys(("div", "divide", "true_divide", "truediv"), _DIV),
     **dict.fromkeys(("rdiv", "rtruediv"), _elementwise(steps.Divide, ordered=True, reflected=True)),
+    "maximum": _elementwise(steps.Maximum),
+    "minimum": _elementwise(steps.Minimum),
     "pow": _power,
     "mean": _reduce("mean"),
     "sum": _reduce("sum"),

@@ -47,7 +47,7 @@ class Frame:
     @property
     def is_one_function(self) -> bool:
         """Whether the module is a layer in all but name: one call of one function."""
-        return bool(self.path) and not self.inner and len({path for _, path in self.own}) == 1
+        return bool(self.path or self.layer) and not self.inner and len({path for _, path in self.own}) == 1
 
 
 def paths_of_links(path: str, made: Sequence[Link]) -> list[str]:

@@ -224,6 +224,23 @@ def _flip(call: Call) -> Link:
     return call.link(steps.Slice([(None, None, -1 if i in axes else 1) for i in range(call.x.ndim)]))
 
 
+def _roll(call: Call) -> Iterable[Link]:
+    """Yield the links of a roll: along each axis the last part is moved before the first."""
+    given = call.given("shifts", "dims")
+    shifts, dims = (tuple(n) if isinstance(n, tuple | list) else (n,) for n in (given["shifts"], given.get("dims", ())))
+    if not dims:
+        raise NoWord("of all elements as one axis")
+    x = call.x
+    for number, (shift, dim) in enumerate(zip(shifts, dims, strict=True), 1):
+        axis, at = dim % x.ndim, -shift % max(x.shape[dim], 1)
+        last, first = x.narrow(axis, at, x.shape[axis] - at), x.narrow(axis, 0, at)
+        y = call.y if number == len(dims) else torch.cat((last, first), axis)
+        yield Link(_along(axis, slice(at, None)), (x,), (last,))
+        yield Link(_along(axis, slice(None, at)), (x,), (first,))
+        yield Link(steps.Concat(axis), (last, first), (y,))
+        x = y
+
+
 # -- joins -------------------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +293,7 @@ TABLE: dict[str, Builder] = {
     **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk"), _split),
     "unbind": _unbind,
     "flip": _flip,
+    "roll": _roll,
     **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
     "stack": _stack,
 }  # fmt: skip

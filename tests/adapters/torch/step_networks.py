@@ -185,7 +185,7 @@ class Shuffle(nn.Module):
         y = torch.cat((a, self.branch(b)), dim=1)
         n, c, h, w = y.shape
         y = y.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, -1, h, w)
-        return torch.stack((y, y.roll(1, 1) * 2), dim=1).amax(1)
+        return torch.stack((y, y.cumsum(1) * 2), dim=1).amax(1)
 
 
 NETWORKS = {
@@ -198,5 +198,5 @@ NETWORKS = {
     "super-resolution": (SuperResolution, [(1, 3, 5, 6)], ()),
     "dcgan": (DCGAN, [(2, 5)], ()),
     "attention": (Attention, [(2, 3, 8, 12)], ()),
-    "shuffle": (Shuffle, [(1, 4, 5, 6)], ("roll",)),
+    "shuffle": (Shuffle, [(1, 4, 5, 6)], ("cumsum",)),
 }

@@ -186,6 +186,9 @@ CALLS = {
     "transpose": (lambda x: x.transpose(-1, 1), [S.Permute((0, 3, 2, 1))]),
     "mT": (lambda x: x.mT, [S.Permute((0, 1, 3, 2))]),
     "flip": (lambda x: x.flip((1, -1)), [S.Slice([ALL, (None, None, -1), ALL, (None, None, -1)])]),
+    "roll": (lambda x: torch.roll(x, (1, -3), dims=(2, 3)),
+             [S.Slice([ALL, ALL, (3, None, 1)]), S.Slice([ALL, ALL, (None, 3, 1)]), S.Concat(2),
+              S.Slice([ALL, ALL, ALL, (3, None, 1)]), S.Slice([ALL, ALL, ALL, (None, 3, 1)]), S.Concat(3)]),
     "expand": (lambda x: x[:, :1].expand(-1, 3, -1, -1), [FIRST, S.Expand((-1, 3, -1, -1))]),
     "repeat": (lambda x: x.repeat(1, 2, 1, 1), [S.Concat(1)]),
     "repeat of one": (lambda x: x[:, :1].repeat(1, 3, 1, 1),
@@ -201,6 +204,7 @@ CALLS = {
     "cat by axis": (lambda x: torch.cat((x, x, x), axis=-1), [S.Concat(-1)]),
     "mean by axis": (lambda x: x.mean(axis=(2, 3), keepdims=True), [S.Reduce("mean", (2, 3), keepdims=True)]),
     "sum of an axis": (lambda x: torch.sum(x, 1), [S.Reduce("sum", (1,))]),
+    "max of two": (lambda x: torch.max(x, x), [S.Maximum()]),
     "max of all": (lambda x: x.max(), [S.Reduce("max")]),
     "add in place": (lambda x: x.clone().add_(2), [S.Add(2)]),
     "alpha": (lambda x: torch.add(x, x, alpha=0.5), [S.Multiply(0.5), S.Add()]),
@@ -245,7 +249,6 @@ WITHOUT = {
     "decimals": (lambda x: x.round(decimals=2), "round", "to 2 decimals"),
     "threshold": (lambda x: F.threshold(x, 0.1, 20), "threshold", "values up to 0.1 become 20"),
     "floor division": (lambda x: torch.div(x, 2, rounding_mode="floor"), "div", "rounding_mode floor"),
-    "two tensors": (lambda x: torch.max(x, x), "max", "of two tensors"),
     "reflected and cropped": (lambda x: F.pad(x, (-1, 1, 1, 1), "reflect"), "pad", None),
     "random": (lambda x: F.rrelu(x, training=True), "rrelu", "its slopes are random"),
     "cast": (lambda x: x.double(), "to float64", ""),
@@ -552,6 +555,21 @@ def test_a_recurrent_or_attention_layer_is_one_step(layer):
     assert trace.outputs == step.writes[:1]
 
 
+def test_a_layer_that_no_input_reaches_is_a_step():
+    trace = traced(
+        lambda self, x: x + self.layer(self.query), X, layer=nn.Linear(3, 8), query=nn.Parameter(torch.ones(3))
+    )
+    assert_replays(trace)
+    assert [(step.path, step.reads) for step in trace.steps] == [("query", ()), ("layer", (1,)), ("add_0", (0, 2))]
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(8, 3), nn.Conv2d(6, 3, 1), nn.BatchNorm2d(6)])
+def test_a_model_that_is_one_layer_has_the_path_of_its_part(layer):
+    (part,) = models.parts(layer)
+    (step,) = models.trace_steps(layer, [normal(X)]).steps
+    assert (step.path, step.name) == (part.path, part.name) == ("", type(layer).__name__)
+
+
 def test_the_same_layer_twice_has_one_path():
     layer = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
     trace = models.trace_steps(nn.Sequential(layer, layer), [normal(X)])
@@ -616,6 +634,19 @@ def test_an_exported_program_has_the_steps_of_its_module(name):
     outputs = [[one.tensors[i] for i in one.outputs] for one in (trace, plain)]
     assert all(same(a, b) for a, b in zip(*outputs, strict=True))
     assert layers(trace) == layers(plain)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own copy of a program
+@pytest.mark.parametrize("name", ["resnet", "convnext", "attention"])
+def test_the_core_operators_of_an_exported_program_have_words(name):
+    kind, shapes, others = NETWORKS[name]
+    model = randomised(kind()).eval()
+    inputs = [normal(shape) for shape in shapes]
+    program = torch.export.export(model, tuple(map(torch.from_numpy, inputs))).run_decompositions()
+    trace, plain = models.trace_steps(program, inputs), models.trace_steps(model, inputs)
+    assert_replays(trace, others)
+    # a linear layer on more than two axes is a product between two reshapes there
+    assert [path.removesuffix(".addmm_0") for path, _ in layers(trace)] == [path for path, _ in layers(plain)]
 
 
 @pytest.mark.filterwarnings(*PROGRAMS)
