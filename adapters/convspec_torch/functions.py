@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Call, ConvParams, Part, Reading, known_dtype, layouts
+from convspec.contract import Call, ConvParams, ConvSpec, Part, Reading, known_dtype, layouts
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import weights
 from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
@@ -49,13 +49,20 @@ def called(
     arguments: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
 ) -> Reading:
     """Return a call of the functional interface as a convolution."""
+    spec = spec_of_call(arguments, weight, bias, ndim, transposed)
+    return Reading(spec, params_of(weight, bias), layouts.CHANNELS_FIRST, dtype_of(weight))
+
+
+def spec_of_call(
+    arguments: Mapping[str, Any], weight: torch.Tensor, bias: torch.Tensor | None, ndim: int, transposed: bool
+) -> ConvSpec:
+    """Return the spec of a call of the functional interface."""
     groups = arguments.get("groups", 1)
     first, second = weight.shape[:2]
     channels = (first, second * groups) if transposed else (second * groups, first)
     numbers = {k: v if isinstance(v, str | int) else tuple(v) * (ndim // len(v)) for k, v in arguments.items()}
     numbers |= {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": tuple(weight.shape[2:])}
-    spec = spec_of(numbers | {"bias": bias is not None}, ndim, transposed=transposed)
-    return Reading(spec, params_of(weight, bias), layouts.CHANNELS_FIRST, dtype_of(weight))
+    return spec_of(numbers | {"bias": bias is not None}, ndim, transposed=transposed)
 
 
 class Functions(TorchFunctionMode):  # type: ignore[misc]

@@ -15,9 +15,12 @@ from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
+from convspec_torch.steps import trace_steps
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+__all__ = ["parts", "save", "trace_model", "trace_steps", "write"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -136,23 +137,40 @@ def trace_model(program: Program, inputs: Sequence[Array] | Mapping[str, Array])
         UnsupportedError: where the program has operators that may do more than compute.
         RequestError: where it does not take the inputs.
     """
+    runnable, given, named = prepare(program, inputs)
+    watch = _Watch(layers(runnable if isinstance(runnable, torch.jit.ScriptModule) else program))
+    with refuse_call(), torch.inference_mode(), torch.jit.optimized_execution(False), watch:
+        y = runnable(*given, **named)
+    return ModelTrace(watch.calls, [_array(t) for t in tensors(y)])
+
+
+def prepare(
+    program: Program, inputs: Sequence[Array] | Mapping[str, Array]
+) -> tuple[torch.nn.Module, list[Any], dict[str, Any]]:
+    """Return a module that runs the program, a copy of a TorchScript one, and the inputs as tensors.
+
+    Raises:
+        UnsupportedError: where the program has operators that may do more than compute.
+    """
     if isinstance(program, torch.jit.ScriptModule):
         if foreign := strange(program):
             raise UnsupportedError(f"it is not run: of its operators these may do more than compute: {foreign}")
         program = copy.deepcopy(program)  # a run may change its attributes
-    watch = _Watch(layers(program))
     runnable = program.module(check_guards=False) if isinstance(program, torch.export.ExportedProgram) else program
     first = next((t for t in runnable.parameters() if t.is_floating_point()), torch.empty(0))
-    given, named = _inputs(program, inputs, first)
+    return (runnable, *_inputs(program, inputs, first))
+
+
+@contextmanager
+def refuse_call() -> Iterator[None]:
+    """Raise a RequestError for inputs that the program does not take."""
     try:
-        with torch.inference_mode(), torch.jit.optimized_execution(False), watch:
-            y = runnable(*given, **named)
+        yield
     except ConvspecError:
         raise
     except Exception as error:
         first_line = str(error).strip().splitlines()[-1:] or [""]
         raise RequestError(f"the PyTorch program does not take these inputs: {first_line[0]}") from error
-    return ModelTrace(watch.calls, [_array(t) for t in tensors(y)])
 
 
 def tensors(y: Any) -> list[torch.Tensor]:
@@ -194,6 +212,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         for part, operation in layers:
             for tensor in _identity(operation.given):
                 self._paths[part.kind, tensor].append((part.path, operation))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, so that PyTorch does not import its compiler, which takes seconds."""
+        return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import FoundConv, Reading, layouts, no_convolutions, refuse_shape
+from convspec.contract import ConvSpec, FoundConv, Reading, layouts, no_convolutions, refuse_shape
 from convspec.contract.tracing import layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import programs, weights
@@ -115,6 +115,12 @@ def _listed(module: torch.nn.Module) -> str:
 
 
 def _plain(conv: Any) -> Reading:
+    return Reading(spec_of_layer(conv), params_of(weight_of(conv), conv.bias), layouts.CHANNELS_FIRST,
+                   dtype_of(conv.weight))  # fmt: skip
+
+
+def spec_of_layer(conv: Any) -> ConvSpec:
+    """Return the spec of a plain convolution from its attributes."""
     if not isinstance(conv, torch.jit.ScriptModule) and any(is_lazy(p) for p in conv.parameters(recurse=False)):
         raise UnsupportedError(f"{_kind(conv)} has no weights yet: call it once on an input")
     if not hasattr(conv, "kernel_size"):
@@ -123,11 +129,10 @@ def _plain(conv: Any) -> Reading:
     arguments = {name: getattr(conv, name) for name in _ATTRIBUTES if hasattr(conv, name)}
     if not transposed:
         del arguments["output_padding"]
-    spec = spec_of(arguments | {"bias": conv.bias is not None}, len(conv.kernel_size), transposed=transposed)
-    return Reading(spec, params_of(_weight(conv), conv.bias), layouts.CHANNELS_FIRST, dtype_of(conv.weight))
+    return spec_of(arguments | {"bias": conv.bias is not None}, len(conv.kernel_size), transposed=transposed)
 
 
-def _weight(conv: Any) -> torch.Tensor:
+def weight_of(conv: Any) -> torch.Tensor:
     """The weight that ``forward`` would use: the old norms set theirs by a hook."""
     for hook in getattr(conv, "_forward_pre_hooks", {}).values():
         if isinstance(hook, SpectralNorm):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from convspec.contract.model_steps import StepTrace
     from convspec.contract.protocol import Reading
     from convspec.spec import Array, Pads
 
@@ -88,6 +89,8 @@ class ModelModule:
         save: ``save(model, path)``, in the framework's own format.
         open: ``open(model) -> model``, of what stands for a model, such as a path.
         parts_need_inputs: whether a model has its layers only while it is called: then it is ``parts(model, inputs)``.
+        trace_steps: ``trace_steps(model, inputs) -> StepTrace``: one run as steps with their data flow; None where the
+            adapter sees layers with weights only.
     """
 
     parts: Callable[..., list[Part]]
@@ -96,3 +99,4 @@ class ModelModule:
     save: Callable[[Any, Any], None]
     open: Callable[[Any], Any] = field(default=lambda model: model)
     parts_need_inputs: bool = False
+    trace_steps: Callable[[Any, Sequence[Array] | Mapping[str, Array]], StepTrace] | None = None

@@ -1,11 +1,11 @@
 """The oracle: the float64 convolution that every adapter is compared with, and the only tolerances of the project.
 
 The input is a spec, its weights and an input in the canonical order; the result is the layer's output and gradients
-(:func:`conv`, :func:`gradients`), the error bounds of rounding, and the verdict on an actual result. NumPy only, at any
-rank.
+(:func:`conv`, :func:`gradients`), the error bounds of rounding, and the verdict on an actual result. ``steps`` does the
+same for what stands between convolutions. NumPy only, at any rank.
 """
 
-from convspec.reference import accuracy_probes, error_bounds, verdict
+from convspec.reference import accuracy_probes, error_bounds, steps, verdict
 from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
 from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude, source_indices
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
@@ -14,5 +14,5 @@ from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
 __all__ = [
     "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
     "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
-    "probes", "products", "source_indices", "verdict",
+    "probes", "products", "source_indices", "steps", "verdict",
 ]  # fmt: skip

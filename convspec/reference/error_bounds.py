@@ -32,6 +32,9 @@ from convspec.spec import (
 
 ORACLE = format_of("float64")
 STATISTICAL_MINIMUM = 1000
+# Errors of elementary functions in unit roundoffs: 5 units in the last place for exp, log, tanh, √ …, 16 for erf and
+# powers. These are OpenCL's limits (The OpenCL C Specification 3.0, §7.4); CPU libraries err by 1 to 4 units.
+ELEMENTARY, ERF_AND_POWER = 10.0, 32.0
 
 
 def gamma(n: int, unit_roundoff: float) -> float:

@@ -49,7 +49,7 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
 
     out: dict[str, Any] = {"ndim": _rank(given, ndim, problems)}
     for name in ("in_channels", "out_channels", "groups"):
-        out[name] = _integer(given[name])
+        out[name] = as_integer(given[name])
         if out[name] is None or out[name] < 1:
             bad(name, "be an int, at least 1")
             out[name] = None
@@ -81,22 +81,23 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
 
 def too_large(value: object) -> bool:
     """Return whether an integer, or one in a nested sequence, does not fit into 64 bits."""
-    number = _integer(value)
-    return any(map(too_large, _sequence(value) or ())) if number is None else abs(number) > MAX_SIZE
+    number = as_integer(value)
+    return any(map(too_large, as_sequence(value) or ())) if number is None else abs(number) > MAX_SIZE
 
 
 def _size_problems(given: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each field that no framework could hold, and that would be slow even to check."""
-    problems = [f"{name}={_abbreviate(value)} must {SIZE_RULE}" for name, value in given.items() if too_large(value)]
+    problems = [f"{name}={abbreviate(value)} must {SIZE_RULE}" for name, value in given.items() if too_large(value)]
     for name in ("ndim", *_AXIS_FIELDS, "padding"):
-        axes = _integer(given[name]) if name == "ndim" else len(_sequence(given[name]) or ())
+        axes = as_integer(given[name]) if name == "ndim" else len(as_sequence(given[name]) or ())
         if not problems and (axes or 0) > MAX_AXES:
             rule = f"have at most {MAX_AXES} spatial axes: NumPy's arrays have 64 axes"
-            problems.append(f"{name}={_abbreviate(given[name])} must {rule}")
+            problems.append(f"{name}={abbreviate(given[name])} must {rule}")
     return problems
 
 
-def _abbreviate(value: object) -> str:
+def abbreviate(value: object) -> str:
+    """Return a value's text for a message, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:  # Python writes no int of more than 4300 digits
@@ -130,13 +131,13 @@ def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> in
     """Return the number of spatial axes, from ``ndim`` and from every field that is written per axis."""
     counts: dict[str, int] = {}
     if ndim is not None:
-        rank = _integer(ndim)
+        rank = as_integer(ndim)
         if rank is None or rank < 1:
             problems.append(f"ndim={ndim!r} must be an int, at least 1")
         else:
             counts["ndim"] = rank
     for name in ("kernel_size", "stride", "padding", "dilation", "output_padding"):
-        values = _sequence(given[name])
+        values = as_sequence(given[name])
         if values:
             counts[name] = len(values)
     if len(set(counts.values())) > 1:
@@ -147,10 +148,10 @@ def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> in
 
 
 def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
-    values = _sequence(value)
+    values = as_sequence(value)
     numbers = []
     for v in [value] * ndim if values is None else values:
-        number = _integer(v)
+        number = as_integer(v)
         if number is None or number < least:
             return None
         numbers.append(number)
@@ -160,8 +161,8 @@ def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
 def _padding(value: object, ndim: int) -> Pads | str | None:
     if isinstance(value, str):
         return value if value in PADDING_WORDS else None
-    values = _sequence(value)
-    if values and all(_sequence(v) is not None for v in values):
+    values = as_sequence(value)
+    if values and all(as_sequence(v) is not None for v in values):
         pairs = [_per_axis(v, 2, 0) for v in values]
         if len(pairs) != ndim or any(p is None for p in pairs):
             return None
@@ -216,16 +217,20 @@ def _fix_words(out: dict[str, Any]) -> None:
         out["padding_mode"] = "zeros"
 
 
-def _integer(value: object) -> int | None:
+def as_integer(value: object) -> int | None:
     """Return the value as a Python int; None for a bool and for anything that is not an integer."""
     if type(value) is int:
         return value
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
-    return int(value.__index__())
+    try:
+        return int(value.__index__())
+    except TypeError:  # an array with an axis
+        return None
 
 
-def _sequence(value: object) -> Sequence[Any] | None:
+def as_sequence(value: object) -> Sequence[Any] | None:
+    """Return the elements of a sequence or array; None for a text, a mapping and for anything else."""
     if type(value) is tuple:
         return value
     if type(value) is int or isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):

@@ -267,3 +267,9 @@ def test_pads_are_added_and_removed():
     assert add_pads(wider, ((1, 0), (2, 2)), -1) == spec
     assert add_pads(spec, ((2, 0), (0, 0)), -1) is None
     assert add_pads(replace(spec, padding="same", stride=2), ((1, 1), (1, 1))) is None
+
+
+def test_sizes_may_be_numpy_arrays():
+    spec = ConvSpec(np.int64(3), 4, np.array([3, 5]), np.array([2, 1]), np.array([[0, 1], [2, 2]]))
+    assert spec == ConvSpec(3, 4, (3, 5), (2, 1), ((0, 1), (2, 2)))
+    assert ConvSpec(3, 4, np.array([3])).ndim == 1

@@ -1,0 +1,148 @@
+"""Calls of PyTorch functions, with their arguments by name, and the links of the data flow that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from convspec.spec import ConvSpec
+from convspec.spec.steps import Squeeze, Step, Unsqueeze
+
+FIRST = "NCHW"  # the layout of every function that knows a channel axis
+_ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes too
+_OPERANDS = ("input", "self", "tensors", "tensor", "x")
+
+
+class NoWord(Exception):
+    """The vocabulary of steps has no word for a call; the text says why, if there is more to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of a call, with the tensors themselves; a weight among ``arrays`` may be None."""
+
+    step: Step | ConvSpec
+    reads: Sequence[Tensor]
+    writes: Sequence[Tensor]
+    arrays: Mapping[str, Tensor | None] = field(default_factory=dict)
+    layout: str = ""
+    note: str = ""
+
+
+class Given(dict[str, Any]):
+    """Arguments by name; one that is not given has no word."""
+
+    def __missing__(self, name: str) -> Any:
+        raise NoWord(f"the argument {name} is not given by name")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a function.
+
+    Attributes:
+        name: of the function, without what marks a method, an operator or a change in place: ``add`` for ``+=``.
+        args: positional arguments.
+        kwargs: arguments by name.
+        results: the tensors that it returned or changed.
+        names: of all positional arguments, where the function has a schema.
+        learnt: whether a tensor does not depend on the model's inputs.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    results: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    learnt: Callable[[Tensor], bool]
+
+    def given(self, *names: str) -> Given:
+        """Return all arguments but the first operand by name; ``names`` are of positional ones after it."""
+        found = Given(zip(self.names[1:] or names, self.args[1:], strict=False))
+        operand = next((name for name in _OPERANDS if name in self.kwargs), None) if not self.args else None
+        found.update({_ALIASES.get(name, name): value for name, value in self.kwargs.items() if name != operand})
+        return found
+
+    @property
+    def operand(self) -> Any:
+        """The first operand: a tensor, or a list of tensors."""
+        if self.args:
+            return self.args[0]
+        for name in _OPERANDS:
+            if name in self.kwargs:
+                return self.kwargs[name]
+        raise NoWord
+
+    @property
+    def x(self) -> Tensor:
+        """The first operand.
+
+        Raises:
+            NoWord: if it is no tensor.
+        """
+        if not isinstance(self.operand, Tensor):
+            raise NoWord
+        return self.operand
+
+    @property
+    def y(self) -> Tensor:
+        """The first result."""
+        return self.results[0]
+
+    def sizes(self, *names: str) -> tuple[int, ...]:
+        """Return the integers after the operand, given one by one, as a tuple or by name."""
+        rest = self.args[1:] or tuple(self.kwargs[name] for name in names if name in self.kwargs)[:1]
+        if len(rest) == 1 and isinstance(rest[0], tuple | list):
+            rest = tuple(rest[0])
+        return tuple(int(n) for n in rest)
+
+    def link(
+        self,
+        step: Step | ConvSpec,
+        *more: Tensor,
+        arrays: Mapping[str, Tensor | None] | None = None,
+        layout: str = "",
+        note: str = "",
+    ) -> Link:
+        """Return the one link of this call, which reads the operand and ``more``."""
+        return Link(step, (self.x, *more), self.results, arrays or {}, layout, note)
+
+
+Builder: TypeAlias = Callable[[Call], "Link | Iterable[Link]"]
+
+
+def batched(call: Call, step: Step, ndim: int, **words: Any) -> Iterable[Link]:
+    """Yield the link of a step over ``ndim`` spatial axes; an input without a batch axis gets one for it."""
+    link = call.link(step, layout=FIRST, **words)
+    if call.x.ndim != ndim + 1:
+        return (link,)
+    return without_batch(link)
+
+
+def without_batch(link: Link) -> tuple[Link, ...]:
+    """Return the links of a step whose operand has no batch axis: one is added before it and removed after it."""
+    x, *more = link.reads
+    inner, outer = x[None], [y[None] for y in link.writes]
+    middle = Link(link.step, (inner, *more), outer, link.arrays, link.layout, link.note)
+    after = (Link(Squeeze((0,)), (a,), (b,)) for a, b in zip(outer, link.writes, strict=True))
+    return (Link(Unsqueeze((0,)), (x,), (inner,)), middle, *after)
+
+
+def repeated(value: Any, ndim: int) -> tuple[Any, ...]:
+    """Return a value for each of ``ndim`` axes; one counts for all."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values * ndim if len(values) == 1 else values
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return all tensors in nested arguments, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [t for one in value for t in tensors_in(one)]

@@ -1,0 +1,299 @@
+"""Functions that pad, cut, reorder or join elements."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convspec.spec import steps
+from convspec.spec.steps import Step
+from convspec_torch.steps.calls import FIRST, Builder, Call, Link, NoWord
+
+_MOST = 16  # copies that become a concatenation
+
+
+# -- pads and channels -------------------------------------------------------------------------------------------------
+
+
+def _pad(call: Call) -> Link:
+    given = call.given("pad", "mode", "value")
+    flat = tuple(given["pad"] if "pad" in given else given["padding"])
+    pairs = tuple((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))[::-1]  # PyTorch starts at the last axis
+    return call.link(steps.Pad(pairs, given.get("mode", "constant"), float(given.get("value") or 0)))
+
+
+def _pad_operator(mode: str) -> Builder:
+    def build(call: Call) -> Link:
+        flat = tuple(call.given("padding")["padding"])
+        return call.link(steps.Pad(tuple((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))[::-1], mode))
+
+    return build
+
+
+def _channels(make: Callable[[int], Step], *names: str) -> Builder:
+    def build(call: Call) -> Link:
+        given = call.given(names[0])
+        value = next((given[name] for name in names if name in given), None)
+        if value is None or call.x.ndim != 4:
+            raise NoWord("" if value is None else f"on {call.x.ndim} axes")
+        return call.link(make(value), layout=FIRST)
+
+    return build
+
+
+def _shuffle(call: Call) -> Link:
+    return call.link(steps.ChannelShuffle(call.given("groups")["groups"]), layout=FIRST)
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+def _reshape(call: Call) -> Link:
+    shape = call.sizes("shape", "size")
+    return _reshaped(call, shape)
+
+
+def _reshaped(call: Call, shape: tuple[int, ...]) -> Link:
+    if 0 in shape:
+        raise NoWord(f"to the shape {shape}")
+    return call.link(steps.Reshape(shape))
+
+
+def _view(call: Call) -> Link:
+    if any(isinstance(a, torch.dtype) for a in (*call.args[1:], *call.kwargs.values())):
+        raise NoWord("as another dtype")
+    return _reshape(call)
+
+
+def _same_shape(call: Call) -> Link:
+    return _reshaped(call, tuple(call.y.shape))
+
+
+def _flatten(call: Call) -> Link:
+    given = call.given("start_dim", "end_dim")
+    return call.link(steps.Flatten(given.get("start_dim", 0), given.get("end_dim", -1)))
+
+
+def _squeeze(call: Call) -> Link:
+    """Return the link of a squeeze; PyTorch leaves axes that are larger than 1, the step refuses them."""
+    axes = call.sizes("dim")
+    if not axes and (len(call.args) > 1 or "dim" in call.kwargs):
+        return call.link(steps.Identity())
+    kept = tuple(axis for axis in axes if call.x.shape[axis] == 1)
+    return call.link(steps.Identity() if axes and not kept else steps.Squeeze(kept))
+
+
+def _unsqueeze(call: Call) -> Link:
+    return call.link(steps.Unsqueeze((call.given("dim")["dim"],)))
+
+
+def _permutation(move: Callable[..., Tensor] | None = None) -> Builder:
+    """Return the builder of a function that reorders axes: it is asked on a tensor whose sizes name its axes."""
+
+    def build(call: Call) -> Link:
+        probe = torch.empty(tuple(range(2, call.x.ndim + 2)), device="meta")
+        function = move or getattr(Tensor, call.name)
+        kwargs = {name: value for name, value in call.kwargs.items() if value is not call.x}
+        return call.link(steps.Permute(tuple(n - 2 for n in function(probe, *call.args[1:], **kwargs).shape)))
+
+    return build
+
+
+def _expand(call: Call) -> Link:
+    return call.link(steps.Expand(call.sizes("size", "sizes")))
+
+
+def _expand_to_result(call: Call) -> Link:
+    return call.link(steps.Expand(tuple(call.y.shape)))
+
+
+def _repeat(call: Call) -> Link:
+    """Return the link of copies side by side: a broadcast of axes of size 1, or a concatenation along one axis."""
+    counts = call.sizes("repeats", "sizes", "dims")
+    counts = (1,) * (call.x.ndim - len(counts)) + counts
+    shape = (1,) * (len(counts) - call.x.ndim) + tuple(call.x.shape)
+    if all(1 in (n, count) for n, count in zip(shape, counts, strict=True)):
+        return call.link(steps.Expand(tuple(call.y.shape)))
+    long = [axis for axis, count in enumerate(counts) if count != 1]
+    if len(counts) > call.x.ndim or len(long) != 1 or not 0 < counts[long[0]] <= _MOST:
+        raise NoWord(f"{counts} times")
+    return Link(steps.Concat(long[0]), (call.x,) * counts[long[0]], call.results)
+
+
+def _repeat_interleave(call: Call) -> Iterable[Link]:
+    given = call.given("repeats", "dim")
+    count, dim = given["repeats"], given.get("dim")
+    if not isinstance(count, int) or dim is None:
+        raise NoWord
+    axis = dim % call.x.ndim + 1
+    inner = call.x.unsqueeze(axis)
+    sizes = tuple(count if i == axis else n for i, n in enumerate(inner.shape))
+    wide = inner.expand(sizes)
+    yield Link(steps.Unsqueeze((axis,)), (call.x,), (inner,))
+    yield Link(steps.Expand(sizes), (inner,), (wide,))
+    yield Link(steps.Reshape(tuple(call.y.shape)), (wide,), call.results)
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _getitem(call: Call) -> Iterable[Link]:
+    """Yield the links of ``x[…]``: a slice, positions and new axes, one after the other."""
+    index = call.args[1]
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if any(not isinstance(p, slice | int | type(None) | type(...)) or isinstance(p, bool) for p in parts):
+        raise NoWord("by positions in a tensor or list")
+    used = sum(isinstance(p, slice | int) for p in parts)
+    whole = [slice(None)] * (call.x.ndim - used)
+    at = next((i for i, p in enumerate(parts) if p is ...), None)
+    parts = [*parts, *whole] if at is None else [*parts[:at], *whole, *parts[at + 1 :]]
+    moves: list[tuple[Step, Any]] = []
+    axes = [p for p in parts if p is not None]
+    ranges = [_range(p) if isinstance(p, slice) else (None, None, 1) for p in axes]
+    if any(part != (None, None, 1) for part in ranges):
+        moves.append((steps.Slice(ranges), tuple(slice(*part) for part in ranges)))
+    for axis, part in reversed(list(enumerate(axes))):
+        if isinstance(part, int):
+            moves.append((steps.Select(axis, part), (slice(None),) * axis + (part,)))
+    left = [p for p in parts if not isinstance(p, int)]
+    new = tuple(i for i, p in enumerate(left) if p is None)
+    if new:
+        moves.append((steps.Unsqueeze(new), tuple(None if p is None else slice(None) for p in left)))
+    yield from _chain(call, moves or [(steps.Identity(), ())])
+
+
+def _range(part: slice) -> tuple[int | None, int | None, int]:
+    start, stop, step = (None if n is None else operator.index(n) for n in (part.start, part.stop, part.step))
+    return (start or None, stop, 1 if step is None else step)
+
+
+def _chain(call: Call, moves: list[tuple[Step, Any]]) -> Iterable[Link]:
+    """Yield links of which each takes a part of the result of the one before."""
+    x = call.x
+    for number, (step, index) in enumerate(moves, 1):
+        y = call.y if number == len(moves) else x[index]
+        yield Link(step, (x,), (y,))
+        x = y
+
+
+def _slice(call: Call) -> Link:
+    given = call.given("dim", "start", "end", "step")
+    axis = given.get("dim", 0) % call.x.ndim
+    end = given.get("end")
+    part = slice(given.get("start"), None if end is None or end >= call.x.shape[axis] else end, given.get("step", 1))
+    return call.link(_along(axis, part))
+
+
+def _narrow(call: Call) -> Link:
+    given = call.given("dim", "start", "length")
+    axis, start = given["dim"] % call.x.ndim, int(given["start"])
+    start %= max(call.x.shape[axis], 1)
+    return call.link(_along(axis, slice(start, start + given["length"])))
+
+
+def _along(axis: int, part: slice) -> Step:
+    ranges = [(None, None, 1)] * axis + [_range(part)]
+    return steps.Slice(ranges) if ranges[-1] != (None, None, 1) else steps.Identity()
+
+
+def _select(call: Call) -> Link:
+    given = call.given("dim", "index")
+    return call.link(steps.Select(given["dim"], int(given["index"])))
+
+
+def _split(call: Call) -> Link:
+    given = call.given("size", "dim")
+    axis = given.get("dim", 0)
+    return call.link(steps.Split([y.shape[axis] for y in call.results], axis))
+
+
+def _unbind(call: Call) -> Iterable[Link]:
+    axis = call.given("dim").get("dim", 0) % call.x.ndim
+    parts = [y.unsqueeze(axis) for y in call.results]
+    yield Link(steps.Split([1] * len(parts), axis), (call.x,), parts)
+    for part, y in zip(parts, call.results, strict=True):
+        yield Link(steps.Squeeze((axis,)), (part,), (y,))
+
+
+def _flip(call: Call) -> Link:
+    axes = {axis % call.x.ndim for axis in call.sizes("dims")}
+    return call.link(steps.Slice([(None, None, -1 if i in axes else 1) for i in range(call.x.ndim)]))
+
+
+def _roll(call: Call) -> Iterable[Link]:
+    """Yield the links of a roll: along each axis the last part is moved before the first."""
+    given = call.given("shifts", "dims")
+    shifts, dims = (tuple(n) if isinstance(n, tuple | list) else (n,) for n in (given["shifts"], given.get("dims", ())))
+    if not dims:
+        raise NoWord("of all elements as one axis")
+    x = call.x
+    for number, (shift, dim) in enumerate(zip(shifts, dims, strict=True), 1):
+        axis, at = dim % x.ndim, -shift % max(x.shape[dim], 1)
+        last, first = x.narrow(axis, at, x.shape[axis] - at), x.narrow(axis, 0, at)
+        y = call.y if number == len(dims) else torch.cat((last, first), axis)
+        yield Link(_along(axis, slice(at, None)), (x,), (last,))
+        yield Link(_along(axis, slice(None, at)), (x,), (first,))
+        yield Link(steps.Concat(axis), (last, first), (y,))
+        x = y
+
+
+# -- joins -------------------------------------------------------------------------------------------------------------
+
+
+def _listed(call: Call) -> list[Tensor]:
+    if not isinstance(call.operand, tuple | list):
+        raise NoWord
+    return list(call.operand)
+
+
+def _concat(call: Call) -> Link:
+    joined = [t for t in _listed(call) if t.shape != (0,)]  # PyTorch skips empty tensors of one axis
+    return Link(steps.Concat(call.given("dim").get("dim", 0)), joined, call.results)
+
+
+def _stack(call: Call) -> Iterable[Link]:
+    joined = _listed(call)
+    axis = call.given("dim").get("dim", 0) % (joined[0].ndim + 1)
+    parts = [t.unsqueeze(axis) for t in joined]
+    for t, part in zip(joined, parts, strict=True):
+        yield Link(steps.Unsqueeze((axis,)), (t,), (part,))
+    yield Link(steps.Concat(axis), parts, call.results)
+
+
+TABLE: dict[str, Builder] = {
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    **{f"{word}_pad{n}d": _pad_operator(mode) for n in (1, 2, 3) for word, mode in
+       (("reflection", "reflect"), ("replication", "replicate"))},
+    "pixel_shuffle": _channels(steps.PixelShuffle, "upscale_factor"),
+    "pixel_unshuffle": _channels(steps.PixelUnshuffle, "downscale_factor"),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _shuffle),
+    **dict.fromkeys(("reshape", "_unsafe_view", "_reshape_copy"), _reshape),
+    "view": _view,
+    **dict.fromkeys(("unflatten", "view_as", "reshape_as"), _same_shape),
+    "ravel": lambda call: call.link(steps.Flatten(0)),
+    "flatten": _flatten,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"), _permutation()),
+    **dict.fromkeys(("T", "numpy_T"), _permutation(lambda probe: probe.permute(*reversed(range(probe.ndim))))),
+    **dict.fromkeys(("mT", "adjoint"), _permutation(lambda probe: probe.transpose(-2, -1))),
+    "expand": _expand,
+    **dict.fromkeys(("expand_as", "broadcast_to"), _expand_to_result),
+    **dict.fromkeys(("repeat", "tile"), _repeat),
+    "repeat_interleave": _repeat_interleave,
+    "getitem": _getitem,
+    "slice": _slice,
+    "narrow": _narrow,
+    "select": _select,
+    **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk"), _split),
+    "unbind": _unbind,
+    "flip": _flip,
+    "roll": _roll,
+    **dict.fromkeys(("cat", "concat", "concatenate"), _concat),
+    "stack": _stack,
+}  # fmt: skip

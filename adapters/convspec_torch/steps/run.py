@@ -1,0 +1,121 @@
+"""Run a model once and record its steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from convspec.contract import Part, StepTrace, refuse_inputs
+from convspec.errors import ConvspecError, UnsupportedError
+from convspec.spec.steps import Other
+from convspec_torch import programs, read, weights
+from convspec_torch.steps.calls import FIRST, Link, tensors_in, without_batch
+from convspec_torch.steps.frames import Frame, Whole
+from convspec_torch.steps.program_run import parameters_of, trace_program
+from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
+
+if TYPE_CHECKING:
+    from convspec.contract import Array
+
+_OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_LAYERS = (nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
+    """Run the model once in evaluation mode, without gradients, and list its steps.
+
+    Modules are seen through to the functions that they call; compiled ones run uncompiled. A plain convolution is one
+    step with its padding mode; recurrent layers and attention are one step without a word of their own.
+    """
+    if programs.is_program(model):
+        return trace_program(model, inputs)
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def tensor(x: Array) -> Tensor:
+        return weights.tensor(x, first.dtype if x.dtype.kind == "f" else None, str(first.device))
+
+    named = {name: tensor(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else {}
+    listed = [] if isinstance(inputs, Mapping) else [tensor(x) for x in inputs]
+    with refuse_inputs("PyTorch model"), read._inference(model):
+        if any(map(is_lazy, model.parameters())):
+            model(*listed, **named)  # gives lazy layers their weights
+        attributes = [t for module in model.modules() for t in tensors_in(vars(module))]
+        recorder = Recorder(dict(parameters_of(model)), _own(model), attributes)
+        given = [recorder.add_input(t) for t in (*listed, *named.values())]
+        with _recording(recorder, model):
+            y = model(*listed, **named)
+    return recorder.trace(given, programs.tensors(y))
+
+
+def _own(model: nn.Module) -> dict[str, Part]:
+    """Return the convolutions that compute in their own way."""
+    return {
+        path: Part(path, "conv", type(module).__name__)
+        for path, module in model.named_modules()
+        if read.is_convolution(module) and not read.is_plain(module)
+    }
+
+
+@contextmanager
+def _recording(recorder: Recorder, model: nn.Module) -> Iterator[None]:
+    """Follow a run of the model."""
+
+    def entering(path: str, plain: bool) -> Callable[..., None]:
+        return lambda module, args, kwargs: recorder.enter(_frame(path, module, plain), (args, kwargs))
+
+    def left(_: Any, __: Any, y: Any) -> None:
+        recorder.leave(y)
+
+    modules = [
+        (path, module) for path, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    plain = {path for path, module in modules if read.is_convolution(module) and read.is_plain(module)}
+    with ExitStack() as stack:
+        for path, module in modules:
+            stack.callback(
+                module.register_forward_pre_hook(entering(path, path in plain), prepend=True, with_kwargs=True).remove
+            )
+            stack.callback(module.register_forward_hook(left, always_call=True).remove)
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch.jit.optimized_execution(False))
+        stack.enter_context(OperatorsOf(recorder))
+        stack.enter_context(FunctionsOf(recorder))
+        yield
+
+
+def _frame(path: str, module: nn.Module, plain: bool) -> Frame:
+    frame = Frame(path, type(module).__name__, isinstance(module, _LAYERS))
+    if isinstance(module, _OPAQUE):
+        frame.whole = _without_word(module)
+    elif plain:
+        frame.whole = _convolution(module)
+    return frame
+
+
+def _without_word(module: nn.Module) -> Whole:
+    arrays = dict(parameters_of(module))
+    return lambda given, results: (Link(Other(type(module).__name__), given, results, arrays),)
+
+
+def _convolution(module: Any) -> Whole | None:
+    """Return the link of a plain convolution, with the weight as its parametrisation gives it."""
+    try:
+        spec = read.spec_of_layer(module)
+    except ConvspecError:
+        return None  # it is seen through
+    arrays = {"kernel": read.weight_of(module), "bias": module.bias}
+
+    def link(given: Sequence[Tensor], results: Sequence[Tensor]) -> Sequence[Link]:
+        whole = Link(spec, given[:1], results, arrays, FIRST)
+        return (whole,) if given[0].ndim == spec.ndim + 2 else without_batch(whole)
+
+    return link
