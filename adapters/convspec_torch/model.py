@@ -80,7 +80,8 @@ def parameters(model: Any) -> dict[str, tuple[int, ...]]:
     for path, module in model.named_modules():
         if "parametrizations" in path.split("."):
             continue  # the weight that they make is a part's
-        ours = names if isinstance(module, _NORMS) else {"weight": "kernel"}
+        layer = read.is_convolution(module) or isinstance(module, nn.Linear)
+        ours = names if isinstance(module, _NORMS) else {"weight": "kernel"} if layer else {}
         found |= {f"{path}/{ours.get(name, name)}": tuple(p.shape) for name, p in module.named_parameters(recurse=False)
                   if not (read.is_convolution(module) and name.endswith(_REWRITTEN))}  # fmt: skip
     return found

@@ -96,6 +96,8 @@ def comparison(result: Comparison) -> Text:
     if result.agrees:
         if result.unjudged:
             lines.append((f"Not judged by itself: {shorten(result.unjudged)}.", ""))
+        if result.untried:
+            lines.append((f"Not tried: {', '.join(result.untried)}.", ""))
         headline = agreement(result)
         return Text(headline, [(heads, ""), *rows], [*lines, (headline, "green")])
     headline = f"First divergence: {result.divergence}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convspec.spec.layouts import CHANNELS_FIRST
+
 if TYPE_CHECKING:
     from convspec.models.run_model import Given
     from convspec.spec import Array
@@ -47,13 +49,14 @@ def _permute(x: Array, rng: np.random.Generator) -> Array:
     return rng.permutation(np.ravel(x)).reshape(x.shape)
 
 
-def hidden_words(tried: Sequence[Given], names: Sequence[str]) -> str:
-    """Return what inputs cannot show; ``tried``: all of different sizes, ``names``: what all of them are."""
+def untried(tried: Sequence[Given], names: Sequence[str], layout: str) -> list[str]:
+    """Return what the inputs cannot show; ``tried``: one of each size, ``names``: what all of them are."""
     arrays = [x for given in tried for x in (given.values() if isinstance(given, Mapping) else given)]
-    images = [x.shape[1:] for x in arrays if x.ndim > 2]
-    hidden = ["other sizes"] if len(tried) == 1 else []
-    if images and all(any(n % 2 for n in shape[-3:]) for shape in images):
-        hidden.append("even sizes, where strided 'same' padding and equal padding differ")
+    spatial = slice(2, None) if layout == CHANNELS_FIRST else slice(1, -1)
+    images = [x.shape[spatial] for x in arrays if x.ndim > 2]
+    missing = ["other sizes"] if len(tried) == 1 else []
+    if images and all(any(n % 2 for n in sizes) for sizes in images):
+        missing.append("even sizes, where strided 'same' padding and equal padding differ")
     if _SCALED not in names:
-        hidden.append("large values, where activations saturate")
-    return f"not tried: {', '.join([*hidden, 'NaN and infinity, training'])}"
+        missing.append("large values, where activations saturate")
+    return [*missing, "NaN and infinity", "training"]

@@ -13,7 +13,7 @@ import numpy as np
 from convspec import diagnosis
 from convspec.errors import ShapeError
 from convspec.models.comparison import layer_check
-from convspec.models.comparison.layer_check import LayerCheck, crop, largest_difference, zero_margins
+from convspec.models.comparison.layer_check import LayerCheck, crop, largest_difference, outer_zeros, zero_margins
 from convspec.models.comparison.norm_check import check_norm, is_computed
 from convspec.models.comparison.results import Row
 from convspec.models.matching import layers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from convspec.models.comparison.layer_check import ErrorPropagation
     from convspec.models.matching.layers import Pair
     from convspec.models.run_model import Model
-    from convspec.spec import Array, ConvParams, ConvSpec
+    from convspec.spec import Array, ConvParams, ConvSpec, Pads
 
     Calls = tuple[Call, Call, Call | None, Call | None]
 
@@ -155,20 +155,35 @@ def _diagnose(read: ConvSpec, right: ConvSpec, params: ConvParams, x: Array, y: 
 
     def is_read(finding: Finding) -> bool:
         layer = finding.layer
-        plain = not layer.moves and layer.added is None and layer.finish is None and layer.params is params
+        plain = not layer.moves and layer.added is None and layer.finish is None
+        plain = plain and np.array_equal(layer.params.kernel, params.kernel)
         return plain and layer.spec.explicit(x.shape) == settings
 
     return replace(found, findings=tuple(sorted(found.findings, key=lambda finding: not is_read(finding))))
 
 
 def _include_pads(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> tuple[tuple[ConvSpec, Array], ...]:
-    """Return the same layers with a separate pad of one model included in the convolution's own padding."""
+    """Return the same layers with separate pads before them included in the convolutions' own padding."""
+    if xa.shape == xb.shape and not spec_a.transposed and (both := _unequal_pads(xa, xb)):
+        wide_a, wide_b = add_zero_pads(spec_a, both[0]), add_zero_pads(spec_b, both[1])
+        if wide_a is not None and wide_b is not None:
+            return (wide_a, crop(xa, both[0])), (wide_b, crop(xb, both[1]))
     if xa.shape != xb.shape and xa.ndim == xb.ndim and not spec_a.transposed and spec_a.padding_mode == "zeros":
         if (pads := zero_margins(xb, xa)) and (wider := add_zero_pads(spec_b, pads)):
             return (spec_a, xa), (wider, crop(xb, pads))
         if (pads := zero_margins(xa, xb)) and (wider := add_zero_pads(spec_a, pads)):
             return (wider, crop(xa, pads)), (spec_b, xb)
     return (spec_a, xa), (spec_b, xb)
+
+
+def _unequal_pads(xa: Array, xb: Array) -> tuple[Pads, Pads] | None:
+    """Return the zeros around two inputs of one shape, where only these are in different places; else None."""
+    margins = outer_zeros(xa), outer_zeros(xb)
+    inside = crop(xa, margins[0]), crop(xb, margins[1])
+    apart, within = largest_difference(xa, xb), largest_difference(*inside)
+    if margins[0] == margins[1] or not inside[0].size or not apart or within is None or within > apart / 2:
+        return None
+    return margins
 
 
 # -- norms and linear layers -------------------------------------------------------------------------------------------

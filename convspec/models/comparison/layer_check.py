@@ -149,6 +149,15 @@ def zero_margins(large: Array, small: Array) -> Pads | None:
     return None if best is None else best[1]
 
 
+def outer_zeros(x: Array) -> Pads:
+    """Return the number of outer rows of zeros, (before, after) per spatial axis."""
+    pads = []
+    for axis in range(2, x.ndim):
+        used = np.flatnonzero(x.any(axis=tuple(one for one in range(x.ndim) if one != axis)))
+        pads.append((int(used[0]), x.shape[axis] - 1 - int(used[-1])) if used.size else (0, 0))
+    return tuple(pads)
+
+
 def crop(x: Array, pads: Pads) -> Array:
     """Return ``x`` without its margins along the spatial axes."""
     if not pads:

@@ -81,7 +81,9 @@ class Comparison(Printable):
         unjudged: what stands between inputs and results and was not judged by itself.
         warnings: settings and weights that differ, although the results do not.
         unused: layers that have no effect on any result.
+        untried: what the inputs cannot show.
         notes: further remarks.
+        problem: why the models were not run.
     """
 
     names: tuple[str, str]
@@ -93,6 +95,7 @@ class Comparison(Printable):
     unjudged: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -163,6 +166,6 @@ class Comparison(Printable):
             "agrees": self.agrees, "evidence": self.evidence, "runs": self.runs, "divergence": self.divergence,
             "problem": self.problem, "output": self.output,
             "outcomes": [outcome.to_dict() for outcome in self.outcomes], "unjudged": self.unjudged,
-            "warnings": self.warnings, "unused": self.unused, "notes": self.notes,
+            "warnings": self.warnings, "unused": self.unused, "untried": self.untried, "notes": self.notes,
             "rows": [row.to_dict() for row in self.rows],
         }  # fmt: skip

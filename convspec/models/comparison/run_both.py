@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
-from convspec.models.comparison.further_inputs import GIVEN, further_inputs, hidden_words
+from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
 from convspec.models.comparison.layer_rows import LayerRows, judged_alone
 from convspec.models.comparison.outcomes import Outcome, judge_results
 from convspec.models.comparison.proof import wiring
-from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.results import Comparison, Row
 from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
 from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.run_model import Model, moved, one_at_a_time, open_model
@@ -89,8 +89,7 @@ def compare_open(
     if _is_proved(result, explained):
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
-    if result.agrees:
-        _explain_agreement(result, explained, a, b)
+    _explain_differences(result, explained)
     return result
 
 
@@ -131,7 +130,8 @@ class _Runs:
         equal = all(not outcome.difference for outcome in self.result.outcomes)
         self.result.evidence = ("equal" if equal else "measured") if self.result.agrees else ""
         tried = [one.inputs for one in self.result.outcomes]
-        self.result.notes.append(hidden_words([a.inputs, *(moved(x, "", "") for x in further)], tried))
+        sizes = [a.inputs, *(moved(x, "", "") for x in further)]
+        self.result.untried = untried(sizes, tried, a.input_layout)
 
     def _try_further(self, further: Mapping[str, Given]) -> None:
         """Compare the results on further inputs of model a, by what they are."""
@@ -208,27 +208,28 @@ def _is_proved(result: Comparison, explained: LayerRows) -> bool:
     return both[0].is_like(both[1], explained.counterparts) and all(_alone(models[0], p) for p in explained.judged[0])
 
 
-def _explain_agreement(result: Comparison, explained: LayerRows, a: Model, b: Model) -> None:
-    """Add what differs without an effect, and what has no effect at all."""
-    suspects = [row for row in result.rows if row.differences]
-    idle = {id(part): name for name, model, place in (("a", a, 0), ("b", b, 1))
-            for part in _idle(model, place, explained, suspects)}  # fmt: skip
+def _explain_differences(result: Comparison, explained: LayerRows) -> None:
+    """Tell layers that have no effect on any result, and where the models agree, what differs without an effect."""
+    suspects = [row for row in result.rows if row.differences and (result.agrees or row.verdict == "missing")]
+    idle = {
+        id(part): f"model {name}: {part.kind} {part.path}"
+        for place, (name, model) in enumerate((("a", explained.a), ("b", explained.b)))
+        for part in without_effect(model, _parts(explained, suspects, place)[:_SUSPECTS])
+    }
     for row in suspects:
         pair = explained.parts[id(row)]
-        unused = [f"model {idle[id(part)]}: {part.kind} {part.path}"
-                  for part in (pair.a, pair.b) if part and id(part) in idle]  # fmt: skip
-        if unused:
+        if unused := [idle[id(part)] for part in (pair.a, pair.b) if id(part) in idle]:
             result.unused += [one for one in unused if one not in result.unused]
-        else:
+            row.verdict, row.reason = "not judged", "it has no effect on any result"
+        elif result.agrees:
             hint = next((f"; {words}" for word, words in _HINTS.items() if word in row.differences), "")
             result.warnings.append(f"{row.place}: {row.differences}: no effect at these inputs{hint}")
 
 
+def _parts(explained: LayerRows, rows: Sequence[Row], place: int) -> list[Part]:
+    pairs = [explained.parts[id(row)] for row in rows]
+    return [part for pair in pairs if (part := (pair.a, pair.b)[place]) is not None]
+
+
 def _alone(model: Model, path: str) -> bool:
     return judged_alone(model, next(part for part in model.parts if part.path == path))
-
-
-def _idle(model: Model, place: int, explained: LayerRows, suspects: Sequence[Any]) -> list[Part]:
-    pairs = [explained.parts[id(row)] for row in suspects]
-    parts = [part for pair in pairs if (part := (pair.a, pair.b)[place]) is not None]
-    return without_effect(model, parts[:_SUSPECTS])

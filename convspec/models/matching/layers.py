@@ -165,7 +165,8 @@ def norm_differences(a: Part, b: Part, layouts: tuple[str, str]) -> tuple[list[s
     if {a.norm, b.norm} <= {"batch", "group"} and len(
         {_axis_role(p, x) for p, x in zip((a, b), layouts, strict=True)}
     ) > 1:
-        settings.append(f"axis {a.axis} against {b.axis}")
+        of_a, of_b = ("", "") if layouts[0] == layouts[1] else (f" of {layouts[0]}", f" of {layouts[1]}")
+        settings.append(f"axis {a.axis}{of_a} against {b.axis}{of_b}")
     arrays, differing = [], []
     for name, neutral in (("gain", 1.0), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)):
         ours, theirs = (part.arrays.get(name, np.asarray(neutral)) for part in (a, b))
@@ -212,5 +213,5 @@ def channel_axis(norm: Part, layout: str, ndim: int) -> int:
 
 
 def _axis_role(norm: Part, layout: str) -> int:
-    """Return 1 for the axis of the channels in this layout, else the axis itself."""
-    return 1 if norm.axis == (1 if layout == CHANNELS_FIRST else -1) else norm.axis
+    """Return 0 for the axis of the channels in this layout, else the axis itself."""
+    return 0 if norm.axis == (1 if layout == CHANNELS_FIRST else -1) else norm.axis
