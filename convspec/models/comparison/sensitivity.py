@@ -4,8 +4,8 @@ A sum of K terms, added one after the other, is off by about as much as if each 
 √(K/6) or, where all have one sign, all together by √K/3 units of roundoff: the squares of the partial sums add up to
 K/2 or K²/3 times those of the terms. A unit in the last place is one to two units of roundoff, so √K/4 of them, and at
 least one, stand for a layer's own rounding. Each weight is moved by that many units in its last place, up or down by
-itself and once more with all weights of its row, and each input by half a unit or one; all at once. The results of
-a run then move by about as much as all roundings of a run add up to, whatever the depth and the operations between.
+itself and once more with all weights of its row, and each input by half a unit or one; all at once. The results then
+move by about as much as all roundings of a run add up to, whatever the depth and the operations between.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from convspec.spec import Array
 
 FACTOR = 2.0  # docs/explanation/bounds.md: what right pairs of models need at most, measured
-_NORM_UNITS = 2.0  # a norm rounds about eight times, in random directions: √8 units of roundoff
-_SUMS = 4.0
+_NORM_UNITS = 0.5  # four arrays of a norm move: together by about √8 roundings of an element
+_SUMS = 4.0  # √K/4 units in the last place for a sum of K products
 _SLICE = 32  # elements whose largest movement predicts that of the next run
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import convspec
 from convspec.errors import RequestError, UnsupportedError
