@@ -1,6 +1,6 @@
 """How far is a right model from itself in float64, in units of the movement that ``compare`` measures?
 
-One row per model: the median and the largest of some inputs. ``compare`` allows twice the sum of both models' movements.
+One row per model: the median and the largest of some inputs. ``compare`` allows twice the sum of both movements.
 Run: ``python benchmarks/model_rounding.py``; needs PyTorch.
 """
 
@@ -24,6 +24,8 @@ INPUTS = 6
 
 
 class Transformer(nn.Module):
+    """Six encoder layers."""
+
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.TransformerEncoderLayer(64, 4, 128, batch_first=True) for _ in range(6))
