@@ -123,8 +123,8 @@ def agreement(result: Comparison) -> str:
         how = "every step of both models is within its own rounding bound (proved)"
     else:
         runs = f"{result.runs} perturbed run{'s' * (result.runs != 1)} of each model"
-        how = f"rounding explains {worst.limit:.2g} (measured: {runs})"
-    return f"The models agree: their results differ by at most {worst.difference:.2g}; {how}{count}."
+        how = f"rounding explains {worst.limit:.1e} (measured: {runs})"
+    return f"The models agree: their results differ by at most {worst.difference:.1e}; {how}{count}."
 
 
 def _row_cells(row: Row, *, ran: bool) -> list[str]:

@@ -332,7 +332,7 @@ def test_a_result_that_is_left_out_is_told(rng):
         (lambda y: y.transpose(0, 2, 3, 1).reshape(1, -1), "the same numbers in another order"),
         (lambda y: y[:, ::-1], "the same numbers in another order"),
         (lambda y: y[:, :, :-1], "the results have shapes (1, 6, 10, 8) and (1, 6, 9, 8)"),
-        (lambda y: y + 1e-3, "differ by up to 0.001"),
+        (lambda y: y + 1e-3, "differ by up to 1.0e-03"),
         (lambda y: np.where(y > 2, np.nan, y), "differ by up to inf"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_comparison_prints_a_table_and_the_first_divergence():
         "conv 0  stem      conv      equal     equal    0      2.0e-07  agree",
         "",
         "Not judged by itself: model a: the operations before head.",
-        "The models agree: their results differ by at most 3e-07; rounding explains 2.4e-06 "
+        "The models agree: their results differ by at most 3.0e-07; rounding explains 2.4e-06 "
         "(measured: 2 perturbed runs of each model).",
     ]
     text = str(diverging())
@@ -132,7 +132,7 @@ def test_nothing_printed_is_obeyed_by_a_terminal_or_a_browser(result):
     [
         (
             agreeing(),
-            "<Comparison: The models agree: their results differ by at most 3e-07; rounding explains 2.4e-06 "
+            "<Comparison: The models agree: their results differ by at most 3.0e-07; rounding explains 2.4e-06 "
             "(measured: 2 perturbed runs of each model).>",
         ),
         (unknown(), "<Comparison: Unknown: not run: give inputs>"),

@@ -77,7 +77,7 @@ def judge_results(inputs: str, a: Spread, b: Spread, layouts: tuple[str, str]) -
     if gap is None:
         return Outcome(inputs, "differ", reason=f"{which} have shapes {x.shape} and {y.shape}{alike}")
     worst = max(shaped, key=lambda one: one.ratio)
-    reason = f"{which} differ by up to {gap.difference:.3g}; rounding explains {gap.limit:.2g}{alike}"
+    reason = f"{which} differ by up to {gap.difference:.1e}; rounding explains {gap.limit:.1e}{alike}"
     return Outcome(inputs, "differ", max(one.difference for one in shaped), gap.limit, reason, worst.ratio)
 
 
@@ -88,7 +88,7 @@ def _same(inputs: str, a: Spread, b: Spread, worst: _Gap) -> Outcome:
     size = max(float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) for y in a.results)
     if worst.difference and worst.limit >= _SENSITIVE * size:
         reason = (
-            f"rounding alone may change the results by {worst.limit:.2g}, and their largest element is {size:.2g}: "
+            f"rounding alone may change the results by {worst.limit:.1e}, and their largest element is {size:.2g}: "
             f"a mistake could not be told from it"
         )
         return Outcome(inputs, "unknown", worst.difference, worst.limit, reason, worst.ratio)
