@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convspec.contract import Array
 
 NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
-_NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm)
+_NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 _KINDS = (nnx.Conv, nnx.ConvTranspose, *_NORMS, nnx.Linear)
 
 
@@ -35,12 +35,47 @@ def _part(path: tuple[Any, ...], module: Any) -> Part | None:
         return Part(where, "conv", name, conv.reading, problem=conv.problem)
     if isinstance(module, _NORMS):
         arrays = {ours: values(module, theirs) for ours, theirs in NORMS.items() if has(module, theirs)}
-        axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
-        return Part(where, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
+        return Part(where, "norm", name, arrays=arrays, **norm(module, _NORMS))
     if isinstance(module, nnx.Linear):
         bias = values(module, "bias") if has(module, "bias") else None
         return Part(where, "linear", name, arrays=linear(values(module, "kernel"), bias))
     return None
+
+
+def norm(module: Any, kinds: tuple[type, ...]) -> dict[str, Any]:
+    """The settings of a norm of nnx or linen, as a part has them; one with a call of its own has no known form."""
+    base = next(kind for kind in kinds if isinstance(module, kind))
+    kind = base.__name__
+    axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
+    own = {"epsilon": float(module.epsilon), "axis": axis, "fast_variance": bool(module.use_fast_variance)}
+    if type(module).__call__ is not base.__call__:
+        return own
+    if kind == "BatchNorm":
+        return own | {"norm": "batch"}
+    if kind in ("LayerNorm", "RMSNorm"):
+        axes = getattr(module, "reduction_axes", -1)
+        axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
+        return own | {"norm": "layer" if kind == "LayerNorm" else "rms", "axes": axes}
+    if kind == "InstanceNorm":
+        size = next((int(np.size(a)) for a in (getattr(module, "scale", None), getattr(module, "bias", None))
+                     if a is not None and np.ndim(a)), getattr(module, "num_features", 0))  # fmt: skip
+        return own | ({"norm": "group", "groups": size} if size else {})
+    groups = module.num_groups
+    if not groups and module.group_size:
+        groups = getattr(module, "num_features", 0) // module.group_size
+    return own | ({"norm": "group", "groups": int(groups)} if groups else {})
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, by the path of their module and a part's name for them."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path, module in nnx.iter_modules(model):
+        names = {theirs: ours for ours, theirs in NORMS.items()} if isinstance(module, _NORMS) else {}
+        where = "/".join(map(str, path))
+        own = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
+        found |= {f"{where}/{names.get(name, name)}": tuple(np.shape(value.get_value()))
+                  for name, value in own.items() if value.get_value() is not None}  # fmt: skip
+    return found
 
 
 def linear(kernel: Array, bias: Array | None) -> dict[str, Array]:

@@ -19,7 +19,8 @@ from convspec_keras.graph import SavedModel
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-_NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
+_NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization,
+          keras.layers.RMSNormalization)  # fmt: skip
 _NAMES = {"gain": "gamma", "shift": "beta", "mean": "moving_mean", "variance": "moving_variance"}
 
 
@@ -39,15 +40,55 @@ def _parts(path: str, layer: Any) -> Iterator[Part]:
     for found in read._found(path, layer):
         yield Part(found.path, "conv", name, found.reading, problem=found.problem)
     if isinstance(layer, _NORMS) and layer.built:
-        arrays = {ours: read._array(getattr(layer, theirs)) for ours, theirs in _NAMES.items()
+        arrays = {ours: read._array(getattr(layer, theirs)) for ours, theirs in _names(layer).items()
                   if getattr(layer, theirs, None) is not None}  # fmt: skip
-        axis = layer.axis[0] if isinstance(layer.axis, list | tuple) else layer.axis
-        yield Part(path, "norm", name, arrays=arrays, epsilon=float(layer.epsilon), axis=int(axis))
+        yield Part(path, "norm", name, arrays=arrays, **_norm(layer))
     if isinstance(layer, keras.layers.Dense) and layer.built:
         arrays = {"kernel": np.ascontiguousarray(read._array(layer.kernel).T)}
         if layer.use_bias:
             arrays["bias"] = read._array(layer.bias)
         yield Part(path, "linear", name, arrays=arrays)
+
+
+def _names(layer: Any) -> dict[str, str]:
+    return {"gain": "scale"} if isinstance(layer, keras.layers.RMSNormalization) else _NAMES
+
+
+def _norm(layer: Any) -> dict[str, Any]:
+    """The settings of a norm, as a part has them; a subclass with a ``call`` of its own has no known form."""
+    axes = tuple(layer.axis) if isinstance(layer.axis, list | tuple) else (layer.axis,)
+    axes = tuple(int(axis) if axis < 0 or axis == 1 else int(axis) - _rank(layer, axis) for axis in axes)
+    own = {"epsilon": float(layer.epsilon), "axis": axes[-1]}
+    base = next(kind for kind in _NORMS if isinstance(layer, kind))
+    if type(layer).call is not base.call:
+        return own
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return own | {"norm": "batch"}
+    if isinstance(layer, keras.layers.GroupNormalization):
+        fast = keras.backend.backend() == "torch"
+        return own | {"norm": "group", "groups": int(layer.groups), "fast_variance": fast}
+    return own | {"norm": "layer" if isinstance(layer, keras.layers.LayerNormalization) else "rms", "axes": axes}
+
+
+def _rank(layer: Any, axis: int) -> int:
+    """The number of axes of a built layer's input."""
+    specs = keras.tree.flatten(layer.input_spec)
+    return next((spec.ndim for spec in specs if spec is not None and spec.ndim), int(axis) + 1)
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all trainable weights, by the path of their layer and a part's name for them."""
+    if isinstance(model, SavedModel):
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    for path, layer in read._walk(model):
+        ours = {theirs: one for one, theirs in _names(layer).items()} if isinstance(layer, _NORMS) else {}
+        for weight in layer._trainable_variables:
+            name = ours.get(weight.name, weight.name)
+            part, _, own = name.rpartition("_")
+            separate = part in ("depthwise", "pointwise")
+            found[f"{path}/{part}/{own}" if separate else f"{path}/{name}"] = tuple(weight.shape)
+    return found
 
 
 def _layers(model: Any) -> dict[str, Any]:
@@ -140,7 +181,7 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
             layer = layers[parent]
         for name, values in own.items():
             if isinstance(layer, _NORMS):
-                getattr(layer, _NAMES[name]).assign(values)
+                getattr(layer, _names(layer)[name]).assign(values)
             elif name == "bias":
                 layer.bias.assign(values)
             else:

@@ -184,7 +184,7 @@ def _fused_norm(graph: Graph, operation: Any) -> Iterator[Site]:
     if all(a is not None and np.size(a) for a in arrays.values()) and not operation.get_attr("is_training"):
         axis = 1 if operation.get_attr("data_format").startswith(b"NC") else -1
         part = Part(scope(operation.name), "norm", "BatchNorm", arrays={n: plain(a) for n, a in arrays.items()},
-                    epsilon=short(operation.get_attr("epsilon")), axis=axis)  # fmt: skip
+                    epsilon=short(operation.get_attr("epsilon")), axis=axis, norm="batch")  # fmt: skip
         yield Site(part, operation.inputs[0], operation.outputs[0])
 
 
@@ -205,7 +205,7 @@ def _plain_norm(graph: Graph, add: Any) -> Iterator[Site]:
     if scaled.inputs[1].op is not factor or epsilon is None or any(a is None for a in arrays.values()):
         return
     if all(np.ndim(a) == 1 for a in arrays.values()):
-        part = Part(scope(scope(add.name)), "norm", "BatchNorm", epsilon=short(epsilon), axis=-1,
+        part = Part(scope(scope(add.name)), "norm", "BatchNorm", epsilon=short(epsilon), axis=-1, norm="batch",
                     arrays={n: plain(a) for n, a in arrays.items()})  # fmt: skip
         yield Site(part, product.inputs[0], add.outputs[0])
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
 
+_NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization")
+
+
 def parts(model: Any) -> list[Part]:
     """All Convs, BatchNormalizations and linear layers (Gemm; MatMul with an Add) of the graph, in its order."""
     proto = to_proto(model)
@@ -46,10 +49,43 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
             arrays = {name: array for name, array in constants.items() if array is not None}
             if len(arrays) == len(constants):
                 epsilon = float(str(np.float32(attributes_of(node).get("epsilon", 1e-5))))  # as it was written
-                norm = Part(path, "norm", node.op_type, arrays=arrays, epsilon=epsilon, axis=1)
+                norm = Part(path, "norm", node.op_type, arrays=arrays, epsilon=epsilon, axis=1, norm="batch")
                 yield norm, node.input[0], node.output[0]
+        elif node.op_type in _NORMS and (own := _norm(node, path, scope)):
+            yield own, node.input[0], node.output[0]
         elif node.op_type in ("Gemm", "MatMul") and (linear := _read_linear(node, scope)):
             yield Part(path, "linear", node.op_type, arrays=linear[0]), node.input[0], linear[1]
+
+
+def _norm(node: onnx.NodeProto, path: str, scope: Scope) -> Part | None:
+    """A layer, group, instance or RMS norm whose arrays are constants; with one scale per group, of its groups."""
+    inputs = dict(zip(("gain", "shift"), node.input[1:], strict=False))
+    arrays = {name: scope.constant(tensor) for name, tensor in inputs.items() if tensor}
+    known = {name: array for name, array in arrays.items() if array is not None}
+    if len(known) != len(arrays) or "gain" not in known:
+        return None
+    attributes = attributes_of(node)
+    epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
+    own: dict[str, Any] = {"axis": 1, "norm": "group", "groups": attributes.get("num_groups", known["gain"].size)}
+    if node.op_type in ("LayerNormalization", "RMSNormalization"):
+        axis = int(attributes.get("axis", -1))
+        axes = tuple(range(axis, 0)) if axis < 0 else tuple(range(-known["gain"].ndim, 0))
+        own = {"axis": -1, "norm": "layer" if node.op_type[0] == "L" else "rms", "axes": axes}
+    elif node.op_type == "GroupNormalization":
+        own["fast_variance"] = True
+    return Part(path, "norm", node.op_type, arrays=known, epsilon=epsilon, **own)
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the initialisers of numbers that no layer reads, by their names."""
+    proto = to_proto(model)
+    nodes = {_path(node, index): node for index, node in enumerate(proto.graph.node)}
+    scope = Scope(proto.graph)
+    read = {_target(nodes[part.path], name, scope)[0] for part, _, _ in _walk(proto) if part.path in nodes
+            for name in part.weights}  # fmt: skip
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer
+            if tensor.data_type in floats and len(tensor.dims) and tensor.name not in read}  # fmt: skip
 
 
 def _path(node: onnx.NodeProto, index: int) -> str:
@@ -125,7 +161,7 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
 
 def _target(node: onnx.NodeProto, name: str, scope: Scope) -> tuple[str, bool]:
     """Return the tensor that holds an array of a node, and whether it is transposed."""
-    if node.op_type == "BatchNormalization":
+    if node.op_type == "BatchNormalization" or node.op_type in _NORMS:
         return node.input[_NORM_INPUTS[name]], False
     if node.op_type == "MatMul":
         if name == "kernel":

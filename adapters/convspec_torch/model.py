@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["parts", "save", "trace_model", "trace_steps", "write"]
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
+_REWRITTEN = ("_g", "_v", "_orig")  # of weight norms and pruning: the weight that they make is a part's
+_BATCH = nn.modules.batchnorm._BatchNorm
+_INSTANCE = nn.modules.instancenorm._InstanceNorm
+_NORMS = (_BATCH, _INSTANCE, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def parts(model: Any) -> list[Part]:
@@ -43,14 +47,52 @@ def _part(path: str, module: Any) -> Part | None:
     if isinstance(module, _NORMS):
         arrays = {ours: _array(module, theirs) for ours, theirs in programs.NORM_ARRAYS.items()
                   if getattr(module, theirs, None) is not None}  # fmt: skip
-        axis = -1 if isinstance(module, nn.LayerNorm) else 1
-        return Part(path, "norm", name, arrays=arrays, epsilon=float(module.eps), axis=axis)
+        return Part(path, "norm", name, arrays=arrays, **_norm(module))
     if isinstance(module, nn.Linear):
         arrays = {"kernel": _array(module, "weight")}
         if module.bias is not None:
             arrays["bias"] = _array(module, "bias")
         return Part(path, "linear", name, arrays=arrays)
     return None
+
+
+def _norm(module: Any) -> dict[str, Any]:
+    """The settings of a norm, as a part has them; a subclass with a ``forward`` of its own has no known form."""
+    base = next(kind for kind in _NORMS if isinstance(module, kind))
+    own = {"epsilon": float(module.eps or 0.0), "axis": 1}
+    if isinstance(module, nn.RMSNorm) and module.eps is None:
+        own["epsilon"] = torch.finfo(torch.float32).eps
+    if type(module).forward is not base.forward:
+        return own
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        kind = "layer" if isinstance(module, nn.LayerNorm) else "rms"
+        return own | {"norm": kind, "axis": -1, "axes": tuple(range(-len(module.normalized_shape), 0))}
+    if isinstance(module, nn.GroupNorm):
+        return own | {"norm": "group", "groups": module.num_groups}
+    if isinstance(module, _INSTANCE) and module.running_var is None:
+        return own | {"norm": "group", "groups": module.num_features}
+    return own | {"norm": "batch"}
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, by the path of their module and a part's name for them."""
+    if programs.is_program(model):
+        return {}
+    names = {theirs: ours for ours, theirs in programs.NORM_ARRAYS.items()} | {"bias": "shift"}
+    found: dict[str, tuple[int, ...]] = {}
+    for path, module in model.named_modules():
+        if "parametrizations" in path.split("."):
+            continue  # the weight that they make is a part's
+        layer = read.is_convolution(module) or isinstance(module, nn.Linear)
+        ours = names if isinstance(module, _NORMS) else {"weight": "kernel"} if layer else {}
+        found |= {f"{path}/{ours.get(name, name)}": tuple(p.shape) for name, p in module.named_parameters(recurse=False)
+                  if not (read.is_convolution(module) and name.endswith(_REWRITTEN))}  # fmt: skip
+    return found
+
+
+def widen(model: Any) -> Any:
+    """A copy that computes in float64."""
+    return copy.deepcopy(model).double()
 
 
 def _array(module: Any, name: str) -> Array:

@@ -86,12 +86,20 @@ def _part(operation: Operation) -> Part | None:
             return None
         arrays = {ours: _array(t) for ours, t in tensors.items() if isinstance(t, torch.Tensor)}
         return Part(_path(operation), "norm", _kind(name), arrays=arrays, epsilon=float(given["eps"]),
-                    axis=_NORMS[name])  # fmt: skip
+                    axis=_NORMS[name], **_form(name, given))  # fmt: skip
     if name == "aten::linear" and isinstance(given["weight"], torch.Tensor):
         tensors = {"kernel": given["weight"], "bias": given.get("bias")}
         arrays = {ours: _array(t) for ours, t in tensors.items() if isinstance(t, torch.Tensor)}
         return Part(_path(operation), "linear", _kind(name), arrays=arrays)
     return None
+
+
+def _form(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    if name == "aten::group_norm":
+        return {"norm": "group", "groups": int(given["num_groups"])}
+    if name == "aten::layer_norm":
+        return {"norm": "layer", "axes": tuple(range(-len(given["normalized_shape"]), 0))}
+    return {"norm": "batch"} if "running_mean" in given else {}
 
 
 def _kind(name: str) -> str:
@@ -177,8 +185,8 @@ def tensors(y: Any) -> list[torch.Tensor]:
     """All tensors of a result, in order."""
     if isinstance(y, torch.Tensor):
         return [y]
-    if isinstance(y, Mapping):
-        y = y.values()
+    if isinstance(y, Mapping):  # of a plain dictionary in the order of its keys, as in other frameworks
+        y = [y[key] for key in sorted(y)] if type(y) is dict and all(isinstance(k, str) for k in y) else y.values()
     return [t for one in y for t in tensors(one)] if hasattr(y, "__iter__") and not isinstance(y, str) else []
 
 

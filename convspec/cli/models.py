@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 COMPARE_EXAMPLES = """
 A model is `module:factory`, which is imported and called – an instance is taken as it is –, or a file: ONNX,
 TorchScript, `torch.export`, `.keras`, or the folder of a SavedModel. The last four are programs, loaded in a child
-process. Exit status 0: the models agree; 1: they diverge; 2: a bad request, or a file that cannot be read.
+process. Exit status 0: the models' results agree within rounding; 1: they differ, or that is unknown, as without
+inputs; 2: a bad request, or a file that cannot be read.
 
 Examples:
 
@@ -42,6 +43,10 @@ Examples:
 
 Input = Annotated[str | None, option("Inputs as .npz or .npy, in the first model's layout.", "FILE")]
 Shape = Annotated[str | None, option("Shape of a random input; several are separated by `;`.", "N,C,H,W")]
+Shapes = Annotated[
+    list[str] | None,
+    option("Shape of a random input; several inputs are separated by `;`. Again: another size to try.", "N,C,H,W"),
+]
 Seed = Annotated[int, option("Random seed for --shape.", "S")]
 Layouts = Annotated[str | None, option("Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.", "L,L")]
 
@@ -50,21 +55,26 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="The model that is right.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The model that may be wrong.")],
     input: Input = None,  # noqa: A002 – the option's name
-    shape: Shape = None,
+    shape: Shapes = None,
     seed: Seed = 0,
     layouts: Layouts = None,
     seconds: Annotated[float, option("Time limit for the search among pairs of mistakes.", min=0)] = 20.0,
     fold_pads: Annotated[
         bool, option("Count a pad right before a convolution as the convolution's padding.", None, "--fold-pads")
     ] = False,
+    one_input: Annotated[
+        bool, option("Try the given inputs only, no second draw and no scaled ones.", None, "--one-input")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
-    """Compare two models layer by layer and report the first layer that diverges."""
+    """Compare two models' results, and layer by layer report where they first diverge."""
+    from convspec.models import arguments
     from convspec.models import compare as run_compare
 
     require_writable(json)
-    models, options = _load(a, b, input, shape, seed, layouts)
-    result = run_compare(*models, **options, seconds=seconds, fold_pads=fold_pads)
+    models, options = _load(a, b, input, shape[0] if shape else None, seed, layouts)
+    further = [arguments.load_inputs(None, one, seed) for one in (shape or [])[1:]]
+    result = run_compare(*models, **options, further=further, seconds=seconds, fold_pads=fold_pads, one_input=one_input)
     _write(result, json)
     raise typer.Exit(0 if result.agrees else 1)
 
@@ -90,8 +100,7 @@ def port(
     if out is not None and report.written:
         report.save(out)
     _write(report, json)
-    complete = not report.ambiguous and not report.left and (report.comparison is None or report.comparison.agrees)
-    raise typer.Exit(0 if complete else 1)
+    raise typer.Exit(0 if report.complete else 1)
 
 
 def _load(

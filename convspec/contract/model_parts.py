@@ -26,7 +26,13 @@ class Part:
         arrays: of a norm ``gain``, ``shift``, ``mean`` and ``variance`` as far as it has them; of a linear layer
             ``kernel`` of shape ``(O, I)`` and ``bias``.
         epsilon: of a norm.
-        axis: of a norm: its channel axis, 1 or -1.
+        axis: of a norm: its channel axis.
+        norm: the form of a norm: ``batch`` (over all axes but ``axis``, or with its own mean and variance), ``layer``
+            and ``rms`` (over ``axes``), ``group`` (over the channels of a group and all axes after the batch's);
+            empty where it is not known.
+        axes: of a layer or RMS norm: the axes of its input that it normalises over, counted from the end.
+        groups: of a group norm; as many as channels in an instance norm.
+        fast_variance: of a norm: whether it computes the variance as E[x²] - E[x]², which cancels for large means.
         problem: why a convolution could not be read; of one that was called as a function, why a layer could not.
         pads: of a convolution: the preceding pads that its spec contains, although its input is padded already.
         note: why a preceding pad was not folded into its spec.
@@ -39,6 +45,10 @@ class Part:
     arrays: Mapping[str, Array] = field(default_factory=dict)
     epsilon: float = 0.0
     axis: int = -1
+    norm: str = ""
+    axes: tuple[int, ...] = ()
+    groups: int = 0
+    fast_variance: bool = False
     problem: str = ""
     pads: Pads = ()
     note: str = ""
@@ -91,6 +101,10 @@ class ModelModule:
         parts_need_inputs: whether a model has its layers only while it is called: then it is ``parts(model, inputs)``.
         trace_steps: ``trace_steps(model, inputs) -> StepTrace``: one run as steps with their data flow; None where the
             adapter sees layers with weights only.
+        parameters: ``parameters(model) -> {path: shape}`` of all its weights, by the path of their layer and their name
+            there: ``block/gamma``; of those that no part has, a port says that they are not moved.
+        widen: ``widen(model) -> model``, a copy that computes in float64; None where the framework has no simple one.
+        writes_in_memory: whether ``write`` is quick and can be undone by a second one; of a file, it is not.
     """
 
     parts: Callable[..., list[Part]]
@@ -100,3 +114,6 @@ class ModelModule:
     open: Callable[[Any], Any] = field(default=lambda model: model)
     parts_need_inputs: bool = False
     trace_steps: Callable[[Any, Sequence[Array] | Mapping[str, Array]], StepTrace] | None = None
+    parameters: Callable[[Any], Mapping[str, tuple[int, ...]]] = field(default=lambda _: {})
+    widen: Callable[[Any], Any] | None = None
+    writes_in_memory: bool = True

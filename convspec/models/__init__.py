@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from convspec.models import arguments, text_table
 from convspec.models.comparison import common_rank
 from convspec.models.comparison.layer_check import check_layer
-from convspec.models.comparison.results import Comparison, compare
+from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.run_both import compare
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import split_layers
 from convspec.models.matching.differences import (
@@ -28,7 +29,7 @@ from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
 
 if TYPE_CHECKING:
-    from convspec.models.comparison.results import Inputs as Inputs
+    from convspec.models.comparison.run_both import Inputs as Inputs
     from convspec.spec import Array as Array
 
 __all__ = [

@@ -15,7 +15,8 @@ from convspec.atomic_files import replace_file
 from convspec.contract import KINDS, Part, registry
 from convspec.errors import ConvspecError, StorageError, UnsupportedError, printable
 from convspec.models import text_table
-from convspec.models.comparison.results import compare_open
+from convspec.models.comparison.run_both import compare_open
+from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
@@ -24,11 +25,13 @@ from convspec.models.text_table import Printable, Text
 from convspec.spec import Flattened
 
 if TYPE_CHECKING:
-    from convspec.models.comparison.results import Comparison, Inputs
+    from convspec.models.comparison.results import Comparison
+    from convspec.models.comparison.run_both import Inputs
     from convspec.spec import Array
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 
+_TRIED = 16  # layers of one shape that are tried for an effect on the results
 _Pair: TypeAlias = tuple[Part, Part, str]
 
 
@@ -78,8 +81,10 @@ class PortReport(Printable):
     Attributes:
         names: the frameworks.
         moves: each pair, in the source's order.
-        ambiguous: what has more than one answer; unless forced, nothing is written then.
+        ambiguous: what has more than one answer, and what would tell; unless forced, nothing is written then.
         left: layers and arrays without a counterpart.
+        unused: layers without a counterpart that have no effect on any result.
+        unmoved: parameters of both models that belong to no convolution, norm or linear layer.
         warnings: settings that make the models differ with the same weights.
         written: whether the target has the weights now.
         model: the target; a new ``(module, variables)`` for linen.
@@ -91,24 +96,42 @@ class PortReport(Printable):
     moves: list[Move] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    unmoved: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     written: bool = False
     model: Any = None
     arrays: dict[str, dict[str, Array]] = field(default_factory=dict)
     comparison: Comparison | None = None
+    ran: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all weights have been moved, or would be, and the models agree where they were compared."""
+        if self.ambiguous or self.left:
+            return False
+        return not self.unmoved if self.comparison is None else self.comparison.agrees
 
     @property
     def summary(self) -> str:
         """The outcome in one sentence."""
         count = sum(bool(move.source and move.target) for move in self.moves)
+        layers_ = f"{count} layer{'s' * (count != 1)}"
         if self.ambiguous and not self.written:
-            return "Nothing was written: give inputs, so that the order of execution decides, or use force."
+            way = "use force to write what is matched" if self.ran else (
+                "give inputs, so that the order of execution decides, or use force"
+            )  # fmt: skip
+            return f"Nothing was written: {self.ambiguous[0] if self.ran else 'layers are ambiguous'}; {way}."
+        rest = f"; {len(self.unmoved)} parameters of other layers are not moved" if self.unmoved else ""
         if not self.written:
-            return f"{count} layers would be moved; nothing was written."
+            return f"{layers_} would be moved; nothing was written{rest}."
         if self.comparison is None:
-            return f"{count} layers moved."
-        result = "the models agree" if self.comparison.agrees else f"they still differ: {self.comparison.divergence}"
-        return f"{count} layers moved; run on the same input, {result}."
+            return f"{layers_} moved{rest}."
+        result = {
+            "agree": "the models agree", "differ": f"they still differ: {self.comparison.divergence}",
+            "unknown": f"it is unknown whether they agree: {self.comparison.unknown}",
+        }[self.comparison.verdict]  # fmt: skip
+        return f"{layers_} moved{rest}; run on the same input, {result}."
 
     def _text(self) -> Text:
         return text_table.port(self)
@@ -147,7 +170,8 @@ class PortReport(Printable):
         """Return the report without the arrays, JSON-ready."""
         return {
             "schema": "convspec.port/1", "models": list(self.names), "moves": [asdict(move) for move in self.moves],
-            "ambiguous": self.ambiguous, "left": self.left, "warnings": self.warnings, "written": self.written,
+            "ambiguous": self.ambiguous, "left": self.left, "unused": self.unused, "unmoved": self.unmoved,
+            "warnings": self.warnings, "written": self.written, "complete": self.complete,
             "summary": self.summary, "comparison": None if self.comparison is None else self.comparison.to_dict(),
         }  # fmt: skip
 
@@ -166,7 +190,7 @@ def port_weights(
 
     Layers of the same kind and weight shape are matched: by their names where both models have the same, else in order
     – of execution if inputs are given. The order of definition alone leaves layers of the same shape ambiguous, and
-    nothing ambiguous is written.
+    nothing ambiguous is written. A layer that no result depends on needs no counterpart.
 
     Args:
         source: the model that has the weights.
@@ -180,10 +204,12 @@ def port_weights(
         UnsupportedError: if a model cannot be read or has no convolutions; the message names its layers.
         RequestError: if an object is not a known model, or does not take the inputs.
     """
-    a = open_model(source, inputs, layouts[0])
+    a = open_model(source, inputs, layouts[0], name="the source")
     target_inputs = inputs, layouts[1], layouts[0] or a.layout
-    b = open_model(target, *target_inputs)
-    report = PortReport((a.adapter.name, b.adapter.name), model=target)
+    b = open_model(target, *target_inputs, name="the target")
+    report = PortReport((a.adapter.name, b.adapter.name), model=target, ran=a.executed and b.executed)
+    report.unmoved = [f"{key} {shape} of the {side}" for side, model in (("source", a), ("target", b))
+                      for key, shape in model.rest.items()]  # fmt: skip
     pairs: list[_Pair] = []
     for kind in KINDS:
         pairs += _match_kind(a, b, kind, _match_norms(a, b, pairs) if kind == "norm" else [], report)
@@ -230,32 +256,46 @@ def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortR
                 groups[layers.shape_key(part)][place].append(part)
     pairs = list(known)
     for ours, theirs in groups.values():
-        matched = _match_shape(ours, theirs, executed=a.executed and b.executed, report=report)
+        matched = _match_shape(*_drop_unused(ours, theirs, a, b, report), report=report)
         pairs += matched
         for place, (side, model_name) in enumerate(((ours, "source"), (theirs, "target"))):
             used = {id(pair[place]) for pair in matched}
-            report.left += [f"{part.kind} {part.path} of the {model_name}" for part in side if id(part) not in used]
+            left = [f"{part.kind} {part.path} of the {model_name}" for part in side if id(part) not in used]
+            report.left += [one for one in left if one not in report.unused]
     order = {id(part): place for place, part in enumerate(a.ordered(kind))}
     return sorted(pairs, key=lambda pair: order[id(pair[0])])
 
 
-def _match_shape(ours: Sequence[Part], theirs: Sequence[Part], *, executed: bool, report: PortReport) -> list[_Pair]:
+def _drop_unused(
+    ours: list[Part], theirs: list[Part], a: Model, b: Model, report: PortReport
+) -> tuple[list[Part], list[Part]]:
+    """Return the layers of one shape; where one model has more, without those that no result depends on."""
+    larger, model, name = (ours, a, "source") if len(ours) > len(theirs) else (theirs, b, "target")
+    if not report.ran or len(ours) == len(theirs) or len(larger) > _TRIED:
+        return ours, theirs
+    unused = without_effect(model, larger)
+    report.unused += [f"{part.kind} {part.path} of the {name}" for part in unused]
+    kept = [part for part in larger if part not in unused]
+    return (kept, theirs) if larger is ours else (ours, kept)
+
+
+def _match_shape(ours: Sequence[Part], theirs: Sequence[Part], *, report: PortReport) -> list[_Pair]:
     """Return the pairs among layers of one shape."""
-    names = [[layers.name_key(part) for part in side] for side in (ours, theirs)]
-    same = set(names[0]) == set(names[1]) and None not in names[0]
-    if same and all(len(set(side)) == len(side) for side in names):
-        by_name = dict(zip(names[1], theirs, strict=True))
-        return [(part, by_name[name], "name") for part, name in zip(ours, names[0], strict=True)]
     if not ours or not theirs:
         return []
+    names = [[layers.name_key(part) for part in side] for side in (ours, theirs)]
+    unique = None not in (*names[0], *names[1]) and all(len(set(side)) == len(side) for side in names)
+    if unique and (set(names[0]) <= set(names[1]) or set(names[1]) <= set(names[0])):
+        by_name = dict(zip(names[1], theirs, strict=True))
+        return [(part, by_name[name], "name") for part, name in zip(ours, names[0], strict=True) if name in by_name]
     if len(ours) != len(theirs):
         report.ambiguous.append(
             f"{len(ours)} layers of the source ({_paths(ours)}) have the shape of {len(theirs)} of the target "
-            f"({_paths(theirs)})"
+            f"({_paths(theirs)}): equal names would tell which belong together"
         )
-    elif len(ours) > 1 and not executed:
+    elif len(ours) > 1 and not report.ran:
         report.ambiguous.append(f"{_paths(ours)} of the source have one shape: their order of definition may mislead")
-    how = "shape" if len(ours) == len(theirs) == 1 else "order of execution" if executed else "order of definition"
+    how = "shape" if len(ours) == len(theirs) == 1 else "order of execution" if report.ran else "order of definition"
     return [(part, other, how) for part, other in zip(ours, theirs, strict=False)]
 
 
@@ -279,7 +319,7 @@ def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortRe
         moved[name] = new.astype(old.dtype) if new.dtype != old.dtype else new
     for name in arrays.keys() - wanted.keys():
         if not (arrays[name] == _NEUTRAL.get(name, np.nan)).all():
-            report.ambiguous.append(f"{theirs.path} has no place for the {name} of {ours.path}")
+            report.ambiguous.append(f"{theirs.path} has no place for the {name} of {ours.path}: build it with one")
     if ours.kind == "linear":
         moved["kernel"] = _reorder_columns(moved["kernel"], ours, a, b, move, report)
     if ours.kind == "norm" and ours.epsilon != theirs.epsilon:

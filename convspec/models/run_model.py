@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from convspec.contract import Adapter, FoundConv
     from convspec.spec import Array
 
+Given: TypeAlias = "Sequence[Array] | Mapping[str, Array]"
 P = ParamSpec("P")
 R = TypeVar("R")
 _LOCK = threading.RLock()
+_NO_MODEL = "is no model: weights alone cannot be run; load them into a model (model.load_state_dict), and give that"
 
 
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
@@ -52,6 +55,8 @@ def adapter_for(layer: Any) -> Adapter:
     kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
     if owner := registry.owner(kind):
         return owner
+    if isinstance(layer, Mapping):
+        raise RequestError(f"{kind.__name__} {_NO_MODEL}")
     names = ", ".join(registry.importable())
     raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
 
@@ -78,22 +83,37 @@ def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bo
 
 @dataclass(slots=True)
 class Model:
-    """An open model: its adapter, its parts and, once it has been run, the calls of its parts."""
+    """An open model: its adapter, its parts and, once it has been run, the calls of its parts.
+
+    Attributes:
+        inputs: of the run, as the model takes them; None: it cannot be run again.
+        input_layout: the layout of those.
+        calls: of its parts, in the order of execution.
+        outputs: its results.
+        problem: why it was not run on the inputs.
+        rest: the shapes of its parameters that no part has, by name.
+    """
 
     native: Any
     adapter: Adapter
     parts: list[Part]
     calls: list[Call] = field(default_factory=list)
     outputs: list[Array] = field(default_factory=list)
+    inputs: Given | None = None
+    input_layout: str = layouts.CHANNELS_FIRST
+    problem: str = ""
+    rest: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def executed(self) -> bool:
+        """Whether the order of execution is known."""
         return bool(self.calls)
 
     @property
     def layout(self) -> str:
-        """The layout of its first convolution."""
-        return next((p.reading.layout for p in self.parts if p.reading is not None), layouts.CHANNELS_FIRST)
+        """The layout of its first convolution, else that of its framework."""
+        first = next((part.reading.layout for part in self.parts if part.reading is not None), None)
+        return first or self.adapter.native_layout
 
     def ordered(self, kind: str) -> list[Part]:
         """Return the parts of a kind in the order of their first calls, uncalled ones last."""
@@ -101,22 +121,45 @@ class Model:
         parts = [part for part in self.parts if part.kind == kind]
         return sorted(parts, key=lambda part: first.get(part.path, len(self.calls)))
 
-    def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> None:
+    def run(self, inputs: Given) -> None:
         """Run the model once and keep its calls, its outputs, and the parts that only a run shows."""
         self.calls, self.outputs, parts = self.adapter.model_module().trace_model(self.native, inputs)
+        self.inputs = inputs
         shown = {part.path: part for part in parts}
         self.parts = [shown.pop(part.path, part) for part in self.parts] + list(shown.values())
+
+    def on(self, inputs: Given) -> Model:
+        """Return the model, run on other inputs."""
+        other = replace(self, parts=list(self.parts))
+        other.run(inputs)
+        return other
+
+    def results(self, inputs: Given, native: Any = None) -> list[Array]:
+        """Return the results of one more run, of ``native`` in the model's place if it is given."""
+        module = self.adapter.model_module()
+        return list(module.trace_model(self.native if native is None else native, inputs).outputs)
 
 
 @one_at_a_time
 def open_model(
-    model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None, *, fold_pads: bool = False
-) -> Model:
+    model: Any, inputs: Any = None, layout: str | None = None, source: str | None = None, *, fold_pads: bool = False,
+    name: str = "",
+) -> Model:  # fmt: skip
     """Return the model with its parts; with ``inputs`` it is run on them, moved from layout ``source`` to ``layout``.
 
+    A model that is run may have no layers that can be read: its results are compared all the same.
+
+    Args:
+        model: of any framework.
+        inputs: one array, or several in order or by name.
+        layout: of the inputs that the model takes; None: that of its first convolution.
+        source: the layout of ``inputs``.
+        fold_pads: whether preceding pads are counted as a convolution's own.
+        name: of the model in messages: ``model b``.
+
     Raises:
-        UnsupportedError: where the adapter cannot read models, or this one has no convolution.
-        RequestError: where no adapter knows the object's framework.
+        UnsupportedError: where the adapter cannot read models, or this one has no convolution and is not run.
+        RequestError: where no adapter knows the object's framework, or the model does not take the inputs.
     """
     adapter = adapter_for(model)
     module = adapter.model_module()
@@ -127,17 +170,51 @@ def open_model(
     if inputs is not None:
         own = layout or (adapter.native_layout if module.parts_need_inputs else opened.layout)
         given = moved(inputs, source or own, own)
-        if module.parts_need_inputs:
-            opened.parts = module.parts(native, given)
-        if fold_pads:
-            _fold(opened, given)
-        opened.run(given)
+        with _named_refusal(name, opened, given, own):
+            if module.parts_need_inputs:
+                opened.parts = module.parts(native, given)
+            if fold_pads:
+                _fold(opened, given)
+            opened.input_layout = own
+            try:
+                opened.run(given)
+            except UnsupportedError as error:
+                opened.problem = str(error)
     elif fold_pads:
         _fold(opened, ())
-    if not any(part.kind == "conv" for part in opened.parts):
+    if inputs is None and not any(part.kind == "conv" for part in opened.parts):
         names = ", ".join(sorted({part.name for part in opened.parts})) or "none with weights"
-        raise UnsupportedError(f"this model has no convolutions; its layers: {names}")
+        raise UnsupportedError(f"this model has no convolutions; its layers: {names}; give inputs to compare results")
+    opened.rest = _unread_parameters(opened, module.parameters(native))
     return opened
+
+
+def _unread_parameters(model: Model, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the parameters that no part has; those of a function call are known by their module and shape."""
+    read = {f"{part.path}/{array}" for part in model.parts for array in part.weights}
+    called = [(part.path.rpartition(".")[0], array.shape) for part in model.parts if part.function
+              for array in part.weights.values()]  # fmt: skip
+    return {key: shape for key, shape in parameters.items()
+            if key not in read and (key.rpartition("/")[0], shape) not in called}  # fmt: skip
+
+
+@contextmanager
+def _named_refusal(name: str, model: Model, given: Given, layout: str) -> Iterator[None]:
+    """Let a refusal say which model was run, on inputs of which shapes, and what to try next."""
+    try:
+        yield
+    except RequestError as error:
+        arrays = given.values() if isinstance(given, Mapping) else given
+        shapes = ", ".join(str(np.shape(x)) for x in arrays)
+        first = next((part for part in model.parts if part.reading is not None), None)
+        channels = "" if first is None or first.reading is None else (
+            f"; its first convolution, {first.path or first.name}, takes {first.reading.spec.in_channels} channels"
+        )  # fmt: skip
+        raise RequestError(
+            f"{name or 'the model'} ({model.adapter.name}), given inputs of shape {shapes} as {layout}: {error}"
+            f"{channels}. Check inputs=, say the layouts of both models' inputs with layouts=, and put the model in "
+            f"evaluation mode"
+        ) from error
 
 
 def _fold(model: Model, inputs: Sequence[Array] | Mapping[str, Array]) -> None:

@@ -19,6 +19,7 @@ _STYLES = {"agree": "green", "not judged": "", "not run": "", "downstream": "yel
 _LEVELS = {"error": "red", "warning": "yellow"}
 _WIDEST = 44
 _SHOWN = 60  # nodes of a verification
+_STEPS = 3
 
 
 class Text(NamedTuple):
@@ -80,18 +81,25 @@ def _path(path: str) -> str:
 
 
 def comparison(result: Comparison) -> Text:
-    """Describe a comparison: all layers, the first divergence, and the mistake that causes it."""
-    ran = any(row.input is not None or row.output is not None for row in result.rows)
+    """Describe a comparison: all layers, what differs without an effect, and the verdict with its evidence."""
+    ran = bool(result.outcomes)
     heads = ["", f"a: {result.names[0]}", f"b: {result.names[1]}", "settings", "weights"]
     heads += ["input", "output", "verdict"] if ran else []
-    rows = [(_row_cells(row, ran=ran), _STYLES.get(row.verdict, "bold red")) for row in result.rows]
+    wrong = "yellow" if result.agrees else "bold red"
+    rows = [(_row_cells(row, ran=ran), _STYLES.get(row.verdict, wrong)) for row in result.rows]
     lines = [(f"{note}.", "") for note in result.notes]
+    lines += [(f"warning: {warning}", "yellow") for warning in result.warnings]
+    lines += [(f"no effect on any result: {unused}", "yellow") for unused in result.unused]
+    if result.verdict == "unknown":
+        headline = f"Unknown: {result.unknown}"
+        return Text(headline, [(heads, ""), *rows], [*lines, (f"{headline}.", "bold yellow")])
     if result.agrees:
-        unjudged = sum(row.verdict == "not judged" for row in result.rows)
-        words = f"Every judged layer agrees, {unjudged} were not judged" if unjudged else "Every layer agrees"
-        words = words if ran else "Settings and weights agree; nothing was run"
-        words += f"; the results differ by at most {result.output:.3g}." if result.output is not None else "."
-        return Text(words, [(heads, ""), *rows], [*lines, (words, "green")])
+        if result.unjudged:
+            lines.append((f"Not judged by itself: {shorten(result.unjudged)}.", ""))
+        if result.untried:
+            lines.append((f"Not tried: {', '.join(result.untried)}.", ""))
+        headline = agreement(result)
+        return Text(headline, [(heads, ""), *rows], [*lines, (headline, "green")])
     headline = f"First divergence: {result.divergence}"
     lines.append((headline, "bold red"))
     if result.diagnosis is not None:
@@ -100,13 +108,35 @@ def comparison(result: Comparison) -> Text:
         lines += [("", ""), *((f"  {line}", style) for line, style in diagnosis_lines(result.diagnosis))]
     further = [row for row in result.rows if row.verdict == "diverges" and row is not result.first]
     lines += [(f"Diverges again at {row.label} ({row.a}): {row.reason}", "red") for row in further]
+    if result.outcome is not None and result.outcome.reason not in headline:
+        lines.append((f"Differ on {result.outcome.inputs}: {result.outcome.reason}.", "red"))
     return Text(headline, [(heads, ""), *rows], lines)
+
+
+def agreement(result: Comparison) -> str:
+    """Return the sentence for models that agree: the difference, what explains it, and what shows that."""
+    worst = max(result.outcomes, key=lambda one: one.ratio)
+    count = f", on {len(result.outcomes)} inputs" if len(result.outcomes) > 1 else ""
+    if not worst.difference:
+        return f"The models agree: their results are equal{count}."
+    if result.evidence == "proved":
+        how = "every step of both models is within its own rounding bound (proved)"
+    else:
+        runs = f"{result.runs} perturbed run{'s' * (result.runs != 1)} of each model"
+        how = f"rounding explains {worst.limit:.1e} (measured: {runs})"
+    return f"The models agree: their results differ by at most {worst.difference:.1e}; {how}{count}."
 
 
 def _row_cells(row: Row, *, ran: bool) -> list[str]:
     equal = "equal" if row.a and row.b else ""
     cells = [row.label, _path(row.a), _path(row.b), "; ".join(row.spec) or equal, "; ".join(row.weights) or equal]
     return cells + ([_difference(row.input), _difference(row.output), row.verdict] if ran else [])
+
+
+def shorten(steps: Sequence[str]) -> str:
+    """Return the first steps, and the number of the others."""
+    more = f" and {len(steps) - _STEPS} more" if len(steps) > _STEPS else ""
+    return f"{', '.join(steps[:_STEPS])}{more}"
 
 
 def _difference(size: float | None) -> str:
@@ -118,8 +148,10 @@ def port(report: PortReport) -> Text:
     rows = [([m.kind, _path(m.source), _path(m.target), m.how, "; ".join(m.notes)], "") for m in report.moves]
     lines = [(f"ambiguous: {problem}", "bold red") for problem in report.ambiguous]
     lines += [(f"no counterpart: {left}", "yellow") for left in report.left]
+    lines += [(f"no effect on any result, not moved: {unused}", "yellow") for unused in report.unused]
+    lines += [(f"not moved: {parameter}", "yellow") for parameter in report.unmoved]
     lines += [(f"warning: {warning}", "yellow") for warning in report.warnings]
-    lines.append((report.summary, "green" if report.written and not report.left else "bold"))
+    lines.append((report.summary, "green" if report.written and report.complete else "bold"))
     return Text(report.summary, [(["", *report.names, "matched by", ""], ""), *rows], lines)
 
 

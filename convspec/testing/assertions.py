@@ -80,17 +80,18 @@ def assert_models_agree(
     expected: Any, actual: Any, inputs: Inputs, *, layouts: tuple[str | None, str | None] = (None, None),
     seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Assert that two models of any two frameworks agree, convolution by convolution.
+    """Assert that the results of two models of any two frameworks agree within what rounding explains.
 
     Arguments are those of :func:`convspec.compare`.
 
     Raises:
         AssertionError: with the table of all layers, the first that diverges and its diagnosis.
-        UnsupportedError: if a model cannot be read, or has no convolutions.
+        UnsupportedError: if a model cannot be read.
     """
     result = models.compare(expected, actual, inputs, layouts=layouts, seconds=seconds)
     if not result.agrees:
-        raise AssertionError(f"the models disagree: {result.divergence}\n\n{result}")
+        found = f"the models disagree: {result.divergence}" if result.divergence else f"unknown: {result.unknown}"
+        raise AssertionError(f"{found}\n\n{result}")
 
 
 def assert_output(

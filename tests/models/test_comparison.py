@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec, reference
-from convspec.contract import Reading
+from convspec.contract import ModelModule, ModelTrace, Reading
+from convspec.errors import RequestError
 from convspec.models.comparison import layer_check
-from convspec.models.comparison.results import compare_open
+from convspec.models.comparison.outcomes import judge_results
+from convspec.models.comparison.run_both import compare_open
+from convspec.models.comparison.sensitivity import Spread
 from convspec.models.matching.differences import spec_differences
-from convspec.models.run_model import Call, Model, Part, moved
+from convspec.models.run_model import Call, Model, Part, canonical, moved
 from convspec.models.text_table import table
 from convspec.spec import layouts
 from convspec.spec.dtypes import ComputePrecision
@@ -26,11 +29,18 @@ SHAPE = (2, 3, 12, 14)
 
 
 class Adapter:
+    """Of models that are functions of their inputs and weights."""
+
+    native_layout = "NCHW"
+
     def __init__(self, name):
         self.name = name
 
     def compute_precision(self, *_, **__):
         return ComputePrecision("float32", output_roundings=2)
+
+    def model_module(self):
+        return ModelModule(lambda net: net.parts(), lambda net, x: net.trace(x), lambda net, w: net.write(w), None)
 
 
 def weights(seed=0):
@@ -46,39 +56,67 @@ def weights(seed=0):
     }
 
 
-def model(layout="NCHW", *, first=FIRST, second=SECOND, epsilon=1e-5, w=None, before=None, relu=True, rows=None):
+class Net:
     """conv → norm → relu → conv → flatten → linear, run in ``layout``; ``before`` pads outside of the first conv."""
-    w = w or weights()
-    axis = 1 if layout == "NCHW" else -1
-    calls = []
 
-    def native(x):
-        return x.transpose(layouts.permutation("NC*", layouts.order(layout, 2), 2)).astype(np.float32)
+    def __init__(self, layout, first, second, epsilon, w, before, relu, rows):
+        self.layout, self.first, self.second, self.epsilon = layout, first, second, epsilon
+        self.w, self.before, self.relu = {name: w[name] for name in w}, before, relu
+        if rows is not None:
+            self.w["linear"] = self.w["linear"] | {"kernel": self.w["linear"]["kernel"][:, rows]}
 
-    def call(path, x, y, *, image=True):
-        calls.append(Call(path, native(x) if image else x, native(y) if image else y.astype(np.float32)))
-        return y.astype(np.float32)
+    def parts(self):
+        w, axis = self.w, 1 if self.layout == "NCHW" else -1
+        norm = {"arrays": w["norm"], "epsilon": self.epsilon, "axis": axis, "norm": "batch"}
+        return [
+            Part("first", "conv", "Conv", Reading(self.first, w["first"], self.layout)),
+            Part("norm", "norm", "BatchNorm", **norm),
+            Part("second", "conv", "Conv", Reading(self.second, w["second"], self.layout)),
+            Part("linear", "linear", "Linear", arrays=w["linear"]),
+        ]
 
+    def trace(self, inputs):
+        (x,) = inputs
+        calls = []
+
+        def native(x):
+            return x.transpose(layouts.permutation("NC*", layouts.order(self.layout, 2), 2)).astype(np.float32)
+
+        def call(path, x, y, *, image=True):
+            calls.append(Call(path, native(x) if image else x, native(y) if image else y.astype(np.float32)))
+            return y.astype(np.float32)
+
+        w = self.w
+        x = canonical(x, self.layout)
+        x = x if self.before is None else np.pad(x, ((0, 0), (0, 0), *self.before))
+        x = call("first", x, reference.conv(self.first, w["first"], x))
+        own = {name: array.reshape(-1, 1, 1).astype(np.float64) for name, array in w["norm"].items()}
+        y = (x - own["mean"]) * own["gain"] / np.sqrt(own["variance"] + self.epsilon) + own["shift"]
+        x = call("norm", x, y)
+        x = np.maximum(x, 0) if self.relu else x
+        x = call("second", x, reference.conv(self.second, w["second"], x))
+        flat = native(x).reshape(len(x), -1)
+        y = flat.astype(np.float64) @ w["linear"]["kernel"].T + w["linear"]["bias"]
+        y = call("linear", flat, y, image=False)
+        return ModelTrace(calls, [y])
+
+    def write(self, arrays):
+        for path, own in arrays.items():
+            old = self.w[path]
+            self.w[path] = ConvParams(own["kernel"], own.get("bias")) if isinstance(old, ConvParams) else old | own
+        return self
+
+
+def model(layout="NCHW", *, first=FIRST, second=SECOND, epsilon=1e-5, w=None, before=None, relu=True, rows=None):
+    net = Net(layout, first, second, epsilon, w or weights(), before, relu, rows)
+    return opened(net, layout)
+
+
+def opened(net, layout="NCHW"):
     x = np.random.default_rng(9).standard_normal(SHAPE, np.float32)
-    x = x if before is None else np.pad(x, ((0, 0), (0, 0), *before))
-    x = call("first", x, reference.conv(first, w["first"], x))
-    own = {name: array.reshape(-1, 1, 1).astype(np.float64) for name, array in w["norm"].items()}
-    y = (x - own["mean"]) * own["gain"] / np.sqrt(own["variance"] + epsilon) + own["shift"]
-    x = call("norm", x, y)
-    x = np.maximum(x, 0) if relu else x
-    x = call("second", x, reference.conv(second, w["second"], x))
-    flat = native(x).reshape(len(x), -1)
-    kernel = w["linear"]["kernel"]
-    if rows is not None:
-        kernel = kernel[:, rows]
-    y = call("linear", flat, flat.astype(np.float64) @ kernel.T + w["linear"]["bias"], image=False)
-    parts = [
-        Part("first", "conv", "Conv", Reading(first, w["first"], layout)),
-        Part("norm", "norm", "BatchNorm", arrays=w["norm"], epsilon=epsilon, axis=axis),
-        Part("second", "conv", "Conv", Reading(second, w["second"], layout)),
-        Part("linear", "linear", "Linear", arrays={"kernel": kernel, "bias": w["linear"]["bias"]}),
-    ]
-    return Model(None, Adapter(layout), parts, calls, [y])
+    found = Model(net, Adapter(layout), net.parts(), input_layout=layout)
+    found.run(moved(x, "NCHW", layout))
+    return found
 
 
 def order():
@@ -98,7 +136,9 @@ def test_what_is_the_same_agrees(layout):
     assert found.agrees, str(found)
     assert verdicts(found) == ["agree"] * 4
     assert found.first is None
-    assert "Every layer agrees" in str(found)
+    assert found.verdict == "agree"
+    assert found.evidence == "equal"
+    assert "The models agree" in str(found)
 
 
 def test_the_first_diverging_convolution_is_named_and_the_layers_after_it_are_not_blamed():
@@ -160,28 +200,55 @@ def test_a_norm_that_is_within_the_other_models_kernel():
     scale = norm["gain"].astype(np.float64) / np.sqrt(norm["variance"].astype(np.float64) + 1e-5)
     kernel = (w["first"].kernel * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
     bias = (norm["shift"] - norm["mean"] * scale).astype(np.float32)
-    b = model()
-    spec, params = replace(FIRST, bias=True), ConvParams(kernel, bias)
-    b.parts = [Part("first", "conv", "Conv", Reading(spec, params, "NCHW")), *b.parts[2:]]
-    x = b.calls[0].x
-    b.calls = [Call("first", x, reference.conv(spec, params, x).astype(np.float32)), *b.calls[2:]]
+    b = opened(Folded(replace(FIRST, bias=True), ConvParams(kernel, bias)))
     found = compare_open(model(), b)
     assert found.agrees, str(found)
     assert len(found.rows) == 3
     assert "1 batch norms of model a" in found.notes[0]
+    # the same kernel without the norm's factors is no folded one
+    found = compare_open(model(), opened(Folded(replace(FIRST, bias=False), weights()["first"])))
+    assert found.verdict == "differ"
+    assert found.divergence == "norm 0 (norm): model a has a batch norm that model b has not"
+
+
+class Folded(Net):
+    """Without a norm of its own."""
+
+    def __init__(self, first, params):
+        neutral = {name: np.full(5, float(name == "gain"), np.float32) for name in ("gain", "shift", "mean")}
+        norm = neutral | {"variance": np.ones(5, np.float32)}
+        super().__init__("NCHW", first, SECOND, 0.0, weights() | {"first": params, "norm": norm}, None, True, None)
+
+    def parts(self):
+        return [part for part in super().parts() if part.path != "norm"]
+
+    def trace(self, inputs):
+        calls, outputs, _ = super().trace(inputs)
+        return ModelTrace([call for call in calls if call.path != "norm"], outputs)
 
 
 def test_a_layer_that_one_model_lacks():
-    b = model()
-    b.parts, b.calls = b.parts[:-1], b.calls[:-1]
+    b = opened(Headless("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None))
     found = compare_open(model(), b)
     assert verdicts(found)[-1] == "missing"
-    assert not found.agrees
+    assert found.verdict == "differ"
+    assert "model b has no such linear" in found.divergence
+
+
+class Headless(Net):
+    """Without its linear layer."""
+
+    def parts(self):
+        return super().parts()[:-1]
+
+    def trace(self, inputs):
+        calls, _, _ = super().trace(inputs)
+        return ModelTrace(calls[:-1], [calls[-1].x])
 
 
 def test_without_a_run_specs_and_weights_are_compare_open():
     a, b = model(), model(first=replace(FIRST, padding=((0, 2), (2, 2))))
-    a.calls = b.calls = []
+    a.calls = b.calls = a.outputs = b.outputs = []
     found = compare_open(a, b)
     assert set(verdicts(found)) == {"not run"}
     assert found.rows[0].spec == ["stride (2, 2): pads ((1, 1), (2, 2)) against ((0, 2), (2, 2))"]
@@ -221,11 +288,196 @@ def test_names_of_layers_reach_no_terminal_as_commands():
     assert "\x1b" not in str(compare_open(a, model()))
 
 
-def test_results_are_held_together_in_either_order_of_axes_where_sizes_coincide():
-    a, b = model("NCHW"), model("NHWC")
+def spread(*results):
+    return Spread.of([np.asarray(y, np.float32) for y in results])
+
+
+def test_results_are_compared_in_either_order_of_axes_where_sizes_coincide():
     y = np.random.default_rng(3).standard_normal((2, 4, 4, 4), np.float32)
     for theirs in (y, y.transpose(0, 2, 3, 1)):
-        a.outputs, b.outputs = [y], [theirs]
-        assert compare_open(a, b).output == 0
-    b.outputs = [y.transpose(0, 1, 3, 2)]
-    assert compare_open(a, b).output > 0
+        outcome = judge_results("", spread(y), spread(theirs), ("NCHW", "NHWC"))
+        assert (outcome.verdict, outcome.difference) == ("agree", 0)
+    assert judge_results("", spread(y), spread(y.transpose(0, 1, 3, 2)), ("NCHW", "NHWC")).verdict == "differ"
+
+
+# -- results decide ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def test_results_in_another_order_are_told_with_their_places(rng):
+    y, z = rng.standard_normal((2, 3, 4, 4)), rng.standard_normal((2, 3, 4, 4))
+    outcome = judge_results("", spread(y, z), spread(z, y), ("NCHW", "NCHW"))
+    assert outcome.verdict == "differ"
+    assert outcome.reason == (
+        "the results are in another order: result 0 of a is result 1 of b, result 1 of a is result 0 of b"
+    )
+
+
+def test_a_result_that_is_left_out_is_told(rng):
+    y, z = rng.standard_normal((2, 3, 4, 4)), rng.standard_normal((2, 5))
+    outcome = judge_results("", spread(y, z), spread(z), ("NCHW", "NCHW"))
+    assert outcome.reason == "the models have 2 and 1 results; result 1 of a is result 0 of b"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda y: y.mean((2, 3)), "the results have shapes (1, 6, 10, 8) and (1, 6)"),
+        (lambda y: y.reshape(1, -1), "the same numbers in another shape"),
+        (lambda y: y.transpose(0, 2, 3, 1), "with the axes of a's result in the order (0, 2, 3, 1)"),
+        (lambda y: y.transpose(0, 2, 3, 1).reshape(1, -1), "the same numbers in another order"),
+        (lambda y: y[:, ::-1], "the same numbers in another order"),
+        (lambda y: y[:, :, :-1], "the results have shapes (1, 6, 10, 8) and (1, 6, 9, 8)"),
+        (lambda y: y + 1e-3, "differ by up to 1.0e-03"),
+        (lambda y: np.where(y > 2, np.nan, y), "differ by up to inf"),
+    ],
+)
+def test_results_that_differ_are_told_how(rng, change, words):
+    y = rng.standard_normal((1, 6, 10, 8)).astype(np.float32)
+    outcome = judge_results("", spread(y), spread(change(y)), ("NCHW", "NCHW"))
+    assert outcome.verdict == "differ"
+    assert words in outcome.reason
+
+
+def test_a_vacuous_result_agrees_with_nothing():
+    nothing = np.full((1, 3), np.nan)
+    assert judge_results("", spread(nothing), spread(nothing), ("NCHW", "NCHW")).verdict == "unknown"
+
+
+def test_results_that_rounding_may_move_by_their_own_size_are_unknown(rng):
+    y = rng.standard_normal((2, 50)).astype(np.float32)
+    a, b = spread(y), spread(y + np.float32(0.1))
+    a.add([y + 1])
+    assert judge_results("", a, b, ("NCHW", "NCHW")).verdict == "unknown"
+
+
+def test_a_channel_that_moves_little_has_a_limit_of_its_own(rng):
+    """A detector's pixels and scores in one tensor: what pixels may move by, scores may not."""
+    y = np.stack([500 * rng.random((8, 8)), rng.random((8, 8))])[None].astype(np.float32)
+    moved = y + np.array([1e-3, 1e-7]).reshape(1, 2, 1, 1)
+    a, b, wrong = spread(y), spread(moved), y.copy()
+    a.add([moved])
+    b.add([moved + np.array([1e-3, 1e-7]).reshape(1, 2, 1, 1)])
+    assert judge_results("", a, b, ("NCHW", "NCHW")).verdict == "agree"
+    wrong[0, 1] += 1e-3
+    c = Spread.of([wrong])
+    c.moved = b.moved
+    assert judge_results("", a, c, ("NCHW", "NCHW")).verdict == "differ"
+
+
+def test_without_inputs_nothing_agrees():
+    a, b = model(), model()
+    a.calls = b.calls = a.outputs = b.outputs = []
+    a.inputs = b.inputs = None
+    found = compare_open(a, b)
+    assert found.verdict == "unknown"
+    assert "all weights and settings are equal" in str(found)
+
+
+def test_a_setting_without_an_effect_is_a_warning():
+    spec = ConvSpec(3, 5, (1, 1), bias=False)
+    w = weights() | {"first": ConvParams.random(spec, 0)}
+    cells = 4 * np.prod(SECOND.output_shape((2, 5, *SHAPE[2:]))[2:])
+    w["linear"] = {"kernel": np.random.default_rng(1).normal(size=(7, cells)).astype(np.float32)[:, :cells],
+                   "bias": np.ones(7, np.float32)}  # fmt: skip
+    w["norm"] = w["norm"] | {"variance": np.full(5, 1e12, np.float32)}
+    a, b = (opened(Net("NCHW", spec, SECOND, epsilon, w, None, True, None)) for epsilon in (1e-5, 1e-3))
+    found = compare_open(a, b)
+    assert found.verdict == "agree"
+    assert found.rows[1].spec == ["epsilon 1e-05 against 0.001"]
+    assert any("epsilon 1e-05 against 0.001: no effect at these inputs" in warning for warning in found.warnings)
+
+
+class Clipped(Net):
+    """Results of at most ``top``, as after ReLU6."""
+
+    top = 6.0
+
+    def trace(self, inputs):
+        calls, (y,), _ = super().trace(inputs)
+        return ModelTrace(calls, [np.minimum(y, np.float32(self.top))])
+
+
+def test_a_saturation_that_the_given_input_does_not_reach_is_found_by_a_scaled_one():
+    a = model()
+    net = Clipped("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None)
+    net.top = float(np.max(a.outputs[0])) + 1
+    assert compare_open(a, opened(net), one_input=True).verdict == "agree"
+    found = compare_open(a, opened(net))
+    assert found.verdict == "differ"
+    assert found.divergence.startswith("on ")
+    assert found.outcomes[0].verdict == "agree"
+
+
+def test_models_with_their_last_bits_apart_agree_by_measure():
+    class Rounded(Net):
+        def trace(self, inputs):
+            calls, (y,), _ = super().trace(inputs)
+            return ModelTrace(calls, [np.nextafter(y, np.float32(np.inf))])
+
+    net = Rounded("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None)
+    before = {name: np.array(array) for name, array in net.w["norm"].items()}
+    found = compare_open(model(), opened(net))
+    assert (found.verdict, found.evidence) == ("agree", "measured")
+    assert found.runs >= 1
+    assert found.output > 0
+    assert any("before second" in step for step in found.unjudged)
+    assert all(np.array_equal(net.w["norm"][name], before[name]) for name in before)  # bit for bit
+    assert net.w["first"].kernel.tobytes() == weights()["first"].kernel.tobytes()
+
+
+def test_weights_come_back_where_a_perturbed_run_fails():
+    class Failing(Net):
+        runs = 0
+
+        def trace(self, inputs):
+            self.runs += 1
+            if self.runs > 1:
+                raise RequestError("no")
+            return super().trace(inputs)
+
+    net = Failing("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None)
+    with pytest.raises(RequestError):
+        compare_open(model(epsilon=1e-3), opened(net), one_input=True)
+    assert net.w["first"].kernel.tobytes() == weights()["first"].kernel.tobytes()
+
+
+def test_a_layer_that_no_result_depends_on_is_listed():
+    class Dead(Net):
+        def trace(self, inputs):
+            calls, _, _ = super().trace(inputs)
+            return ModelTrace(calls, [calls[2].y])  # the linear layer is computed and dropped
+
+    w = weights(seed=0)
+    w["linear"] = w["linear"] | {"kernel": w["linear"]["kernel"] + 1}
+    a, b = (opened(Dead("NCHW", FIRST, SECOND, 1e-5, one, None, True, None)) for one in (weights(), w))
+    found = compare_open(a, b)
+    assert found.verdict == "agree"
+    assert found.unused == ["model a: linear linear", "model b: linear linear"]
+    assert not found.warnings
+
+
+def test_only_judged_layers_between_inputs_and_results_are_a_proof():
+    """Two convolutions and nothing between: each is within its own bound."""
+
+    class Pair(Net):
+        def parts(self):
+            parts = super().parts()
+            return [parts[0], parts[2]]
+
+        def trace(self, inputs):
+            (x,) = inputs
+            y = reference.conv(self.first, self.w["first"], x).astype(np.float32)
+            z = reference.conv(self.second, self.w["second"], y).astype(np.float32)
+            z = np.nextafter(z, np.float32(np.inf)) if self.relu else z
+            return ModelTrace([Call("first", x, y), Call("second", y, z)], [z])
+
+    a, b = (opened(Pair("NCHW", FIRST, SECOND, 1e-5, weights(), None, relu, None)) for relu in (False, True))
+    found = compare_open(a, b)
+    assert (found.verdict, found.evidence, found.unjudged) == ("agree", "proved", [])
+    b.outputs = [b.calls[0].y]  # the other layer's result, which is judged, too
+    assert compare_open(a, b, seconds=0).verdict == "differ"

@@ -21,6 +21,8 @@ SCHEMA = json.loads(files("convspec.models").joinpath("port.schema.json").read_t
 
 
 class Adapter:
+    native_layout = "NCHW"
+
     def __init__(self, name, module):
         self.name, self.module = name, module
 
@@ -73,7 +75,7 @@ def port(monkeypatch):
         models = [Model(None, Adapter(name, writer), parts) for name, parts in (("one", source), ("other", target))]
         for model in models:
             model.native = model
-        monkeypatch.setattr(porting, "open_model", lambda model, *_: model)
+        monkeypatch.setattr(porting, "open_model", lambda model, *_, **__: model)
         report = porting.port_weights(*models, **options)
         assert writer.written == report.written
         jsonschema.validate(json.loads(json.dumps(report.to_dict())), SCHEMA)
@@ -97,6 +99,7 @@ def test_layers_of_different_shapes_are_moved_bit_for_bit(port):
     assert equal(source[1], target[2])
     assert equal(source[2], target[0])
     assert "3 layers moved" in str(report)
+    assert report.complete
 
 
 def test_layers_of_one_shape_are_ambiguous_by_definition_alone(port):
@@ -164,7 +167,7 @@ def test_epsilons_are_compared(port):
 
 def test_a_bias_that_has_no_place_stops_the_port(port):
     report = port([conv("a", A, 0)], [conv("x", ConvSpec(3, 4, (3, 5), bias=False), 2)])
-    assert report.ambiguous == ["x has no place for the bias of a"]
+    assert report.ambiguous == ["x has no place for the bias of a: build it with one"]
     assert not report.written
     report = port([conv("a", ConvSpec(3, 4, (3, 5), bias=False), 0)], [target := conv("x", A, 2)])
     assert not target.weights["bias"].any()

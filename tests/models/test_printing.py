@@ -4,6 +4,7 @@ import pytest
 
 from convspec import ConvSpec
 from convspec.models import Difference, Node, VerifyReport, text_table
+from convspec.models.comparison.outcomes import Outcome
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.porting import Move, PortReport
 
@@ -11,9 +12,14 @@ EVIL = "<script>\x1b[31m\u202e"
 
 
 def agreeing():
-    return Comparison(
-        ("torch", "keras"), [Row("conv 0", "stem", "conv", input=0.0, output=2e-7, verdict="agree")], 3e-7
-    )
+    rows = [Row("conv 0", "stem", "conv", input=0.0, output=2e-7, verdict="agree")]
+    outcomes = [Outcome("the given inputs", "agree", 3e-7, 2.4e-6, ratio=0.125)]
+    return Comparison(("torch", "keras"), rows, "agree", outcomes, "measured", runs=2,
+                      unjudged=["model a: the operations before head"])  # fmt: skip
+
+
+def unknown():
+    return Comparison(("torch", "keras"), [Row("conv 0", "stem", "conv")], problem="not run: give inputs")
 
 
 def diverging():
@@ -23,7 +29,8 @@ def diverging():
         Row("norm 0", "bn", "bn", input=1.0, output=2.0, verdict="downstream"),
         Row("conv 2", "tail", "", verdict="missing", reason="model b has no such conv (Conv2d)"),
     ]
-    return Comparison(("torch", "keras"), rows, notes=["a note"])
+    outcomes = [Outcome("the given inputs", "differ", 2.0, 1e-6, "the results differ by up to 2")]
+    return Comparison(("torch", "keras"), rows, "differ", outcomes, notes=["a note"])
 
 
 def port():
@@ -53,7 +60,7 @@ def wrong():
     return report
 
 
-RESULTS = [agreeing, diverging, port, verification, wrong]
+RESULTS = [agreeing, diverging, unknown, port, verification, wrong]
 
 
 def test_a_comparison_prints_a_table_and_the_first_divergence():
@@ -61,11 +68,15 @@ def test_a_comparison_prints_a_table_and_the_first_divergence():
         "        a: torch  b: keras  settings  weights  input  output   verdict",
         "conv 0  stem      conv      equal     equal    0      2.0e-07  agree",
         "",
-        "Every layer agrees; the results differ by at most 3e-07.",
+        "Not judged by itself: model a: the operations before head.",
+        "The models agree: their results differ by at most 3.0e-07; rounding explains 2.4e-06 "
+        "(measured: 2 perturbed runs of each model).",
     ]
     text = str(diverging())
     assert "a note." in text
-    assert text.endswith("First divergence: conv 1 (head): why")
+    assert "First divergence: conv 1 (head): why\n" in text
+    assert text.endswith("Differ on the given inputs: the results differ by up to 2.")
+    assert str(unknown()).endswith("Unknown: not run: give inputs.")
 
 
 def test_a_port_prints_moves_remarks_and_the_summary():
@@ -119,7 +130,12 @@ def test_nothing_printed_is_obeyed_by_a_terminal_or_a_browser(result):
 @pytest.mark.parametrize(
     ("thing", "text"),
     [
-        (agreeing(), "<Comparison: Every layer agrees; the results differ by at most 3e-07.>"),
+        (
+            agreeing(),
+            "<Comparison: The models agree: their results differ by at most 3.0e-07; rounding explains 2.4e-06 "
+            "(measured: 2 perturbed runs of each model).>",
+        ),
+        (unknown(), "<Comparison: Unknown: not run: give inputs>"),
         (diverging(), "<Comparison: First divergence: conv 1 (head): why>"),
         (verification(), "<VerifyReport: 2 convolutions: 2 agree, 0 unexpected>"),
         (agreeing().rows[0], "<Row conv 0: agree>"),

@@ -19,6 +19,7 @@ from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
+from convspec.models.comparison.outcomes import Outcome
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.porting import Move, PortReport
 from convspec.models.verification.report import Node, VerifyReport, collect
@@ -73,7 +74,8 @@ def diagnosis():
 def comparison():
     diverging = Row("conv 0", "a", "b", ["stride 2 against 1"], input=0.0, output=0.5, verdict="diverges",
                   reason="why", diagnosis=diagnosis())  # fmt: skip
-    return Comparison(("torch", "keras"), [diverging, Row("norm 0", "n", "", verdict="missing")])
+    outcomes = [Outcome("the given inputs", "differ", 0.5, 1e-6, "the results differ")]
+    return Comparison(("torch", "keras"), [diverging, Row("norm 0", "n", "", verdict="missing")], "differ", outcomes)
 
 
 def port():

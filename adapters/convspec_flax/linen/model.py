@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from convspec.contract import Array
 
 parts_need_inputs = True  # linen makes its layers when it is called
-_NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
 _KINDS = (*read._KINDS, *_NORMS, nn.Dense)
 
 
@@ -67,10 +67,31 @@ def _note(found: dict[str, Part], variables: Any, module: Any, numbers: read.Num
     params, stats = ({key: readers.array(value) for key, value in own[which].items()} for which in own)
     if isinstance(module, _NORMS):
         arrays = {ours: (params | stats)[theirs] for ours, theirs in shared.NORMS.items() if theirs in params | stats}
-        axis = module.axis if isinstance(getattr(module, "axis", None), int) else -1
-        found[path] = Part(path, "norm", name, arrays=arrays, epsilon=float(module.epsilon), axis=axis)
+        found[path] = Part(path, "norm", name, arrays=arrays, **_norm(module, arrays))
     else:
         found[path] = Part(path, "linear", name, arrays=shared.linear(params["kernel"], params.get("bias")))
+
+
+def _norm(module: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """The settings of a norm: an instance norm, and groups of a size, show their number in the arrays only."""
+    own = shared.norm(module, _NORMS)
+    size = next((array.size for array in arrays.values()), 0)
+    if size and not own.get("norm") and type(module) in (nn.InstanceNorm, nn.GroupNorm):
+        own |= {"norm": "group", "groups": size // (getattr(module, "group_size", None) or 1)}
+    return own
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, by the path of their module and a part's name for them."""
+    _, variables = read._parted(model)
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nn.meta.unbox(variables.get("params", {}))):
+        words = [str(getattr(key, "key", key)) for key in path]
+        found["/".join(words)] = tuple(np.shape(leaf))
+    norms = {where.rpartition("/")[0] for where in found if where.endswith("/scale")}
+    names = {"scale": "gain", "bias": "shift"}
+    split = [(*path.rpartition("/")[::2], shape) for path, shape in found.items()]
+    return {f"{where}/{names.get(name, name) if where in norms else name}": shape for where, name, shape in split}
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:

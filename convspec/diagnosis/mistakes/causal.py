@@ -6,7 +6,7 @@ from convspec.diagnosis.faulty_layer import Layer, Variants
 from convspec.diagnosis.mistakes.catalogue import mistake
 
 
-def _causal(layer: Layer) -> int | None:
+def causal_total(layer: Layer) -> int | None:
     """Return the padding before a causal layer's sequence; None for any other layer."""
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed:
@@ -23,7 +23,7 @@ def _causal(layer: Layer) -> int | None:
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
 )  # fmt: skip
 def causal_as_symmetric(layer: Layer) -> Variants:
-    total = _causal(layer)
+    total = causal_total(layer)
     if total:
         for lo in {total // 2, -(-total // 2)}:
             yield f"padded ({lo}, {total - lo})", layer.explicit(padding=((lo, total - lo),))
@@ -36,7 +36,7 @@ def causal_as_symmetric(layer: Layer) -> Variants:
     threads=("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12"),
 )  # fmt: skip
 def causal_reversed(layer: Layer) -> Variants:
-    total = _causal(layer)
+    total = causal_total(layer)
     if total:
         yield f"padded (0, {total})", layer.explicit(padding=((0, total),))
 
@@ -48,7 +48,7 @@ def causal_reversed(layer: Layer) -> Variants:
     threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
 )  # fmt: skip
 def causal_without_dilation(layer: Layer) -> Variants:
-    total, short = _causal(layer), layer.spec.kernel_size[0] - 1
+    total, short = causal_total(layer), layer.spec.kernel_size[0] - 1
     if total and total != short:
         for pads in ((short, 0), (short, total - short), (total, total - short), (total - short, short)):
             yield f"padded {pads}", layer.explicit(padding=(pads,))
@@ -60,9 +60,9 @@ def causal_without_dilation(layer: Layer) -> Variants:
     fix="Pad both sides ('same').",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
 )  # fmt: skip
-def symmetric_as_causal(layer: Layer) -> Variants:
+def symmetric_ascausal_total(layer: Layer) -> Variants:
     spec = layer.spec
-    if spec.ndim == 1 and not spec.transposed and _causal(layer) is None and any(layer.pads[0]):
+    if spec.ndim == 1 and not spec.transposed and causal_total(layer) is None and any(layer.pads[0]):
         total = sum(layer.pads[0])
         yield f"padded ({total}, 0)", layer.explicit(padding=((total, 0),))
         yield f"padded (0, {total})", layer.explicit(padding=((0, total),))

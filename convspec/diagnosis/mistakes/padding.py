@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convspec.diagnosis.faulty_layer import Layer, Variants, take
 from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.causal import causal_total
 from convspec.spec import same_pads
 
 
@@ -88,8 +89,8 @@ def pads_mirrored(layer: Layer) -> Variants:
     threads=("microsoft/onnxruntime/pull/4627", "microsoft/onnxruntime/issues/11312", "pytorch/pytorch/issues/17150"),
 )  # fmt: skip
 def unequal_pads_made_equal(layer: Layer) -> Variants:
-    if layer.spec.transposed or _unequal(layer) or all(lo == hi for lo, hi in layer.pads):
-        return
+    if layer.spec.transposed or _unequal(layer) or causal_total(layer) or all(lo == hi for lo, hi in layer.pads):
+        return  # causal padding has mistakes of its own
     for what, numbers in (
         ("the mean, rounded down", [(lo + hi) // 2 for lo, hi in layer.pads]),
         ("the mean, rounded up", [-(-(lo + hi) // 2) for lo, hi in layer.pads]),

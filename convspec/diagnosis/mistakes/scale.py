@@ -9,6 +9,7 @@ import numpy as np
 
 from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive
 from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.reference import products
 from convspec.spec import ConvParams
 
 _ENOUGH = 8  # outputs per channel: with fewer, a fit of two numbers proves nothing
@@ -87,6 +88,8 @@ def bias_of_another_value(layer: Layer, output: Array, actual: Array) -> Variant
     fitted=True,
 )  # fmt: skip
 def batch_norm_on_one_side(layer: Layer, output: Array, actual: Array) -> Variants:
+    if products(layer.spec) == 1:
+        return  # one weight per output: a factor is any other weight
     if output[:, 0].size < _ENOUGH or not np.isfinite(actual).all() or not np.isfinite(output).all():
         return
     y, seen = (np.moveaxis(a, 1, 0).reshape(a.shape[1], -1) for a in (output, actual))

@@ -1,10 +1,11 @@
 """Check whether one layer's output is what the other model's layer computes from the same input.
 
-Bounds: those of a convolution and a linear layer are in :mod:`convspec.reference.error_bounds`. A batch norm rounds at
-most eight times. Of the operations between two layers – activations, pools, sums, gates – only the error propagation is
-known: an activation at most doubles a difference (swish 1.1, hard-swish 1.5), a gate, which is a sigmoid, adds at most
-a quarter of the numbers that it multiplies, and a sum adds the differences of its terms. They round at most sixteen
-times, and a pool four times for every pixel that it removes: its windows overlap by at most half.
+Bounds: those of a convolution and a linear layer are in :mod:`convspec.reference.error_bounds`, those of norms in
+:mod:`convspec.models.comparison.norm_check`. Of the operations between two layers – activations, pools, sums, gates –
+only the error propagation is known: an activation at most doubles a difference (swish 1.1, hard-swish 1.5), a gate,
+which is a sigmoid, adds at most a quarter of the numbers that it multiplies, and a sum adds the differences of its
+terms. They round at most sixteen times, and a pool four times for every pixel that it removes: its windows overlap by
+at most half.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rou
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
-    from convspec.models.matching.kernels import BatchNorm
     from convspec.spec import Array, Pads
 
-_NORM_ROUNDINGS = 8
 _STRETCH = 2.0
 _BETWEEN = 16
 _OVERLAP = 4
@@ -43,14 +42,20 @@ class LayerCheck:
     reason: str = ""
 
 
-def check_layer(spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapter, dtype: str) -> LayerCheck:
-    """Check that ``y`` is this convolution of ``x``, both canonical, as the adapter computes it in ``dtype``."""
+def check_layer(
+    spec: ConvSpec, params: ConvParams, x: Array, y: Array, adapter: Adapter, dtype: str, margins: Pads = ()
+) -> LayerCheck:
+    """Check that ``y`` is this convolution of ``x``, both canonical, as the adapter computes it in ``dtype``.
+
+    ``margins`` of the convolution's result are not in ``y``.
+    """
     try:
-        expected = reference.conv(spec, params, x)
+        expected = crop(reference.conv(spec, params, x), margins)
     except ShapeError as error:
         return LayerCheck(False, str(error))
     verdict = judge(
-        rounded(y, dtype).astype(format_of(dtype).carrier), expected, reference.magnitude(spec, params, x),
+        rounded(y, dtype).astype(format_of(dtype).carrier), expected,
+        crop(reference.magnitude(spec, params, x), margins),
         dtype=dtype, data=_DATA, products=error_bounds.products(spec),
         arithmetic=adapter.compute_precision(spec, LayerRequest(dtype=dtype, input_shape=x.shape)),
     )  # fmt: skip
@@ -66,20 +71,11 @@ def check_linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> Layer
     expected = x.astype(np.float64) @ wide.T + added
     size = np.abs(x.astype(np.float64)) @ np.abs(wide).T + np.abs(added)
     limits = error_bounds.bounds("float32", kernel.shape[1], ComputePrecision("float32", 2, flushes_subnormals=True))
-    return _check_elements(y, expected, size * limits.relative + limits.absolute)
+    return check_elements(y, expected, size * limits.relative + limits.absolute)
 
 
-def check_batch_norm(norm: BatchNorm, x: Array, y: Array) -> LayerCheck:
-    """Check that ``y`` is the batch norm of ``x``, both ``(N, C, …)``."""
-    wide, column = x.astype(np.float64), (-1, *(1,) * (x.ndim - 2))
-    scale, mean, shift = (np.asarray(v, np.float64).reshape(column) for v in (norm.scale(), norm.mean, norm.shift))
-    expected = (wide - mean) * scale + shift
-    size = (np.abs(wide) + np.abs(mean)) * np.abs(scale) + np.abs(shift)
-    limits = error_bounds.bounds("float32", 1, ComputePrecision("float32", 1, flushes_subnormals=True))
-    return _check_elements(y, expected, size * error_bounds.gamma(_NORM_ROUNDINGS, limits.unit) + limits.absolute)
-
-
-def _check_elements(y: Array, expected: Array, bound: Array) -> LayerCheck:
+def check_elements(y: Array, expected: Array, bound: Array) -> LayerCheck:
+    """Check that no element is further from the expected one than its bound; NaNs must be at the same places."""
     if y.shape != expected.shape:
         return LayerCheck(False, f"expected shape {expected.shape}, got {y.shape}")
     with np.errstate(invalid="ignore"):
@@ -151,6 +147,15 @@ def zero_margins(large: Array, small: Array) -> Pads | None:
             if difference is not None and (best is None or difference < best[0]):
                 best = difference, pads
     return None if best is None else best[1]
+
+
+def outer_zeros(x: Array) -> Pads:
+    """Return the number of outer rows of zeros, (before, after) per spatial axis."""
+    pads = []
+    for axis in range(2, x.ndim):
+        used = np.flatnonzero(x.any(axis=tuple(one for one in range(x.ndim) if one != axis)))
+        pads.append((int(used[0]), x.shape[axis] - 1 - int(used[-1])) if used.size else (0, 0))
+    return tuple(pads)
 
 
 def crop(x: Array, pads: Pads) -> Array:

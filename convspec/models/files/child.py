@@ -165,7 +165,8 @@ def pack_parts(parts: Sequence[Part], arrays: dict[str, Array]) -> Entries:
         arrays.update({f"{place}.{name}": array for name, array in part.arrays.items()})
         entries.append({
             "path": part.path, "kind": part.kind, "name": part.name, "reading": reading, "arrays": list(part.arrays),
-            "epsilon": part.epsilon, "axis": part.axis, "problem": part.problem,
+            "epsilon": part.epsilon, "axis": part.axis, "problem": part.problem, "norm": part.norm,
+            "axes": list(part.axes), "groups": part.groups, "fast_variance": part.fast_variance,
         })  # fmt: skip
     return entries
 
@@ -177,7 +178,9 @@ def unpack_parts(entries: Entries, arrays: Mapping[str, Array]) -> list[Part]:
         Part(
             str(entry["path"]), str(entry["kind"]), str(entry["name"]), reading,
             {str(name): arrays[f"{place}.{name}"] for name in entry["arrays"]},
-            float(entry["epsilon"]), int(entry["axis"]), str(entry["problem"]),
+            epsilon=float(entry["epsilon"]), axis=int(entry["axis"]), problem=str(entry["problem"]),
+            norm=str(entry["norm"]), axes=tuple(map(int, entry["axes"])), groups=int(entry["groups"]),
+            fast_variance=bool(entry["fast_variance"]),
         )
         for place, (entry, reading) in enumerate(zip(entries, readings, strict=True))
     ]  # fmt: skip

@@ -256,7 +256,7 @@ class FileAdapter:
         return ModelModule(
             lambda model: open_file(model).parts(), lambda model, inputs: open_file(model).trace(inputs),
             lambda model, arrays: open_file(model).written(arrays), lambda model, path: open_file(model).save(path),
-            open_file,
+            open_file, writes_in_memory=False,
         )  # fmt: skip
 
 

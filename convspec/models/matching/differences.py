@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.models.matching.kernels import BatchNorm, Layer, fold, per_channel
+from convspec.models.matching.kernels import ALIKE, BatchNorm, Layer, fold, mean_cosine, per_channel, unit_vectors
 from convspec.reference import gamma
 from convspec.spec import rounded
 
@@ -169,6 +169,26 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
     if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
+
+
+def is_folded(with_norm: Layer, alone: Layer) -> bool:
+    """Whether the other kernel is this one times a factor per output channel, and not this one itself.
+
+    Factors of the norm make it folded, whatever its size; others only where a channel has several weights to show them.
+    """
+    kernel, other = with_norm.params.kernel, alone.params.kernel
+    if kernel.shape != other.shape:
+        return False
+    if any(_same(stage, _bare(alone)) for stage in _stages(with_norm, bare=False)):
+        return True
+    if _within(other, kernel, np.abs(kernel.astype(np.float64))):
+        return False
+    mine, others = unit_vectors(with_norm), unit_vectors(alone)
+    return mine.shape[1] > 1 and mean_cosine(mine, others) >= ALIKE
+
+
+def _bare(layer: Layer) -> _Stage:
+    return next(_stages(replace(layer, norm=None, epilogue=()), bare=True))
 
 
 def _stages(layer: Layer, *, bare: bool) -> Iterator[_Stage]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convspec.models.matching.differences import Difference, weight_differences
+from convspec.models.matching.differences import Difference, is_folded, weight_differences
 from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
+from convspec.spec.layouts import CHANNELS_FIRST
 
 if TYPE_CHECKING:
     from convspec.contract import Part
@@ -52,7 +53,7 @@ def align(a: Model, b: Model) -> list[Pair]:
     convs = a.ordered("conv"), b.ordered("conv")
     for place, (ours, theirs) in enumerate(pairs_of(*convs, match(*convs, _KEYS))):
         norms = norm_after(a, ours), norm_after(b, theirs)
-        folded = ours is not None and theirs is not None and (norms[0] is None) != (norms[1] is None)
+        folded = ours is not None and theirs is not None and _is_folded(ours, theirs, *norms)
         pairs.append(Pair(ours, theirs, *(norms if folded else (None, None))))
         before |= {id(norm): place for norm in norms if norm is not None}
     inside = {id(norm) for pair in pairs for norm in (pair.fold_a, pair.fold_b) if norm is not None}
@@ -65,6 +66,14 @@ def align(a: Model, b: Model) -> list[Pair]:
         return pairs
     order = {call.path: place for place, call in reversed(list(enumerate(a.calls)))}
     return sorted(pairs, key=lambda pair: order.get(pair.a.path, len(order)) if pair.a else len(order) + 1)
+
+
+def _is_folded(ours: Part, theirs: Part, norm_a: Part | None, norm_b: Part | None) -> bool:
+    """Whether only one model has a batch norm after the convolution, and the other's kernel shows its factors."""
+    if (norm_a is None) == (norm_b is None):
+        return False
+    with_norm, alone = (_layer(ours, norm_a), _layer(theirs)) if norm_a else (_layer(theirs, norm_b), _layer(ours))
+    return with_norm is not None and alone is not None and is_folded(with_norm, alone)
 
 
 def norm_after(model: Model, conv: Part | None) -> Part | None:
@@ -144,16 +153,65 @@ def _layer(conv: Part, norm: Part | None = None) -> Layer | None:
     return Layer(conv.path, conv.reading.spec, conv.reading.params, None if norm is None else batch_norm(norm))
 
 
-def norm_differences(a: Part, b: Part) -> tuple[list[str], list[str]]:
-    """Return the differences of two norms in settings and in arrays, a's value first."""
-    settings = [] if a.epsilon == b.epsilon else [f"epsilon {a.epsilon:g} against {b.epsilon:g}"]
+def norm_differences(a: Part, b: Part, layouts: tuple[str, str]) -> tuple[list[str], list[str]]:
+    """Return the differences of two norms in settings and in arrays, a's value first.
+
+    ``layouts``: of the two models, which say where the channel axis should be.
+    """
+    form = form_difference(a, b)
+    settings = [form] if form else []
+    if a.epsilon != b.epsilon:
+        settings.append(f"epsilon {a.epsilon:g} against {b.epsilon:g}")
+    if {a.norm, b.norm} <= {"batch", "group"} and len(
+        {_axis_role(p, x) for p, x in zip((a, b), layouts, strict=True)}
+    ) > 1:
+        of_a, of_b = ("", "") if layouts[0] == layouts[1] else (f" of {layouts[0]}", f" of {layouts[1]}")
+        settings.append(f"axis {a.axis}{of_a} against {b.axis}{of_b}")
     arrays, differing = [], []
     for name, neutral in (("gain", 1.0), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)):
         ours, theirs = (part.arrays.get(name, np.asarray(neutral)) for part in (a, b))
         if ours.size != theirs.size and 1 not in (ours.size, theirs.size):
             arrays.append(f"{name} of {ours.size} numbers against {theirs.size}")
-        elif not (ours == theirs).all():
+        elif not (ours.reshape(-1) == theirs.reshape(-1)).all():
             differing.append(name)
     if differing:
         arrays.append(f"{', '.join(differing)} {'differs' if len(differing) == 1 else 'differ'}")
     return settings, arrays
+
+
+def form_difference(a: Part, b: Part) -> str:
+    """Return the difference of two norms' forms; empty where it is none, or one is not known."""
+    forms = [(part.norm, part.groups, len(part.axes), part.batch_norm) for part in (a, b)]
+    if not a.norm or not b.norm or forms[0] == forms[1]:
+        return ""
+    if a.norm == b.norm == "group":
+        return f"groups {a.groups} against {b.groups}"
+    if a.norm == b.norm and len(a.axes) != len(b.axes):
+        return f"over {len(a.axes)} axes against {len(b.axes)}"
+    return f"{norm_words(a)} against {norm_words(b)}"
+
+
+def norm_words(norm: Part) -> str:
+    """Return the form of a norm: ``group norm with 4 groups``."""
+    if norm.norm == "group":
+        return f"group norm with {norm.groups} group{'s' * (norm.groups != 1)}"
+    if norm.norm in ("layer", "rms"):
+        kind = "RMS norm" if norm.norm == "rms" else "layer norm"
+        return f"{kind} over {len(norm.axes)} ax{'is' if len(norm.axes) == 1 else 'es'}"
+    if norm.norm == "batch" and not norm.batch_norm:
+        return "batch norm with the statistics of the batch"
+    return f"{norm.norm} norm" if norm.norm else norm.name
+
+
+def channel_axis(norm: Part, layout: str, ndim: int) -> int:
+    """Return the axis of the channels in a norm's input: of a norm over one axis that one, else the layout's."""
+    if norm.norm in ("layer", "rms") and len(norm.axes) == 1:
+        return norm.axes[0] % ndim
+    if not norm.norm:
+        return norm.axis % ndim
+    return 1 if layout == CHANNELS_FIRST else ndim - 1
+
+
+def _axis_role(norm: Part, layout: str) -> int:
+    """Return 0 for the axis of the channels in this layout, else the axis itself."""
+    return 0 if norm.axis == (1 if layout == CHANNELS_FIRST else -1) else norm.axis

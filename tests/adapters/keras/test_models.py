@@ -165,6 +165,5 @@ def shown(found, command, name):
 
 
 def _without_distances(line: str) -> str:
-    return re.sub(
-        r"\s+", " ", re.sub(r"\d(\.\d+)?e[+-]\d\d\b(?! against)|0\.\d+ of the bound|\b0(?= )", "#", line)
-    ).strip()
+    numbers = r"\d(\.\d+)?e[+-]\d\d\b(?! against)|0\.\d+ of the bound|\b0(?= )"
+    return re.sub(r"\s+", " ", re.sub(numbers, "#", line)).strip()

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import convspec
 from convspec.errors import RequestError, UnsupportedError
@@ -143,3 +143,39 @@ def test_linear_layers_of_two_nodes():
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 6), np.float32)
     report = convspec.port_weights(model, target, x)
     assert report.comparison.agrees, str(report.comparison)
+
+
+def _normed(kind, attributes, shapes, opset=21):
+    """A convolution and a norm of this kind, whose arrays have these shapes."""
+    rng = np.random.default_rng(2)
+    arrays = {"w": rng.standard_normal((8, 3, 3, 3)), "g": rng.uniform(0.5, 2, shapes[0])}
+    arrays |= {"s": rng.standard_normal(shapes[1])} if len(shapes) > 1 else {}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node(kind, ["c", *list(arrays)[1:]], ["y"], name="norm", **attributes),
+    ]
+    sizes = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [1, 3, 8, 6]), ("y", [1, 8, 6, 4]))]
+    weights = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
+    graph = helper.make_graph(nodes, "net", [sizes[0]], [sizes[1]], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "shapes", "wrong"),
+    [
+        ("GroupNormalization", {"num_groups": 4}, [8, 8], {"num_groups": 2}),
+        ("InstanceNormalization", {}, [8, 8], {"epsilon": 1e-3}),
+        ("LayerNormalization", {"axis": 1}, [(8, 6, 4), (8, 6, 4)], {"axis": 1, "epsilon": 1e-3}),
+        ("LayerNormalization", {"axis": -1}, [4, 4], {"axis": -1, "epsilon": 1e-3}),
+    ],
+)
+def test_norms_are_judged_and_their_settings_compared(kind, attributes, shapes, wrong):
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 6)).astype(np.float32)
+    right, other = _normed(kind, attributes, shapes), _normed(kind, wrong, shapes)
+    found = convspec.compare(right, _normed(kind, attributes, shapes), x)
+    assert [row.verdict for row in found.rows] == ["agree", "agree"], str(found)
+    found = convspec.compare(right, other, x)
+    assert found.verdict == "differ"
+    assert found.rows[1].verdict == "diverges"
+    word = "groups 4 against 2" if "num_groups" in wrong else "epsilon 1e-05 against 0.001"
+    assert found.divergence == f"norm 0 (norm): {word}"

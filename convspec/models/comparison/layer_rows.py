@@ -1,0 +1,165 @@
+"""Explain two models' results layer by layer: a row for each pair of layers and each of its calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convspec.errors import ConvspecError
+from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, pair_calls
+from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck
+from convspec.models.comparison.results import Row
+from convspec.models.matching import layers
+from convspec.models.matching.layers import Pair, align
+
+if TYPE_CHECKING:
+    from convspec.contract import Part
+    from convspec.models.comparison.judges import Calls
+    from convspec.models.run_model import Model
+
+
+class LayerRows:
+    """The rows of two models.
+
+    Attributes:
+        rows: one for each pair and call, in the order of a's execution.
+        notes: remarks on several layers.
+        judged: the paths of layers that compute, within their bounds, what their counterparts would.
+        parts: by the row, the layers that it compares.
+    """
+
+    def __init__(self, a: Model, b: Model, seconds: float | None) -> None:
+        """Compare all layers; ``seconds``: limit of the search for mistakes, None: no search."""
+        self.a, self.b, self.seconds = a, b, seconds
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.judged: tuple[set[str], set[str]] = (set(), set())
+        self.parts: dict[int, Pair] = {}
+        self._errors = ErrorPropagation()
+        self._others = a.ordered("conv")
+        self._add_all()
+
+    @property
+    def counterparts(self) -> dict[str, str]:
+        """The paths of b's layers by those of a's."""
+        return {pair.a.path: pair.b.path for pair in self.parts.values() if pair.a and pair.b}
+
+    @property
+    def _diverged(self) -> bool:
+        return any(row.verdict in ("diverges", "input_differs") for row in self.rows)
+
+    def _add_all(self) -> None:
+        counts: dict[str, int] = {}
+        pairs = align(self.a, self.b)
+        for pair in pairs:
+            part = pair.a or pair.b
+            assert part is not None
+            number = counts.get(part.kind, 0)
+            counts[part.kind] = number + 1
+            self._add_pair(f"{part.kind} {number}", pair)
+        for name, folds in zip("ab", zip(*((p.fold_a, p.fold_b) for p in pairs), strict=True), strict=False):
+            if count := sum(fold is not None for fold in folds):
+                self.notes.append(f"{count} batch norms of model {name} are folded into the other model's kernels")
+        self.notes += [f"{part.path}: {part.note}" for model in (self.a, self.b) for part in model.parts if part.note]
+
+    def _add_pair(self, label: str, pair: Pair) -> None:
+        """Add a row per call of one pair."""
+        a, b = self.a, self.b
+        if pair.a is None or pair.b is None:
+            self._append(_lone_row(label, pair, a, b), pair)
+            return
+        row = compare_unrun(label, pair, a, b, self._others)
+        calls = pair_calls(pair, a, b)
+        if not calls:
+            if a.outputs and b.outputs:
+                row.verdict, row.reason = "not judged", "one of the models did not call it, or not visibly"
+            self._append(row, pair)
+        sound = True
+        for number, call in enumerate(calls):
+            if number:
+                row = compare_unrun(f"{label} call {number + 1}", pair, a, b, self._others)
+            check = self._judge(row, pair, call)
+            sound = sound and bool(check.check.ok)  # a cropped one is not: nothing shows that the crop is right
+            self._settle(row, check)
+            self._append(row, pair)
+        if calls and sound and pair.fold_a is None and pair.fold_b is None:
+            self.judged[0].add(pair.a.path)
+            self.judged[1].add(pair.b.path)
+
+    def _append(self, row: Row, pair: Pair) -> None:
+        self.parts[id(row)] = pair
+        self.rows.append(row)
+
+    def _judge(self, row: Row, pair: Pair, call: Calls) -> CallCheck:
+        """Return the check of one call; what no judge foresees is no verdict on the layer."""
+        part, _ = pair.both
+        try:
+            return JUDGES[part.kind](row, pair, call, self.a, self.b, self._errors)
+        except (ConvspecError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+            shapes = f"inputs of shape {call[0].x.shape} and {call[1].x.shape}"
+            reason = f"it could not be judged on {shapes}: {error}"
+            return CallCheck(LayerCheck(None, reason), None, None, call[0].x, call[0].y)
+
+    def _settle(self, row: Row, check: CallCheck) -> None:
+        """Set the verdict from the layer's own computation and from its input."""
+        first = not self._diverged
+        row.input, row.output = check.input, check.output
+        ok, reason = check.check.ok, check.check.reason
+        unexplained = check.input is None or not self._errors.explains(check.input, check.x)
+        if ok is False and check.cropped and self.seconds is None:  # the results agree: the other model crops later
+            row.verdict, row.reason, row.spec = "agree", f"{check.cropped}, and crops them later", []
+            self._errors.add(check.output, check.x, check.y)
+        elif ok is False:
+            row.verdict, row.reason = "diverges", check.reason or reason
+            self._diagnose(row, check, first=first)
+        elif ok is None and check.input is None:
+            row.verdict, row.reason = "not judged", reason
+        elif unexplained:
+            row.verdict, row.reason = ("input_differs", check.input_reason) if first else ("downstream", "")
+        else:
+            row.verdict, row.reason = "agree" if ok else "not judged", reason
+            self._errors.add(check.output, check.x, check.y)
+
+    def _diagnose(self, row: Row, check: CallCheck, *, first: bool) -> None:
+        """Name the mistake in a convolution, and put it into the reason."""
+        settings = "; ".join(row.spec)
+        if check.diagnose is None:
+            return
+        if self.seconds is None:
+            row.reason = "; ".join([*row.spec, *row.weights]) or row.reason
+            return
+        try:
+            row.diagnosis = check.diagnose(seconds=self.seconds if first else 0.0)
+        except ConvspecError as error:  # the layer of model a cannot take b's input
+            row.reason = settings or str(error)
+            return
+        if len(row.diagnosis):
+            finding = row.diagnosis[0]
+            row.reason = f"{finding.id}: {finding.what}" + (f" ({settings})" if settings else "")
+        elif settings or row.weights:
+            row.reason = "; ".join([*row.spec, *row.weights])
+        if check.cropped:
+            row.reason += f"; {check.cropped}"
+
+
+def _lone_row(label: str, pair: Pair, a: Model, b: Model) -> Row:
+    """Return the row of a layer without a counterpart."""
+    part, has, lacks = (pair.a, "a", "b") if pair.a else (pair.b, "b", "a")
+    assert part is not None
+    # only models of one framework are known to show the same functions
+    verdict = "not judged" if part.function and a.adapter.name != b.adapter.name else "missing"
+    reason = f"model {lacks} has no such {part.kind} ({part.name})"
+    if part.kind == "norm":
+        reason = f"model {has} has a {layers.norm_words(part)} that model {lacks} has not"
+    return Row(label, pair.a.path if pair.a else "", pair.b.path if pair.b else "", verdict=verdict, reason=reason)
+
+
+def judged_alone(model: Model, part: Part) -> bool:
+    """Whether a layer of the model itself computes, within its bound, what its settings and weights say."""
+    calls = [call for call in model.calls if call.path == part.path]
+    pair = Pair(part, part)
+    for call in calls:
+        row = compare_unrun("", pair, model, model, ())
+        check = JUDGES[part.kind](row, pair, (call, call, None, None), model, model, ErrorPropagation())
+        if not check.check.ok:
+            return False
+    return bool(calls)

@@ -1,0 +1,235 @@
+"""Compare two models: their results on several inputs decide, their layers explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from convspec.errors import ConvspecError
+from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
+from convspec.models.comparison.layer_rows import LayerRows, judged_alone
+from convspec.models.comparison.outcomes import Outcome, judge_results
+from convspec.models.comparison.proof import wiring
+from convspec.models.comparison.results import Comparison, Row
+from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
+from convspec.models.comparison.temporary_weights import without_effect
+from convspec.models.run_model import Model, moved, one_at_a_time, open_model
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from convspec.contract import Part
+    from convspec.models.run_model import Given
+
+    Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+SECONDS = 20.0
+_NEAR = 100.0  # differences below so many times the limit are measured again, with more runs
+_MORE_RUNS = 5
+_SUSPECTS = 3  # layers that are tried for an effect on the results
+_HINTS = {"epsilon": "an input of small variance would show it", "pads": "an input with another border would show it"}
+
+
+@one_at_a_time
+def compare(
+    a: Any,
+    b: Any,
+    inputs: Inputs | None = None,
+    *,
+    layouts: tuple[str | None, str | None] = (None, None),
+    seconds: float = SECONDS,
+    fold_pads: bool = False,
+    one_input: bool = False,
+    further: Sequence[Inputs] = (),
+) -> Comparison:
+    """Run two models of any two frameworks on the same inputs, and explain by their layers where they diverge.
+
+    The results decide. They agree if they have the same number, order and shape, and differ by no more than rounding
+    explains, which is proved or measured, never guessed. A layer diverges where b's output is not, within its rounding
+    bound, what a's layer computes from the input that b's layer read. So no layer is blamed for a divergence before it,
+    and every diverging layer is found at once.
+
+    Args:
+        a: the model that is right: a module, a model, ``(module, variables)``, a ``ModelProto`` or the path of one.
+        b: the model that may be wrong, likewise.
+        inputs: one array, or several in order or by name, in a's layout. None: only specs and weights are compared, and
+            the verdict is ``unknown``.
+        layouts: the layouts of a's and b's inputs; None: the layout of the model's first convolution.
+        seconds: time limit for the search among pairs of mistakes in the first convolution that diverges.
+        fold_pads: whether a pad right before a convolution counts as the convolution's own, as in
+            :func:`convspec.convs`.
+        one_input: whether only the given inputs are tried; else a second draw and a scaled one follow.
+        further: more inputs to try, such as other sizes, each as ``inputs``.
+
+    Raises:
+        UnsupportedError: if a model cannot be read, or has no convolutions and no inputs are given.
+        RequestError: if an object is not a known model, or does not take the inputs.
+    """
+    first = open_model(a, inputs, layouts[0], fold_pads=fold_pads, name="model a")
+    second = open_model(b, inputs, layouts[1], layouts[0] or first.layout, fold_pads=fold_pads, name="model b")
+    return compare_open(first, second, seconds, one_input=one_input, further=further)
+
+
+def compare_open(
+    a: Model, b: Model, seconds: float = SECONDS, *, one_input: bool = False, further: Sequence[Inputs] = ()
+) -> Comparison:
+    """Compare two models that are open, and run where they are to be run."""
+    result = Comparison((a.adapter.name, b.adapter.name))
+    if not a.outputs or not b.outputs:
+        explained = LayerRows(a, b, None)
+        result.rows, result.notes = explained.rows, explained.notes
+        result.problem = _unrun_words(a, b, result)
+        return result
+    runs = _Runs(a, b, result)
+    runs.try_inputs(one_input=one_input, further=further)
+    models = (a, b) if runs.decisive is None else (a.on(runs.decisive[0]), b.on(runs.decisive[1]))
+    explained = LayerRows(models[0], models[1], None if result.agrees else seconds)
+    result.rows, result.notes = explained.rows, [*explained.notes, *result.notes]
+    if _is_proved(result, explained):
+        result.verdict, result.evidence = "agree", "proved"
+        result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
+    _explain_differences(result, explained)
+    return result
+
+
+def _unrun_words(a: Model, b: Model, result: Comparison) -> str:
+    """Return why there is no verdict."""
+    if problem := a.problem or b.problem:
+        return f"model {'a' if a.problem else 'b'} was not run: {problem}"
+    if a.inputs is not None or b.inputs is not None:
+        return "a model returned no results"
+    equal = all(row.a and row.b and not row.differences for row in result.rows)
+    return f"not run: give inputs; {'all weights and settings are equal' if equal else 'weights or settings differ'}"
+
+
+class _Runs:
+    """The runs of both models on all inputs.
+
+    Attributes:
+        decisive: the further inputs of both models on which their results differ, None: the given ones.
+    """
+
+    def __init__(self, a: Model, b: Model, result: Comparison) -> None:
+        self.models, self.result = (a, b), result
+        self.layouts = (a.layout, b.layout)
+        self.decisive: tuple[Given, Given] | None = None
+        self._seed = 0
+
+    def try_inputs(self, *, one_input: bool, further: Sequence[Inputs]) -> None:
+        """Compare the results on the given inputs and, where these agree, on further ones."""
+        a, b = self.models
+        assert a.inputs is not None
+        assert b.inputs is not None
+        spreads = [tuple(Spread.of(model.outputs) for model in self.models)]
+        (outcome,) = self._judge([GIVEN], [(a.inputs, b.inputs)], spreads)
+        if outcome.verdict == "agree":
+            own = {f"inputs of shape {_shapes(x)}": x for x in (moved(y, *[a.input_layout] * 2) for y in further)}
+            self._try_further(own | ({} if one_input else further_inputs(a.inputs)))
+        self.result.verdict = next((o.verdict for o in self.result.outcomes if o.verdict != "agree"), "agree")
+        equal = all(not outcome.difference for outcome in self.result.outcomes)
+        self.result.evidence = ("equal" if equal else "measured") if self.result.agrees else ""
+        tried = [one.inputs for one in self.result.outcomes]
+        sizes = [a.inputs, *(moved(x, "", "") for x in further)]
+        self.result.untried = untried(sizes, tried, a.input_layout)
+
+    def _try_further(self, further: Mapping[str, Given]) -> None:
+        """Compare the results on further inputs of model a, by what they are."""
+        names, inputs, spreads = [], [], []
+        for name, x in further.items():
+            y = moved(x, *(model.input_layout for model in self.models))
+            try:
+                results = [model.results(one) for model, one in zip(self.models, (x, y), strict=True)]
+            except ConvspecError as error:
+                self.result.notes.append(f"{name}: not tried: {error}")
+                continue
+            names.append(name)
+            inputs.append((x, y))
+            spreads.append(tuple(Spread.of(one) for one in results))
+        for outcome, both in zip(self._judge(names, inputs, spreads), inputs, strict=True):
+            if outcome.verdict == "differ" and self.decisive is None:
+                self.decisive = both
+
+    def _judge(self, names: list[str], inputs: list[tuple[Given, Given]], spreads: list[Any]) -> list[Outcome]:
+        """Add an outcome for each input, after one perturbed run of each model where the results are not equal."""
+        outcomes = [judge_results(name, a, b, self.layouts) for name, (a, b) in zip(names, spreads, strict=True)]
+        if any(outcome.difference != 0 for outcome in outcomes):
+            self._perturb(inputs, spreads)
+            outcomes = [judge_results(name, a, b, self.layouts) for name, (a, b) in zip(names, spreads, strict=True)]
+        for number in range(_MORE_RUNS):
+            near = [i for i, one in enumerate(outcomes) if one.verdict == "differ" and one.ratio < _NEAR]
+            if not near:
+                break
+            self._perturb([inputs[i] for i in near], [spreads[i] for i in near], wide=number == 0)
+            for i in near:
+                outcomes[i] = judge_results(names[i], spreads[i][0], spreads[i][1], self.layouts)
+        outcomes = [self._without_foreign(one) for one in outcomes]
+        self.result.outcomes += outcomes
+        return outcomes
+
+    def _without_foreign(self, outcome: Outcome) -> Outcome:
+        """Let further inputs without a finite result, which may be outside of the models' domain, decide nothing."""
+        if outcome.inputs != GIVEN and outcome.verdict == "unknown":
+            self.result.notes.append(f"{outcome.inputs}: {outcome.reason}")
+            return replace(outcome, verdict="agree")
+        return outcome
+
+    def _perturb(self, inputs: list[tuple[Given, Given]], spreads: list[Any], *, wide: bool = False) -> None:
+        self._seed += 1
+        self.result.runs += 1
+        for place, model in enumerate(self.models):
+            own = [both[place] for both in inputs], [both[place] for both in spreads]
+            measure(model, *own, self._seed)
+            if wide:
+                measure_wide(model, *own)
+            name = "ab"[place]
+            note = f"the weights of model {name} cannot be moved: its inputs alone stand for its rounding"
+            if any(both[place].inputs_only for both in spreads) and note not in self.result.notes:
+                self.result.notes.append(note)
+
+
+def _shapes(given: Given) -> str:
+    arrays = given.values() if isinstance(given, Mapping) else given
+    return ", ".join(str(x.shape) for x in arrays)
+
+
+# -- an agreement, explained -------------------------------------------------------------------------------------------
+
+
+def _is_proved(result: Comparison, explained: LayerRows) -> bool:
+    """Whether every step of both models is judged, within its bound, and wired as its counterpart; notes the others."""
+    models = explained.a, explained.b
+    both = [wiring(model, judged) for model, judged in zip(models, explained.judged, strict=True)]
+    result.unjudged = [f"model {name}: {step}" for name, own in zip("ab", both, strict=True) for step in own.unjudged]
+    if result.unjudged or any(row.verdict != "agree" for row in result.rows):
+        return False
+    if any(one.verdict == "unknown" or one.difference is None for one in result.outcomes):
+        return False
+    return both[0].is_like(both[1], explained.counterparts) and all(_alone(models[0], p) for p in explained.judged[0])
+
+
+def _explain_differences(result: Comparison, explained: LayerRows) -> None:
+    """Tell layers that have no effect on any result, and where the models agree, what differs without an effect."""
+    suspects = [row for row in result.rows if row.differences and (result.agrees or row.verdict == "missing")]
+    idle = {
+        id(part): f"model {name}: {part.kind} {part.path}"
+        for place, (name, model) in enumerate((("a", explained.a), ("b", explained.b)))
+        for part in without_effect(model, _parts(explained, suspects, place)[:_SUSPECTS])
+    }
+    for row in suspects:
+        pair = explained.parts[id(row)]
+        if unused := [idle[id(part)] for part in (pair.a, pair.b) if id(part) in idle]:
+            result.unused += [one for one in unused if one not in result.unused]
+            row.verdict, row.reason = "not judged", "it has no effect on any result"
+        elif result.agrees:
+            hint = next((f"; {words}" for word, words in _HINTS.items() if word in row.differences), "")
+            result.warnings.append(f"{row.place}: {row.differences}: no effect at these inputs{hint}")
+
+
+def _parts(explained: LayerRows, rows: Sequence[Row], place: int) -> list[Part]:
+    pairs = [explained.parts[id(row)] for row in rows]
+    return [part for pair in pairs if (part := (pair.a, pair.b)[place]) is not None]
+
+
+def _alone(model: Model, path: str) -> bool:
+    return judged_alone(model, next(part for part in model.parts if part.path == path))
