@@ -21,36 +21,38 @@ from self_mutants.run import Run
 STORE = ROOT / "docs" / "_data" / "self_mutation.json"
 EQUIVALENT = Path(__file__).parent / "self_mutants" / "equivalent.toml"
 WORK = ROOT / "build" / "self-mutation"
-PACKAGES = {
+PACKAGES = {  # a file belongs to the first that names it
+    "verdict": ["convspec/reference/verdict.py"],
+    "bounds": ["convspec/reference/error_bounds.py"],
+    "gaps": ["convspec/contract/*gap*.py", "convspec/conformance/gap_ledger.py"],
+    "journal": ["convspec/conformance/journal.py"],
+    "scheduler": ["convspec/conformance/execution/scheduler.py"],
     "spec": ["convspec/spec/*.py"],
     "reference": ["convspec/reference/*.py"],
     "contract": ["convspec/contract/*.py", "convspec/contract/tracing/*.py", "convspec/contract/isolation/*.py"],
     "diagnosis": ["convspec/diagnosis/**/*.py"],
     "models": ["convspec/models/**/*.py"],
-    "conformance": ["convspec/conformance/journal.py", "convspec/conformance/gap_ledger.py"]
-    + [f"convspec/conformance/{package}/*.py" for package in ("execution", "records", "checks", "trials")],
+    "conformance": [f"convspec/conformance/{name}/*.py" for name in ("execution", "records", "checks", "trials")],
     "adapters": [f"adapters/*/{module}.py" for module in ("plan", "weights", "read")],
     "ONNX judge": [f"adapters/convspec_onnx/{package}/*.py" for package in ("verify", "graph", "source")],
 }
-CRITICAL = {  # no mutant may survive in them
-    "verdict": ["convspec/reference/verdict.py"],
-    "bounds": ["convspec/reference/error_bounds.py"],
-    "gaps": ["convspec/contract/known_gaps.py", "convspec/contract/gap_expressions.py"]
-    + ["convspec/conformance/gap_ledger.py"],
-    "journal": ["convspec/conformance/journal.py"],
-    "scheduler": ["convspec/conformance/execution/scheduler.py"],
-}
+CRITICAL = ("verdict", "bounds", "gaps", "journal", "scheduler")  # in these no mutant may survive
 
 
-def files(patterns: Iterable[str]) -> list[str]:
-    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+def files() -> dict[str, list[str]]:
+    """Return the files of each package."""
+    found: dict[str, str] = {}
+    for name, patterns in PACKAGES.items():
+        for path in (path for pattern in patterns for path in sorted(ROOT.glob(pattern))):
+            found.setdefault(str(path.relative_to(ROOT)), name)
+    return {name: [file for file, package in found.items() if package == name] for name in PACKAGES}
 
 
 def equivalent() -> dict[str, str]:
     """Return the keys of the mutants that change no verdict, with the reason."""
     entries = tomllib.loads(EQUIVALENT.read_text("utf-8")).get("equivalent", [])
     return {
-        Mutant(e["file"], e["function"], e["line"], change, number, 0, ()).key: e["reason"]  # type: ignore[arg-type]
+        Mutant(e["file"], e["function"], e["line"], change, number).key: e["reason"]
         for e in entries for change in e["changes"] for number in range(e.get("times", 1))
     }  # fmt: skip
 
@@ -68,14 +70,9 @@ def counts(run: Run, chosen: Iterable[Mutant]) -> dict[str, Any]:
 
 
 def content(run: Run, seed: int) -> dict[str, Any]:
-    """Return what is published: the numbers of each package, and of the modules in which nothing may survive."""
-    every = [mutant for chosen in run.sample.values() for mutant in chosen]
-    critical = {name: set(files(patterns)) for name, patterns in CRITICAL.items()}
-    return {
-        "seed": seed,
-        "packages": {name: {"mutants": run.numbers[name], **counts(run, run.sample[name])} for name in run.sample},
-        "critical": {name: counts(run, [m for m in every if m.file in critical[name]]) for name in critical},
-    }
+    """Return what is published."""
+    rows = {name: {"mutants": run.numbers[name], **counts(run, chosen)} for name, chosen in run.sample.items()}
+    return {"seed": seed, "packages": rows}
 
 
 def score(row: dict[str, Any]) -> float:
@@ -83,12 +80,13 @@ def score(row: dict[str, Any]) -> float:
     return row["killed"] / max(row["run"] - row["equivalent"], 1)
 
 
-def lines(stored: dict[str, Any]) -> Iterator[str]:
-    for name, row in (stored["packages"] | stored["critical"]).items():
-        yield f"{name:12} " + "  ".join(f"{k} {len(v) if k == 'alive' else v}" for k, v in row.items()) + f"  {score(row):.1%}"
-    every = list(stored["packages"].values())
-    total = {key: sum(row[key] for row in every) for key in ("run", "killed", "equivalent", "pending")}
-    yield f"{total['run']} mutants, {total['killed']} killed, {total['equivalent']} equivalent: {score(total):.1%}"
+def summary(stored: dict[str, Any]) -> Iterator[str]:
+    rows = stored["packages"]
+    keys = ("mutants", "run", "killed", "timeouts", "equivalent", "pending", "broken")
+    rows |= {"all": {key: sum(row[key] for row in rows.values()) for key in keys} | {"alive": []}}
+    for name, row in rows.items():
+        numbers = "".join(f"{row[key]:>{len(key) + 2}}" for key in keys)
+        yield f"{name:12}{numbers}{score(row):>8.1%}"
 
 
 def main() -> int:
@@ -100,15 +98,15 @@ def main() -> int:
     parser.add_argument("--alive", action="store_true", help="run nothing; list the mutants that live, by file")
     parser.add_argument("--write", action="store_true", help=f"publish the numbers into {STORE.name}")
     chosen = parser.parse_args()
-    names = chosen.packages.split(",")
-    run = Run(WORK, {name: files(PACKAGES[name]) for name in names}, chosen.size * len(names) // len(PACKAGES), chosen.seed)
+    run = Run(WORK, files(), chosen.size, chosen.seed, chosen.packages.split(","))
     if not chosen.alive:
         run.execute(chosen.processes)
     stored = content(run, chosen.seed)
-    for mutant in (m for package in run.sample.values() for m in package):
-        if mutant.key in {key for row in stored["packages"].values() for key in row["alive"]}:
-            print(f"{mutant.file}:{mutant.position} {mutant.function}, {run.tested(mutant)} tests\n    {mutant.line}\n    {mutant.change}")
-    print(*lines(stored), sep="\n")
+    alive = {key for row in stored["packages"].values() for key in row["alive"]}
+    for mutant in (m for package in run.sample.values() for m in package if m.key in alive):
+        print(f"{mutant.file}:{mutant.position} {mutant.function}, {run.tested(mutant)} tests")
+        print(f"    {mutant.line}\n    {mutant.change}")
+    print(*summary(stored), sep="\n")
     if broken := run.controls():
         print("These tests fail without a fault, so what they kill proves nothing:", *sorted(set(broken)), sep="\n")
     if chosen.write:

@@ -28,6 +28,7 @@ _SLOWER = 10  # times what a test took, and so many seconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--only", help="file with the names of the test files to collect")
     parser.addoption("--map", help="folder that gets the tests with their seconds")
     parser.addoption("--jobs", help="file with mutants and tests, a JSON object a line")
     parser.addoption("--results", help="file that gets a line for each job")
@@ -42,6 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Map(Path(config.option.map)))
     if config.option.jobs:
         config.pluginmanager.register(_Mutants(config))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out other files; files that are arguments would pass the project's own hook."""
+    if collection_path.suffix != ".py":
+        return None
+    chosen = Path(config.option.only).read_text("utf-8").split("\n")
+    return None if str(collection_path.relative_to(config.rootpath)) in chosen else True
 
 
 class _Map:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ class Mutant:
     line: str
     change: str
     number: int
-    position: int = field(compare=False)
-    nodes: tuple[cst.CSTNode, cst.CSTNode] = field(compare=False, repr=False)
+    position: int = field(default=0, compare=False)
 
     @property
     def key(self) -> str:
@@ -46,22 +46,33 @@ class Mutant:
 
     def source(self) -> str:
         """Return the module's text with the fault."""
-        module = _wrapper(self.file).module.visit(_Replace(*self.nodes))
-        assert isinstance(module, cst.Module)
-        return module.code
+        module, nodes = _mutants(self.file)
+        mutated = module.visit(_Replace(*nodes[self]))
+        assert isinstance(mutated, cst.Module)
+        return mutated.code
 
 
-def mutants(file: str) -> list[Mutant]:
-    """Return every mutant of a file, in the order of its lines."""
-    wrapper, visitor = _wrapper(file), _Visitor()
+def mutants(file: str, cache: Path) -> list[Mutant]:
+    """Return every mutant of a file, in the order of its lines; ``cache`` is a folder."""
+    kept = cache / hashlib.sha256((ROOT / file).read_bytes() + file.encode()).hexdigest()[:24]
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([astuple(mutant) for mutant in _mutants(file)[1]]), "utf-8")
+    return [Mutant(*values) for values in json.loads(kept.read_text("utf-8"))]
+
+
+@functools.cache
+def _mutants(file: str) -> tuple[cst.Module, dict[Mutant, tuple[cst.CSTNode, cst.CSTNode]]]:
+    """Return the module, and what each mutant replaces by what."""
+    wrapper, visitor = MetadataWrapper(cst.parse_module((ROOT / file).read_text("utf-8"))), _Visitor()
     wrapper.visit(visitor)
-    lines, counts, made = wrapper.module.code.splitlines(), Counter[Any](), []
+    lines, counts, made = wrapper.module.code.splitlines(), Counter[Any](), {}
     for function, position, *nodes in visitor.found:
         change = " → ".join(" ".join(wrapper.module.code_for_node(node).split()) for node in nodes)
         identity = (file, function, lines[position - 1].strip(), change)
-        made.append(Mutant(*identity, counts[identity], position, tuple(nodes)))
+        made[Mutant(*identity, counts[identity], position)] = tuple(nodes)
         counts[identity] += 1
-    return made
+    return wrapper.module, made
 
 
 class _Visitor(cst.CSTVisitor):
@@ -98,7 +109,7 @@ class _Visitor(cst.CSTVisitor):
 
 def _skipped(node: cst.CSTNode) -> bool:
     match node:
-        case cst.FunctionDef(name=cst.Name(value=name)) | cst.Call(func=cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name))):
+        case cst.FunctionDef(name=cst.Name(value=name)) | cst.Call(func=cst.Name(value=name)):
             return name in _WORDING
         case cst.Arg(keyword=cst.Name(value=name)):
             return name in _ASSERTING
@@ -132,8 +143,3 @@ class _Replace(cst.CSTTransformer):
 
     def on_leave(self, original_node: cst.CSTNode, updated_node: Any) -> Any:
         return self._new if original_node is self._old else updated_node
-
-
-@functools.cache
-def _wrapper(file: str) -> MetadataWrapper:
-    return MetadataWrapper(cst.parse_module((ROOT / file).read_text("utf-8")))

@@ -27,9 +27,8 @@ GROUPS = {  # tests that share a process; one that needs several frameworks is i
         for number, name in enumerate(_FRAMEWORKS)
     },
 }
-# tests of pages, of the site and of installed packages reach everything and judge little
-_FOLDERS = ("spec", "reference", "contract", "corpora", "diagnosis", "layers", "models", "conformance", "adapters",
-            "networks", "strategies", "testing", "cli", "meta")  # fmt: skip
+_FOLDERS = ("spec", "reference", "contract", "diagnosis", "models", "conformance", "adapters", "networks")  # of tests
+_FILES = 8  # in one run: an update that is killed goes on there
 _LONGEST = 30.0  # seconds of a test
 _ENOUGH = 60.0  # seconds of all tests on one mutant in one process
 
@@ -49,11 +48,13 @@ class Reach:
         for group, expression in GROUPS.items():
             known = {entry for run in self._runs(group) for entry in run["tests"]}
             new = [file for file in every if f"{file} {digest(file)}" not in known]
-            parts = [new[start::processes] for start in range(min(processes, len(new)))]
-            for folder, process in [self._start(group, expression, part) for part in parts]:
-                if process.wait() not in (0, 1, 5):
-                    sys.exit(f"pytest ended with status {process.returncode}: see {folder / 'log'}")
-                (folder / "done").touch()
+            parts = [new[start : start + _FILES] for start in range(0, len(new), _FILES)]
+            for start in range(0, len(parts), processes):
+                running = [self._start(group, expression, part) for part in parts[start : start + processes]]
+                for folder, process in running:
+                    if process.wait() not in (0, 1, 5):
+                        sys.exit(f"pytest ended with status {process.returncode}: see {folder / 'log'}")
+                    (folder / "done").touch()
 
     def _start(self, group: str, expression: str, tests: list[str]) -> tuple[Path, subprocess.Popen[bytes]]:
         folder, first, lines = self._folder / f"{group}-{time.time_ns()}", 0, []
@@ -64,8 +65,9 @@ class Reach:
         (folder / "files").write_text("\n".join(lines), "utf-8")
         (folder / "run.json").write_text(json.dumps({"tests": [f"{test} {digest(test)}" for test in tests]}))
         (folder / "hits").touch()
-        arguments = ["--map", str(folder), *tests]
-        return folder, start_pytest(folder, expression, arguments, {"SELF_MUTATION_MAP": str(folder)})
+        return folder, start_pytest(
+            folder, expression, tests, ["--map", str(folder)], {"SELF_MUTATION_MAP": str(folder)}
+        )
 
     def _runs(self, group: str) -> Iterator[dict[str, Any]]:
         for folder in sorted(self._folder.glob(f"{group}-*")):
@@ -131,16 +133,18 @@ def _text(file: str) -> str:
 
 
 def start_pytest(
-    folder: Path, expression: str, arguments: list[str], environment: dict[str, str]
+    folder: Path, expression: str, tests: list[str], options: list[str], environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start pytest with the plug-in of this package, and with the hook in all processes."""
+    """Start pytest on test files with the plug-in of this package, and with the hook in all processes."""
+    (folder / "only").write_text("\n".join(tests), "utf-8")
     here = Path(__file__).parent
     path = [here / "hook", here.parent, ROOT, ROOT / "adapters", *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    options = ["-q", "-p", "no:cacheprovider", "-p", "self_mutants.harness", f"--basetemp={folder / 'tmp'}"]
+    options += ["-q", "-p", "no:cacheprovider", "-p", "self_mutants.harness", f"--basetemp={folder / 'tmp'}"]
+    options += ["-m", expression, "--only", str(folder / "only"), "tests"]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, "-m", expression, *arguments],
+            [sys.executable, "-m", "pytest", *options],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(map(str, path)), **environment},
         )  # fmt: skip

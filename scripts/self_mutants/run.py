@@ -20,14 +20,16 @@ _EVERY = 50  # one job in so many runs twice: the second time on the code as it 
 class Run:
     """The verdicts on mutants drawn by seed from each package's files, in proportion, and at least half an equal share."""
 
-    def __init__(self, folder: Path, packages: Mapping[str, Sequence[str]], size: int, seed: int) -> None:
-        pools = {name: [m for file in files for m in mutants(file)] for name, files in packages.items()}
+    def __init__(
+        self, folder: Path, packages: Mapping[str, Sequence[str]], size: int, seed: int, chosen: Sequence[str]
+    ) -> None:
+        pools = {name: [m for file in files for m in mutants(file, folder / "mutants")] for name, files in packages.items()}
         least, total = size // (2 * len(pools)), sum(map(len, pools.values()))
         self.numbers = {name: len(pool) for name, pool in pools.items()}
         self.sample = {
             name: sorted(pool, key=lambda mutant: mutant.rank(seed))[: max(least, round(size * len(pool) / total))]
-            for name, pool in pools.items()
-        }
+            for name, pool in pools.items() if name in chosen
+        }  # fmt: skip
         self._folder = folder
         self._reach = Reach(folder / "map", [file for files in packages.values() for file in files])
         self._tests: dict[tuple[str, str], tuple[Seconds, str]] = {}
@@ -110,5 +112,5 @@ class Run:
         (folder / "jobs").write_text("".join(json.dumps(job) + "\n" for job in jobs), "utf-8")
         tests = sorted({name.partition("::")[0] for job in jobs for name in job["seconds"]})
         results = self._folder / f"results-{number}"
-        options = ["--jobs", str(folder / "jobs"), "--results", str(results), *tests]
-        return start_pytest(folder, expression, options, {"SELF_MUTANT": ""})
+        options = ["--jobs", str(folder / "jobs"), "--results", str(results)]
+        return start_pytest(folder, expression, tests, options, {"SELF_MUTANT": ""})
