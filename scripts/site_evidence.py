@@ -60,7 +60,8 @@ def self_mutation_tables(table: Table) -> str:
         rows.append((name, *(row[key] for key in numbers[:-1]), len(row["alive"])))
     total = ["all", *(sum(int(str(row[place])) for row in rows) for place in range(1, len(numbers) + 1))]
     rows = [
-        (*row, f"{100 * int(str(row[3])) / max(int(str(row[2])) - int(str(row[5])), 1):.1f} %") for row in (*rows, total)
+        (*row, f"{100 * int(str(row[3])) / max(int(str(row[2])) - int(str(row[5])), 1):.1f} %")
+        for row in (*rows, total)
     ]
     head = ("package", "mutants", "in the sample", "killed", "of these by time", "equivalent", "alive", "score")
     reasons = [(f"`{e['file']}`", f"`{e['function']}`", "; ".join(f"`{c}`" for c in e["changes"]), e["reason"])

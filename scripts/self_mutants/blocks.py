@@ -26,11 +26,13 @@ def _lists(function: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
             statements = getattr(node, name, None)
             if isinstance(statements, list) and statements:
                 yield statements
-        waiting += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.FunctionDef | ast.ClassDef)]
+        waiting += [
+            child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.FunctionDef | ast.ClassDef)
+        ]
 
 
 def instrument(text: str, file: str, first: int) -> ast.Module:
-    """Return the module's tree in which every block begins with a call of the builtin, with its number from ``first`` on."""
+    """Return the module's tree with a call of the builtin at the start of every block, numbered from ``first`` on."""
     tree = ast.parse(text, file)
     for number, statements in enumerate(blocks(tree), first):
         documented = isinstance(statements[0], ast.Expr) and isinstance(statements[0].value, ast.Constant)

@@ -126,7 +126,7 @@ def _run(job: dict[str, Any], items: list[pytest.Item], functions: list[Function
             _plant(job, functions)
             _clear_caches()
             _run_tests(items, job["seconds"], writer)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 – nothing may leave a fork
             os.write(sys.__stderr__.fileno(), f"{job['is']}: {error!r}\n".encode())
         os._exit(3)
     os.close(writer)
@@ -138,7 +138,9 @@ def _run(job: dict[str, Any], items: list[pytest.Item], functions: list[Function
     os.set_blocking(reader, False)
     names = os.read(reader, 1 << 16).decode().splitlines() if status else []
     os.close(reader)
-    verdict = {0: "survived", 1: "killed", 3: "broken"}.get(status, "timeout" if status in (-signal.SIGALRM, -signal.SIGKILL) else "killed")
+    verdict = {0: "survived", 1: "killed", 3: "broken"}.get(
+        status, "timeout" if status in (-signal.SIGALRM, -signal.SIGKILL) else "killed"
+    )
     return verdict, names[-1] if names else None
 
 
@@ -157,12 +159,16 @@ def _plant(job: dict[str, Any], functions: list[FunctionType]) -> None:
     """Put the fault into the functions that are loaded, and tell the hook."""
     file, function = job["file"], job["function"]
     os.environ["SELF_MUTANT"] = f"{file}\t{job['text']}"
-    codes = {(c.co_qualname, c.co_firstlineno): c for c in _codes(compile(Path(job["text"]).read_text("utf-8"), file, "exec", dont_inherit=True))}
+    codes = {
+        (c.co_qualname, c.co_firstlineno): c
+        for c in _codes(compile(Path(job["text"]).read_text("utf-8"), file, "exec", dont_inherit=True))
+    }
     for found in functions:
-        name = found.__code__.co_qualname
-        if found.__code__.co_filename == file and (name == function or name.startswith(f"{function}.<locals>.")):
-            mutated = codes.get((name, found.__code__.co_firstlineno))
-            if mutated is not None:
+        old = found.__code__
+        inner = old.co_qualname.startswith(f"{function}.<locals>.")
+        if old.co_filename == file and (inner or old.co_qualname == function):
+            mutated = codes.get((old.co_qualname, old.co_firstlineno))
+            if mutated is not None and not (inner and mutated.co_freevars != old.co_freevars):
                 found.__code__ = mutated
 
 

@@ -1,7 +1,7 @@
 """Mutants of a module: mutmut's operators on the bodies of its functions, without those that change no verdict.
 
-Left out are type hints, docstrings, the wording of messages, ``__repr__`` and ``__str__``, and arguments that only assert
-(``strict`` of zip, ``encoding``). Defaults and decorators are evaluated on import, before a mutant is in place.
+Left out are type hints, docstrings, the wording of messages, ``__repr__`` and ``__str__``, and arguments that only
+assert (``strict`` of zip, ``encoding``). Defaults and decorators are evaluated on import, before a mutant is in place.
 """
 
 from __future__ import annotations

@@ -23,14 +23,13 @@ _FRAMEWORKS = ("torch", "onnx", "keras", "flax", "equinox", "openvino")
 GROUPS = {  # tests that share a process; one that needs several frameworks is in the last of them
     "none": " and ".join(f"not {name}" for name in ("browser", *_FRAMEWORKS)),
     **{
-        name: " and not ".join((name, "browser", *_FRAMEWORKS[number + 1 :]))
-        for number, name in enumerate(_FRAMEWORKS)
+        name: " and not ".join((name, "browser", *_FRAMEWORKS[number + 1 :])) for number, name in enumerate(_FRAMEWORKS)
     },
 }
 _FOLDERS = ("spec", "reference", "contract", "diagnosis", "models", "conformance", "adapters", "networks")  # of tests
 _FILES = 8  # in one run: an update that is killed goes on there
 _LONGEST = 30.0  # seconds of a test
-_ENOUGH = 60.0  # seconds of all tests on one mutant in one process
+_ENOUGH, _ENOUGH_OTHERS = 60.0, 15.0  # seconds on one mutant, of its package's tests and of others, in each group
 
 Seconds = dict[str, float]  # by test
 Reached = dict[tuple[str, int], Seconds]  # by file and block; −1 is any block
@@ -107,16 +106,18 @@ class Reach:
                 reached[names[at], int(block) - starts[at]].update(found)
 
     def tests(self, mutant: Mutant, group: str) -> Seconds:
-        """Return the tests of a group to run on a mutant, fastest first."""
+        """Return the tests of a group to run on a mutant: those of its package and then others, fastest first."""
         reached, block = self._reached(group), block_of(_text(mutant.file), mutant.position)
         found = reached.get((mutant.file, block)) or reached.get((mutant.file, -1), {})
-        near = f"tests/{mutant.file.split('/')[1]}/"
-        chosen, total = {}, 0.0
-        for name, seconds in sorted(found.items(), key=lambda item: (round(item[1], 1), near not in item[0], item)):
-            total += seconds
-            if total > _ENOUGH:
-                break
-            chosen[name] = seconds
+        near = mutant.file.replace("convspec/", "tests/", 1).replace("adapters/convspec_", "tests/adapters/")
+        near = near[: near.index("/", len("tests/adapters/") if "adapters" in near else len("tests/")) + 1]
+        chosen: Seconds = {}
+        for wanted, enough in ((True, _ENOUGH), (False, _ENOUGH_OTHERS)):
+            total = 0.0
+            for name, seconds in sorted(found.items(), key=lambda item: (round(item[1], 1), item)):
+                if name.startswith(near) is wanted and total + seconds <= enough:
+                    total += seconds
+                    chosen[name] = seconds
         return chosen
 
 

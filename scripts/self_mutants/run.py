@@ -1,8 +1,7 @@
-"""A sample of mutants, and their verdicts: kept in a folder, and true as long as the code and the tests are the same."""
+"""A sample of mutants, and their verdicts: kept in a folder, and true as long as code and tests are the same."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -18,12 +17,14 @@ _EVERY = 50  # one job in so many runs twice: the second time on the code as it 
 
 
 class Run:
-    """The verdicts on mutants drawn by seed from each package's files, in proportion, and at least half an equal share."""
+    """The verdicts on mutants drawn by seed: of each package in proportion, and at least half an equal share."""
 
     def __init__(
         self, folder: Path, packages: Mapping[str, Sequence[str]], size: int, seed: int, chosen: Sequence[str]
     ) -> None:
-        pools = {name: [m for file in files for m in mutants(file, folder / "mutants")] for name, files in packages.items()}
+        pools = {
+            name: [m for file in files for m in mutants(file, folder / "mutants")] for name, files in packages.items()
+        }
         least, total = size // (2 * len(pools)), sum(map(len, pools.values()))
         self.numbers = {name: len(pool) for name, pool in pools.items()}
         self.sample = {
@@ -32,7 +33,7 @@ class Run:
         }  # fmt: skip
         self._folder = folder
         self._reach = Reach(folder / "map", [file for files in packages.values() for file in files])
-        self._tests: dict[tuple[str, str], tuple[Seconds, str]] = {}
+        self._tests: dict[tuple[str, str], Seconds] = {}
         self._results: dict[tuple[str, str], dict[str, Any]] = {}
         self._load()
 
@@ -53,7 +54,7 @@ class Run:
                 self._load()
 
     def verdict(self, mutant: Mutant) -> tuple[str, str]:
-        """Return the verdict on a mutant and the test that killed it; ``pending`` if the tests of a group are to come."""
+        """Return the verdict on a mutant and the test that killed it; ``pending`` if a group is to come."""
         pending = False
         for group in GROUPS:
             result = self._result(mutant, group)
@@ -64,45 +65,53 @@ class Run:
 
     def controls(self) -> list[str]:
         """Return the tests that failed on the code as it is: their kills prove nothing."""
-        return [r["test"] for (key, _), r in self._results.items() if key.startswith("control") and r["verdict"] != "survived"]
+        return [
+            r["test"]
+            for (key, _), r in self._results.items()
+            if key.startswith("control") and r["verdict"] != "survived"
+        ]
 
     def tested(self, mutant: Mutant) -> int:
         """Return how many tests reach a mutant."""
-        return sum(len(self._chosen(mutant, group)[0]) for group in GROUPS)
+        return sum(len(self._chosen(mutant, group)) for group in GROUPS)
 
     def _load(self) -> None:
-        lines = [line for path in sorted(self._folder.glob("results-*")) for line in path.read_text("utf-8").splitlines()]
+        lines = [
+            line for path in sorted(self._folder.glob("results-*")) for line in path.read_text("utf-8").splitlines()
+        ]
         results = sorted((json.loads(line) for line in lines if line.endswith("}")), key=lambda result: result["at"])
         self._results = {(result["key"], result["group"]): result for result in results}
 
     def _result(self, mutant: Mutant, group: str) -> dict[str, Any] | None:
         """Return what is known of a mutant and the tests of a group, and still true."""
         result = self._results.get((mutant.key, group))
-        if result and result["source"] == digest(mutant.file):
-            killed = result["verdict"] != "survived"
-            if killed and result["test_file"] == digest(result["test"].partition("::")[0]):
-                return result
-            if not killed and result["tests"] == self._chosen(mutant, group)[1]:
-                return result
-        return None if self._chosen(mutant, group)[0] else {"verdict": "survived"}
+        if result and result["source"] == digest(mutant.file) and result["verdict"] != "survived":
+            return result if result["test_file"] == digest(result["test"].partition("::")[0]) else None
+        return None if self._new(mutant, group) else {"verdict": "survived"}
 
-    def _chosen(self, mutant: Mutant, group: str) -> tuple[Seconds, str]:
-        """Return the tests to run, and a digest of them."""
+    def _new(self, mutant: Mutant, group: str) -> Seconds:
+        """Return the tests that reach a mutant and that it has not survived."""
+        result = self._results.get((mutant.key, group))
+        same = result and result["source"] == digest(mutant.file) and result["verdict"] == "survived"
+        known = result["tests"] if result and same else {}
+        found = self._chosen(mutant, group)
+        return {name: seconds for name, seconds in found.items() if known.get(file_of(name)) != digest(file_of(name))}
+
+    def _chosen(self, mutant: Mutant, group: str) -> Seconds:
         if (mutant.key, group) not in self._tests:
-            tests = self._reach.tests(mutant, group)
-            state = "\n".join(f"{name} {digest(name.partition('::')[0])}" for name in sorted(tests))
-            self._tests[mutant.key, group] = tests, hashlib.sha256(state.encode()).hexdigest()[:16]
+            self._tests[mutant.key, group] = self._reach.tests(mutant, group)
         return self._tests[mutant.key, group]
 
     def _jobs(self, mutant: Mutant, group: str, number: int) -> list[dict[str, Any]]:
         if self.verdict(mutant)[0] != "pending" or self._result(mutant, group):
             return []
-        tests, state = self._chosen(mutant, group)
+        known = {file: digest(file) for file in map(file_of, self._chosen(mutant, group))}
         text = self._folder / "texts" / f"{mutant.rank(0)}.py"
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text(mutant.source(), "utf-8")
-        job = {"file": str(ROOT / mutant.file), "function": mutant.function, "text": str(text), "seconds": tests}
-        job["is"] = {"key": mutant.key, "group": group, "source": digest(mutant.file), "tests": state}
+        job = {"file": str(ROOT / mutant.file), "function": mutant.function, "text": str(text)}
+        job["seconds"] = self._new(mutant, group)
+        job["is"] = {"key": mutant.key, "group": group, "source": digest(mutant.file), "tests": known}
         control = {**job, "text": job["file"], "is": {**job["is"], "key": f"control {mutant.key}"}}
         return [job, control] if number % _EVERY == 0 else [job]
 
@@ -114,3 +123,7 @@ class Run:
         results = self._folder / f"results-{number}"
         options = ["--jobs", str(folder / "jobs"), "--results", str(results)]
         return start_pytest(folder, expression, tests, options, {"SELF_MUTANT": ""})
+
+
+def file_of(test: str) -> str:
+    return test.partition("::")[0]

@@ -1,4 +1,4 @@
-"""Predicates mean what the same expression means when it is computed axis by axis, for random expressions and features."""
+"""Predicates mean what the same expression means when it is computed axis by axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that plants faults in convspec's own code: what it plants, that faults hold in every process, and its numbers."""
+"""The command that plants faults in convspec's own code: what it plants, in which processes, and its numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mutmut")
-import self_mutation  # noqa: E402
-from self_mutants import blocks  # noqa: E402
-from self_mutants.mutants import ROOT, Mutant, mutants  # noqa: E402
+import self_mutation
+from self_mutants import blocks
+from self_mutants.mutants import ROOT, Mutant, mutants
 
 MODULE = '''\
 """A module."""
@@ -44,7 +44,8 @@ class Box:
 
 
 def child():
-    return int(subprocess.check_output([sys.executable, "-c", "import convspec_sample; print(convspec_sample.add(3, 4))"]))
+    code = "import convspec_sample; print(convspec_sample.add(3, 4))"
+    return int(subprocess.check_output([sys.executable, "-c", code]))
 
 
 def idle():
@@ -87,7 +88,9 @@ def test_what_is_planted_and_what_is_left_alone(planted, folder):
     assert not [change for name, change in planted if name == "add" and ("int" in change or "str" in change)]
     text = planted["add", "a + b → a - b"].source()
     assert text == MODULE.replace("return a + b", "return a - b")
-    assert sorted(planted.values(), key=str) == sorted(mutants(str(folder / "convspec_sample.py"), folder / "cache"), key=str)
+    assert sorted(planted.values(), key=str) == sorted(
+        mutants(str(folder / "convspec_sample.py"), folder / "cache"), key=str
+    )
 
 
 def test_a_sample_depends_on_the_seed_and_on_each_mutant_alone(planted):
@@ -112,9 +115,25 @@ def test_each_block_that_runs_is_reported_once_the_innermost_has_the_line():
 
 
 def harness(folder, *options, **environment):
-    path = [ROOT / "scripts" / "self_mutants" / "hook", ROOT / "scripts", folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [
+        ROOT / "scripts" / "self_mutants" / "hook",
+        ROOT / "scripts",
+        folder,
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     (folder / "only").write_text("test_sample.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "self_mutants.harness", "--only", "only"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "self_mutants.harness",
+        "--only",
+        "only",
+    ]
     done = subprocess.run(
         [*command, *options, "."], cwd=folder, capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), **environment},
@@ -133,8 +152,8 @@ def test_a_fault_holds_in_child_processes_and_costs_a_loop_its_time(folder, plan
         text.write_text(planted[key].source(), "utf-8")
         seconds = {f"test_sample.py::test_{name}": 0.01 for name in ("double", "child", "count")}
         seconds["test_sample.py::test_child"] = 5
-        jobs.append({"file": str(folder / "convspec_sample.py"), "function": key[0], "text": str(text), "seconds": seconds,
-                     "is": {"key": list(key)}})  # fmt: skip
+        job = {"file": str(folder / "convspec_sample.py"), "function": key[0], "text": str(text)}
+        jobs.append({**job, "seconds": seconds, "is": {"key": list(key)}})
     (folder / "jobs").write_text("".join(json.dumps(job) + "\n" for job in jobs), "utf-8")
     harness(folder, "--jobs", "jobs", "--results", "results", SELF_MUTANT="")
     results = [json.loads(line) for line in (folder / "results").read_text().splitlines()]

@@ -1,7 +1,8 @@
-"""Import convspec with a fault, or with counters, in every process of a self-mutation run: this folder is in PYTHONPATH.
+"""Import convspec with a fault, or with counters, in every process of a self-mutation run.
 
-``SELF_MUTANT`` is the mutated file and the file that has its text. ``SELF_MUTATION_MAP`` is a folder: ``files`` names the
-files to instrument, with the number of the first block; ``hits`` gets a line for each test (``SELF_MUTATION_TEST``) and block.
+``SELF_MUTANT`` is the mutated file and the file that has its text. ``SELF_MUTATION_MAP`` is a folder: ``files`` names
+the files to instrument, with the number of the first block; ``hits`` gets a line for each test
+(``SELF_MUTATION_TEST``) and block. Python imports this module at its start, as its folder is in PYTHONPATH.
 """
 
 import builtins

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
-import onnx  # noqa: E402
-from convspec_onnx.graph import Scope, find_convolutions  # noqa: E402
-from convspec_onnx.loading import DetachedModel  # noqa: E402
-from convspec_onnx.source.match_nodes import epilogue_of, layer_of  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx.reference import ReferenceEvaluator  # noqa: E402
+import onnx
+from convspec_onnx.graph import find_convolutions
+from convspec_onnx.loading import DetachedModel
+from convspec_onnx.source.match_nodes import epilogue_of, layer_of
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
-from tests.adapters.onnx.verifying import audited, conv, model, saved, weights  # noqa: E402
+from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
 pytestmark = pytest.mark.onnx
 
