@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 
 HIT = "__block_runs__"  # a builtin that the hook defines
@@ -43,6 +44,10 @@ def instrument(text: str, file: str, first: int) -> ast.Module:
 
 def block_of(text: str, line: int) -> int:
     """Return the number of the innermost block that has a line."""
-    spans = [(found[0].lineno, max(s.end_lineno or 0 for s in found)) for found in blocks(ast.parse(text))]
-    inside = [(end - start, -number) for number, (start, end) in enumerate(spans) if start <= line <= end]
+    inside = [(end - start, -number) for number, (start, end) in enumerate(_spans(text)) if start <= line <= end]
     return -min(inside)[1]
+
+
+@functools.cache
+def _spans(text: str) -> list[tuple[int, int]]:
+    return [(found[0].lineno, max(s.end_lineno or 0 for s in found)) for found in blocks(ast.parse(text))]

@@ -27,7 +27,8 @@ GROUPS = {  # tests that share a process; one that needs several frameworks is i
     },
 }
 _FOLDERS = ("spec", "reference", "contract", "diagnosis", "models", "conformance", "adapters", "networks")  # of tests
-_FILES = 8  # in one run: an update that is killed goes on there
+_LONG = ("test_cluster", "test_chunks", "test_kills", "test_fuzzing")  # each test takes minutes, and judges little
+_FILES = 4  # in one run: an update that is killed goes on there
 _LONGEST = 30.0  # seconds of a test
 _ENOUGH, _ENOUGH_OTHERS = 60.0, 15.0  # seconds on one mutant, of its package's tests and of others, in each group
 
@@ -43,7 +44,8 @@ class Reach:
 
     def update(self, processes: int) -> None:
         folders = [ROOT / "tests" / name for name in _FOLDERS]
-        every = [str(path.relative_to(ROOT)) for folder in folders for path in sorted(folder.rglob("test_*.py"))]
+        paths = [path for folder in folders for path in sorted(folder.rglob("test_*.py")) if path.stem not in _LONG]
+        every = [str(path.relative_to(ROOT)) for path in paths]
         for group, expression in GROUPS.items():
             known = {entry for run in self._runs(group) for entry in run["tests"]}
             new = [file for file in every if f"{file} {digest(file)}" not in known]

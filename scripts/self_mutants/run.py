@@ -106,9 +106,10 @@ class Run:
         if self.verdict(mutant)[0] != "pending" or self._result(mutant, group):
             return []
         known = {file: digest(file) for file in map(file_of, self._chosen(mutant, group))}
-        text = self._folder / "texts" / f"{mutant.rank(0)}.py"
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text(mutant.source(), "utf-8")
+        text = self._folder / "texts" / f"{mutant.rank(0)}-{digest(mutant.file)}.py"
+        if not text.exists():
+            text.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text(mutant.source(), "utf-8")
         job = {"file": str(ROOT / mutant.file), "function": mutant.function, "text": str(text)}
         job["seconds"] = self._new(mutant, group)
         job["is"] = {"key": mutant.key, "group": group, "source": digest(mutant.file), "tests": known}
