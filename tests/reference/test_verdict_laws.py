@@ -149,7 +149,8 @@ def test_the_evidence_on_exact_data_is_the_first_wrong_element_and_the_largest_e
     actual[1, 0, 3] -= 5
     found = judge(actual, y, y, **options(data="exact"))
     assert found.evidence == {
-        "total": 24, "wrong": 2, "bound": 0.0, "worst_q": 5.0, "unit": "1", "index": [0, 2, 1], "got": 12.0, "expected": 9.0,
+        "total": 24, "wrong": 2, "bound": 0.0, "worst_q": 5.0, "unit": "1", "index": [0, 2, 1],
+        "got": 12.0, "expected": 9.0,
     }  # fmt: skip
     assert found.reason == "value: 2 of 24 elements are wrong; at (0, 2, 1) got 12.0 where 9.0 is right"
     actual[1, 1, 1] = np.nan
