@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -117,11 +118,11 @@ class Run:
         return [job, control] if number % _EVERY == 0 else [job]
 
     def _start(self, group: str, expression: str, number: int, jobs: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
-        folder = self._folder / f"{group}-{number}"
+        folder = self._folder / f"{group}-{os.getpid()}-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "jobs").write_text("".join(json.dumps(job) + "\n" for job in jobs), "utf-8")
         tests = sorted({name.partition("::")[0] for job in jobs for name in job["seconds"]})
-        results = self._folder / f"results-{number}"
+        results = self._folder / f"results-{os.getpid()}-{number}"
         options = ["--jobs", str(folder / "jobs"), "--results", str(results)]
         return start_pytest(folder, expression, tests, options, {"SELF_MUTANT": ""})
 
