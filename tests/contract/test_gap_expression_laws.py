@@ -158,3 +158,15 @@ def test_what_a_case_does_not_have_makes_no_order_true(text, expected):
 def test_nothing_else_is_an_expression(text):
     with pytest.raises(GapError):
         value(text, GIVEN)
+
+
+@pytest.mark.parametrize(("text", "part"), [
+    ("any(kernl > 1) and groups", "'kernl' in 'any(kernl > 1) and groups': there is no feature 'kernl'; did you mean"),
+    ("groups and not kernel", "'kernel' in 'groups and not kernel': has one value per axis"),
+    ("kernel", "'kernel': has one value per axis"), ("1 and open('x')", r"\"open('x')\" in"),
+    ("groups[0]", "'groups[0]': only a vector"), ("any(groups)", "'any(groups)': any"),
+])  # fmt: skip
+def test_the_part_that_is_wrong_is_shown(text, part):
+    with pytest.raises(GapError) as caught:
+        Predicate.parse(text, SCALARS, VECTORS)
+    assert str(caught.value).startswith(part.replace("\\", ""))

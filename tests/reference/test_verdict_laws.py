@@ -33,7 +33,7 @@ def result(seed, errors=3.0, dtype=np.float32, shape=SHAPE, wrong=0):
     return actual.astype(dtype), y, size
 
 
-@pytest.mark.parametrize("arithmetic", [FLOAT32, FLUSHING])
+@pytest.mark.parametrize("arithmetic", [FLOAT32, FLUSHING, ComputePrecision("float32", output_roundings=2)])
 @pytest.mark.parametrize(("dtype", "wrong", "errors"), [
     ("float32", 0, 2.0), ("float32", 4, 2.0), ("float32", 0, 30.0), ("float16", 0, 2.0), ("float16", 3, 2.0),
     ("float64", 0, 0.0),

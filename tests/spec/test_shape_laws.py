@@ -112,3 +112,8 @@ def test_a_sparse_kernel_keeps_numbers_of_both_signs_up_to_its_magnitude():
     values = ConvParams.exact(spec, dtype="bfloat16").kernel
     assert set(np.unique(values)) == {0, *(sign * n for sign in (-1, 1) for n in range(1, budget.kernel + 1))}
     assert set(np.count_nonzero(values.reshape(16, -1), axis=1)) == {budget.taps}
+
+
+def test_copies_of_a_word_padding_are_those_of_its_numbers():
+    word = ConvSpec(1, 1, (4, 3), (2, 1), "same", padding_mode="reflect")
+    assert shapes.copies(word, (6, 7)) == shapes.copies(word.explicit((1, 1, 6, 7)), (6, 7)) == 3 * 3
