@@ -68,7 +68,10 @@ def _mutants(file: str) -> tuple[cst.Module, dict[Mutant, tuple[cst.CSTNode, cst
     wrapper.visit(visitor)
     lines, counts, made = wrapper.module.code.splitlines(), Counter[Any](), {}
     for function, position, *nodes in visitor.found:
-        change = " → ".join(" ".join(wrapper.module.code_for_node(node).split()) for node in nodes)
+        texts = [" ".join(wrapper.module.code_for_node(node).split()) for node in nodes]
+        if texts[0].count("super()") != texts[1].count("super()"):
+            continue  # a function without it has no cell for its class, and cannot take the place of one that has
+        change = " → ".join(texts)
         identity = (file, function, lines[position - 1].strip(), change)
         made[Mutant(*identity, counts[identity], position)] = tuple(nodes)
         counts[identity] += 1

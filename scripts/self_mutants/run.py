@@ -87,7 +87,7 @@ class Run:
         """Return what is known of a mutant and the tests of a group, and still true."""
         result = self._results.get((mutant.key, group))
         if result and result["source"] == digest(mutant.file) and result["verdict"] != "survived":
-            return result if result["test_file"] == digest(result["test"].partition("::")[0]) else None
+            return result if result["test"] and result["test_file"] == digest(file_of(result["test"])) else None
         return None if self._new(mutant, group) else {"verdict": "survived"}
 
     def _new(self, mutant: Mutant, group: str) -> Seconds:
