@@ -48,6 +48,7 @@ class Run:
                 jobs = [job for number, mutant in enumerate(chosen) for job in self._jobs(mutant, group, number)]
                 if not jobs:
                     break
+                jobs.sort(key=lambda job: sum(job["seconds"].values()))  # a run that is cut short has most of them
                 sys.stderr.write(f"{time.strftime('%X')} group {group}: {len(jobs)} mutants\n")
                 running = [self._start(group, expression, n, jobs[n::processes]) for n in range(processes)]
                 for process in running:

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -167,3 +169,28 @@ def test_a_process_of_another_user_is_alive(monkeypatch):
 
 def test_it_is_alive():
     assert child_process.alive(os.getpid())
+
+
+ORPHANED = """
+import os, signal, sys
+from convspec.contract.isolation import ChildProcess
+child = ChildProcess("fake_child")
+print(child.folder, *child.ask(["spawn"], 100), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_of_it_is_left_when_the_parent_is_killed():
+    path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHANED], capture_output=True, text=True, timeout=SECONDS, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    folder, own, grandchild = done.stdout.split()
+    assert done.returncode == -signal.SIGKILL
+    assert gone(int(own))
+    assert gone(int(grandchild))
+    end = time.monotonic() + 10
+    while os.path.exists(folder) and time.monotonic() < end:  # noqa: PTH110
+        time.sleep(0.01)
+    assert not os.path.exists(folder)  # noqa: PTH110

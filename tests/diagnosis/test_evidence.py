@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec, reference
-from convspec.diagnosis.evidence import Evidence
-from convspec.diagnosis.faulty_layer import right_layer
+from convspec.diagnosis.evidence import Evidence, evaluate
+from convspec.diagnosis.faulty_layer import pad, right_layer
 from convspec.spec import rounded
 
 SPEC = ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=(1, 2))
@@ -135,3 +135,26 @@ def test_few_elements_are_all_chosen():
     found = Evidence(small, small.output().astype(np.float32), "float32")
     assert len(found.points[0]) == 12
     assert len(found.few[0]) == 6
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_single_elements_are_those_of_the_whole_in_every_padding_mode(mode, transposed):
+    if transposed and mode != "zeros":
+        return
+    spec = ConvSpec(2, 4, (3, 2), (1, 2), ((2, 1), (0, 3)), (2, 1), 2, True, mode, transposed)
+    layer = right_layer(spec, ConvParams.exact(spec), np.random.default_rng(1).integers(-5, 6, (2, 2, 6, 5)))
+    y = layer.output()
+    values, sizes = evaluate(layer, y.shape, np.unravel_index(np.arange(y.size), y.shape))
+    assert np.array_equal(values.reshape(y.shape), y)
+    assert np.array_equal(sizes.reshape(y.shape), layer.magnitude())
+
+
+def test_elements_of_an_empty_layer_that_a_pad_puts_there_are_zero():
+    spec = ConvSpec(1, 1, (1, 1))
+    empty = right_layer(
+        spec, ConvParams(np.ones((1, 1, 1, 1)), None if not spec.bias else np.ones(1)), np.ones((1, 1, 0, 3))
+    )
+    wrong = empty.then(pad((2, 0), (0, 0)))
+    values, sizes = evaluate(wrong, (1, 1, 2, 3), np.unravel_index(np.arange(6), (1, 1, 2, 3)))
+    assert values.tolist() == sizes.tolist() == [0] * 6

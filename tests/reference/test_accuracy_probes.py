@@ -139,3 +139,8 @@ def test_a_float64_layer_has_a_finer_accumulator_to_show():
     assert declared(ComputePrecision("float32"), "float64") == AccuracyClass("float32", "float32")
     assert declared(ComputePrecision("float32", output_roundings=2), "float32").accumulator == "float32"
     assert declared(ComputePrecision("float32", output_roundings=3), "float32").accumulator is None
+
+
+def test_without_outputs_there_is_no_class():
+    spec, shape = LAYERS[0]
+    assert measure(probes(spec, shape), {}) == AccuracyClass(None, None)
