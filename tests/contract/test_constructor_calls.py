@@ -126,11 +126,14 @@ def test_no_text_does_anything_but_parse_or_be_refused(text):
 
 
 @pytest.mark.parametrize(("text", "adapter"), [
-    ("eqx.nn.Conv2d(3, 4, 3, key=k)", "equinox"), ("Conv2d(3, 4, 3, key=k)", "equinox"), ("equinox.nn.Conv2d(3, 4, 3)", "equinox"),
+    ("eqx.nn.Conv2d(3, 4, 3, key=k)", "equinox"), ("Conv2d(3, 4, 3, key=k)", "equinox"),
+    ("equinox.nn.Conv2d(3, 4, 3)", "equinox"),
     ("Conv(num_spatial_dims=2, in_channels=3)", "equinox"), ("torch.nn.Conv2d(3, 4, 3)", "torch"),
     ("keras.layers.Conv2D(3, 4)", "keras"), ("nnx.Conv(3, 4, (3,))", "flax"), ("linen.Conv(4, 3)", "flax-linen"),
-    ("Conv(features=4, kernel_size=3)", "flax-linen"), ("Conv(3, 4, (3,), rngs=r)", "flax"), ("Conv(W=[1, 2, 3])", "onnx"),
-    ("Conv(4, (3, 3))", "flax-linen"), ("Conv(4, kernel_size=(3, 3))", "flax-linen"), ("Conv(3, 4, kernel_size=(3, 3))", "flax"),
+    ("Conv(features=4, kernel_size=3)", "flax-linen"), ("Conv(3, 4, (3,), rngs=r)", "flax"),
+    ("Conv(W=[1, 2, 3])", "onnx"),
+    ("Conv(4, (3, 3))", "flax-linen"), ("Conv(4, kernel_size=(3, 3))", "flax-linen"),
+    ("Conv(3, 4, kernel_size=(3, 3))", "flax"),
     ("helper.make_node('Conv', [], [])", "onnx"),
 ])  # fmt: skip
 def test_a_constructor_belongs_to_the_framework_of_its_module_or_of_its_words(text, adapter):

@@ -151,10 +151,8 @@ def test_single_elements_are_those_of_the_whole_in_every_padding_mode(mode, tran
 
 
 def test_elements_of_an_empty_layer_that_a_pad_puts_there_are_zero():
-    spec = ConvSpec(1, 1, (1, 1))
-    empty = right_layer(
-        spec, ConvParams(np.ones((1, 1, 1, 1)), None if not spec.bias else np.ones(1)), np.ones((1, 1, 0, 3))
-    )
+    spec = ConvSpec(1, 1, (1, 1), padding=((0, 1), (0, 0)), transposed=True)  # crops the only row
+    empty = right_layer(spec, ConvParams(np.ones((1, 1, 1, 1)), np.ones(1)), np.ones((1, 1, 1, 3)))
     wrong = empty.then(pad((2, 0), (0, 0)))
     values, sizes = evaluate(wrong, (1, 1, 2, 3), np.unravel_index(np.arange(6), (1, 1, 2, 3)))
     assert values.tolist() == sizes.tolist() == [0] * 6

@@ -171,6 +171,7 @@ def test_odd_statistics_alone_prove_nothing_wrong():
     params = ConvParams.random(spec, 0)
     x = np.random.default_rng(1).standard_normal((1, 96, 20, 20)).astype(np.float32)
     size = reference.magnitude(spec, params, x)
-    shifted = (reference.conv(spec, params, x) + 100 * 2.0**-24 * size).astype(np.float32)
+    signs = np.random.default_rng(2).choice([-1, 1], size.shape)
+    shifted = (reference.conv(spec, params, x) + 100 * 2.0**-24 * size * signs).astype(np.float32)
     found = diagnose(spec, params, x, shifted, seconds=0)
     assert found == Diagnosis(agrees=True)
