@@ -9,6 +9,7 @@
 #   make docs-serve   the same, at http://localhost:8000; the calculator page needs it
 #   make generated   the corpora that scripts write, written again; fails where git sees a change in them or in the docs
 #   make mutation   which corpus catches which faulty convolution, into the docs; minutes
+#   make self-mutation   which faults in convspec's own code the tests catch, a sample of them, into the docs; an hour
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
@@ -29,7 +30,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_
 KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
 
-.PHONY: help check test test-fast lint docs docs-serve generated mutation regressions support support-new bench clean
+.PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -100,6 +101,12 @@ generated: $(STAMP)
 mutation: $(STAMP)
 	@echo "== faulty convolutions against the corpora, and against ONNX's own tests"
 	$(BIN)/python scripts/mutation.py --write
+
+SELF_MUTATION ?=
+
+self-mutation: $(STAMP)
+	@echo "== faults in convspec's own code against the tests that reach them"
+	$(BIN)/python scripts/self_mutation.py --write $(SELF_MUTATION)
 
 regressions: $(STAMP)
 	@echo "== public bugs on the installed frameworks"

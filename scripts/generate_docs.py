@@ -119,6 +119,7 @@ def main() -> None:
     }
     parts["mistakes"] = mistake_list
     parts["mutation"] = partial(site_evidence.mutation_tables, table)
+    parts["self_mutation"] = partial(site_evidence.self_mutation_tables, table)
     parts["bugs"] = partial(site_evidence.bug_tables, table)
     parts["support"] = partial(site_support.support_table, table)
     parts["features-run"] = partial(site_support.run_tables, table)

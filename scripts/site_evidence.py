@@ -1,15 +1,21 @@
-"""The site's tables of mutants that the corpora catch, and of public bugs today, from the stored runs."""
+"""The site's tables of mutants that corpora and tests catch, and of public bugs today, from the stored runs."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import mutation
 import regressions
 from mutants import MUTANTS
+
+_ROOT = Path(__file__).parents[1]
+SELF_MUTATION = _ROOT / "docs" / "_data" / "self_mutation.json"
+EQUIVALENT = _ROOT / "scripts" / "self_mutants" / "equivalent.toml"
 
 Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
 
@@ -41,6 +47,28 @@ def mutation_tables(table: Table) -> str:
         f"## Scores\n\n{table(('cases', 'number', 'caught', 'score'), scores)}\n"
         f"## The mutants\n\n{table(('mutant', 'fault', *names), rows)}\n"
         f"## Equivalent mutants\n\n{proofs}"
+    )
+
+
+def self_mutation_tables(table: Table) -> str:
+    """Return the numbers of each package, and the mutants that are equivalent with the reasons."""
+    stored = json.loads(SELF_MUTATION.read_text("utf-8"))
+    entries = tomllib.loads(EQUIVALENT.read_text("utf-8"))["equivalent"]
+    rows: list[tuple[object, ...]] = []
+    numbers = ("mutants", "run", "killed", "timeouts", "equivalent", "alive")
+    for name, row in stored["packages"].items():
+        rows.append((name, *(row[key] for key in numbers[:-1]), len(row["alive"])))
+    total = ["all", *(sum(int(str(row[place])) for row in rows) for place in range(1, len(numbers) + 1))]
+    rows = [
+        (*row, f"{100 * int(str(row[3])) / max(int(str(row[2])) - int(str(row[5])), 1):.1f} %")
+        for row in (*rows, total)
+    ]
+    head = ("package", "mutants", "in the sample", "killed", "of these by time", "equivalent", "alive", "score")
+    reasons = [(f"`{e['file']}`", f"`{e['function']}`", "; ".join(f"`{c}`" for c in e["changes"]), e["reason"])
+               for e in entries]  # fmt: skip
+    return (
+        f"Sample drawn with seed {stored['seed']}.\n\n{table(head, rows)}\n"
+        f"## Mutants of convspec that change no verdict\n\n{table(('file', 'function', 'change', 'why'), reasons)}\n"
     )
 
 

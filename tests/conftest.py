@@ -55,7 +55,7 @@ PROCESSES = {  # below tests/: files whose tests start workers, clusters or othe
         "test_check", "test_chunks", "test_cluster", "test_diagnose", "test_fuzzing", "test_isolation", "test_journal",
         "test_kills", "test_records", "test_saved_runs", "test_scheduler", "test_validation", "test_worker_pool",
     ],
-    "contract": ["test_adapter_import", "test_scaffold"],
+    "contract": ["test_adapter_import", "test_child_process", "test_scaffold"],
     "models": ["test_files", "test_verification"],
     "project": ["test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
     "testing": ["test_pytest_plugin"],

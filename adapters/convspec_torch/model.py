@@ -21,7 +21,7 @@ from convspec_torch.steps import trace_steps
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-__all__ = ["parts", "save", "trace_model", "trace_steps", "write"]
+__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "widen", "write"]
 
 _REWRITTEN = ("_g", "_v", "_orig")  # of weight norms and pruning: the weight that they make is a part's
 _BATCH = nn.modules.batchnorm._BatchNorm

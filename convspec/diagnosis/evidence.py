@@ -117,7 +117,8 @@ class Evidence:
             return Distance(0.0, 0.0, exact=True, bound=limits.relative)
         wrong = float(np.mean(ratio > 1))
         output = sums if layer.finish is None else layer.finish(sums)
-        exact = np.array_equal(self.single, output.astype(self.single.dtype), equal_nan=True)
+        with np.errstate(over="ignore"):
+            exact = np.array_equal(self.single, output.astype(self.single.dtype), equal_nan=True)
         rms = self._rms(sums, size, limits) if layer.finish is None else 0.0
         return Distance(float(ratio.max()), wrong, exact, rms, limits.relative)
 

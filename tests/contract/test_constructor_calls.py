@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import convspec
 from convspec import ConvSpec, RequestError, SpecError
-from convspec.contract.constructor_calls import Unread, parse_call
+from convspec.contract.constructor_calls import Unread, adapter_of, parse_call
 from convspec.errors import CallError
 
 READ = [
@@ -123,3 +123,31 @@ def test_what_is_no_literal_is_kept_apart():
 def test_no_text_does_anything_but_parse_or_be_refused(text):
     with pytest.raises((RequestError, SpecError)):
         convspec.adapter("torch").parse(text)
+
+
+@pytest.mark.parametrize(("text", "adapter"), [
+    ("eqx.nn.Conv2d(3, 4, 3, key=k)", "equinox"), ("Conv2d(3, 4, 3, key=k)", "equinox"),
+    ("equinox.nn.Conv2d(3, 4, 3)", "equinox"),
+    ("Conv(num_spatial_dims=2, in_channels=3)", "equinox"), ("torch.nn.Conv2d(3, 4, 3)", "torch"),
+    ("keras.layers.Conv2D(3, 4)", "keras"), ("nnx.Conv(3, 4, (3,))", "flax"), ("linen.Conv(4, 3)", "flax-linen"),
+    ("Conv(features=4, kernel_size=3)", "flax-linen"), ("Conv(3, 4, (3,), rngs=r)", "flax"),
+    ("Conv(W=[1, 2, 3])", "onnx"),
+    ("Conv(4, (3, 3))", "flax-linen"), ("Conv(4, kernel_size=(3, 3))", "flax-linen"),
+    ("Conv(3, 4, kernel_size=(3, 3))", "flax"),
+    ("helper.make_node('Conv', [], [])", "onnx"),
+])  # fmt: skip
+def test_a_constructor_belongs_to_the_framework_of_its_module_or_of_its_words(text, adapter):
+    assert adapter_of(parse_call(text)) == adapter
+
+
+@pytest.mark.parametrize("text", ["Conv(3, 4, (3,))", "Conv(3, 4)", "other.Conv(3)", "Conv2(3)"])
+def test_a_constructor_that_could_be_of_several_is_not_guessed(text):
+    with pytest.raises(CallError):
+        adapter_of(parse_call(text))
+
+
+@pytest.mark.parametrize(("text", "column"), [("Conv2d(3, 4 5)", 10), ("Conv2d(3,, 4)", 9), ("nn.Conv2d(3, 4))", 15)])
+def test_a_slip_of_the_pen_is_pointed_at(text, column):
+    with pytest.raises(CallError) as caught:
+        parse_call(text)
+    assert caught.value.column == column

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from convspec import Case, ConvSpec
-from convspec.conformance.gap_ledger import Ledger, features
+from convspec.conformance.gap_ledger import Ledger, Tally, features
 from convspec.contract import known_gaps, registry
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, parse
@@ -290,3 +290,13 @@ def test_the_gaps_of_every_declared_adapter_are_well_formed():
         if registry.absence(adapter) is None:
             assert {gap.id for gap in known_gaps.applying(adapter, adapter.versions())} <= declared
         assert declared <= {gap["id"] for gap in tomllib.loads(adapter.gaps())["gap"]}
+
+
+@pytest.mark.parametrize(("failed", "passed", "whole", "status"), [
+    (0, 0, True, "unmatched"), (2, 0, True, "holds"), (2, 1, True, "too wide"), (0, 1, True, "closed"),
+    (0, 1, False, "passing"), (2, 1, False, "too wide"), (2, 0, False, "holds"), (0, 0, False, "unmatched"),
+])  # fmt: skip
+def test_a_part_of_a_run_cannot_tell_a_closed_gap_from_one_that_is_too_wide(failed, passed, whole, status):
+    tally = Tally(parse(table(), "f")[0], "keras", failed, passed, whole=whole)
+    assert (tally.status, tally.unexpected) == (status, passed > 0)
+    assert tally.to_dict()["status"] == status

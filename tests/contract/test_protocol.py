@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from convspec import ConvSpec, FrameworkAbsent, ShapeError
-from convspec.contract import Adapter, Plan, PlanAdapter, Support, check_layout, kernel_axes
+from convspec.contract import (
+    Adapter,
+    LayerRequest,
+    Plan,
+    PlanAdapter,
+    Support,
+    check_layout,
+    kernel_axes,
+    xla_precision,
+)
 from convspec.contract.plan_adapter import present
 from convspec.errors import UnknownName
+from convspec.spec import ComputePrecision
 
 
 def adapter(**changes):
@@ -95,3 +105,25 @@ def test_a_plan_runs_its_own_text_and_tracebacks_show_it():
 def test_support_survives_pickling():
     support = pickle.loads(pickle.dumps(Support("composed", "why")))
     assert (support, support.reason) == ("composed", "why")
+
+
+@pytest.mark.parametrize(("request_", "expected"), [
+    (LayerRequest(), ComputePrecision("float32", 1, True)),
+    (LayerRequest(dtype="float64"), ComputePrecision("float64", 1, True)),
+    (LayerRequest(dtype="float16"), ComputePrecision("float32", 2, True)),
+    (LayerRequest(dtype="bfloat16", direction="kernel"), ComputePrecision("float32", 1, True)),
+    (LayerRequest(dtype="bfloat16", direction="bias"), ComputePrecision("bfloat16", 1, True)),
+    (LayerRequest(direction="bias"), ComputePrecision("float32", 1, True)),
+    (LayerRequest(dtype="float16", direction="input", input_shape=(1, 3, 5, 5)), ComputePrecision("float32", 9, True)),
+    (LayerRequest(dtype="float16", direction="input"), ComputePrecision("float32", 1, True)),
+    (LayerRequest(direction="input", input_shape=(1, 3, 5, 5)), ComputePrecision("float32", 1, True)),
+    (LayerRequest(device="cuda"), ComputePrecision("float32", 1, True, "tf32")),
+    (LayerRequest(device="cuda", precision="strict"), ComputePrecision("float32", 1, True)),
+    (LayerRequest(device="cuda", direction="bias"), ComputePrecision("float32", 1, True)),
+    (LayerRequest(device="cuda", dtype="float16"), ComputePrecision("float32", 2, True)),
+])  # fmt: skip
+def test_how_xla_computes(request_, expected):
+    spec = ConvSpec(3, 8, 3, padding=1, padding_mode="reflect")
+    assert xla_precision(spec, request_) == expected
+    dry = ConvSpec(3, 8, 3, bias=False)
+    assert xla_precision(dry, LayerRequest(dtype="float16")).output_roundings == 1

@@ -85,3 +85,13 @@ def test_what_is_not_finite_is_said():
     place = locate(ratios, 1e-6, LAYER)
     assert "some are not finite" in place.sentence
     assert json.dumps(place.to_dict(), allow_nan=False)
+
+
+def test_an_element_is_wrong_as_soon_as_it_is_beyond_its_bound():
+    ratios = np.ones(LAYER.output_shape)
+    ratios[1, 4, 2, 3] = 1.5
+    ratios[0, 2, 1, 1] = 1.25
+    place = locate(ratios, 1e-6, LAYER)
+    assert place.to_dict()["wrong"] == 2
+    assert place.channel == (1, 4)
+    assert sum(row.count("·") for row in place.picture) == 8 * 9 - 1

@@ -150,3 +150,28 @@ def test_bad_input_is_refused(arguments, error, words):
 
 def test_it_is_public():
     assert convspec.diagnose is diagnose
+
+
+def test_the_document_has_the_error_position_and_the_sentences_their_empty_line():
+    found = diagnose(SPEC, PARAMS, X, DROPPED)
+    assert found.to_dict()["location"] == found.location.to_dict()
+    assert diagnose(SPEC, PARAMS, X, RIGHT).to_dict()["location"] is None
+    assert diagnose(SPEC, PARAMS, X, RIGHT).agrees is True
+    wrong = diagnose(SPEC, PARAMS, X, unknown(), seconds=0)
+    assert wrong.agrees is False
+    assert wrong.tried > 50
+    assert wrong.shapes == (RIGHT.shape, RIGHT.shape)
+    assert not wrong.complete
+    assert found.complete
+
+
+def test_odd_statistics_alone_prove_nothing_wrong():
+    """Errors within every element's bound, of no known arithmetic: the numbers stay right."""
+    spec = ConvSpec(96, 4, 3)
+    params = ConvParams.random(spec, 0)
+    x = np.random.default_rng(1).standard_normal((1, 96, 20, 20)).astype(np.float32)
+    size = reference.magnitude(spec, params, x)
+    signs = np.random.default_rng(2).choice([-1, 1], size.shape)
+    shifted = (reference.conv(spec, params, x) + 100 * 2.0**-24 * size * signs).astype(np.float32)
+    found = diagnose(spec, params, x, shifted, seconds=0)
+    assert found == Diagnosis(agrees=True)

@@ -168,3 +168,43 @@ def test_too_short_sums_show_no_accumulator():
     found = probes(spec, (1, 1, 9, 9), "float16")
     outputs = {p.name: rounded(p.expected, "float16") for p in found}
     assert measure(found, outputs).accumulator is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_numbers_of_the_probes_are_around_one_and_some_of_a_wide_format_are_tiny(dtype):
+    """float16 must not lose digits by its range; in a wider format, tiny numbers show that it was float16."""
+    spec = ConvSpec(3, 5, 3)
+    x, kernel = probes(spec, (2, 3, 40, 40), dtype)[0].x, probes(spec, (2, 3, 40, 40), dtype)[1].params.kernel
+    for values in (x, kernel[kernel != 0]):
+        sizes = np.abs(values)
+        tiny = sizes < 2.0**-10
+        assert ((sizes[~tiny] >= 0.5) & (sizes[~tiny] < 4)).all()
+        assert ((sizes[tiny] >= 2.0**-20) & (sizes[tiny] < 2.0**-19)).all()
+    exponents = np.unique(np.frexp(x)[1]).tolist()
+    assert exponents == [*([-19] if dtype != "float16" else []), 0, 1, 2]
+    assert (x > 0).any()
+    assert (x < 0).any()
+
+
+def test_the_evidence_has_both_parts_as_measured_and_as_declared():
+    found = judge_class(AccuracyClass("float32", None), ComputePrecision("float32", inputs="tf32"), "float32")
+    assert found.evidence == {
+        "inputs": {"measured": "float32", "declared": "tf32"},
+        "accumulator": {"measured": None, "declared": "float32"},
+    }
+    unknown = judge_class(AccuracyClass(None, "float16"), ComputePrecision("float32", output_roundings=3), "float32")
+    assert (unknown.verdict, unknown.accuracy_class) == ("agree", "float16")  # partial sums may have the dtype
+    with pytest.raises(ValueError, match="no accuracy class"):
+        judge_class(AccuracyClass(None, None), ComputePrecision("float32"), "float32")
+
+
+def test_a_float64_layer_has_a_finer_accumulator_to_show():
+    assert declared(ComputePrecision("float64"), "float64") == AccuracyClass("float64", "float64")
+    assert declared(ComputePrecision("float32"), "float64") == AccuracyClass("float32", "float32")
+    assert declared(ComputePrecision("float32", output_roundings=2), "float32").accumulator == "float32"
+    assert declared(ComputePrecision("float32", output_roundings=3), "float32").accumulator is None
+
+
+def test_without_outputs_there_is_no_class():
+    spec, shape = LAYERS[0]
+    assert measure(probes(spec, shape), {}) == AccuracyClass(None, None)

@@ -71,3 +71,12 @@ def test_float64_values_are_rounded_once():
     """By way of float32 the first would become a tie and round to even, to 1."""
     value = np.array([1 + 2.0**-8 + 2.0**-40, 1 + 3 * 2.0**-8 - 2.0**-40])
     assert rounded(value, "bfloat16").tolist() == [1 + 2.0**-7, 1 + 2.0**-7]
+
+
+def test_a_nan_may_carry_anything():
+    """A runtime's NaN need not be the one that NumPy rounds to."""
+    odd = np.array([0x7FC00001, 0x7F800003, 0xFFC12345], np.uint32).view(np.float32)
+    assert np.isnan(odd).all()
+    assert representable(odd, "bfloat16")
+    assert representable(odd, "tf32")
+    assert not representable(np.append(odd, np.float32(1 + 2.0**-20)), "bfloat16")
