@@ -116,11 +116,13 @@ def comparison(result: Comparison) -> Text:
 def agreement(result: Comparison) -> str:
     """Return the sentence for models that agree: the difference, what explains it, and what shows that."""
     worst = max(result.outcomes, key=lambda one: one.ratio)
-    count = f", on {len(result.outcomes)} inputs" if len(result.outcomes) > 1 else ""
+    number = len(result.outcomes)
+    count = f", on {number} inputs" if number > 1 else ""
     if not worst.difference:
         return f"The models agree: their results are equal{count}."
     if result.evidence == "proved":
         how = "every step of both models is within its own rounding bound (proved)"
+        count = f"; measured on {number - 1} more inputs" if number > 1 else ""
     else:
         runs = f"{result.runs} perturbed run{'s' * (result.runs != 1)} of each model"
         how = f"rounding explains {worst.limit:.1e} (measured: {runs})"

@@ -481,3 +481,36 @@ def test_only_judged_layers_between_inputs_and_results_are_a_proof():
     assert (found.verdict, found.evidence, found.unjudged) == ("agree", "proved", [])
     b.outputs = [b.calls[0].y]  # the other layer's result, which is judged, too
     assert compare_open(a, b, seconds=0).verdict == "differ"
+
+
+def test_results_that_are_no_numbers_are_unknown():
+    a, b = model(), model()
+    a.outputs, b.outputs = [np.array(["cat"])], [np.array(["cat"])]
+    found = compare_open(a, b)
+    assert found.verdict == "unknown"
+    assert "not real numbers" in str(found)
+
+
+def test_an_input_that_was_asked_for_must_run():
+    class Fixed(Net):
+        def trace(self, inputs):
+            if inputs[0].shape != SHAPE:
+                raise RequestError("another size")
+            return super().trace(inputs)
+
+    nets = [Fixed("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None) for _ in range(2)]
+    with pytest.raises(RequestError, match="another size"):
+        compare_open(*map(opened, nets), further=[np.zeros((2, 3, 8, 8), np.float32)])
+
+
+def test_a_made_up_input_that_a_model_refuses_is_noted():
+    class Small(Net):
+        def trace(self, inputs):
+            if np.abs(inputs[0]).max() > 20:
+                raise RequestError("too large")
+            return super().trace(inputs)
+
+    found = compare_open(*(opened(Small("NCHW", FIRST, SECOND, 1e-5, weights(), None, True, None)) for _ in range(2)))
+    assert found.verdict == "agree"
+    assert "the given inputs times 8: not tried: too large" in found.notes
+    assert "large values, where activations saturate" in found.untried

@@ -226,3 +226,22 @@ def test_the_report_is_json(port):
     import json
 
     assert json.loads(json.dumps(port([conv("a", A, 0)], [conv("x", A, 2)]).to_dict()))["written"] is True
+
+
+def test_where_inputs_were_given_the_summary_says_what_is_ambiguous():
+    report = porting.PortReport(("one", "other"), ambiguous=["x has no place for the bias of a: build it with one"])
+    assert "give inputs" in report.summary
+    report.ran = True
+    assert report.summary == (
+        "Nothing was written: x has no place for the bias of a: build it with one; use force to write what is matched."
+    )
+
+
+def test_names_decide_where_one_model_has_more_layers(port):
+    source = [conv("net.first", B, 0), conv("net.last", B, 1), conv("net.unused", B, 2)]
+    target = [conv("net/last", B, 3), conv("net/first", B, 4)]
+    report = port(source, target)
+    assert report.written
+    assert report.left == ["conv net.unused of the source"]
+    assert equal(source[0], target[1])
+    assert equal(source[1], target[0])

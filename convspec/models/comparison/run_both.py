@@ -76,7 +76,7 @@ def compare_open(
 ) -> Comparison:
     """Compare two models that are open, and run where they are to be run."""
     result = Comparison((a.adapter.name, b.adapter.name))
-    if not a.outputs or not b.outputs:
+    if not _comparable(a) or not _comparable(b):
         explained = LayerRows(a, b, None)
         result.rows, result.notes = explained.rows, explained.notes
         result.problem = _unrun_words(a, b, result)
@@ -86,11 +86,16 @@ def compare_open(
     models = (a, b) if runs.decisive is None else (a.on(runs.decisive[0]), b.on(runs.decisive[1]))
     explained = LayerRows(models[0], models[1], None if result.agrees else seconds)
     result.rows, result.notes = explained.rows, [*explained.notes, *result.notes]
-    if _is_proved(result, explained):
+    if _is_proved(result, explained) and sum(one.verdict == "differ" for one in result.outcomes) <= 1:
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
     _explain_differences(result, explained)
     return result
+
+
+def _comparable(model: Model) -> bool:
+    """Whether the model was run, and all its results are numbers."""
+    return bool(model.outputs) and all(y.dtype.kind in "fiub" for y in model.outputs)
 
 
 def _unrun_words(a: Model, b: Model, result: Comparison) -> str:
@@ -98,7 +103,7 @@ def _unrun_words(a: Model, b: Model, result: Comparison) -> str:
     if problem := a.problem or b.problem:
         return f"model {'a' if a.problem else 'b'} was not run: {problem}"
     if a.inputs is not None or b.inputs is not None:
-        return "a model returned no results"
+        return "a model returned no results, or results that are not real numbers"
     equal = all(row.a and row.b and not row.differences for row in result.rows)
     return f"not run: give inputs; {'all weights and settings are equal' if equal else 'weights or settings differ'}"
 
@@ -125,7 +130,8 @@ class _Runs:
         (outcome,) = self._judge([GIVEN], [(a.inputs, b.inputs)], spreads)
         if outcome.verdict == "agree":
             own = {f"inputs of shape {_shapes(x)}": x for x in (moved(y, *[a.input_layout] * 2) for y in further)}
-            self._try_further(own | ({} if one_input else further_inputs(a.inputs)))
+            self._try_further(own, required=True)
+            self._try_further({} if one_input else further_inputs(a.inputs))
         self.result.verdict = next((o.verdict for o in self.result.outcomes if o.verdict != "agree"), "agree")
         equal = all(not outcome.difference for outcome in self.result.outcomes)
         self.result.evidence = ("equal" if equal else "measured") if self.result.agrees else ""
@@ -133,19 +139,23 @@ class _Runs:
         sizes = [a.inputs, *(moved(x, "", "") for x in further)]
         self.result.untried = untried(sizes, tried, a.input_layout)
 
-    def _try_further(self, further: Mapping[str, Given]) -> None:
-        """Compare the results on further inputs of model a, by what they are."""
+    def _try_further(self, further: Mapping[str, Given], *, required: bool = False) -> None:
+        """Compare the results on further inputs of model a, by what they are; models may refuse made-up ones."""
         names, inputs, spreads = [], [], []
         for name, x in further.items():
             y = moved(x, *(model.input_layout for model in self.models))
             try:
                 results = [model.results(one) for model, one in zip(self.models, (x, y), strict=True)]
             except ConvspecError as error:
+                if required:
+                    raise
                 self.result.notes.append(f"{name}: not tried: {error}")
                 continue
             names.append(name)
             inputs.append((x, y))
             spreads.append(tuple(Spread.of(one) for one in results))
+        if not names:
+            return
         for outcome, both in zip(self._judge(names, inputs, spreads), inputs, strict=True):
             if outcome.verdict == "differ" and self.decisive is None:
                 self.decisive = both
