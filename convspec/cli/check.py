@@ -143,8 +143,8 @@ def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
     except (KeyboardInterrupt, ExecutorError) as error:
         from convspec.conformance import resume_command
 
-        way = "with --journal FILE it could be resumed"
-        if journal:
+        way = "nothing was checked yet" if journal else "with --journal FILE it could be resumed"
+        if journal and Path(journal).exists():
             way = f"resume with: {resume_command(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
         print_message(f"{str(error) or 'interrupted'}; {way}")
         raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
