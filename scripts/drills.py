@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,17 +29,38 @@ from rich.console import Console
 _SHOWN = 20  # failures of one drill
 
 
-def run(name: str, seed: int, *, short: bool, console: Console) -> dict[str, Any]:
-    """Run one drill and return its row, with what failed; on a terminal, show the trial that runs."""
+def run(name: str, seed: int, *, short: bool, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Run one drill and return its row, with what failed."""
     began, failures, tried = time.monotonic(), [], 0
-    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder, console.status(name) as status:
+    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
         bench = Bench(Path(folder), seed, short=short)
-        for trial in DRILLS[name](bench):
-            tried += 1
-            failures += [{"trial": trial.title, "problem": trial.problem}] if trial.problem else []
-            status.update(f"{name}: {tried} tried, {len(failures)} failed")
+        try:
+            for trial in DRILLS[name](bench):
+                tried += 1
+                failures += [{"trial": trial.title, "problem": trial.problem}] if trial.problem else []
+                tell(name, tried, len(failures))
+        except Exception as error:  # noqa: BLE001 – it spares the other drills
+            failures.append({"trial": "the drill itself", "problem": f"{type(error).__name__}: {error}"})
     row = {"drill": name, "tried": tried, "failed": len(failures), "seconds": round(time.monotonic() - began)}
     return {**row, "failures": failures, "skipped": bench.skipped}
+
+
+def run_all(chosen: list[str], jobs: int, seed: int, *, short: bool) -> list[dict[str, Any]]:
+    """Run drills, some at a time, and return their rows; a terminal shows counts, a pipe gets a line for each drill."""
+    console, counts = Console(stderr=True), dict.fromkeys(chosen, (0, 0))
+    with console.status("starting") as status, ThreadPoolExecutor(jobs) as pool:
+
+        def tell(name: str, tried: int, failed: int) -> None:
+            counts[name] = (tried, failed)
+            status.update(", ".join(f"{n} {t}" + (f" ({f} failed)" if f else "") for n, (t, f) in counts.items() if t))
+
+        def one(name: str) -> dict[str, Any]:
+            row = run(name, seed, short=short, tell=tell)
+            if not console.is_terminal:
+                console.print(list(lines([row]))[1], highlight=False)
+            return row
+
+        return list(pool.map(one, chosen))
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -71,12 +94,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="Random seed of all drills.")
     parser.add_argument("--short", action="store_true", help="A few trials of each drill, chosen by the seed.")
     parser.add_argument("--json", metavar="FILE", help="Write the table and all failures as JSON (-: standard output).")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="Drills at a time; default: all cores.")
     options = parser.parse_args()
-    console, rows = Console(stderr=True), []
-    for name in options.only:
-        rows.append(run(name, options.seed, short=options.short, console=console))
-        if not console.is_terminal:
-            print(*list(lines(rows[-1:]))[1:2], file=sys.stderr, flush=True)
+    rows = run_all(options.only, options.jobs, options.seed, short=options.short)
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "seed": options.seed,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from fault_drills.bench import FAKES, Bench, Done, Trial
+from fault_drills.bench import FAKES, PATH, Bench, Done, Trial
 from fault_drills.interruptions import write_corpus
 from fault_drills.storage import LAYER
 
@@ -53,7 +53,7 @@ def _run(bench: Bench, modules: dict[str, str], *words: str) -> Done:
     install(site, "others", {**modules, _GOOD: GOOD})
     if LAYER not in words:
         (site / "sitecustomize.py").write_text(_SITE)
-    return bench.run(*words, PYTHONPATH=os.pathsep.join([str(site), str(FAKES), *filter(None, sys.path)]))
+    return bench.run(*words, PYTHONPATH=os.pathsep.join([str(site), str(FAKES), *PATH]))
 
 
 def _all_at_once(bench: Bench, modules: dict[str, str]) -> Iterator[Trial]:

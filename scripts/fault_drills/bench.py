@@ -18,10 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 FAKES = ROOT / "tests" / "fakes"
+PATH = [entry for entry in sys.path if entry and not Path(entry).is_relative_to(ROOT / "scripts")]
 COMMAND = (sys.executable, "-m", "convspec")
 GRACE = 15.0  # seconds for processes and folders to vanish after the end of a command
 LIMIT = 180.0  # seconds for a command; the machine may be busy
 _MARK = "CONVSPEC_DRILL"
+_OURS = ("convspec", "tmp")  # frameworks have temporary files of their own
 _TRACES = ("Traceback (most recent call last)", "Exception ignored in")
 
 
@@ -57,9 +59,11 @@ class Running:
     """A command that runs: every process that it starts has its mark, and its temporary files have a folder."""
 
     def __init__(self, words: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+        if _MARK in os.environ:
+            raise RuntimeError("a drill started a drill: is a module of the import path named like one of a framework?")
         self._mark, self._temporary = f"{_MARK}={uuid.uuid4().hex}", folder / f"tmp-{uuid.uuid4().hex[:8]}"
         self._temporary.mkdir()
-        path = os.pathsep.join([str(FAKES), *filter(None, sys.path)])
+        path = os.pathsep.join([str(FAKES), *PATH])
         own = {"PYTHONPATH": path, "TMPDIR": str(self._temporary), _MARK: self._mark.partition("=")[2]}
         self._files = [(self._temporary.with_suffix(f".{name}")).open("w+b") for name in ("out", "err")]
         self.process = subprocess.Popen(
@@ -87,7 +91,10 @@ class Running:
 
     def _left(self) -> list[str]:
         processes = [f"process {process}" for process in marked(self._mark)]
-        return processes + [path.name for path in self._temporary.iterdir()]
+        folders = [path.name for path in self._temporary.iterdir() if path.name.startswith(_OURS)]
+        if self.process.returncode != -signal.SIGKILL:  # else the next run removes its arrays
+            folders += [path.name for path in Path("/dev/shm").glob(f"convspec-run-{self.process.pid}-*")]
+        return processes + folders
 
 
 class Bench:

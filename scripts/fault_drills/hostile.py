@@ -20,7 +20,8 @@ from fault_drills.storage import LAYER, VALUES
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TEXTS = (
     "", " ", "x", "(", ")", "nn.Conv2d", "nn.Conv2d(", "nn.Conv2d()", "nn.Conv2d(3, 16, 3", "{}", "[]", "[[]]",
-    "nn.Conv2d(3,16,3,)", "{", "null", "nn.Conv2d(*[3, 16, 3])", "nn.Conv2d(**{})", "nn.Conv2d(3, 16, 3, **{'stride': 2})",
+    "nn.Conv2d(3,16,3,)", "{", "null", "nn.Conv2d(*[3, 16, 3])",
+    "nn.Conv2d(**{})", "nn.Conv2d(3, 16, 3, **{'stride': 2})",
     "__import__('os').system('touch owned')", "nn.Conv2d(__import__('os').system('touch owned'), 1, 1)",
     "nn.Conv2d(open('owned', 'w'), 1, 1)", "(lambda: nn.Conv2d(3, 16, 3))()", "nn.Conv2d(3, 16, 3).__class__",
     "nn.Conv2d(1 << 9999999, 1, 1)", "nn.Conv2d(9 ** 9 ** 9, 1, 1)", "nn.Conv2d(3, 16, 3, stride=1e400)",
@@ -86,7 +87,7 @@ def reports(bench: Bench) -> Iterator[Trial]:
     done = bench.run("check", "-j", "1", *words, "--json", "saved.json")
     yield Trial("the run before", done.problem({1}))
     document, requests = json.loads((bench.folder / "saved.json").read_text("utf-8")), []
-    document["results"] = document["results"][::16]
+    document["results"] = list({(one["adapter"], one["verdict"]): one for one in document["results"]}.values())
     paths = bench.chosen(_texts(document), 15)
     for number, path in enumerate(paths):
         copy = json.loads(json.dumps(document))
@@ -98,7 +99,7 @@ def reports(bench: Bench) -> Iterator[Trial]:
         file.write_text(json.dumps(copy), "utf-8")
         requests.append(["report", str(file), "--markdown", str(file.with_suffix(".md"))])
     for path, done in zip(paths, bench.many(requests), strict=True):
-        yield Trial(f"report, {'.'.join(map(str, path))}", _clean(done, {1, 2}, bench.folder / "owned"))
+        yield Trial(f"report, {'.'.join(map(str, path))}", _clean(done, {0, 1, 2}, bench.folder / "owned"))
 
 
 def _texts(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fault_drills.bench import Bench, Running, Trial, alive, descendants, lines, wait_for
-
 from convspec import Case, ConvSpec
+from fault_drills.bench import LIMIT, Bench, Running, Trial, alive, descendants, lines, wait_for
 
 ADAPTERS = "convspec_fakes:SEGFAULTS,convspec_fakes:GAP_HOLDS"
 _KEYS = ("index", "request", "layout", "dtype", "device", "precision", "data", "direction")
@@ -100,7 +103,7 @@ class Signal(NamedTuple):
 
     Attributes:
         target: the command, or the process that works for it: ``"run"``, ``"worker"``, ``"start"`` of a worker,
-            ``"verify"``, ``"audit"``.
+            ``"fuzz"``, ``"verify"``, ``"audit"``.
         then: sent after a second to the process; 0 for nothing.
     """
 
@@ -120,10 +123,11 @@ _TERM, _HUP, _INT, _KILL = signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.
 _STOP, _CONT = signal.SIGSTOP, signal.SIGCONT
 SIGNALS = (
     Signal("run", _TERM, frozenset({130})), Signal("run", _INT, frozenset({130})),
-    Signal("run", _HUP, frozenset({-_HUP, 130})), Signal("run", _STOP, frozenset({-_KILL}), _KILL),
+    Signal("run", _HUP, frozenset({130})), Signal("run", _STOP, frozenset({-_KILL}), _KILL),
     Signal("run", _STOP, frozenset({130}), _TERM),
     *(Signal("worker", number, _ANY) for number in (_TERM, _INT, _HUP, _KILL, _STOP)),
     *(Signal("start", number, _ANY) for number in (_TERM, _HUP, _KILL, _STOP)),
+    *(Signal("fuzz", number, frozenset({130})) for number in (_TERM, _HUP, _INT)),
     Signal("verify", _TERM, frozenset({-_TERM, 130})), Signal("verify", _INT, frozenset({130})),
     Signal("verify", _HUP, frozenset({-_HUP, 130})), Signal("verify", _STOP, frozenset({-_KILL}), _KILL),
     Signal("audit", _STOP, frozenset({1, 2})), Signal("audit", _KILL, frozenset({1, 2})),
@@ -144,6 +148,40 @@ def stop(bench: Bench) -> Iterator[Trial]:
             yield Trial(one.title, _signalled(bench, one))
 
 
+def cluster(bench: Bench) -> Iterator[Trial]:
+    """SIGKILL of a Dask cluster's scheduler: while its workers are asked, and during a run."""
+    if find_spec("distributed") is None:
+        bench.skipped.append("no cluster was started: distributed is not installed")
+        return
+    write_corpus(bench.folder / "cases.jsonl", _MANY)
+    for moment in ("while workers are asked", "during a run"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        address, dask = f"tcp://127.0.0.1:{port}", [sys.executable, "-m"]
+        words = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+        scheduler = Running([*dask, *words], bench.folder, {})
+        words = ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        worker = Running([*dask, *words, "--death-timeout", "10"], bench.folder, {})
+        (bench.folder / "run.jsonl").unlink(missing_ok=True)
+        request = ("--corpus", "cases.jsonl", "--adapters", "convspec_fakes:GOOD", "--dask", address)
+        first = ("--layouts", "NCHW", "--data", "exact")
+        joined = wait_for(lambda words=(*request, *first): bench.run("check", *words).status == 0, LIMIT)
+        if joined and moment == "while workers are asked":
+            worker.process.send_signal(_STOP)
+        running = bench.start("check", *request, "--journal", "run.jsonl")
+        if moment == "during a run":
+            wait_for(lambda: lines(bench.folder / "run.jsonl") > 5, LIMIT)
+        else:
+            time.sleep(15.0)
+        scheduler.process.kill()
+        problem = running.end().problem({2}) if joined else "no worker joins the cluster"
+        for one in (worker, scheduler):
+            one.process.kill()
+            one.end()
+        yield Trial(f"the scheduler is killed {moment}", problem)
+
+
 def _endless_graph(bench: Bench) -> bool:
     try:
         import onnx
@@ -156,6 +194,17 @@ def _endless_graph(bench: Bench) -> bool:
     return True
 
 
+def _children(main: int) -> list[int]:
+    """Return a command's workers, or the audit of verify, each after its reaper; not the child that tries adapters."""
+    words = (b"execution.worker", b"convspec_onnx.audit")
+    found = []
+    for process in descendants(main):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{process}/cmdline").read_bytes()
+            found += [process] if any(word in text for word in words) else []
+    return found
+
+
 def _signalled(bench: Bench, one: Signal) -> str:
     """Start the command, wait until the process in question works, send the signals; return what is wrong."""
     journal = bench.folder / "run.jsonl"
@@ -164,6 +213,8 @@ def _signalled(bench: Bench, one: Signal) -> str:
     if one.target in ("verify", "audit"):
         limit = f"{_SECONDS:g}" if (one.target, one.number) == ("audit", _STOP) else "600"
         running = bench.start("verify", "endless.onnx", "--timeout", limit)
+    elif one.target == "fuzz":
+        running = bench.start("fuzz", "-j", "1", "--cases", "100000", "--adapters", "convspec_fakes:GOOD")
     elif one.target == "run":
         words = ("--corpus", "hanging.jsonl", "--adapters", "convspec_fakes:HANGS", "--journal", "run.jsonl")
         running = bench.start("check", "-j", "1", "--timeout", "600", *words)
@@ -171,13 +222,13 @@ def _signalled(bench: Bench, one: Signal) -> str:
         words = ("--corpus", "cases.jsonl", "--adapters", "convspec_fakes:GOOD", "--journal", "run.jsonl")
         running = bench.start("check", "-j", "1", *limits, *words)
     main = running.process.pid
-    ready = (lambda: lines(journal) > 5) if one.target in ("run", "worker") else lambda: len(descendants(main)) >= 2
+    ready = (lambda: lines(journal) > 5) if one.target in ("run", "worker") else lambda: len(_children(main)) >= 2
     if not wait_for(lambda: ready() or running.process.poll() is not None, 120):
         return f"the command does not begin to work; {running.end(0).err[-200:]}"
-    if one.target in ("run", "verify", "audit"):
+    if one.target not in ("worker", "start"):
         time.sleep(3.0 if one.target != "run" else 0.5)  # it is in the middle of it
-    family = descendants(main)
-    target = main if one.target in ("run", "verify") else family[-1] if family else 0
+    family = _children(main)
+    target = main if one.target in ("run", "fuzz", "verify") else family[-1] if family else 0
     if not alive(target):
         return "the command was over before the signal"
     began = time.monotonic()

@@ -35,7 +35,7 @@ def full_disk(bench: Bench) -> Iterator[Trial]:
     mounts = _can_mount(bench)
     for name, (line, kibibytes) in bench.chosen(DOCUMENTS.items(), 2):
         if "check" not in line:  # whose workers have files of their own
-            yield Trial(f"{name}, size limit", _document(bench, line, f"ulimit -f {kibibytes}; trap '' XFSZ; "))
+            yield Trial(f"{name}, limit of {kibibytes} KiB", _limited_document(bench, line, kibibytes))
         if mounts:
             yield Trial(f"{name}, full disk", _full_document(bench, line))
         yield Trial(f"{name}, /dev/full", bench.shell(f"convspec {line.replace('OUT', '/dev/full')}").problem({2}))
@@ -57,17 +57,18 @@ def _can_mount(bench: Bench) -> bool:
     return done.status == 0
 
 
-def _document(bench: Bench, line: str, before: str) -> str:
+def _limited_document(bench: Bench, line: str, kibibytes: int) -> str:
     """Run a command that cannot write its document over one that is there; return what is wrong."""
     place = bench.folder / "place"
     place.mkdir(exist_ok=True)
     (place / "out").write_text("before")
-    return _judged(bench.shell(f"{before}convspec {line.replace('OUT', 'place/out')}"), place)
+    limited = f"ulimit -f {kibibytes}; trap '' XFSZ; exec convspec {line.replace('OUT', 'place/out')}"
+    return _judged(bench.shell(f"({limited}) 2>&1 | cat; exit ${{PIPESTATUS[0]}}"), place)  # messages are in no file
 
 
 def _judged(done: Done, place: Path) -> str:
     problem = done.problem({2})
-    if not problem and not re.search(r"^convspec: cannot write ", done.err, re.M):
+    if not problem and not re.search(r"^convspec: cannot write ", done.out + done.err, re.M):
         problem = f"no message: {done.err[-100:]}"
     if not problem and (place / "out").read_text() != "before":
         problem = "the file before is lost"
