@@ -57,7 +57,9 @@ def run_all(chosen: list[str], jobs: int, seed: int, *, short: bool) -> list[dic
         def one(name: str) -> dict[str, Any]:
             row = run(name, seed, short=short, tell=tell)
             if not console.is_terminal:
-                console.print(list(lines([row]))[1], highlight=False)
+                console.print(
+                    "\n".join(line for line in lines([row]) if line.startswith(name)), highlight=False, markup=False
+                )
             return row
 
         return list(pool.map(one, chosen))

@@ -134,7 +134,7 @@ def adapter(name: str) -> Adapter:
     source = Source(f"{base}:{attribute}", base, attribute)
     if not (base in sys.modules or _in_child()) and (reason := try_in_child([source])[source]):
         raise AdapterError(source.name, reason)
-    return load_at(*astuple(source), variant)
+    return load_at(source.name, base, attribute, variant)
 
 
 def place(name: str) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import re
 import threading
 import time
@@ -96,8 +97,13 @@ class Cluster:
 
     def close(self) -> None:
         """Disconnect from the cluster."""
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # its scheduler may be gone
-            self._client.close(timeout=_PATIENCE)
+        log = logging.getLogger("distributed.client")
+        before, log.disabled = log.disabled, True  # if the scheduler is gone, Dask logs that its reconnection ends
+        try:
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                self._client.close(timeout=_PATIENCE)
+        finally:
+            log.disabled = before
 
     def _stop(self) -> None:
         """Stop the work of this session on the workers, as far as they can be reached."""
