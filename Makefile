@@ -13,6 +13,7 @@
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
+#   make drills   real faults – kills, full disks, damaged and hostile files – against the command, as a table; half an hour
 #   make bench   measurements beside named peers, as ratios, into docs/performance.md; half an hour
 #   make clean   removes the virtual environment and everything generated
 
@@ -30,7 +31,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_
 KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
 CORPORA := tutorial features architectures
 
-.PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new bench clean
+.PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new drills \
+	bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -126,6 +128,10 @@ support-new: $(STAMP)
 	$(BIN)/python scripts/support.py --new > build/new.jsonl
 	$(BIN)/convspec check --corpus build/new.jsonl $(EVERYTHING) --json build/support.json
 	$(BIN)/python scripts/support.py --add build/support.json
+
+drills: $(STAMP)
+	@echo "== fault drills; make drills DRILLS='--short --only kill,journals' for some"
+	$(BIN)/python scripts/drills.py $(DRILLS)
 
 bench: $(STAMP)
 	@echo "== benchmarks, into docs/performance.md"

@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -133,11 +134,12 @@ class UnknownName(RequestError):
 
 
 class AdapterError(RequestError):
-    """An adapter cannot be imported; the message names the adapter and the reason."""
+    """An adapter cannot be imported or, where the reason begins with a method, used; the message names both."""
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
-        super().__init__(f"adapter '{printable(name)}' cannot be imported: {reason}")
+        lacking = "used" if re.match(r"its \w+\(\) ", reason) else "imported"
+        super().__init__(f"adapter '{printable(name)}' cannot be {lacking}: {reason}")
 
     def __reduce__(self) -> tuple[type[AdapterError], tuple[str, str]]:
         return type(self), (self.name, self.reason)

@@ -12,7 +12,7 @@ import typer
 from convspec.cli.console import console, write_json
 from convspec.cli.options import JsonOption, option
 from convspec.contract import Gap, applying, create, registry
-from convspec.errors import GapError, printable
+from convspec.errors import ConvspecError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,9 +89,9 @@ class _Entry:
     def of(cls, name: str, adapter: Adapter) -> _Entry:
         found = cls(name, registry.absence(adapter), {}, adapter.layouts, adapter.dtypes, adapter.variants)
         try:
-            found = replace(found, versions=adapter.versions())
+            found = replace(found, versions=registry.versions(adapter))
             return found if found.absence else replace(found, gaps=applying(adapter, found.versions))
-        except (GapError, OSError) as error:
+        except (ConvspecError, OSError) as error:
             return replace(found, fault=str(error))
         except Exception as error:  # noqa: BLE001 – an adapter may raise anything
             return replace(found, fault=f"{type(error).__name__}: {printable(error)}")

@@ -131,25 +131,35 @@ def _cluster(dask: str | None) -> contextlib.AbstractContextManager[Cluster | No
 
 
 @contextlib.contextmanager
-def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
-    """End cleanly and say how to resume, where the run is interrupted or terminated, or its cluster is lost."""
+def signals_interrupt() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that workers and temporary files are removed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ends = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, interrupt) for number in ends}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interruptible(journal: str | None, dask: str | None) -> Iterator[None]:
+    """End cleanly and say how to resume, where the run is interrupted or terminated, or its cluster is lost."""
+    try:
+        with signals_interrupt():
+            yield
     except (KeyboardInterrupt, ExecutorError) as error:
         from convspec.conformance import resume_command
 
-        way = "with --journal FILE it could be resumed"
-        if journal:
+        way = "nothing was checked yet" if journal else "with --journal FILE it could be resumed"
+        if journal and Path(journal).exists():
             way = f"resume with: {resume_command(Path(journal))}" + (f" --dask {shlex.quote(dask)}" if dask else "")
         print_message(f"{str(error) or 'interrupted'}; {way}")
         raise typer.Exit(2 if isinstance(error, ExecutorError) else 130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

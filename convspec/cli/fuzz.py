@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convspec.cli import options
+from convspec.cli.check import signals_interrupt
 from convspec.cli.console import console, print_message, require_writable, write_json
 from convspec.cli.options import how, option, parse_names, what
 from convspec.errors import RequestError
@@ -64,7 +65,7 @@ def fuzz(
     if minutes is None and cases is None:
         cases = 200
     try:
-        with progress.display(console(stderr=True), "fuzzing") as display:
+        with signals_interrupt(), progress.display(console(stderr=True), "fuzzing") as display:
             fuzzed = run_fuzz(
                 out, parse_names(adapters), cases=cases, minutes=minutes, seed=seed, layouts=parse_names(layouts),
                 dtypes=parse_names(dtypes, DTYPES), data=kinds, gradients=gradients,

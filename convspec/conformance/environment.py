@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from convspec.contract import Adapter, known_gaps, registry
-from convspec.errors import ConvspecError, RequestError, UnknownName, printable
+from convspec.errors import AdapterError, ConvspecError, GapError, RequestError, UnknownName
 
 # -- the machine -------------------------------------------------------------------------------------------------------
 
@@ -93,12 +93,10 @@ def take_inventory(requests: Iterable[str]) -> Inventory:
     for request in requests:
         try:
             adapter = registry.adapter(request)
-            reason, versions = registry.absence(adapter), adapter.versions()
-        except ConvspecError as error:  # a third-party adapter that is not installed here
+            reason = registry.absence(adapter)
+            versions = registry.versions(adapter) if reason is None else {}
+        except ConvspecError as error:  # another distribution's adapter, which is not installed here or fails
             reason, versions = str(error), {}
-        except Exception as error:  # noqa: BLE001 – an adapter may raise anything
-            reason = f"adapter {request!r} cannot be used: {type(error).__name__}: {printable(error)}"
-            versions = {}
         inventory.versions[request] = versions
         if reason is not None:
             inventory.absent[request] = reason
@@ -113,7 +111,7 @@ def local_installation(names: Sequence[str] | None, jobs: int | None) -> Install
     """
     adapters = find_adapters(names)
     inventory = take_inventory(adapters)
-    absent = {**inventory.absent, **not_importable(names)}
+    absent = {**inventory.absent, **not_usable(adapters, inventory.absent, names)}
     adapters = installed_adapters(adapters, absent, names)
     about = dict(inventory.environment)
     for request in adapters:
@@ -128,9 +126,20 @@ def find_adapters(names: Sequence[str] | None) -> dict[str, Adapter]:
     return {name: registry.adapter(name) for name in requests}
 
 
-def not_importable(names: Sequence[str] | None) -> dict[str, str]:
-    """Why adapters that the request does not name, but includes, cannot be imported."""
-    return {} if are_required(names) else registry.faults()
+def not_usable(adapters: Mapping[str, Adapter], absent: Container[str], names: Sequence[str] | None) -> dict[str, str]:
+    """Why adapters that the request does not name, but includes, cannot be imported or used."""
+    if are_required(names):
+        return {}
+    reasons = registry.faults()
+    for name, adapter in adapters.items():
+        if name not in absent:
+            try:
+                registry.require_usable(adapter)
+            except GapError as error:
+                reasons[name] = f"adapter {name!r} cannot be used: {error}"
+            except AdapterError as error:
+                reasons[name] = str(error)
+    return reasons
 
 
 def installed_adapters(

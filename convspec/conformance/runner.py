@@ -20,7 +20,7 @@ from convspec.conformance.remote.dask_cluster import Cluster
 from convspec.conformance.remote.executor import ExecutorLike, Submitter
 from convspec.conformance.results import Report, Result, reproduction
 from convspec.conformance.trials import work_plan
-from convspec.contract import Adapter
+from convspec.contract import Adapter, registry
 from convspec.corpora import Case
 from convspec.errors import RequestError
 from convspec.spec import DTYPES, LAYOUTS
@@ -250,8 +250,8 @@ class _Session:
     def _on_outcome(self, unit: work_plan.Unit, outcome: Outcome) -> None:
         case, adapter = unit.case_of(outcome.trial), self.installation.adapters[unit.target.request]
         support, why = outcome.support, outcome.support_reason
-        if support == "unknown":  # the worker died before it could answer
-            support, why = _support(adapter, case)
+        if support == "unknown":  # the worker died before it could answer; another's adapter could end this process too
+            support, why = _support(adapter, case) if registry.is_own(unit.target.request) else ("unknown", "")
         result = Result(
             case, adapter.name, unit.target.request, adapter.variant, unit.target.precision, support, why,
             outcome.verdict, outcome.reason, outcome.accuracy_class, outcome.evidence, None, outcome.seconds,

@@ -1,6 +1,7 @@
 """Import adapters: every way in which an adapter's module can fail becomes a reason in words.
 
-A module of another distribution may also end the process, crash it or hang. So a child process imports it first.
+A module of another distribution may also end the process, crash it or hang, and so may the modules that it imports when
+it is first asked something. So a child process imports it and asks first.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import os
 import sys
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from convspec.contract.protocol import Adapter
 from convspec.errors import AdapterError, printable
+from convspec.spec import ConvSpec
 
 SECONDS = 30.0  # that a child process may take for one import
 _LONGEST = 600  # characters of a reason
 _TEXTS = ("name", "native_layout", "variant", "audit_module", "vectors_module")
+_ANNOUNCED = "\0"  # begins the message that names the next call
 _TUPLES = ("requires", "dtypes", "layouts", "variants", "files", "graph_files")
 
 
@@ -55,49 +58,84 @@ def load(source: Source) -> Adapter:
 
 
 def try_in_child(sources: Sequence[Source]) -> dict[Source, str]:
-    """Import adapters in a child process, and in another one after each that ends it.
+    """Import adapters in a child process and ask each what commands ask of all; another one after each that ends it.
 
     Returns:
-        Why each cannot be imported; empty for those that can be.
+        Why each cannot be used; empty for those that can be. An exception of a method is no reason: the commands that
+        call it report it.
     """
     from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 
     reasons: dict[Source, str] = {}
-    left = deque(sources)
+    left, call = deque(sources), ""
     while left:
         try:
             with ChildProcess(__name__) as child:
                 child.send([astuple(source) for source in left])
                 while left:
-                    reason = printable(child.next(SECONDS), _LONGEST)
-                    reasons[left.popleft()] = reason
+                    message = str(child.next(SECONDS))
+                    call = message[1:] if message.startswith(_ANNOUNCED) else ""
+                    if not call:
+                        reasons[left.popleft()] = printable(message, _LONGEST)
         except ChildTimeout:
-            reasons[left.popleft()] = f"its import takes more than {SECONDS:g} s"
+            reasons[left.popleft()] = f"its {call or 'import'} takes more than {SECONDS:g} s"
         except (ChildError, OSError) as error:
-            reasons[left.popleft()] = printable(error)
+            reasons[left.popleft()] = printable(f"its {call} fails: {error}" if call else error)
+        call = ""
     return reasons
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
-    """Import each adapter of the request; one message for each: the reason why it cannot be imported, or ""."""
+    """Import and ask each adapter of the request; a message before each call, and one for each adapter: the reason."""
     from convspec.contract.isolation import encode, send
 
     for source in json.loads(requests.readline()):
         with contextlib.suppress(OSError):  # an earlier one has closed it
             os.ftruncate(2, 0)  # the last words of a process are then those of one import
-        send(replies, encode(_try(Source(*source))))
+        send(replies, encode(_try(Source(*source), lambda call: send(replies, encode(_ANNOUNCED + call)))))
 
 
-def _try(source: Source) -> str:
+def _try(source: Source, announce: Callable[[str], None]) -> str:
     before = _process_state()
     try:
-        load(source)
+        adapter = load(source)
     except AdapterError as error:
         return error.reason
     except KeyboardInterrupt:
         return "KeyboardInterrupt"
+    if not (reason := _changes("module", before)):
+        for call, ask in _questions(adapter):
+            announce(call)
+            if reason := _ending(call, ask) or _changes(call, before):
+                break
+    return reason
+
+
+def _questions(adapter: Adapter) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what commands ask of every adapter, with the name of the call."""
+    layer = ConvSpec(2, 2, (3, 3))
+    yield "versions()", adapter.versions
+    yield "gaps()", adapter.gaps
+    yield "owns()", lambda: adapter.owns(object)
+    yield "support()", lambda: adapter.support(layer, adapter.native_layout)
+    yield "source()", lambda: adapter.source(layer, adapter.native_layout)
+
+
+def _ending(call: str, ask: Callable[[], object]) -> str:
+    """Return how a call ends the process; empty where it returns or raises an ordinary exception."""
+    try:
+        ask()
+    except Exception:  # noqa: BLE001 – whoever calls it reports this
+        return ""
+    except BaseException as error:  # noqa: BLE001 – SystemExit and the like
+        return f"its {call} raises {_reason(error)}"
+    return ""
+
+
+def _changes(what: str, before: Mapping[str, object]) -> str:
+    """Return what an import or a call has changed in the process; empty if nothing."""
     after = _process_state()
-    return next((f"its module {words}" for words, state in before.items() if after[words] != state), "")
+    return next((f"its {what} {words}" for words, state in before.items() if after[words] != state), "")
 
 
 def _process_state() -> Mapping[str, object]:

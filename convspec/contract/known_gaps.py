@@ -25,7 +25,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from convspec.contract.gap_expressions import Predicate
-from convspec.errors import GapError
+from convspec.errors import GapError, printable
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -134,14 +134,25 @@ def declared(adapter: Adapter) -> tuple[Gap, ...]:
     """All gaps of an adapter's package that name this adapter, whatever its framework's version.
 
     Raises:
-        GapError: if the file is malformed, or names a distribution that the adapter does not report.
+        GapError: if the file cannot be read or is malformed.
     """
-    gaps = parse(adapter.gaps(), f"known gaps of adapter {adapter.name!r}")
+    origin = f"known gaps of adapter {adapter.name!r}"
+    try:
+        text = adapter.gaps()
+    except Exception as error:  # an adapter may raise anything
+        raise GapError(f"{origin} cannot be read: {type(error).__name__}: {printable(error)}") from error
+    if not isinstance(text, str):
+        raise GapError(f"{origin} must be text, got {printable(repr(text), 80)}")
+    gaps = parse(text, origin)
     return tuple(gap for gap in gaps if not gap.adapters or adapter.name in gap.adapters)
 
 
 def applying(adapter: Adapter, versions: Mapping[str, str]) -> tuple[Gap, ...]:
-    """Return the declared gaps that exist with these versions (distribution → version)."""
+    """Return the declared gaps that exist with these versions (distribution → version).
+
+    Raises:
+        GapError: as :func:`declared`, and if a gap names a distribution that the adapter does not report.
+    """
     return tuple(gap for gap in declared(adapter) if _applies(gap, versions))
 
 

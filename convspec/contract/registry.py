@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from convspec.contract.adapter_import import Source, load, try_in_child
-from convspec.errors import AdapterError, RequestError, UnknownName, printable
+from convspec.contract.plan import Support
+from convspec.errors import AdapterError, ConvspecError, RequestError, UnknownName, UnsupportedError, printable
+from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from convspec.contract.protocol import Adapter
 
 GROUP = "convspec.adapters"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -93,6 +96,12 @@ def _try(declarations: Sequence[_Declaration]) -> None:
     reasons = try_in_child([one.source for one in new]) if new else {}
     for one in declarations:
         one.reason = reasons.get(one.source, one.reason or "")
+
+
+def is_own(name: str) -> bool:
+    """Return whether an adapter of this name, or variant of one, is convspec's own."""
+    declaration = _declared().get(name.partition(":")[0])
+    return declaration is not None and declaration.own
 
 
 def adapters() -> tuple[str, ...]:
@@ -209,9 +218,21 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 # -- adapters by what they can do --------------------------------------------------------------------------------------
 
 
-def owner(kind: type) -> Adapter | None:
-    """Return the adapter that knows objects of this class, else of its nearest base; None where there is none."""
-    return next((one for base in kind.__mro__ for one in _each() if one.owns(base)), None)
+def owner(kind: type, problems: dict[str, str] | None = None) -> Adapter | None:
+    """Return the adapter that knows objects of this class, else of its nearest base; None where there is none.
+
+    An adapter whose ``owns`` fails knows none; ``problems`` takes a sentence on it, by its name.
+    """
+
+    def knows(one: Adapter, base: type) -> bool:
+        try:
+            return answer(one, "owns", bool, base)
+        except ConvspecError as error:
+            if problems is not None:
+                problems[one.name] = str(error)
+            return False
+
+    return next((one for base in kind.__mro__ for one in _each() if knows(one, base)), None)
 
 
 def graph_adapter(path: str | os.PathLike[str]) -> Adapter | None:
@@ -244,6 +265,50 @@ def _first(ability: Callable[[Adapter], str], words: str) -> Adapter:
     if able is None:
         raise RequestError(f"no installed adapter {words}")
     return able
+
+
+# -- adapters that fail ------------------------------------------------------------------------------------------------
+
+
+def answer(one: Adapter, method: str, kind: type[T], *request: object) -> T:
+    """Return what a method of an adapter returns.
+
+    Raises:
+        AdapterError: if that is of another type, or the method raises an exception that is not convspec's.
+    """
+    try:
+        found = getattr(one, method)(*request)
+    except ConvspecError:
+        raise
+    except Exception as error:
+        reason = f"its {method}() raises {type(error).__name__}: {printable(error)}"
+        raise AdapterError(one.name, reason) from error
+    if not isinstance(found, kind):
+        got = printable(repr(found), 80)
+        raise AdapterError(one.name, f"its {method}() must return a {kind.__name__}, got {got}")
+    return found
+
+
+def versions(one: Adapter) -> dict[str, str]:
+    """Return name and version of an adapter's distributions; raises AdapterError as :func:`answer`."""
+    found = answer(one, "versions", dict)
+    if not all(isinstance(text, str) for pair in found.items() for text in pair):
+        raise AdapterError(one.name, f"its versions() must return a dict of strings, got {printable(repr(found), 80)}")
+    return found
+
+
+def require_usable(one: Adapter) -> None:
+    """Ask an adapter whose framework is installed what every run asks: versions, gaps, and the support of a layer.
+
+    Raises:
+        AdapterError: as :func:`answer`.
+        GapError: if its declared gaps cannot be read.
+    """
+    from convspec.contract import known_gaps
+
+    known_gaps.applying(one, versions(one))
+    with suppress(UnsupportedError):
+        answer(one, "support", Support, ConvSpec(2, 2, (3, 3)), one.native_layout)
 
 
 # -- absent frameworks -------------------------------------------------------------------------------------------------

@@ -90,9 +90,9 @@ def _field(field: ReceptiveField) -> dict[str, Any]:
 def _support(adapter: Adapter, spec: ConvSpec, layout: str) -> str:
     try:
         support = adapter.support(spec, layout)
+        return f"{support!s}: {support.reason}" if support.reason else str(support)
     except Exception as error:  # noqa: BLE001 – an adapter may raise anything
         return f"error: {type(error).__name__}: {printable(error)}"
-    return f"{support!s}: {support.reason}" if support.reason else str(support)
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
@@ -104,13 +104,13 @@ def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
         result["reason"] = reason
     try:
         text = adapter.source(spec, layout)
+        stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
+        order = stored.axes(spec) + (", flipped" if stored.flipped else "")
+        return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
     except UnsupportedError:
         return result
     except Exception as error:  # noqa: BLE001 – an adapter may raise anything
         return {**result, "support": "error", "reason": f"{type(error).__name__}: {printable(error)}"}
-    stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
-    order = stored.axes(spec) + (", flipped" if stored.flipped else "")
-    return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
 
 
 def constructor(text: str) -> str:

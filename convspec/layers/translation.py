@@ -190,12 +190,13 @@ def layout_of(layer: str) -> str:
 
 def _program(adapter: Adapter, spec: ConvSpec, layout: str, dtype: str) -> tuple[Support, str]:
     """Return support and code; of two spellings of the same rows, for the one that is native."""
-    support = adapter.support(spec, layout, dtype)
+    support = registry.answer(adapter, "support", Support, spec, layout, dtype)
     if support != "native" and (other := _symmetric(spec)) is not None:
-        native = adapter.support(other, layout, dtype)
+        native = registry.answer(adapter, "support", Support, other, layout, dtype)
         if native == "native":
-            return native, adapter.source(other, layout, dtype)
-    return support, "" if support == "unsupported" else adapter.source(spec, layout, dtype)
+            return native, registry.answer(adapter, "source", str, other, layout, dtype)
+    text = "" if support == "unsupported" else registry.answer(adapter, "source", str, spec, layout, dtype)
+    return support, text
 
 
 def _symmetric(spec: ConvSpec) -> ConvSpec | None:

@@ -53,12 +53,16 @@ def adapter_for(layer: Any) -> Adapter:
     if isinstance(layer, str | os.PathLike | model_file.ModelFile):
         return cast("Adapter", model_file.FileAdapter(model_file.open_file(layer).loader))
     kind = type(layer[0]) if isinstance(layer, tuple) and layer else type(layer)
-    if owner := registry.owner(kind):
+    problems: dict[str, str] = {}
+    if owner := registry.owner(kind, problems):
         return owner
     if isinstance(layer, Mapping):
         raise RequestError(f"{kind.__name__} {_NO_MODEL}")
     names = ", ".join(registry.importable())
-    raise RequestError(f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}")
+    unusable = "".join(f"; {sentence}" for sentence in (registry.faults() | problems).values())
+    raise RequestError(
+        f"{kind.__module__}.{kind.__qualname__} is no layer or model that an adapter knows: {names}{unusable}"
+    )
 
 
 @one_at_a_time

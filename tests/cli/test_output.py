@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from fault_drills.outputs import COMMANDS
 from typer.testing import CliRunner
 
 from convspec import Case, ConvSpec, RequestError, atomic_files
@@ -88,22 +89,6 @@ def process(line, **environment):
 
 
 # -- encodings ---------------------------------------------------------------------------------------------------------
-
-COMMANDS = {
-    "show": ["show", LAYER, "--input", "1,3,32,32"],
-    "show --json": ["show", LAYER, "--json", "-"],
-    "show --svg": ["show", LAYER, "--svg", "-"],
-    "source": ["source", LAYER, "--to", "keras"],
-    "adapters": ["adapters", "--gaps"],
-    "help": ["show", "--help"],
-    "usage": ["show", "--no-such-option"],
-    "wrong": ["show", "nn.Conv2d(3, 16, 3, strude=2)…"],
-    "report": ["report", "FILE"],
-    "report --markdown": ["report", "FILE", "--markdown", "-"],
-    "report --html": ["report", "FILE", "--html", "-"],
-    "report diff": ["report", "diff", "FILE", "FILE"],
-    "check": ["check", "--corpus", "-", "--adapters", "convspec_fakes:GOOD"],
-}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from asyncio import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -190,6 +191,18 @@ def test_work_without_a_worker_left_is_told_once(of, monkeypatch):
     cluster._client.status = "connecting"
     with pytest.raises(ExecutorError, match=r"the scheduler at .* is gone"):
         cluster.look()
+
+
+@pytest.mark.parametrize("error", [OSError("Timed out"), RuntimeError("closed"), CancelledError()])
+@pytest.mark.parametrize("method", ["run", "scheduler_info"])
+def test_a_scheduler_that_ends_while_workers_are_asked_is_an_error_in_words(of, monkeypatch, method, error):
+    def ends(*_, **__):
+        raise error
+
+    cluster = of(({}, has()))
+    monkeypatch.setattr(cluster._client, method, ends)
+    with pytest.raises(ExecutorError, match=r"the scheduler at tcp://127.0.0.1:1 is gone \("):
+        cluster.installation(NAMES, ["cpu"], None)
 
 
 # -- a real one ------------------------------------------------------------------------------------------------------

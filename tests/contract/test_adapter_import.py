@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from broken_adapters import ASKED, CALLS, ENDS, GOOD, GOOD_ONES, REFUSED, WAYS, install
 from typer.testing import CliRunner
 
 import convspec
@@ -16,50 +17,7 @@ from convspec.cli.app import app
 from convspec.contract import adapter_import, isolation, registry
 from convspec.errors import AdapterError, RequestError, printable
 
-GOOD = "from convspec_fakes import GOOD as ADAPTER\n"
-WAYS = {  # name of the adapter: its module, and words of the reason
-    "import-error": ("import no_such_thing_anywhere", "ModuleNotFoundError: No module named 'no_such_thing_anywhere'"),
-    "syntax-error": ("def (", "SyntaxError: invalid syntax (bad_syntax_error.py, line 1)"),
-    "runtime-error": ("\n\nraise RuntimeError('no licence')", "RuntimeError: no licence ("),
-    "escapes": ("raise RuntimeError('\\x1b[31m\\u202e\\nred')", r"RuntimeError: \x1b[31m\u202e red"),
-    "no-text": (
-        "class Rude(Exception):\n    def __str__(self):\n        raise ValueError\nraise Rude",
-        "Rude: (Rude has no text)",
-    ),
-    "none": ("ADAPTER = None", "bad_none:ADAPTER must be an instance of convspec.contract.Adapter, and is of type"),
-    "a-class": ("from convspec_fakes import Fake as ADAPTER", "Adapter, and is the class Fake"),
-    "wrong-field": (
-        "import dataclasses\nfrom convspec_fakes import GOOD\nADAPTER = dataclasses.replace(GOOD, dtypes='float32')",
-        "dtypes of bad_wrong_field:ADAPTER must be a tuple of strings, got 'float32'",
-    ),
-    "nothing": ("", "module 'bad_nothing' has no adapter 'ADAPTER'"),
-    "exits": ("import sys\nsys.exit(0)", "SystemExit: 0"),
-    "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-    "changes-folder": (f"import os\nos.chdir('/')\n{GOOD}", "its module changes the working directory"),
-    "closes-input": (f"import os\nos.close(0)\n{GOOD}", "its module closes standard input"),
-    "closes-output": (f"import sys\nsys.__stdout__.close()\n{GOOD}", "its module closes standard output"),
-    "os-exits": ("import os\nos._exit(0)", "the process ended with exit status 0"),
-    "aborts": ("import os\nos.abort()", "the process ended with SIGABRT"),
-    "segfaults": ("import ctypes\nctypes.string_at(0)", "the process ended with SIGSEGV"),
-    "hangs": ("while True:\n    pass", "its import takes more than 8 s"),
-}
 LAYER = '{"in_channels": 3, "out_channels": 4, "kernel_size": [3, 3]}'
-GOOD_ONES = {"good": GOOD, "prints": f"print('noise ' * 20000)\n{GOOD}"}
-
-
-def install(folder, name, modules, entries=(), metadata=True):
-    """A distribution of adapters in a folder: each is ``ADAPTER`` of a module of its own."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    if metadata:
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    lines = list(entries)
-    for adapter, text in modules.items():
-        module = "bad_" + adapter.replace("-", "_")
-        (folder / f"{module}.py").write_text(text)
-        lines.append(f"{adapter} = {module}:ADAPTER")
-    (info / "entry_points.txt").write_text("\n".join(["[convspec.adapters]", *lines, ""]))
-    return folder
 
 
 @pytest.fixture(scope="class")
@@ -70,14 +28,25 @@ def patch():
     registry._declared.cache_clear()
 
 
-@pytest.fixture(scope="class")
-def installed(tmp_path_factory, patch):
-    """Every broken adapter and two good ones, without convspec's own, whose frameworks would take minutes."""
-    modules = {name: text for name, (text, _) in WAYS.items()} | GOOD_ONES
+def install_alone(modules, tmp_path_factory, patch):
+    """Install adapters without convspec's own, whose frameworks would take minutes."""
     patch.syspath_prepend(install(tmp_path_factory.mktemp("installed"), "others", modules))
     points = importlib.metadata.entry_points
     patch.setattr(importlib.metadata, "entry_points", lambda **of: [p for p in points(**of) if p.dist.name == "others"])
     registry._declared.cache_clear()
+
+
+@pytest.fixture(scope="class")
+def installed(tmp_path_factory, patch):
+    """Every broken adapter and two good ones."""
+    install_alone({name: text for name, (text, _) in WAYS.items()} | GOOD_ONES, tmp_path_factory, patch)
+
+
+@pytest.fixture(scope="class")
+def failing(tmp_path_factory, patch):
+    """A good adapter, and every one whose methods fail when a command asks them."""
+    modules = {f"{method}-{way}": text for (method, way), text in CALLS.items() if method in ASKED}
+    install_alone(modules | {"good": GOOD}, tmp_path_factory, patch)
 
 
 @pytest.fixture
@@ -188,6 +157,57 @@ class TestEveryWayToBreak:
     def test_a_model_finds_its_adapter_among_the_others(self):
         with pytest.raises(RequestError, match=r"builtins.object is no layer or model .* knows: good, prints"):
             convspec.compare(object(), object(), [])
+
+
+@pytest.mark.usefixtures("failing")
+class TestEveryMethodThatFails:
+    def test_one_that_ends_the_process_is_found_out_in_a_child(self):
+        assert set(registry.faults()) == {f"{method}-{way}" for method in ASKED for way in ENDS}
+        assert registry.faults()["support-os-exits"] == (
+            "adapter 'support-os-exits' cannot be used: its support() fails: the process ended with exit status 0"
+        )
+        assert "its gaps() raises SystemExit: 0 (" in registry.faults()["gaps-exits"]
+
+    def test_check_without_names_skips_them_with_the_reason(self, tmp_path):
+        corpus, file = tmp_path / "one.jsonl", tmp_path / "report.json"
+        corpus.write_text(Case(ConvSpec(3, 4, (3, 5)), (1, 3, 5, 9)).to_json())
+        words = ("check", "--corpus", str(corpus), "--layouts", "NCHW", "--data", "exact", "--json", str(file))
+        done = command(*words)
+        assert done.exit_code == 0, done.output
+        absent = json.loads(file.read_text())["environment"]["absent"]
+        assert set(absent) == {f"{method}-{way}" for method, way in REFUSED}
+        assert all(reason.startswith(f"adapter '{name}' cannot be used: ") for name, reason in absent.items())
+        assert r"known gaps of adapter 'gaps-raises' cannot be read: RuntimeError: no \x1b" in absent["gaps-raises"]
+        assert "its support() must return a Support, got None" in absent["support-returns-none"]
+        assert "its versions() must return a dict, got" in absent["versions-returns-text"]
+
+    def test_a_model_is_nobodys_and_the_reasons_are_said(self):
+        with pytest.raises(RequestError) as caught:
+            convspec.compare(object(), object(), [])
+        assert "adapter 'owns-raises' cannot be used: its owns() raises RuntimeError" in str(caught.value)
+        assert "adapter 'owns-os-exits' cannot be used: its owns() fails" in str(caught.value)
+
+    @pytest.mark.parametrize("arguments", [["show", LAYER, "--json", "-"], ["adapters", "--json", "-"]])
+    def test_other_commands_go_on(self, arguments):
+        done = command(*arguments)
+        assert done.exit_code == 0, done.output
+        assert "good" in done.stdout
+
+    @pytest.mark.parametrize("way", ["raises", "returns-none", "returns-text"])
+    @pytest.mark.parametrize("method", ["support", "source"])
+    def test_by_name_it_is_a_message(self, method, way):
+        done = command("source", LAYER, "--to", f"{method}-{way}")
+        if (method, way) == ("source", "returns-text"):
+            assert done.exit_code == 0
+        else:
+            assert done.exit_code == 2
+            assert done.stderr.startswith(f"convspec: adapter '{method}-{way}' cannot be used: its {method}() ")
+
+    @pytest.mark.parametrize("method", ["versions", "gaps"])
+    def test_a_run_that_names_it_is_refused(self, method):
+        done = command("check", "--adapters", f"{method}-raises")
+        assert done.exit_code == 2
+        assert "RuntimeError: no " in done.stderr
 
 
 def test_a_name_that_two_distributions_declare_is_nobodys(tmp_path, only):

@@ -8,14 +8,17 @@ declare its name.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
+import logging
 import re
 import threading
 import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +29,7 @@ from convspec.conformance.environment import (
     Inventory,
     find_adapters,
     installed_adapters,
-    not_importable,
+    not_usable,
     public_version,
     take_inventory,
 )
@@ -87,15 +90,25 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and self._client.status == "running":
-            options = {"on_error": "ignore"}
-            stopping = threading.Thread(target=self._client.run, args=(stop, self.session), kwargs=options, daemon=True)
+            stopping = threading.Thread(target=self._stop, daemon=True)
             stopping.start()
             stopping.join(_STOPPING)
         self.close()
 
     def close(self) -> None:
         """Disconnect from the cluster."""
-        self._client.close(timeout=_PATIENCE)
+        log = logging.getLogger("distributed.client")
+        before, log.disabled = log.disabled, True  # if the scheduler is gone, Dask logs that its reconnection ends
+        try:
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                self._client.close(timeout=_PATIENCE)
+        finally:
+            log.disabled = before
+
+    def _stop(self) -> None:
+        """Stop the work of this session on the workers, as far as they can be reached."""
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            self._client.run(stop, self.session, on_error="ignore")
 
     def __call__(self, target: Target) -> Executor:
         """Return the executor whose workers may run a target."""
@@ -141,7 +154,8 @@ class Cluster:
             if not absent[request]:
                 versions[request] = common_versions([(worker, worker.inventory.versions[request]) for worker in able])
                 used |= {worker.address: worker for worker in able}
-        absent = {request: reason for request, reason in absent.items() if reason} | not_importable(names)
+        absent = {request: reason for request, reason in absent.items() if reason}
+        absent |= not_usable(adapters, absent, names)
         found = installed_adapters(adapters, absent, names)
         about = describe(list(used.values()), list(found))
         for request in found:
@@ -192,11 +206,22 @@ class Cluster:
                 f"the scheduler at {printable(self.address)} must have a worker, and has none. Start one: "
                 f"{_command(self.address, {})}"
             )
-        answers = self._client.run(take_inventory, requests, workers=list(workers), on_error="return")
+        with self._reached():
+            answers = self._client.run(take_inventory, requests, workers=list(workers), on_error="return")
         return [_cluster_worker(address, about, answers.get(address)) for address, about in workers.items()]
 
     def _workers(self) -> dict[str, dict[str, Any]]:
-        return dict(self._client.scheduler_info(n_workers=-1)["workers"])
+        with self._reached():
+            return dict(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn whatever Dask raises where its scheduler ends meanwhile into ExecutorError."""
+        try:
+            yield
+        except (Exception, asyncio.CancelledError) as error:
+            reason = printable(error) or type(error).__name__
+            raise ExecutorError(f"the scheduler at {printable(self.address)} is gone ({reason})") from error
 
 
 def _cluster_worker(address: str, about: Mapping[str, Any], answer: object) -> ClusterWorker:

@@ -42,7 +42,7 @@ def main() -> None:
 def _fork_reaper(parent: int, folder: str) -> None:
     """Fork before any thread exists: the child returns; its parent becomes the reaper and never returns.
 
-    The reaper removes ``folder`` if the parent has ended and cannot.
+    The reaper removes ``folder``, as the parent may be killed before it does.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     _prctl(_SUBREAPER, 1)
@@ -71,10 +71,9 @@ def _reap(child: int, parent: int, folder: str) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # its session is empty already
         os.killpg(child, signal.SIGKILL)
     _kill_children()
-    if os.getppid() != parent:
-        import shutil
+    import shutil  # now: the child must not pay for it
 
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     _end_as(status)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -51,8 +53,8 @@ class ChildProcess:
     """
 
     def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"convspec-{os.getpid()}-"))
-        self._stderr = (self.folder / "stderr").open("a+b")  # appending, as it may be cut while the child writes
+        self.folder = Path(tempfile.gettempdir()) / f"convspec-{os.getpid()}-{secrets.token_hex(8)}"
+        self._stderr = _appended_file()
         command = [sys.executable, "-P", "-m", _MAIN]
         self._process = subprocess.Popen(
             [*command, str(os.getpid()), str(self.folder), module],
@@ -66,6 +68,11 @@ class ChildProcess:
         self._partial, self._garbled = b"", False
         self._arrived: deque[Any] = deque()
         self._close = weakref.finalize(self, _end, os.getpid(), self._process, self._stderr, self.folder)
+        try:
+            self.folder.mkdir(0o700)  # now that there is a process which removes it if this one is killed
+        except OSError:
+            self._close()
+            raise
 
     def __enter__(self) -> ChildProcess:
         return self
@@ -201,6 +208,13 @@ class ChildProcess:
         with suppress(ValueError):
             return signal.Signals(-status).name
         return f"signal {-status}"
+
+
+def _appended_file() -> IO[bytes]:
+    """Return a file without a name, to which every write appends, as it may be cut while the child writes."""
+    file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 – its owner closes it
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    return file
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], stderr: IO[bytes], folder: Path) -> None:
