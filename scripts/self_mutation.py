@@ -53,7 +53,7 @@ def equivalent() -> dict[str, str]:
     entries = tomllib.loads(EQUIVALENT.read_text("utf-8")).get("equivalent", [])
     return {
         Mutant(e["file"], e["function"], e["line"], change, number).key: e["reason"]
-        for e in entries for change in e["changes"] for number in range(e.get("times", 1))
+        for e in entries for change in e["changes"] for number in e.get("numbers", [0])
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from mutmut.mutation.mutators import mutation_operators
 ROOT = Path(__file__).parents[2]
 _SKIPPED = (cst.Annotation, cst.Decorator, cst.Parameters, cst.Raise, cst.FormattedString, cst.Import, cst.ImportFrom)
 _WORDING = {"__repr__", "__str__", "cast", "warn"}  # methods and calls
+_ENCODINGS = ("utf-8", "ascii")  # of files that hold nothing else
 _ASSERTING = {"strict", "encoding", "stacklevel"}  # keywords
 
 
@@ -117,7 +118,7 @@ def _skipped(node: cst.CSTNode) -> bool:
         case cst.Arg(keyword=cst.Name(value=name)):
             return name in _ASSERTING
         case cst.SimpleString(value=text):
-            return " " in text or text.startswith(('"""', "'''"))
+            return " " in text or text.strip("\"'").lower() in _ENCODINGS or text.startswith(('"""', "'''"))
     return isinstance(node, _SKIPPED)
 
 

@@ -29,6 +29,7 @@ LAYERS = {  # sizes, kernels and pads that differ on every axis; and the coincid
     "transposed": (
         ConvSpec(2, 3, (3, 4), (2, 3), ((1, 0), (1, 2)), (2, 1), transposed=True, output_padding=(1, 2)), (2, 2, 4, 5),
     ),
+    "transposed, groups": (ConvSpec(4, 6, (2, 3), (1, 2), groups=2, transposed=True), (2, 4, 3, 4)),
     "transposed same": (ConvSpec(2, 2, (3, 4), 2, "same", transposed=True), (1, 2, 4, 3)),
     "transposed, long stride": (ConvSpec(2, 2, (1, 2), (2, 4), transposed=True), (1, 2, 3, 3)),
     "coinciding": (ConvSpec(4, 4, 3, padding=1), (4, 4, 4, 4)),
