@@ -52,8 +52,15 @@ def mutation_tables(table: Table) -> str:
 
 def self_mutation_tables(table: Table) -> str:
     """Return the numbers of each package, and the mutants that are equivalent with the reasons."""
-    stored = json.loads(SELF_MUTATION.read_text("utf-8"))
     entries = tomllib.loads(EQUIVALENT.read_text("utf-8"))["equivalent"]
+    reasons = [(f"`{e['file']}`", f"`{e['function']}`", "; ".join(f"`{c}`" for c in e["changes"]), e["reason"])
+               for e in entries]  # fmt: skip
+    proofs = (
+        f"## Mutants of convspec that change no verdict\n\n{table(('file', 'function', 'change', 'why'), reasons)}\n"
+    )
+    if not SELF_MUTATION.exists():
+        return f"No sample of this version has been run to its end.\n\n{proofs}"
+    stored = json.loads(SELF_MUTATION.read_text("utf-8"))
     rows: list[tuple[object, ...]] = []
     numbers = ("mutants", "run", "killed", "timeouts", "equivalent", "alive")
     for name, row in stored["packages"].items():
@@ -64,12 +71,7 @@ def self_mutation_tables(table: Table) -> str:
         for row in (*rows, total)
     ]
     head = ("package", "mutants", "in the sample", "killed", "of these by time", "equivalent", "alive", "score")
-    reasons = [(f"`{e['file']}`", f"`{e['function']}`", "; ".join(f"`{c}`" for c in e["changes"]), e["reason"])
-               for e in entries]  # fmt: skip
-    return (
-        f"Sample drawn with seed {stored['seed']}.\n\n{table(head, rows)}\n"
-        f"## Mutants of convspec that change no verdict\n\n{table(('file', 'function', 'change', 'why'), reasons)}\n"
-    )
+    return f"Sample drawn with seed {stored['seed']}.\n\n{table(head, rows)}\n{proofs}"
 
 
 def bug_tables(table: Table) -> str:
