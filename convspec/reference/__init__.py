@@ -5,14 +5,29 @@ The input is a spec, its weights and an input in the canonical order; the result
 same for what stands between convolutions. NumPy only, at any rank.
 """
 
-from convspec.reference import accuracy_probes, error_bounds, steps, verdict
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convspec.reference import accuracy_probes, error_bounds, verdict
 from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
 from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude, source_indices
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
 from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
+
+if TYPE_CHECKING:
+    from convspec.reference import steps as steps
 
 __all__ = [
     "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
     "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
     "probes", "products", "source_indices", "steps", "verdict",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``steps`` on first use: workers, which compute convolutions alone, start without it."""
+    if name == "steps":
+        return importlib.import_module("convspec.reference.steps")
+    raise AttributeError(f"module 'convspec.reference' has no attribute {name!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 
@@ -45,6 +44,8 @@ def create(name: str, parent: str | Path = ".") -> list[Path]:
 
 def _write(root: Path, words: dict[str, str]) -> list[Path]:
     """Write the package, and return its files."""
+    from importlib.resources import files
+
     written = []
     for template in sorted(files(__package__).iterdir(), key=lambda entry: entry.name):
         if not template.name.endswith(".txt"):
