@@ -137,10 +137,10 @@ class Bench:
             file = self.folder / "requests.json"
             file.write_text(json.dumps(list(map(list, requests[len(found) :]))))
             words = [sys.executable, str(Path(__file__).with_name("many.py")), str(file), str(each)]
-            done = Running(words, self.folder, {}).end(each * len(requests))
+            done = Running(words, self.folder, {}).end(LIMIT + each * len(requests))
             found += [Done(*json.loads(line)) for line in done.out.split("\n")[:-1]]
             if len(found) < len(requests):  # the process ended within a request; 256 is no status
-                status = None if done.status == -signal.SIGALRM else done.status or 256
+                status = None if done.status in (None, -signal.SIGALRM) else done.status or 256
                 found.append(Done(status, "", done.err, done.left))
             elif done.left:
                 found[-1].left = done.left
