@@ -1,7 +1,7 @@
 """The messages about a missing framework: what is needed, and the command that installs it."""
 
 import json
-from importlib.metadata import PathDistribution, entry_points
+from importlib.metadata import distribution, entry_points
 
 import pytest
 
@@ -9,7 +9,6 @@ from convspec.conformance.environment import installed_adapters
 from convspec.contract import registry
 from convspec.errors import RequestError
 
-READ = PathDistribution.read_text
 CLONE = {"url": "file:///src/my%20clone", "dir_info": {"editable": True}}
 WHEEL = {"url": "file:///dist/convspec-0.1.0-py3-none-any.whl", "archive_info": {}}
 GIT = {"url": "https://example.org/convspec.git", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}}
@@ -18,11 +17,13 @@ GIT = {"url": "https://example.org/convspec.git", "vcs_info": {"vcs": "git", "co
 @pytest.fixture(params=[CLONE], autouse=True)
 def _installed(request, monkeypatch):
     """A convspec that was installed from another place than it is."""
+    kind = type(distribution("convspec"))  # the backport importlib_metadata, once imported, has a class of its own
+    read = kind.read_text
 
     def read_text(self, name):
-        return request.param and json.dumps(request.param) if name == "direct_url.json" else READ(self, name)
+        return request.param and json.dumps(request.param) if name == "direct_url.json" else read(self, name)
 
-    monkeypatch.setattr(PathDistribution, "read_text", read_text)
+    monkeypatch.setattr(kind, "read_text", read_text)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def causal_without_dilation(layer: Layer) -> Variants:
     fix="Pad both sides ('same').",
     threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
 )  # fmt: skip
-def symmetric_ascausal_total(layer: Layer) -> Variants:
+def symmetric_as_causal(layer: Layer) -> Variants:
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed and causal_total(layer) is None and any(layer.pads[0]):
         total = sum(layer.pads[0])
