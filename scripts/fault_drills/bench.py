@@ -91,7 +91,7 @@ class Running:
 
     def _left(self) -> list[str]:
         processes = [f"process {process}" for process in marked(self._mark)]
-        folders = [path.name for path in self._temporary.iterdir() if path.name.startswith(_OURS)]
+        folders = [path.name for path in self._temporary.glob("*") if path.name.startswith(_OURS)]
         if self.process.returncode != -signal.SIGKILL:  # else the next run removes its arrays
             folders += [path.name for path in Path("/dev/shm").glob(f"convspec-run-{self.process.pid}-*")]
         return processes + folders

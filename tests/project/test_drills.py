@@ -80,7 +80,8 @@ def test_the_bench_sees_every_fault(bench, monkeypatch, line, problem):
 
 @pytest.mark.processes
 def test_many_requests_survive_one_that_hangs(bench):
-    hanging = ["check", "--corpus", "tutorial", "--adapters", "convspec_fakes:HANGS"]
+    os.mkfifo(bench.folder / "nobody-writes")
+    hanging = ["check", "--corpus", str(bench.folder / "nobody-writes"), "--adapters", "convspec_fakes:GOOD"]
     good = [
         ["show", '{"in_channels": 3, "out_channels": 4, "kernel_size": [3, 3]}', "--adapters", "torch"],
         ["show", "("],
