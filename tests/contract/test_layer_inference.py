@@ -112,6 +112,7 @@ def random_transposed(rng):
     spec = ConvSpec(2, 3, kernel, stride, numbers(0, 2), numbers(1, 3), bias=False, transposed=True, ndim=ndim)
     one, spatial = reading(spec, rng, inside), numbers(2, 5)
     crop, lead, bias = numbers(0, 2), int(rng.integers(2)), bool(rng.integers(2))
+    around = [(int(rng.integers(9)) // 8, int(rng.integers(6)) // 4) for _ in range(ndim)]
     vector = rng.integers(1, 5, 3).astype(np.float32)
 
     def layer(x, answer):
@@ -121,6 +122,7 @@ def random_transposed(rng):
         wide[(..., *(slice(lead, None, t) for t in spread))] = x
         y = layouts.move_axes(answer(one, layouts.move_axes(wide, "NCHW", inside)), inside, "NCHW")
         y = y[(..., *(slice(c, None) for c in crop))]
+        y = np.pad(y, [(0, 0), (0, 0), *around])
         y = y + vector.reshape(-1, *(1,) * ndim) if bias else y
         return layouts.move_axes(y, "NCHW", layout)
 
@@ -253,3 +255,28 @@ def test_one_element_shows_its_stride_on_a_larger_input():
     one = plain(stride=(3, 2))
     found = read(lambda x, answer: answer(one, x), (1, 2, 2, 3))
     assert found.spec == one.spec
+
+
+def test_a_stride_of_the_results_is_found_on_a_larger_input():
+    """On this one a single result shows none; so do several crops at its end."""
+    one = plain(stride=(1, 2))
+    layer = lambda x, answer: answer(one, x)[:, :, ::2, ::3]  # noqa: E731
+    found = read(layer, (1, 2, 2, 3))
+    assert found.spec == replace(one.spec, stride=(2, 6))
+    assert agree(layer, found, (1, 2, 9, 20), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("left_out", [0, 1, 2, 3])
+def test_results_that_are_cropped_at_the_end_take_from_the_pads_after(left_out, step):
+    one = plain(stride=(1, 1), padding=((1, 2), (0, 2)))
+    layer = lambda x, answer: answer(one, x)[:, :, : (-left_out or None) : step]  # noqa: E731
+    made, pad = 7, 2
+    last = (made - left_out - 1) // step * step
+    if (made - 1 - last) // step * step > pad:
+        with pytest.raises(UnsupportedError):
+            read(layer, SHAPE)
+        return
+    found = read(layer, SHAPE)
+    assert agree(layer, found, SHAPE, np.random.default_rng(0))
+    assert found.spec.stride == (step, 1)

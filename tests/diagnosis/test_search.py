@@ -175,3 +175,14 @@ def test_odd_statistics_alone_prove_nothing_wrong():
     shifted = (reference.conv(spec, params, x) + 100 * 2.0**-24 * size * signs).astype(np.float32)
     found = diagnose(spec, params, x, shifted, seconds=0)
     assert found == Diagnosis(agrees=True)
+
+
+def test_a_mistake_that_explains_all_but_one_element_is_the_nearest():
+    flipped = reference.conv(SPEC, ConvParams(PARAMS.kernel[..., ::-1, ::-1], PARAMS.bias), X).astype(np.float32)
+    flipped[1, 2, 3, 4] += 1
+    found = diagnose(SPEC, PARAMS, X, flipped, seconds=0)
+    assert not found.findings
+    assert found.nearest[0].id == "kernel-flipped"
+    assert found.nearest[0].wrong == 1 / RIGHT.size
+    assert len(found.nearest) <= 5
+    assert [finding.wrong for finding in found.nearest] == sorted(finding.wrong for finding in found.nearest)
