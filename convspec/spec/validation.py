@@ -81,7 +81,7 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
 
 def too_large(value: object) -> bool:
     """Return whether an integer, or one in a nested sequence, does not fit into 64 bits."""
-    number = as_integer(value)
+    number = value if type(value) is int else as_integer(value)  # the other is slow, and a spec has many
     return any(map(too_large, as_sequence(value) or ())) if number is None else abs(number) > MAX_SIZE
 
 

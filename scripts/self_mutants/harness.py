@@ -24,7 +24,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 _MEMORY = 12 << 30
-_SLOWER = 10  # times what a test took, and so many seconds
+_SLOWER = int(os.environ.get("SELF_MUTATION_SLOWER", "10"))  # times what a test took, and so many seconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -421,9 +421,12 @@ def _until(condition, patience=20.0):
 
 
 def _children(pid):
+    """The workers of a run, their reapers, and the process that forks them; empty until there is a worker."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    workers = [int(p) for p in text.split()]
-    return [p for p in workers if b"conformance.execution.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    found = [int(p) for p in text.split()]
+    found = [p for p in found if b"conformance.execution.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    further = [one for p in found for one in _children(p)]
+    return [*found, *further] if further or not found or not text else found
 
 
 def _alive(pid):

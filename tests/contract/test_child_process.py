@@ -13,9 +13,16 @@ import time
 import numpy as np
 import pytest
 
-from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, child_process, encode
+from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, child_process, encode, fork_server
 
 SECONDS = 100
+
+
+@pytest.fixture(autouse=True, params=["forked", "started"])
+def way(request, monkeypatch):
+    """Both ways to a child: forked from a prepared process, and started."""
+    monkeypatch.setattr(fork_server, "_CORE", "fake_child" if request.param == "forked" else "nothing")
+    return request.param
 
 
 @pytest.fixture
@@ -173,7 +180,8 @@ def test_it_is_alive():
 
 ORPHANED = """
 import os, signal, sys
-from convspec.contract.isolation import ChildProcess
+from convspec.contract.isolation import ChildProcess, fork_server
+fork_server._CORE = sys.argv[1]
 child = ChildProcess("fake_child")
 print(child.folder, *child.ask(["spawn"], 100), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -183,8 +191,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_nothing_of_it_is_left_when_the_parent_is_killed():
     path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
     done = subprocess.run(
-        [sys.executable, "-c", ORPHANED], capture_output=True, text=True, timeout=SECONDS, check=False,
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-c", ORPHANED, fork_server._CORE], capture_output=True, text=True, timeout=SECONDS,
+        env={**os.environ, "PYTHONPATH": path}, check=False,
     )  # fmt: skip
     folder, own, grandchild = done.stdout.split()
     assert done.returncode == -signal.SIGKILL
@@ -194,3 +202,89 @@ def test_nothing_of_it_is_left_when_the_parent_is_killed():
     while os.path.exists(folder) and time.monotonic() < end:  # noqa: PTH110
         time.sleep(0.01)
     assert not os.path.exists(folder)  # noqa: PTH110
+
+
+# -- the process that forks --------------------------------------------------------------------------------------------
+
+
+def kinds(module="fake_child", **options):
+    """A child, and the class of its process: which way it came."""
+    child = ChildProcess(module, **options)
+    return child, type(child._process).__name__
+
+
+def test_the_way_is_the_one_that_this_run_tests(way):
+    child, kind = kinds()
+    with child:
+        assert kind == {"forked": "ForkedProcess", "started": "Popen"}[way]
+
+
+def test_a_child_has_the_folder_and_the_variables_of_the_time_of_its_start(monkeypatch, tmp_path):
+    with ChildProcess("fake_child") as first, monkeypatch.context() as now:
+        now.chdir(tmp_path)
+        now.setenv("SET_LATER", "yes")
+        with ChildProcess("fake_child") as second:
+            assert second.ask(["variable", "SET_LATER"], SECONDS) == ["yes"]
+            assert os.path.samefile(second.ask(["folder"], SECONDS), tmp_path)  # noqa: PTH121
+        assert first.ask(["variable", "SET_LATER"], SECONDS) == [None]
+
+
+def test_a_child_has_no_file_of_another(child):
+    before = child.ask(["files"], SECONDS)
+    with ChildProcess("fake_child", 3, {"OF_ITS_OWN": "yes"}) as other:
+        assert len(other.ask(["files"], SECONDS)) == len(before)
+
+
+def test_children_of_one_server_end_each_by_itself(way):
+    children = [ChildProcess("fake_child") for _ in range(3)]
+    numbers = [child.ask(["ignore"], SECONDS) for child in children]
+    children[1].send(["exit", 7])
+    assert children[1].end(SECONDS) == "exit status 7"
+    assert [child.ask(["echo", n], SECONDS) for n, child in enumerate(children) if n != 1] == [0, 2]
+    for child in children:
+        child.end()
+    assert all(gone(number) for number in numbers)
+    del way
+
+
+def test_when_the_server_is_killed_its_children_end_and_the_next_has_another(way):
+    if way == "started":
+        return
+    child = ChildProcess("fake_child")
+    number = child.ask(["ignore"], SECONDS)
+    (server,) = (one for key, one in fork_server._servers.items() if key[1] == "fake_child" and not one.idle)
+    os.kill(server._process.pid, signal.SIGKILL)
+    assert gone(number)
+    assert child.end(SECONDS) == "SIGKILL"
+    with ChildProcess("fake_child") as other:
+        assert other.ask(["echo", 1], SECONDS) == 1
+
+
+def test_servers_that_are_not_used_are_ended_and_those_in_use_are_not(way):
+    if way == "started":
+        return
+    child = ChildProcess("fake_child", 1)
+    for threads in range(2, 8):
+        ChildProcess("fake_child", threads).end()
+    assert len(fork_server._servers) <= fork_server._MOST + 1
+    assert child.ask(["echo", 1], SECONDS) == 1
+    child.end()
+
+
+def test_a_module_that_cannot_be_imported_is_started_and_says_why(monkeypatch):
+    monkeypatch.setattr(fork_server, "_CORE", "no_such_module")
+    with ChildProcess("no_such_module") as child, pytest.raises(ChildError, match="No module named 'no_such_module'"):
+        child.next(SECONDS)
+
+
+def test_a_fork_of_the_parent_has_a_server_of_its_own(child):
+    assert child.ask(["echo", 1], SECONDS) == 1
+    process = os.fork()
+    if not process:
+        try:
+            with ChildProcess("fake_child", 3, {"OF_ITS_OWN": "yes"}) as other:
+                os._exit(0 if other.ask(["echo", 2], SECONDS) == 2 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert child.ask(["echo", 1], SECONDS) == 1

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from convspec.contract.isolation import encode, send
 
@@ -19,6 +20,10 @@ def serve(requests, replies):
             send(replies, encode(arguments[0]) + encode(arguments[1]))
         elif command == "variable":
             send(replies, encode([os.environ.get(name) for name in arguments]))
+        elif command == "folder":
+            send(replies, encode(str(Path.cwd())))
+        elif command == "files":
+            send(replies, encode([file.name for file in Path("/proc/self/fd").iterdir()]))
         elif command == "print":
             print(arguments[0], flush=True)
             send(replies, encode("printed"))

@@ -151,11 +151,11 @@ def test_a_fault_holds_in_child_processes_and_costs_a_loop_its_time(folder, plan
         text = folder / f"{number}.txt"
         text.write_text(planted[key].source(), "utf-8")
         seconds = {f"test_sample.py::test_{name}": 0.01 for name in ("double", "child", "count")}
-        seconds["test_sample.py::test_child"] = 5
+        seconds["test_sample.py::test_child"] = 30
         job = {"file": str(folder / "convspec_sample.py"), "function": key[0], "text": str(text)}
         jobs.append({**job, "seconds": seconds, "is": {"key": list(key)}})
     (folder / "jobs").write_text("".join(json.dumps(job) + "\n" for job in jobs), "utf-8")
-    harness(folder, "--jobs", "jobs", "--results", "results", SELF_MUTANT="")
+    harness(folder, "--jobs", "jobs", "--results", "results", SELF_MUTANT="", SELF_MUTATION_SLOWER="1")
     results = [json.loads(line) for line in (folder / "results").read_text().splitlines()]
     assert {tuple(result["key"]): result["verdict"] for result in results} == wanted
     killers = {result["key"][0]: result["test"] for result in results}

@@ -1,6 +1,5 @@
-"""The short form of the fault drills, and that a drill can fail."""
+"""A drill can fail; CI runs the short form of all."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from fault_drills.bench import Bench, Done
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "drills.py"
-SHORT = "kill,stop,full-disk,journals,encodings,descriptors,texts,reports"  # the others need frameworks or minutes
 
 
 def drills(*arguments, **environment):
@@ -19,16 +17,6 @@ def drills(*arguments, **environment):
         [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
     )  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.processes
-def test_the_short_form_fails_nowhere():
-    done = drills("--short", "--only", SHORT, "--json", "-")
-    rows = json.loads(done.stdout)["drills"]
-    assert done.returncode == 0, [row["failures"] for row in rows]
-    assert [row["drill"] for row in rows] == SHORT.split(",")
-    assert all(row["tried"] >= 3 for row in rows)
 
 
 BROKEN = """

@@ -64,7 +64,7 @@ def notes(report: Report) -> list[str]:
         sentences.append(f"replay: {equal} of {len(compared)} outputs are bit-for-bit equal to the recorded ones")
     replayed = report.environment.get("replay")
     if isinstance(replayed, dict) and (without := replayed.get("without")):
-        reasons = ", ".join(f"{number} × {reason}" for reason, number in without.items())
+        reasons = ", ".join(f"{number} × {reason}" for reason, number in sorted(without.items()))
         sentences.append(f"replay: recorded results without an output, not compared: {reasons}")
     return sentences
 

@@ -15,15 +15,16 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from convspec.contract.isolation import memory_limit
+from convspec.contract.isolation.fork_server import ForkedProcess, fork
 from convspec.errors import printable
 
-_MAIN = "convspec.contract.isolation.child"
+_MAIN, _SERVER = "convspec.contract.isolation.child", "convspec.contract.isolation.fork_server"
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
@@ -55,19 +56,14 @@ class ChildProcess:
     def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"convspec-{os.getpid()}-{secrets.token_hex(8)}"
         self._stderr = _appended_file()
-        command = [sys.executable, "-P", "-m", _MAIN]
-        self._process = subprocess.Popen(
-            [*command, str(os.getpid()), str(self.folder), module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, start_new_session=True,
-            env={**os.environ, **_variables(threads), **(environment or {})},
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin, self._process.stdout
+        variables = {**os.environ, **_variables(threads), **(environment or {})}
+        self._process, self._requests, self._replies = _start(module, self.folder, variables, self._stderr)
         os.set_blocking(self.fileno(), False)
         self._partial, self._garbled = b"", False
         self._arrived: deque[Any] = deque()
-        self._close = weakref.finalize(self, _end, os.getpid(), self._process, self._stderr, self.folder)
+        self._close = weakref.finalize(
+            self, _end, os.getpid(), self._process, (self._requests, self._replies, self._stderr), self.folder
+        )
         try:
             self.folder.mkdir(0o700)  # now that there is a process which removes it if this one is killed
         except OSError:
@@ -217,7 +213,33 @@ def _appended_file() -> IO[bytes]:
     return file
 
 
-def _end(owner: int, process: subprocess.Popen[bytes], stderr: IO[bytes], folder: Path) -> None:
+def _start(
+    module: str, folder: Path, environment: Mapping[str, str], stderr: IO[bytes]
+) -> tuple[subprocess.Popen[bytes] | ForkedProcess, IO[bytes], IO[bytes]]:
+    """Return the process, and the pipes of its requests and replies."""
+    (its_requests, requests), (replies, its_replies) = os.pipe(), os.pipe()
+    files = its_requests, its_replies, stderr.fileno()
+    try:
+        try:
+            process: subprocess.Popen[bytes] | ForkedProcess = fork(module, environment, str(folder), files)
+        except OSError:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _MAIN, str(os.getpid()), str(folder), module],
+                stdin=its_requests, stdout=its_replies, stderr=stderr, start_new_session=True, env=environment,
+            )  # fmt: skip
+    except BaseException:
+        os.close(requests)
+        os.close(replies)
+        raise
+    finally:
+        os.close(its_requests)
+        os.close(its_replies)
+    return process, os.fdopen(requests, "wb", buffering=0), os.fdopen(replies, "rb", buffering=0)
+
+
+def _end(
+    owner: int, process: subprocess.Popen[bytes] | ForkedProcess, pipes: Sequence[IO[bytes]], folder: Path
+) -> None:
     """Have the reaper end everything, and release what the parent holds."""
     if os.getpid() != owner:  # a fork of the parent
         return
@@ -226,9 +248,8 @@ def _end(owner: int, process: subprocess.Popen[bytes], stderr: IO[bytes], folder
         process.wait(_PATIENCE)
     process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout, stderr):
-        if pipe is not None:
-            pipe.close()
+    for pipe in pipes:
+        pipe.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -266,7 +287,7 @@ _DECODER = json.JSONDecoder()
 def in_child() -> bool:
     """Return whether this process is the child of a :class:`ChildProcess`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name == _MAIN
+    return spec is not None and spec.name in (_MAIN, _SERVER)
 
 
 def alive(process: int) -> bool:
