@@ -149,6 +149,26 @@ def test_what_is_no_predicate_is_refused(text, words):
         Predicate.parse(text, SCALARS, VECTORS)
 
 
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("bias and stride > 1", "stride > 1"), ("stride > 1", "stride > 1"), ("all(in_w) or bias", "all(in_w)"),
+        ("3 * (1 < 2 < 3) == 3", "1 < 2 < 3"), ("bias and not (lambda: 3)", "lambda: 3"),
+    ],
+)  # fmt: skip
+def test_a_message_names_the_part_that_is_wrong(text, part):
+    with pytest.raises(GapError) as caught:
+        Predicate.parse(text, SCALARS, VECTORS)
+    assert str(caught.value).startswith(f"{part!r}: " if part == text else f"{part!r} in {text!r}: ")
+
+
+def test_a_tuple_may_have_features_of_the_case():
+    assert holds("all(spatial == (in_h, in_w))")
+    assert not holds("all(spatial == (in_w, in_h))")
+    assert holds("in_h in (3, spatial[0], 5)")
+    assert not holds("in_h in (3, spatial[1], 5)")
+
+
 @pytest.mark.parametrize("text", [
     "layout * 99999999999 == 1", "'%99999999999d' % in_w == 1", "layout + 'a' == 'NCHWa'", "any(spatial * layout == 3)",
     "layout < 3", "sum(('a', 'b')) == 1", "stride['a'] == 1", "gcd(layout, 3) == 1", f"{10 ** 400} * 1.5 > 1",
