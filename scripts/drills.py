@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -98,6 +99,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="Write the table and all failures as JSON (-: standard output).")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="Drills at a time; default: all cores.")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job, and so by commands
     rows = run_all(options.only, options.jobs, options.seed, short=options.short)
     document = {
         "date": datetime.now(UTC).date().isoformat(),

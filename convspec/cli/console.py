@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 import typer
 
 from convspec.atomic_files import write_file
+from convspec.cli.streams import output, own_output
 from convspec.errors import ConvspecError, RequestError, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def console(*, stderr: bool = False) -> Console:
     """A console; where its width is unknown, it is 200."""
     from convspec.cli.terminal import Terminal
 
-    stream = sys.stderr if stderr else sys.stdout
-    return Terminal(stderr=stderr, width=None if stream.isatty() else 200, highlight=False)
+    stream = sys.stderr if stderr else output()
+    return Terminal(file=stream, width=None if stream.isatty() else 200, highlight=False)
 
 
 def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
@@ -50,7 +51,7 @@ def print_lines(lines: Iterable[tuple[str, str]], console: Console) -> None:
 
 def print_text(text: str) -> None:
     """Write text to standard output."""
-    sys.stdout.write(f"{printable_lines(text)}\n")
+    output().write(f"{printable_lines(text)}\n")
 
 
 def print_message(text: object) -> None:
@@ -59,6 +60,8 @@ def print_message(text: object) -> None:
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------
+
+_STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1")  # whose descriptor is standard error while a command runs
 
 
 def write(*files: Document[str], json: Document[Mapping[str, Any]] = (None, dict)) -> bool:
@@ -73,7 +76,7 @@ def write(*files: Document[str], json: Document[Mapping[str, Any]] = (None, dict
     for name, text in files:
         if name is not None:
             _write(printable_lines(text()), name, "xmlcharrefreplace")
-    return "-" in (path, *(name for name, _ in files))
+    return not {path, *(name for name, _ in files)}.isdisjoint(_STANDARD_OUTPUT)
 
 
 def write_json(path: str | None, document: Mapping[str, Any]) -> bool:
@@ -83,9 +86,9 @@ def write_json(path: str | None, document: Mapping[str, Any]) -> bool:
 
 def _write(content: str, path: str, spelling: str) -> None:
     """Write to a file as UTF-8; to a standard output of another encoding as ASCII, with the document's own escapes."""
-    if path == "-":
-        unicode = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
-        sys.stdout.write(content if unicode else content.encode("ascii", spelling).decode("ascii"))
+    if path in _STANDARD_OUTPUT:
+        unicode = codecs.lookup(output().encoding or "utf-8").name == "utf-8"
+        output().write(content if unicode else content.encode("ascii", spelling).decode("ascii"))
         return
     try:
         write_file(path, content)
@@ -168,7 +171,8 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with own_output():
+                command(*args, **kwargs)
         except ConvspecError as error:
             print_message(error)
         except OSError as error:

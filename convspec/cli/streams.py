@@ -70,6 +70,7 @@ def standard_streams() -> Iterator[None]:
     """Replace the standard streams by such that work or fail in words; write what is buffered at the end.
 
     A closed descriptor is opened on the null device, against its direction: its use fails, and no file takes its place.
+    Standard output gets another descriptor: what native code writes to the first one goes to standard error.
     """
     for descriptor, direction in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -78,8 +79,10 @@ def standard_streams() -> Iterator[None]:
             os.set_inheritable(os.open(os.devnull, direction), True)  # it gets the lowest free number, which is this
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
-    sys.stderr = _wrap(sys.stderr, _Errors, 2)
-    sys.stdout = _wrap(sys.stdout, _Output, 1)
+    first, second = (at if stream is None else stream.fileno() for at, stream in ((1, sys.stdout), (2, sys.stderr)))
+    sys.stderr = _wrap(sys.stderr, _Errors, second)
+    sys.stdout = _wrap(sys.stdout, _Output, os.dup(first))
+    os.dup2(second, first)
     try:
         yield
     finally:
@@ -87,11 +90,29 @@ def standard_streams() -> Iterator[None]:
 
 
 def _wrap(stream: TextIO | None, kind: type[_Output], descriptor: int) -> TextIO:
-    number = descriptor if stream is None else stream.fileno()
     encoding = "utf-8" if stream is None else stream.encoding
-    raw = io.BufferedWriter(kind(number, "w", closefd=False))
+    raw = io.BufferedWriter(kind(descriptor, "w", closefd=False))
     lines = kind is _Errors or raw.isatty()
     return io.TextIOWrapper(raw, encoding=encoding, errors="convspec.spell", line_buffering=lines)
+
+
+_own: list[TextIO] = []
+
+
+@contextlib.contextmanager
+def own_output() -> Iterator[None]:
+    """Keep standard output for :func:`output`: what adapters, frameworks and models print goes to standard error."""
+    _own.append(output())
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _own.pop()
+
+
+def output() -> TextIO:
+    """Return the standard output of the command, to which nobody else writes."""
+    return _own[-1] if _own else sys.stdout
 
 
 def read_input() -> str:

@@ -44,7 +44,10 @@ class Predicate:
     run: _Step
 
     def __call__(self, features: Features) -> bool:
-        return bool(self.run(features))
+        try:
+            return bool(self.run(features))
+        except (TypeError, ArithmeticError, RecursionError) as error:
+            raise GapError(f"{self.text!r} has no value: {error}") from None
 
     @classmethod
     def parse(cls, text: str, scalars: Collection[str], vectors: Collection[str]) -> Predicate:
@@ -55,11 +58,13 @@ class Predicate:
         """
         try:
             tree = ast.parse(text, mode="eval").body
+            compiled = _Compiler(text, frozenset(scalars), frozenset(vectors))
+            result = compiled.visit(tree)
+            compiled.scalar(result, tree)
         except SyntaxError as error:
             raise GapError(f"{text!r} is no expression: {error.msg}") from None
-        compiled = _Compiler(text, frozenset(scalars), frozenset(vectors))
-        result = compiled.visit(tree)
-        compiled.scalar(result, tree)
+        except (RecursionError, MemoryError):  # of Python's parser
+            raise GapError(f"{text!r} is nested too deep") from None
         return cls(text, frozenset(compiled.used), result.run)
 
 
@@ -154,7 +159,7 @@ class _Compiler:
         if op is None:
             raise self.wrong(node, "this operator is not allowed")
         a, b = self.visit(node.left), self.visit(node.right)
-        return _Compiled(lambda f: _zip(op, a.run(f), b.run(f)), a.vector or b.vector)
+        return _Compiled(lambda f: _zip(_of_numbers(op), a.run(f), b.run(f)), a.vector or b.vector)
 
     def visit_compare(self, node: ast.Compare) -> _Compiled:
         if len(node.ops) > 1:
@@ -188,6 +193,17 @@ class _Compiler:
         if not value.vector:
             raise self.wrong(node, "only a vector has elements")
         return _Compiled(lambda f: _element(value.run(f), index(f)), vector=False)
+
+
+def _of_numbers(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Refuse words, which Python would repeat and format: to any size."""
+
+    def checked(a: Any, b: Any) -> Any:
+        if isinstance(a, str) or isinstance(b, str):
+            raise TypeError("a word has no arithmetic")
+        return op(a, b)
+
+    return checked
 
 
 def _map(op: Callable[[Any], Any], value: Any) -> Any:

@@ -7,7 +7,7 @@
     kind = "upstream"                  # todo: ours to do · upstream: theirs to fix · never: cannot be
     when = "layout == 'NCHW' and out_w == out_channels and bias"
     fails = ["disagree"]               # the verdicts that a matching case has
-    match = "numbers"                  # optional: a regular expression found in the reason, message or last words
+    match = "numbers"                  # optional: text in the reason, message or last words; "a.*b|c": a, then b; or c
     adapters = ["keras"]               # optional: all adapters of the package
     versions = "keras>=3.7, <4"        # optional: the gap exists only with these
     reason = "the bias is added along the width where the output is as wide as it has channels"
@@ -63,7 +63,7 @@ class Gap:
 
     def covers(self, verdict: str, reason: str) -> bool:
         """Return whether the gap declares this verdict and reason of a matching case."""
-        return verdict in self.fails and re.search(self.match, reason) is not None
+        return verdict in self.fails and any(_in_order(texts, reason) for texts in _alternatives(self.match))
 
     def to_dict(self) -> dict[str, Any]:
         """The table that declares it, which :func:`from_tables` reads."""
@@ -122,12 +122,47 @@ def _gap(table: Mapping[str, Any], where: str) -> Gap:
         raise GapError(f"{where}: fails={strange[0]!r} must be one of {', '.join(FAILURES)}")
     try:
         when = Predicate.parse(table["when"], SCALARS, VECTORS)
-        re.compile(table.get("match", ""))
+        _alternatives(table.get("match", ""))
         _requirement(table.get("versions", ""))
-    except (GapError, re.error) as error:
+    except GapError as error:
         raise GapError(f"{where}: {error}") from None
     words = {key: table[key] for key in ("id", "kind", "reason", "match", "versions", "link") if key in table}
     return Gap(when=when, fails=tuple(table["fails"]), adapters=tuple(table.get("adapters", ())), **words)
+
+
+_TOKENS = re.compile(r"\\\W|\.\*|\||[^\\.|*+?()\[\]{}^$]")
+
+
+def _alternatives(match: str) -> list[list[str]]:
+    """Return the texts of each alternative of a ``match``, in their order.
+
+    It is a regular expression of few operators, as that of a file must not take forever.
+
+    Raises:
+        GapError: for any other operator.
+    """
+    alternatives, tokens = [[""]], _TOKENS.findall(match)
+    if "".join(tokens) != match:
+        raise GapError(rf"match={match!r} may have .* and |; write \ before each other sign of a regular expression")
+    for token in tokens:
+        if token == "|":
+            alternatives.append([""])
+        elif token == ".*":
+            alternatives[-1].append("")
+        else:
+            alternatives[-1][-1] += token[-1]
+    return alternatives
+
+
+def _in_order(texts: Iterable[str], whole: str) -> bool:
+    """Return whether a text contains others, one after the other."""
+    at = 0
+    for text in texts:
+        at = whole.find(text, at)
+        if at < 0:
+            return False
+        at += len(text)
+    return True
 
 
 def declared(adapter: Adapter) -> tuple[Gap, ...]:

@@ -36,7 +36,11 @@ class Trial(NamedTuple):
 
 @dataclass(slots=True)
 class Done:
-    """A command that has ended; ``status`` is None where it had to be killed at the time limit."""
+    """A command that has ended; ``status`` is None where it had to be killed at the time limit.
+
+    Attributes:
+        left: what it left behind, or removed that is not its own; a phrase each.
+    """
 
     status: int | None
     out: str = ""
@@ -52,7 +56,7 @@ class Done:
             return f"a traceback: {words}"
         if self.status not in statuses:
             return f"exit status {self.status}: {words}"
-        return f"left behind: {', '.join(self.left)}" if self.left else ""
+        return ", ".join(self.left)
 
 
 class Running:
@@ -90,11 +94,13 @@ class Running:
         return Done(status, *texts, left=[] if left is True else left)
 
     def _left(self) -> list[str]:
+        if not self._temporary.exists():
+            return [f"{self._temporary} is removed"]
         processes = [f"process {process}" for process in marked(self._mark)]
-        folders = [path.name for path in self._temporary.glob("*") if path.name.startswith(_OURS)]
+        folders = [path.name for path in self._temporary.iterdir() if path.name.startswith(_OURS)]
         if self.process.returncode != -signal.SIGKILL:  # else the next run removes its arrays
             folders += [path.name for path in Path("/dev/shm").glob(f"convspec-run-{self.process.pid}-*")]
-        return processes + folders
+        return [f"left behind: {name}" for name in processes + folders]
 
 
 class Bench:

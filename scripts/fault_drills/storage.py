@@ -20,7 +20,7 @@ DOCUMENTS = {  # a command that writes a file OUT, and the KiB that it may write
     "report --markdown": ("report saved.json --markdown OUT", 0),
     "report --junit": ("report saved.json --junit OUT", 4),
     "report of a journal": ("report saved.jsonl --json OUT", 4),
-    "report merge": ("report merge saved.jsonl saved.jsonl -o OUT", 4),
+    "report merge": ("report merge saved.jsonl --json OUT", 4),
     "show --json": (f"show {shlex.quote(LAYER)} --json OUT", 0),
     "show --svg": (f"show {shlex.quote(LAYER)} --svg OUT", 0),
     "source --json": (f"source {shlex.quote(LAYER)} --to keras --json OUT", 0),
@@ -38,7 +38,7 @@ def full_disk(bench: Bench) -> Iterator[Trial]:
             yield Trial(f"{name}, limit of {kibibytes} KiB", _limited_document(bench, line, kibibytes))
         if mounts:
             yield Trial(f"{name}, full disk", _full_document(bench, line))
-        yield Trial(f"{name}, /dev/full", bench.shell(f"convspec {line.replace('OUT', '/dev/full')}").problem({2}))
+        yield Trial(f"{name}, /dev/full", _refused(bench.shell(f"convspec {line.replace('OUT', '/dev/full')}")))
     expected = json.loads((bench.folder / "saved.json").read_text("utf-8"))
     for kibibytes in bench.chosen((4, 8, 12, 16, 24, 40, 64), 1) if mounts else ():
         yield Trial(f"journal on a disk of {kibibytes} KiB", _journal(bench, kibibytes, expected))
@@ -66,10 +66,14 @@ def _limited_document(bench: Bench, line: str, kibibytes: int) -> str:
     return _judged(bench.shell(f"({limited}) 2>&1 | cat; exit ${{PIPESTATUS[0]}}"), place)  # messages are in no file
 
 
+def _refused(done: Done) -> str:
+    """Return what is wrong with a command that could not write; another refusal, of an option, is no trial."""
+    written = re.search(r"^convspec: cannot write ", done.out + done.err, re.M)
+    return done.problem({2}) or ("" if written else f"no message: {(done.out + done.err)[-100:]}")
+
+
 def _judged(done: Done, place: Path) -> str:
-    problem = done.problem({2})
-    if not problem and not re.search(r"^convspec: cannot write ", done.out + done.err, re.M):
-        problem = f"no message: {done.err[-100:]}"
+    problem = _refused(done)
     if not problem and (place / "out").read_text() != "before":
         problem = "the file before is lost"
     others = [path.name for path in place.iterdir() if path.name != "out"]

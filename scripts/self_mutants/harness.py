@@ -116,38 +116,36 @@ def _digest(test: str | None) -> str:
 
 def _run(job: dict[str, Any], items: list[pytest.Item], functions: list[FunctionType]) -> tuple[str, str | None]:
     """Return the verdict on a mutant, and the test that killed it."""
-    reader, writer = os.pipe()
+    name = os.memfd_create("test")  # the last test that began; a pipe that nobody reads would fill up
     process = os.fork()
     if process == 0:
         try:
             os.setsid()
-            os.close(reader)
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
             _plant(job, functions)
             _clear_caches()
-            _run_tests(items, job["seconds"], writer)
+            _run_tests(items, job["seconds"], name)
         except BaseException as error:  # noqa: BLE001 – nothing may leave a fork
             os.write(sys.__stderr__.fileno(), f"{job['is']}: {error!r}\n".encode())
         os._exit(3)
-    os.close(writer)
     limit = time.monotonic() + 60 + sum(_SLOWER + _SLOWER * seconds for seconds in job["seconds"].values())
     while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < limit:
         time.sleep(0.01)
     os.killpg(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    os.set_blocking(reader, False)
-    names = os.read(reader, 1 << 16).decode().splitlines() if status else []
-    os.close(reader)
+    last = os.pread(name, 1 << 16, 0).decode() if status else ""
+    os.close(name)
     verdict = {0: "survived", 1: "killed", 3: "broken"}.get(
         status, "timeout" if status in (-signal.SIGALRM, -signal.SIGKILL) else "killed"
     )
-    return verdict, names[-1] if names else None
+    return verdict, last or None
 
 
-def _run_tests(items: list[pytest.Item], seconds: dict[str, float], names: int) -> None:
+def _run_tests(items: list[pytest.Item], seconds: dict[str, float], name: int) -> None:
     """Run tests and end this process: with status 1 at the first that fails."""
     for item, following in zip(items, [*items[1:], None], strict=True):
-        os.write(names, f"{item.nodeid}\n".encode())
+        os.ftruncate(name, 0)
+        os.pwrite(name, item.nodeid.encode(), 0)
         signal.setitimer(signal.ITIMER_REAL, _SLOWER + _SLOWER * seconds[item.nodeid])
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
             os._exit(1)

@@ -151,6 +151,46 @@ def test_a_path_that_is_not_text_is_reported_in_every_form(tmp_path, run):
     assert again == 0
 
 
+LOUD = """
+import os
+from convspec_fakes import Fake
+class Loud(Fake):
+    def __getattribute__(self, name):
+        print("noise", flush=True)
+        os.write(1, b"native noise\\n")
+        return super().__getattribute__(name)
+ADAPTER = Loud("loud")
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"show '{LAYER}' --adapters convspec_loud:ADAPTER --json OUT",
+        f"source '{LAYER}' --to convspec_loud:ADAPTER --json OUT",
+        "check -j 1 --corpus cases.jsonl --adapters convspec_loud:ADAPTER --json OUT",
+    ],
+)
+def test_what_adapters_print_goes_to_standard_error(line, output, tmp_path):
+    (tmp_path / "convspec_loud.py").write_text(LOUD)
+    (tmp_path / "cases.jsonl").write_text(CASE.to_json())
+    done = process(f"cd {tmp_path}; convspec {line.replace('OUT', output)}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert {"noise", "native noise"} <= set(done.stderr.splitlines())
+
+
+def test_a_command_gives_standard_output_back():
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        with streams.own_output():
+            print("of an adapter", file=sys.stdout)
+            streams.output().write("of the command")
+        print(", and after it", end="")
+    assert shown.getvalue() == "of the command, and after it"
+
+
 # -- outputs that are closed, full, or left ----------------------------------------------------------------------------
 
 

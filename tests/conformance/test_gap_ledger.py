@@ -179,7 +179,7 @@ def test_versions_are_one_distribution_and_its_numbers(versions):
         ({"fails": ["error", 3]}, "fails must be a list of words"), ({"adapters": [3]}, "adapters must be a list"),
         ({"fails": []}, "fails must be given"), ({"reason": ""}, "reason must be given"),
         ({"kind": "ours"}, "kind='ours' must be one of todo, upstream, never"),
-        ({"fails": ["agree"]}, "fails='agree' must be one of"), ({"match": "("}, "missing )"),
+        ({"fails": ["agree"]}, "fails='agree' must be one of"), ({"match": "("}, "match='(' may have"),
         ({"reasn": "x"}, "unknown key 'reasn'; did you mean 'reason'?"), ({"zzz": "x"}, "unknown key 'zzz'"),
     ],
 )  # fmt: skip

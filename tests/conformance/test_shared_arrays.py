@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convspec import Case, ConvSpec, reference
+from convspec.conformance.checks import expected
 from convspec.conformance.checks.expected import expected_bytes
 from convspec.conformance.execution import shared_arrays
 from convspec.conformance.execution.shared_arrays import ArrayStore, SharedArrays
@@ -60,6 +61,14 @@ def test_shared_arrays_hold_dy_and_all_gradients_with_their_magnitudes(store, ca
         np.testing.assert_array_equal(array, getattr(gradients, direction), strict=True)
         assert (data.magnitude[direction] >= np.abs(array) * (1 - 1e-12)).all()
     assert found[BACKWARD[0]].magnitude == {}
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 60])
+def test_arrays_that_the_machine_has_no_room_for_are_not_allocated(memory, monkeypatch):
+    case, allocated = CASES[0], []
+    monkeypatch.setattr(expected, "installed", lambda: memory)
+    monkeypatch.setattr(expected, "compute", lambda *_: allocated.append(1) or ({}, None))
+    assert (expected.given(case, KINDS).failure is None) == bool(allocated) == (memory > 1)
 
 
 def test_what_a_reader_writes_stays_with_it(store):

@@ -249,6 +249,17 @@ def test_an_adapter_by_import_path_is_tried_as_well(tmp_path, monkeypatch):
         registry.adapter("bad_by_path:ADAPTER")
 
 
+@pytest.mark.parametrize("devices", ["'cpu'", "'gpu'", "None", "('cpu', 0)"])
+def test_devices_that_are_no_names_are_an_error_of_its_cases_and_no_skip(devices, tmp_path, only):
+    body = f"class Bad(Fake):\n    def devices(self):\n        return {devices}\nADAPTER = Bad('bad')"
+    install(tmp_path, "one", {"places": f"from convspec_fakes import Fake\n{body}"})
+    only("one")
+    report = convspec.check([Case(ConvSpec(3, 4, (3, 5)), (1, 3, 5, 9))], ["places"], ["NCHW"], data=["exact"], jobs=1)
+    (result,) = report.results
+    assert (result.verdict, result.unexpected) == ("error", True)
+    assert f"devices() must return a tuple of strings, got {devices}" in result.reason
+
+
 @pytest.mark.parametrize(
     ("ending", "words"), [("os._exit(3)", "exit status 3"), ("raise OSError('no licence')", "no licence")]
 )

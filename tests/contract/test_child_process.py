@@ -188,11 +188,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_nothing_of_it_is_left_when_the_parent_is_killed():
+def test_nothing_of_it_is_left_when_the_parent_is_killed_and_others_keep_theirs(tmp_path):
+    others = [tmp_path / f"convspec-{process}-{'0' * 16}" for process in (os.getpid(), 999_999_999)]
+    for other in others:
+        other.mkdir()
     path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
     done = subprocess.run(
         [sys.executable, "-c", ORPHANED, fork_server._CORE], capture_output=True, text=True, timeout=SECONDS,
-        env={**os.environ, "PYTHONPATH": path}, check=False,
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}, check=False,
     )  # fmt: skip
     folder, own, grandchild = done.stdout.split()
     assert done.returncode == -signal.SIGKILL
@@ -202,6 +205,7 @@ def test_nothing_of_it_is_left_when_the_parent_is_killed():
     while os.path.exists(folder) and time.monotonic() < end:  # noqa: PTH110
         time.sleep(0.01)
     assert not os.path.exists(folder)  # noqa: PTH110
+    assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
 # -- the process that forks --------------------------------------------------------------------------------------------

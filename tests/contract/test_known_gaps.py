@@ -1,14 +1,18 @@
 """Declared gaps: what the files may say, when a predicate holds, and when a gap is too wide or closed."""
 
+import re
+import time
 import tomllib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from convspec import Case, ConvSpec
 from convspec.conformance.gap_ledger import Ledger, Tally, features
 from convspec.contract import known_gaps, registry
 from convspec.contract.gap_expressions import Predicate
-from convspec.contract.known_gaps import SCALARS, VECTORS, parse
+from convspec.contract.known_gaps import SCALARS, VECTORS, from_tables, parse
 from convspec.errors import GapError
 
 CASE = Case(
@@ -27,7 +31,7 @@ def holds(text, case=CASE):
 
 
 def table(**changes):
-    fields = {"id": "g", "kind": "upstream", "when": "bias", "fails": ["error"], "reason": "known", **changes}
+    fields = {**TABLE, **changes}
     lines = [f"{key} = {value!r}" for key, value in fields.items() if value is not None]
     return "[[gap]]\n" + "\n".join(lines)
 
@@ -145,7 +149,44 @@ def test_what_is_no_predicate_is_refused(text, words):
         Predicate.parse(text, SCALARS, VECTORS)
 
 
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("bias and stride > 1", "stride > 1"), ("stride > 1", "stride > 1"), ("all(in_w) or bias", "all(in_w)"),
+        ("3 * (1 < 2 < 3) == 3", "1 < 2 < 3"), ("bias and not (lambda: 3)", "lambda: 3"),
+    ],
+)  # fmt: skip
+def test_a_message_names_the_part_that_is_wrong(text, part):
+    with pytest.raises(GapError) as caught:
+        Predicate.parse(text, SCALARS, VECTORS)
+    assert str(caught.value).startswith(f"{part!r}: " if part == text else f"{part!r} in {text!r}: ")
+
+
+def test_a_tuple_may_have_features_of_the_case():
+    assert holds("all(spatial == (in_h, in_w))")
+    assert not holds("all(spatial == (in_w, in_h))")
+    assert holds("in_h in (3, spatial[0], 5)")
+    assert not holds("in_h in (3, spatial[1], 5)")
+
+
+@pytest.mark.parametrize("text", [
+    "layout * 99999999999 == 1", "'%99999999999d' % in_w == 1", "layout + 'a' == 'NCHWa'", "any(spatial * layout == 3)",
+    "layout < 3", "sum(('a', 'b')) == 1", "stride['a'] == 1", "gcd(layout, 3) == 1", f"{10 ** 400} * 1.5 > 1",
+])  # fmt: skip
+def test_words_have_no_arithmetic(text):
+    with pytest.raises(GapError, match="has no value: "):
+        holds(text)
+
+
+@pytest.mark.parametrize("text", ["not " * 5000 + "bias", "-" * 3000 + "1 == 1", "1 + " * 9000 + "1 == 1"])
+def test_an_expression_that_is_nested_too_deep_is_refused(text):
+    with pytest.raises(GapError, match="nested too deep"):
+        Predicate.parse(text, SCALARS, VECTORS)
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
+
+TABLE = {"id": "g", "kind": "upstream", "when": "bias", "fails": ["error"], "reason": "known"}
 
 
 def test_a_file_is_read():
@@ -187,6 +228,28 @@ def test_a_malformed_file_is_refused_with_its_name_and_the_gap(text, words):
     with pytest.raises(GapError, match=words) as caught:
         parse(text, "file")
     assert "file" in str(caught.value)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "ab", ".*", "|", r"\.", r"\|", r"\(", " ", "é"]), max_size=8).map("".join),
+    st.text(st.sampled_from("ab.|( é\n"), max_size=12),
+)
+def test_a_match_is_found_as_a_regular_expression_is(match, reason):
+    (gap,) = from_tables([{**TABLE, "match": match}], "file")
+    assert gap.covers("error", reason) == (re.search(match, reason, re.DOTALL) is not None)
+
+
+@pytest.mark.parametrize("match", ["(a+)+$", "a+", "a?", "a*", "[ab]", "a{9}", "^a", "a$", "a.b", r"\d", "a\\", ".*a*"])
+def test_a_match_with_other_operators_is_refused(match):
+    with pytest.raises(GapError, match=r"file: gap 'g': match=.* may have \.\* and \|; write"):
+        from_tables([{**TABLE, "match": match}], "file")
+
+
+def test_no_match_takes_long():
+    (gap,) = from_tables([{**TABLE, "match": ".*a" * 3000 + "b|" + "aab" * 3000}], "file")
+    began = time.monotonic()
+    assert not gap.covers("error", "a" * 100_000)
+    assert time.monotonic() - began < 2
 
 
 class Adapter:

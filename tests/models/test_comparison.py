@@ -185,6 +185,18 @@ def test_a_kernel_with_its_axes_swapped_is_diagnosed():
     assert "flip" in found.first.reason
 
 
+def test_two_mistakes_in_one_layer_are_searched_in_the_first_that_diverges():
+    w = weights()
+    w["first"] = ConvParams(np.ascontiguousarray(w["first"].kernel[:, :, ::-1, ::-1]))
+    shifted = replace(FIRST, padding=((0, 2), (2, 2)))
+    found = compare_open(model(), model(first=shifted, w=w))
+    assert "kernel-flipped+window-shifted" in [finding.id for finding in found.first.diagnosis]
+    w["second"] = ConvParams(np.ascontiguousarray(w["second"].kernel[:, :, ::-1, ::-1]), w["second"].bias[::-1])
+    found = compare_open(model(), model(first=shifted, w=w))
+    assert len(found.first.diagnosis)
+    assert not len(found.rows[2].diagnosis)  # later layers are searched for one mistake
+
+
 def test_a_pad_of_its_own_belongs_to_the_convolution():
     inside = replace(FIRST, padding=0)
     found = compare_open(model(), model(first=inside, before=((1, 1), (2, 2))))
@@ -266,6 +278,17 @@ def test_the_result_is_json():
 
 def test_differences_of_specs_in_words():
     assert spec_differences(FIRST, replace(FIRST, groups=1, stride=1)) == ["stride (2, 2) against (1, 1)"]
+
+
+def test_what_a_residual_branch_adds_again_explains_the_sum():
+    """The sum is of two outputs, although one of them is all that the last layer read."""
+    rng = np.random.default_rng(0)
+    y, z = (rng.standard_normal((2, 3, 8, 9)) for _ in range(2))
+    errors = layer_check.ErrorPropagation()
+    errors.add(1e-3, y)
+    errors.add(1e-6, z)
+    assert errors.explains(1e-3 + 1e-6, y + z)
+    assert not errors.explains(1e-2, y + z)
 
 
 def test_margins():

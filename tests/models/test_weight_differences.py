@@ -9,6 +9,7 @@ from convspec import ConvParams, ConvSpec
 from convspec.models.comparison import common_rank
 from convspec.models.matching.differences import weight_differences
 from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
+from convspec.spec import rounded
 
 SPEC = ConvSpec(3, 4, (3, 5), stride=(2, 1), padding=((0, 1), (2, 1)))
 SPECS = [SPEC, ConvSpec(6, 4, (3, 2), groups=2, transposed=True), ConvSpec(4, 4, 3, groups=4, bias=False)]
@@ -109,6 +110,31 @@ def test_layers_whose_kernels_were_scaled_are_matched_without_their_names():
     theirs = [layer(f"block{i}", i, norm=normalised(4, i)) for i in range(5)]
     ours = [replace(folded(theirs[i]), path=f"n{i}") for i in (3, 0, 4, 2, 1)]
     assert [b.path for _, b in pair_layers(ours, theirs)] == ["block3", "block0", "block4", "block2", "block1"]
+
+
+@pytest.mark.parametrize("named", ["path", "alias"])
+def test_the_name_decides_between_kernels_that_are_equally_alike(named):
+    kernel = ConvParams.random(SPEC, 1).kernel
+    near = [kernel * np.float32(1 + n * 2.0**-20) + np.float32(n * 2.0**-20) for n in range(3)]
+    theirs = [Layer(f"block{n}", SPEC, ConvParams(near[n]), normalised(4, n)) for n in range(3)]
+    for order in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
+        ours = [replace(folded(theirs[n]), path=f"model/block{n}.weight") for n in order]
+        if named == "alias":
+            ours = [replace(one, path=f"node{n}", alias=one.path) for n, one in enumerate(ours)]
+        assert [b.path for _, b in pair_layers(ours, theirs)] == [f"block{n}" for n in order]
+
+
+@pytest.mark.parametrize("form", ["float16", "bfloat16"])
+def test_wrong_numbers_of_a_small_format_are_not_the_sources_numbers_rounded_to_it(form):
+    source, other = layer(spec=SPECS[0]), layer("d", 5)
+    right = rounded(source.params.kernel, form)
+    wrong = right.copy()
+    wrong[3, 2, 1, 4] = rounded(wrong[3, 2, 1, 4] * np.float32(1.5), form)
+    of_another = rounded(other.params.kernel, form)
+    for name, copies in {"differs": (wrong, of_another, 2 * right), form: (right,)}.items():
+        for copy in copies:
+            ours = replace(source, params=ConvParams(copy.astype(np.float32), source.params.bias))
+            assert ids(weight_differences(ours, source, [other])) == [f"kernel-{name}"]
 
 
 def test_linear_layers_are_matched_by_their_numbers_only():

@@ -57,6 +57,7 @@ def bench(tmp_path):
         ("sleep 60", "it hangs"),
         ("mkdir $TMPDIR/convspec-1-x", "left behind: convspec-1-x"),
         ("setsid sleep 60 > /dev/null &", "left behind: process "),
+        ("rmdir $TMPDIR", "/"),
     ],
 )
 def test_the_bench_sees_every_fault(bench, monkeypatch, line, problem):

@@ -9,6 +9,7 @@ import numpy as np
 
 from convspec import reference
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, Recipe
+from convspec.contract.isolation import format_size, installed
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import RecordError, ShapeError
 from convspec.reference import EXACT_KINDS
@@ -68,7 +69,7 @@ class Given:
     Attributes:
         data: of each recipe.
         refusal: why the layer has no output for this input, None if it has one.
-        failure: why there are no data: the oracle failed, or a record is damaged.
+        failure: why there are no data: the layer is too large, the oracle failed, or a record is damaged.
     """
 
     data: dict[Recipe, Data]
@@ -76,16 +77,22 @@ class Given:
     failure: str | None = None
 
 
-def given(case: Case, recipes: Iterable[Recipe]) -> Given:
+def given(case: Case, recipes: Sequence[Recipe]) -> Given:
     """Compute what the verdicts on a case need; a failure of the oracle is part of the result.
 
     Raises:
         OSError: if there is no room, which is not the case's fault.
     """
+    needed, memory = expected_bytes(case, recipes), installed()
     try:
+        if needed > 2 * memory:  # the estimate may be twice too large; an attempt may end the process
+            raise MemoryError
         return Given(*compute(case, recipes))
     except OSError:
         raise
+    except MemoryError:
+        sizes = f"its arrays need about {format_size(needed)}, and this machine has {format_size(memory)}"
+        return Given({}, failure=f"the layer is too large for the memory: {sizes}")
     except RecordError as error:
         return Given({}, failure=str(error))
     except Exception as error:  # noqa: BLE001 – any failure costs this case only and is reported with it

@@ -27,7 +27,7 @@ from convspec.contract.isolation import alive
 from convspec.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -111,7 +111,7 @@ class ArrayStore:
         self._free: dict[int, list[tuple[Path, int]]] = {}  # by the bit length of their size
         self._spare = capacity // 4  # bytes that further unused files may take
 
-    def put(self, serial: int, case: Case, recipes: Iterable[Recipe]) -> SharedArrays:
+    def put(self, serial: int, case: Case, recipes: Sequence[Recipe]) -> SharedArrays:
         """Compute and write the arrays of a case; an error of the oracle becomes their ``failure``.
 
         Raises:

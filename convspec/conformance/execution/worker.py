@@ -17,7 +17,7 @@ from convspec.conformance.execution import messages
 from convspec.conformance.trials.work_plan import Target
 from convspec.contract import registry
 from convspec.contract.isolation import EXIT_STATUS, encode, limit_memory, out_of_memory, send
-from convspec.errors import FrameworkAbsent
+from convspec.errors import FrameworkAbsent, printable
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
@@ -67,6 +67,8 @@ def _start(target: Target, place: list[str] | None, threads: int) -> tuple[Adapt
         return None, {"absent": str(error)}
     except Exception as error:  # noqa: BLE001 – the scheduler reports it for every case of this adapter
         return None, {"failed": first_line(error)}
+    if not isinstance(devices, tuple | list) or not all(isinstance(device, str) for device in devices):
+        return None, {"failed": f"devices() must return a tuple of strings, got {printable(repr(devices), 80)}"}
     if target.device not in devices:
         return None, {
             "absent": f"adapter {adapter.name!r} has no device {target.device!r} here, only {', '.join(devices)}"

@@ -16,6 +16,7 @@ from convspec.contract.isolation.child_process import (
 from convspec.contract.isolation.memory_limit import (
     EXIT_STATUS,
     format_size,
+    installed,
     limit_memory,
     out_of_memory,
     parse_size,
@@ -24,5 +25,5 @@ from convspec.contract.isolation.memory_limit import (
 
 __all__ = [
     "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "encode", "format_size", "in_child",
-    "limit_memory", "out_of_memory", "parse_size", "resident", "send",
+    "installed", "limit_memory", "out_of_memory", "parse_size", "resident", "send",
 ]  # fmt: skip

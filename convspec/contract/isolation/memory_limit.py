@@ -59,6 +59,11 @@ def limit_memory(more: int, *, files: bool = False) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
+def installed() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def resident(process: int) -> int:
     """Return the bytes that a process holds in memory, 0 where the system does not report them."""
     return _statm(str(process), 1)

@@ -108,10 +108,8 @@ class ErrorPropagation:
         rounding = error_bounds.gamma(_BETWEEN + _OVERLAP * math.ceil(pooled), unit) * size
         return difference <= total * max(_STRETCH, largest * _GATE) + rounding
 
-    def add(self, difference: float | None, x: Array, y: Array) -> None:
-        """Add the output of one more layer; it replaces the output before if that is exactly what the layer read."""
-        if self.last is not None and np.array_equal(self.last, x):
-            self.outputs.pop()
+    def add(self, difference: float | None, y: Array) -> None:
+        """Add the output of one more layer; those before stay, as a residual branch may add them again."""
         self.outputs.append((difference or 0.0, float(np.max(np.abs(y), initial=0.0))))
         self.last = y
 

@@ -107,7 +107,7 @@ class LayerRows:
         unexplained = check.input is None or not self._errors.explains(check.input, check.x)
         if ok is False and check.cropped and self.seconds is None:  # the results agree: the other model crops later
             row.verdict, row.reason, row.spec = "agree", f"{check.cropped}, and crops them later", []
-            self._errors.add(check.output, check.x, check.y)
+            self._errors.add(check.output, check.y)
         elif ok is False:
             row.verdict, row.reason = "diverges", check.reason or reason
             self._diagnose(row, check, first=first)
@@ -117,7 +117,7 @@ class LayerRows:
             row.verdict, row.reason = ("input_differs", check.input_reason) if first else ("downstream", "")
         else:
             row.verdict, row.reason = "agree" if ok else "not judged", reason
-            self._errors.add(check.output, check.x, check.y)
+            self._errors.add(check.output, check.y)
 
     def _diagnose(self, row: Row, check: CallCheck, *, first: bool) -> None:
         """Name the mistake in a convolution, and put it into the reason."""
