@@ -9,7 +9,7 @@ from concurrent.futures import wait
 import pytest
 
 from convspec import Case, ConvSpec
-from convspec.conformance.execution import messages, scheduler
+from convspec.conformance.execution import messages, scheduler, worker_pool
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.execution.shared_arrays import ArrayStore, Lease, OraclePrefetch, SharedArrays
 from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool
@@ -371,7 +371,7 @@ def test_a_worker_that_is_ready_may_have_said_more_at_once(run_of):
     lane, worker = run.give(1)
     worker.process, worker.started = 0, time.monotonic() - 7
     run.say({"ready": 4321}, AGREE, AGREE)
-    assert (worker.process, len(run.verdicts), lane.left) == (4321, 2, 0)
+    assert (worker.process, len(run.verdicts), lane.left, worker.served) == (4321, 2, 0, 2)
     assert 7 <= lane.startup < 8
 
 
@@ -411,6 +411,9 @@ def test_a_worker_is_sent_what_its_lane_is_ahead_and_no_more_than_its_pipe_takes
     for _ in range(2):
         run.scheduler._send(lane, worker)
         assert (len(worker.jobs), len(lane.waiting)) == (lane.ahead, 4) == (5, 4)
+    lane.waiting.append(worker.jobs.pop())
+    run.scheduler._assign()  # one that works gets more before it is idle
+    assert (len(worker.jobs), len(lane.waiting)) == (5, 4)
     worker.finish()
     worker._sizes[0] = 1 << 30
     run.scheduler._send(lane, worker)
@@ -441,6 +444,32 @@ def test_a_worker_without_work_ends_where_nobody_keeps_it(run_of):
     run.scheduler._keep = None
     run.scheduler._assign()
     assert run.workers[GOOD].gone
+
+
+def test_nobody_is_occupied_where_nothing_waits(run_of):
+    run = run_of(1, jobs=2)
+    lane, _ = run.give(1)
+    lane.left, lane.pace = 10**6, 1.0
+    assert run.scheduler._worth_starting(lane)
+    assert not run.scheduler._occupy(lane)
+    assert len(lane.workers) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "replaced_at"), [(None, scheduler.MEMORY), (100 << 20, 75 << 20), (1 << 40, scheduler.MEMORY)]
+)
+def test_a_worker_is_replaced_at_three_quarters_of_its_limit_at_most(run_of, memory, replaced_at):
+    run = run_of(2, memory=memory)
+    _, worker = run.give(2)
+    asked = []
+    worker.exceeds = asked.append
+    run.say(AGREE, AGREE)
+    assert asked == [replaced_at]
+
+
+def test_a_worker_has_the_start_timeout_to_start(run_of):
+    for limits, patience in (({"start_timeout": 3.5}, 3.5), ({}, worker_pool.START)):
+        assert run_of(1, **limits).scheduler._pool._patience == patience
 
 
 def test_nobody_is_occupied_with_a_suspect_before_its_worker_has_started(run_of):
@@ -520,6 +549,7 @@ def test_the_seconds_of_a_trial_that_ended_its_worker_are_those_since_it_began(r
     worker.began -= 30
     run.scheduler._on_worker_died(worker, "timeout", "late")
     assert 30 <= run.verdicts[0][1].seconds < 31
+    assert (run.verdicts[0][1].verdict, run.verdicts[0][1].support) == ("timeout", "unknown")
     assert (lane.units, round(lane.seconds)) == (1, 30)
 
 
@@ -543,7 +573,7 @@ class AnsweringWorker(StillWorker):
 
     def __init__(self, target=GOOD):
         super().__init__(target)
-        self.process = 0
+        self.process, self.alone = 0, set()  # whether it computes the arrays itself
         self.answer({"ready": 1})
 
     def answer(self, *says):
@@ -552,6 +582,7 @@ class AnsweringWorker(StillWorker):
 
     def give(self, job):
         super().give(job)
+        self.alone.add(job.lease.arrays.path is None)
         if job.lease.arrays.path is None:
             self.answer(messages.ARRAYS_COMPUTED)
         self.answer(*[AGREE] * len(job.unit.trials))
@@ -561,18 +592,20 @@ class AnsweringWorker(StillWorker):
         return super().receive()
 
 
+@pytest.mark.parametrize("memory", [None, 1 << 40])
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 @pytest.mark.parametrize("requests", [("a",), ("a", "b", "c")])
-def test_a_run_judges_every_trial_once_and_keeps_the_idle_workers(monkeypatch, jobs, requests):
+def test_a_run_judges_every_trial_once_and_keeps_the_idle_workers(monkeypatch, jobs, requests, memory):
     monkeypatch.setattr(WorkerPool, "start", lambda pool, lane: pool.adopt(AnsweringWorker(lane.target)))
     layers = [Case(ConvSpec(2, 3, (1, 2)), (1, 2, 3, 4 + n % 5), seed=n) for n in range(17)]
     problems = functools.partial(Selection(requests, layouts=("NCHW", "NHWC"), data=("exact",)).problems, layers)
     seen, kept, known = [], [], AnsweringWorker(Target("a"))
     one = Scheduler(lambda unit, outcome: seen.append((unit.target.request, unit.index, outcome.trial)),
-                    lambda *absence: seen.append(absence), jobs=jobs, timeout=TIMEOUT)  # fmt: skip
+                    lambda *absence: seen.append(absence), jobs=jobs, timeout=TIMEOUT, memory=memory)  # fmt: skip
     known.process, known.served = 5, 1
     known.receive()
     one.run(problems, known, kept.append)
+    assert {alone for worker in kept for alone in worker.alone} == {memory is None and len(requests) == 1}
     expected = [(u.target.request, u.index, trial) for p in problems() for u in p.units for trial in u.trials]
     assert sorted(seen, key=repr) == sorted(expected, key=repr)
     assert known in kept
