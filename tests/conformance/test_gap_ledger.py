@@ -102,6 +102,23 @@ def test_the_multiplier_is_that_of_depthwise_layers():
     assert features(CASE.varied(input_shape=(2, 3, 1, 1)), **about)["out_spatial"] is None
 
 
+@pytest.mark.parametrize(
+    ("when", "about"),
+    [
+        ("support == 'emulated'", {"support": "emulated"}), ("variant == 'onednn'", {"variant": "onednn"}),
+        ("direction == 'kernel'", {"direction": "kernel"}), ("adapter == 'torch'", {}), ("layout == 'NHWC'", {}),
+    ],
+)  # fmt: skip
+def test_every_feature_of_a_run_is_that_of_the_run(when, about):
+    about = {"support": "native", "variant": "default", "direction": "forward", **about}
+    for right, condition in ((True, when), (False, when.replace("==", "!="))):
+        made = ledger(gap("never", when="not bias"), gap("g", when=condition))  # the first does not hide the second
+        case = CASE.varied(layout="NHWC")
+        found = made.judge(case, "torch", about["variant"], about["support"], "error", "", about["direction"])
+        assert found == ("g" if right else None)
+        assert [tally.failed for tally in made.all()] == [0, int(right)]
+
+
 # -- results -----------------------------------------------------------------------------------------------------------
 
 

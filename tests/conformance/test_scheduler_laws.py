@@ -9,10 +9,10 @@ from concurrent.futures import wait
 import pytest
 
 from convspec import Case, ConvSpec
-from convspec.conformance.execution import messages, scheduler
+from convspec.conformance.execution import messages, scheduler, worker_pool
 from convspec.conformance.execution.scheduler import Scheduler
 from convspec.conformance.execution.shared_arrays import ArrayStore, Lease, OraclePrefetch, SharedArrays
-from convspec.conformance.execution.worker_pool import Job, Lane, Worker
+from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Selection, Target
 
 GOOD = Target("convspec_fakes:GOOD")
@@ -72,12 +72,12 @@ class Run:
     """A scheduler between two turns of its loop: problems whose arrays are ready, one still worker for each target."""
 
     def __init__(self, cases=3, requests=("convspec_fakes:GOOD",), *, local=False, jobs=1, **limits):
-        self.verdicts, self.dropped = [], []
+        self.verdicts, self.dropped, self.absences = [], [], []
         layers = [Case(ConvSpec(2, 3, (1, 2)), (1, 2, 3, 4 + n), seed=n) for n in range(cases)]
         self.problems = [*Selection(tuple(requests), layouts=("NCHW",), data=("exact", "random")).problems(layers)]
         self.scheduler = Scheduler(
             lambda unit, outcome: self.verdicts.append((unit, outcome)),
-            lambda *_: None,
+            lambda *absence: self.absences.append(absence),
             jobs=jobs,
             timeout=TIMEOUT,
             **limits,
@@ -86,16 +86,20 @@ class Run:
         one._keep = lambda worker: None
         for unit in (unit for problem in self.problems for unit in problem.units):
             one._lanes.setdefault(unit.target, Lane(unit.target, 0)).left += 1
-        one._prefetch = OraclePrefetch(iter(self.problems), 1, 1 << 20, one._pool.wake, local=local)
-        drop = one._prefetch._store.drop
-        one._prefetch._store.drop = lambda arrays: (self.dropped.append(arrays.path), drop(arrays))
-        self.prefetch = one._prefetch
-        self.prefetch.fill(cases)
-        wait(self.prefetch.pending)
-        one._collect()
+        self.collect(local=local)
         self.workers = {target: StillWorker(target) for target in one._lanes}
         for worker in self.workers.values():
             one._pool.adopt(worker)
+
+    def collect(self, *, local=False):
+        """Compute the arrays of all problems, and queue their units."""
+        one = self.scheduler
+        self.prefetch = one._prefetch = OraclePrefetch(iter(self.problems), 1, 1 << 20, one._pool.wake, local=local)
+        drop = self.prefetch._store.drop
+        self.prefetch._store.drop = lambda arrays: (self.dropped.append(arrays.path), drop(arrays))
+        self.prefetch.fill(len(self.problems))
+        wait(self.prefetch.pending)
+        one._collect()
 
     def give(self, jobs, target=GOOD):
         """Send so many waiting jobs to the target's worker."""
@@ -139,7 +143,7 @@ def test_the_work_of_a_worker_that_outgrew_its_memory_is_put_back_in_order(run_o
     lane, worker = run.give(3)
     worker.large = True
     run.say(AGREE, AGREE, AGREE)
-    assert (worker.gone, lane.workers) == (True, [])
+    assert (worker.gone, lane.workers, lane.units) == (True, [], 1)
     assert indices(lane.waiting) == [1, 2, 3]
     assert [(unit.index, outcome.verdict) for unit, outcome in run.verdicts] == [(0, "agree")] * 2
     assert lane.left == 3
@@ -357,6 +361,259 @@ def test_a_worker_that_is_late_is_a_timeout_and_an_idle_one_is_never_late(run_of
     run.scheduler._check_clocks()
     assert worker.gone
     assert [(o.verdict, o.reason) for _, o in run.verdicts] == [("timeout", "no answer within 5 s")]
+
+
+# -- the first message of a worker -------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_ready_may_have_said_more_at_once(run_of):
+    run = run_of(1)
+    lane, worker = run.give(1)
+    worker.process, worker.started = 0, time.monotonic() - 7
+    run.say({"ready": 4321}, AGREE, AGREE)
+    assert (worker.process, len(run.verdicts), lane.left, worker.served) == (4321, 2, 0, 2)
+    assert 7 <= lane.startup < 8
+
+
+@pytest.mark.parametrize(
+    ("message", "verdicts", "absences"),
+    [
+        ({"absent": "no such library"}, [], [(GOOD, "no such library")]),
+        ({"failed": "no licence"}, ["the worker did not start: no licence"] * 4, []),
+    ],
+)
+def test_work_that_no_worker_can_do_is_left_out_or_fails_now_and_later(run_of, message, verdicts, absences):
+    run = run_of(2)
+    lane, worker = run.scheduler._lanes[GOOD], run.workers[GOOD]
+    worker.process = 0
+    run.say(message)
+    assert ([outcome.reason for _, outcome in run.verdicts], run.absences) == (verdicts, absences)
+    assert (worker.gone, lane.left, list(lane.waiting), len(run.dropped)) == (True, 0, [], 2)
+    run.prefetch.close()
+    lane.left = 2
+    run.collect()  # arrays that were under way
+    assert ([outcome.reason for _, outcome in run.verdicts], run.absences) == (2 * verdicts, absences)
+    assert (lane.left, list(lane.waiting), len(run.dropped)) == (0, [], 4)
+    assert {unit.index for unit, _ in run.verdicts} == ({0, 1} if verdicts else set())
+    run.replace()
+    run.workers[GOOD].process = 0
+    run.say({"absent": "again"})  # said once
+    assert run.absences == absences + ([(GOOD, "again")] if verdicts else [])
+
+
+# -- how much work, and to whom ----------------------------------------------------------------------------------------
+
+
+def test_a_worker_is_sent_what_its_lane_is_ahead_and_no_more_than_its_pipe_takes(run_of):
+    run = run_of(9)
+    lane, worker = run.scheduler._lanes[GOOD], run.workers[GOOD]
+    lane.pace = 0.02
+    for _ in range(2):
+        run.scheduler._send(lane, worker)
+        assert (len(worker.jobs), len(lane.waiting)) == (lane.ahead, 4) == (5, 4)
+    lane.waiting.append(worker.jobs.pop())
+    run.scheduler._assign()  # one that works gets more before it is idle
+    assert (len(worker.jobs), len(lane.waiting)) == (5, 4)
+    worker.finish()
+    worker._sizes[0] = 1 << 30
+    run.scheduler._send(lane, worker)
+    assert (len(worker.jobs), len(lane.waiting)) == (4, 4)
+    worker._sizes.clear()
+    worker.jobs.clear()
+    run.scheduler._send(lane, worker)
+    assert (len(worker.jobs), len(lane.waiting)) == (4, 0)
+
+
+def test_the_place_is_that_of_the_lane_with_the_most_work(run_of):
+    targets = [Target("convspec_fakes:GOOD"), Target("convspec_fakes:GOOD:other")]
+    for most in (0, 1):
+        run = run_of(3, [target.request for target in targets])
+        lanes = [run.scheduler._lanes[target] for target in targets]
+        lanes[most].pace, lanes[1 - most].pace = 2.0, 1.0
+        run.scheduler._assign()
+        busy = [len(run.workers[target].jobs) for target in targets]
+        assert busy == ([1, 0] if most == 0 else [0, 1])
+
+
+def test_a_worker_without_work_ends_where_nobody_keeps_it(run_of):
+    run = run_of(1)
+    run.give(1)
+    run.say(AGREE, AGREE)
+    run.scheduler._assign()
+    assert not run.workers[GOOD].gone
+    run.scheduler._keep = None
+    run.scheduler._assign()
+    assert run.workers[GOOD].gone
+
+
+def test_nobody_is_occupied_where_nothing_waits(run_of):
+    run = run_of(1, jobs=2)
+    lane, _ = run.give(1)
+    lane.left, lane.pace = 10**6, 1.0
+    assert run.scheduler._worth_starting(lane)
+    assert not run.scheduler._occupy(lane)
+    assert len(lane.workers) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "replaced_at"), [(None, scheduler.MEMORY), (100 << 20, 75 << 20), (1 << 40, scheduler.MEMORY)]
+)
+def test_a_worker_is_replaced_at_three_quarters_of_its_limit_at_most(run_of, memory, replaced_at):
+    run = run_of(2, memory=memory)
+    _, worker = run.give(2)
+    asked = []
+    worker.exceeds = asked.append
+    run.say(AGREE, AGREE)
+    assert asked == [replaced_at]
+
+
+def test_a_worker_has_the_start_timeout_to_start(run_of):
+    for limits, patience in (({"start_timeout": 3.5}, 3.5), ({}, worker_pool.START)):
+        assert run_of(1, **limits).scheduler._pool._patience == patience
+
+
+def test_nobody_is_occupied_with_a_suspect_before_its_worker_has_started(run_of):
+    run = run_of(1, jobs=2)
+    lane, worker = run.give(1)
+    run.say(AGREE)
+    lane.suspects.append(worker.jobs[0])
+    run.say(AGREE)
+    starting = StillWorker()
+    starting.process = 0
+    run.scheduler._pool.adopt(starting)
+    assert not run.scheduler._occupy(lane)
+    assert (len(worker.jobs), len(starting.jobs), len(lane.suspects)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("left", "worth"), [(80, True), (79, False)])
+def test_a_further_worker_is_worth_its_start_if_each_has_twice_as_much_work(run_of, left, worth):
+    run = run_of(1, jobs=3)
+    lane = run.scheduler._lanes[GOOD]
+    run.scheduler._pool.adopt(StillWorker())
+    lane.startup, lane.pace, lane.left = 4.0, 0.3, left  # with the third worker: 24 s of work
+    assert run.scheduler._worth_starting(lane) is worth
+    run.scheduler._pool.adopt(StillWorker())
+    lane.left = 10**6
+    assert not run.scheduler._worth_starting(lane)  # no place is left
+    for one in list(lane.workers):
+        run.scheduler._pool.dismiss(one)
+    lane.left = 1
+    assert run.scheduler._worth_starting(lane)  # the first is always
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_before_the_pace_is_known_the_number_of_units_decides(run_of, worth):
+    run = run_of(1, jobs=3)
+    lane = run.scheduler._lanes[GOOD]
+    run.scheduler._pool.adopt(StillWorker())
+    lane.left = 3 * scheduler._MANY - (not worth)
+    assert run.scheduler._worth_starting(lane) is worth
+    run.scheduler._lanes[Target("another")] = Lane(Target("another"), 1)
+    assert not run.scheduler._worth_starting(lane)
+
+
+def test_the_time_left_is_known_with_the_pace_of_every_lane_that_has_work(run_of):
+    run = run_of(4, ("convspec_fakes:GOOD", "convspec_fakes:GOOD:other"), jobs=2)
+    first, second = run.scheduler._lanes.values()
+    assert run.scheduler.seconds_left() is None
+    first.record_time(3.0, 2)
+    assert run.scheduler.seconds_left() is None
+    second.record_time(0.5)
+    assert run.scheduler.seconds_left() == (4 * 1.5 + 4 * 0.5) / 2
+    second.units = 0
+    second.absent = True
+    assert run.scheduler.seconds_left() == 4 * 1.5 / 2
+    first.left = 0
+    assert run.scheduler.seconds_left() == 0
+
+
+# -- why a worker died -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("memory", "ending", "words", "why"),
+    [
+        (1 << 30, "SIGABRT", "x\nstd::bad_alloc", "memory: SIGABRT: std::bad_alloc"),
+        (None, "SIGABRT", "x\nstd::bad_alloc", "SIGABRT: std::bad_alloc"),
+        (1 << 30, "memory", "MemoryError", "memory: MemoryError"), (1 << 30, "SIGSEGV", "", "SIGSEGV"),
+        (1 << 30, "SIGSEGV", "a\nb", "SIGSEGV: b"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_the_ending_and_the_last_line_and_says_if_memory_was_short(run_of, memory, ending, words, why):
+    assert run_of(1, memory=memory).scheduler._why(ending, words) == why
+
+
+def test_the_seconds_of_a_trial_that_ended_its_worker_are_those_since_it_began(run_of):
+    run = run_of(1)
+    lane, worker = run.give(1)
+    worker.began -= 30
+    run.scheduler._on_worker_died(worker, "timeout", "late")
+    assert 30 <= run.verdicts[0][1].seconds < 31
+    assert (run.verdicts[0][1].verdict, run.verdicts[0][1].support) == ("timeout", "unknown")
+    assert (lane.units, round(lane.seconds)) == (1, 30)
+
+
+def test_only_a_worker_that_may_have_ended_by_itself_is_waited_for(run_of):
+    for verdict, reason, patience in (("crash", "", 1.0), ("crash", "SIGSEGV", 0.0), ("timeout", "", 0.0)):
+        run, waited = run_of(1), []
+        _, worker = run.give(1)
+        worker.end = lambda seconds=0.0, worker=worker, waited=waited: (
+            waited.append(seconds),
+            StillWorker.end(worker),
+        )[1]
+        run.scheduler._on_worker_died(worker, verdict, reason)
+        assert waited == [patience]
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+
+
+class AnsweringWorker(StillWorker):
+    """One that agrees with everything, as soon as it is asked."""
+
+    def __init__(self, target=GOOD):
+        super().__init__(target)
+        self.process, self.alone = 0, set()  # whether it computes the arrays itself
+        self.answer({"ready": 1})
+
+    def answer(self, *says):
+        self.says += says
+        os.write(self.pipe[1], b".")
+
+    def give(self, job):
+        super().give(job)
+        self.alone.add(job.lease.arrays.path is None)
+        if job.lease.arrays.path is None:
+            self.answer(messages.ARRAYS_COMPUTED)
+        self.answer(*[AGREE] * len(job.unit.trials))
+
+    def receive(self):
+        os.read(self.pipe[0], 1 << 16)
+        return super().receive()
+
+
+@pytest.mark.parametrize("memory", [None, 1 << 40])
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+@pytest.mark.parametrize("requests", [("a",), ("a", "b", "c")])
+def test_a_run_judges_every_trial_once_and_keeps_the_idle_workers(monkeypatch, jobs, requests, memory):
+    monkeypatch.setattr(WorkerPool, "start", lambda pool, lane: pool.adopt(AnsweringWorker(lane.target)))
+    layers = [Case(ConvSpec(2, 3, (1, 2)), (1, 2, 3, 4 + n % 5), seed=n) for n in range(17)]
+    problems = functools.partial(Selection(requests, layouts=("NCHW", "NHWC"), data=("exact",)).problems, layers)
+    seen, kept, known = [], [], AnsweringWorker(Target("a"))
+    one = Scheduler(lambda unit, outcome: seen.append((unit.target.request, unit.index, outcome.trial)),
+                    lambda *absence: seen.append(absence), jobs=jobs, timeout=TIMEOUT, memory=memory)  # fmt: skip
+    known.process, known.served = 5, 1
+    known.receive()
+    one.run(problems, known, kept.append)
+    assert {alone for worker in kept for alone in worker.alone} == {memory is None and len(requests) == 1}
+    expected = [(u.target.request, u.index, trial) for p in problems() for u in p.units for trial in u.trials]
+    assert sorted(seen, key=repr) == sorted(expected, key=repr)
+    assert known in kept
+    assert {worker.target.request for worker in kept} == set(requests)
+    assert not any(worker.gone for worker in kept)
+    assert one.seconds_left() == 0
+    for worker in kept:
+        worker.end()
 
 
 # -- arrays ahead of their use -----------------------------------------------------------------------------------------
