@@ -28,7 +28,7 @@ NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
 # two frameworks share two cores: each has one thread; OpenVINO's tests ask for more by themselves
 # the tests start hundreds of interpreters: each loads compiled modules instead of compiling them anew
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q
-KERAS_TESTS := tests/adapters/keras/test_read.py tests/adapters/keras/test_models.py
+KERAS_TESTS := $(addprefix tests/adapters/keras/,test_read.py test_models.py test_trace_steps.py)
 CORPORA := tutorial features architectures
 
 .PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new drills \
@@ -67,7 +67,7 @@ $(FRAMEWORKS:%=test-%): test-%: $(STAMP)
 	@$(PYTEST) -m '$*$(call LATER,$*)' tests
 
 test-keras-on-jax test-keras-on-torch: test-keras-on-%: $(STAMP)
-	@echo "== reading and comparing Keras models on $*"
+	@echo "== reading, comparing and tracing Keras models on $*"
 	@KERAS_BACKEND=$* $(PYTEST) -m keras $(KERAS_TESTS)
 
 test-browser: $(STAMP)

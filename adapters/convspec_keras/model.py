@@ -15,9 +15,12 @@ from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
+from convspec_keras.steps import trace_steps
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization,
           keras.layers.RMSNormalization)  # fmt: skip

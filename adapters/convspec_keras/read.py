@@ -15,7 +15,6 @@ from convspec.contract import (
     ConvParams,
     FoundConv,
     Reading,
-    format_of,
     known_dtype,
     layouts,
     no_convolutions,
@@ -167,8 +166,8 @@ def _check_built(layer: Any) -> None:
 
 def _array(values: Any) -> Array:
     """A copy on the host, bfloat16 as float32."""
-    carrier = format_of(_dtype(values)).carrier
-    return np.array(ops.convert_to_numpy(ops.cast(values, np.dtype(carrier).name)), order="C")
+    found: Array = np.asarray(ops.convert_to_numpy(values), order="C")
+    return found if found.dtype.kind in "fiubc" else found.astype(np.float32)
 
 
 def _dtype(values: Any) -> str:

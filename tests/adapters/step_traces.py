@@ -9,6 +9,7 @@ import numpy as np
 from convspec import ConvSpec
 from convspec.contract import ComputePrecision, ConvParams
 from convspec.reference import conv, judge, magnitude, products
+from convspec.spec import layouts
 from convspec.spec.steps import Other
 from tests.adapters.steps import assert_step
 
@@ -32,12 +33,17 @@ def assert_replays(trace, others=()):
     found = [step.step.name for step in trace.steps if isinstance(step.step, Other)]
     assert found == list(others)
     for step in trace.steps:
-        inputs = [trace.tensors[i] for i in step.reads]
-        outputs = [trace.tensors[i] for i in step.writes]
+        inputs = [canonical(trace.tensors[i], step.layout) for i in step.reads]
+        outputs = [canonical(trace.tensors[i], step.layout) for i in step.writes]
         if isinstance(step.step, ConvSpec):
             assert_convolution(step, inputs[0], *outputs)
         elif not isinstance(step.step, Other):
             assert_step(step.step, inputs, outputs[:1] if "positions" in step.note else outputs, step.arrays)
+
+
+def canonical(tensor, layout):
+    """Return a tensor of a step that knows where channels are in the canonical order."""
+    return layouts.move_axes(tensor, layout, "NCHW") if layout and tensor.ndim > 2 else tensor
 
 
 def assert_convolution(step, x, y):

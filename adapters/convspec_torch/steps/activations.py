@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given
 
 
 def _row(names: str, make: Callable[[Given], Step]) -> Builder:

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from convspec.contract.tracing import Link, NoWord, einsum_product
 from convspec.spec import steps
-from convspec_torch.steps.calls import Builder, Call, Link, NoWord
+from convspec_torch.steps.calls import Builder, Call
 
 
 def _elementwise(kind: Any, *, ordered: bool = False, reflected: bool = False) -> Builder:
@@ -105,33 +106,15 @@ def _einsum(call: Call) -> Link:
     """Return a product of tensors, or with a learnt weight along one axis; others have no word."""
     equation = call.operand
     operands = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
-    if not isinstance(equation, str) or len(operands) != 2 or "." in equation or "->" not in equation:
+    if not isinstance(equation, str) or len(operands) != 2:
         raise NoWord
-    inputs, out = equation.replace(" ", "").split("->")
-    a, b = inputs.split(",")
-    if any(len(set(part)) != len(part) for part in (a, b, out)):
-        raise NoWord(equation)
-    for x, w, xs, ws in ((operands[0], operands[1], a, b), (operands[1], operands[0], b, a)):
-        found = _along(xs, ws, out) if call.learnt(w) and not call.learnt(x) else None
-        if found is not None:
-            axis, transposed = found
-            weight = w.T if transposed else w
-            step = steps.Linear(weight.shape[1], weight.shape[0], bias=False, axis=axis)
-            return Link(step, (x,), call.results, {"weight": weight})
-    batch = a[:-2]
-    if len(a) >= 2 and b == batch + a[-1] + out[-1:] and out == batch + a[-2] + out[-1:]:
+    found = einsum_product(equation, [call.learnt(t) for t in operands])
+    if found is None:
         return Link(steps.MatMul(), tuple(operands), call.results)
-    raise NoWord(equation)
-
-
-def _along(x: str, w: str, out: str) -> tuple[int, bool] | None:
-    """Return the axis of ``x`` along which a matrix ``w`` multiplies, and whether ``w`` is ``(in, out)``."""
-    if len(w) != 2:
-        return None
-    for transposed, new, old in ((False, w[0], w[1]), (True, w[1], w[0])):
-        if old in x and new not in x and out == x.replace(old, new):
-            return x.index(old), transposed
-    return None
+    place, axis, transposed = found
+    weight = operands[place].T if transposed else operands[place]
+    step = steps.Linear(weight.shape[1], weight.shape[0], bias=False, axis=axis)
+    return Link(step, (operands[1 - place],), call.results, {"weight": weight})
 
 
 _ADD, _MUL = _elementwise(steps.Add), _elementwise(steps.Multiply)

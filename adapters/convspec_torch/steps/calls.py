@@ -1,35 +1,20 @@
-"""Calls of PyTorch functions, with their arguments by name, and the links of the data flow that they become."""
+"""Calls of PyTorch functions, with their arguments by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from convspec.contract.tracing import Link, NoWord
 from convspec.spec import ConvSpec
 from convspec.spec.steps import Squeeze, Step, Unsqueeze
 
 FIRST = "NCHW"  # the layout of every function that knows a channel axis
 _ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes too
 _OPERANDS = ("input", "self", "tensors", "tensor", "x")
-
-
-class NoWord(Exception):
-    """The vocabulary of steps has no word for a call; the text says why, if there is more to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One step of a call, with the tensors themselves; a weight among ``arrays`` may be None."""
-
-    step: Step | ConvSpec
-    reads: Sequence[Tensor]
-    writes: Sequence[Tensor]
-    arrays: Mapping[str, Tensor | None] = field(default_factory=dict)
-    layout: str = ""
-    note: str = ""
 
 
 class Given(dict[str, Any]):
@@ -129,12 +114,6 @@ def without_batch(link: Link) -> tuple[Link, ...]:
     middle = Link(link.step, (inner, *more), outer, link.arrays, link.layout, link.note)
     after = (Link(Squeeze((0,)), (a,), (b,)) for a, b in zip(outer, link.writes, strict=True))
     return (Link(Unsqueeze((0,)), (x,), (inner,)), middle, *after)
-
-
-def repeated(value: Any, ndim: int) -> tuple[Any, ...]:
-    """Return a value for each of ``ndim`` axes; one counts for all."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return values * ndim if len(values) == 1 else values
 
 
 def tensors_in(value: Any) -> list[Tensor]:

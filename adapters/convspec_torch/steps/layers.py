@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_torch.functions import spec_of_call
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, Link, NoWord, without_batch
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given, without_batch
 
 COMPUTED = "its kernel is computed from the data"
 

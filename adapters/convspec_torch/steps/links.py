@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from convspec.contract.tracing import Link, NoWord
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other
 from convspec_torch.steps import activations, arithmetic, layers, moves, pools
-from convspec_torch.steps.calls import Call, Link, NoWord, tensors_in
+from convspec_torch.steps.calls import Call, tensors_in
 
 TABLE = activations.TABLE | arithmetic.TABLE | layers.TABLE | moves.TABLE | pools.TABLE
 

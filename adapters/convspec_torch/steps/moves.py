@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from convspec.contract.tracing import (
+    Link,
+    NoWord,
+    index_links,
+    repeat_links,
+    slice_range,
+    stack_links,
+    tile_links,
+    unstack_links,
+)
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call, Link, NoWord
-
-_MOST = 16  # copies that become a concatenation
-
+from convspec_torch.steps.calls import FIRST, Builder, Call
 
 # -- pads and channels -------------------------------------------------------------------------------------------------
 
@@ -111,17 +117,8 @@ def _expand_to_result(call: Call) -> Link:
     return call.link(steps.Expand(tuple(call.y.shape)))
 
 
-def _repeat(call: Call) -> Link:
-    """Return the link of copies side by side: a broadcast of axes of size 1, or a concatenation along one axis."""
-    counts = call.sizes("repeats", "sizes", "dims")
-    counts = (1,) * (call.x.ndim - len(counts)) + counts
-    shape = (1,) * (len(counts) - call.x.ndim) + tuple(call.x.shape)
-    if all(1 in (n, count) for n, count in zip(shape, counts, strict=True)):
-        return call.link(steps.Expand(tuple(call.y.shape)))
-    long = [axis for axis, count in enumerate(counts) if count != 1]
-    if len(counts) > call.x.ndim or len(long) != 1 or not 0 < counts[long[0]] <= _MOST:
-        raise NoWord(f"{counts} times")
-    return Link(steps.Concat(long[0]), (call.x,) * counts[long[0]], call.results)
+def _repeat(call: Call) -> Iterable[Link]:
+    return tile_links(call.x, call.y, call.sizes("repeats", "sizes", "dims"))
 
 
 def _repeat_interleave(call: Call) -> Iterable[Link]:
@@ -129,55 +126,14 @@ def _repeat_interleave(call: Call) -> Iterable[Link]:
     count, dim = given["repeats"], given.get("dim")
     if not isinstance(count, int) or dim is None:
         raise NoWord
-    axis = dim % call.x.ndim + 1
-    inner = call.x.unsqueeze(axis)
-    sizes = tuple(count if i == axis else n for i, n in enumerate(inner.shape))
-    wide = inner.expand(sizes)
-    yield Link(steps.Unsqueeze((axis,)), (call.x,), (inner,))
-    yield Link(steps.Expand(sizes), (inner,), (wide,))
-    yield Link(steps.Reshape(tuple(call.y.shape)), (wide,), call.results)
+    return repeat_links(call.x, call.y, count, dim, Tensor.unsqueeze, Tensor.expand)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
 def _getitem(call: Call) -> Iterable[Link]:
-    """Yield the links of ``x[…]``: a slice, positions and new axes, one after the other."""
-    index = call.args[1]
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if any(not isinstance(p, slice | int | type(None) | type(...)) or isinstance(p, bool) for p in parts):
-        raise NoWord("by positions in a tensor or list")
-    used = sum(isinstance(p, slice | int) for p in parts)
-    whole = [slice(None)] * (call.x.ndim - used)
-    at = next((i for i, p in enumerate(parts) if p is ...), None)
-    parts = [*parts, *whole] if at is None else [*parts[:at], *whole, *parts[at + 1 :]]
-    moves: list[tuple[Step, Any]] = []
-    axes = [p for p in parts if p is not None]
-    ranges = [_range(p) if isinstance(p, slice) else (None, None, 1) for p in axes]
-    if any(part != (None, None, 1) for part in ranges):
-        moves.append((steps.Slice(ranges), tuple(slice(*part) for part in ranges)))
-    for axis, part in reversed(list(enumerate(axes))):
-        if isinstance(part, int):
-            moves.append((steps.Select(axis, part), (slice(None),) * axis + (part,)))
-    left = [p for p in parts if not isinstance(p, int)]
-    new = tuple(i for i, p in enumerate(left) if p is None)
-    if new:
-        moves.append((steps.Unsqueeze(new), tuple(None if p is None else slice(None) for p in left)))
-    yield from _chain(call, moves or [(steps.Identity(), ())])
-
-
-def _range(part: slice) -> tuple[int | None, int | None, int]:
-    start, stop, step = (None if n is None else operator.index(n) for n in (part.start, part.stop, part.step))
-    return (start or None, stop, 1 if step is None else step)
-
-
-def _chain(call: Call, moves: list[tuple[Step, Any]]) -> Iterable[Link]:
-    """Yield links of which each takes a part of the result of the one before."""
-    x = call.x
-    for number, (step, index) in enumerate(moves, 1):
-        y = call.y if number == len(moves) else x[index]
-        yield Link(step, (x,), (y,))
-        x = y
+    return index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem)
 
 
 def _slice(call: Call) -> Link:
@@ -196,7 +152,7 @@ def _narrow(call: Call) -> Link:
 
 
 def _along(axis: int, part: slice) -> Step:
-    ranges = [(None, None, 1)] * axis + [_range(part)]
+    ranges = [(None, None, 1)] * axis + [slice_range(part)]
     return steps.Slice(ranges) if ranges[-1] != (None, None, 1) else steps.Identity()
 
 
@@ -213,10 +169,7 @@ def _split(call: Call) -> Link:
 
 def _unbind(call: Call) -> Iterable[Link]:
     axis = call.given("dim").get("dim", 0) % call.x.ndim
-    parts = [y.unsqueeze(axis) for y in call.results]
-    yield Link(steps.Split([1] * len(parts), axis), (call.x,), parts)
-    for part, y in zip(parts, call.results, strict=True):
-        yield Link(steps.Squeeze((axis,)), (part,), (y,))
+    return unstack_links(call.x, call.results, axis, Tensor.unsqueeze)
 
 
 def _flip(call: Call) -> Link:
@@ -258,10 +211,7 @@ def _concat(call: Call) -> Link:
 def _stack(call: Call) -> Iterable[Link]:
     joined = _listed(call)
     axis = call.given("dim").get("dim", 0) % (joined[0].ndim + 1)
-    parts = [t.unsqueeze(axis) for t in joined]
-    for t, part in zip(joined, parts, strict=True):
-        yield Link(steps.Unsqueeze((axis,)), (t,), (part,))
-    yield Link(steps.Concat(axis), parts, call.results)
+    return stack_links(joined, call.y, axis, Tensor.unsqueeze)
 
 
 TABLE: dict[str, Builder] = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from convspec.contract.tracing import Link, NoWord, repeated
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call, Link, NoWord, batched, repeated
+from convspec_torch.steps.calls import FIRST, Builder, Call, batched
 
 _INDICES = "it returns the positions of the maxima too"
 

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from convspec.contract import StepTrace
+from convspec.contract.tracing import Frame
 from convspec_torch import programs
-from convspec_torch.steps.frames import Frame
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 
 if TYPE_CHECKING:

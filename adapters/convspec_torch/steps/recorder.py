@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convspec.contract import ConvParams, ConvSpec, Part, Reading, StepTrace, TracedStep, layouts
+from convspec.contract.tracing import Frame, Link, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
 from convspec_torch.functions import NO_LAYER, Functions, dtype_of
-from convspec_torch.steps.calls import Call, Link, tensors_in
+from convspec_torch.steps.calls import Call, tensors_in
 from convspec_torch.steps.flow import Flow, Known, copied
-from convspec_torch.steps.frames import Frame, paths_of_links
 from convspec_torch.steps.links import NO_STEPS, RANDOM, SAME, SHAPES, changes_in_place, links, name_of, written
 
 if TYPE_CHECKING:

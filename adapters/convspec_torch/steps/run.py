@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from convspec.contract import Part, StepTrace, refuse_inputs
+from convspec.contract.tracing import Frame, Link, Whole
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec.steps import Other
 from convspec_torch import programs, read, weights
-from convspec_torch.steps.calls import FIRST, Link, tensors_in, without_batch
-from convspec_torch.steps.frames import Frame, Whole
+from convspec_torch.steps.calls import FIRST, tensors_in, without_batch
 from convspec_torch.steps.program_run import parameters_of, trace_program
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 

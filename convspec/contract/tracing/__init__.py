@@ -1,6 +1,7 @@
-"""Read a composed layer by running it: which input element each output element comes from.
+"""Read layers and models by running them.
 
-It takes a function that runs a layer on an array, and returns the axes, pads and crops around its convolution.
+``pads_of`` and ``layer_inference`` take a function that runs a layer on an array, and find which input element each
+output element comes from: the axes, pads and crops around its convolution. The others list the steps of a run.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +10,27 @@ from convspec.contract.tracing import layer_inference
 from convspec.contract.tracing.cell_tracing import Answer, Run
 from convspec.contract.tracing.layer_inference import pads_of
 from convspec.contract.tracing.pad_folding import Pad, described, folded
+from convspec.contract.tracing.step_links import (
+    Frame,
+    Link,
+    NoWord,
+    Whole,
+    einsum_product,
+    index_links,
+    paths_of_links,
+    repeat_links,
+    repeated,
+    slice_range,
+    stack_links,
+    tile_links,
+    unstack_links,
+)
 
 if TYPE_CHECKING:
     from convspec.contract.tracing.cell_tracing import Array as Array
 
-__all__ = ["Answer", "Pad", "Run", "described", "folded", "layer_inference", "pads_of"]
+__all__ = [
+    "Answer", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product", "folded", "index_links",
+    "layer_inference", "pads_of", "paths_of_links", "repeat_links", "repeated", "slice_range", "stack_links",
+    "tile_links", "unstack_links",
+]  # fmt: skip

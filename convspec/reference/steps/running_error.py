@@ -153,13 +153,12 @@ class Rounded:
         """Return a fixed power, of a number that does not change its sign within its error."""
         if exponent == 1:
             return self
-        if exponent == 2:
-            return self * self
         if exponent == 0.5:
             return self.sqrt()
         result = self.monotone(lambda a: np.power(a, exponent), units=ERF_AND_POWER)
         far = np.abs(np.log(np.where(self.value == 0, 1.0, np.abs(self.value))) * exponent)  # the exponent is rounded
-        return result._computed(result.value, result.error, far)
+        computed = result._computed(result.value, result.error, far)
+        return less_accurate(self * self, computed) if exponent == 2 else computed  # a product, or as any other power
 
 
 def less_accurate(one: Rounded, other: Rounded) -> Rounded:
