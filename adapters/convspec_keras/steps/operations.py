@@ -11,18 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import layouts
-from convspec.contract.tracing import (
-    Link,
-    NoWord,
-    einsum_product,
-    index_links,
-    repeat_links,
-    repeated,
-    stack_links,
-    tile_links,
-    unstack_links,
-)
+from convspec.contract import layouts, tracing
+from convspec.contract.tracing import Link, NoWord, repeated
 from convspec.spec import steps
 from convspec.spec.shapes import same_pads
 from convspec.spec.steps import Step
@@ -133,7 +123,7 @@ def _matmul(call: Call) -> Link:
 
 
 def _einsum(call: Call) -> Link:
-    found = einsum_product(call.op.subscripts, [not isinstance(t, Traced) for t in call.args])
+    found = tracing.einsum_product(call.op.subscripts, [not isinstance(t, Traced) for t in call.args])
     if found is None:
         return Link(steps.MatMul(), call.args, call.results)
     place, axis, transposed = found
@@ -256,14 +246,14 @@ def _repeat(call: Call) -> Iterable[Link]:
     if call.x.shape[axis] == 1:
         return (call.link(steps.Expand(call.y.shape)),)
     expand = lambda x, sizes: Traced(ops.broadcast_to(x.value, sizes))  # noqa: E731
-    return repeat_links(call.x, call.y, count, axis, _unsqueeze, expand)
+    return tracing.repeat_links(call.x, call.y, count, axis, _unsqueeze, expand)
 
 
 def _getitem(call: Call) -> Iterable[Link]:
     key = call.operands("x", "key")[1]
     parts = key if isinstance(key, tuple) else (key,)
     parts = tuple(operator.index(part) if isinstance(part, np.integer) else part for part in parts)
-    return index_links(call.x, parts, call.y, len(call.x.shape), lambda x, index: Traced(x.value[index]))
+    return tracing.index_links(call.x, parts, call.y, len(call.x.shape), lambda x, index: Traced(x.value[index]))
 
 
 def _slice(call: Call) -> Link:
@@ -276,7 +266,7 @@ def _stack(call: Call) -> Iterable[Link]:
     joined = call.operands("x")[0]
     if not all(isinstance(t, Traced) for t in joined):
         raise NoWord("of arrays, too")
-    return stack_links(joined, call.y, call.op.axis % len(call.y.shape), _unsqueeze)
+    return tracing.stack_links(joined, call.y, call.op.axis % len(call.y.shape), _unsqueeze)
 
 
 def _split(call: Call) -> Link:
@@ -351,14 +341,14 @@ TABLE: dict[str, Builder] = {
     "Squeeze": _row(lambda op: steps.Squeeze(() if op.axis is None else axes_of(op.axis))),
     "ExpandDims": _row(lambda op: steps.Unsqueeze(axes_of(op.axis))),
     "BroadcastTo": _row(lambda op: steps.Expand(tuple(map(int, op.shape)))),
-    "Tile": lambda call: tile_links(call.x, call.y, axes_of(call.op.repeats)),
+    "Tile": lambda call: tracing.tile_links(call.x, call.y, axes_of(call.op.repeats)),
     "Repeat": _repeat,
     "GetItem": _getitem,
     "Slice": _slice,
     "Concatenate": lambda call: Link(steps.Concat(call.op.axis), call.operands("xs")[0], call.results),
     "Stack": _stack,
     **dict.fromkeys(("Split", "ArraySplit"), _split),
-    "Unstack": lambda call: unstack_links(call.x, call.results, call.op.axis % len(call.x.shape), _unsqueeze),
+    "Unstack": lambda call: tracing.unstack_links(call.x, call.results, call.op.axis % len(call.x.shape), _unsqueeze),
     "Flip": _flip,
     "Take": _take,
 }

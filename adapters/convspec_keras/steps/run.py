@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from convspec.contract import StepTrace, refuse_inputs
 from convspec.errors import UnsupportedError
+from convspec_keras import read
+from convspec_keras.graph import SavedModel
 from convspec_keras.steps.recorder import Recorder
 from convspec_keras.steps.tensors import Traced, traced_in
 
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
-_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+_OPERATORS = [f"__{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and",
+                                         "or", "xor", "eq", "ne", "lt", "le", "gt", "ge")]  # fmt: skip
 
 
 def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
@@ -28,55 +29,66 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
     Layers of users, nested models and functions compiled by TensorFlow are seen through; a layer that calls functions
     of the backend is one step without a word, as are recurrent layers and attention.
     """
+    if isinstance(model, SavedModel):
+        raise UnsupportedError("the steps of a SavedModel are not traced: give the Keras model")
     if not isinstance(model, keras.layers.Layer):
         raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
     from convspec_keras.model import _tensor
 
     with refuse_inputs("Keras model"):
-        named = isinstance(inputs, Mapping)
-        values = [_tensor(x, model) for x in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
+        listed = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
 
-        def arguments(tensors: Sequence[Any]) -> Any:
-            if named:
-                return dict(zip(inputs, tensors, strict=True))
-            return tensors[0] if len(tensors) == 1 else list(tensors)
+        def run(tensors: Sequence[Any]) -> Any:
+            if isinstance(inputs, Mapping):
+                return model(dict(zip(inputs, tensors, strict=True)), training=False)
+            return model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
 
-        if not model.built:
-            model(arguments(values), training=False)
-        recorder = Recorder(model)
-        given = [recorder.add_input(x) for x in values]
+        values = [_tensor(x, model) for x in listed]
+        if not all(layer.built for _, layer in read._walk(model)):
+            run(values)
+        recorder, given = Recorder(model), [Traced(x) for x in values]
+        for x in given:
+            recorder.list_tensor(x)
         with _recording(recorder, model):
-            y = model(arguments(given), training=False)
+            y = run(given)
     return recorder.trace(given, y)
 
 
 @contextmanager
 def _recording(recorder: Recorder, model: Any) -> Iterator[None]:
-    """Send symbolic calls to a recorder, add no node to the layers' own graph, and keep the model's state."""
-
-    def calling(symbolic: Any) -> Any:
-        def call(op: Any, *args: Any, **kwargs: Any) -> Any:
-            return recorder.call(op, args, kwargs) if traced_in((args, kwargs)) else symbolic(op, *args, **kwargs)
-
-        return call
-
-    names = [f"__{name}__" for name in (*_OPERATORS, *_COMPARISONS)]
+    """Send symbolic calls to a recorder, and leave Keras and the model as they were."""
+    layer, backend = keras.layers.Layer, sys.modules[keras.activations.mish.__module__].backend
+    changes = [(kind, "symbolic_call", _calling(recorder, kind.symbolic_call)) for kind in (keras.Operation, layer)]
+    changes += [
+        (sys.modules[layer.__module__], "Node", lambda **_: None),  # no call is noted in the layers' own graph
+        (layer, "add_loss", lambda *_: None),
+        (backend, "convert_to_tensor", _passing(backend.convert_to_tensor)),
+    ]
+    for kind in {type(v) for v in model.variables}:
+        changes += [(kind, name, _leaving(getattr(kind, name))) for name in _OPERATORS]
+        changes.append((kind, "value", _noting(kind.value, recorder.read)))
+    own = [vars(owner).get(name) for owner, name, _ in changes]
+    config: Any = sys.modules["tensorflow"].config if keras.backend.backend() == "tensorflow" else None
+    eager = config is None or config.functions_run_eagerly()
     try:
-        with ExitStack() as stack:
-            for base in (keras.Operation, keras.layers.Layer):
-                stack.enter_context(_replaced(base, "symbolic_call", calling(base.symbolic_call)))
-            stack.enter_context(_replaced(sys.modules[keras.layers.Layer.__module__], "Node", lambda **_: None))
-            backend = sys.modules[keras.activations.mish.__module__].backend
-            stack.enter_context(_replaced(backend, "convert_to_tensor", _passing(backend.convert_to_tensor)))
-            for kind in {type(v) for v in model.variables}:
-                stack.enter_context(_replaced(kind, "value", _noting(kind.value, recorder.read)))
-            for kind, name in itertools.product({type(v) for v in model.variables}, names):
-                stack.enter_context(_replaced(kind, name, _leaving(getattr(kind, name))))
-            if keras.backend.backend() == "tensorflow":
-                stack.enter_context(_uncompiled(sys.modules["tensorflow"]))
-            yield
+        if not eager:
+            config.run_functions_eagerly(True)
+        for change in changes:
+            setattr(*change)
+        yield
     finally:
+        for (owner, name, _), value in zip(changes, own, strict=True):
+            delattr(owner, name) if value is None else setattr(owner, name, value)
+        if not eager:
+            config.run_functions_eagerly(False)
         recorder.restore_state()
+
+
+def _calling(recorder: Recorder, symbolic: Any) -> Any:
+    def call(op: Any, *args: Any, **kwargs: Any) -> Any:
+        return recorder.call(op, args, kwargs) if traced_in((args, kwargs)) else symbolic(op, *args, **kwargs)
+
+    return call
 
 
 def _passing(convert: Any) -> Any:
@@ -84,40 +96,11 @@ def _passing(convert: Any) -> Any:
     return lambda x, *args, **kwargs: x if isinstance(x, Traced) else convert(x, *args, **kwargs)
 
 
-def _noting(value: Any, read: dict[int, Any]) -> Any:
-    """Return the property of a weight's value, which notes that it was read."""
-
-    def get(weight: Any) -> Any:
-        read[id(weight)] = weight
-        return value.fget(weight)
-
-    return property(get)
-
-
 def _leaving(operator: Any) -> Any:
     """Return an operator of a variable that leaves tensors of the data to their own class."""
     return lambda self, other: NotImplemented if isinstance(other, Traced) else operator(self, other)
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
-
-
-@contextmanager
-def _uncompiled(tf: Any) -> Iterator[None]:
-    """Run functions that TensorFlow compiles as they are written."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+def _noting(value: Any, noted: dict[int, Any]) -> Any:
+    """Return the property of a variable's value, which notes that it was read."""
+    return property(lambda variable: value.fget(noted.setdefault(id(variable), variable)))

@@ -50,6 +50,10 @@ class Traced(keras.KerasTensor):  # type: ignore[misc]
         return float(self.value)
 
     __index__ = __int__
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return keras.ops.equal(self, other)
 
     def __len__(self) -> int:
         return int(self.shape[0])

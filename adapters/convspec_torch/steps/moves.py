@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from convspec.contract.tracing import (
-    Link,
-    NoWord,
-    index_links,
-    repeat_links,
-    slice_range,
-    stack_links,
-    tile_links,
-    unstack_links,
-)
+from convspec.contract import tracing
+from convspec.contract.tracing import Link, NoWord, slice_range
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_torch.steps.calls import FIRST, Builder, Call
@@ -118,7 +110,7 @@ def _expand_to_result(call: Call) -> Link:
 
 
 def _repeat(call: Call) -> Iterable[Link]:
-    return tile_links(call.x, call.y, call.sizes("repeats", "sizes", "dims"))
+    return tracing.tile_links(call.x, call.y, call.sizes("repeats", "sizes", "dims"))
 
 
 def _repeat_interleave(call: Call) -> Iterable[Link]:
@@ -126,14 +118,14 @@ def _repeat_interleave(call: Call) -> Iterable[Link]:
     count, dim = given["repeats"], given.get("dim")
     if not isinstance(count, int) or dim is None:
         raise NoWord
-    return repeat_links(call.x, call.y, count, dim, Tensor.unsqueeze, Tensor.expand)
+    return tracing.repeat_links(call.x, call.y, count, dim, Tensor.unsqueeze, Tensor.expand)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
 def _getitem(call: Call) -> Iterable[Link]:
-    return index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem)
+    return tracing.index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem)
 
 
 def _slice(call: Call) -> Link:
@@ -169,7 +161,7 @@ def _split(call: Call) -> Link:
 
 def _unbind(call: Call) -> Iterable[Link]:
     axis = call.given("dim").get("dim", 0) % call.x.ndim
-    return unstack_links(call.x, call.results, axis, Tensor.unsqueeze)
+    return tracing.unstack_links(call.x, call.results, axis, Tensor.unsqueeze)
 
 
 def _flip(call: Call) -> Link:
@@ -211,7 +203,7 @@ def _concat(call: Call) -> Link:
 def _stack(call: Call) -> Iterable[Link]:
     joined = _listed(call)
     axis = call.given("dim").get("dim", 0) % (joined[0].ndim + 1)
-    return stack_links(joined, call.y, axis, Tensor.unsqueeze)
+    return tracing.stack_links(joined, call.y, axis, Tensor.unsqueeze)
 
 
 TABLE: dict[str, Builder] = {

@@ -73,7 +73,8 @@ def traced(function, *shapes, **parts):
 def test_the_reference_replays_a_network(name):
     kind, shapes, others = NETWORKS[name]
     model, inputs = kind(), inputs_of(shapes, name)
-    plain = models.trace_model(model, inputs).outputs  # gives a model its weights
+    if not model.built:
+        models.trace_model(model, inputs)
     randomised(model)
     before = [np.array(weight) for weight in model.weights]
     plain = models.trace_model(model, inputs).outputs
@@ -162,7 +163,6 @@ def test_a_step_of_two_inputs(name):
 
 W = np.random.default_rng(0).standard_normal((6, 5)).astype("float32")
 ALL = (None, None, 1)  # a whole axis
-HALF = ops.arange(4, dtype="float32")
 CALLS = {
     "max pool": (lambda x: ops.max_pool(x, 3, 2, "same"), [S.MaxPool(3, 2, "same")]),
     "resize": (lambda x: ops.image.resize(x, (3, 5), antialias=True),
@@ -351,6 +351,23 @@ def test_a_trace_leaves_no_trace_in_keras():
     models.trace_steps(model, [normal((1, 12, 12, 2))])
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
     assert [dict(vars(kind)) for kind in (keras.Operation, L.Layer, type(model.variables[0]))] == own
+
+
+def test_random_numbers_are_told():
+    def run(self, x):
+        return x + keras.random.normal((6,), seed=self.seed)
+
+    (noise, _) = traced(run, X, seed=keras.random.SeedGenerator(1)).steps
+    assert (noise.step, noise.note) == (S.Parameter((6,)), "drawn at random")
+
+
+def test_losses_and_comparisons_do_not_hide_a_layer():
+    def run(self, x):
+        self.add_loss(ops.mean(x))
+        return ops.where(x == 0, 1.0, ops.exp(x))
+
+    trace = traced(run, X)
+    assert [step.step.words for step in trace.steps] == ["mean over all axes", "equal", "exp", "where"]
 
 
 def test_a_layer_that_gives_its_input_is_no_step():
