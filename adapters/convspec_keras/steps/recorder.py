@@ -207,10 +207,15 @@ class Recorder:
 
 
 def weights_of(model: Any) -> dict[str, Any]:
-    """Return all weights by the path of their layer and their name; a second one of a path is numbered."""
+    """Return all weights by the path of their layer and their name; a second one of a path is numbered.
+
+    What a ``Normalization`` has counted is none.
+    """
     found: dict[str, Any] = {}
     for path, layer in read._walk(model):
         for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
+            if weight.name == "count":
+                continue
             key, number = f"{path}/{weight.name}", 1
             while key in found:
                 number += 1

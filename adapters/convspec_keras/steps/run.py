@@ -67,20 +67,17 @@ def _recording(recorder: Recorder, model: Any) -> Iterator[None]:
     for kind in {type(v) for v in model.variables}:
         changes += [(kind, name, _leaving(getattr(kind, name))) for name in _OPERATORS]
         changes.append((kind, "value", _noting(kind.value, recorder.read)))
+    if keras.backend.backend() == "tensorflow":
+        kind = type(sys.modules["tensorflow"].function(print))
+        changes.append((kind, "__call__", _uncompiled(kind.__call__)))
     own = [vars(owner).get(name) for owner, name, _ in changes]
-    config: Any = sys.modules["tensorflow"].config if keras.backend.backend() == "tensorflow" else None
-    eager = config is None or config.functions_run_eagerly()
     try:
-        if not eager:
-            config.run_functions_eagerly(True)
         for change in changes:
             setattr(*change)
         yield
     finally:
         for (owner, name, _), value in zip(changes, own, strict=True):
             delattr(owner, name) if value is None else setattr(owner, name, value)
-        if not eager:
-            config.run_functions_eagerly(False)
         recorder.restore_state()
 
 
@@ -89,6 +86,16 @@ def _calling(recorder: Recorder, symbolic: Any) -> Any:
         return recorder.call(op, args, kwargs) if traced_in((args, kwargs)) else symbolic(op, *args, **kwargs)
 
     return call
+
+
+def _uncompiled(call: Any) -> Any:
+    """Return the call of a compiled function, which runs as it is written on tensors of the data."""
+
+    def run(function: Any, *args: Any, **kwargs: Any) -> Any:
+        as_written = traced_in((args, kwargs))
+        return function.python_function(*args, **kwargs) if as_written else call(function, *args, **kwargs)
+
+    return run
 
 
 def _passing(convert: Any) -> Any:

@@ -406,12 +406,26 @@ def test_half_precision_is_kept_as_float32():
     assert {t.dtype for t in trace.tensors} == {np.dtype("float32")}
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone compiles a layer's code")
 def test_functions_that_tensorflow_compiles_are_seen_through():
-    tf = pytest.importorskip("tensorflow")
-    if BACKEND != "tensorflow":
-        pytest.skip("TensorFlow alone compiles a layer's code")
+    import tensorflow as tf
+
+    class Compiled(L.Layer):
+        @tf.function
+        def call(self, x):
+            return ops.tanh(x) * 2
+
     compiled = tf.function(lambda x: ops.relu(x) + 1)
-    assert [step.step for step in traced(lambda _, x: compiled(x), X).steps] == [S.ReLU(), S.Add(1)]
+    trace = traced(lambda self, x: self.layer(compiled(x)), X, layer=Compiled(name="layer"))
+    assert [step.step for step in trace.steps] == [S.ReLU(), S.Add(1), S.Tanh(), S.Multiply(2)]
+    assert trace.steps[-1].path == "layer/multiply_0"
+
+
+def test_a_grouped_convolution_computes_as_it_does_in_the_model():
+    model = randomised(keras.Sequential([keras.Input((24, 24, 96)), L.Conv2D(96, 7, padding="same", groups=96)]))
+    trace, plain = models.trace_steps(model, [normal((1, 24, 24, 96))]), model(normal((1, 24, 24, 96)))
+    assert_replays(trace)
+    assert same(trace.tensors[1], plain)
 
 
 def test_paths_of_layers_with_two_convolutions_are_those_of_the_parts():
