@@ -99,7 +99,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="Write the table and all failures as JSON (-: standard output).")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="Drills at a time; default: all cores.")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job, and so by commands
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # in a shell's background job and under nohup: by commands as well
+        signal.signal(ignored, signal.SIG_DFL)
     rows = run_all(options.only, options.jobs, options.seed, short=options.short)
     document = {
         "date": datetime.now(UTC).date().isoformat(),

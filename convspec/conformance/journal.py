@@ -190,7 +190,7 @@ class Journal:
             try:
                 journal._lock()
                 for entry in header.to_dicts():
-                    journal.append(entry)
+                    journal._write(entry)
                 os.fsync(journal._descriptor)
                 part.rename(path)
             except BaseException:
@@ -228,12 +228,8 @@ class Journal:
         Raises:
             JournalError: if there is no room; the lines before are unchanged.
         """
-        data = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         try:
-            rest = data
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            self._size += len(data)
+            self._write(entry)
             if time.monotonic() - self._synced > _SYNC:
                 self._sync()
         except OSError as error:
@@ -242,6 +238,13 @@ class Journal:
             raise JournalError(
                 f"cannot write {self.path}: {error.strerror}; once there is room: {resume_command(self.path)}"
             ) from None
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        data = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
+        rest = data
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._size += len(data)
 
     def discard(self) -> None:
         """Remove the file, for a run that failed before its first verdict."""

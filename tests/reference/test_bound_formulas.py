@@ -72,6 +72,25 @@ def test_products_per_element_are_reached(transposed):
     sizes = shape[2:] if transposed else spec.output_shape(shape)[2:]
     assert error_bounds.products(spec, shape, "kernel") == 2 * math.prod(sizes)
     assert counts.input.max() <= error_bounds.products(spec, shape, "input") == 3 * 6
+    assert type(error_bounds.products(spec, shape, "input")) is int  # else it is no exact number of a large layer
+
+
+PADS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@pytest.mark.parametrize("mode", PADS)
+@pytest.mark.parametrize("padding", [((2, 3),), "same"])
+@pytest.mark.parametrize("size", [4, 5, 9])
+def test_products_of_an_input_that_is_padded_with_itself_are_reached(mode, padding, size):
+    spec = ConvSpec(2, 3, 3, stride=2, padding=padding, bias=False, padding_mode=mode, ndim=1)
+    shape = (1, 2, size)
+    params = ConvParams(np.ones(spec.kernel_shape))
+    counts = reference.gradients(spec, params, np.ones(shape), np.ones(spec.output_shape(shape)))
+    found = error_bounds.products(spec, shape, "input")
+    places = np.bincount(np.pad(np.arange(size), spec.explicit(shape).padding, mode=PADS[mode]))  # of each pixel
+    assert counts.input.max() <= found
+    assert found >= 9 * places.max()
+    assert found == 9 * error_bounds.copies(spec, (size,))
 
 
 # -- two results -------------------------------------------------------------------------------------------------------
@@ -83,6 +102,7 @@ SIDES = [
         ("float32", FLOAT32), ("float32", FLUSHING), ("float16", FLOAT32), ("float16", ComputePrecision("float16", 2)),
         ("bfloat16", ComputePrecision("bfloat16")), ("float32", ComputePrecision("float32", inputs="tf32")),
         ("float64", ComputePrecision("float64")), ("bfloat16", FLUSHING),
+        ("float16", ComputePrecision("float32", 2)), ("bfloat16", ComputePrecision("float32", 3)),
     )
 ]  # fmt: skip
 PAIRS = [(one, other) for one in SIDES for other in SIDES]

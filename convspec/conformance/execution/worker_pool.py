@@ -12,8 +12,9 @@ from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING
 
 from convspec.conformance import environment
+from convspec.conformance.checks.expected import expected_bytes
 from convspec.conformance.execution import messages
-from convspec.conformance.trials.work_plan import Target
+from convspec.conformance.trials.work_plan import Problem, Target
 from convspec.contract import registry
 from convspec.contract.isolation import ChildProcess, resident
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 _KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 29)}
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LOOK = 0.1  # seconds between looks at its memory
-_ORACLE = 600.0
+_ORACLE = 10.0, 600.0  # seconds for the arrays of one unit: at least, at most
+_SLOWEST = 10**6  # products and bytes that the oracle computes in a second, at least
 START = 60.0  # seconds that a worker may take to start if the timeout is shorter
 _BRIEF = 0.02  # seconds
 _AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, at most _MOST of them
@@ -47,7 +49,10 @@ class Job:
     @property
     def grace(self) -> float:
         """Seconds that the worker may take for the arrays if it computes them itself."""
-        return _ORACLE if self.lease.arrays.path is None else 0.0
+        if self.lease.arrays.path is not None:
+            return 0.0
+        work = Problem(self.unit.case, (self.unit,)).work() + expected_bytes(self.unit.case, self.unit.recipes)
+        return min(_ORACLE[0] + work // _SLOWEST, _ORACLE[1])
 
 
 class Worker(ChildProcess):
