@@ -235,3 +235,54 @@ def test_a_result_of_another_form_is_wrong_whatever_its_numbers_are(actual, dtyp
     assert (found.verdict == "disagree") is bool(word)
     assert found.evidence["total"] == 3
     assert module.form_problem(actual, (3,), dtype).partition(" ")[0].strip(":") == word
+
+
+@pytest.mark.parametrize("at", [0, 1, 1319])
+def test_a_lone_wrong_element_is_named_wherever_it_is(at):
+    actual, y, size = result(3, 0.0)
+    actual.reshape(-1)[:] = y.reshape(-1).astype(np.float32)
+    actual.reshape(-1)[at] += np.float32(1)
+    found = judge(actual, y, size, **options())
+    assert (found.verdict, found.evidence["wrong"]) == ("disagree", 1)
+    assert found.evidence["index"] == list(map(int, np.unravel_index(at, SHAPE)))
+
+
+@pytest.mark.parametrize("block", [7, 1 << 15])
+def test_of_errors_that_are_equally_large_the_first_is_named(block, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    y, size = np.ones(SHAPE), np.ones(SHAPE)
+    actual = y.astype(np.float32)
+    actual[1:] = 2
+    assert judge(actual, y, size, **options()).evidence["index"] == [1, 0, 0, 0]
+    assert judge(y.astype(np.float32), y, size, **options()).evidence["index"] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("got", "right", "q"), [
+    (np.nan, 1.0, "nan"), (1.0, np.nan, "nan"), (np.inf, 1.0, "inf"), (np.inf, -np.inf, "inf"), (np.nan, np.nan, 0.0),
+    (np.inf, np.inf, 0.0), (1.7e308, -1.7e308, "inf"),
+])  # fmt: skip
+def test_an_error_that_is_no_number_is_said_and_no_warning(got, right, q):
+    y, size = np.full(3, right), np.full(3, 1.0)
+    found = judge(np.full(3, got), y, size, **options("float64", arithmetic=ComputePrecision("float64")))
+    assert (found.verdict, found.evidence["worst_q"]) == ("agree" if q == 0.0 else "disagree", q)
+    exact = judge(np.full(3, got), y, None, **options("float64", "exact"))
+    assert exact.verdict == found.verdict
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_infinity_is_right_where_the_largest_number_is_within_the_bound(sign):
+    limits = error_bounds.bounds("float32", 40, FLOAT32)
+    size = np.full(3, limits.largest)
+    bound = limits.relative * limits.largest + limits.absolute
+    for share, verdict in ((0.5, "agree"), (1.5, "disagree")):
+        y = np.full(3, sign * (limits.largest - share * bound))
+        infinite = np.full(3, sign * np.inf, np.float32)
+        assert judge(infinite, y, size, **options()).verdict == verdict
+        assert judge(-infinite, y, size, **options()).verdict == "disagree"
+
+
+def test_zeros_are_vacuous_only_beyond_the_absolute_bound():
+    limits = error_bounds.bounds("float32", 40, FLOAT32)
+    for y, verdict in ((limits.absolute, "agree"), (np.nextafter(limits.absolute, 1), "disagree")):
+        found = judge(np.zeros(3, np.float32), np.full(3, y), np.full(3, 1.0), **options())
+        assert found.verdict == verdict
