@@ -74,3 +74,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in _left_out(item.path):
             item.add_marker(mark)
+    items.sort(key=lambda item: not _left_out(item.path))  # the longest first: at the end no process waits for another
