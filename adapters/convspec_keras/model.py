@@ -109,15 +109,11 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     calls: list[Call] = []
     with refuse_inputs("Keras model"), _watched(_layers(model), calls):
         if isinstance(inputs, Mapping):
-            y = model({name: _tensor(x, model) for name, x in inputs.items()}, training=False)
+            y = model({name: read._tensor(x, model) for name, x in inputs.items()}, training=False)
         else:
-            given = [_tensor(x, model) for x in inputs]
+            given = [read._tensor(x, model) for x in inputs]
             y = model(given[0] if len(given) == 1 else given, training=False)
     return ModelTrace(calls, [read._array(t) for t in keras.tree.flatten(y)])
-
-
-def _tensor(x: Array, model: Any) -> Any:
-    return ops.convert_to_tensor(x, dtype=model.compute_dtype if x.dtype.kind == "f" else None)
 
 
 @contextmanager

@@ -170,6 +170,10 @@ def _array(values: Any) -> Array:
     return found if found.dtype.kind in "fiubc" else found.astype(np.float32)
 
 
+def _tensor(x: Array, model: Any) -> Any:
+    return ops.convert_to_tensor(x, dtype=model.compute_dtype if x.dtype.kind == "f" else None)
+
+
 def _dtype(values: Any) -> str:
     return known_dtype(keras.backend.standardize_dtype(getattr(values, "value", values).dtype))
 

@@ -33,8 +33,6 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
         raise UnsupportedError("the steps of a SavedModel are not traced: give the Keras model")
     if not isinstance(model, keras.layers.Layer):
         raise UnsupportedError(f"{type(model).__name__} is not a layer of Keras")
-    from convspec_keras.model import _tensor
-
     with refuse_inputs("Keras model"):
         listed = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
 
@@ -43,7 +41,7 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
                 return model(dict(zip(inputs, tensors, strict=True)), training=False)
             return model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
 
-        values = [_tensor(x, model) for x in listed]
+        values = [read._tensor(x, model) for x in listed]
         if not all(layer.built for _, layer in read._walk(model)):
             run(values)
         recorder, given = Recorder(model), [Traced(x) for x in values]
