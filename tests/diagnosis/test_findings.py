@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from convspec import ConvParams, ConvSpec, diagnose, reference
 
@@ -58,6 +59,19 @@ def test_the_nearest_mistakes_say_that_they_explain_a_part_only():
     actual[0, 1, 1, ::2] += 40
     nearest = diagnose(SPEC, PARAMS, X, actual, seconds=0).nearest
     assert all("% of the elements unexplained)" in " ".join(str(finding).split()) for finding in nearest)
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        (0.254, "within rounding, 0.25 of the bound"), (1.0, "within rounding, 1 of the bound"),
+        (1.5, "leaves 37.5% of the elements unexplained"), (np.inf, "leaves 37.5% of the elements unexplained"),
+    ],
+)  # fmt: skip
+def test_a_finding_beyond_the_bound_explains_a_part_only(distance, words):
+    found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))[0]
+    measured = replace(found.measured, worst=distance, wrong=0.375, exact=False)
+    assert f"({words})" in " ".join(str(replace(found, measured=measured)).split())
 
 
 def test_right_numbers():
