@@ -264,6 +264,28 @@ def test_when_the_server_is_killed_its_children_end_and_the_next_has_another(way
         assert other.ask(["echo", 1], SECONDS) == 1
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["before it forks", "later"])
+def test_a_server_that_is_stopped_costs_seconds_and_not_the_run(way, monkeypatch, known):
+    if way == "started":
+        return
+    monkeypatch.setattr(fork_server, "_PATIENCE", 0.3)
+    monkeypatch.setattr(child_process, "_PATIENCE", 0.3)
+    fork_server._servers.clear()
+    child = ChildProcess("fake_child")
+    number = child.ask(["ignore"], SECONDS)
+    (server,) = fork_server._servers.values()
+    os.kill(server._process.pid, signal.SIGSTOP)
+    other = child if known else ChildProcess("fake_child")
+    with pytest.raises(ChildTimeout):
+        other.next(0.2)
+    other.end()
+    assert server._process.wait(SECONDS) == -signal.SIGKILL
+    assert gone(number)
+    child.end()
+    with ChildProcess("fake_child") as another:
+        assert another.ask(["echo", 1], SECONDS) == 1
+
+
 def test_servers_that_are_not_used_are_ended_and_those_in_use_are_not(way):
     if way == "started":
         return

@@ -38,7 +38,7 @@ class ForkedProcess:
 
     def __init__(self, server: ForkServer, request: Mapping[str, Any], files: Sequence[int]) -> None:
         self.returncode: int | None = None
-        self._words = b""
+        self._server, self._words = server, b""
         self._pipe, status = os.pipe()
         self._close = weakref.finalize(self, os.close, self._pipe)
         folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
@@ -73,7 +73,12 @@ class ForkedProcess:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Kill the reaper; or the server, if it does not tell within seconds that the reaper has ended."""
         self._signal(signal.SIGKILL)
+        try:
+            self.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
 
     @property
     def pid(self) -> int:
@@ -129,6 +134,10 @@ class ForkServer:
     def idle(self) -> bool:
         """Whether all its children have ended."""
         return all(child.poll() is not None for child in self._children)
+
+    def kill(self) -> None:
+        """Kill it; its children's reapers end with it."""
+        self._process.kill()
 
     def send(self, child: ForkedProcess, request: Mapping[str, Any], files: Sequence[int]) -> None:
         """Have it fork: ``files`` are the child's standard ones, its folder, and where its end is told."""
