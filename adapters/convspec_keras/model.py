@@ -60,7 +60,7 @@ def _names(layer: Any) -> dict[str, str]:
 def _norm(layer: Any) -> dict[str, Any]:
     """The settings of a norm, as a part has them; a subclass with a ``call`` of its own has no known form."""
     axes = tuple(layer.axis) if isinstance(layer.axis, list | tuple) else (layer.axis,)
-    axes = tuple(int(axis) if axis < 0 or axis == 1 else int(axis) - _rank(layer, axis) for axis in axes)
+    axes = tuple(int(axis) if axis < 0 or axis == 1 else int(axis) - _rank(layer, max(axes)) for axis in axes)
     own = {"epsilon": float(layer.epsilon), "axis": axes[-1]}
     base = next(kind for kind in _NORMS if isinstance(layer, kind))
     if type(layer).call is not base.call:
@@ -183,6 +183,8 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
                 getattr(layer, _names(layer)[name]).assign(values)
             elif name == "bias":
                 layer.bias.assign(values)
+            elif name not in ("kernel", "depthwise_kernel", "pointwise_kernel"):
+                next(v for v in layer.variables if v.name == name).assign(values)
             else:
                 getattr(layer, f"{role}_kernel" if role else "kernel").assign(_kernel(layer, values, role))
     return model

@@ -145,7 +145,7 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     with torch.no_grad():
         for path, own in arrays.items():
             for name, values in own.items():
-                target = getattr(modules[path], programs.ARRAYS[name])
+                target = getattr(modules[path], programs.ARRAYS.get(name, name))
                 target.copy_(weights.tensor(values, target.dtype, str(target.device)))
     return model
 

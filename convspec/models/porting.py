@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 
+_STEP_NAMES = {("linear", "kernel"): "weight", ("norm", "gain"): "scale", ("norm", "shift"): "bias"}
 _TRIED = 16  # layers of one shape that are tried for an effect on the results
 _Pair: TypeAlias = tuple[Part, Part, str]
 
@@ -211,19 +213,82 @@ def port_weights(
     report.unmoved = [f"{key} {shape} of the {side}" for side, model in (("source", a), ("target", b))
                       for key, shape in model.rest.items()]  # fmt: skip
     pairs: list[_Pair] = []
+    flow = layers.pairs_by_flow(a, b, _match_names(a, b))
     for kind in KINDS:
-        pairs += _match_kind(a, b, kind, _match_norms(a, b, pairs) if kind == "norm" else [], report)
+        norms = _match_norms(a, b, pairs) if kind == "norm" and not (a.followed and b.followed) else []
+        pairs += _match_kind(a, b, kind, norms, flow, report)
     for ours, theirs, how in pairs:
         _move(ours, theirs, how, a, b, report)
+    others = _other_arrays(a, b, flow)
     if dry_run or (report.ambiguous and not force):
         return report
-    report.model = b.adapter.model_module().write(target, report.arrays)
+    module = b.adapter.model_module()
+    report.model = module.write(target, report.arrays)
     report.written = True
+    for key, own in others.items():
+        with contextlib.suppress(Exception):  # an adapter may write layers only: the parameter stays in the list
+            report.model = module.write(report.model, {key[0]: {key[1]: own.array}})
+            report.moves.append(Move("other", own.source, own.target, "data flow"))
+            report.unmoved = [line for line in report.unmoved if line not in own.lines]
     written = open_model(report.model, *target_inputs)
     _check_written(report, written)
     if inputs is not None:
         report.comparison = compare_open(a, written)
     return report
+
+
+class _Other(NamedTuple):
+    """An array that belongs to no convolution, norm or linear layer, and the lines that list it as not moved."""
+
+    source: str
+    target: str
+    array: Array
+    lines: tuple[str, str]
+
+
+def _other_arrays(a: Model, b: Model, flow: Mapping[str, str]) -> dict[tuple[str, str], _Other]:
+    """Return what the target's other parameters get, by the path of their layer and their name there."""
+    layer_paths = {part.path for part in (*a.parts, *b.parts)}
+    steps = [{step.path: step for step in model.graph.trace.steps if step.arrays} if model.graph else {}
+             for model in (a, b)]  # fmt: skip
+    found: dict[tuple[str, str], _Other] = {}
+    for source, target in flow.items():
+        if source in layer_paths or target in layer_paths or source not in steps[0] or target not in steps[1]:
+            continue
+        ours, theirs = steps[0][source], steps[1][target]
+        orders = [layers.feature_orders(model, path) for model, path in ((a, source), (b, target))]
+        for name in ours.arrays.keys() & theirs.arrays.keys():
+            keys = [_parameter(step.sources.get(name, ()), model) for step, model in ((ours, a), (theirs, b))]
+            if None in keys or ours.note or theirs.note:
+                continue
+            shape = b.rest[str(keys[1])]
+            array = _rearrange(
+                ours.arrays[name], theirs.arrays[name].shape, *(own.get(name, {}).get(0) for own in orders)
+            )
+            if array is not None and array.size == np.prod(shape):
+                lines = tuple(f"{key} {model.rest[str(key)]} of the {side}" for key, model, side in
+                              zip(keys, (a, b), ("source", "target"), strict=True))  # fmt: skip
+                path, _, attribute = str(keys[1]).rpartition("/")
+                found[path, attribute] = _Other(source, target, array.reshape(shape), (lines[0], lines[1]))
+    return found
+
+
+def _parameter(sources: Sequence[str], model: Model) -> str | None:
+    """Return the name among a model's other parameters of the only one that an array was made of."""
+    names = {key.replace("/", ".").lstrip("."): key for key in model.rest}
+    return names.get(sources[0].replace("/", ".")) if len(sources) == 1 else None
+
+
+def _rearrange(array: Array, shape: tuple[int, ...], source: Any, target: Any) -> Array | None:
+    """Return an array with its elements in the target's order; None where its axes do not fit."""
+    if source is None or target is None:
+        long = [[n for n in sizes if n > 1] for sizes in (array.shape, shape)]
+        return array if long[0] == long[1] else None
+    if source.size != target.size:
+        return None
+    flat = np.empty(target.size, array.dtype)
+    flat[target] = array.reshape(-1)[source]
+    return flat
 
 
 def _check_written(report: PortReport, written: Model) -> None:
@@ -241,7 +306,19 @@ def _match_norms(a: Model, b: Model, convs: Sequence[_Pair]) -> list[_Pair]:
     return [(x, y, "place") for x, y in norms if x and y and layers.shape_key(x) == layers.shape_key(y)]
 
 
-def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortReport) -> list[_Pair]:
+def _match_names(a: Model, b: Model) -> dict[str, str]:
+    """Return the paths of the target's layers by those of the source's, where one name and shape is in each once."""
+    found: list[dict[Hashable, str]] = []
+    for model in (a, b):
+        keys = [(layers.name_key(part), layers.shape_key(part), part.path) for part in model.parts]
+        counts = Counter(key[:2] for key in keys)
+        found.append({key[:2]: key[2] for key in keys if key[0] and counts[key[:2]] == 1})
+    return {path: found[1][key] for key, path in found[0].items() if key in found[1]}
+
+
+def _match_kind(
+    a: Model, b: Model, kind: str, known: list[_Pair], flow: Mapping[str, str], report: PortReport
+) -> list[_Pair]:
     """Return all pairs of one kind, ``known`` ones included; report layers with no counterpart, or several."""
     done = {id(part) for pair in known for part in pair[:2]}
     groups: defaultdict[Hashable, tuple[list[Part], list[Part]]] = defaultdict(lambda: ([], []))
@@ -256,7 +333,7 @@ def _match_kind(a: Model, b: Model, kind: str, known: list[_Pair], report: PortR
                 groups[layers.shape_key(part)][place].append(part)
     pairs = list(known)
     for ours, theirs in groups.values():
-        matched = _match_shape(*_drop_unused(ours, theirs, a, b, report), report=report)
+        matched = _match_shape(*_drop_unused(ours, theirs, a, b, report), flow, report)
         pairs += matched
         for place, (side, model_name) in enumerate(((ours, "source"), (theirs, "target"))):
             used = {id(pair[place]) for pair in matched}
@@ -271,7 +348,7 @@ def _drop_unused(
 ) -> tuple[list[Part], list[Part]]:
     """Return the layers of one shape; where one model has more, without those that no result depends on."""
     larger, model, name = (ours, a, "source") if len(ours) > len(theirs) else (theirs, b, "target")
-    if not report.ran or len(ours) == len(theirs) or len(larger) > _TRIED:
+    if not report.ran or len(ours) == len(theirs) or (len(larger) > _TRIED and not model.followed):
         return ours, theirs
     unused = without_effect(model, larger)
     report.unused += [f"{part.kind} {part.path} of the {name}" for part in unused]
@@ -279,8 +356,10 @@ def _drop_unused(
     return (kept, theirs) if larger is ours else (ours, kept)
 
 
-def _match_shape(ours: Sequence[Part], theirs: Sequence[Part], *, report: PortReport) -> list[_Pair]:
-    """Return the pairs among layers of one shape."""
+def _match_shape(
+    ours: Sequence[Part], theirs: Sequence[Part], flow: Mapping[str, str], report: PortReport
+) -> list[_Pair]:
+    """Return the pairs among layers of one shape: by name, by what they read and feed, then by their order."""
     if not ours or not theirs:
         return []
     names = [[layers.name_key(part) for part in side] for side in (ours, theirs)]
@@ -288,6 +367,9 @@ def _match_shape(ours: Sequence[Part], theirs: Sequence[Part], *, report: PortRe
     if unique and (set(names[0]) <= set(names[1]) or set(names[1]) <= set(names[0])):
         by_name = dict(zip(names[1], theirs, strict=True))
         return [(part, by_name[name], "name") for part, name in zip(ours, names[0], strict=True) if name in by_name]
+    by_path = {part.path: part for part in theirs}
+    if all(flow.get(part.path) in by_path for part in ours):
+        return [(part, by_path[flow[part.path]], "data flow") for part in ours]
     if len(ours) != len(theirs):
         report.ambiguous.append(
             f"{len(ours)} layers of the source ({_paths(ours)}) have the shape of {len(theirs)} of the target "
@@ -320,7 +402,9 @@ def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortRe
     for name in arrays.keys() - wanted.keys():
         if not (arrays[name] == _NEUTRAL.get(name, np.nan)).all():
             report.ambiguous.append(f"{theirs.path} has no place for the {name} of {ours.path}: build it with one")
-    if ours.kind == "linear":
+    if a.followed and b.followed:
+        _reorder_features(moved, ours, theirs, a, b, move)
+    elif ours.kind == "linear":
         moved["kernel"] = _reorder_columns(moved["kernel"], ours, a, b, move, report)
     if ours.kind == "norm" and ours.epsilon != theirs.epsilon:
         move.notes.append(f"epsilon {ours.epsilon:g} against {theirs.epsilon:g}")
@@ -331,6 +415,23 @@ def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortRe
     if ours.reading is not None and theirs.reading is not None:
         move.notes += spec_differences(ours.reading.spec, theirs.reading.spec)
     report.arrays[theirs.path] = moved
+
+
+def _reorder_features(moved: dict[str, Array], ours: Part, theirs: Part, a: Model, b: Model, move: Move) -> None:
+    """Bring arrays into the order in which the target's layer reads and gives its features."""
+    orders = [layers.feature_orders(model, part.path) for model, part in ((a, ours), (b, theirs))]
+    for name, array in moved.items():
+        own = _STEP_NAMES.get((ours.kind, name), name)
+        found = array
+        for axis in {axis for order in orders for axis in order.get(own, {})}:
+            count = np.arange(array.shape[axis])
+            source, target = (order.get(own, {}).get(axis, count) for order in orders)
+            places = np.empty_like(count)
+            places[target] = source
+            found = found.take(places, axis)
+        if not np.array_equal(found, array):
+            move.notes.append(f"{name}: features permuted from {a.layout} to {b.layout}")
+        moved[name] = found
 
 
 def _reorder_columns(kernel: Array, ours: Part, a: Model, b: Model, move: Move, report: PortReport) -> Array:

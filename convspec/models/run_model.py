@@ -14,6 +14,8 @@ import numpy as np
 
 from convspec.contract import Call, Part, registry
 from convspec.errors import RequestError, UnsupportedError
+from convspec.models.dataflow.calls import trace_of_calls
+from convspec.models.dataflow.graph import Graph
 from convspec.models.files import model_file
 from convspec.spec import layouts
 
@@ -96,6 +98,7 @@ class Model:
         outputs: its results.
         problem: why it was not run on the inputs.
         rest: the shapes of its parameters that no part has, by name.
+        unfollowed: why its steps are not in its graph, although its adapter sees them.
     """
 
     native: Any
@@ -107,6 +110,30 @@ class Model:
     input_layout: str = layouts.CHANNELS_FIRST
     problem: str = ""
     rest: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    unfollowed: str = ""
+    _graph: Graph | None = None
+    _followed: bool = False
+
+    @property
+    def graph(self) -> Graph | None:
+        """The steps of its run, which is made once more for them; the layers alone where its adapter sees no others."""
+        given = self.inputs
+        if self._graph is None and given is not None and self.outputs:
+            trace = self.adapter.model_module().trace_steps
+            try:
+                self._graph = Graph(trace(self.native, given), self.input_layout) if trace else None
+            except Exception as error:  # noqa: BLE001 – of any framework; the layers are compared without
+                self.unfollowed = f"{type(error).__name__}: {error}"
+            self._followed = self._graph is not None
+            if self._graph is None:
+                layers = trace_of_calls(self.parts, self.calls, given, self.outputs)
+                self._graph = Graph(layers, self.input_layout)
+        return self._graph
+
+    @property
+    def followed(self) -> bool:
+        """Whether all its steps are in its graph, not its layers alone."""
+        return self.graph is not None and self._followed
 
     @property
     def executed(self) -> bool:
@@ -134,7 +161,7 @@ class Model:
 
     def on(self, inputs: Given) -> Model:
         """Return the model, run on other inputs."""
-        other = replace(self, parts=list(self.parts))
+        other = replace(self, parts=list(self.parts), _graph=None)
         other.run(inputs)
         return other
 

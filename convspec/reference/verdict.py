@@ -115,7 +115,7 @@ def _judge_exact(actual: Array, expected: Array, magnitude: Array | None, dtype:
     if not wrong:
         return Verdict("agree", evidence=evidence)
     first = np.unravel_index(int(np.argmin(equal)), equal.shape)
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore"):
         worst = float(np.max(_finite(np.abs(actual[~equal].astype(np.float64) - expected[~equal])), initial=0.0))
     evidence |= _spot(actual, expected, first) | {"worst_q": _jsonable(worst)}
     return Verdict("disagree", _wrong_reason(actual, expected, evidence), evidence=evidence)

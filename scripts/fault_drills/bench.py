@@ -83,7 +83,7 @@ class Running:
             status = None
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        left = wait_for(self._nothing_left, GRACE) or self._left()
+        left = wait_for(lambda: not self._left(), GRACE) or self._left()
         for process in marked(self._mark):
             os.kill(process, signal.SIGKILL)
         texts = []
@@ -92,10 +92,6 @@ class Running:
             texts.append(file.read().decode(errors="replace"))
             file.close()
         return Done(status, *texts, left=[] if left is True else left)
-
-    def _nothing_left(self) -> bool:
-        """Look twice: while a process starts another program it has no environment, and so no mark."""
-        return not self._left() and not time.sleep(0.05) and not self._left()
 
     def _left(self) -> list[str]:
         if not self._temporary.exists():

@@ -62,17 +62,3 @@ def test_absence_names_what_is_missing_and_imports_nothing():
     assert registry.absence(registry.adapter("convspec_fakes:GOOD")) is None
     registry.absence(registry.adapter("torch"))
     assert not {"torch", "jax", "tensorflow"} & (set(sys.modules) - before)
-
-
-@pytest.mark.parametrize("name", ["torch", "keras:default", "convspec_fakes:GOOD", "convspec_fakes:GOOD:other"])
-def test_an_adapter_that_is_placed_is_found_again_without_a_search(name, monkeypatch):
-    place = registry.place(name)
-    expected = registry.adapter(name)
-    monkeypatch.setattr(registry, "_declared", lambda: pytest.fail("it searches the installed distributions"))
-    found = registry.load_at(*place)
-    assert (found.name, found.variant) == (expected.name, expected.variant)
-
-
-@pytest.mark.parametrize("name", ["nothing", "convspec_fakes", "no_such_module:GOOD", "convspec_fakes:", "no_such:"])
-def test_what_is_no_adapter_has_no_place(name):
-    assert registry.place(name) is None

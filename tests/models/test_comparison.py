@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 
 import jsonschema
@@ -21,7 +22,9 @@ from convspec.models.matching.differences import spec_differences
 from convspec.models.run_model import Call, Model, Part, canonical, moved
 from convspec.models.text_table import table
 from convspec.spec import layouts
+from convspec.spec import steps as S
 from convspec.spec.dtypes import ComputePrecision
+from tests.models import numpy_models
 
 FIRST = ConvSpec(3, 5, (3, 5), stride=2, padding=(1, 2), bias=False)
 SECOND = ConvSpec(5, 4, (3, 2), dilation=(1, 2), padding=(1, 0))
@@ -484,26 +487,45 @@ def test_a_layer_that_no_result_depends_on_is_listed():
     assert not found.warnings
 
 
-def test_only_judged_layers_between_inputs_and_results_are_a_proof():
-    """Two convolutions and nothing between: each is within its own bound."""
+def followed(run, x, *, step=None, nudge=False):
+    y = run("first", FIRST, x)
+    y = run("norm", S.BatchNorm(5), y)
+    if step is not None:
+        y = run("step", step, y)
+    z = run("second", SECOND, y)
+    if nudge:
+        z = run("second", SECOND, y, function=lambda x: np.nextafter(run.tensors[z], np.float32(np.inf)))
+    return z
 
-    class Pair(Net):
-        def parts(self):
-            parts = super().parts()
-            return [parts[0], parts[2]]
 
-        def trace(self, inputs):
-            (x,) = inputs
-            y = reference.conv(self.first, self.w["first"], x).astype(np.float32)
-            z = reference.conv(self.second, self.w["second"], y).astype(np.float32)
-            z = np.nextafter(z, np.float32(np.inf)) if self.relu else z
-            return ModelTrace([Call("first", x, y), Call("second", y, z)], [z])
+X = np.random.default_rng(9).standard_normal(SHAPE, np.float32)
 
-    a, b = (opened(Pair("NCHW", FIRST, SECOND, 1e-5, weights(), None, relu, None)) for relu in (False, True))
+
+@pytest.mark.parametrize("step", [None, S.GELU(), S.MaxPool(2), S.LayerNorm((6, 7), (-2, -1))])
+def test_steps_that_are_judged_and_the_same_are_a_proof(step):
+    a, b = (numpy_models.opened(partial(followed, step=step, nudge=nudge), X) for nudge in (False, True))
     found = compare_open(a, b)
     assert (found.verdict, found.evidence, found.unjudged) == ("agree", "proved", [])
+    assert found.output > 0
     b.outputs = [b.calls[0].y]  # the other layer's result, which is judged, too
     assert compare_open(a, b, seconds=0).verdict == "differ"
+
+
+def test_another_step_or_one_that_is_not_seen_is_no_proof():
+    """An activation that has no effect at these inputs: the results agree, but not by proof."""
+    a, b = (numpy_models.opened(partial(followed, step=S.Clip(None, top), nudge=top > 98), X) for top in (98, 99))
+    found = compare_open(a, b, one_input=True)
+    assert (found.verdict, found.evidence, found.unjudged) == ("agree", "measured", [])
+
+    def unseen(run, x):
+        return run("other", S.Other("cumsum"), followed(run, x), function=lambda x: np.nextafter(np.cumsum(x, 1), 9))
+
+    def seen(run, x):
+        return run("other", S.Other("cumsum"), followed(run, x), function=lambda x: np.cumsum(x, 1))
+
+    found = compare_open(numpy_models.opened(seen, X), numpy_models.opened(unseen, X))
+    assert (found.verdict, found.evidence) == ("agree", "measured")
+    assert found.unjudged == ["model a: other (cumsum)", "model b: other (cumsum)"]
 
 
 def test_results_that_are_no_numbers_are_unknown():

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import convspec.spec as spec_face
 from convspec import ConvParams, ConvSpec, reference
 from convspec.errors import ParamsError
-from convspec.spec import parameters
 from convspec.spec.dtypes import DTYPES, format_of, representable
 from convspec.spec.parameters import as_kernel, dealt, exact_budget, exact_limit, nonzero_integers, sparse_mask
 
@@ -171,11 +169,3 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
     save_file({"weight": np.zeros(3)}, tmp_path / "other")
     with pytest.raises(ParamsError, match="no tensor 'kernel', only \\['weight'\\]"):
         ConvParams.load(tmp_path / "other")
-
-
-def test_the_face_has_the_objects_of_the_module():
-    """They are imported on first use, as they need NumPy."""
-    for name in ("ConvParams", "as_kernel", "exact_limit", "sparse_mask"):
-        assert spec_face.__getattr__(name) is getattr(parameters, name)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        spec_face.__getattr__("nothing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import keras
@@ -20,8 +19,6 @@ from convspec_keras.steps.tensors import Builder, Call, Learnt, Traced, axes_of,
 _OPAQUE = (layers.RNN, layers.Bidirectional, layers.TimeDistributed, layers.MultiHeadAttention, layers.Attention,
            layers.GroupQueryAttention, layers.AdditiveAttention)  # fmt: skip
 
-_HARMLESS = ("build", "kernel", "get_config", "from_config", "compute_output_shape", "compute_output_spec")
-
 
 def is_opaque(layer: Any) -> bool:
     """Return whether a layer is one step without a word: recurrent layers, attention, and those with few bits."""
@@ -30,11 +27,9 @@ def is_opaque(layer: Any) -> bool:
 
 def builder_of(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Builder | None:
     """Return the builder of a layer that computes as Keras's class does, without a mask; None of all others."""
-    kinds = type(layer).__mro__
-    kind: Any = next((kind for kind in kinds if kind in TABLE), None)
-    subclasses = kinds[: kinds.index(kind)] if kind is not None else ()
-    changed = {name for one in subclasses for name in vars(one) if hasattr(kind, name)}
-    if kind is None or any(name not in _HARMLESS and not name.startswith("__") for name in changed):
+    kind: Any = next((kind for kind in type(layer).__mro__ if kind in TABLE), None)
+    convolution = isinstance(layer, (*read._CONVOLUTIONS, *read._SEPARABLE))
+    if kind is None or not (read._is_plain(layer) if convolution else type(layer).call is kind.call):
         return None
     tensors = traced_in((args, kwargs))
     masked = kwargs.get("mask") is not None or any(getattr(t, "_keras_mask", None) is not None for t in tensors)
@@ -143,8 +138,8 @@ def _embedding(call: Call) -> Link:
 # -- layers without ----------------------------------------------------------------------------------------------------
 
 
-def _global(reduction: str, call: Call) -> Link:
-    return call.link(steps.GlobalPool(reduction, keepdims=call.op.keepdims), layout=call.layout)
+def _global(reduction: str) -> Builder:
+    return lambda call: call.link(steps.GlobalPool(reduction, keepdims=call.op.keepdims), layout=call.layout)
 
 
 def _flatten(call: Call) -> Link:
@@ -164,9 +159,12 @@ def _upsampling(call: Call) -> Link:
     return call.link(interpolation(getattr(call.op, "interpolation", "nearest"), scale=scale), layout=layout)
 
 
-def _dropout(unit: str, call: Call) -> Link:
-    step = steps.Dropout(call.op.rate, unit, bool(call.kwargs.get("training")))
-    return call.link(step, layout=call.layout if unit == "channel" else "")
+def _dropout(unit: str) -> Builder:
+    def build(call: Call) -> Link:
+        step = steps.Dropout(call.op.rate, unit, bool(call.kwargs.get("training")))
+        return call.link(step, layout=call.layout if unit == "channel" else "")
+
+    return build
 
 
 def _rescaling(call: Call) -> Iterator[Link]:
@@ -191,8 +189,8 @@ def _normalization(call: Call) -> Iterator[Link]:
     yield Link(steps.Divide(), (centred, deviation), call.results)
 
 
-def _merge(kind: Any, call: Call) -> Link:
-    return Link(kind(), call.args[0], call.results)
+def _merge(kind: Any) -> Builder:
+    return lambda call: Link(kind(), call.args[0], call.results)
 
 
 def _dimensions(name: str, build: Builder) -> dict[Any, Builder]:
@@ -213,16 +211,16 @@ TABLE: dict[Any, Builder] = {
     layers.GroupNormalization: _group_norm,
     layers.PReLU: _prelu,
     layers.Embedding: _embedding,
-    **_dimensions("GlobalAveragePooling", partial(_global, "average")),
-    **_dimensions("GlobalMaxPooling", partial(_global, "max")),
+    **_dimensions("GlobalAveragePooling", _global("average")),
+    **_dimensions("GlobalMaxPooling", _global("max")),
     layers.Flatten: _flatten,
     **_dimensions("Cropping", _crop),
     **_dimensions("UpSampling", _upsampling),
     layers.Resizing: resize,
-    layers.Dropout: partial(_dropout, "element"),
-    **_dimensions("SpatialDropout", partial(_dropout, "channel")),
-    layers.AlphaDropout: partial(_dropout, "alpha"),
+    layers.Dropout: _dropout("element"),
+    **_dimensions("SpatialDropout", _dropout("channel")),
+    layers.AlphaDropout: _dropout("alpha"),
     layers.Rescaling: _rescaling,
     layers.Normalization: _normalization,
-    **{kind: partial(_merge, getattr(steps, kind.__name__)) for kind in _MERGES},
+    **{kind: _merge(getattr(steps, kind.__name__)) for kind in _MERGES},
 }

@@ -89,21 +89,28 @@ def _power(call: Call) -> Link:
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
-def _elementwise(kind: Any, call: Call, ordered: bool = False) -> Link:
-    """Return the link of an operation on two tensors, or on a tensor and a number."""
-    pair = call.operands("x1", "x2")
-    numbers = [float(n) for n in pair if isinstance(n, _NUMBERS)]
-    words: dict[str, Any] = {"constant": numbers[0]} if numbers else {}
-    if numbers and ordered:
-        words["reflected"] = not isinstance(pair[0], Traced)
-    return Link(kind(**words), [t for t in pair if not isinstance(t, _NUMBERS)], call.results)
+def _elementwise(kind: Any, ordered: bool = False) -> Builder:
+    """Return the builder of an operation on two tensors, or on a tensor and a number."""
+
+    def build(call: Call) -> Link:
+        pair = call.operands("x1", "x2")
+        numbers = [float(n) for n in pair if isinstance(n, _NUMBERS)]
+        words: dict[str, Any] = {"constant": numbers[0]} if numbers else {}
+        if numbers and ordered:
+            words["reflected"] = not isinstance(pair[0], Traced)
+        return Link(kind(**words), [t for t in pair if not isinstance(t, _NUMBERS)], call.results)
+
+    return build
 
 
-def _reduce(reduction: str, call: Call) -> Link:
-    if getattr(call.op, "initial", None) is not None:
-        raise NoWord("with an initial value")
-    axes = () if call.op.axis is None else axes_of(call.op.axis)
-    return call.link(steps.Reduce(reduction, axes, bool(call.op.keepdims)))
+def _reduce(reduction: str) -> Builder:
+    def build(call: Call) -> Link:
+        if getattr(call.op, "initial", None) is not None:
+            raise NoWord("with an initial value")
+        axes = () if call.op.axis is None else axes_of(call.op.axis)
+        return call.link(steps.Reduce(reduction, axes, bool(call.op.keepdims)))
+
+    return build
 
 
 def _matmul(call: Call) -> Link:
@@ -127,19 +134,22 @@ def _einsum(call: Call) -> Link:
 # -- convolutions, norms, pools, resizing ------------------------------------------------------------------------------
 
 
-def _convolution(call: Call, depthwise: bool = False, transposed: bool = False) -> Link:
-    x, kernel = call.operands("inputs", "kernel")
-    computed = isinstance(kernel, Traced)
-    learnt = call.learn(kernel.value if computed else kernel)
-    *size, i, o = learnt.values.shape
-    channels = call.x.shape[1 if call.layout == layouts.CHANNELS_FIRST else -1]
-    groups = 1 if transposed or depthwise else channels // i
-    arguments = {**vars(call.op), "kernel_size": size, "filters": i if transposed else o, "groups": groups,
-                 "depth_multiplier": o if depthwise else 1, "use_bias": False}  # fmt: skip
-    spec = spec_of(arguments, len(size), channels, transposed=transposed, depthwise=depthwise)
-    arrays = {"kernel": learnt.map(lambda k: weights.canonical([k], depthwise=depthwise))}
-    reads, note = ((x, kernel), "its kernel is computed from the data") if computed else ((x,), "")
-    return Link(spec, reads, call.results, arrays, call.layout, note)
+def _convolution(depthwise: bool = False, transposed: bool = False) -> Builder:
+    def build(call: Call) -> Link:
+        x, kernel = call.operands("inputs", "kernel")
+        computed = isinstance(kernel, Traced)
+        learnt = call.learn(kernel.value if computed else kernel)
+        *size, i, o = learnt.values.shape
+        channels = call.x.shape[1 if call.layout == layouts.CHANNELS_FIRST else -1]
+        groups = 1 if transposed or depthwise else channels // i
+        arguments = {**vars(call.op), "kernel_size": size, "filters": i if transposed else o, "groups": groups,
+                     "depth_multiplier": o if depthwise else 1, "use_bias": False}  # fmt: skip
+        spec = spec_of(arguments, len(size), channels, transposed=transposed, depthwise=depthwise)
+        arrays = {"kernel": learnt.map(lambda k: weights.canonical([k], depthwise=depthwise))}
+        reads, note = ((x, kernel), "its kernel is computed from the data") if computed else ((x,), "")
+        return Link(spec, reads, call.results, arrays, call.layout, note)
+
+    return build
 
 
 def _normalize(op: Any) -> Step:
@@ -147,20 +157,26 @@ def _normalize(op: Any) -> Step:
     return steps.LpNorm(axes_of(op.axis), float(op.order), epsilon**0.5 if op.order == 2 else epsilon)
 
 
-def _pool(kind: Any, call: Call) -> Link:
-    ndim = len(call.spatial)
-    size = repeated(call.op.pool_size, ndim)
-    strides = size if call.op.strides is None else repeated(call.op.strides, ndim)
-    note = ""
-    if kind is steps.AveragePool and _BACKEND == "torch" and call.op.padding == "same":
-        pads = [same_pads(n, k, s, 1) for n, k, s in zip(call.spatial, size, strides, strict=True)]
-        note = "edges are repeated and counted" if any(sum(pair) % 2 for pair in pads) else ""
-    return call.link(kind(size, strides, call.op.padding), layout=call.layout, note=note)
+def _pool(kind: Any) -> Builder:
+    def build(call: Call) -> Link:
+        ndim = len(call.spatial)
+        size = repeated(call.op.pool_size, ndim)
+        strides = size if call.op.strides is None else repeated(call.op.strides, ndim)
+        note = ""
+        if kind is steps.AveragePool and _BACKEND == "torch" and call.op.padding == "same":
+            pads = [same_pads(n, k, s, 1) for n, k, s in zip(call.spatial, size, strides, strict=True)]
+            note = "edges are repeated and counted" if any(sum(pair) % 2 for pair in pads) else ""
+        return call.link(kind(size, strides, call.op.padding), layout=call.layout, note=note)
+
+    return build
 
 
-def _adaptive(reduction: str, call: Call) -> Link:
-    size = repeated(call.op.output_size, len(call.spatial))
-    return call.link(steps.AdaptivePool(size, reduction), layout=call.layout)
+def _adaptive(reduction: str) -> Builder:
+    def build(call: Call) -> Link:
+        size = repeated(call.op.output_size, len(call.spatial))
+        return call.link(steps.AdaptivePool(size, reduction), layout=call.layout)
+
+    return build
 
 
 def resize(call: Call) -> Link:
@@ -186,9 +202,12 @@ def interpolation(mode: str, antialias: bool = False, **size: Any) -> Step:
                         cubic_coefficient=-0.5 if inside else -0.75)  # fmt: skip
 
 
-def _blocks(kind: Any, call: Call) -> Link:
-    dcr = call.layout == layouts.CHANNELS_LAST or _BACKEND == "tensorflow"
-    return call.link(kind(call.op.block_size, "DCR" if dcr else "CRD"), layout=call.layout)
+def _blocks(kind: Any) -> Builder:
+    def build(call: Call) -> Link:
+        dcr = call.layout == layouts.CHANNELS_LAST or _BACKEND == "tensorflow"
+        return call.link(kind(call.op.block_size, "DCR" if dcr else "CRD"), layout=call.layout)
+
+    return build
 
 
 # -- moves -------------------------------------------------------------------------------------------------------------
@@ -298,23 +317,23 @@ TABLE: dict[str, Builder] = {
     "Round": _row(_round),
     "Clip": _row(_clip),
     "Power": _power,
-    **{name: partial(_elementwise, getattr(steps, name)) for name in ("Add", "Multiply", "Maximum", "Minimum")},
-    "Subtract": partial(_elementwise, steps.Subtract, ordered=True),
-    **dict.fromkeys(("Divide", "TrueDivide"), partial(_elementwise, steps.Divide, ordered=True)),
-    **{name: partial(_reduce, name.lower().lstrip("a")) for name in ("Mean", "Sum", "Max", "Amax", "Min", "Amin")},
+    **{name: _elementwise(getattr(steps, name)) for name in ("Add", "Multiply", "Maximum", "Minimum")},
+    "Subtract": _elementwise(steps.Subtract, ordered=True),
+    **dict.fromkeys(("Divide", "TrueDivide"), _elementwise(steps.Divide, ordered=True)),
+    **{name: _reduce(name.lower().lstrip("a")) for name in ("Mean", "Sum", "Max", "Amax", "Min", "Amin")},
     "Matmul": _matmul,
     "Einsum": _einsum,
-    "Conv": _convolution,
-    "DepthwiseConv": partial(_convolution, depthwise=True),
-    "ConvTranspose": partial(_convolution, transposed=True),
+    "Conv": _convolution(),
+    "DepthwiseConv": _convolution(depthwise=True),
+    "ConvTranspose": _convolution(transposed=True),
     "Normalize": _row(_normalize),
-    "MaxPool": partial(_pool, steps.MaxPool),
-    "AveragePool": partial(_pool, steps.AveragePool),
-    "AdaptiveAveragePool": partial(_adaptive, "average"),
-    "AdaptiveMaxPool": partial(_adaptive, "max"),
+    "MaxPool": _pool(steps.MaxPool),
+    "AveragePool": _pool(steps.AveragePool),
+    "AdaptiveAveragePool": _adaptive("average"),
+    "AdaptiveMaxPool": _adaptive("max"),
     "Resize": resize,
-    "DepthToSpace": partial(_blocks, steps.PixelShuffle),
-    "SpaceToDepth": partial(_blocks, steps.PixelUnshuffle),
+    "DepthToSpace": _blocks(steps.PixelShuffle),
+    "SpaceToDepth": _blocks(steps.PixelUnshuffle),
     "Pad": _pad,
     "Reshape": _row(_reshape),
     "Ravel": _row(lambda _: steps.Flatten(0)),

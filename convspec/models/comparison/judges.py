@@ -77,10 +77,15 @@ def compare_unrun(label: str, pair: Pair, a: Model, b: Model, others: Sequence[P
     return row
 
 
-def pair_calls(pair: Pair, a: Model, b: Model) -> list[Calls]:
-    """Return the calls of both layers side by side, with the calls of norms that the other model folded."""
+def pair_calls(pair: Pair, a: Model, b: Model, order: Sequence[int] | None) -> list[Calls]:
+    """Return the calls of both layers side by side, with the calls of norms that the other model folded.
+
+    ``order``: the number of b's call for each of a; None: their order of execution.
+    """
     wanted = ((a, pair.a), (b, pair.b), (a, pair.fold_a), (b, pair.fold_b))
     lists = [[call for call in model.calls if part and call.path == part.path] for model, part in wanted]
+    if order is not None and len(order) == len(lists[0]) == len(lists[1]):
+        lists[1::2] = [[calls[i] for i in order] if len(calls) == len(order) else calls for calls in lists[1::2]]
     folds = (itertools.chain(calls, itertools.repeat(None)) for calls in lists[2:])
     return list(zip(*lists[:2], *folds, strict=False))
 

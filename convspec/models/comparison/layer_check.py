@@ -21,7 +21,8 @@ from convspec import reference
 from convspec.contract import LayerRequest
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds, judge
-from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, rounded
+from convspec.spec import ConvParams, ConvSpec, format_of, rounded
+from convspec.spec.steps import Linear
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
@@ -66,12 +67,10 @@ def check_linear(kernel: Array, bias: Array | None, x: Array, y: Array) -> Layer
     """Check that ``y`` is ``x @ kernel.T + bias``; ``kernel`` is ``(O, I)``."""
     if x.shape[-1] != kernel.shape[1]:
         return LayerCheck(False, f"expected {kernel.shape[1]} input features, got {x.shape[-1]}")
-    wide = kernel.astype(np.float64)
-    added = np.zeros(len(kernel)) if bias is None else bias.astype(np.float64)
-    expected = x.astype(np.float64) @ wide.T + added
-    size = np.abs(x.astype(np.float64)) @ np.abs(wide).T + np.abs(added)
-    limits = error_bounds.bounds("float32", kernel.shape[1], ComputePrecision("float32", 2, flushes_subnormals=True))
-    return check_elements(y, expected, size * limits.relative + limits.absolute)
+    arrays = {"weight": kernel} | ({} if bias is None else {"bias": bias})
+    step = Linear(kernel.shape[1], len(kernel), bias is not None)
+    ((expected, bound),) = reference.steps.evaluate_bounded(step, [x], arrays)
+    return check_elements(y, expected, bound)
 
 
 def check_elements(y: Array, expected: Array, bound: Array) -> LayerCheck:

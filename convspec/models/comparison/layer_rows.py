@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError
+from convspec.models.comparison.between import Between
 from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, pair_calls
 from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck
 from convspec.models.comparison.results import Row
 from convspec.models.matching import layers
+from convspec.models.matching.flow import match_calls
 from convspec.models.matching.layers import Pair, align
 
 if TYPE_CHECKING:
-    from convspec.contract import Part
     from convspec.models.comparison.judges import Calls
     from convspec.models.run_model import Model
 
@@ -23,7 +24,8 @@ class LayerRows:
     Attributes:
         rows: one for each pair and call, in the order of a's execution.
         notes: remarks on several layers.
-        judged: the paths of layers that compute, within their bounds, what their counterparts would.
+        judged: the paths of b's layers that compute, within their bounds, what their own settings and weights say.
+        pairs: all layers.
         parts: by the row, the layers that it compares.
     """
 
@@ -32,16 +34,19 @@ class LayerRows:
         self.a, self.b, self.seconds = a, b, seconds
         self.rows: list[Row] = []
         self.notes: list[str] = []
-        self.judged: tuple[set[str], set[str]] = (set(), set())
+        self.judged: set[str] = set()
         self.parts: dict[int, Pair] = {}
         self._errors = ErrorPropagation()
         self._others = a.ordered("conv")
+        self.pairs = align(a, b)
+        self._flows = layers.flow_of(a), layers.flow_of(b)
+        self._place = "", 0
         self._add_all()
 
     @property
     def counterparts(self) -> dict[str, str]:
         """The paths of b's layers by those of a's."""
-        return {pair.a.path: pair.b.path for pair in self.parts.values() if pair.a and pair.b}
+        return {pair.a.path: pair.b.path for pair in self.pairs if pair.a and pair.b}
 
     @property
     def _diverged(self) -> bool:
@@ -49,14 +54,13 @@ class LayerRows:
 
     def _add_all(self) -> None:
         counts: dict[str, int] = {}
-        pairs = align(self.a, self.b)
-        for pair in pairs:
+        for pair in self.pairs:
             part = pair.a or pair.b
             assert part is not None
             number = counts.get(part.kind, 0)
             counts[part.kind] = number + 1
             self._add_pair(f"{part.kind} {number}", pair)
-        for name, folds in zip("ab", zip(*((p.fold_a, p.fold_b) for p in pairs), strict=True), strict=False):
+        for name, folds in zip("ab", zip(*((p.fold_a, p.fold_b) for p in self.pairs), strict=True), strict=False):
             if count := sum(fold is not None for fold in folds):
                 self.notes.append(f"{count} batch norms of model {name} are folded into the other model's kernels")
         self.notes += [f"{part.path}: {part.note}" for model in (self.a, self.b) for part in model.parts if part.note]
@@ -68,7 +72,7 @@ class LayerRows:
             self._append(_lone_row(label, pair, a, b), pair)
             return
         row = compare_unrun(label, pair, a, b, self._others)
-        calls = pair_calls(pair, a, b)
+        calls = pair_calls(pair, a, b, self._order_of_calls(pair.a.path))
         if not calls:
             if a.outputs and b.outputs:
                 row.verdict, row.reason = "not judged", "one of the models did not call it, or not visibly"
@@ -77,13 +81,37 @@ class LayerRows:
         for number, call in enumerate(calls):
             if number:
                 row = compare_unrun(f"{label} call {number + 1}", pair, a, b, self._others)
+            self._place = pair.a.path, number
             check = self._judge(row, pair, call)
-            sound = sound and bool(check.check.ok)  # a cropped one is not: nothing shows that the crop is right
+            sound = sound and bool(check.check.ok) and not row.differences
             self._settle(row, check)
             self._append(row, pair)
         if calls and sound and pair.fold_a is None and pair.fold_b is None:
-            self.judged[0].add(pair.a.path)
-            self.judged[1].add(pair.b.path)
+            self.judged.add(pair.b.path)
+
+    @property
+    def between(self) -> Between | None:
+        """The steps between the layers; None where a model's are not seen."""
+        ours, theirs = self._flows
+        if ours is None or theirs is None:
+            return None
+        layers_: dict[int, int] = {}
+        for path, counterpart in self.counterparts.items():
+            mine, others = ours.layers.get(path, []), theirs.layers.get(counterpart, [])
+            order = self._order_of_calls(path) or range(min(len(mine), len(others)))
+            layers_ |= {mine[i]: others[j] for i, j in enumerate(order)}
+        return Between(ours.graph, theirs.graph, layers_)
+
+    def _explain_input(self) -> str:
+        """Return what differs before the call that is judged, by the steps on the way to it."""
+        flow, between, (path, number) = self._flows[0], self.between, self._place
+        nodes = [] if flow is None else flow.layers.get(path, [])
+        return between.before(nodes[number]) if between is not None and number < len(nodes) else ""
+
+    def _order_of_calls(self, path: str) -> list[int] | None:
+        """Return for each call of a's layer the number of its counterpart's."""
+        ours, theirs = self._flows
+        return None if ours is None or theirs is None else match_calls(ours, theirs, self.counterparts, path)
 
     def _append(self, row: Row, pair: Pair) -> None:
         self.parts[id(row)] = pair
@@ -114,7 +142,9 @@ class LayerRows:
         elif ok is None and check.input is None:
             row.verdict, row.reason = "not judged", reason
         elif unexplained:
-            row.verdict, row.reason = ("input_differs", check.input_reason) if first else ("downstream", "")
+            row.verdict, row.reason = "downstream", ""
+            if first:
+                row.verdict, row.reason = "input_differs", self._explain_input() or check.input_reason
         else:
             row.verdict, row.reason = "agree" if ok else "not judged", reason
             self._errors.add(check.output, check.y)
@@ -151,15 +181,3 @@ def _lone_row(label: str, pair: Pair, a: Model, b: Model) -> Row:
     if part.kind == "norm":
         reason = f"model {has} has a {layers.norm_words(part)} that model {lacks} has not"
     return Row(label, pair.a.path if pair.a else "", pair.b.path if pair.b else "", verdict=verdict, reason=reason)
-
-
-def judged_alone(model: Model, part: Part) -> bool:
-    """Whether a layer of the model itself computes, within its bound, what its settings and weights say."""
-    calls = [call for call in model.calls if call.path == part.path]
-    pair = Pair(part, part)
-    for call in calls:
-        row = compare_unrun("", pair, model, model, ())
-        check = JUDGES[part.kind](row, pair, (call, call, None, None), model, model, ErrorPropagation())
-        if not check.check.ok:
-            return False
-    return bool(calls)

@@ -1,63 +1,41 @@
-"""Trace a run through its judged layers: where these are all there is, and are wired alike, rounding is proved."""
+"""Proof that rounding explains what is left: every step is within its bound, and both models have the same steps."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
+from convspec.models.comparison.step_check import unjudged_steps
+from convspec.models.dataflow.expressions import Expressions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convspec.models.matching.layers import Pair
     from convspec.models.run_model import Model
-    from convspec.spec import Array
 
 
-@dataclass(slots=True)
-class Wiring:
-    """What each call of a layer and each result reads.
+def unjudged(a: Model, b: Model, judged: tuple[set[str], set[str]]) -> list[str]:
+    """Return the steps of both models that are not judged; ``judged``: paths of convolutions that are."""
+    return [f"model {name}: {step}" for name, model, own in zip("ab", (a, b), judged, strict=True)
+            for step in unjudged_steps(model, own)]  # fmt: skip
 
-    Attributes:
-        calls: the layer, and the input or the judged layer whose output it reads; in the order of execution.
-        results: the same of each result.
-        unjudged: the steps that no layer's check covers, in words.
+
+def same_steps(a: Model, b: Model, pairs: Sequence[Pair]) -> bool:
+    """Whether the results of both models are made of the same steps with the same arrays.
+
+    A batch norm that the other model has folded into a kernel is the same as that kernel.
     """
-
-    calls: list[tuple[str, str]] = field(default_factory=list)
-    results: list[str] = field(default_factory=list)
-    unjudged: list[str] = field(default_factory=list)
-
-    def is_like(self, other: Wiring, counterparts: Mapping[str, str]) -> bool:
-        """Whether the other model's layers read their counterparts' outputs; ``counterparts`` are its paths by ours."""
-
-        def theirs(source: str) -> str:
-            return counterparts.get(source, source)
-
-        mapped = sorted((theirs(path), theirs(source)) for path, source in self.calls)
-        return mapped == sorted(other.calls) and [theirs(source) for source in self.results] == other.results
-
-
-def wiring(model: Model, judged: Collection[str]) -> Wiring:
-    """Return what reads what. A layer reads another's output where its input has exactly those numbers."""
-    given = model.inputs or ()
-    inputs = given.values() if isinstance(given, Mapping) else given
-    known = {_fingerprint(x): f"\0input {place}" for place, x in enumerate(inputs)}
-    found = Wiring()
-    for call in model.calls:
-        if (source := known.get(_fingerprint(call.x))) is None:
-            found.unjudged.append(f"the operations before {call.path or 'the layer'}")
-        found.calls.append((call.path, source or ""))
-        if call.path in judged:
-            known.setdefault(_fingerprint(call.y), call.path)
-        else:
-            found.unjudged.append(call.path)
-    for place, y in enumerate(model.outputs):
-        if (source := known.get(_fingerprint(y))) is None:
-            found.unjudged.append(f"the operations before result {place}")
-        found.results.append(source or "")
-    found.unjudged = list(dict.fromkeys(found.unjudged))
-    return found
-
-
-def _fingerprint(x: Array) -> tuple[tuple[int, ...], int]:
-    return x.shape, hash(np.ascontiguousarray(x).tobytes())
+    if a.graph is None or b.graph is None:
+        return False
+    found = Expressions()
+    folds = [(f"fold {i}", pair) for i, pair in enumerate(pairs) if pair.fold_a or pair.fold_b]
+    lone_a = {pair.a.path: name for name, pair in folds if pair.fold_b and pair.a}
+    lone_b = {pair.b.path: name for name, pair in folds if pair.fold_a and pair.b}
+    norms_a = {pair.fold_a.path: name for name, pair in folds if pair.fold_a}
+    norms_b = {pair.fold_b.path: name for name, pair in folds if pair.fold_b}
+    ours, theirs = found.of(a.graph, lone_a, norms_a), found.of(b.graph, lone_b, norms_b)
+    results = list(zip(a.graph.results, b.graph.results, strict=False))
+    return len(a.graph.results) == len(b.graph.results) and all(
+        any((ours[x.value], x.order) == (theirs[y.value], y.order) for x, y in zip(*forms, strict=True))
+        for forms in results
+    )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
-from convspec.models.comparison.layer_rows import LayerRows, judged_alone
+from convspec.models.comparison.layer_rows import LayerRows
 from convspec.models.comparison.outcomes import Outcome, judge_results
-from convspec.models.comparison.proof import wiring
+from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
 from convspec.models.comparison.temporary_weights import without_effect
@@ -90,6 +90,10 @@ def compare_open(
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
     _explain_differences(result, explained)
+    between = explained.between if result.verdict == "differ" and result.first is None else None
+    if between is not None and (words := between.results()):
+        result.outcomes = [replace(one, reason=f"{words}; {one.reason}") if one is result.outcome else one
+                           for one in result.outcomes]  # fmt: skip
     return result
 
 
@@ -207,15 +211,17 @@ def _shapes(given: Given) -> str:
 
 
 def _is_proved(result: Comparison, explained: LayerRows) -> bool:
-    """Whether every step of both models is judged, within its bound, and wired as its counterpart; notes the others."""
-    models = explained.a, explained.b
-    both = [wiring(model, judged) for model, judged in zip(models, explained.judged, strict=True)]
-    result.unjudged = [f"model {name}: {step}" for name, own in zip("ab", both, strict=True) for step in own.unjudged]
-    if result.unjudged or any(row.verdict != "agree" for row in result.rows):
+    """Whether both models have the same steps, and each is judged and within its bound; notes the others.
+
+    Results that are equal need no proof.
+    """
+    if result.evidence == "equal":
         return False
-    if any(one.verdict == "unknown" or one.difference is None for one in result.outcomes):
+    a, b = explained.a, explained.b
+    result.unjudged = unjudged(a, b, (set(), explained.judged))
+    if result.unjudged or any(one.verdict == "unknown" or one.difference is None for one in result.outcomes):
         return False
-    return both[0].is_like(both[1], explained.counterparts) and all(_alone(models[0], p) for p in explained.judged[0])
+    return same_steps(a, b, explained.pairs)
 
 
 def _explain_differences(result: Comparison, explained: LayerRows) -> None:
@@ -224,8 +230,11 @@ def _explain_differences(result: Comparison, explained: LayerRows) -> None:
     idle = {
         id(part): f"model {name}: {part.kind} {part.path}"
         for place, (name, model) in enumerate((("a", explained.a), ("b", explained.b)))
-        for part in without_effect(model, _parts(explained, suspects, place)[:_SUSPECTS])
+        for part in without_effect(
+            model, model.parts if model.followed else _parts(explained, suspects, place)[:_SUSPECTS]
+        )
     }
+    result.unused = list(idle.values()) if explained.a.followed and explained.b.followed else []
     for row in suspects:
         pair = explained.parts[id(row)]
         if unused := [idle[id(part)] for part in (pair.a, pair.b) if id(part) in idle]:
@@ -239,7 +248,3 @@ def _explain_differences(result: Comparison, explained: LayerRows) -> None:
 def _parts(explained: LayerRows, rows: Sequence[Row], place: int) -> list[Part]:
     pairs = [explained.parts[id(row)] for row in rows]
     return [part for pair in pairs if (part := (pair.a, pair.b)[place]) is not None]
-
-
-def _alone(model: Model, path: str) -> bool:
-    return judged_alone(model, next(part for part in model.parts if part.path == path))

@@ -52,9 +52,16 @@ def _restore(write: Any, native: Any, weights: Weights) -> None:
 
 
 def without_effect(model: Model, parts: Sequence[Part]) -> list[Part]:
-    """Return the layers whose weights do not reach any result of the model's last run; each costs a run."""
-    if model.inputs is None:
+    """Return the layers that do not reach any result of the model's last run.
+
+    The data flow tells; where only layers are seen, they get other weights, and each costs a run.
+    """
+    graph = model.graph
+    if model.inputs is None or graph is None:
         return []
+    if model.followed:
+        used = {graph.trace.steps[place].path for place in graph.live}
+        return [part for part in parts if part.path not in used and any(s.path == part.path for s in graph.trace.steps)]
     idle = []
     writable = {part.path for part in writable_parts(model)}
     for part in parts:

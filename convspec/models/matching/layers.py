@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convspec.contract import KINDS
 from convspec.models.matching.differences import Difference, is_folded, weight_differences
+from convspec.models.matching.flow import Flow, match_by_flow
 from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
 from convspec.spec.layouts import CHANNELS_FIRST
 
 if TYPE_CHECKING:
     from convspec.contract import Part
+    from convspec.models.dataflow.forms import Orders
     from convspec.models.run_model import Model
     from convspec.spec import Array
 
@@ -45,27 +48,56 @@ class Pair:
 def align(a: Model, b: Model) -> list[Pair]:
     """Pair all layers of both models in the order of a's execution; b's layers without a counterpart come last.
 
-    Convolutions by their kernels' numbers, in any order of elements, then by name, shape and order; batch norms by the
-    convolutions before them.
+    By names and numbers, in any order of elements; by what they read and feed, where the adapters see that; then by
+    name, shape and order; batch norms by the convolutions before them.
     """
     pairs: list[Pair] = []
     before: dict[int, int] = {}
+    flow = _flow_key(a, b)
+    keys = (*_BY_NUMBERS, flow, *_BY_SHAPE)
     convs = a.ordered("conv"), b.ordered("conv")
-    for place, (ours, theirs) in enumerate(pairs_of(*convs, match(*convs, _KEYS))):
+    for place, (ours, theirs) in enumerate(pairs_of(*convs, match(*convs, keys))):
         norms = norm_after(a, ours), norm_after(b, theirs)
         folded = ours is not None and theirs is not None and _is_folded(ours, theirs, *norms)
         pairs.append(Pair(ours, theirs, *(norms if folded else (None, None))))
         before |= {id(norm): place for norm in norms if norm is not None}
     inside = {id(norm) for pair in pairs for norm in (pair.fold_a, pair.fold_b) if norm is not None}
     mine, others = ([n for n in model.ordered("norm") if id(n) not in inside] for model in (a, b))
-    by_conv: tuple[Key[Part], ...] = (lambda norm: before.get(id(norm)), *_KEYS)
+    by_conv: tuple[Key[Part], ...] = (flow, lambda norm: before.get(id(norm)), *keys)
     linears = a.ordered("linear"), b.ordered("linear")
     pairs += [Pair(*both) for both in pairs_of(mine, others, match(mine, others, by_conv))]
-    pairs += [Pair(*both) for both in pairs_of(*linears, match(*linears, _KEYS))]
+    pairs += [Pair(*both) for both in pairs_of(*linears, match(*linears, keys))]
     if not a.executed:
         return pairs
     order = {call.path: place for place, call in reversed(list(enumerate(a.calls)))}
     return sorted(pairs, key=lambda pair: order.get(pair.a.path, len(order)) if pair.a else len(order) + 1)
+
+
+def flow_of(model: Model) -> Flow | None:
+    """Return the layers of a model in their data flow; None where its adapter does not see it."""
+    graph = model.graph
+    if graph is None or not model.followed:
+        return None
+    return Flow(graph, [part.path for part in model.parts] + [step.path for step in graph.trace.steps if step.arrays])
+
+
+def pairs_by_flow(a: Model, b: Model, known: Mapping[str, str]) -> dict[str, str]:
+    """Return b's layers by those of a, ``known`` ones included, as far as the data flow of both tells."""
+    ours, theirs = flow_of(a), flow_of(b)
+    return dict(known) if ours is None or theirs is None else match_by_flow(ours, theirs, known)
+
+
+def _flow_key(a: Model, b: Model) -> Key[Part]:
+    """Return a key that is equal for layers that the data flow pairs, given those that names and numbers pair."""
+    known: dict[str, str] = {}
+    for kind in KINDS:
+        sides = a.ordered(kind), b.ordered(kind)
+        found = match(*sides, (*_BY_NUMBERS, _BY_SHAPE[0]))
+        known |= {sides[0][i].path: sides[1][j].path for i, j in found.items()}
+    pairs = pairs_by_flow(a, b, known)
+    names = {id(part): (part.kind, pairs.get(part.path)) for part in a.parts if part.path in pairs}
+    names |= {id(part): (part.kind, part.path) for part in b.parts}
+    return lambda part: names.get(id(part))
 
 
 def _is_folded(ours: Part, theirs: Part, norm_a: Part | None, norm_b: Part | None) -> bool:
@@ -78,13 +110,23 @@ def _is_folded(ours: Part, theirs: Part, norm_a: Part | None, norm_b: Part | Non
 
 def norm_after(model: Model, conv: Part | None) -> Part | None:
     """Return the batch norm that reads exactly the output of this convolution, or None."""
-    if conv is None:
+    graph = model.graph
+    if conv is None or graph is None:
         return None
-    calls = {call.path: call for call in reversed(model.calls)}
-    if (mine := calls.get(conv.path)) is None:
-        return None
-    norms = (part for part in model.parts if part.batch_norm and part.path in calls)
-    return next((norm for norm in norms if np.array_equal(mine.y, calls[norm.path].x)), None)
+    paths = [graph.trace.steps[node.place].path for node in graph.nodes]
+    values = {value for path, node in zip(paths, graph.nodes, strict=True) if path == conv.path
+              for value in node.writes}  # fmt: skip
+    after = {
+        path for path, node in zip(paths, graph.nodes, strict=True) if node.reads and node.reads[0].value in values
+    }
+    return next((part for part in model.parts if part.batch_norm and part.path in after), None)
+
+
+def feature_orders(model: Model, path: str) -> Orders:
+    """Return the place of each feature of a layer's arrays in canonical order, by array and axis, where it is known."""
+    graph = model.graph
+    nodes = () if graph is None else graph.nodes
+    return next((node.orders for node in nodes if graph and graph.trace.steps[node.place].path == path), {})
 
 
 # -- keys: equal ones belong together ----------------------------------------------------------------------------------
@@ -114,11 +156,18 @@ def _array_key(key: Callable[[Array], Hashable]) -> Key[Part]:
     return lambda part: None if (array := main_array(part)) is None else key(array)
 
 
+def _tells_nothing(array: Array) -> bool:
+    """Whether all numbers are equal, as those of a layer that was never trained."""
+    return array.size == 0 or bool((array == array.flat[0]).all())
+
+
 _numbers = _array_key(lambda array: (array.shape, array.tobytes()))
-_KEYS: tuple[Key[Part], ...] = (
+_BY_NUMBERS: tuple[Key[Part], ...] = (
     lambda part: name_key(part) and (name_key(part), _numbers(part)),
-    _numbers,
-    _array_key(lambda array: np.sort(array, axis=None).tobytes()),
+    _array_key(lambda array: None if _tells_nothing(array) else (array.shape, array.tobytes())),
+    _array_key(lambda array: None if _tells_nothing(array) else np.sort(array, axis=None).tobytes()),
+)
+_BY_SHAPE: tuple[Key[Part], ...] = (
     lambda part: name_key(part) and (name_key(part), shape_key(part)),
     shape_key,
     _array_key(lambda array: array.size),

@@ -6,8 +6,8 @@ are the outputs (:func:`evaluate`) and, for each element, the largest rounding e
 """
 
 from convspec.reference.steps import activations, arithmetic, moves, norms, pools, resizing
-from convspec.reference.steps.computation import bound, error_ratio, evaluate
+from convspec.reference.steps.computation import bound, error_ratio, evaluate, evaluate_bounded
 
 MODULES = (activations, arithmetic, moves, norms, pools, resizing)  # imported for the formulas that they register
 
-__all__ = ["bound", "error_ratio", "evaluate"]
+__all__ = ["bound", "error_ratio", "evaluate", "evaluate_bounded"]

@@ -39,8 +39,15 @@ def bound(
     all its digits can be lost, and where frameworks differ (the maximum of a window with a NaN, or of -∞ alone). Raises
     as :func:`evaluate`.
     """
+    return tuple(limit for _, limit in evaluate_bounded(step, inputs, arrays, dtype))
+
+
+def evaluate_bounded(
+    step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any] | None = None, dtype: str = "float32"
+) -> tuple[tuple[Array, Array], ...]:
+    """Return each output with its bound, as :func:`evaluate` and :func:`bound` do."""
     oracle = 1 + ORACLE.unit_roundoff / format_of(dtype).unit_roundoff  # its own rounding counts, too
-    return tuple(output.error * oracle for output in _outputs(step, inputs, arrays or {}, dtype))
+    return tuple((output.value, output.error * oracle) for output in _outputs(step, inputs, arrays or {}, dtype))
 
 
 def error_ratio(actual: Any, expected: Array, limit: Array) -> Array:

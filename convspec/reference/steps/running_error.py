@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.reference.error_bounds import ELEMENTARY, ERF_AND_POWER, gamma
+from convspec.reference.error_bounds import ELEMENTARY, ERF_AND_POWER, ERF_POLYNOMIAL, gamma
 from convspec.reference.im2col import Array
 from convspec.spec import Format, rounded
 
@@ -131,7 +131,8 @@ class Rounded:
         return self.monotone(np.tanh)
 
     def erf(self) -> Rounded:
-        return self.monotone(_erf, ERF_AND_POWER)
+        result = self.monotone(_erf, ERF_AND_POWER)
+        return Rounded(result.value, self.form, result.error + ERF_POLYNOMIAL * self.form.unit_roundoff)
 
     def sqrt(self) -> Rounded:
         return self.monotone(np.sqrt)

@@ -321,29 +321,6 @@ def test_a_kernel_that_is_computed_is_an_array_with_its_sources():
     assert convolution.step == ConvSpec(6, 3, 2, bias=False)
 
 
-class Weighted(L.Add):
-    """A sum that is none."""
-
-    def _merge_function(self, inputs):
-        return inputs[0] - inputs[1] * 2
-
-
-class Named(L.Dense):
-    """A dense layer with arguments of its own."""
-
-    def __init__(self, features, **kwargs):
-        super().__init__(features, use_bias=False, **kwargs)
-
-    def get_config(self):
-        return super().get_config() | {"features": self.units}
-
-
-def test_a_subclass_of_a_layer_is_that_layer_unless_it_computes_in_another_way():
-    trace = traced(lambda self, x: self.add([self.dense(x), x]), X, add=Weighted(), dense=Named(6))
-    assert_replays(trace)
-    assert [step.step for step in trace.steps] == [S.Linear(6, 6, bias=False), S.Multiply(2), S.Subtract()]
-
-
 def test_a_kernel_that_is_computed_from_the_data_is_read():
     trace = traced(lambda _, x: ops.conv(x, ops.reshape(x[0, :2, :3], (2, 3, 6, 1))), X)
     assert_replays(trace)

@@ -173,7 +173,7 @@ def test_what_follows_the_last_layer_counts(ours, theirs, words):
 def test_right_activations_agree():
     act = L.Activation(lambda x: keras.ops.gelu(x, approximate=False))
     found = agree(torch_net(conv(6), nn.GELU()), keras_net(L.Conv2D(6, 3), act))
-    assert "model a: the operations before result 0" in found.unjudged
+    assert (found.evidence, found.unjudged) == ("proved", [])
     assert len(found.outcomes) == 3
 
 
@@ -269,9 +269,19 @@ def test_more_sizes_show_what_one_hides():
     assert found.divergence.startswith("on inputs of shape (1, 3, 10, 8): conv 0")
 
 
+def test_slopes_are_moved_where_both_data_flows_show_them():
+    source, target = torch_net(conv(6), nn.PReLU(6)), keras_net(L.Conv2D(6, 3), L.PReLU(shared_axes=[1, 2]))
+    with torch.no_grad():
+        source[1].weight.copy_(torch.linspace(0.1, 0.9, 6))
+    report = convspec.port_weights(source, target, X)
+    assert report.unmoved == []
+    assert report.comparison.verdict == "agree"
+    assert np.array_equal(np.ravel(target.layers[1].alpha), source[1].weight.detach().numpy())
+
+
 def test_parameters_outside_of_the_known_layers_are_listed():
-    report = convspec.port_weights(
-        torch_net(conv(6), nn.PReLU(6)), keras_net(L.Conv2D(6, 3), L.PReLU(shared_axes=[1, 2])), X
+    report = convspec.port_weights(  # slopes for each channel and for each element
+        torch_net(conv(6), nn.PReLU(6)), keras_net(L.Conv2D(6, 3), L.PReLU()), X
     )
     assert len(report.unmoved) == 2
     assert report.unmoved[0] == "1/weight (6,) of the source"

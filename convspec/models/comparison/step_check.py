@@ -1,0 +1,76 @@
+"""Judge every step of a run by itself: its results on its own operands, within its own bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convspec import reference
+from convspec.errors import ConvspecError
+from convspec.models.comparison.layer_check import LayerCheck, check_elements, check_layer
+from convspec.models.dataflow.calls import UNSEEN
+from convspec.models.dataflow.forms import channel_axis
+from convspec.models.dataflow.moves import canonical_order
+from convspec.spec import ConvParams, ConvSpec, format_of, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from convspec.contract import TracedStep
+    from convspec.models.run_model import Model
+    from convspec.spec import Array
+
+
+def unjudged_steps(model: Model, judged: Collection[str] = ()) -> list[str]:
+    """Return the steps on the way to the results that are not within their bound, or have none, in words.
+
+    ``judged``: the paths of convolutions that are known to be within theirs.
+    """
+    graph = model.graph
+    if graph is None:
+        return ["all operations"]
+    dtype = next((part.reading.dtype for part in model.parts if part.reading), "float32")
+    found = []
+    for place in sorted(graph.live):
+        step = graph.trace.steps[place]
+        if isinstance(step.step, ConvSpec) and step.path in judged:
+            continue
+        tensors = graph.trace.tensors
+        check = check_step(step, [tensors[i] for i in step.reads], [tensors[i] for i in step.writes], model, dtype)
+        if not check.ok:
+            words = f" ({step_words(step)}{': ' * bool(check.reason)}{check.reason})" if step.note != UNSEEN else ""
+            found.append(f"{step.path or 'the layer'}{words}")
+    return list(dict.fromkeys(found))
+
+
+def step_words(step: TracedStep) -> str:
+    """Return a step as a plain phrase."""
+    return str(step.step) if isinstance(step.step, steps.Step) else "convolution"
+
+
+def check_step(step: TracedStep, reads: list[Array], writes: list[Array], model: Model, dtype: str) -> LayerCheck:
+    """Check that a step's results, in the framework's order of axes, are what it computes from its operands."""
+    if step.note or isinstance(step.step, steps.Other):
+        return LayerCheck(None, step.note)
+    xs, ys = ([x.transpose(canonical_order(step.layout, x.ndim)) for x in side] for side in (reads, writes))
+    dtype = next((y.dtype.name for y in ys if y.dtype.name in ("float16", "float64")), dtype)
+    try:
+        if isinstance(step.step, ConvSpec):
+            params = ConvParams(step.arrays["kernel"], step.arrays.get("bias"))
+            return check_layer(step.step, params, xs[0], ys[0], model.adapter, dtype)
+        own = step.step
+        if step.layout and isinstance(own, steps.BatchNorm | steps.GroupNorm | steps.InstanceNorm):
+            axis = channel_axis(own, step.layout, reads[0].shape)
+            own = replace(own, axis=canonical_order(step.layout, reads[0].ndim).index(axis))
+        outputs = reference.steps.evaluate_bounded(own, xs, step.arrays, dtype)
+    except (ConvspecError, ValueError, IndexError) as error:
+        return LayerCheck(None, str(error))
+    for y, (expected, bound) in zip(ys, outputs, strict=True):
+        if np.isinf(bound).any() and np.isfinite(expected).all() and all(np.isfinite(x).all() for x in xs):
+            return LayerCheck(None, "the bound on its rounding says nothing")
+        kept = format_of(dtype).unit_roundoff * np.abs(expected) if dtype == "bfloat16" else 0.0
+        if not (check := check_elements(y, expected, bound + kept)).ok:
+            return check
+    return LayerCheck(True)
