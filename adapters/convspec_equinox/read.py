@@ -43,6 +43,7 @@ def convs(model: Any, input_shape: Sequence[int] | None = None) -> list[FoundCon
     Raises:
         UnsupportedError: where there is none, listing the kinds of its modules.
     """
+    model = model[0] if isinstance(model, tuple) else model  # without its state
     leaves = jax.tree_util.tree_flatten_with_path(model, is_leaf=_is_convolution)[0]
     found = [
         FoundConv.of(jax.tree_util.keystr(path).lstrip("."), partial(_plain, leaf))
@@ -64,14 +65,19 @@ def _plain(module: Any) -> Reading:
     base = next(kind for kind in _CONVOLUTIONS if isinstance(module, kind))
     if type(module).__call__ is not base.__call__:
         raise UnsupportedError(f"{type(module).__name__} computes in its own way, not as Equinox's does")
-    dtype = known_dtype(str(module.weight.dtype))
+    return reading(module, base, module.weight, module.bias)
+
+
+def reading(module: Any, base: Any, weight: Any, bias: Any) -> Reading:
+    """Return the convolution of a module of this class with these weights."""
+    dtype = known_dtype(str(weight.dtype))
     transposed = base is eqx.nn.ConvTranspose
     arguments = {name: getattr(module, name) for name in _ATTRIBUTES if hasattr(module, name)}
     spec = spec_of(arguments, module.num_spatial_dims, transposed=transposed)
     carrier = format_of(dtype).carrier
-    kernel = from_equinox(np.array(module.weight, carrier), transposed=transposed, groups=spec.groups)
-    bias = None if module.bias is None else np.array(module.bias, carrier).reshape(-1)
-    return Reading(spec, ConvParams(np.ascontiguousarray(kernel), bias).check(spec), "NCHW", dtype)
+    kernel = from_equinox(np.array(weight, carrier), transposed=transposed, groups=spec.groups)
+    values = None if bias is None else np.array(bias, carrier).reshape(-1)
+    return Reading(spec, ConvParams(np.ascontiguousarray(kernel), values).check(spec), "NCHW", dtype)
 
 
 # -- layers with something around the convolution ----------------------------------------------------------------------

@@ -12,10 +12,13 @@ from flax import nnx, serialization
 
 from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec_flax import read
+from convspec_flax.steps import trace_steps
 from convspec_flax.weights import to_flax
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 
 NORMS = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "var"}
 _NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)

@@ -89,7 +89,7 @@ class PortReport(Printable):
         unmoved: parameters of both models that belong to no convolution, norm or linear layer.
         warnings: settings that make the models differ with the same weights.
         written: whether the target has the weights now.
-        model: the target; a new ``(module, variables)`` for linen.
+        model: the target; a new ``(module, variables)`` for linen, a new module or ``(module, state)`` for Equinox.
         arrays: what was, or would be, written: canonical arrays by the target's path and name.
         comparison: of the two models after the port, where inputs were given.
     """
@@ -196,7 +196,7 @@ def port_weights(
 
     Args:
         source: the model that has the weights.
-        target: the model that gets them, changed in place (linen: see ``report.model``).
+        target: the model that gets them, changed in place (linen, Equinox: see ``report.model``).
         inputs: for both models, in the source's layout; the models are compared on them afterwards.
         layouts: the layouts of the two models' inputs; None: the layout of the model's first convolution.
         force: whether to write what is ambiguous, taking layers of the same shape in their order.

@@ -44,8 +44,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 def adapter_for(layer: Any) -> Adapter:
     """Return the adapter of an object's framework, without importing any framework.
 
-    A pair is a linen module with its variables; a path is that of a graph file, or of a program as in
-    :class:`~convspec.models.files.model_file.ModelFile`.
+    A pair is a linen module with its variables, or a module of Equinox with its state; a path is that of a graph file,
+    or of a program as in :class:`~convspec.models.files.model_file.ModelFile`.
 
     Raises:
         RequestError: where no adapter knows the object's class, nor any of its bases.
@@ -73,8 +73,9 @@ def convs(model: Any, input_shape: Sequence[int] | None = None, *, fold_pads: bo
 
     Args:
         model: a module, layer, exported program or ``ModelProto``; a linen module bound to its variables, or
-            ``(module, variables)``; the path of an ONNX file, or of a TorchScript archive, an exported program, a Keras
-            file or a SavedModel, which are loaded in a process of their own.
+            ``(module, variables)``; a module of Equinox, or ``(module, state)``; the path
+            of an ONNX file, or of a TorchScript archive, an exported program, a Keras file or a SavedModel, which are
+            loaded in a process of their own.
         input_shape: of the model's input, for linen, which makes its layers when it is called.
         fold_pads: whether a pad immediately before a convolution – ``nn.ZeroPad2d``, ``ZeroPadding2D``, a ``Pad``
             node – is counted as the convolution's own padding. Where the order of operations is code – ``F.pad``,

@@ -17,9 +17,12 @@ from convspec.errors import UnsupportedError
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
+from convspec_flax.linen.steps import trace_steps
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+__all__ = ["parameters", "parts", "parts_need_inputs", "save", "trace_model", "trace_steps", "write"]
 
 parts_need_inputs = True  # linen makes its layers when it is called
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
