@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from self_mutants.mutants import ROOT, Mutant, mutants
 from self_mutants.reach import GROUPS, Reach, Seconds, digest, start_pytest
 
-_EVERY = 50  # one job in so many runs twice: the second time on the code as it is
+_CONTROL = "="  # begins the key of a test that runs alone, on the code as it is
+_ROUNDS = 4  # a process that runs jobs may die with a mutant, and tests may fail without one
 
 
 class Run:
@@ -43,17 +44,14 @@ class Run:
         self._reach.update(processes)
         self._tests.clear()
         for group, expression in GROUPS.items():
-            for _ in range(3):  # the process that runs jobs may die with a mutant
+            for _ in range(_ROUNDS):
                 chosen = [mutant for package in self.sample.values() for mutant in package]
-                jobs = [job for number, mutant in enumerate(chosen) for job in self._jobs(mutant, group, number)]
+                self._run(group, expression, list(self._controls(chosen, group)), processes)
+                jobs = [job for mutant in chosen for job in self._jobs(mutant, group)]
                 if not jobs:
                     break
                 jobs.sort(key=lambda job: sum(job["seconds"].values()))  # a run that is cut short has most of them
-                sys.stderr.write(f"{time.strftime('%X')} group {group}: {len(jobs)} mutants\n")
-                running = [self._start(group, expression, n, jobs[n::processes]) for n in range(processes)]
-                for process in running:
-                    process.wait()
-                self._load()
+                self._run(group, expression, jobs, processes)
 
     def verdict(self, mutant: Mutant) -> tuple[str, str]:
         """Return the verdict on a mutant and the test that killed it; ``pending`` if a group is to come."""
@@ -65,13 +63,9 @@ class Run:
                 return result["verdict"], result["test"] or ""
         return ("pending" if pending else "survived"), ""
 
-    def controls(self) -> list[str]:
-        """Return the tests that failed on the code as it is: their kills prove nothing."""
-        return [
-            r["test"]
-            for (key, _), r in self._results.items()
-            if key.startswith("control") and r["verdict"] != "survived"
-        ]
+    def failing(self) -> set[str]:
+        """Return the tests that fail where they run alone on the code as it is: they are left out."""
+        return {test for test, passes in self._alone.items() if not passes}
 
     def tested(self, mutant: Mutant) -> int:
         """Return how many tests reach a mutant."""
@@ -83,11 +77,17 @@ class Run:
         ]
         results = sorted((json.loads(line) for line in lines if line.endswith("}")), key=lambda result: result["at"])
         self._results = {(result["key"], result["group"]): result for result in results}
+        alone = [(key, one) for (key, _), one in self._results.items() if key.startswith(_CONTROL)]
+        self._alone = {
+            test[1:]: one["verdict"] == "survived" for test, one in alone if one["source"] == digest(file_of(test[1:]))
+        }
 
     def _result(self, mutant: Mutant, group: str) -> dict[str, Any] | None:
         """Return what is known of a mutant and the tests of a group, and still true."""
         result = self._results.get((mutant.key, group))
         if result and result["source"] == digest(mutant.file) and result["verdict"] != "survived":
+            if self._alone.get(result["test"]) is False:
+                return None
             return result if result["test"] and result["test_file"] == digest(file_of(result["test"])) else None
         return None if self._new(mutant, group) else {"verdict": "survived"}
 
@@ -101,10 +101,11 @@ class Run:
 
     def _chosen(self, mutant: Mutant, group: str) -> Seconds:
         if (mutant.key, group) not in self._tests:
-            self._tests[mutant.key, group] = self._reach.tests(mutant, group)
+            found = self._reach.tests(mutant, group).items()
+            self._tests[mutant.key, group] = {test: n for test, n in found if self._alone.get(test) is not False}
         return self._tests[mutant.key, group]
 
-    def _jobs(self, mutant: Mutant, group: str, number: int) -> list[dict[str, Any]]:
+    def _jobs(self, mutant: Mutant, group: str) -> list[dict[str, Any]]:
         if self.verdict(mutant)[0] != "pending" or self._result(mutant, group):
             return []
         known = {file: digest(file) for file in map(file_of, self._chosen(mutant, group))}
@@ -112,11 +113,32 @@ class Run:
         if not text.exists():
             text.parent.mkdir(parents=True, exist_ok=True)
             text.write_text(mutant.source(), "utf-8")
-        job = {"file": str(ROOT / mutant.file), "function": mutant.function, "text": str(text)}
-        job["seconds"] = self._new(mutant, group)
-        job["is"] = {"key": mutant.key, "group": group, "source": digest(mutant.file), "tests": known}
-        control = {**job, "text": job["file"], "is": {**job["is"], "key": f"control {mutant.key}"}}
-        return [job, control] if number % _EVERY == 0 else [job]
+        return [{
+            "file": str(ROOT / mutant.file), "function": mutant.function, "text": str(text),
+            "seconds": self._new(mutant, group),
+            "is": {"key": mutant.key, "group": group, "source": digest(mutant.file), "tests": known},
+        }]  # fmt: skip
+
+    def _controls(self, chosen: Sequence[Mutant], group: str) -> Iterator[dict[str, Any]]:
+        """Yield a job for each test that killed a mutant: alone, on the code as it is."""
+        known = set(self._alone)
+        for mutant in chosen:
+            result = self._results.get((mutant.key, group))
+            test = (result or {}).get("test")
+            if test and test not in known:
+                known.add(test)
+                file = str(ROOT / mutant.file)
+                named = {"key": _CONTROL + test, "group": group, "source": digest(file_of(test)), "tests": {}}
+                seconds = {test: self._chosen(mutant, group).get(test, 1.0)}
+                yield {"file": file, "function": mutant.function, "text": file, "seconds": seconds, "is": named}
+
+    def _run(self, group: str, expression: str, jobs: list[dict[str, Any]], processes: int) -> None:
+        sys.stderr.write(f"{time.strftime('%X')} group {group}: {len(jobs)} jobs\n")
+        running = [self._start(group, expression, n, own) for n in range(processes) if (own := jobs[n::processes])]
+        for process in running:
+            process.wait()
+        self._load()
+        self._tests.clear()
 
     def _start(self, group: str, expression: str, number: int, jobs: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
         folder = self._folder / f"{group}-{os.getpid()}-{number}"

@@ -78,6 +78,7 @@ def test_the_weights_of_a_network_are_moved(monkeypatch, name, layout):
     assert report.comparison.verdict == "agree", str(report)
     assert report.comparison.evidence in ("equal", "proved")
     assert report.comparison.unjudged == []
+    assert {row.verdict for row in report.comparison.rows} == {"agree"}, str(report.comparison)
 
 
 def test_calls_of_a_shared_layer_are_paired_by_what_they_read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError
@@ -9,6 +10,7 @@ from convspec.models.comparison.between import Between
 from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, pair_calls
 from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck
 from convspec.models.comparison.results import Row
+from convspec.models.dataflow.expressions import Expressions
 from convspec.models.matching import layers
 from convspec.models.matching.flow import match_calls
 from convspec.models.matching.layers import Pair, align
@@ -101,6 +103,24 @@ class LayerRows:
             order = self._order_of_calls(path) or range(min(len(mine), len(others)))
             layers_ |= {mine[i]: others[j] for i, j in enumerate(order)}
         return Between(ours.graph, theirs.graph, layers_)
+
+    @cached_property
+    def same(self) -> set[str]:
+        """The paths of a's layers that are, with all before them, the function that their counterparts are.
+
+        Elements may be in another order: of a flatten in another layout, say, with the weights in that order too.
+        """
+        if (found := self._flows)[0] is None or found[1] is None:
+            return set()
+        ours, theirs = found[0], found[1]
+        numbers = Expressions()
+        mine, others = ([(one.node, n) for one, n in zip(flow.graph.values, numbers.of(flow.graph), strict=True)]
+                        for flow in (ours, theirs))  # fmt: skip
+        return {
+            path for path, other in self.counterparts.items()
+            if ours.layers.get(path) and [n for node, n in mine if node in ours.layers[path]]
+            == [n for node, n in others if node in theirs.layers.get(other, ())]
+        }  # fmt: skip
 
     def _explain_input(self) -> str:
         """Return what differs before the call that is judged, by the steps on the way to it."""

@@ -89,6 +89,8 @@ def compare_open(
     if _is_proved(result, explained) and sum(one.verdict == "differ" for one in result.outcomes) <= 1:
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
+    if result.agrees:
+        _settle_orders(result, explained)
     _explain_differences(result, explained)
     between = explained.between if result.verdict == "differ" and result.first is None else None
     if between is not None and (words := between.results()):
@@ -222,6 +224,13 @@ def _is_proved(result: Comparison, explained: LayerRows) -> bool:
     if result.unjudged or any(one.verdict == "unknown" or one.difference is None for one in result.outcomes):
         return False
     return same_steps(a, b, explained.pairs)
+
+
+def _settle_orders(result: Comparison, explained: LayerRows) -> None:
+    """Let layers agree whose elements alone are in another order, where the steps and weights show it."""
+    for row in result.rows:
+        if row.verdict != "agree" and (pair := explained.parts[id(row)]).a and pair.b and pair.a.path in explained.same:
+            row.verdict, row.reason, row.spec, row.weights = "agree", "its elements are in another order", [], []
 
 
 def _explain_differences(result: Comparison, explained: LayerRows) -> None:
