@@ -147,3 +147,12 @@ def test_a_softmax_at_the_end():
 def test_a_step_without_an_effect_at_these_numbers_is_not_named():
     clipped, plain = chain([S.Clip(None, 1e6), S.Tanh()]), chain([S.Sigmoid()])
     assert "tanh-as-sigmoid" in compared(clipped, plain).divergence
+
+
+def test_other_weights_of_a_step_are_told_from_other_settings():
+    program = chain([S.PReLU(8)], last=False)
+    a = numpy_models.opened(program, X)
+    weights = {path: {name: array * (1 + (path == "s0")) for name, array in own.items()}
+               for path, own in a.native.weights.items()}  # fmt: skip
+    found = compare_open(a, numpy_models.opened(program, X, weights=weights))
+    assert "weights-differ: model a: PReLU" in found.divergence

@@ -185,6 +185,8 @@ class Between:
         )
         if change.kind == "operands":
             return f"{_kebab(ours)}-order: {words}: the operands are in another order"
+        if change.a is not None and change.b is not None and change.a.settings == change.b.settings:
+            return f"weights-differ: {words}: their settings are equal, their weights are not"
         return f"{_id(ours, theirs)}: {words}{_shift(change)}"
 
     def _step(self, side: int, node: Node | None) -> TracedStep | None:
