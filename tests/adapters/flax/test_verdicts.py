@@ -111,12 +111,15 @@ class TorchScaled(nn.Module):
         return self.conv(x) * self.gamma
 
 
-def test_a_layer_scale_is_listed_on_both_sides():
-    report = convspec.port_weights(TorchScaled().eval(), Scaled(), X)
-    assert report.unmoved == ["/gamma (8, 1, 1) of the source", "/gamma (8,) of the target"]
+def test_a_layer_scale_is_moved_where_the_steps_are_seen_else_listed_on_both_sides():
+    source = TorchScaled().eval()
+    source.gamma.data *= torch.arange(1, 9).reshape(8, 1, 1)
+    report = convspec.port_weights(source, Scaled(), X)
+    assert report.unmoved == []
     assert report.comparison.agrees
-    assert report.complete  # the results agree, whatever the parameters are
-    report = convspec.port_weights(TorchScaled().eval(), Scaled())
+    assert report.complete
+    report = convspec.port_weights(source, Scaled())
+    assert report.unmoved == ["/gamma (8, 1, 1) of the source", "/gamma (8,) of the target"]
     assert not report.complete
 
 
