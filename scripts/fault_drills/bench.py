@@ -154,15 +154,33 @@ class Bench:
 
 
 def marked(mark: str) -> list[int]:
-    """Return the processes that have a mark in their environment, without those that have ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdecimal() and mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
+    """Return the processes that have a mark in their environment, without those that have ended.
+
+    While a process loads another program its environment reads as empty, and it must not count as ended: it is looked
+    at again.
+    """
+    processes, found = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()], list[int]()
+    for pause in (0.0, 0.02, 0.1):
+        time.sleep(pause if processes else 0)
+        texts = {process: _environment(process) for process in processes}
+        found += [process for process, text in texts.items() if mark.encode() in text.split(b"\0")]
+        processes = [process for process, text in texts.items() if not text and _loads(process)]
     return found
+
+
+def _environment(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:
+        return b"ended"
+
+
+def _loads(process: int) -> bool:
+    """Return whether a process has a program; one that has ended, or is the kernel's own, has none."""
+    try:
+        return bool(Path(f"/proc/{process}/exe").readlink())
+    except OSError:
+        return False
 
 
 def descendants(process: int) -> list[int]:
