@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -12,17 +11,12 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("torch")
 
-from convspec_keras import ADAPTER, JAX, TORCH
 
-BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]
-pytest.importorskip(BACKEND.backend)
+import keras
 
-BACKEND.configure(threads=1)
-
-import keras  # noqa: E402
-
-import convspec  # noqa: E402
-from tests.networks import keras_models, planted, torch_models  # noqa: E402
+import convspec
+from tests.adapters.keras.backend import BACKEND
+from tests.networks import keras_models, planted, torch_models
 
 pytestmark = [pytest.mark.keras, pytest.mark.torch]
 
@@ -155,7 +149,7 @@ def test_activations_within_a_convolution_are_left_out():
 
 def shown(found, command, name):
     """What the page shows is what came out, but for the digits of distances, which differ from machine to machine."""
-    if BACKEND is not ADAPTER:
+    if BACKEND.backend != "tensorflow":
         return  # the page shows Keras on TensorFlow
     actual = [_without_distances(line) for line in str(found).splitlines()]
     (block,) = re.findall(rf"\$ convspec {command} \S+ \S+:{name} [^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)

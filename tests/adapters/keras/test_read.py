@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 pytest.importorskip("keras")
 
 import keras
-from convspec_keras import ADAPTER, JAX, TORCH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -19,9 +16,7 @@ from convspec import ConvParams, ConvSpec, reference, strategies
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
 from tests.adapters import round_trip
-
-BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]
-pytest.importorskip(BACKEND.backend)
+from tests.adapters.keras.backend import BACKEND
 
 pytestmark = [
     pytest.mark.keras,

@@ -8,16 +8,17 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-from keras import backend, ops
 from keras import layers as L
+from keras import ops
 
 from convspec.spec import steps as S
+from tests.adapters.keras.backend import BACKEND as ADAPTER
 from tests.adapters.steps import assert_step, draw, normal
 from tests.adapters.suite import to_canonical, to_layout
 
 pytestmark = pytest.mark.keras
 
-BACKEND = backend.backend()
+BACKEND = ADAPTER.backend
 X = (2, 6, 9, 8)
 EVEN = (1, 3, 7, 5)  # windows of "same" that need an even number of pads: Keras on PyTorch replicates edges otherwise
 CUBIC = {

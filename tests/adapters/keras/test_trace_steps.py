@@ -22,6 +22,7 @@ from keras import ops
 from convspec import ConvSpec
 from convspec.spec import steps as S
 from tests.adapters.keras import test_steps as tables
+from tests.adapters.keras.backend import BACKEND as ADAPTER
 from tests.adapters.keras.step_networks import NETWORKS, heads, unet
 from tests.adapters.step_traces import assert_replays, flow, same
 from tests.adapters.steps import normal
@@ -29,7 +30,7 @@ from tests.adapters.suite import to_layout
 
 pytestmark = pytest.mark.keras
 
-BACKEND = keras.backend.backend()
+BACKEND = ADAPTER.backend
 X = (2, 4, 8, 6)
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 pytest.importorskip("keras")
 pytest.importorskip("torch")
 
-from convspec_keras import ADAPTER, JAX, TORCH
 
-BACKEND = {"tensorflow": ADAPTER, "jax": JAX, "torch": TORCH}[os.environ.get("KERAS_BACKEND", "tensorflow")]
-pytest.importorskip(BACKEND.backend)
+import keras
+import torch
+from keras import layers as L  # Keras's usual name
+from torch import nn
 
-BACKEND.configure(threads=1)
-
-import keras  # noqa: E402
-import torch  # noqa: E402
-from keras import layers as L  # noqa: E402 – Keras's usual name
-from torch import nn  # noqa: E402
-
-import convspec  # noqa: E402
-from convspec.errors import RequestError  # noqa: E402
+import convspec
+import tests.adapters.keras.backend  # noqa: F401 – threads are set before the first work
+from convspec.errors import RequestError
 
 pytestmark = [pytest.mark.keras, pytest.mark.torch]
 
