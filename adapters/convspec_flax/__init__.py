@@ -24,6 +24,7 @@ def _adapter(name: str, package: str, root: str) -> _FlaxAdapter:
         native_layout="NHWC",
         dtypes=("float32", "float64", "float16", "bfloat16"),
         roots=(root,),
+        weight_files=(".msgpack",) if package == __name__ else (),
     )
 
 

@@ -118,6 +118,7 @@ def _adapter(name: str, backend: str) -> _Keras:
         dtypes=DTYPES,
         roots=("keras",),
         backend=backend,
+        weight_files=(".h5", ".keras"),
         files=(".keras", "saved_model.pb") if backend == "tensorflow" else (".keras",),
     )
 

@@ -43,7 +43,8 @@ class _Reference(PlanAdapter):
 ADAPTER = _Runtime(
     name="onnx", package="convspec_onnx", requires=("onnx", "onnxruntime"), distributions=("onnx", "onnxruntime"),
     native_layout="NCHW", dtypes=("float32", "float16"), variants=("all", "off"), variant="all", roots=("onnx",),
-    graph_files=(".onnx",), audit_module="convspec_onnx.audit", vectors_module="convspec_onnx.vectors",
+    graph_files=(".onnx",), weight_files=(".onnx",), audit_module="convspec_onnx.audit",
+    vectors_module="convspec_onnx.vectors",
 )  # fmt: skip
 
 REFERENCE = _Reference(

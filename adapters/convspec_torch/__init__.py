@@ -31,6 +31,7 @@ ADAPTER = TorchAdapter(
     dtypes=("float32", "float64", "float16", "bfloat16"),
     variants=("default", "channels_last"),
     roots=("torch",),
+    weight_files=(".pt", ".pth", ".bin"),
     files=(".pt", ".pth", ".ts", ".jit", ".torchscript", ".pt2"),
 )
 

@@ -1,4 +1,4 @@
-"""``convspec compare`` and ``convspec port``."""
+"""``convspec compare``, ``convspec port`` and ``convspec weights``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convspec.cli.options import JsonOption, option
 from convspec.errors import RequestError
 
 if TYPE_CHECKING:
-    from convspec.models import Comparison, PortReport
+    from convspec.models import Comparison, PortReport, WeightMatches
 
 COMPARE_EXAMPLES = """
 A model is `module:factory`, which is imported and called – an instance is taken as it is –, or a file: ONNX,
@@ -39,6 +39,18 @@ Examples:
     convspec port mynet.torch_model:build mynet.flax_model:build --shape 1,3,64,48 --dry-run --json -
 
     convspec port model.pt mynet.keras --shape 1,3,64,48 --out ported.keras
+"""
+WEIGHTS_EXAMPLES = """
+The numbers decide which array is which, never a shape alone. Files: `.safetensors`, `.npz`, `.pt`, `.pth`, `.bin`
+(tensors only), `.h5`, `.keras`, `.msgpack`, `.onnx`. Nothing in them is run. Exit status 0: B has all arrays of A, each
+moved as the others of its kind; 1: some are missing, or moved unlike the others; 2: a bad request, or a file that
+cannot be read.
+
+Examples:
+
+    convspec weights model.pth ported.weights.h5
+
+    convspec weights checkpoint.safetensors
 """
 
 Input = Annotated[str | None, option("Inputs as .npz or .npy, in the first model's layout.", "FILE")]
@@ -103,6 +115,20 @@ def port(
     raise typer.Exit(0 if report.complete else 1)
 
 
+def weights(
+    a: Annotated[str, typer.Argument(metavar="A", help="The file that is right.")],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The file that may be wrong.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """Say which array of one file of weights is which of another, or what one file's names and sizes tell."""
+    from convspec.models import match_weights
+
+    require_writable(json)
+    found = match_weights(a, b)
+    _write(found, json)
+    raise typer.Exit(0 if found.complete else 1)
+
+
 def _load(
     a: str, b: str, file: str | None, shape: str | None, seed: int, layouts: str | None
 ) -> tuple[list[Any], dict[str, Any]]:
@@ -116,6 +142,6 @@ def _load(
     return [arguments.load_model(name) for name in (a, b)], {"inputs": inputs, "layouts": names}
 
 
-def _write(result: Comparison | PortReport, json: str | None) -> None:
+def _write(result: Comparison | PortReport | WeightMatches, json: str | None) -> None:
     if not write_json(json, result.to_dict()):
         print_lines(result.styled_lines(), console())

@@ -61,6 +61,7 @@ class PlanAdapter(Adapter):
     ``parse.py``          ``parse(text, in_channels) -> ConvSpec``
     ``model.py``          the functions of :class:`ModelModule`
     ``files.py``          ``load(path)``; ``store(model, path)``
+    ``weight_files.py``   ``load_weights(path) -> dict[str, Array]``
     ``script.py``         ``script(plan, request, adapter) -> str``: the text of :meth:`Adapter.script`
     ``known_gaps.toml``   the declared gaps
     ====================  =============================================================================================
@@ -85,6 +86,7 @@ class PlanAdapter(Adapter):
     roots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     graph_files: tuple[str, ...] = ()
+    weight_files: tuple[str, ...] = ()
     audit_module: str = ""
     vectors_module: str = ""
 
@@ -187,6 +189,11 @@ class PlanAdapter(Adapter):
 
     def store(self, model: Any, path: str) -> None:
         self._optional("files", super()).store(model, path)
+
+    def load_weights(self, path: str) -> dict[str, Array]:
+        with present(self.name, self.requires):
+            arrays: dict[str, Array] = self._optional("weight_files", super()).load_weights(path)
+        return arrays
 
     # -- modules -------------------------------------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class Adapter(ABC):
             (``".keras"``), or what a folder contains (``"saved_model.pb"``).
         graph_files: how names of graph files end that are data, no programs: such a path is a model to :meth:`convs`
             and to the model module (``".onnx"``).
+        weight_files: how names of files end whose arrays :meth:`load_weights` returns (``".pth"``).
         audit_module: a child process serves it to audit a graph file; empty where the adapter has no audit.
         vectors_module: writes and runs cases as the backend tests of a graph format; empty where there is none.
     """
@@ -110,6 +111,7 @@ class Adapter(ABC):
     variant: str = "default"
     files: tuple[str, ...] = ()
     graph_files: tuple[str, ...] = ()
+    weight_files: tuple[str, ...] = ()
     audit_module: str = ""
     vectors_module: str = ""
 
@@ -261,6 +263,14 @@ class Adapter(ABC):
     def store(self, model: Any, path: str) -> None:
         """Write a loaded model as a whole, in the format that the name says. Raises UnsupportedError."""
         raise UnsupportedError(f"adapter {self.name!r} writes no files")
+
+    def load_weights(self, path: str) -> dict[str, Array]:
+        """Return all arrays in one of ``weight_files`` by name; nothing that the file holds is run, none other is read.
+
+        Raises:
+            RequestError: saying what the file is instead.
+        """
+        raise UnsupportedError(f"adapter {self.name!r} reads no weights")
 
 
 @functools.cache

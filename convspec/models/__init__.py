@@ -2,7 +2,7 @@
 
 In go models of any framework, or files of them; out come a :class:`Comparison`, a :class:`PortReport` or a
 :class:`VerifyReport`. ``matching`` pairs layers, ``comparison`` judges pairs, ``porting`` moves weights,
-``verification`` audits ONNX graphs, ``files`` reads model files in a child process.
+``verification`` audits ONNX graphs, ``files`` reads model files in a child process, ``weight_files`` needs no model.
 """
 
 from typing import TYPE_CHECKING
@@ -27,14 +27,15 @@ from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
+from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
 
 if TYPE_CHECKING:
     from convspec.models.comparison.run_both import Inputs as Inputs
     from convspec.spec import Array as Array
 
 __all__ = [
-    "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport", "adapter_for",
-    "arguments", "array_differences", "check_layer", "common_rank", "compare", "convs", "field_differences",
-    "layer_differences", "pair_layers", "port", "port_weights", "spec_differences", "split_layers", "text_table",
-    "verify", "weight_differences",
+    "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport",
+    "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
+    "compare", "convs", "field_differences", "layer_differences", "match_weights", "pair_layers", "port",
+    "port_weights", "spec_differences", "split_layers", "text_table", "verify", "weight_differences",
 ]  # fmt: skip

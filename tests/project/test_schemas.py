@@ -103,6 +103,11 @@ def outcomes():
     return {"schema": "convspec.vectors/1", "results": [vector_commands._result("onnx", None, said)]}
 
 
+def weights():
+    kernel = np.arange(24.0).reshape(2, 3, 4)
+    return convspec.match_weights({"a": kernel, "gone": np.ones(2)}, {"b": kernel.T, "more": np.zeros(2)})
+
+
 def baseline():
     found = verification()
     found.environment = {"expect": {"CUDA": "tf32"}}
@@ -115,6 +120,7 @@ def baseline():
 DOCUMENTS = {
     "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
     "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
+    "weights": weights,
 }  # fmt: skip
 
 

@@ -7,9 +7,9 @@ large weights are arrays outside the message and whose functions are inlined. An
 from convspec_onnx.loading import inputs
 from convspec_onnx.loading.inline_functions import inline, subgraphs, tensors_read
 from convspec_onnx.loading.large_weights import DetachedModel, load_model
-from convspec_onnx.loading.untrusted import Array, Arrays, infer_shapes, load_proto, to_array, to_proto
+from convspec_onnx.loading.untrusted import Array, Arrays, all_tensors, infer_shapes, load_proto, to_array, to_proto
 
 __all__ = [
-    "Array", "Arrays", "DetachedModel", "infer_shapes", "inline", "inputs", "load_model", "load_proto", "subgraphs",
-    "tensors_read", "to_array", "to_proto",
+    "Array", "Arrays", "DetachedModel", "all_tensors", "infer_shapes", "inline", "inputs", "load_model", "load_proto",
+    "subgraphs", "tensors_read", "to_array", "to_proto",
 ]  # fmt: skip
