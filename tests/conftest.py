@@ -6,12 +6,16 @@ That is every helper (``--doctest-modules`` would look into it), and every test 
 from __future__ import annotations
 
 import ast
+import os
 import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 from _pytest.mark.expression import Expression
+
+# JAX's default way to draw random numbers takes seconds to compile, for every shape of weights anew
+os.environ.setdefault("JAX_THREEFRY_PARTITIONABLE", "false")
 
 SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "browser"}
 

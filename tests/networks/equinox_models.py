@@ -5,6 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 
+from tests.networks.jax_weights import equinox_model
 from tests.networks.nnx_models import WIDTHS
 
 nn, KEY = eqx.nn, jax.random.key(0)
@@ -61,7 +62,7 @@ class ResNet(eqx.Module):
 
 
 def resnet():
-    return nn.make_with_state(ResNet)()
+    return equinox_model(ResNet)
 
 
 def resnet_same():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from tests.networks.jax_weights import linen_variables
 
 WIDTHS = (4, 6, 8, 10)
 
@@ -30,4 +31,4 @@ class ResNet(nn.Module):
 
 def resnet():
     module = ResNet()
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 64, 48, 3)))
+    return module, linen_variables(module, jnp.zeros((1, 64, 48, 3)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flax import nnx
 
+from tests.networks.jax_weights import nnx_model
+
 WIDTHS = (4, 6, 8, 10)
 BLOCKS = ((1, 4, 1, 1), (3, 6, 2, 2), (3, 8, 2, 2))
 
@@ -92,8 +94,8 @@ class MobileNet(nnx.Module):
 
 
 def resnet():
-    return ResNet(nnx.Rngs(0))
+    return nnx_model(ResNet)
 
 
 def mobilenet():
-    return MobileNet(nnx.Rngs(0))
+    return nnx_model(MobileNet)

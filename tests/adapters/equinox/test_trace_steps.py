@@ -15,18 +15,15 @@ from convspec.spec import steps as S
 from tests.adapters.equinox.step_networks import KEY, NETWORKS, nn
 from tests.adapters.step_traces import assert_replays, flow
 from tests.adapters.steps import normal
+from tests.networks.jax_weights import equinox_model
 
 pytestmark = [pytest.mark.equinox, pytest.mark.filterwarnings("ignore:When `eqx.nn.BatchNorm")]
 
 
-def network(name, seed=0):
+def network(name):
     """Return a model – with its state, where it has one – of random numbers, its inputs, and what has no word."""
     kind, inputs, others = NETWORKS[name]
-    rng = np.random.default_rng(seed)
-    model, state = nn.make_with_state(kind)()
-    arrays, rest = eqx.partition((model, state), eqx.is_inexact_array)
-    arrays = jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.1, 1.1, a.shape), a.dtype), arrays)
-    model, state = eqx.combine(arrays, rest)
+    model, state = equinox_model(kind)
     given = [normal(x, i) if isinstance(x, tuple) else np.asarray(x) for i, x in enumerate(inputs)]
     return (model, state) if jax.tree.leaves(state) else model, given, others
 

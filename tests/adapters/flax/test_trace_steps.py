@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from tests.adapters.flax.step_networks import LINEN, NNX, ResNet, WaveNet
 from tests.adapters.step_traces import assert_replays, flow, same
 from tests.adapters.steps import normal
 from tests.adapters.suite import to_layout
+from tests.networks.jax_weights import draw_weights, linen_variables, nnx_model
 
 pytestmark = pytest.mark.flax
 
@@ -26,24 +29,9 @@ def drawn(inputs):
     return [normal(x, i) if isinstance(x, tuple) else np.asarray(x) for i, x in enumerate(inputs)]
 
 
-def randomised(tree, seed=0):
-    """Return a tree with random numbers; variances stay positive."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf
-        low = 0.5 if "var" in jax.tree_util.keystr(path) else -0.5
-        return jnp.asarray(rng.uniform(low, low + 1, leaf.shape), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, tree)
-
-
 def network(name):
     kind, inputs, others = NNX[name]
-    model = kind(rngs=nnx.Rngs(0))
-    nnx.update(model, randomised(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))))
-    return model, drawn(inputs), others
+    return nnx_model(lambda rngs: kind(rngs=rngs)), drawn(inputs), others
 
 
 class Called(nnx.Module):
@@ -81,7 +69,7 @@ def test_the_reference_replays_a_network(name):
 def test_the_reference_replays_a_network_of_linen(name):
     kind, inputs, others = LINEN[name]
     inputs, module = drawn(inputs), kind()
-    model = (module, randomised(module.init(jax.random.key(0), *inputs)))
+    model = (module, linen_variables(module, *inputs))
     trace = linen_models.trace_steps(model, inputs)
     assert_replays(trace, others)
     plain = jax.tree.leaves(module.apply(model[1], *inputs))
@@ -128,7 +116,7 @@ def test_a_layer_without_effect_is_a_step_that_nothing_reads():
 
 
 def test_the_model_is_as_it_was():
-    model = WaveNet(rngs=nnx.Rngs(0))
+    model = nnx_model(WaveNet)
     before = {path: type(module) for path, module in nnx.iter_modules(model)}
     models.trace_steps(model, [normal((1, 12, 2))])
     assert {path: type(module) for path, module in nnx.iter_modules(model)} == before
@@ -173,7 +161,7 @@ LAST = {"linear": S.Linear(6, 5), "batch": S.BatchNorm(6, axis=-1),
 @pytest.mark.parametrize("name", tables.LAYERS)
 def test_the_settings_and_arrays_of_a_layer(name):
     layer, step = tables.LAYERS[name]
-    nnx.update(layer, randomised(nnx.state(layer, nnx.Any(nnx.Param, nnx.BatchStat))))
+    nnx.update(layer, draw_weights(nnx.state(layer, nnx.Any(nnx.Param, nnx.BatchStat))))
     trace = models.trace_steps(
         Called(lambda self, x: self.layer(x), layer=layer), [to_layout(normal(tables.X), "NHWC")]
     )
@@ -441,7 +429,7 @@ def test_a_model_that_branches_on_values_is_refused():
 
 def test_linen_shares_paths_with_its_parts():
     module = linen.Sequential([linen.Conv(4, (3, 3)), linen.relu, linen.Dense(3)])
-    variables = module.init(jax.random.key(0), jnp.ones(X))
+    variables = linen_variables(module, jnp.ones(X))
     trace = linen_models.trace_steps((module, variables), [normal(X)])
     assert [step.path for step in trace.steps] == ["layers_0", "relu_0", "layers_2"]
     bound = linen_models.trace_steps(module.bind(variables), [normal(X)])
@@ -449,4 +437,4 @@ def test_linen_shares_paths_with_its_parts():
 
 
 def test_the_network_of_the_cost_is_traced():
-    assert len(models.trace_steps(ResNet(nnx.Rngs(0), width=8), [normal((1, 16, 16, 3))]).steps) > 20
+    assert len(models.trace_steps(nnx_model(partial(ResNet, width=8)), [normal((1, 16, 16, 3))]).steps) > 20
