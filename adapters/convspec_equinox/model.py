@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part, format_of, refuse_inputs
+from convspec.contract import Call, FoundConv, ModelTrace, Part, format_of
 from convspec_equinox import read, steps
 from convspec_equinox.steps import trace_steps
 from convspec_equinox.weights import to_equinox
@@ -81,20 +81,11 @@ def parameters(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
-    """Run the model once on a batch; the calls of its layers are those that the trace of its steps has."""
-    module, state = steps.split(model)
-    given, names = steps.tensors(module, inputs)
-    with refuse_inputs("Equinox model"):
-        y = jax.vmap(lambda *samples: _arrays(steps.call_sample(module, state, samples, names)))(*given)
-    paths = set(steps.modules(module, _KINDS))
-    trace = trace_steps(model, inputs)
+    """Run the model once on a batch; the calls of its layers and its results are those of the trace of its steps."""
+    paths, trace = set(steps.modules(steps.split(model)[0], _KINDS)), trace_steps(model, inputs)
     calls = [Call(step.path, trace.tensors[step.reads[0]], trace.tensors[step.writes[0]])
              for step in trace.steps if step.path in paths and step.reads]  # fmt: skip
-    return ModelTrace(calls, list(map(_array, y)))
-
-
-def _arrays(y: Any) -> list[Any]:
-    return list(filter(eqx.is_array, jax.tree.leaves(y)))
+    return ModelTrace(calls, [trace.tensors[i] for i in trace.outputs])
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 
-from tests.networks.jax_weights import equinox_model
+from tests.networks.jax_weights import draw_weights
 from tests.networks.nnx_models import WIDTHS
 
 nn, KEY = eqx.nn, jax.random.key(0)
@@ -61,8 +61,15 @@ class ResNet(eqx.Module):
         return self.head(x.mean((1, 2))), state
 
 
+def drawn(make):
+    """Return the module of Equinox that ``make()`` returns, and its state."""
+    made = eqx.filter_eval_shape(nn.make_with_state(make))
+    shapes, rest = eqx.partition(made, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    return eqx.combine((draw_weights(shapes[0]), draw_weights(shapes[1], low=0.1)), rest)
+
+
 def resnet():
-    return equinox_model(ResNet)
+    return drawn(ResNet)
 
 
 def resnet_same():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,13 +32,3 @@ def nnx_model(make):
 def linen_variables(module, *inputs):
     """Return variables of a module of linen for these inputs."""
     return draw_weights(jax.eval_shape(module.init, jax.random.key(0), *inputs))
-
-
-def equinox_model(make):
-    """Return the module of Equinox that ``make()`` returns, and its state."""
-    shapes, rest = eqx.partition(eqx.filter_eval_shape(eqx.nn.make_with_state(make)), _is_shape)
-    return eqx.combine((draw_weights(shapes[0]), draw_weights(shapes[1], low=0.1)), rest)
-
-
-def _is_shape(leaf):
-    return isinstance(leaf, jax.ShapeDtypeStruct)

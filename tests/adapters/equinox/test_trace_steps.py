@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from convspec.spec import steps as S
 from tests.adapters.equinox.step_networks import KEY, NETWORKS, nn
 from tests.adapters.step_traces import assert_replays, flow
 from tests.adapters.steps import normal
-from tests.networks.jax_weights import equinox_model
+from tests.networks.equinox_models import drawn
 
 pytestmark = [pytest.mark.equinox, pytest.mark.filterwarnings("ignore:When `eqx.nn.BatchNorm")]
 
@@ -23,9 +25,24 @@ pytestmark = [pytest.mark.equinox, pytest.mark.filterwarnings("ignore:When `eqx.
 def network(name):
     """Return a model – with its state, where it has one – of random numbers, its inputs, and what has no word."""
     kind, inputs, others = NETWORKS[name]
-    model, state = equinox_model(kind)
+    model, state = drawn(kind)
     given = [normal(x, i) if isinstance(x, tuple) else np.asarray(x) for i, x in enumerate(inputs)]
     return (model, state) if jax.tree.leaves(state) else model, given, others
+
+
+def run_by_vmap(model, inputs):
+    """Return the results of a model as its users run it on a batch."""
+    module, state = model if isinstance(model, tuple) else (model, None)
+    words = {"key": KEY} if "key" in inspect.signature(module).parameters else {}
+
+    @eqx.filter_jit
+    def run(module, state, inputs):
+        def sample(*args):
+            return module(*args, **words) if state is None else module(*args, state, **words)[0]
+
+        return jax.vmap(sample)(*inputs)
+
+    return jax.tree.leaves(run(eqx.nn.inference_mode(module), state, list(map(jnp.asarray, inputs))))
 
 
 class Called(eqx.Module):
@@ -50,14 +67,14 @@ def test_the_reference_replays_a_network(name):
     model, inputs, others = network(name)
     trace = models.trace_steps(model, inputs)
     assert_replays(trace, others)
-    plain = models.trace_model(model, inputs)
-    assert len(plain.outputs) == len(trace.outputs)
-    for i, y in zip(trace.outputs, plain.outputs, strict=True):  # vmap orders axes in another way: sums may differ
+    plain, traced = run_by_vmap(model, inputs), models.trace_model(model, inputs)
+    assert len(plain) == len(trace.outputs) == len(traced.outputs)
+    for i, y in zip(trace.outputs, plain, strict=True):  # vmap orders axes in another way: sums may differ
         np.testing.assert_allclose(trace.tensors[i], y, rtol=1e-5, atol=1e-5 * np.abs(y).max())
     used = {path for step in trace.steps for paths in step.sources.values() for path in paths}
     assert used == set(trace.parameters)
     parts = {part.path for part in models.parts(model)}
-    assert {call.path for call in plain.calls} == parts
+    assert {call.path for call in traced.calls} == parts
 
 
 def test_what_reads_what():

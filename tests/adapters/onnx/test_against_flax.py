@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
@@ -16,6 +15,7 @@ from flax import linen, nnx
 
 from tests.adapters.onnx import faulty
 from tests.adapters.onnx.verifying import audited, saved
+from tests.networks.jax_weights import linen_variables, nnx_model
 
 pytestmark = [pytest.mark.onnx, pytest.mark.slow]
 SHAPE = (2, 32, 24, 3)
@@ -42,17 +42,10 @@ class Linen(linen.Module):
         return linen.Conv(5, (1, 1))(linen.Conv(8, (3, 5), feature_group_count=8, padding="VALID")(x))
 
 
-def varied(tree):
-    """Biases and statistics that are not those of a layer just made."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: leaf + 0.2 * rng.uniform(size=leaf.shape).astype(np.float32), tree)
-
-
-def nnx_model():
-    model = Images(nnx.Rngs(0))
+def images():
+    model = nnx_model(Images)
     model.eval()
-    graph, params, stats, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-    return nnx.merge(graph, varied(params), varied(stats), rest)
+    return model
 
 
 def exported(function, path, **options):
@@ -65,7 +58,7 @@ def exported(function, path, **options):
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
-    model = nnx_model()
+    model = images()
     return model, exported(model, tmp_path_factory.mktemp("flax") / "m.onnx")
 
 
@@ -77,14 +70,14 @@ def test_an_nnx_model_agrees(right):
 
 
 def test_a_graph_that_takes_the_channels_first_agrees(tmp_path):
-    model = nnx_model()
+    model = images()
     report = audited(exported(model, tmp_path / "m.onnx", inputs_as_nchw=[0]), source=model)
     assert not report.unexpected, report.unexpected
 
 
 def test_a_linen_module_with_its_variables_agrees(tmp_path):
     module = Linen()
-    variables = varied(module.init(jax.random.key(0), jnp.zeros(SHAPE)))
+    variables = linen_variables(module, jnp.zeros(SHAPE))
     report = audited(exported(lambda x: module.apply(variables, x), tmp_path / "m.onnx"), source=(module, variables))
     assert not report.unexpected, report.unexpected
     assert [node.matched for node in report.nodes] == ["Conv_0", "Conv_2", "Conv_1"]
