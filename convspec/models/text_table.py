@@ -122,7 +122,8 @@ def agreement(result: Comparison) -> str:
         return f"The models agree: their results are equal{count}."
     if result.evidence == "proved":
         how = "every step of both models is within its own rounding bound (proved)"
-        count = f"; measured on {number - 1} more inputs" if number > 1 else ""
+        more = "measured on" if result.runs else "as close, for their size, on"
+        count = f"; {more} {number - 1} more input{'s' * (number > 2)}" if number > 1 else ""
     else:
         runs = f"{result.runs} perturbed run{'s' * (result.runs != 1)} of each model"
         how = f"rounding explains {worst.limit:.1e} (measured: {runs})"
