@@ -115,12 +115,13 @@ def comparison(result: Comparison) -> Text:
 
 def agreement(result: Comparison) -> str:
     """Return the sentence for models that agree: the difference, what explains it, and what shows that."""
-    worst = max(result.outcomes, key=lambda one: one.ratio)
+    proved = result.evidence == "proved"
+    worst = max(result.outcomes, key=lambda one: (one.difference or 0.0) if proved else one.ratio)
     number = len(result.outcomes)
     count = f", on {number} inputs" if number > 1 else ""
     if not worst.difference:
         return f"The models agree: their results are equal{count}."
-    if result.evidence == "proved":
+    if proved:
         how = "every step of both models is within its own rounding bound (proved)"
         more = "measured on" if result.runs else "as close, for their size, on"
         count = f"; {more} {number - 1} more input{'s' * (number > 2)}" if number > 1 else ""
