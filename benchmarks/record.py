@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS = {
     "check": ("check.py",), "small": ("check.py", "--corpora", "features"),
-    **{name: (f"{name}.py",) for name in ("scaling", "oracle", "startup", "verify")},
+    **{name: (f"{name}.py",) for name in ("scaling", "oracle", "startup", "verify", "compare")},
 }  # fmt: skip
 PACKAGES = (
     *("torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino"),

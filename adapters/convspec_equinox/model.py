@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convspec.contract import Call, FoundConv, ModelTrace, Part, format_of
+from convspec.errors import UnsupportedError
 from convspec_equinox import read, steps
 from convspec_equinox.steps import trace_steps
 from convspec_equinox.weights import to_equinox
@@ -92,6 +93,8 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """A new module – of a pair a new pair – with these arrays; the old one is as it was."""
     module, state = model if isinstance(model, tuple) else (model, None)
     layers = steps.modules(module, _KINDS)
+    if missing := [path for path in arrays if path not in layers]:
+        raise UnsupportedError(f"{missing[0]} is no layer whose arrays are known by name")
     own = {id(layers[path]): new for path, new in arrays.items()}
 
     def change(old: Any, new: Any, _: str) -> None:

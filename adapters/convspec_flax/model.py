@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx, serialization
 
 from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.errors import UnsupportedError
 from convspec_flax import read
 from convspec_flax.steps import trace_steps
 from convspec_flax.weights import to_flax
@@ -143,9 +144,11 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """Set the model's own variables; returns the model."""
     modules = {"/".join(map(str, path)): module for path, module in nnx.iter_modules(model)}
     for path, own in arrays.items():
-        module = modules[path]
+        module = modules.get(path)
         for name, new in own.items():
-            variable = getattr(module, NORMS[name] if isinstance(module, _NORMS) else name)
+            variable = getattr(module, NORMS.get(name, name) if isinstance(module, _NORMS) else name, None)
+            if not isinstance(variable, nnx.Variable):
+                raise UnsupportedError(f"{path} has no variable {name}")
             old = variable.get_value()
             variable.set_value(read.tensor(native(module, name, new, _NORMS), str(old.dtype)).reshape(old.shape))
     return model

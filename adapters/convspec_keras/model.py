@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Call, ModelTrace, Part, refuse_inputs
-from convspec.errors import UnsupportedError
+from convspec.contract import Call, FoundConv, ModelTrace, Part, refuse_inputs
+from convspec.errors import ConvspecError, UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.steps import trace_steps
@@ -41,7 +41,7 @@ def parts(model: Any) -> list[Part]:
 def _parts(path: str, layer: Any) -> Iterator[Part]:
     name = type(layer).__name__
     for found in read._found(path, layer):
-        yield Part(found.path, "conv", name, found.reading, problem=found.problem)
+        yield Part(found.path, "conv", name, found.reading, _parameters(found, layer), problem=found.problem)
     if isinstance(layer, _NORMS) and layer.built:
         arrays = {ours: read._array(getattr(layer, theirs)) for ours, theirs in _names(layer).items()
                   if getattr(layer, theirs, None) is not None}  # fmt: skip
@@ -51,6 +51,17 @@ def _parts(path: str, layer: Any) -> Iterator[Part]:
         if layer.use_bias:
             arrays["bias"] = read._array(layer.bias)
         yield Part(path, "linear", name, arrays=arrays)
+
+
+def _parameters(found: FoundConv, layer: Any) -> dict[str, Array]:
+    """Return the parameters of a convolution that computes in its own way."""
+    if found.reading is not None or isinstance(layer, read._SEPARABLE) or not layer.built:
+        return {}
+    try:
+        params = read._plain(layer).params
+    except ConvspecError:
+        return {}
+    return {"kernel": params.kernel} | ({} if params.bias is None else {"bias": params.bias})
 
 
 def _names(layer: Any) -> dict[str, str]:
@@ -177,14 +188,17 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
         layer, role = layers.get(path), ""
         if layer is None:
             parent, _, role = path.rpartition("/")
-            layer = layers[parent]
+            layer = layers.get(parent)
         for name, values in own.items():
             if isinstance(layer, _NORMS):
                 getattr(layer, _names(layer)[name]).assign(values)
-            elif name == "bias":
+            elif layer is not None and name == "bias" and hasattr(layer, "bias"):
                 layer.bias.assign(values)
             elif name not in ("kernel", "depthwise_kernel", "pointwise_kernel"):
-                next(v for v in layer.variables if v.name == name).assign(values)
+                variable = next((v for v in getattr(layer, "variables", ()) if v.name == name), None)
+                if variable is None:
+                    raise UnsupportedError(f"{path} has no variable {name}")
+                variable.assign(values)
             else:
                 getattr(layer, f"{role}_kernel" if role else "kernel").assign(_kernel(layer, values, role))
     return model

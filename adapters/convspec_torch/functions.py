@@ -118,7 +118,7 @@ class Functions(TorchFunctionMode):  # type: ignore[misc]
                 return part.path
         if where in self.own and not mine:
             own = self.own[where]
-            part = Part(where, "conv", own.name, reading, problem=own.problem)
+            part = Part(where, "conv", own.name, reading, own.arrays, problem=own.problem)
         else:
             part = Part(f"{where}.{name}_{len(mine)}".lstrip("."), "conv", name, reading, problem=problem)
         mine.append(part)

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.weight_norm import WeightNorm
 
 from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
-from convspec_torch.steps import trace_steps
+from convspec_torch.steps import own_convolution, tensors_of, trace_steps, traces_plainly
 
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "widen", "write"]
+__all__ = ["parameters", "parts", "results", "save", "trace_model", "trace_steps", "traces_plainly", "widen", "write"]
 
 _REWRITTEN = ("_g", "_v", "_orig")  # of weight norms and pruning: the weight that they make is a part's
+_MADE = 4.0  # roundings of a weight that is made of a length and a direction
 _BATCH = nn.modules.batchnorm._BatchNorm
 _INSTANCE = nn.modules.instancenorm._InstanceNorm
 _NORMS = (_BATCH, _INSTANCE, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -43,16 +46,18 @@ def _part(path: str, module: Any) -> Part | None:
     name = type(module).__name__
     if read.is_convolution(module):
         conv = read._found(path, module)
-        return Part(path, "conv", name, conv.reading, problem=conv.problem)
+        if conv.reading is None and not isinstance(module, torch.jit.ScriptModule):
+            return own_convolution(path, module)
+        return Part(path, "conv", name, conv.reading, problem=conv.problem, made=_is_made(module, "weight"))
     if isinstance(module, _NORMS):
         arrays = {ours: _array(module, theirs) for ours, theirs in programs.NORM_ARRAYS.items()
                   if getattr(module, theirs, None) is not None}  # fmt: skip
         return Part(path, "norm", name, arrays=arrays, **_norm(module))
     if isinstance(module, nn.Linear):
-        arrays = {"kernel": _array(module, "weight")}
+        arrays = {"kernel": np.array(weights.array(read.weight_of(module)))}
         if module.bias is not None:
             arrays["bias"] = _array(module, "bias")
-        return Part(path, "linear", name, arrays=arrays)
+        return Part(path, "linear", name, arrays=arrays, made=_is_made(module, "weight"))
     return None
 
 
@@ -110,11 +115,7 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     wanted = {part.path: part for part in parts(model)}
     own = {path: part for path, part in wanted.items() if part.kind == "conv" and part.reading is None}
     functions = Functions({path for path, part in wanted.items() if part.kind == "conv"} - set(own), own, calls)
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-
-    def tensor(x: Array) -> torch.Tensor:
-        dtype = first.dtype if x.dtype.kind == "f" else None
-        return weights.tensor(x, dtype, str(first.device))
+    listed, named = tensors_of(model, inputs)
 
     def hook(path: str) -> Callable[..., None]:
         def listen(_: Any, args: Any, kwargs: Any, y: Any) -> None:
@@ -130,11 +131,18 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
             if path in wanted and not isinstance(module, torch.jit.ScriptModule):
                 hooks.callback(module.register_forward_hook(hook(path), with_kwargs=True).remove)
         with refuse_inputs("PyTorch model"), read._inference(model), functions.watching(model):
-            if isinstance(inputs, Mapping):
-                y = model(**{name: tensor(x) for name, x in inputs.items()})
-            else:
-                y = model(*map(tensor, inputs))
+            y = model(*listed, **named)
     return ModelTrace(calls, [np.array(weights.array(t)) for t in programs.tensors(y)], functions.parts)
+
+
+def results(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
+    """The results of one run in evaluation mode, without gradients."""
+    if programs.is_program(model):
+        return programs.trace_model(model, inputs).outputs
+    listed, named = tensors_of(model, inputs)
+    with refuse_inputs("PyTorch model"), read._inference(model):
+        y = model(*listed, **named)
+    return [np.array(weights.array(t)) for t in programs.tensors(y)]
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
@@ -142,12 +150,48 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     if programs.is_program(model):
         return programs.write(model, arrays)
     modules = dict(model.named_modules())
-    with torch.no_grad():
+    with torch.no_grad(), read._inference(model):
         for path, own in arrays.items():
             for name, values in own.items():
-                target = getattr(modules[path], programs.ARRAYS.get(name, name))
-                target.copy_(weights.tensor(values, target.dtype, str(target.device)))
+                _set(modules.get(path), path, programs.ARRAYS.get(name, name), values)
     return model
+
+
+def _set(module: Any, path: str, name: str, values: Array) -> None:
+    """Set a parameter, or the parameters that make a weight.
+
+    Raises:
+        UnsupportedError: if there is none, or the weight that they make is another; they are as before then.
+    """
+    target = getattr(module, name, None)
+    if not isinstance(target, torch.Tensor):
+        raise UnsupportedError(f"{path} has no parameter {name}")
+    new = weights.tensor(values, target.dtype, str(target.device))
+    if not _is_made(module, name):
+        target.copy_(new)
+        return
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    norm = next((h for h in module._forward_pre_hooks.values() if isinstance(h, WeightNorm) and h.name == name), None)
+    if norm is not None:
+        getattr(module, f"{name}_v").copy_(new)
+        getattr(module, f"{name}_g").copy_(torch.norm_except_dim(new, 2, norm.dim))
+    elif parametrize.is_parametrized(module, name):
+        setattr(module, name, new)
+    else:
+        getattr(module, f"{name}_orig").copy_(new)
+    found = read.weight_of(module)
+    if not bool((found - new).abs().le(_MADE * torch.finfo(new.dtype).eps * new.abs()).all()):
+        module.load_state_dict(before)
+        raise UnsupportedError(
+            f"the {name} of {path} cannot be set: what makes it of other parameters (a spectral norm, a mask) gives "
+            f"other numbers; remove that first"
+        )
+
+
+def _is_made(module: Any, name: str) -> bool:
+    """Whether a tensor of a module is made of other parameters, by a parametrisation or a hook."""
+    own = (f"{name}_orig", f"{name}_v")
+    return parametrize.is_parametrized(module, name) or any(n in module._parameters for n in own)
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:

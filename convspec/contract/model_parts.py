@@ -24,7 +24,8 @@ class Part:
         name: of its class.
         reading: of a convolution.
         arrays: of a norm ``gain``, ``shift``, ``mean`` and ``variance`` as far as it has them; of a linear layer
-            ``kernel`` of shape ``(O, I)`` and ``bias``.
+            ``kernel`` of shape ``(O, I)`` and ``bias``; of a convolution that computes in its own way its parameters,
+            from which it makes the kernel of ``reading``.
         epsilon: of a norm.
         axis: of a norm: its channel axis.
         norm: the form of a norm: ``batch`` (over all axes but ``axis``, or with its own mean and variance), ``layer``
@@ -36,6 +37,8 @@ class Part:
         problem: why a convolution could not be read; of one that was called as a function, why a layer could not.
         pads: of a convolution: the preceding pads that its spec contains, although its input is padded already.
         note: why a preceding pad was not folded into its spec.
+        made: whether its kernel is made of other parameters, as by a weight norm: a write that undoes another one
+            leaves those changed.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Part:
     problem: str = ""
     pads: Pads = ()
     note: str = ""
+    made: bool = False
 
     @property
     def function(self) -> bool:
@@ -59,16 +63,26 @@ class Part:
         return self.reading is not None and bool(self.problem)
 
     @property
+    def writable(self) -> bool:
+        """Whether it has parameters that can be written: those of a function may be anything."""
+        return bool(self.arrays) or not self.function
+
+    @property
     def batch_norm(self) -> bool:
         return self.kind == "norm" and "variance" in self.arrays
 
     @property
     def weights(self) -> dict[str, Array]:
-        """Return all its arrays in canonical order, by name."""
+        """Return all arrays that it computes with in canonical order, by name."""
         if self.reading is None:
             return dict(self.arrays)
         params = self.reading.params
         return {"kernel": params.kernel} | ({} if params.bias is None else {"bias": params.bias})
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Return the arrays that are written: of a convolution that computes in its own way not those it makes."""
+        return dict(self.arrays) or self.weights
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,6 +117,10 @@ class ModelModule:
             adapter sees layers with weights only.
         parameters: ``parameters(model) -> {path: shape}`` of all its weights, by the path of their layer and their name
             there: ``block/gamma``; of those that no part has, a port says that they are not moved.
+        results: ``results(model, inputs) -> list``: the results of a run that nothing watches; None: those of
+            ``trace_model``.
+        traces_plainly: ``traces_plainly(model) -> bool``: whether ``trace_steps`` runs the model as any run does, so
+            that one run gives its steps and its results; compiled functions are run as they are written.
         widen: ``widen(model) -> model``, a copy that computes in float64; None where the framework has no simple one.
         writes_in_memory: whether ``write`` is quick and can be undone by a second one; of a file, it is not.
     """
@@ -115,5 +133,7 @@ class ModelModule:
     parts_need_inputs: bool = False
     trace_steps: Callable[[Any, Sequence[Array] | Mapping[str, Array]], StepTrace] | None = None
     parameters: Callable[[Any], Mapping[str, tuple[int, ...]]] = field(default=lambda _: {})
+    results: Callable[[Any, Sequence[Array] | Mapping[str, Array]], list[Array]] | None = None
+    traces_plainly: Callable[[Any], bool] = field(default=lambda _: False)
     widen: Callable[[Any], Any] | None = None
     writes_in_memory: bool = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convspec.contract.model_parts import Part
     from convspec.spec import Array, ConvSpec
     from convspec.spec.steps import Step
 
@@ -62,6 +63,7 @@ class StepTrace:
         outputs: positions of the model's results, in their order.
         parameters: shapes of all arrays with numbers that the model has, by the framework's own path, so that what no
             step uses can be listed.
+        parts: convolutions that only a run shows: those that are called as functions.
     """
 
     steps: Sequence[TracedStep]
@@ -69,3 +71,4 @@ class StepTrace:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    parts: Sequence[Part] = ()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -21,8 +20,10 @@ from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import layers
 from convspec.models.matching.differences import spec_differences
+from convspec.models.matching.pointwise import in_common_kinds
 from convspec.models.run_model import Model, adapter_for, one_at_a_time, open_model
 from convspec.models.text_table import Printable, Text
+from convspec.reference import gamma
 from convspec.spec import Flattened
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 
 _STEP_NAMES = {("linear", "kernel"): "weight", ("norm", "gain"): "scale", ("norm", "shift"): "bias"}
+_MADE, _SINGLE = 8, 2.0**-24  # roundings of a kernel that is made of a length and a direction
 _TRIED = 16  # layers of one shape that are tried for an effect on the results
 _Pair: TypeAlias = tuple[Part, Part, str]
 
@@ -212,6 +214,9 @@ def port_weights(
     report = PortReport((a.adapter.name, b.adapter.name), model=target, ran=a.executed and b.executed)
     report.unmoved = [f"{key} {shape} of the {side}" for side, model in (("source", a), ("target", b))
                       for key, shape in model.rest.items()]  # fmt: skip
+    shapes = {part.path: {name: array.shape for name, array in part.parameters.items()} for part in b.parts}
+    source_run = a
+    a, b = in_common_kinds(a, b)
     pairs: list[_Pair] = []
     flow = layers.pairs_by_flow(a, b, _match_names(a, b))
     for kind in KINDS:
@@ -219,21 +224,16 @@ def port_weights(
         pairs += _match_kind(a, b, kind, norms, flow, report)
     for ours, theirs, how in pairs:
         _move(ours, theirs, how, a, b, report)
+    for path, arrays in report.arrays.items():  # of a linear layer that is a convolution of one pixel
+        report.arrays[path] = {name: array.reshape(shapes[path][name]) for name, array in arrays.items()}
     others = _other_arrays(a, b, flow)
     if dry_run or (report.ambiguous and not force):
         return report
-    module = b.adapter.model_module()
-    report.model = module.write(target, report.arrays)
-    report.written = True
-    for key, own in others.items():
-        with contextlib.suppress(Exception):  # an adapter may write layers only: the parameter stays in the list
-            report.model = module.write(report.model, {key[0]: {key[1]: own.array}})
-            report.moves.append(Move("other", own.source, own.target, "data flow"))
-            report.unmoved = [line for line in report.unmoved if line not in own.lines]
+    _write(report, b.adapter.model_module().write, others)
     written = open_model(report.model, *target_inputs)
     _check_written(report, written)
     if inputs is not None:
-        report.comparison = compare_open(a, written)
+        report.comparison = compare_open(source_run, written)
     return report
 
 
@@ -244,6 +244,29 @@ class _Other(NamedTuple):
     target: str
     array: Array
     lines: tuple[str, str]
+
+
+def _write(report: PortReport, write: Callable[..., Any], others: Mapping[tuple[str, str], _Other]) -> None:
+    """Write all arrays into the target; those that its adapter refuses are listed with the reason."""
+    try:
+        report.model = write(report.model, report.arrays)
+    except UnsupportedError:  # one by one, to write the others
+        for path, arrays in list(report.arrays.items()):
+            try:
+                report.model = write(report.model, {path: arrays})
+            except UnsupportedError as error:
+                report.unmoved.append(str(error))
+                del report.arrays[path]
+                report.moves = [move for move in report.moves if move.target != path]
+    report.written = True
+    for (path, name), own in others.items():
+        try:
+            report.model = write(report.model, {path: {name: own.array}})
+        except UnsupportedError as error:
+            report.unmoved = [f"{line}: {error}" if line == own.lines[1] else line for line in report.unmoved]
+            continue
+        report.moves.append(Move("other", own.source, own.target, "data flow"))
+        report.unmoved = [line for line in report.unmoved if line not in own.lines]
 
 
 def _other_arrays(a: Model, b: Model, flow: Mapping[str, str]) -> dict[tuple[str, str], _Other]:
@@ -293,10 +316,12 @@ def _rearrange(array: Array, shape: tuple[int, ...], source: Any, target: Any) -
 
 def _check_written(report: PortReport, written: Model) -> None:
     """Raise UnsupportedError unless the target, read again, has exactly the arrays that were written."""
-    weights = {part.path: part.weights for part in written.parts}
+    parts = {part.path: part for part in written.parts}
     for path, arrays in report.arrays.items():
         for name, array in arrays.items():
-            if not np.array_equal(weights[path][name], array, equal_nan=True):
+            own = parts[path].parameters[name]
+            made = parts[path].made and bool((np.abs(own - array) <= gamma(_MADE, _SINGLE) * np.abs(array)).all())
+            if not made and not np.array_equal(own, array, equal_nan=True):
                 raise UnsupportedError(f"the {name} of {path} could not be written: it reads back differently")
 
 
@@ -326,11 +351,12 @@ def _match_kind(
         for part in model.ordered(kind):
             if id(part) in done:
                 continue
-            if kind == "conv" and (part.reading is None or (place and part.function)):
+            own = part.reading is None and bool(part.arrays)
+            if kind == "conv" and not own and (part.reading is None or (place and not part.writable)):
                 verb = "written" if part.function else "read"
                 report.ambiguous.append(f"{part.path} cannot be {verb}: {part.problem}")
             else:
-                groups[layers.shape_key(part)][place].append(part)
+                groups[layers.shape_key(part, (b, a)[place].parts if own else ())][place].append(part)
     pairs = list(known)
     for ours, theirs in groups.values():
         matched = _match_shape(*_drop_unused(ours, theirs, a, b, report), flow, report)
@@ -390,7 +416,7 @@ def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortRe
     """Add the move of one layer's arrays, in canonical order, to the report."""
     move = Move(ours.kind, ours.path, theirs.path, how)
     report.moves.append(move)
-    arrays, wanted = ours.weights, theirs.weights
+    arrays, wanted = ours.parameters if theirs.function else ours.weights, theirs.parameters
     moved: dict[str, Array] = {}
     for name, old in wanted.items():
         new = arrays.get(name)

@@ -14,13 +14,13 @@ import numpy as np
 
 from convspec.contract import Call, Part, registry
 from convspec.errors import RequestError, UnsupportedError
-from convspec.models.dataflow.calls import trace_of_calls
+from convspec.models.dataflow.calls import layers_of, trace_of_calls
 from convspec.models.dataflow.graph import Graph
 from convspec.models.files import model_file
 from convspec.spec import layouts
 
 if TYPE_CHECKING:
-    from convspec.contract import Adapter, FoundConv
+    from convspec.contract import Adapter, FoundConv, StepTrace
     from convspec.spec import Array
 
 Given: TypeAlias = "Sequence[Array] | Mapping[str, Array]"
@@ -118,18 +118,22 @@ class Model:
     @property
     def graph(self) -> Graph | None:
         """The steps of its run, which is made once more for them; the layers alone where its adapter sees no others."""
-        given = self.inputs
-        if self._graph is None and given is not None and self.outputs:
-            trace = self.adapter.model_module().trace_steps
-            try:
-                self._graph = Graph(trace(self.native, given), self.input_layout) if trace else None
-            except Exception as error:  # noqa: BLE001 – of any framework; the layers are compared without
-                self.unfollowed = f"{type(error).__name__}: {error}"
+        if self._graph is None and self.inputs is not None and self.outputs:
+            self._graph = self._follow(self.inputs)
             self._followed = self._graph is not None
             if self._graph is None:
-                layers = trace_of_calls(self.parts, self.calls, given, self.outputs)
+                layers = trace_of_calls(self.parts, self.calls, self.inputs, self.outputs)
                 self._graph = Graph(layers, self.input_layout)
         return self._graph
+
+    def _follow(self, inputs: Given) -> Graph | None:
+        """Return the steps of one run; None where its adapter sees none, or cannot follow this model."""
+        trace = self.adapter.model_module().trace_steps
+        try:
+            return Graph(trace(self.native, inputs), self.input_layout) if trace else None
+        except Exception as error:  # noqa: BLE001 – of any framework; the layers are compared without
+            self.unfollowed = f"{type(error).__name__}: {error}"
+            return None
 
     @property
     def followed(self) -> bool:
@@ -155,21 +159,32 @@ class Model:
 
     def run(self, inputs: Given) -> None:
         """Run the model once and keep its calls, its outputs, and the parts that only a run shows."""
-        self.calls, self.outputs, parts = self.adapter.model_module().trace_model(self.native, inputs)
+        module = self.adapter.model_module()
+        graph = self._follow(inputs) if module.traces_plainly(self.native) else None
+        if graph is not None:
+            self.calls, self.outputs, parts = layers_of(graph.trace, self.parts)
+            self._graph, self._followed = graph, True
+        else:
+            self.calls, self.outputs, parts = module.trace_model(self.native, inputs)
         self.inputs = inputs
         shown = {part.path: part for part in parts}
         self.parts = [shown.pop(part.path, part) for part in self.parts] + list(shown.values())
 
     def on(self, inputs: Given) -> Model:
         """Return the model, run on other inputs."""
-        other = replace(self, parts=list(self.parts), _graph=None)
+        other = replace(self, parts=list(self.parts), _graph=None, _followed=False)
         other.run(inputs)
         return other
+
+    def seen_as(self, parts: list[Part], calls: list[Call], trace: StepTrace) -> Model:
+        """Return the same run with other words for its layers."""
+        return replace(self, parts=parts, calls=calls, _graph=Graph(trace, self.input_layout))
 
     def results(self, inputs: Given, native: Any = None) -> list[Array]:
         """Return the results of one more run, of ``native`` in the model's place if it is given."""
         module = self.adapter.model_module()
-        return list(module.trace_model(self.native if native is None else native, inputs).outputs)
+        native = self.native if native is None else native
+        return module.results(native, inputs) if module.results else list(module.trace_model(native, inputs).outputs)
 
 
 @one_at_a_time

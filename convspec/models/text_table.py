@@ -115,14 +115,16 @@ def comparison(result: Comparison) -> Text:
 
 def agreement(result: Comparison) -> str:
     """Return the sentence for models that agree: the difference, what explains it, and what shows that."""
-    worst = max(result.outcomes, key=lambda one: one.ratio)
+    proved = result.evidence == "proved"
+    worst = max(result.outcomes, key=lambda one: (one.difference or 0.0) if proved else one.ratio)
     number = len(result.outcomes)
     count = f", on {number} inputs" if number > 1 else ""
     if not worst.difference:
         return f"The models agree: their results are equal{count}."
-    if result.evidence == "proved":
+    if proved:
         how = "every step of both models is within its own rounding bound (proved)"
-        count = f"; measured on {number - 1} more inputs" if number > 1 else ""
+        more = "measured on" if result.runs else "as close, for their size, on"
+        count = f"; {more} {number - 1} more input{'s' * (number > 2)}" if number > 1 else ""
     else:
         runs = f"{result.runs} perturbed run{'s' * (result.runs != 1)} of each model"
         how = f"rounding explains {worst.limit:.1e} (measured: {runs})"

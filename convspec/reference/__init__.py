@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from convspec.reference import accuracy_probes, error_bounds, verdict
+from convspec.reference import accuracy_probes, error_bounds, quick_check, verdict
 from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
 from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude, source_indices
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
     "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
-    "probes", "products", "source_indices", "steps", "verdict",
+    "probes", "products", "quick_check", "source_indices", "steps", "verdict",
 ]  # fmt: skip
 
 

@@ -179,12 +179,12 @@ def _padded_sizes(spatial: Sequence[int], pads: Pads) -> list[int]:
     return [n + lo + hi for n, (lo, hi) in zip(spatial, pads, strict=True)]
 
 
-def pad(x: Array, pads: Pads, mode: str) -> Array:
+def pad(x: NDArray[Any], pads: Pads, mode: str) -> NDArray[Any]:
     """Return ``x`` with ``(before, after)`` pixels added to each spatial axis, in one of the padding modes."""
     if not any(map(any, pads)):
         return x
     if mode == "zeros":
-        padded = np.zeros((*x.shape[:2], *_padded_sizes(x.shape[2:], pads)))
+        padded = np.zeros((*x.shape[:2], *_padded_sizes(x.shape[2:], pads)), x.dtype)
         inner = [slice(lo, lo + n) for n, (lo, _) in zip(x.shape[2:], pads, strict=True)]
         padded[(*_LEAD, *inner)] = x
         return padded

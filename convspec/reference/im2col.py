@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -44,7 +44,7 @@ def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array, *,
         return
     matrix = w.reshape(*w.shape[:2], -1)
     flat = out.reshape(*out.shape[:2], -1)
-    for g, part, columns in _columns(x, w.shape[3:], out.shape[2:], stride, dilation, x.size + w.size + out.size):
+    for g, part, columns in columns_of(x, w.shape[3:], out.shape[2:], stride, dilation, x.size + w.size + out.size):
         if add:
             flat[g, :, part] += matrix[g] @ columns
         else:
@@ -54,7 +54,7 @@ def correlate(x: Array, w: Array, stride: Sizes, dilation: Sizes, out: Array, *,
 def contract(x: Array, y: Array, stride: Sizes, dilation: Sizes, out: Array) -> None:
     """Add to ``out[g, a, b, j]`` the sum over i of ``x[g, b, i·s + j·d] · y[g, a, i]``."""
     flat = y.reshape(*y.shape[:2], -1)
-    for g, part, columns in _columns(x, out.shape[3:], y.shape[2:], stride, dilation, x.size + y.size + out.size):
+    for g, part, columns in columns_of(x, out.shape[3:], y.shape[2:], stride, dilation, x.size + y.size + out.size):
         out[g] += (flat[g, :, part] @ columns.swapaxes(1, 2)).reshape(out[g].shape)
 
 
@@ -131,26 +131,26 @@ def _overlap(
     return target, source
 
 
-def _columns(
-    x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes, budget: int
-) -> Iterator[tuple[slice, slice, Array]]:
+def columns_of(
+    x: NDArray[Any], taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes, budget: int
+) -> Iterator[tuple[slice, slice, NDArray[Any]]]:
     """Yield runs of groups, blocks of places, their columns ``(g, B·∏taps, places)``, which are reused."""
     rows = x.shape[1] * prod(taps)
     if x.shape[2:] == places and prod(taps) == 1:
         yield slice(None), slice(None), x.reshape(len(x), rows, -1)
         return
     view, lead = _view(x, taps, places, stride, dilation), (slice(None),) * (1 + len(taps))
-    store = np.empty(0)
+    store = np.empty(0, x.dtype)
     for g in _batches(len(x), rows, min(prod(places), 2 * _FEWEST)):
         for index, part in _blocks(places, _limit((g.stop - g.start) * rows, budget)):
             seen = view[(g, *lead, *index)]
-            store = store if store.size >= seen.size else np.empty(seen.size)
+            store = store if store.size >= seen.size else np.empty(seen.size, x.dtype)
             columns = store[: seen.size].reshape(seen.shape)
             columns[...] = seen
             yield g, part, columns.reshape(len(columns), rows, -1)
 
 
-def _view(x: Array, taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) -> Array:
+def _view(x: NDArray[Any], taps: Sizes, places: Sizes, stride: Sizes, dilation: Sizes) -> NDArray[Any]:
     """Return ``x[g, b, i·s + j·d]`` as ``(g, B, *taps, *places)``, without a copy."""
     steps = x.strides[2:]
     # an axis of length 1 has no step: NumPy rejects one beyond 64 bits

@@ -124,9 +124,11 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
             norm = name in shared.NORMS
             collection = "batch_stats" if name in ("mean", "variance") else "params"
             leaves = new[collection]
-            for word in path.split("/"):
-                leaves = leaves[word]
+            for word in path.split("/") if path else ():
+                leaves = leaves.get(word, {})
             key = shared.NORMS[name] if norm else name
+            if key not in leaves:
+                raise UnsupportedError(f"{path} has no variable {key}")
             leaves[key] = _like(leaves[key], numbers, name)
     return module, new
 

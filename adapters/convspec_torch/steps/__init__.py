@@ -3,6 +3,6 @@
 In goes a module or a program with its inputs; out comes a ``StepTrace``.
 """
 
-from convspec_torch.steps.run import trace_steps
+from convspec_torch.steps.run import own_convolution, tensors_of, trace_steps, traces_plainly
 
-__all__ = ["trace_steps"]
+__all__ = ["own_convolution", "tensors_of", "trace_steps", "traces_plainly"]

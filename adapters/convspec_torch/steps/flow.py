@@ -171,5 +171,7 @@ def copied(t: torch.Tensor) -> Array:
     if t.layout != torch.strided:
         t = t.to_dense()
     dtype = torch.float32 if t.dtype.is_floating_point and t.dtype not in _FLOATS else t.dtype
-    values: Array = torch.empty(t.shape, dtype=dtype, device="cpu").copy_(t.detach()).numpy()
+    t = t.detach() if t.requires_grad else t
+    own = t.clone(memory_format=torch.contiguous_format) if t.dtype == dtype else t.to(dtype)
+    values: Array = (own if own.device.type == "cpu" else own.cpu()).contiguous().numpy()
     return values

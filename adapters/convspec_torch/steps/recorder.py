@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, float16, float32, float64, nn, strided
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -65,7 +65,7 @@ class Recorder:
         """Return all that was recorded, with the model's results."""
         outputs = tuple(self.number(t) for t in results)
         shapes = {path: tuple(t.shape) for path, t in self._parameters.items()}
-        return StepTrace(self.steps, self.tensors, tuple(inputs), outputs, shapes)
+        return StepTrace(self.steps, self.tensors, tuple(inputs), outputs, shapes, self._functions.parts)
 
     # -- tensors -------------------------------------------------------------------------------------------------------
 
@@ -118,8 +118,8 @@ class Recorder:
         return self._values(t, self._known(t))
 
     def _values(self, t: Tensor, known: Known) -> Array:
-        if known.values is None:
-            known.values = copied(t)
+        if known.values is None:  # a module's own parameter is not changed by a run
+            known.values = t.detach().numpy() if _is_readable(t) else copied(t)
         return known.values
 
     @contextmanager
@@ -289,6 +289,12 @@ class Recorder:
             step = self.steps[i]
             if not isinstance(step.step, ConvSpec):  # it has the path that it has among the model's parts
                 self.steps[i] = replace(step, path=frame.path + step.path.removeprefix(path), name=frame.kind)
+
+
+def _is_readable(t: Tensor) -> bool:
+    """Whether NumPy can read the memory of a parameter, in a dtype of its own."""
+    plain = isinstance(t, nn.Parameter) and t.layout == strided and t.device.type == "cpu"
+    return plain and t.dtype in (float16, float32, float64)
 
 
 class FunctionsOf(TorchFunctionMode):  # type: ignore[misc]

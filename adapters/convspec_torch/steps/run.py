@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -23,6 +24,7 @@ from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 if TYPE_CHECKING:
     from convspec.contract import Array
 
+_PARAMETERS = {"kernel": "weight", "bias": "bias"}
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _LAYERS = (nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -37,13 +39,7 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
         return trace_program(model, inputs)
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"{type(model).__name__} is not a module of PyTorch: compare runs modules")
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-
-    def tensor(x: Array) -> Tensor:
-        return weights.tensor(x, first.dtype if x.dtype.kind == "f" else None, str(first.device))
-
-    named = {name: tensor(x) for name, x in inputs.items()} if isinstance(inputs, Mapping) else {}
-    listed = [] if isinstance(inputs, Mapping) else [tensor(x) for x in inputs]
+    listed, named = tensors_of(model, inputs)
     with refuse_inputs("PyTorch model"), read._inference(model):
         if any(map(is_lazy, model.parameters())):
             model(*listed, **named)  # gives lazy layers their weights
@@ -55,13 +51,41 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
     return recorder.trace(given, programs.tensors(y))
 
 
+def traces_plainly(model: Any) -> bool:
+    """Whether nothing in a model is compiled."""
+    if programs.is_program(model) or not isinstance(model, nn.Module) or "torch._dynamo" in sys.modules:
+        return False
+    return not any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+
+
+def tensors_of(
+    model: nn.Module, inputs: Sequence[Array] | Mapping[str, Array]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Return inputs in order and by name, as tensors of the dtype and device of the model's weights."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def tensor(x: Array) -> Tensor:
+        return weights.tensor(x, first.dtype if x.dtype.kind == "f" else None, str(first.device))
+
+    if isinstance(inputs, Mapping):
+        return [], {name: tensor(x) for name, x in inputs.items()}
+    return [tensor(x) for x in inputs], {}
+
+
 def _own(model: nn.Module) -> dict[str, Part]:
     """Return the convolutions that compute in their own way."""
     return {
-        path: Part(path, "conv", type(module).__name__)
+        path: own_convolution(path, module)
         for path, module in model.named_modules()
         if read.is_convolution(module) and not read.is_plain(module)
     }
+
+
+def own_convolution(path: str, module: Any) -> Part:
+    """Return a convolution that computes in its own way, with its parameters."""
+    arrays = {ours: np.array(weights.array(getattr(module, theirs))) for ours, theirs in _PARAMETERS.items()
+              if isinstance(getattr(module, theirs, None), Tensor)}  # fmt: skip
+    return Part(path, "conv", type(module).__name__, arrays=arrays, problem=read._found(path, module).problem)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from convspec.models.dataflow.expressions import Expressions
 from convspec.models.matching import layers
 from convspec.models.matching.flow import match_calls
 from convspec.models.matching.layers import Pair, align
+from convspec.models.matching.pointwise import in_common_kinds
 
 if TYPE_CHECKING:
     from convspec.models.comparison.judges import Calls
@@ -33,6 +34,7 @@ class LayerRows:
 
     def __init__(self, a: Model, b: Model, seconds: float | None) -> None:
         """Compare all layers; ``seconds``: limit of the search for mistakes, None: no search."""
+        a, b = in_common_kinds(a, b)
         self.a, self.b, self.seconds = a, b, seconds
         self.rows: list[Row] = []
         self.notes: list[str] = []

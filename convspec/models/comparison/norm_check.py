@@ -32,6 +32,8 @@ def check_norm(norm: Part, x: Array, y: Array, *, fast_variance: bool) -> LayerC
     """
     try:
         step, arrays = step_of_norm(norm, x.shape, fast_variance=fast_variance)
+        if reference.steps.is_within(step, [x], [y], arrays, "float32"):
+            return LayerCheck(True)
         ((expected, bound),) = reference.steps.evaluate_bounded(step, [x], arrays)
     except (ConvspecError, ValueError, IndexError):
         return LayerCheck(False, f"the norm of model a does not take an input of shape {x.shape}")

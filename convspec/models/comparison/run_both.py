@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convspec.errors import ConvspecError
 from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
 from convspec.models.comparison.layer_rows import LayerRows
-from convspec.models.comparison.outcomes import Outcome, judge_results
+from convspec.models.comparison.outcomes import Outcome, distances, judge_results
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 
     from convspec.contract import Part
     from convspec.models.run_model import Given
+    from convspec.spec import Array
 
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 SECONDS = 20.0
 _NEAR = 100.0  # differences below so many times the limit are measured again, with more runs
 _MORE_RUNS = 5
+_CLOSE = 0.1  # of the largest result: a proof is tried before runs with other numbers
 _SUSPECTS = 3  # layers that are tried for an effect on the results
 _HINTS = {"epsilon": "an input of small variance would show it", "pads": "an input with another border would show it"}
 
@@ -83,10 +87,9 @@ def compare_open(
         return result
     runs = _Runs(a, b, result)
     runs.try_inputs(one_input=one_input, further=further)
-    models = (a, b) if runs.decisive is None else (a.on(runs.decisive[0]), b.on(runs.decisive[1]))
-    explained = LayerRows(models[0], models[1], None if result.agrees else seconds)
+    explained, proved = runs.explain(seconds)
     result.rows, result.notes = explained.rows, [*explained.notes, *result.notes]
-    if _is_proved(result, explained) and sum(one.verdict == "differ" for one in result.outcomes) <= 1:
+    if proved and sum(one.verdict == "differ" for one in result.outcomes) <= 1:
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
     if result.agrees:
@@ -119,12 +122,15 @@ class _Runs:
 
     Attributes:
         decisive: the further inputs of both models on which their results differ, None: the given ones.
+        proved: whether rounding explains what the results on the given inputs differ by.
     """
 
     def __init__(self, a: Model, b: Model, result: Comparison) -> None:
         self.models, self.result = (a, b), result
         self.layouts = (a.layout, b.layout)
         self.decisive: tuple[Given, Given] | None = None
+        self.proved = False
+        self._explained: LayerRows | None = None
         self._seed = 0
 
     def try_inputs(self, *, one_input: bool, further: Sequence[Inputs]) -> None:
@@ -132,8 +138,16 @@ class _Runs:
         a, b = self.models
         assert a.inputs is not None
         assert b.inputs is not None
-        spreads = [tuple(Spread.of(model.outputs) for model in self.models)]
-        (outcome,) = self._judge([GIVEN], [(a.inputs, b.inputs)], spreads)
+        spreads = Spread.of(a.outputs), Spread.of(b.outputs)
+        outcome = judge_results(GIVEN, *spreads, self.layouts)
+        if outcome.difference and outcome.difference < _CLOSE * _largest(a.outputs):
+            self._explained = LayerRows(a, b, None)
+            self.proved = _is_proved(self.result, self._explained)
+        if self.proved and outcome.verdict != "unknown":
+            outcome = replace(outcome, verdict="agree", reason="", limit=outcome.difference)
+            self.result.outcomes.append(outcome)
+        else:
+            (outcome,) = self._judge([GIVEN], [(a.inputs, b.inputs)], [spreads])
         if outcome.verdict == "agree":
             own = {f"inputs of shape {_shapes(x)}": x for x in (moved(y, *[a.input_layout] * 2) for y in further)}
             self._try_further(own, required=True)
@@ -159,7 +173,7 @@ class _Runs:
                 continue
             names.append(name)
             inputs.append((x, y))
-            spreads.append(tuple(Spread.of(one) for one in results))
+            spreads.append(self._spreads(results))
         if not names:
             return
         for outcome, both in zip(self._judge(names, inputs, spreads), inputs, strict=True):
@@ -169,9 +183,13 @@ class _Runs:
     def _judge(self, names: list[str], inputs: list[tuple[Given, Given]], spreads: list[Any]) -> list[Outcome]:
         """Add an outcome for each input, after one perturbed run of each model where the results are not equal."""
         outcomes = [judge_results(name, a, b, self.layouts) for name, (a, b) in zip(names, spreads, strict=True)]
-        if any(outcome.difference != 0 for outcome in outcomes):
-            self._perturb(inputs, spreads)
-            outcomes = [judge_results(name, a, b, self.layouts) for name, (a, b) in zip(names, spreads, strict=True)]
+        open_ = [i for i, one in enumerate(outcomes) if one.difference != 0]
+        if self.proved:  # what the results differ by is known to be rounding on the given inputs
+            open_ = [i for i in open_ if outcomes[i].verdict != "agree"]
+        if open_:
+            self._perturb([inputs[i] for i in open_], [spreads[i] for i in open_])
+            for i in open_:
+                outcomes[i] = judge_results(names[i], spreads[i][0], spreads[i][1], self.layouts)
         for number in range(_MORE_RUNS):
             near = [i for i, one in enumerate(outcomes) if one.verdict == "differ" and one.ratio < _NEAR]
             if not near:
@@ -182,6 +200,27 @@ class _Runs:
         outcomes = [self._without_foreign(one) for one in outcomes]
         self.result.outcomes += outcomes
         return outcomes
+
+    def _spreads(self, results: list[list[Array]]) -> tuple[Spread, Spread]:
+        """Return no movement; of proved models the difference on the given inputs, relative to the results' size."""
+        spreads = Spread.of(results[0]), Spread.of(results[1])
+        given = [model.outputs for model in self.models]
+        for place, (x, y) in enumerate(zip(*given, strict=True) if self.proved else ()):
+            size, own = _largest([x]), _largest([results[0][place]])
+            if x.shape == y.shape == results[0][place].shape and size:
+                for spread in spreads:
+                    spread.moved[place] = distances(x, y) * (own / size)
+        return spreads
+
+    def explain(self, seconds: float) -> tuple[LayerRows, bool]:
+        """Return the layers on the inputs that decide, and whether the results are proved there."""
+        if self._explained is not None and self.result.agrees:
+            return self._explained, self.proved
+        models = self.models
+        if self.decisive is not None:
+            models = models[0].on(self.decisive[0]), models[1].on(self.decisive[1])
+        explained = LayerRows(*models, None if self.result.agrees else seconds)
+        return explained, _is_proved(self.result, explained)
 
     def _without_foreign(self, outcome: Outcome) -> Outcome:
         """Let further inputs without a finite result, which may be outside of the models' domain, decide nothing."""
@@ -202,6 +241,10 @@ class _Runs:
             note = f"the weights of model {name} cannot be moved: its inputs alone stand for its rounding"
             if any(both[place].inputs_only for both in spreads) and note not in self.result.notes:
                 self.result.notes.append(note)
+
+
+def _largest(results: Sequence[Array]) -> float:
+    return max((float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) for y in results), default=0.0)
 
 
 def _shapes(given: Given) -> str:
@@ -227,9 +270,16 @@ def _is_proved(result: Comparison, explained: LayerRows) -> bool:
 
 
 def _settle_orders(result: Comparison, explained: LayerRows) -> None:
-    """Let layers agree whose elements alone are in another order, where the steps and weights show it."""
+    """Let layers agree whose elements alone are in another order, where the steps and weights show it.
+
+    Layers of other shapes are no counterparts: the models divide what they compute into other layers.
+    """
     for row in result.rows:
-        if row.verdict != "agree" and (pair := explained.parts[id(row)]).a and pair.b and pair.a.path in explained.same:
+        pair = explained.parts[id(row)]
+        kernels = {part.weights["kernel"].shape for part in (pair.a, pair.b) if part and "kernel" in part.weights}
+        if row.verdict == "diverges" and len(kernels) > 1:
+            row.verdict, row.reason = "not judged", "the models divide their computation into other layers"
+        if row.verdict != "agree" and pair.a and pair.b and pair.a.path in explained.same:
             row.verdict, row.reason, row.spec, row.weights = "agree", "its elements are in another order", [], []
 
 

@@ -147,9 +147,9 @@ def _terms(kernel: Array) -> int:
 def _move_part(part: Part, rng: np.random.Generator, *, coarse: bool) -> dict[str, Array]:
     units = _NORM_UNITS
     if part.kind != "norm":
-        units = max(1.0, math.sqrt(_terms(part.weights["kernel"])) / _SUMS)
+        units = max(1.0, math.sqrt(_terms(part.parameters["kernel"])) / _SUMS)
     moved = {}
-    for name, array in part.weights.items():
+    for name, array in part.parameters.items():
         brain = coarse and array.dtype == np.float32 and representable(array, "bfloat16")
         moved[name] = move(array, rng, 1.0 if brain or array.dtype == np.float16 else units, coarse=brain)
     return moved

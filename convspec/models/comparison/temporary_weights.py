@@ -20,14 +20,14 @@ def writable_parts(model: Model) -> list[Part]:
     """Return the layers whose weights can be replaced in memory."""
     if not model.adapter.model_module().writes_in_memory:
         return []
-    return [part for part in model.parts if part.weights and not part.function]
+    return [part for part in model.parts if part.weights and part.writable and not part.made]
 
 
 @contextlib.contextmanager
 def temporary_weights(model: Model, weights: Weights) -> Iterator[Any]:
     """Yield the model with these weights, or None where they cannot be written; its own come back, bit for bit."""
     module = model.adapter.model_module()
-    own = {part.path: {name: np.array(array) for name, array in part.weights.items()}
+    own = {part.path: {name: np.array(array) for name, array in part.parameters.items()}
            for part in model.parts if part.path in weights}  # fmt: skip
     native = model.native
     try:
@@ -67,7 +67,7 @@ def without_effect(model: Model, parts: Sequence[Part]) -> list[Part]:
     for part in parts:
         if part.path not in writable:
             continue
-        weights = {name: _other(name, array) for name, array in part.weights.items()}
+        weights = {name: _other(name, array) for name, array in part.parameters.items()}
         with temporary_weights(model, {part.path: weights}) as native:
             if native is not None and _same(model.results(model.inputs, native), model.outputs):
                 idle.append(part)

@@ -1,4 +1,4 @@
-"""A trace of the layers alone, of a run whose other steps the adapter does not see.
+"""The layers of a trace, and a trace of the layers alone, of a run whose other steps the adapter does not see.
 
 A layer reads another's output where its input has exactly those numbers; where it has others, an operation that is not
 seen stands before it, which reads the output before.
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import StepTrace, TracedStep
+from convspec.contract import Call, ModelTrace, StepTrace, TracedStep
 from convspec.spec import steps
 
 if TYPE_CHECKING:
-    from convspec.contract import Call, Part
+    from convspec.contract import Part
     from convspec.spec import Array
 
 UNSEEN = "not seen"
@@ -46,6 +46,26 @@ def step_of_norm(norm: Part, x: tuple[int, ...], *, fast_variance: bool) -> tupl
         if array.size == norm.groups != x[axis]:  # of ONNX, before opset 21
             arrays[name] = np.repeat(array, x[axis] // norm.groups)
     return steps.GroupNorm(groups=norm.groups, fast_variance=fast_variance, **words), arrays
+
+
+def layers_of(trace: StepTrace, parts: Sequence[Part]) -> ModelTrace:
+    """Return the calls of layers in a trace; of one that is several steps, what the first reads and the last writes."""
+    own = {step.path for step in trace.steps}
+    inner = [part.path for part in parts if part.path not in own]
+    whole = {part.path for part in (*parts, *trace.parts)}
+    calls: list[Call] = []
+    open_ = ""
+    for step in trace.steps:
+        if not step.reads or not step.writes:
+            continue
+        x, y = trace.tensors[step.reads[0]], trace.tensors[step.writes[0]]
+        within = next((path for path in inner if step.path.startswith((f"{path}.", f"{path}/"))), "")
+        if within and within == open_:
+            calls[-1] = Call(within, calls[-1].x, y)
+        elif within or step.path in whole:
+            calls.append(Call(within or step.path, x, y))
+        open_ = within
+    return ModelTrace(calls, [trace.tensors[i] for i in trace.outputs], trace.parts)
 
 
 def trace_of_calls(parts: Iterable[Part], calls: Sequence[Call], inputs: Any, outputs: Sequence[Array]) -> StepTrace:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.models.dataflow.graph import INPUT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Expressions:
     def _node(self, graph: Graph, number: int, found: list[int], convolutions: Names, norms: Names) -> int:
         node = graph.nodes[number]
         path = graph.trace.steps[node.place].path
-        arrays: Hashable = tuple(sorted((name, _digest(array)) for name, array in node.arrays.items()))
+        arrays: Hashable = tuple((name, _key(node.arrays[name])) for name in sorted(node.arrays))
         if path in convolutions:
             arrays = convolutions[path]
         elif path in norms and graph.values[node.reads[0].value].node != INPUT:
@@ -64,6 +64,5 @@ def _operands(node: Node, found: list[int]) -> tuple[tuple[int, Hashable], ...]:
     return tuple(sorted(operands) if node.commutes else operands)
 
 
-def _digest(array: Array) -> tuple[tuple[int, ...], bytes]:
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
-    return array.shape, hashlib.sha1(np.ascontiguousarray(wide).tobytes(), usedforsecurity=False).digest()
+def _key(array: Array) -> ArrayKey:
+    return ArrayKey(array.astype(np.float32) if array.dtype == np.float16 else array)

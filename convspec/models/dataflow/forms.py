@@ -119,7 +119,8 @@ def _as_it_is(traced: TracedStep, reads: Sequence[View], xs: Sequence[Shape], ys
 
 def _telling(arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Return the arrays without those that change nothing."""
-    return {name: np.asarray(a) for name, a in arrays.items() if not np.all(a == _NEUTRAL.get(name, np.nan))}
+    neutral = {name for name in arrays.keys() & _NEUTRAL.keys() if np.all(arrays[name] == _NEUTRAL[name])}
+    return {name: np.asarray(a) for name, a in arrays.items() if name not in neutral}
 
 
 def _in_layout(traced: TracedStep, reads: Sequence[View], xs: Sequence[Shape], ys: Sequence[Shape]) -> Form:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.models.matching.kernels import ALIKE, BatchNorm, Layer, fold, mean_cosine, per_channel, unit_vectors
 from convspec.reference import gamma
 from convspec.spec import rounded
@@ -154,6 +155,10 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
     if ours.params.kernel.shape != theirs.params.kernel.shape:
         shapes = f"{ours.params.kernel.shape} where the source has {theirs.params.kernel.shape}"
         return [Difference("kernel-shape-differs", f"the kernel's shape is {shapes}", fix=_WEIGHTS)]
+    if ours.norm is theirs.norm is None and not ours.epilogue:
+        mine, right = ours.params, theirs.params
+        if _are_equal(mine.kernel, right.kernel) and _are_equal(mine.bias, right.bias):
+            return []
     targets = list(_stages(theirs, bare=False))
     stages = list(_stages(ours, bare=theirs.norm is None))
     for target in targets:
@@ -169,6 +174,10 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
     if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
+
+
+def _are_equal(x: Array | None, y: Array | None) -> bool:
+    return x is y or (x is not None and y is not None and ArrayKey(x) == ArrayKey(y))
 
 
 def is_folded(with_norm: Layer, alone: Layer) -> bool:

@@ -83,6 +83,8 @@ def _operands(operands: Iterable[tuple[int, int]], *, commutes: bool) -> Iterato
 def match_by_flow(a: Flow, b: Flow, known: Mapping[str, str]) -> dict[str, str]:
     """Return b's layers by those of a, ``known`` ones included, as far as the data flow tells."""
     matches = dict(known)
+    if matches.keys() >= a.layers.keys() or {*matches.values()} >= b.layers.keys():
+        return matches
     for fine, rounds in itertools.product((True, False), _ROUNDS):
         while more := _pairs(a, b, matches, rounds, fine=fine):
             matches |= more

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.spec import add_pads
 
 if TYPE_CHECKING:
@@ -174,23 +175,9 @@ def pairs_of(ours: Sequence[T], theirs: Sequence[T], matches: dict[int, int]) ->
     return [*mine, *((None, one) for place, one in enumerate(theirs) if place not in taken)]
 
 
-class _Numbers:
-    """A kernel as a key: hashed by a sample of its numbers, equal to a kernel with the same bits."""
-
-    def __init__(self, kernel: Array) -> None:
-        self.flat = np.ascontiguousarray(kernel).reshape(-1)
-        self.hash = hash(self.flat[:: max(self.flat.size // _SAMPLE, 1)].tobytes())
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Numbers) and np.array_equal(self.flat.view(np.uint8), other.flat.view(np.uint8))
-
-
 def _kernel_keys(ours: Sequence[Layer], theirs: Sequence[Layer]) -> list[Key[Layer]]:
     """Return keys of equal kernels: first those of one name, then those of one stride, then any."""
-    kernels = {id(layer): (_shape_key(layer), _Numbers(layer.params.kernel)) for layer in (*ours, *theirs)}
+    kernels = {id(layer): (_shape_key(layer), ArrayKey(layer.params.kernel.reshape(-1))) for layer in (*ours, *theirs)}
     counts = [Counter(kernels[id(layer)] for layer in side) for side in (ours, theirs)]
 
     def steps(layer: Layer) -> Hashable:

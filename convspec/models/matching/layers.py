@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convspec.contract import KINDS
+from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.models.matching.differences import Difference, is_folded, weight_differences
 from convspec.models.matching.flow import Flow, match_by_flow
 from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
@@ -138,9 +139,16 @@ def main_array(part: Part) -> Array | None:
     return next((arrays[name] for name in ("kernel", "mean", "gain", "shift") if name in arrays), None)
 
 
-def shape_key(part: Part) -> Hashable:
-    """Return what two layers must have in common for weights to be moved between them."""
+def shape_key(part: Part, others: Sequence[Part] = ()) -> Hashable:
+    """Return what two layers must have in common for weights to be moved between them.
+
+    ``others``: layers of the other model, for a convolution that is not read: it is as these with its kernel's shape.
+    """
     array = main_array(part)
+    shape = () if array is None else array.shape
+    alike = (one for one in others if one.reading is not None and one.weights["kernel"].shape == shape)
+    if (other := next(alike, None)) is not None:
+        return shape_key(other)
     spec = part.reading.spec if part.reading else None
     return None if array is None else (part.kind, spec and spec.transposed, spec and spec.groups, array.shape)
 
@@ -161,10 +169,10 @@ def _tells_nothing(array: Array) -> bool:
     return array.size == 0 or bool((array == array.flat[0]).all())
 
 
-_numbers = _array_key(lambda array: (array.shape, array.tobytes()))
+_numbers = _array_key(ArrayKey)
 _BY_NUMBERS: tuple[Key[Part], ...] = (
     lambda part: name_key(part) and (name_key(part), _numbers(part)),
-    _array_key(lambda array: None if _tells_nothing(array) else (array.shape, array.tobytes())),
+    _array_key(lambda array: None if _tells_nothing(array) else ArrayKey(array)),
     _array_key(lambda array: None if _tells_nothing(array) else np.sort(array, axis=None).tobytes()),
 )
 _BY_SHAPE: tuple[Key[Part], ...] = (

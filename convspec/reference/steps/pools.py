@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.reference.im2col import Array
 from convspec.reference.steps.computation import Outputs, computes
@@ -74,8 +75,8 @@ def _counts(step: steps.Pool, x: Rounded, *, padded: bool) -> Array:
 
 
 def over_windows(
-    a: Array, windows: tuple[list[range], ...], reduce: Callable[..., Array], fill: float, first: int = 2
-) -> Array:
+    a: NDArray[Any], windows: tuple[list[range], ...], reduce: Callable[..., Any], fill: float, first: int = 2
+) -> NDArray[Any]:
     """Return one number for each window of positions, axis by axis from ``first``; outside the input is ``fill``."""
     for axis, ranges in enumerate(windows, first):
         width = max(map(len, ranges), default=0)
@@ -83,6 +84,6 @@ def over_windows(
         places = places.reshape(len(ranges), width)
         inside = (places >= 0) & (places < a.shape[axis])
         index = np.where(inside, places, a.shape[axis])
-        edge = np.full((*a.shape[:axis], 1, *a.shape[axis + 1 :]), fill)
+        edge = np.full((*a.shape[:axis], 1, *a.shape[axis + 1 :]), fill, a.dtype)
         a = reduce(np.concatenate([a, edge], axis).take(index, axis), axis=axis + 1)
     return a

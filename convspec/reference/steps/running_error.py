@@ -85,7 +85,8 @@ class Rounded:
     def __matmul__(self, other: Rounded) -> Rounded:
         count = self.value.shape[-1]
         scale = self.magnitude @ other.magnitude
-        passed = np.abs(self.value) @ other.error + self.error @ other.magnitude
+        passed = np.abs(self.value) @ other.error if np.any(other.error) else 0.0
+        passed += self.error @ other.magnitude if np.any(self.error) else 0.0
         own = gamma(count, self.form.unit_roundoff) * scale + count * self.form.smallest_normal
         return Rounded(self.value @ other.value, self.form, passed + own)
 

@@ -290,3 +290,34 @@ def test_perturbed_weights_come_back_bit_for_bit():
     assert found.runs
     after = [p.detach().numpy().tobytes() for p in source.parameters()], [w.tobytes() for w in target.get_weights()]
     assert after == before
+
+
+class Padded(L.Conv2D):
+    """Pads at the end by itself."""
+
+    def call(self, x):
+        return super().call(keras.ops.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]]))
+
+
+class Doubled(L.Conv2D):
+    """Computes something else."""
+
+    def call(self, x):
+        return super().call(x) * 2.0
+
+
+def test_a_layer_with_a_call_of_its_own_gets_its_parameters_and_the_results_decide():
+    source = torch_net(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 6, 3))
+    assert ported(source, keras_net(Padded(6, 3))).agrees
+    source, target = torch_net(nn.Conv2d(3, 6, 3)), keras_net(Doubled(6, 3))
+    assert ported(source, target).verdict == "differ"
+    assert np.array_equal(source[0].weight.detach().numpy(), np.asarray(target.layers[0].kernel).transpose(3, 2, 0, 1))
+
+
+def test_a_convolution_of_one_pixel_is_the_counterpart_of_a_dense_layer():
+    source = torch_net(conv(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 5, 1), nn.Flatten())
+    target = keras_net(L.Conv2D(8, 3, activation="relu"), L.GlobalAveragePooling2D(), L.Dense(5))
+    assert ported(source, target).evidence == "proved"
+    with torch.no_grad():
+        source[3].weight.mul_(2)
+    assert convspec.port_weights(target, source, np.moveaxis(X, 1, -1)).comparison.agrees
