@@ -10,9 +10,12 @@ import re
 from itertools import product
 from pathlib import Path
 
+import hypothesis
 import pytest
 from _pytest.mark.expression import Expression
 
+hypothesis.settings.register_profile("convspec", deadline=None)  # a busy machine is slow, and fails nothing
+hypothesis.settings.load_profile("convspec")
 SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "browser"}
 
 

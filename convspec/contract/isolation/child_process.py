@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import selectors
 import shutil
 import signal
@@ -54,7 +53,7 @@ class ChildProcess:
     """
 
     def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.gettempdir()) / f"convspec-{os.getpid()}-{secrets.token_hex(8)}"
+        self.folder = Path(tempfile.gettempdir()) / f"convspec-{os.getpid()}-{os.urandom(8).hex()}"
         self._stderr = _appended_file()
         variables = {**os.environ, **_variables(threads), **(environment or {})}
         self._process, self._requests, self._replies = _start(module, self.folder, variables, self._stderr)
