@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convspec import ConvSpec
+from convspec import ConvSpec, reference
+from convspec.contract import TracedStep
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.dataflow import views
+from convspec.models.dataflow.moves import canonical_order, move
 from convspec.spec import steps as S
 from tests.models.numpy_models import opened
 
@@ -259,6 +261,19 @@ def test_views_hold_the_elements_in_place(seed):
             x, view = x.reshape(wanted), regrouped
         assert [views.size(axis) for axis in view] == list(x.shape)
         assert np.array_equal(views.restore(x, view, shape), value)
+
+
+@pytest.mark.parametrize("step", [S.Flatten(), S.Flatten(order="NHWC")], ids=repr)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_flatten_that_names_its_layout_moves_as_the_reference_says(step, layout):
+    """Keras' ``Flatten`` puts the channels last in either layout, once."""
+    value = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    axes = canonical_order(layout, 4)
+    traced = TracedStep("flatten", step, (0,), (1,), layout=layout)
+    view = move(traced, tuple(views.dense(value.shape)[axes.index(i)] for i in range(4)), (2, 60))
+    (expected,) = reference.steps.evaluate(step, [value])
+    assert view is not None
+    assert np.array_equal(views.restore(expected, view, value.shape), value)
 
 
 def generator(run, x):

@@ -34,6 +34,7 @@ def move(traced: TracedStep, view: View, y: Shape) -> View | None:
     if isinstance(step, steps.Reshape | steps.Squeeze | steps.Unsqueeze):
         return regroup(view, y)
     if isinstance(step, steps.Flatten):
+        view = tuple(view[i] for i in canonical_order(traced.layout, len(view)))
         last = step.order == CHANNELS_LAST and len(view) > 2
         return regroup((view[0], *view[2:], view[1]) if last else view, y)
     if isinstance(step, steps.Permute):
