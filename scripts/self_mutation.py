@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tomllib
 from collections import Counter
@@ -72,7 +73,9 @@ def counts(run: Run, chosen: Iterable[Mutant]) -> dict[str, Any]:
 def content(run: Run, seed: int) -> dict[str, Any]:
     """Return what is published."""
     rows = {name: {"mutants": run.numbers[name], **counts(run, chosen)} for name, chosen in run.sample.items()}
-    return {"seed": seed, "packages": rows}
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return {"seed": seed, "commit": commit, "packages": rows}
 
 
 def score(row: dict[str, Any]) -> float:

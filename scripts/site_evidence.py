@@ -71,7 +71,8 @@ def self_mutation_tables(table: Table) -> str:
         for row in (*rows, total)
     ]
     head = ("package", "mutants", "in the sample", "killed", "of these by time", "equivalent", "alive", "score")
-    return f"Sample drawn with seed {stored['seed']}.\n\n{table(head, rows)}\n{proofs}"
+    drawn = f"Sample drawn with seed {stored['seed']}, run on the code of commit {stored['commit']}."
+    return f"{drawn}\n\n{table(head, rows)}\n{proofs}"
 
 
 def bug_tables(table: Table) -> str:
