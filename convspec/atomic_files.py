@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         if not replaced and target.exists() and not target.is_dir():
             yield target
             return
-        part = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+        part = target.with_name(f".{os.urandom(4).hex()}.{target.name}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             if replaced:

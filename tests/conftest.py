@@ -11,11 +11,15 @@ import re
 from itertools import product
 from pathlib import Path
 
+import hypothesis
 import pytest
 from _pytest.mark.expression import Expression
 
 # JAX's default way to draw random numbers takes seconds to compile, for every shape of weights anew
 os.environ.setdefault("JAX_THREEFRY_PARTITIONABLE", "false")
+
+hypothesis.settings.register_profile("convspec", deadline=None)  # a busy machine is slow, and fails nothing
+hypothesis.settings.load_profile("convspec")
 
 SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "browser"}
 

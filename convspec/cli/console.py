@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 import typer
 
@@ -167,6 +167,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
 
     Status 1 is a finding, which no failure may have.
     """
+    command.__annotations__ = get_type_hints(command, include_extras=True)  # typer would evaluate each text six times
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
