@@ -70,7 +70,7 @@ def try_in_child(sources: Sequence[Source]) -> dict[Source, str]:
     left, call = deque(sources), ""
     while left:
         try:
-            with ChildProcess(__name__) as child:
+            with ChildProcess(__name__, threads=1) as child:  # as most workers: one server forks both
                 child.send([astuple(source) for source in left])
                 while left:
                     message = str(child.next(SECONDS))

@@ -426,11 +426,13 @@ def _until(condition, patience=20.0):
 
 def _children(pid):
     """The workers of a run, their reapers, and the process that forks them; empty until there is a worker."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    found = [int(p) for p in text.split()]
-    found = [p for p in found if b"conformance.execution.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    try:
+        found = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # a process that tried an import, and has ended
+        return []
     further = [one for p in found for one in _children(p)]
-    return [*found, *further] if further or not found or not text else found
+    return [*found, *further] if further or name == "worker" else []
 
 
 def _alive(pid):

@@ -284,12 +284,12 @@ def tree(process):
             except OSError:
                 continue
             found += more
-    return [process for process in found if "conformance.execution.worker" in words_of(process)]
+    return [process for process in found if name_of(process) == "worker"]
 
 
-def words_of(process):
+def name_of(process):
     try:
-        return Path(f"/proc/{process}/cmdline").read_text("utf-8", errors="replace")
+        return Path(f"/proc/{process}/comm").read_text("utf-8", errors="replace").strip()
     except OSError:
         return ""
 

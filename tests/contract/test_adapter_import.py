@@ -264,7 +264,7 @@ def test_devices_that_are_no_names_are_an_error_of_its_cases_and_no_skip(devices
     ("ending", "words"), [("os._exit(3)", "exit status 3"), ("raise OSError('no licence')", "no licence")]
 )
 def test_one_that_fails_only_in_a_worker_is_an_error_of_its_cases(tmp_path, only, ending, words):
-    text = f"import os, sys\nif any('execution.worker' in word for word in sys.orig_argv):\n    {ending}\n{GOOD}"
+    text = f"import os, sys\nif any('execution.worker' in word for word in sys.argv):\n    {ending}\n{GOOD}"
     name = "late-" + words.replace(" ", "-")
     install(tmp_path, "one", {name: text})
     only("one")

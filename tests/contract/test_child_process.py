@@ -256,7 +256,7 @@ def test_when_the_server_is_killed_its_children_end_and_the_next_has_another(way
         return
     child = ChildProcess("fake_child")
     number = child.ask(["ignore"], SECONDS)
-    (server,) = (one for key, one in fork_server._servers.items() if key[1] == "fake_child" and not one.idle)
+    (server,) = (one for one in fork_server._servers.values() if not one.idle)
     os.kill(server._process.pid, signal.SIGKILL)
     assert gone(number)
     assert child.end(SECONDS) == "SIGKILL"

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from convspec.conformance.execution.shared_arrays import Lease
     from convspec.conformance.trials.work_plan import Unit
 
-# Every layer allocates and frees arrays of some megabytes. The allocator of the GNU C library keeps them instead of
-# returning them to the system, which would clear their pages each time; measured: 10 to 20 % of a worker's time.
-_KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 29)}
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LOOK = 0.1  # seconds between looks at its memory
 _ORACLE = 10.0, 600.0  # seconds for the arrays of one unit: at least, at most
@@ -85,8 +82,7 @@ class Worker(ChildProcess):
         self.began = self._measured = 0.0
         self.started = time.monotonic()
         self.allow(patience)
-        allocator = {name: os.environ.get(name, value) for name, value in _KEEP_PAGES.items()}
-        super().__init__("convspec.conformance.execution.worker", threads, allocator)
+        super().__init__("convspec.conformance.execution.worker", threads)
         opening = {"target": astuple(target), "adapter": registry.place(target.request)}
         self.send({**opening, "threads": threads, "memory": memory, "cores": cores})
 

@@ -23,12 +23,13 @@ from pathlib import Path
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGALRM)
 _LOOK = 1.0  # seconds between looks at the parent, for systems whose kernel does not report its end
 _PATIENCE = 3.0
-_DEATH_SIGNAL, _SUBREAPER = 1, 36  # of prctl(2)
+_DEATH_SIGNAL, _NAME, _SUBREAPER = 1, 15, 36  # of prctl(2)
 
 
 def main() -> None:
     """Serve until the pipe is closed or the parent has ended."""
     parent, folder, module = sys.argv[1:]
+    _prctl(_NAME, module.rpartition(".")[2].encode())  # for ps and top: "worker"
     _fork_reaper(int(parent), folder)
     replies = os.dup(1)
     os.dup2(2, 1)
@@ -116,7 +117,7 @@ def _forbid_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _prctl(request: int, value: int) -> None:
+def _prctl(request: int, value: int | bytes) -> None:
     if sys.platform == "linux":
         import ctypes
 
