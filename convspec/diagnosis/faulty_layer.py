@@ -53,7 +53,7 @@ class Layer:
     @property
     def pads(self) -> Pads:
         """The padding (the crop of a transposed layer) as numbers."""
-        pads = _explicit(self.spec, self.x.shape).padding
+        pads = self.spec.explicit(self.x.shape).padding
         assert not isinstance(pads, str)  # explicit() has resolved it
         return pads
 
@@ -75,7 +75,7 @@ class Layer:
 
     def explicit(self, **changes: Any) -> Layer:
         """Return the layer with its padding as numbers, and other values of some fields of its spec."""
-        spec = _explicit(self.spec, self.x.shape)
+        spec = self.spec.explicit(self.x.shape)
         return replace(self, spec=replace(spec, **changes) if changes else spec)
 
     def with_kernel(self, kernel: Array, **changes: Any) -> Layer:
@@ -137,11 +137,6 @@ class Layer:
     def _rearrange(self, y: Array) -> Array:
         indices = self.indices()
         return y if indices is None else _gather(y, indices)
-
-
-@functools.lru_cache(maxsize=16)
-def _explicit(spec: ConvSpec, shape: tuple[int, ...]) -> ConvSpec:
-    return spec.explicit(shape)
 
 
 @functools.lru_cache(maxsize=16)

@@ -14,7 +14,6 @@ PADDING_WORDS = ("valid", "same", "same_lower", "causal")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 FIELDS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
           "padding_mode", "transposed", "output_padding")  # fmt: skip
-_NAMES = {*FIELDS, "ndim"}
 _VALUES_ELSEWHERE = {  # NumPy's and the frameworks' words
     "constant": "zeros", "zero": "zeros", "edge": "replicate", "border": "replicate", "wrap": "circular",
     "same_upper": "same",
@@ -82,13 +81,7 @@ def canonical(given: dict[str, Any], ndim: int | None) -> dict[str, Any]:
 
 def too_large(value: object) -> bool:
     """Return whether an integer, or one in a nested sequence, does not fit into 64 bits."""
-    if type(value) is int:  # frequent types first: looking for the methods of another is slow
-        return abs(value) > MAX_SIZE
-    if type(value) is tuple:
-        return any(map(too_large, value))
-    if value is None or value is True or value is False or type(value) is str:
-        return False
-    number = as_integer(value)
+    number = value if type(value) is int else as_integer(value)  # the other is slow, and a spec has many
     return any(map(too_large, as_sequence(value) or ())) if number is None else abs(number) > MAX_SIZE
 
 
@@ -115,8 +108,8 @@ def abbreviate(value: object) -> str:
 def name_problems(given: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each name that no field has, with the field that other frameworks call so."""
     problems = []
-    for name, value in given.items() if given.keys() - _NAMES else ():
-        if name in _NAMES:
+    for name, value in given.items():
+        if name in FIELDS or name == "ndim":
             continue
         near = [_NAMES_ELSEWHERE[name]] if name in _NAMES_ELSEWHERE else get_close_matches(name, (*FIELDS, "ndim"), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -156,9 +149,13 @@ def _rank(given: Mapping[str, Any], ndim: int | None, problems: list[str]) -> in
 
 def _per_axis(value: object, ndim: int, least: int) -> tuple[int, ...] | None:
     values = as_sequence(value)
-    numbers = tuple(map(as_integer, [value] * ndim if values is None else values))
-    valid = len(numbers) == ndim and None not in numbers and min(cast("tuple[int, ...]", numbers)) >= least
-    return cast("tuple[int, ...]", numbers) if valid else None
+    numbers = []
+    for v in [value] * ndim if values is None else values:
+        number = as_integer(v)
+        if number is None or number < least:
+            return None
+        numbers.append(number)
+    return tuple(numbers) if len(numbers) == ndim else None
 
 
 def _padding(value: object, ndim: int) -> Pads | str | None:
