@@ -85,9 +85,8 @@ class Run:
     def _result(self, mutant: Mutant, group: str) -> dict[str, Any] | None:
         """Return what is known of a mutant and the tests of a group, and still true."""
         result = self._results.get((mutant.key, group))
-        if result and result["source"] == digest(mutant.file) and result["verdict"] != "survived":
-            if self._alone.get(result["test"]) is False:
-                return None
+        true = result and result["source"] == digest(mutant.file) and self._alone.get(result["test"]) is not False
+        if result and true and result["verdict"] != "survived":
             return result if result["test"] and result["test_file"] == digest(file_of(result["test"])) else None
         return None if self._new(mutant, group) else {"verdict": "survived"}
 
