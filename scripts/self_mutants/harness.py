@@ -1,11 +1,14 @@
 """pytest plug-in: note what each test runs (``--map``), or run chosen tests on mutants, each in a fork (``--jobs``).
 
+A fork begins after all modules are imported, or before that (``--early``) where a framework does not survive it.
+
 A fork replaces the code of the mutated function where it is loaded already; the hook does the same where the module is
 imported later, and in child processes. The first test that fails, or takes far longer than it should, ends the fork.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -31,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--only", help="file with the names of the test files to collect")
     parser.addoption("--map", help="folder that gets the tests with their seconds")
     parser.addoption("--jobs", help="file with mutants and tests, a JSON object a line")
+    parser.addoption("--early", action="store_true", help="fork before modules are imported: for JAX, slower")
     parser.addoption("--results", help="file that gets a line for each job")
 
 
@@ -42,7 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.map:
         config.pluginmanager.register(_Map(Path(config.option.map)))
     if config.option.jobs:
-        config.pluginmanager.register(_Mutants(config))
+        mutants = _Mutants(config)
+        if config.option.early:
+            mutants.fork_early()
+        config.pluginmanager.register(mutants)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -90,6 +97,25 @@ class _Mutants:
     def __init__(self, config: pytest.Config) -> None:
         self._jobs = [json.loads(line) for line in Path(config.option.jobs).read_text().splitlines()]
         self._results = Path(config.option.results)
+        self._name = -1  # of the file that gets the last test, in a process that has one job
+
+    def fork_early(self) -> None:
+        """Return in processes that have one job each; this one waits for them and ends."""
+        for job in self._jobs:
+            began, name = time.monotonic(), os.memfd_create("test")
+            process = os.fork()
+            if process == 0:
+                os.setsid()
+                self._jobs, self._name = [job], name
+                return
+            self._write(job, *_wait(process, job, name), began)
+        os._exit(0)
+
+    def _write(self, job: dict[str, Any], verdict: str, test: str | None, began: float) -> None:
+        with self._results.open("a") as file:
+            kept = {"verdict": verdict, "test": test, "test_file": _digest(test)}
+            kept |= {"seconds": round(time.monotonic() - began, 2), "at": time.time()}
+            file.write(json.dumps({**job["is"], **kept}) + "\n")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
@@ -98,14 +124,18 @@ class _Mutants:
         factory = session.config._tmp_path_factory  # type: ignore[attr-defined]
         gc.freeze()
         for job in self._jobs:
-            began = time.monotonic()
-            verdict, test = _run(job, [items[test] for test in job["seconds"] if test in items], functions)
+            began, tests = time.monotonic(), [items[test] for test in job["seconds"] if test in items]
+            if self._name >= 0:
+                _execute(job, tests, functions, self._name)
+            name = os.memfd_create("test")  # the last test that began; a pipe that nobody reads would fill up
+            process = os.fork()
+            if process == 0:
+                os.setsid()
+                _execute(job, tests, functions, name)
+            verdict, test = _wait(process, job, name)
             for path in factory.getbasetemp().iterdir():
                 shutil.rmtree(path, ignore_errors=True)
-            with self._results.open("a") as file:
-                kept = {"verdict": verdict, "test": test, "test_file": _digest(test)}
-                kept |= {"seconds": round(time.monotonic() - began, 2), "at": time.time()}
-                file.write(json.dumps({**job["is"], **kept}) + "\n")
+            self._write(job, verdict, test, began)
         return True
 
 
@@ -114,36 +144,37 @@ def _digest(test: str | None) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if test else ""
 
 
-def _run(job: dict[str, Any], items: list[pytest.Item], functions: list[FunctionType]) -> tuple[str, str | None]:
+def _execute(job: dict[str, Any], tests: list[pytest.Item], functions: list[FunctionType], name: int) -> None:
+    """Run the tests on a mutant, and end this process."""
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+        _plant(job, functions)
+        _clear_caches()
+        _run_tests(tests, job["seconds"], name)
+    except BaseException as error:  # noqa: BLE001 – nothing may leave a fork
+        os.write(sys.__stderr__.fileno(), f"{job['is']}: {error!r}\n".encode())
+    os._exit(3)
+
+
+def _wait(process: int, job: dict[str, Any], name: int) -> tuple[str, str | None]:
     """Return the verdict on a mutant, and the test that killed it."""
-    name = os.memfd_create("test")  # the last test that began; a pipe that nobody reads would fill up
-    process = os.fork()
-    if process == 0:
-        try:
-            os.setsid()
-            resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-            _plant(job, functions)
-            _clear_caches()
-            _run_tests(items, job["seconds"], name)
-        except BaseException as error:  # noqa: BLE001 – nothing may leave a fork
-            os.write(sys.__stderr__.fileno(), f"{job['is']}: {error!r}\n".encode())
-        os._exit(3)
     limit = time.monotonic() + 60 + sum(_SLOWER + _SLOWER * seconds for seconds in job["seconds"].values())
     while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < limit:
         time.sleep(0.01)
-    os.killpg(process, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it may have ended before it had a group
+        os.killpg(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     last = os.pread(name, 1 << 16, 0).decode() if status else ""
     os.close(name)
-    verdict = {0: "survived", 1: "killed", 3: "broken"}.get(
-        status, "timeout" if status in (-signal.SIGALRM, -signal.SIGKILL) else "killed"
-    )
-    return verdict, last or None
+    if status and (status == 3 or not last):
+        return "broken", None
+    killed = "timeout" if status in (-signal.SIGALRM, -signal.SIGKILL) else "killed"
+    return (killed if status else "survived"), last or None
 
 
 def _run_tests(items: list[pytest.Item], seconds: dict[str, float], name: int) -> None:
     """Run tests and end this process: with status 1 at the first that fails."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for item, following in zip(items, [*items[1:], None][: len(items)], strict=True):
         os.ftruncate(name, 0)
         os.pwrite(name, item.nodeid.encode(), 0)
         signal.setitimer(signal.ITIMER_REAL, _SLOWER + _SLOWER * seconds[item.nodeid])

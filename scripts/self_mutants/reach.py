@@ -26,6 +26,7 @@ GROUPS = {  # tests that share a process; one that needs several frameworks is i
         name: " and not ".join((name, "browser", *_FRAMEWORKS[number + 1 :])) for number, name in enumerate(_FRAMEWORKS)
     },
 }
+EARLY = ("flax", "equinox")  # groups whose framework, JAX, does not survive a fork
 _FOLDERS = ("spec", "reference", "contract", "diagnosis", "models", "conformance", "adapters", "networks")  # of tests
 _LONG = ("test_cluster", "test_chunks", "test_kills", "test_fuzzing")  # each test takes minutes, and judges little
 _FILES = 4  # in one run: an update that is killed goes on there

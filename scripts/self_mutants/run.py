@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from self_mutants.mutants import ROOT, Mutant, mutants
-from self_mutants.reach import GROUPS, Reach, Seconds, digest, start_pytest
+from self_mutants.reach import EARLY, GROUPS, Reach, Seconds, digest, start_pytest
 
 _CONTROL = "="  # begins the key of a test that runs alone, on the code as it is
 _ROUNDS = 4  # a process that runs jobs may die with a mutant, and tests may fail without one
@@ -152,6 +152,7 @@ class Run:
         tests = sorted({name.partition("::")[0] for job in jobs for name in job["seconds"]})
         results = self._folder / f"results-{os.getpid()}-{number}"
         options = ["--jobs", str(folder / "jobs"), "--results", str(results)]
+        options += ["--early"] if group in EARLY else []
         return start_pytest(folder, expression, tests, options, {"SELF_MUTANT": ""})
 
 
