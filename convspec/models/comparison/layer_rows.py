@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.between import Between
-from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, pair_calls
+from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, in_order, pair_calls
 from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck, largest_difference
 from convspec.models.comparison.results import Row
 from convspec.models.dataflow.expressions import Expressions
@@ -75,7 +75,8 @@ class LayerRows:
         if pair.a is None or pair.b is None:
             self._append(_lone_row(label, pair, a, b), pair)
             return
-        row = compare_unrun(label, pair, a, b, self._others)
+        same, places = layers.in_order_of_b(pair, a, b)
+        row = compare_unrun(label, same, a, b, self._others)
         calls = pair_calls(pair, a, b, self._order_of_calls(pair.a.path))
         if not calls:
             if a.outputs and b.outputs:
@@ -84,9 +85,9 @@ class LayerRows:
         sound = True
         for number, call in enumerate(calls):
             if number:
-                row = compare_unrun(f"{label} call {number + 1}", pair, a, b, self._others)
+                row = compare_unrun(f"{label} call {number + 1}", same, a, b, self._others)
             self._place = pair.a.path, number
-            check = self._judge(row, pair, call)
+            check = self._judge(row, same, (in_order(call[0], pair.a, places, a.layout), *call[1:]))
             sound = sound and bool(check.check.ok) and not row.differences
             self._settle(row, check)
             self._append(row, pair)
