@@ -79,10 +79,10 @@ class Between:
         first = [way[-1] for way in ways]
         orders = [node.orders.get("weight", {}).get(0, np.empty(0)) for node in first]
         arrays = [node.arrays.get("weight", np.empty(0)) for node in first]
-        if min(map(len, ways)) < 2 or np.array_equal(*orders) or np.array_equal(*arrays):
+        if min(map(len, ways)) < 2 or any(np.array_equal(x, y) for x, y in (orders, arrays)):
             return ""
-        moved = [replace(way[0], moves=tuple(i for node in way[:-1] for i in node.moves)) for way in ways]
-        return self._say_order(Change(*moved, (), (0, 0), "order"))
+        ours, theirs = (replace(way[0], moves=tuple(i for node in way[:-1] for i in node.moves)) for way in ways)
+        return self._say_order(Change(ours, theirs, (), (0, 0), "order"))
 
     def _way(self, side: int, node: Node) -> Iterator[Node]:
         """Yield the nodes from a layer back to the layer before it, along their first operands."""

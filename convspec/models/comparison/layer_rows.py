@@ -143,8 +143,8 @@ class LayerRows:
         if ours is None or theirs is None or number >= len(nodes):
             return self.seconds is None, None  # the results agree
         mine, other = ours.graph.nodes[nodes[number][0]], theirs.graph.nodes[nodes[number][1]]
-        results = ours.graph.numbers(mine.writes[0]), theirs.graph.numbers(other.writes[0])
-        difference = None if results[0] is None or results[1] is None else largest_difference(*results)
+        x, y = ours.graph.numbers(mine.writes[0]), theirs.graph.numbers(other.writes[0])
+        difference = None if x is None or y is None else largest_difference(x, y)
         return self.seconds is None or mine.settings == other.settings, difference
 
     def _order_of_calls(self, path: str) -> list[int] | None:
