@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 
-_STEP_NAMES = {("linear", "kernel"): "weight", ("norm", "gain"): "scale", ("norm", "shift"): "bias"}
 _MADE, _SINGLE = 8, 2.0**-24  # roundings of a kernel that is made of a length and a direction
 _TRIED = 16  # layers of one shape that are tried for an effect on the results
 _Pair: TypeAlias = tuple[Part, Part, str]
@@ -445,16 +444,11 @@ def _move(ours: Part, theirs: Part, how: str, a: Model, b: Model, report: PortRe
 
 def _reorder_features(moved: dict[str, Array], ours: Part, theirs: Part, a: Model, b: Model, move: Move) -> None:
     """Bring arrays into the order in which the target's layer reads and gives its features."""
-    orders = [layers.feature_orders(model, part.path) for model, part in ((a, ours), (b, theirs))]
+    places = layers.feature_places(ours, theirs, a, b)
     for name, array in moved.items():
-        own = _STEP_NAMES.get((ours.kind, name), name)
         found = array
-        for axis in {axis for order in orders for axis in order.get(own, {})}:
-            count = np.arange(array.shape[axis])
-            source, target = (order.get(own, {}).get(axis, count) for order in orders)
-            places = np.empty_like(count)
-            places[target] = source
-            found = found.take(places, axis)
+        for axis, own in places.get(name, {}).items():
+            found = found.take(own, axis)
         if not np.array_equal(found, array):
             move.notes.append(f"{name}: features permuted from {a.layout} to {b.layout}")
         moved[name] = found

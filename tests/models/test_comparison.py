@@ -14,7 +14,7 @@ import pytest
 from convspec import ConvParams, ConvSpec, reference
 from convspec.contract import ModelModule, ModelTrace, Reading
 from convspec.errors import RequestError
-from convspec.models.comparison import layer_check
+from convspec.models.comparison import layer_check, run_both
 from convspec.models.comparison.outcomes import judge_results
 from convspec.models.comparison.run_both import compare_open
 from convspec.models.comparison.sensitivity import Spread
@@ -509,6 +509,22 @@ def test_steps_that_are_judged_and_the_same_are_a_proof(step):
     assert found.output > 0
     b.outputs = [b.calls[0].y]  # the other layer's result, which is judged, too
     assert compare_open(a, b, seconds=0).verdict == "differ"
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(2e-2, "differ"), (1e-5, "agree")])
+def test_a_proof_does_not_stand_against_results_that_differ_by_far_more_than_rounding(monkeypatch, step, verdict):
+    """Bounds that are infinitely wide prove anything."""
+    monkeypatch.setattr(run_both, "_is_proved", lambda *_: True)
+
+    def scaled(run, x, factor):
+        z = followed(run, x)
+        return run("scale", S.Other("scale"), z, function=lambda y: y * np.float32(factor))
+
+    a, b = (numpy_models.opened(partial(scaled, factor=factor), X) for factor in (1, 1 + step))
+    found = compare_open(a, b, one_input=True)
+    assert found.verdict == verdict
+    assert ("although every step is within its own bound" in found.divergence) == (verdict == "differ")
+    assert (found.runs > 0) == (verdict == "differ")
 
 
 def test_another_step_or_one_that_is_not_seen_is_no_proof():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -71,7 +71,31 @@ class Between:
         columns = [node.orders.get("weight", {}).get(1, np.empty(0)) for node in (ours, theirs)]
         if not words and not np.array_equal(columns[0], columns[1]):  # a linear layer with other columns
             return self._say_order(Change(ours, theirs, (), (0, 0), "order"))
-        return words
+        return words or self._rows(ours, theirs)
+
+    def _rows(self, *ends: Node) -> str:
+        """Return the moves after a linear layer whose features one model reads in another order, in words."""
+        ways = [list(self._way(side, end)) for side, end in enumerate(ends)]
+        first = [way[-1] for way in ways]
+        orders = [node.orders.get("weight", {}).get(0, np.empty(0)) for node in first]
+        arrays = [node.arrays.get("weight", np.empty(0)) for node in first]
+        if min(map(len, ways)) < 2 or any(np.array_equal(x, y) for x, y in (orders, arrays)):
+            return ""
+        ours, theirs = (replace(way[0], moves=tuple(i for node in way[:-1] for i in node.moves)) for way in ways)
+        return self._say_order(Change(ours, theirs, (), (0, 0), "order"))
+
+    def _way(self, side: int, node: Node) -> Iterator[Node]:
+        """Yield the nodes from a layer back to the layer before it, along their first operands."""
+        graph = (self.a, self.b)[side]
+        while True:
+            yield node
+            number = graph.values[node.reads[0].value].node if node.reads else INPUT
+            if number == INPUT:
+                return
+            node = graph.nodes[number]
+            if number in self._layers[side]:
+                yield node
+                return
 
     def results(self) -> str:
         """Return what differs on the way from the last layers to the results, in words."""
@@ -195,7 +219,8 @@ class Between:
     def _say_order(self, change: Change) -> str:
         """Return the difference of moves: of the steps before the operand that only one model has."""
         places = [
-            end if node is None else node.moves for node, end in zip((change.a, change.b), self._ends, strict=True)
+            end if node is None else [i for i in node.moves if i < node.place]  # not the crops after it
+            for node, end in zip((change.a, change.b), self._ends, strict=True)
         ]
         moves = [[graph.trace.steps[i] for i in own] for graph, own in zip((self.a, self.b), places, strict=True)]
         kinds = {type(step.step) for own in moves for step in own}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from convspec.spec import Flattened
 from convspec.spec import layouts as layout_names
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convspec.contract import Call, Part
     from convspec.diagnosis import Diagnosis, Finding
     from convspec.models.comparison.layer_check import ErrorPropagation
@@ -88,6 +90,16 @@ def pair_calls(pair: Pair, a: Model, b: Model, order: Sequence[int] | None) -> l
         lists[1::2] = [[calls[i] for i in order] if len(calls) == len(order) else calls for calls in lists[1::2]]
     folds = (itertools.chain(calls, itertools.repeat(None)) for calls in lists[2:])
     return list(zip(*lists[:2], *folds, strict=False))
+
+
+def in_order(call: Call, part: Part, places: Mapping[int, NDArray[np.intp]], layout: str) -> Call:
+    """Return a call with its features in these orders: of its result, and of the operand of a linear layer."""
+    if not places:
+        return call
+    axis = layers.channel_axis(part, layout, call.x.ndim) if part.kind == "norm" else call.x.ndim - 1
+    sides = zip((call.x, call.y), (0 if part.kind == "norm" else 1, 0), strict=True)
+    x, y = (side.take(places[i], axis) if i in places else side for side, i in sides)
+    return replace(call, x=x, y=y)
 
 
 def _did_the_same(row: Row, difference: float | None, ya: Array, yb: Array) -> bool:
@@ -262,18 +274,18 @@ def _flatten_order(
     if difference is None or a.layout == b.layout or errors.explains(difference, xa):
         return None
     features = xa.shape[-1]
+    orders = {n: list(Flattened(n, (features // n,)).order(b.layout, a.layout))
+              for n in range(2, features) if features % n == 0}  # fmt: skip
     channels = {part.reading.spec.out_channels for part in a.parts if part.reading}
-    counts = sorted(n for n in channels if features % n == 0 and 1 < n < features)
-    orders = [list(Flattened(n, (features // n,)).order(b.layout, a.layout)) for n in counts]
-    tries = [(order, largest_difference(xa[..., order], xb)) for order in orders]
+    tries = [(order, largest_difference(xa[..., order], xb)) for n, order in orders.items() if n in channels]
     for order, distance in tries:
         if distance is not None and errors.explains(distance, xa):
             return order
     # After a divergence no difference is explained any more: the weights decide, else an order that is much nearer.
-    for order, distance in tries:
-        if np.array_equal(kernels[1], kernels[0][:, order]) or (distance is not None and distance < difference / 2):
+    for order in orders.values():  # of any number of channels, as after a pixel shuffle
+        if all(np.array_equal(kernels[1][:n], kernels[0][:n, order]) for n in (1, len(kernels[0]))):
             return order
-    return None
+    return next((order for order, near in tries if near is not None and near < difference / 2), None)
 
 
 JUDGES: dict[str, Callable[[Row, Pair, Calls, Model, Model, ErrorPropagation], CallCheck]] = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.between import Between
-from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, pair_calls
-from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck
+from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, in_order, pair_calls
+from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck, largest_difference
 from convspec.models.comparison.results import Row
 from convspec.models.dataflow.expressions import Expressions
 from convspec.models.matching import layers
@@ -75,7 +75,8 @@ class LayerRows:
         if pair.a is None or pair.b is None:
             self._append(_lone_row(label, pair, a, b), pair)
             return
-        row = compare_unrun(label, pair, a, b, self._others)
+        same, places = layers.in_order_of_b(pair, a, b)
+        row = compare_unrun(label, same, a, b, self._others)
         calls = pair_calls(pair, a, b, self._order_of_calls(pair.a.path))
         if not calls:
             if a.outputs and b.outputs:
@@ -84,9 +85,9 @@ class LayerRows:
         sound = True
         for number, call in enumerate(calls):
             if number:
-                row = compare_unrun(f"{label} call {number + 1}", pair, a, b, self._others)
+                row = compare_unrun(f"{label} call {number + 1}", same, a, b, self._others)
             self._place = pair.a.path, number
-            check = self._judge(row, pair, call)
+            check = self._judge(row, same, (in_order(call[0], pair.a, places, a.layout), *call[1:]))
             sound = sound and bool(check.check.ok) and not row.differences
             self._settle(row, check)
             self._append(row, pair)
@@ -99,12 +100,17 @@ class LayerRows:
         ours, theirs = self._flows
         if ours is None or theirs is None:
             return None
-        layers_: dict[int, int] = {}
-        for path, counterpart in self.counterparts.items():
-            mine, others = ours.layers.get(path, []), theirs.layers.get(counterpart, [])
-            order = self._order_of_calls(path) or range(min(len(mine), len(others)))
-            layers_ |= {mine[i]: others[j] for i, j in enumerate(order)}
-        return Between(ours.graph, theirs.graph, layers_)
+        pairs = (self._nodes(path) for path in self.counterparts)
+        return Between(ours.graph, theirs.graph, {i: j for both in pairs for i, j in both})
+
+    def _nodes(self, path: str) -> list[tuple[int, int]]:
+        """Return the nodes of both graphs for each call of a's layer and its counterpart, as far as they are seen."""
+        ours, theirs = self._flows
+        if ours is None or theirs is None:
+            return []
+        mine, others = ours.layers.get(path, []), theirs.layers.get(self.counterparts.get(path, ""), [])
+        order = self._order_of_calls(path) or range(min(len(mine), len(others)))
+        return [(mine[i], others[j]) for i, j in enumerate(order)]
 
     @cached_property
     def same(self) -> set[str]:
@@ -126,9 +132,20 @@ class LayerRows:
 
     def _explain_input(self) -> str:
         """Return what differs before the call that is judged, by the steps on the way to it."""
-        flow, between, (path, number) = self._flows[0], self.between, self._place
-        nodes = [] if flow is None else flow.layers.get(path, [])
-        return between.before(nodes[number]) if between is not None and number < len(nodes) else ""
+        between, (path, number) = self.between, self._place
+        nodes = self._nodes(path)
+        return between.before(nodes[number][0]) if between is not None and number < len(nodes) else ""
+
+    def _crops_later(self) -> tuple[bool, float | None]:
+        """Return whether the crops after the layers that are judged make them the same, and what is left to differ."""
+        (ours, theirs), (path, number) = self._flows, self._place
+        nodes = self._nodes(path)
+        if ours is None or theirs is None or number >= len(nodes):
+            return self.seconds is None, None  # the results agree
+        mine, other = ours.graph.nodes[nodes[number][0]], theirs.graph.nodes[nodes[number][1]]
+        x, y = ours.graph.numbers(mine.writes[0]), theirs.graph.numbers(other.writes[0])
+        difference = None if x is None or y is None else largest_difference(x, y)
+        return self.seconds is None or mine.settings == other.settings, difference
 
     def _order_of_calls(self, path: str) -> list[int] | None:
         """Return for each call of a's layer the number of its counterpart's."""
@@ -155,10 +172,9 @@ class LayerRows:
         row.input, row.output = check.input, check.output
         ok, reason = check.check.ok, check.check.reason
         unexplained = check.input is None or not self._errors.explains(check.input, check.x)
-        if ok is False and check.cropped and self.seconds is None:  # the results agree: the other model crops later
-            row.verdict, row.reason, row.spec = "agree", f"{check.cropped}, and crops them later", []
-            self._errors.add(check.output, check.y)
-        elif ok is False:
+        if ok is False and check.cropped and (crop := self._crops_later())[0]:
+            ok, reason, row.spec, row.output = True, f"{check.cropped}, and crops them later", [], crop[1]
+        if ok is False:
             row.verdict, row.reason = "diverges", check.reason or reason
             self._diagnose(row, check, first=first)
         elif ok is None and check.input is None:
@@ -169,7 +185,7 @@ class LayerRows:
                 row.verdict, row.reason = "input_differs", self._explain_input() or check.input_reason
         else:
             row.verdict, row.reason = "agree" if ok else "not judged", reason
-            self._errors.add(check.output, check.y)
+            self._errors.add(row.output, check.y)
 
     def _diagnose(self, row: Row, check: CallCheck, *, first: bool) -> None:
         """Name the mistake in a convolution, and put it into the reason."""

@@ -33,9 +33,12 @@ class Flow:
         self.graph = graph
         self.layers: dict[str, list[int]] = {path: [] for path in paths}
         self._paths: dict[int, str] = {}
+        used = {read.value for reads in (*(node.reads for node in graph.nodes), *graph.results) for read in reads}
+        last = {node.place: number for number, node in enumerate(graph.nodes)}  # a layer that is cropped has two nodes
         for number, node in enumerate(graph.nodes):
             step = graph.trace.steps[node.place]
-            if step.path in self.layers and step.arrays:
+            cropped = number != last[node.place] and used.isdisjoint(node.writes)
+            if step.path in self.layers and step.arrays and not cropped:
                 self.layers[step.path].append(number)
                 self._paths[number] = step.path
 

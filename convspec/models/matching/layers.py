@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs
 from convspec.spec.layouts import CHANNELS_FIRST
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convspec.contract import Part
     from convspec.models.dataflow.forms import Orders
     from convspec.models.run_model import Model
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _GENERIC = {"conv", "conv1d", "conv2d", "conv3d", "node", "model", "graph", "dense", "linear", "gemm", "module",
             "layers", "batch", "norm", "normalization", "batchnorm", "depthwise", "bn"}  # fmt: skip
+_STEP_NAMES = {("linear", "kernel"): "weight", ("norm", "gain"): "scale", ("norm", "shift"): "bias"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -128,6 +132,48 @@ def feature_orders(model: Model, path: str) -> Orders:
     graph = model.graph
     nodes = () if graph is None else graph.nodes
     return next((node.orders for node in nodes if graph and graph.trace.steps[node.place].path == path), {})
+
+
+def feature_places(ours: Part, theirs: Part, a: Model, b: Model) -> Orders:
+    """Return the place in a's arrays of each feature of b's, by array and axis, where the data flow orders them."""
+    orders = [feature_orders(model, part.path) for model, part in ((a, ours), (b, theirs))]
+    found: dict[str, dict[int, NDArray[np.intp]]] = {}
+    for name in ours.weights:
+        of_a, of_b = (order.get(_STEP_NAMES.get((ours.kind, name), name), {}) for order in orders)
+        for axis in {*of_a, *of_b}:
+            count = np.arange(len((of_a if axis in of_a else of_b)[axis]))
+            places = np.empty_like(count)
+            places[of_b.get(axis, count)] = of_a.get(axis, count)
+            if not np.array_equal(places, count):
+                found.setdefault(name, {})[axis] = places
+    return found
+
+
+def in_order_of_b(pair: Pair, a: Model, b: Model) -> tuple[Pair, Mapping[int, NDArray[np.intp]]]:
+    """Return a pair whose arrays of a are in the order of b's features, and the orders of the results and the operands.
+
+    What one model flattens or unflattens in another layout has its features in another order, and the weights of a
+    right port too. Orders of which b's arrays show nothing are left: of operands always, of results where b's arrays
+    are those of a without them.
+    """
+    ours, theirs = pair.both
+    places = feature_places(ours, theirs, a, b) if a.followed and b.followed and ours.kind != "conv" else {}
+    shapes = {name: array.shape for name, array in ours.weights.items()}
+    if not places or any(own[i].size != shapes[name][i] for name, own in places.items() for i in own):
+        return pair, {}
+
+    def arrays(axes: Sequence[int]) -> dict[str, Array]:
+        found = dict(ours.arrays)
+        for name, axis in itertools.product(places, axes):
+            found[name] = found[name].take(places[name][axis], axis) if axis in places[name] else found[name]
+        return found
+
+    def equal(axes: Sequence[int]) -> int:
+        return sum(np.array_equal(array, theirs.arrays.get(name, ())) for name, array in arrays(axes).items())
+
+    best: tuple[int, ...] = max(((0,), (), (0, 1), (1,)), key=equal)
+    kept = {axis: own[axis] for own in places.values() for axis in own if axis in best}
+    return replace(pair, a=replace(ours, arrays=arrays(best))), kept
 
 
 # -- keys: equal ones belong together ----------------------------------------------------------------------------------
