@@ -130,6 +130,12 @@ class LayerRows:
         nodes = [] if flow is None else flow.layers.get(path, [])
         return between.before(nodes[number]) if between is not None and number < len(nodes) else ""
 
+    def _explain_layer(self) -> str:
+        """Return in what the settings of the layers that are judged differ, as their steps show."""
+        flow, between, (path, number) = self._flows[0], self.between, self._place
+        nodes = [] if flow is None else flow.layers.get(path, [])
+        return between.layer(nodes[number]) if between is not None and number < len(nodes) else ""
+
     def _order_of_calls(self, path: str) -> list[int] | None:
         """Return for each call of a's layer the number of its counterpart's."""
         ours, theirs = self._flows
@@ -159,7 +165,8 @@ class LayerRows:
             row.verdict, row.reason, row.spec = "agree", f"{check.cropped}, and crops them later", []
             self._errors.add(check.output, check.y)
         elif ok is False:
-            row.verdict, row.reason = "diverges", check.reason or reason
+            own = self._explain_layer() if check.diagnose is None else ""
+            row.verdict, row.reason = "diverges", check.reason or own or reason
             self._diagnose(row, check, first=first)
         elif ok is None and check.input is None:
             row.verdict, row.reason = "not judged", reason
