@@ -13,6 +13,7 @@ from flax import nnx, serialization
 from convspec.contract import Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_flax import read
+from convspec_flax.parse import dilates_input
 from convspec_flax.steps import trace_steps
 from convspec_flax.weights import to_flax
 
@@ -150,20 +151,23 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
             if not isinstance(variable, nnx.Variable):
                 raise UnsupportedError(f"{path} has no variable {name}")
             old = variable.get_value()
-            variable.set_value(read.tensor(native(module, name, new, _NORMS), str(old.dtype)).reshape(old.shape))
+            new = new if isinstance(module, _NORMS) else native(module, name, new)  # noqa: PLW2901
+            variable.set_value(read.tensor(new, str(old.dtype)).reshape(old.shape))
     return model
 
 
-def native(module: Any, name: str, new: Array, norms: tuple[type, ...]) -> Array:
-    """An array in Flax's order: of a convolution or a linear layer."""
-    if name != "kernel" or isinstance(module, norms):
+def native(module: Any, name: str, new: Array) -> Array:
+    """An array in Flax's order: of a convolution of nnx or linen, or of a linear layer."""
+    if name != "kernel":
         return new
     if new.ndim == 2:
         return np.ascontiguousarray(new.T)
+    if not hasattr(module, "kernel_dilation"):
+        raise UnsupportedError(f"a kernel of shape {new.shape} of {type(module).__name__} is in no known order")
     if hasattr(module, "transpose_kernel"):
         kernel = to_flax(new, transposed=True, groups=1)
         return kernel if module.transpose_kernel else read._turned(kernel)
-    transposed, groups = read._plain(module).spec.transposed, module.feature_group_count
+    transposed, groups = dilates_input(vars(module)), module.feature_group_count
     kernel = to_flax(new, transposed=transposed, groups=groups)
     # A Conv of a dilated input is a transposed layer whose kernel is flipped; with groups, to_flax does that.
     return read._turned(kernel) if transposed and groups == 1 else kernel

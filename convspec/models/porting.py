@@ -228,6 +228,7 @@ def port_weights(
     others = _other_arrays(a, b, flow)
     if dry_run or (report.ambiguous and not force):
         return report
+    report.model = b.native
     _write(report, b.adapter.model_module().write, others)
     written = open_model(report.model, *target_inputs)
     _check_written(report, written)

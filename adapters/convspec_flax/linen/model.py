@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,11 +23,23 @@ from convspec_flax.linen.steps import trace_steps
 if TYPE_CHECKING:
     from convspec.contract import Array
 
-__all__ = ["parameters", "parts", "parts_need_inputs", "save", "trace_model", "trace_steps", "write"]
+__all__ = ["open", "parameters", "parts", "parts_need_inputs", "save", "trace_model", "trace_steps", "write"]
 
 parts_need_inputs = True  # linen makes its layers when it is called
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm)
 _KINDS = (*read._KINDS, *_NORMS, nn.Dense)
+
+
+class _Pair(tuple[Any, Any]):
+    """A module and its variables, with the convolutions that a call has shown, by their paths."""
+
+    def __init__(self, _: Any) -> None:
+        self.convs: dict[str, nn.Module] = {}
+
+
+def open(model: Any) -> Any:  # noqa: A001 – the name that adapters have for it
+    """The module and its variables, to which :func:`parts` adds how each convolution stores its kernel."""
+    return _Pair(read._parted(model))
 
 
 def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Part]:
@@ -47,6 +60,8 @@ def parts(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Par
     def listen(inner: Any, numbers: read.Numbers) -> None:
         if isinstance(inner, _KINDS):
             _note(found, variables, inner, numbers)
+        if isinstance(inner, read._KINDS) and isinstance(model, _Pair):
+            model.convs["/".join(inner.path)] = inner.clone(parent=None)
 
     with refuse_inputs("Flax model"):
         read.visit(apply, shapes, listen)
@@ -118,6 +133,7 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """A new pair of the module and variables with these arrays; the old variables are as they were."""
     module, variables = read._parted(model)
+    convs = model.convs if isinstance(model, _Pair) else {}
     new: dict[str, Any] = copy.deepcopy(jax.tree.map(lambda leaf: leaf, dict(variables)))
     for path, own in arrays.items():
         for name, numbers in own.items():
@@ -129,19 +145,15 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
             key = shared.NORMS[name] if norm else name
             if key not in leaves:
                 raise UnsupportedError(f"{path} has no variable {key}")
-            leaves[key] = _like(leaves[key], numbers, name)
-    return module, new
-
-
-def _like(old: Any, new: Array, name: str) -> Any:
-    """A canonical array in the order of the one that it replaces; a plain Conv's or Dense's kernel."""
-    if name == "kernel":
-        new = new.T if new.ndim == 2 else np.moveaxis(new, (0, 1), (-1, -2))
-    return readers.tensor(np.ascontiguousarray(new), str(old.dtype)).reshape(old.shape)
+            own_order = numbers if norm else shared.native(convs.get(path), name, numbers)
+            leaves[key] = readers.tensor(own_order, str(leaves[key].dtype)).reshape(leaves[key].shape)
+    written = _Pair((module, new))
+    written.convs |= convs
+    return written
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """The variables as Flax's own msgpack."""
     _, variables = read._parted(model)
-    with open(path, "wb") as file:  # noqa: PTH123 – any kind of path
+    with Path(path).open("wb") as file:
         file.write(serialization.to_bytes(variables))

@@ -31,6 +31,11 @@ def builder_of(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     convolution = isinstance(layer, (*read._CONVOLUTIONS, *read._SEPARABLE))
     if kind is None or not (read._is_plain(layer) if convolution else type(layer).call is kind.call):
         return None
+    return builder_of_kind(kind, layer, args, kwargs)
+
+
+def builder_of_kind(kind: Any, layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Builder | None:
+    """Return the builder of what a class of Keras does with a layer; None where it takes a mask."""
     tensors = traced_in((args, kwargs))
     masked = kwargs.get("mask") is not None or any(getattr(t, "_keras_mask", None) is not None for t in tensors)
     merged = kind in _MERGES and layer._reshape_required
@@ -224,3 +229,7 @@ TABLE: dict[Any, Builder] = {
     layers.Normalization: _normalization,
     **{kind: _merge(getattr(steps, kind.__name__)) for kind in _MERGES},
 }
+
+INHERITED = (layers.BatchNormalization, layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D,
+             layers.SpatialDropout3D, layers.AlphaDropout)  # fmt: skip
+"""Layers whose subclasses call ``super().call`` with a ``training`` of their own."""

@@ -100,6 +100,14 @@ class Recorder:
             return self._layer(op, path, args, kwargs, build)
         return self._open(op, path, args, kwargs)
 
+    def call_base(self, op: Any, kind: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Call what a layer inherits from a class of Keras, and list it as that class's step."""
+        kwargs = {**dict(zip(("training", "mask"), args[1:], strict=False)), **kwargs}
+        if kwargs.get("training"):
+            self._keep_state()
+        build = layers.builder_of_kind(kind, op, args[:1], kwargs)
+        return self._layer(op, self._frames[-1].path, args[:1], kwargs, build, call=call)
+
     def _operation(self, op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         kind = type(op).__name__
         if kind == "Cond" and isinstance(args[0], Traced):
@@ -119,13 +127,16 @@ class Recorder:
         self._emit(self._frames[-1].path_of(name), name, call, operations.TABLE.get(kind))
         return result
 
-    def _layer(self, op: Any, path: str, args: Any, kwargs: Any, build: Builder | None, note: str = "") -> Any:
+    def _layer(
+        self, op: Any, path: str, args: Any, kwargs: Any, build: Builder | None, note: str = "",
+        call: Callable[..., Any] | None = None,
+    ) -> Any:  # fmt: skip
         """Call a layer as a whole; the activation of one with a word of its own is a step after it."""
         activation = None if build is None else getattr(op, "activation", None)
         own, name = vars(op).get("activation", _FAILED), type(op).__name__
         if build is None:
             self._keep_state()
-        call = op.quantized_call if getattr(op, "quantization_mode", None) else op.call
+        call = call or (op.quantized_call if getattr(op, "quantization_mode", None) else op.call)
         try:
             if activation is not None:
                 object.__setattr__(op, "activation", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from convspec.contract import StepTrace, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
+from convspec_keras.steps.layers import INHERITED
 from convspec_keras.steps.recorder import Recorder
 from convspec_keras.steps.tensors import Traced, traced_in
 
@@ -62,6 +64,7 @@ def _recording(recorder: Recorder, model: Any) -> Iterator[None]:
         (layer, "add_loss", lambda *_: None),
         (backend, "convert_to_tensor", _passing(backend.convert_to_tensor)),
     ]
+    changes += [(kind, "call", _called_by_subclass(recorder, kind)) for kind in INHERITED]
     for kind in {type(v) for v in model.variables}:
         changes += [(kind, name, _leaving(getattr(kind, name))) for name in _OPERATORS]
         changes.append((kind, "value", _noting(kind.value, recorder.read)))
@@ -82,6 +85,19 @@ def _recording(recorder: Recorder, model: Any) -> Iterator[None]:
 def _calling(recorder: Recorder, symbolic: Any) -> Any:
     def call(op: Any, *args: Any, **kwargs: Any) -> Any:
         return recorder.call(op, args, kwargs) if traced_in((args, kwargs)) else symbolic(op, *args, **kwargs)
+
+    return call
+
+
+def _called_by_subclass(recorder: Recorder, kind: Any) -> Any:
+    """Return the ``call`` of a class, which lists what a subclass gets from ``super().call``."""
+    base = kind.call
+
+    @functools.wraps(base)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not traced_in((args, kwargs)):
+            return base(layer, *args, **kwargs)
+        return recorder.call_base(layer, kind, functools.partial(base, layer), args, kwargs)
 
     return call
 

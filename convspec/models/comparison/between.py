@@ -97,6 +97,13 @@ class Between:
                 yield node
                 return
 
+    def layer(self, layer: int) -> str:
+        """Return in what the settings of a layer of a and of its counterpart differ, in words."""
+        if layer not in self._pairs:
+            return ""
+        ours, theirs = self.a.nodes[layer], self.b.nodes[self._pairs[layer]]
+        return "" if ours.settings == theirs.settings else self._say(Change(ours, theirs, (), (0, 0)))
+
     def results(self) -> str:
         """Return what differs on the way from the last layers to the results, in words."""
         for number, forms in enumerate(zip(self.a.results, self.b.results, strict=False)):

@@ -147,6 +147,12 @@ class LayerRows:
         difference = None if x is None or y is None else largest_difference(x, y)
         return self.seconds is None or mine.settings == other.settings, difference
 
+    def _explain_layer(self) -> str:
+        """Return in what the settings of the layers that are judged differ, as their steps show."""
+        between, (path, number) = self.between, self._place
+        nodes = self._nodes(path)
+        return between.layer(nodes[number][0]) if between is not None and number < len(nodes) else ""
+
     def _order_of_calls(self, path: str) -> list[int] | None:
         """Return for each call of a's layer the number of its counterpart's."""
         ours, theirs = self._flows
@@ -175,7 +181,8 @@ class LayerRows:
         if ok is False and check.cropped and (crop := self._crops_later())[0]:
             ok, reason, row.spec, row.output = True, f"{check.cropped}, and crops them later", [], crop[1]
         if ok is False:
-            row.verdict, row.reason = "diverges", check.reason or reason
+            own = self._explain_layer() if check.diagnose is None else ""
+            row.verdict, row.reason = "diverges", check.reason or own or reason
             self._diagnose(row, check, first=first)
         elif ok is None and check.input is None:
             row.verdict, row.reason = "not judged", reason

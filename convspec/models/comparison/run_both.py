@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from convspec.models.comparison.outcomes import Outcome, distances, judge_result
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
+from convspec.models.comparison.step_check import active_dropouts
 from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.run_model import Model, moved, one_at_a_time, open_model
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 SECONDS = 20.0
+_LOOSE = 1e-3  # of the largest result: models that perturbed runs move by more are run again as they are
 _NEAR = 100.0  # differences below so many times the limit are measured again, with more runs
 _MORE_RUNS = 5
 _CLOSE = 0.1  # of the largest result: a proof is tried before runs with other numbers
@@ -156,6 +159,7 @@ class _Runs:
             self.result.outcomes.append(outcome)
         else:
             (outcome,) = self._judge([GIVEN], [(a.inputs, b.inputs)], [spreads])
+            outcome = self.result.outcomes[0] = _without_chance(outcome, self.models, spreads)
         if outcome.verdict == "agree":
             own = {f"inputs of shape {_shapes(x)}": x for x in (moved(y, *[a.input_layout] * 2) for y in further)}
             self._try_further(own, required=True)
@@ -249,6 +253,21 @@ class _Runs:
             note = f"the weights of model {name} cannot be moved: its inputs alone stand for its rounding"
             if any(both[place].inputs_only for both in spreads) and note not in self.result.notes:
                 self.result.notes.append(note)
+
+
+def _without_chance(outcome: Outcome, models: tuple[Model, Model], spreads: tuple[Spread, Spread]) -> Outcome:
+    """Return the outcome; where a model's results change from run to run, another one that says so."""
+    for verdict, name, model, spread in zip(("unknown", "differ"), "ab", models, spreads, strict=True):
+        assert model.inputs is not None
+        least = _LOOSE * _largest(model.outputs)
+        if _largest(spread.moved) <= least:
+            continue
+        again = zip(model.outputs, model.results(model.inputs), strict=False)
+        if any(x.shape != y.shape or np.max(distances(x, y), initial=0.0) > least for x, y in again):
+            words = "".join(f": {path} is a {words}" for path, words in active_dropouts(model)[:1])
+            reason = f"the results of model {name} change from run to run{words}"
+            return replace(outcome, verdict=verdict, limit=None, ratio=math.inf, reason=reason)
+    return outcome
 
 
 def _largest(results: Sequence[Array]) -> float:

@@ -53,6 +53,12 @@ def step_words(step: TracedStep) -> str:
     return str(step.step) if isinstance(step.step, steps.Step) else "convolution"
 
 
+def active_dropouts(model: Model) -> list[tuple[str, str]]:
+    """Return the path and the words of each dropout that draws at random on the way to the results."""
+    found = [] if model.graph is None else [model.graph.trace.steps[place] for place in sorted(model.graph.live)]
+    return [(s.path, step_words(s)) for s in found if isinstance(s.step, steps.Dropout) and s.step.training]
+
+
 def check_step(step: TracedStep, reads: list[Array], writes: list[Array], model: Model, dtype: str) -> LayerCheck:
     """Check that a step's results, in the framework's order of axes, are what it computes from its operands."""
     if step.note or isinstance(step.step, steps.Other):

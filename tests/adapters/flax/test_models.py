@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("flax")
 pytest.importorskip("torch")
 
-from flax import nnx
+import jax
+from flax import linen, nnx
 
 import convspec
 from convspec.errors import UnsupportedError
@@ -63,6 +64,26 @@ def test_kernels_are_written_as_they_are_read(options):
 @pytest.mark.parametrize("transpose_kernel", [True, False])
 def test_kernels_of_transposed_layers_are_written_as_they_are_read(transpose_kernel):
     check(nnx.ConvTranspose(4, 4, (3, 5), transpose_kernel=transpose_kernel, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        linen.ConvTranspose(4, (3, 5)),
+        linen.ConvTranspose(4, (3, 5), transpose_kernel=True),
+        linen.Conv(6, (3, 5), input_dilation=(2, 1), padding=(0, 0)),
+        linen.Conv(6, (3, 5), input_dilation=(2, 1), feature_group_count=2, padding=(0, 0)),
+    ],
+)
+def test_kernels_of_linen_are_written_as_they_are_read(layer):
+    from convspec_flax.linen import model
+
+    x = np.ones((1, 9, 9, 4), np.float32)
+    opened = model.open((layer, layer.init(jax.random.key(0), x)))
+    (part,) = model.parts(opened, [x])
+    kernel = np.random.default_rng(0).standard_normal(part.weights["kernel"].shape).astype(np.float32)
+    (part,) = model.parts(model.write(opened, {part.path: {"kernel": kernel}}), [x])
+    assert np.array_equal(part.weights["kernel"], kernel)
 
 
 def check(layer):

@@ -22,6 +22,5 @@ def test_a_planted_mistake_is_found_and_named():
     assert_named("nnx", "gelu-approximation", 42)
 
 
-@pytest.mark.xfail(reason="linen's writer ignores that a ConvTranspose stores its kernel flipped")
 def test_a_transposed_convolution_of_linen_is_ported():
     assert_right("linen", 0)

@@ -42,11 +42,9 @@ def test_exchanged_weights_are_named():
     assert_named("keras", "weights-exchanged", 61)
 
 
-@pytest.mark.xfail(reason="a dropout that is always on makes the verdict unknown, and is not named")
 def test_a_dropout_that_is_on_is_named():
     assert_named("keras", "dropout-active")
 
 
-@pytest.mark.xfail(reason="a batch norm that a subclass leaves in training is found, and not named")
 def test_a_norm_in_training_is_named():
     assert_named("keras", "norm-in-training")

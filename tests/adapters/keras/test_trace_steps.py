@@ -24,7 +24,7 @@ from convspec.spec import steps as S
 from tests.adapters.keras import test_steps as tables
 from tests.adapters.keras.backend import BACKEND as ADAPTER
 from tests.adapters.keras.step_networks import NETWORKS, heads, unet
-from tests.adapters.step_traces import assert_replays, flow, same
+from tests.adapters.step_traces import assert_data_flow, assert_replays, flow, same
 from tests.adapters.steps import normal
 from tests.adapters.suite import to_layout
 
@@ -343,6 +343,29 @@ def test_layers_in_training_are_told_and_keep_their_state():
         S.BatchNorm(6, axis=-1, epsilon=1e-3, batch_statistics=True, fast_variance=BACKEND == "torch"),
     ]
     assert all(same(variable, old) for variable, old in zip(model.variables, before, strict=True))
+
+
+class OwnDropout(L.Dropout):
+    def call(self, x, training=None):
+        return super().call(x, True) * 2
+
+
+class OwnNorm(L.BatchNormalization):
+    def call(self, x, training=None):
+        return super().call(x, training=self.name == "on")
+
+
+@pytest.mark.parametrize("name", ["on", "off"])
+def test_what_a_subclass_gets_from_its_class_is_that_step(name):
+    call = vars(L.BatchNormalization)["call"]
+    trace = traced(lambda m, x: m.norm(x) + m.drop(x), X, norm=OwnNorm(name=name), drop=OwnDropout(0.25))
+    assert vars(L.BatchNormalization)["call"] is call
+    steps = {type(step.step): step for step in trace.steps}
+    assert steps[S.BatchNorm].step.batch_statistics is (name == "on")
+    assert steps[S.BatchNorm].path == name
+    assert steps[S.Dropout].step == S.Dropout(0.25, training=True)
+    assert steps[S.Multiply].step.constant == 2
+    assert_data_flow(trace)
 
 
 def test_a_trace_leaves_no_trace_in_keras():

@@ -321,3 +321,31 @@ def test_a_convolution_of_one_pixel_is_the_counterpart_of_a_dense_layer():
     with torch.no_grad():
         source[3].weight.mul_(2)
     assert convspec.port_weights(target, source, np.moveaxis(X, 1, -1)).comparison.agrees
+
+
+# -- results that change from run to run -------------------------------------------------------------------------------
+
+
+class Uncertain(L.Dropout):
+    def call(self, x, training=None):
+        return super().call(x, training=True)
+
+
+def with_conv(*layers):
+    keras.utils.set_random_seed(0)
+    return keras_net(L.Conv2D(8, 3), *layers)
+
+
+def test_a_model_b_that_draws_at_random_differs_and_its_dropout_is_named():
+    a, b = with_conv(), with_conv(Uncertain(0.01, name="drop"))
+    found = convspec.compare(a, b, np.moveaxis(X, 1, -1), seconds=0)
+    assert found.verdict == "differ", str(found)
+    assert "dropout-active" in found.divergence
+    assert "the results of model b change from run to run: drop is a dropout, rate 0.01, active" in str(found)
+
+
+def test_nothing_is_said_of_a_model_a_that_draws_at_random():
+    a, b = with_conv(Uncertain(0.5, name="drop")), with_conv()
+    found = convspec.compare(a, b, np.moveaxis(X, 1, -1), seconds=0)
+    assert found.verdict == "unknown", str(found)
+    assert found.unknown == "the results of model a change from run to run: drop is a dropout, rate 0.5, active"
