@@ -142,6 +142,8 @@ def feature_places(ours: Part, theirs: Part, a: Model, b: Model) -> Orders:
         of_a, of_b = (order.get(_STEP_NAMES.get((ours.kind, name), name), {}) for order in orders)
         for axis in {*of_a, *of_b}:
             count = np.arange(len((of_a if axis in of_a else of_b)[axis]))
+            if len(of_a.get(axis, count)) != len(of_b.get(axis, count)):
+                continue  # arrays of other sizes
             places = np.empty_like(count)
             places[of_b.get(axis, count)] = of_a.get(axis, count)
             if not np.array_equal(places, count):

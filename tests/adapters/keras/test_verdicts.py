@@ -349,3 +349,12 @@ def test_nothing_is_said_of_a_model_a_that_draws_at_random():
     found = convspec.compare(a, b, np.moveaxis(X, 1, -1), seconds=0)
     assert found.verdict == "unknown", str(found)
     assert found.unknown == "the results of model a change from run to run: drop is a dropout, rate 0.5, active"
+
+
+def test_a_norm_of_another_axis_has_arrays_of_another_size():
+    a = torch_net(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
+    x = keras.Input((12, 10, 3))
+    b = keras.Model(x, L.BatchNormalization(axis=2)(L.Conv2D(6, 3)(x)))
+    found = convspec.port_weights(a, b, X).comparison
+    assert found.verdict == "differ"
+    assert "axis 1 of NCHW against" in str(found)
