@@ -144,7 +144,7 @@ def _planted_columns(records: Records) -> dict[str, Any]:
 
 def _share(records: Records, key: str) -> str:
     count = sum(r[key] is True for r in records)
-    return f"{count} ({100 * count / max(len(records), 1):.0f} %)"
+    return f"{count} ({100 * count / max(len(records), 1):.1f} %)"
 
 
 def main() -> None:
