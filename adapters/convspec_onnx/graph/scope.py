@@ -129,11 +129,16 @@ class PadNode(NamedTuple):
 
 def read_pad(scope: Scope, node: onnx.NodeProto, rank: int, amounts: Array | None = None) -> PadNode | None:
     """Return what a Pad of a tensor of ``rank`` axes adds; None if it is invalid or computed, but ``amounts``."""
-    attributes, names = attributes_of(node), [*node.input[1:4], "", "", ""][:3]
+    names = [*node.input[1:4], "", "", ""][:3]
     inputs = [scope.constant(name) if name else None for name in names]
     inputs[0] = inputs[0] if amounts is None else amounts
     if any(name and array is None for name, array in zip(names, inputs, strict=True)):
         return None
+    return pad_of(attributes_of(node), inputs, rank)
+
+
+def pad_of(attributes: Mapping[str, Any], inputs: Sequence[Array | None], rank: int) -> PadNode | None:
+    """Return what a Pad with these attributes adds; ``inputs``: amounts, value and axes, None where left out."""
     flat = attributes.get("pads", ()) if inputs[0] is None else inputs[0].tolist()  # attributes: before opset 11
     value = attributes.get("value", 0.0) if inputs[1] is None else next(iter(inputs[1].reshape(-1).tolist()), 0.0)
     try:
