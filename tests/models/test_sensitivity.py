@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convspec.models.comparison.further_inputs import SCALE, further_inputs, untried
-from convspec.models.comparison.sensitivity import move
+from convspec.reference import move_numbers as move
 from convspec.spec import representable, rounded
 
 
