@@ -27,6 +27,8 @@ def lint_graph(graph: onnx.GraphProto, convs: Sequence[Conv], *, consistent: boo
     shared = Counter(conv.weight for conv in convs)
     needed = _needed(graph)
     for conv in convs:
+        if not conv.judged:
+            continue
         _check_attributes(conv)
         _check_auto_pad(conv)
         _check_shapes(conv, consistent=consistent)
@@ -77,7 +79,7 @@ def _check_auto_pad(conv: Conv) -> None:
 
 def _check_shapes(conv: Conv, *, consistent: bool) -> None:
     """Compare the declared output shape with the spec's."""
-    x, y = conv.scope.shape(conv.node.input[0]), conv.scope.shape(conv.node.output[0])
+    x, y = conv.shape(conv.node.input[0]), conv.shape(conv.node.output[0])
     spec = conv.spec
     if spec is None or x is None:
         return

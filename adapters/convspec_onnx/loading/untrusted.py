@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from convspec.errors import RequestError, UnsupportedError, printable
+from convspec_onnx.loading.normalization import normalize
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -37,7 +38,8 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
-    check_model(model if embed_external_data(model, path.parent) else content)
+    changed = [embed_external_data(model, path.parent), *normalize(model)]
+    check_model(model if any(changed) else content)
     return model
 
 

@@ -24,6 +24,7 @@ from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.loading import inputs as graph_inputs
+from convspec_onnx.source.factors import Factors, find_factors
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
 from convspec_onnx.verify import Report, Run, expected_output, open_model
 from convspec_onnx.verify.runtimes import RunConfig
@@ -38,6 +39,7 @@ _TO_LAST = ((0, 2, 1), (0, 2, 3, 1), (0, 2, 3, 4, 1))
 _TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 _ELEMENTWISE = ("Cast", "Identity", "Pad", "Add", "Sub", "Mul", "Div", "Relu", "BatchNormalization", "Clip")
 _SECONDS = 3.0  # for the search among pairs of mistakes
+_EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}
 _CROPS = ("padding-differs", "output-padding-differs")
 
 
@@ -49,6 +51,8 @@ class SourceComparison:
         source_run: the source's run on the current inputs.
         diverged: paths of the nodes that compute or read other numbers than the source.
         used: files of the source's layer inputs that a node of this run has been compared with.
+        explained: the factors by which a node is right although its weights or its input differ, by its path.
+        pending: paths of the explained nodes that are right only if the results agree.
     """
 
     model: DetachedModel
@@ -59,6 +63,8 @@ class SourceComparison:
     matches: Matches = field(default_factory=Matches)
     diverged: set[str] = field(default_factory=set)
     used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
+    explained: dict[str, Factors] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
 
     @classmethod
     def load(
@@ -113,9 +119,12 @@ class SourceComparison:
             self._diverge(conv, layer_differences(mine, theirs))
             return
         x, y = (form.reshape_ours(as_float(arrays[name])) for name in "xy")
-        settled = self._settle(conv, form, x)
+        settled, read = self._settle(conv, form, x)
         fields = self._compare_fields(conv, form, settled, x)
         fatal = [d for d in (*fields, *self.matches.differences[conv.path]) if d.fatal]
+        open_to_factors = not fields and {d.id for d in fatal} <= _EXPLAINABLE
+        if (fatal or settled.input_difference) and open_to_factors and self._explain(conv, form, read, y):
+            return
         if fields and not fatal and not _same_numbers(form, settled.theirs, x, y, str(arrays["y"].dtype)):
             fatal = fields
         if fatal:
@@ -129,34 +138,49 @@ class SourceComparison:
             title = f"input of this node: {settled.input_difference}"
             self._diverge(conv, [Difference("input-differs", title, fix=fix)])
 
-    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> AlignedSpecs:
-        """Return both specs for this input; if the source calls its layer several times, for the call that fits."""
+    def _explain(self, conv: Conv, form: CommonRank, read: Array | None, y: Array) -> bool:
+        """Whether factors per channel explain the differences, by themselves or if the results agree."""
+        factors = None if read is None else find_factors(form, read, y, conv.attributes.get("activation", ""))
+        if factors is None:
+            return False
+        self.explained[conv.path] = factors
+        if not factors.settled:
+            self.pending.add(conv.path)
+        return True
+
+    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> tuple[AlignedSpecs, Array | None]:
+        """Return both specs for this input, and the source's input; of several calls, of the one that fits."""
         piece, paths = form.theirs.part, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
         files = [(path, piece) for path in paths if (path, piece) not in self.used]
         channels = slice(piece.start, piece.end) if piece else slice(None)
         stored = [form.reshape_theirs(np.load(path, mmap_mode="r")[:, channels]) for path, _ in files]
         if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
-            return common_rank.align_specs(form, x, np.concatenate(stored))
-        tries = []
+            whole = np.concatenate(stored)
+            return common_rank.align_specs(form, x, whole), whole
+        tries: list[tuple[AlignedSpecs, Array | None]] = []
         for file, source in zip(files, stored, strict=True):
-            tries.append(common_rank.align_specs(form, x, source))
-            if not tries[-1].input_difference:
+            tries.append((common_rank.align_specs(form, x, source), source))
+            if not tries[-1][0].input_difference:
                 self.used.add(file)
                 return tries[-1]
         if tries:
             self.used.add(files[0])
-        return tries[0] if tries else common_rank.align_specs(form, x, None)
+        return tries[0] if tries else (common_rank.align_specs(form, x, None), None)
 
     def _compare_fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array) -> list[Difference]:
         """Return the differences of the specs on this input; a crop after a transposed node may replace its pads."""
         theirs = settled.theirs or form.theirs.padded_spec
         differences = field_differences(settled.ours if settled.theirs else form.ours.padded_spec, theirs)
         if differences and form.ours.spec.transposed and {d.id for d in differences} <= set(_CROPS):
+            assert conv.spec is not None
+            whole, axis = (x, None) if form.dropped is None else (np.expand_dims(x, 2 + form.dropped), form.dropped)
             try:
-                mine, right = common_rank.output_window(form.ours.spec, x), common_rank.output_window(theirs, x)
+                mine, scatter = common_rank.output_window(conv.spec, whole)
+                right, _ = common_rank.output_window(theirs, x)
             except ConvspecError:
                 return differences
-            if right in (mine, epilogue_of(conv).crop(mine)):
+            windows = epilogue_of(conv).windows(mine, scatter)
+            if right in [tuple(one for place, one in enumerate(window) if place != axis) for window in windows]:
                 return []
         return differences
 
@@ -190,7 +214,8 @@ class SourceComparison:
         paths = {id(c.node): c.path for c in self.convs}
         for node in reversed(graph.node):
             if needed & set(node.output):
-                if paths.get(id(node)) in self.diverged or any(p.startswith(f"{node.name}/") for p in self.diverged):
+                known = self.diverged | self.pending
+                if paths.get(id(node)) in known or any(p.startswith(f"{node.name}/") for p in known):
                     return True
                 needed |= tensors_read(node)
         return False
@@ -198,7 +223,7 @@ class SourceComparison:
     # -- the whole ---
 
     def compare_outputs(self, outputs: Sequence[Array | None]) -> None:
-        """Compare the outputs of both models, if no convolution diverges."""
+        """Compare the outputs of both models, if no convolution diverges; they decide on the pending nodes."""
         if self.diverged or self.source_run is None or self.source_run.problem or not self.source_run.outputs:
             return
         sources = self.source_run.outputs
@@ -206,17 +231,32 @@ class SourceComparison:
             title = f"outputs not compared: the graph has {len(outputs)}, the source {len(sources)}"
             self.report({"model": [{"id": "outputs", "title": title, "level": "info"}]})
             return
-        for number, (mine, theirs) in enumerate(zip(outputs, sources, strict=True)):
-            if mine is None or mine.dtype.kind != "f":
-                continue
-            apart = common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
-            if apart:
-                title = f"output {number}, after the last convolution: {apart}"
-                self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
-                return
+        order, apart = match_results(outputs, sources)
+        if apart and self.pending:
+            self._reject_pending()
+        elif apart:
+            title = f"output {apart[0]}, after the last convolution: {apart[1]}"
+            self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
+        elif order != sorted(order):
+            title = (
+                f"permuted: the graph's outputs are the source's outputs {', '.join(map(str, order))}, in this order"
+            )
+            self.report({"model": [{"id": "outputs-permuted", "title": title, "level": "info"}]})
+        self.pending.clear()
+
+    def _reject_pending(self) -> None:
+        """Let the nodes diverge that only equal results would have explained."""
+        for path in self.pending:
+            factors, differences = self.explained.pop(path), self.matches.differences[path]
+            if any(d.fatal for d in differences):
+                self.diverged.add(path)
+                place = 0 if differences[0].id in ("kernel-differs", "kernel-sign") else len(differences)
+                differences.insert(place, factors.finding())
+        self.pending.clear()
 
     def report_matches(self) -> None:
         """Report for every node its source layer and its differences from it, and then the missing layers."""
+        self._reject_pending()
         for conv in self.convs:
             theirs = self.matches.layers.get(conv.path)
             differences = self.matches.differences.get(conv.path, [])
@@ -227,6 +267,8 @@ class SourceComparison:
                 title = f"this node is {theirs.part} of {theirs.path!r} in the source"
                 notes = [{"id": "part-of-layer", "title": title, "level": "info"}]
             fatal = conv.path in self.diverged or any(d.fatal for d in differences)
+            if (factors := self.explained.get(conv.path)) and conv.path not in self.diverged:
+                differences, fatal = [factors.note()], False
             self.report({
                 "path": conv.path, "matched": None if theirs is None else theirs.path, "diverges": fatal,
                 "findings": [d.to_dict() for d in differences] if fatal else [],
@@ -386,6 +428,33 @@ def match_layout(source: Array, x: Array) -> Array:
     same = tuple(range(source.ndim))
     orders = (order for order in (same, *_TO_LAST, *_TO_FIRST) if len(order) == source.ndim)
     return source.transpose(next((o for o in orders if tuple(source.shape[i] for i in o) == x.shape), same))
+
+
+def match_results(
+    outputs: Sequence[Array | None], sources: Sequence[Array]
+) -> tuple[list[int], tuple[int, str] | None]:
+    """Return the index of the source's output for each of ours, and the first without one, with its difference.
+
+    Outputs are compared in their order, and with another only if they differ from the one at their own position.
+    """
+    order: list[int] = []
+    differences: dict[int, str] = {}
+    for number, mine in enumerate(outputs):
+        for place in dict.fromkeys((number, *range(len(sources)))):
+            if place in order:
+                continue
+            apart = "" if mine is None or mine.dtype.kind != "f" else _compare_result(mine, sources[place])
+            if not apart:
+                order.append(place)
+                break
+            differences.setdefault(number, apart)
+        else:
+            return order, (number, differences[number])
+    return order, None
+
+
+def _compare_result(mine: Array, theirs: Array) -> str:
+    return common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
 
 
 def _rename(graph: onnx.GraphProto, feeds: Mapping[str, Array]) -> Arrays:

@@ -18,8 +18,8 @@ from convspec import reference
 from convspec.contract import LayerRequest
 from convspec.corpora import test_data
 from convspec.errors import ParamsError, RequestError, ShapeError, SpecError, UnsupportedError
-from convspec.reference import Verdict, accuracy_probes, gamma, judge, products
-from convspec.spec import DTYPES, ComputePrecision, ConvParams, ConvSpec, format_of
+from convspec.reference import Verdict, accuracy_probes, bounds, gamma, judge, products
+from convspec.spec import DTYPES, ComputePrecision, ConvParams, ConvSpec, format_of, steps
 from convspec_onnx import ADAPTER, REFERENCE
 from convspec_onnx.graph import Conv, as_float, resolve_layer, to_rows
 from convspec_onnx.loading import Array, Arrays, DetachedModel
@@ -32,6 +32,11 @@ Judged = tuple[Verdict, Arrays]  # the verdict on a node, and what it read and w
 Expected = tuple[Array, Array, Array | None]  # output, magnitude, elements to ignore
 
 _CLASS_DTYPE = "float32"  # of the layers that a class is about: a provider may compute them more coarsely
+_ACTIVATIONS: dict[str, Callable[..., steps.Step]] = {  # of FusedConv, from its parameters in their order
+    "LeakyRelu": steps.LeakyReLU, "Tanh": steps.Tanh, "Sigmoid": steps.Sigmoid, "Clip": steps.Clip,
+    "HardSigmoid": steps.HardSigmoid,
+}  # fmt: skip
+QUANTIZED = ("ConvInteger", "QLinearConv")
 _STORED = ("float16", "bfloat16")  # formats that a provider also stores tensors in; tf32 rounds inputs only
 _MAX_OUTPUT = 1 << 48  # elements: beyond, allocation fails with other errors than MemoryError
 NOT_RUN = "not run: with these inputs the node is in a branch that is not taken, or in a loop with no iteration"
@@ -48,6 +53,8 @@ class ExpectedCache:
 
 def judge_node(conv: Conv, values: Arrays, precision: PrecisionOf, cache: ExpectedCache | None = None) -> Judged:
     """Return the verdict on a node, and its input and output as ``x`` and ``y``, iterations of a loop as samples."""
+    if not conv.judged:
+        return Verdict("unsupported", conv.problem), {}
     try:
         inputs = [_value(conv, name, values) for name in conv.node.input]
         y = values[conv.node.output[0]]
@@ -88,7 +95,7 @@ def node_arrays(conv: Conv, values: Arrays) -> Arrays:
     ndim = conv.spec.ndim + 2 if conv.spec else 0
     if min(x.ndim, y.ndim) < max(ndim, 2):
         return {}
-    return {"x": _stack(x, ndim), "y": _stack(y, ndim)} if ndim else {"x": x, "y": y}
+    return {name: conv.canonical(_stack(a, ndim) if ndim else a) for name, a in (("x", x), ("y", y))}
 
 
 def _value(conv: Conv, name: str, values: Arrays) -> Array | None:
@@ -104,36 +111,78 @@ def _judge_operator(
     x, weight = inputs[0], inputs[3 if conv.node.op_type == "QLinearConv" else 1]
     if x is None or weight is None:
         raise SpecError(["the node must have an input and a weight"])
-    x, y = (_stack(a, weight.ndim) for a in (x, y))
+    x, y = (conv.canonical(_stack(a, weight.ndim)) for a in (x, y))
     arrays = {"x": x, "y": y}
-    if conv.node.op_type in ("ConvInteger", "QLinearConv"):
+    if conv.node.op_type in QUANTIZED:
         inputs += [None] * (9 - len(inputs))
         judge_integers = _judge_integer if conv.node.op_type == "ConvInteger" else _judge_quantized
         return judge_integers(conv, x, weight, inputs, y), arrays
     computed = any(conv.scope.constant(name) is None for name in (conv.weight, conv.bias) if name)
     if conv.params is None or computed or conv.attributes.get("output_shape"):
         resolve_layer(conv, weight, inputs[2] if len(inputs) > 2 else None, x.shape)
-    return _judge_floating(conv, x, y, precision, cache), arrays
+    addend = inputs[3] if len(inputs) > 3 else None
+    addend = None if addend is None else conv.canonical(_stack(addend, weight.ndim))
+    return _judge_floating(conv, x, y, precision, cache, addend), arrays
 
 
-def _judge_floating(conv: Conv, x: Array, y: Array, precision: PrecisionOf, cache: ExpectedCache) -> Verdict:
+def _judge_floating(
+    conv: Conv, x: Array, y: Array, precision: PrecisionOf, cache: ExpectedCache, addend: Array | None = None
+) -> Verdict:
     spec, params = conv.spec, conv.params
     assert spec is not None
     assert params is not None
-    activation = conv.attributes.get("activation", "")
-    if conv.node.op_type == "FusedConv" and (activation not in ("", "Relu") or len(conv.node.input) > 3):
-        raise UnsupportedError(f"convspec does not judge a convolution fused with {activation or 'a sum'}")
     dtype = str(y.dtype)
     if dtype not in DTYPES:
         raise UnsupportedError(f"convspec does not judge a convolution of {dtype}")
     expected, size, ignore = expected_output(spec, params, as_float(x), cache)
-    if activation == "Relu":
-        expected = np.maximum(expected, 0)  # moves no two numbers further apart: the bound holds
     arithmetic = precision(spec, dtype)
     if arithmetic.inputs and format_of(arithmetic.inputs).emin > format_of(dtype).emin:
         size = _lifted_magnitude(spec, params, as_float(x), format_of(arithmetic.inputs).smallest_normal)
-    return judge(as_float(y), expected, size, dtype=dtype, data="captured", products=products(spec),
+    expected, size, terms = _fuse(conv, expected, size, addend, dtype, arithmetic)
+    return judge(as_float(y), expected, size, dtype=dtype, data="captured", products=terms,
                  arithmetic=arithmetic, ignore=ignore)  # fmt: skip
+
+
+def _fuse(
+    conv: Conv, expected: Array, size: Array, addend: Array | None, dtype: str, arithmetic: ComputePrecision
+) -> tuple[Array, Array, int]:
+    """Return output, magnitude and number of products with the addend and the activation that the node contains.
+
+    The magnitude is enlarged so that the bound of a sum of products covers the activation, too.
+    """
+    assert conv.spec is not None
+    terms, activation = products(conv.spec), conv.attributes.get("activation", "")
+    if addend is not None:
+        if addend.shape != expected.shape:
+            raise SpecError([f"Z of shape {addend.shape} must have the output's shape {expected.shape}"])
+        expected, size, terms = expected + as_float(addend), size + np.abs(as_float(addend)), terms + 1
+    if activation == "Relu":
+        return np.maximum(expected, 0), size, terms  # moves no two numbers further apart: the bound holds
+    if not activation:
+        return expected, size, terms
+    if activation not in _ACTIVATIONS:
+        raise UnsupportedError(f"convspec does not judge a convolution fused with {activation}")
+    step = _ACTIVATIONS[activation](*conv.attributes.get("activation_params", ()))
+    limits = bounds(dtype, terms, arithmetic)
+    errors = [limits.relative * size + limits.absolute]
+    ((expected, error),) = reference.steps.evaluate_bounded(step, [expected], dtype=dtype, errors=errors)
+    return expected, np.maximum(error - limits.absolute, 0) / limits.relative, terms
+
+
+def replacement(conv: Conv, values: Arrays) -> Array:
+    """Return the oracle's output of a node that did not run, in the dtype of its input.
+
+    Raises:
+        RequestError: for computed weights, and for quantised layers.
+    """
+    if conv.spec is None or conv.params is None or not conv.judged or conv.node.op_type in QUANTIZED:
+        raise RequestError("the oracle cannot compute its output")
+    x = values[conv.data]
+    expected, size, _ = expected_output(conv.spec, conv.params, as_float(conv.canonical(x)))
+    name = conv.node.input[3] if len(conv.node.input) > 3 else ""
+    addend = conv.canonical(values[name]) if name else None
+    expected, _, _ = _fuse(conv, expected, size, addend, str(x.dtype), ComputePrecision("float32"))
+    return (np.moveaxis(expected, 1, -1) if conv.channels_last else expected).astype(x.dtype)
 
 
 def _lifted_magnitude(spec: ConvSpec, params: ConvParams, x: Array, least: float) -> Array:

@@ -15,11 +15,11 @@ from onnx import helper
 from convspec.contract.isolation import limit_memory
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
-from convspec_onnx.graph import Conv, as_float, find_convolutions
+from convspec_onnx.graph import Conv, find_convolutions
 from convspec_onnx.loading import Array, Arrays, DetachedModel, infer_shapes, load_model, tensors_read
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
-from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, expected_output, node_arrays, run_node
+from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, node_arrays, replacement, run_node
 from convspec_onnx.verify.runtimes import RunConfig, RunError
 
 Report = Callable[[dict[str, Any]], None]
@@ -154,7 +154,7 @@ class Run:
             return
         self.report_verdict(conv, config, Verdict("unsupported" if error.unsupported else "error", str(error)))
         try:
-            self.values[config][node.output[0]] = _expected(conv, self.values[config])
+            self.values[config][node.output[0]] = replacement(conv, self.values[config])
         except (ConvspecError, KeyError) as failure:
             self.give_up(config, f"nothing after {conv.path!r} runs, because it fails: {failure}")
 
@@ -187,20 +187,12 @@ class Run:
         })  # fmt: skip
 
 
-def _expected(conv: Conv, values: Arrays) -> Array:
-    """Return the oracle's output in the dtype of the node's input."""
-    if conv.spec is None or conv.params is None or conv.node.op_type not in ("Conv", "ConvTranspose"):
-        raise RequestError("the oracle cannot compute its output")
-    x = values[conv.data]
-    return expected_output(conv.spec, conv.params, as_float(x))[0].astype(x.dtype)
-
-
 def judge_alone(
     model: DetachedModel, conv: Conv, config: RunConfig, classes: AccuracyClasses
 ) -> tuple[Verdict, Arrays]:
     """Return the verdict on a node taken out of its graph, on random input: for nodes that no run reaches."""
-    if conv.rows:
-        return Verdict("unsupported", NOT_RUN), {}
+    if conv.rows or not conv.judged:
+        return Verdict("unsupported", conv.problem if conv.problem else NOT_RUN), {}
     node = onnx.NodeProto()
     node.CopyFrom(conv.node)
     try:
@@ -209,7 +201,7 @@ def judge_alone(
             return Verdict("unsupported", f"{NOT_RUN}; its weights are computed"), {}
         x = _random_input(conv)
         feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
-        element = conv.scope.element_type(node.output[0]) or int(helper.np_dtype_to_tensor_dtype(x.dtype))
+        element = conv.scope.element_type(node.output[0])
         return classes.judge(conv, feeds | run_node(model.proto, node, feeds, element, config), config)
     except RunError as error:
         return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
@@ -223,10 +215,11 @@ def _random_input(conv: Conv) -> Array:
     if weight is None or weight.ndim < 3:
         raise RequestError("the node has no convolution weight")
     attributes, ndim = conv.attributes, weight.ndim - 2
+    weight = np.moveaxis(weight, -1, 1) if conv.node.op_type == "NhwcConv" else weight
     channels = weight.shape[0]
     if conv.node.op_type != "ConvTranspose":
         channels = weight.shape[1] * (attributes.get("group") or 1)
-    known = conv.scope.shape(conv.node.input[0]) or ()
+    known = conv.shape(conv.node.input[0]) or ()
     dilations = attributes.get("dilations") or (1,) * ndim
     batch = known[0] if known and isinstance(known[0], int) and known[0] else 2
     shape = [batch, channels]
@@ -241,5 +234,7 @@ def _random_input(conv: Conv) -> Array:
     dtype = helper.tensor_dtype_to_np_dtype(element) if element else weight.dtype
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
+        x = rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)
+    else:
+        x = rng.standard_normal(shape).astype(dtype)
+    return np.moveaxis(x, 1, -1) if conv.channels_last else x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,9 @@ EVALUATOR = "evaluator"
 CPU = "CPU"
 _SUFFIX = "ExecutionProvider"
 _FATAL_ONLY = 4  # log severity
+
+
+Runner = Callable[[Arrays], list[Any]]
 
 
 class RunConfig(NamedTuple):
@@ -64,17 +67,29 @@ def run(
     Raises:
         RunError: with the runtime's message, or for a convolution that does not run on the config's provider.
     """
-    feeds = {e.name: feeds[e.name] for e in model.graph.input if e.name in feeds}
+    values = prepare(model, outputs, config, without)(feeds)
+    return {name: _to_array(name, value) for name, value in zip(outputs, values, strict=True)}
+
+
+def prepare(model: DetachedModel, outputs: Sequence[str], config: RunConfig, without: Collection[str] = ()) -> Runner:
+    """Return a function from inputs to the named outputs; both may raise RunError."""
     try:
-        if config.level == EVALUATOR:
-            values = ReferenceEvaluator(model.attach()).run(list(outputs), feeds)
-        else:
-            values = open_session(model, config, without).run(list(outputs), feeds)
+        runner: Any = (ReferenceEvaluator(model.attach()) if config.level == EVALUATOR
+                       else open_session(model, config, without))  # fmt: skip
     except RunError:
         raise
     except Exception as error:  # noqa: BLE001 – ONNX Runtime's errors have no narrower common base
         raise RunError(f"{type(error).__name__}: {error}") from None
-    return {name: _to_array(name, value) for name, value in zip(outputs, values, strict=True)}
+
+    def run_prepared(feeds: Arrays) -> list[Any]:
+        try:
+            values: list[Any] = runner.run(list(outputs), {e.name: feeds[e.name] for e in model.graph.input
+                                                           if e.name in feeds})  # fmt: skip
+        except Exception as error:  # noqa: BLE001 – as above
+            raise RunError(f"{type(error).__name__}: {error}") from None
+        return values
+
+    return run_prepared
 
 
 def open_session(model: DetachedModel, config: RunConfig, without: Collection[str] = ()) -> ort.InferenceSession:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convspec.spec import Array, ConvSpec
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
+_COMPUTED_ROUNDINGS = 32  # of a kernel that the source computes from its weights, relative to a channel's largest
 _SINGLE = 2.0**-24
 _BLOCK = 1 << 15  # numbers compared at a time: their intermediate results fit in the processor's cache
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 0.0)
@@ -170,7 +171,8 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
         return [mistake]
     differences = []
     if not _within(stage.kernel, target.kernel, np.abs(target.kernel)):
-        differences.append(_name_kernel_difference(stage.kernel, target.kernel, others, ours.spec))
+        named = _name_rounding(stage.kernel, target.kernel, 1 if ours.spec.transposed else 0)
+        differences.append(named or _name_kernel_difference(stage.kernel, target.kernel, others, ours.spec))
     if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
@@ -289,6 +291,17 @@ def _name_norm_mistake(stage: _Stage, ours: Layer, theirs: Layer) -> Difference 
         title = "the batch normalisation after the node is not the source's"
         return Difference("batch-norm-differs", title, fix="give it the source's gain, shift, mean and variance")
     return None
+
+
+def _name_rounding(kernel: Array, right: Array, axis: int) -> Difference | None:
+    """Return a remark on a kernel that was computed in another order, as a standardised or normalised one is."""
+    difference = np.abs(kernel - right)
+    largest = np.abs(right).max(tuple(n for n in range(right.ndim) if n != axis), keepdims=True)
+    if not (difference <= gamma(_COMPUTED_ROUNDINGS, _SINGLE) * largest).all():
+        return None
+    relative = float(np.max(difference / np.where(largest > 0, largest, 1)))
+    title = f"the kernel differs by rounding, up to {relative:.1e} of the largest weight of its channel"
+    return Difference("kernel-rounding", title, fatal=False)
 
 
 def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer], spec: ConvSpec) -> Difference:
