@@ -38,8 +38,7 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
         program.conv(data, result)
     if layout == layouts.CHANNELS_LAST:
         program.node("Transpose", [result], "y", perm=list(layouts.permutation("NC*", "N*C", spec.ndim)))
-    bias = "bias" if spec.bias and program.adds_bias else None
-    return Plan(spec, layout, dtype, program.text(layout), bias=bias, reasons=tuple(program.reasons))
+    return Plan(spec, layout, dtype, program.text(layout), reasons=tuple(program.reasons))
 
 
 def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision:
@@ -62,7 +61,6 @@ class _Program:
     tensors: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    adds_bias: bool = False  # by a node of its own
 
     def parameters(self) -> None:
         spec, (numpy_type, _) = self.spec, _TYPES[self.dtype]
@@ -139,7 +137,6 @@ class _Program:
         if not any(beyond):
             self.node("ConvTranspose", self.weighted(data), result, **attributes)
             return
-        self.adds_bias = True
         self.integers(pads=[0] * spec.ndim + beyond, axes=list(range(2, 2 + spec.ndim)))
         self.node("ConvTranspose", [data, "weight"], "scattered", **attributes)
         self.node("Pad", ["scattered", "pads", "", "axes"], "extended" if spec.bias else result, mode="constant")

@@ -210,3 +210,24 @@ def test_the_bound_is_that_of_the_declared_arithmetic():
     strict = run(Declared(**coarse), big, data=("random",), layouts=("NCHW",))
     wide = run(Declared(**coarse, inputs="bfloat16"), big, data=("random",), layouts=("NCHW",))
     assert [o.verdict for o in (*strict, *wide)] == ["disagree", "agree"]
+
+
+def test_a_layer_is_built_and_run_where_its_target_is():
+    places = []
+
+    class Placed:
+        native_layout = "NCHW"
+
+        def __getattr__(self, name):
+            return getattr(fakes.GOOD, name)
+
+        def build(self, spec, params, layout, dtype="float32", device="cpu"):
+            places.append(device)
+            return fakes.GOOD.build(spec, params, layout, dtype)
+
+        def apply(self, layer, x, layout, device="cpu"):
+            places.append(device)
+            return fakes.GOOD.apply(layer, x, layout)
+
+    run(Placed(), data=("exact",), layouts=("NCHW",), devices=("cuda:1",))
+    assert places == ["cuda:1", "cuda:1"]

@@ -22,6 +22,8 @@ from convspec import Case, ConvSpec, RecordError, RequestError
 from convspec.cli.reports import run_terminal
 from convspec.conformance import journal
 from convspec.conformance.records import array_files
+from convspec.conformance.records.compare import _mismatch
+from convspec.reference import Verdict
 
 GOOD, COARSE, WRONG = (f"convspec_fakes:{name}" for name in ("GOOD", "COARSE", "WRONG_NUMBERS"))
 CASES = [
@@ -166,6 +168,9 @@ def test_one_changed_element_is_named_with_the_side_that_is_further_off(copy):
         assert wrong.evidence["index"] == [0] * (len(wrong.evidence["index"]) - 1) + [1]
         assert wrong.evidence["recorded"]["differing"] == 1
         assert wrong.evidence["recorded"]["further"] == "recorded"
+        assert {key: wrong.evidence["recorded"][key] for key in ("by", "device", "precision", "verdict")} == {
+            "by": GOOD, "device": "cpu", "precision": "shipped", "verdict": "agree",
+        }  # fmt: skip
         assert wrong.evidence["recorded"]["oracle"] == {"here": "agree", "recorded": "disagree"}
         assert "the recorded run has the larger error" in wrong.reason
 
@@ -524,3 +529,17 @@ def test_there_must_be_something_to_compare(whole):
         convspec.replay(whole[0], ["convspec_fakes:ABSENT"])
     with pytest.raises(RequestError, match="has no device 'cuda' here, only cpu"):
         convspec.replay(whole[0], devices=["cuda"])
+
+
+@pytest.mark.parametrize(("here", "there", "words"), [
+    ({"rms_q": 9.0}, {"rms_q": 2.0}, ("here", "this run has the larger error")),
+    ({"rms_q": 2.0}, {"rms_q": "9.0"}, ("recorded", "the recorded run has the larger error")),
+    ({"rms_q": 2.0}, {"rms_q": 2.0}, ("neither", "both have the same error")),
+    ({"rms_q": float("nan")}, {"rms_q": 9.0}, ("here", "this run has the larger error")),
+    ({"rms_q": 0.5}, {}, ("here", "this run has the larger error")),
+])  # fmt: skip
+def test_of_two_results_with_too_many_small_errors_the_oracle_names_the_less_precise(here, there, words):
+    mutual = Verdict("disagree", "precision: RMS 9")
+    sides = [Verdict("agree", evidence=evidence) for evidence in (here, there)]
+    further, reason = _mismatch(mutual, *[np.zeros(3)] * 3, *sides)
+    assert (further, reason) == (words[0], f"precision: RMS 9; by the oracle, {words[1]}")

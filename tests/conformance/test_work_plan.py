@@ -39,3 +39,11 @@ def test_the_trials_come_layout_by_layout():
     case = first.case_of(first.trials[3])
     assert (case.layout, case.data, case.id) == ("NHWC", "random", CASES[0].id)
     assert units(Selection(("a",), layouts=("NHWC",), data=("exact",)))[0].trials == (Trial("NHWC", "exact"),)
+
+
+def test_every_case_is_run_on_every_device_in_every_precision_that_is_asked_for():
+    found = units(Selection(("a",), devices=("cpu", "cuda"), precisions=("shipped", "strict")))
+    assert [u.target for u in found if u.index == 0] == [
+        Target("a", device=device, precision=precision)
+        for device in ("cpu", "cuda") for precision in ("shipped", "strict")
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from convspec.conformance import environment
+from convspec.conformance.execution import worker_pool
 from convspec.conformance.execution.worker_pool import Lane, Worker, WorkerPool
 from convspec.conformance.trials.work_plan import Target
 
@@ -61,3 +62,39 @@ def test_a_worker_uses_the_cores_that_it_is_given():
         assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
     finally:
         worker.end()
+
+
+def busy(pool, idle):
+    """As many workers as may be alive, busy but for those of the lanes that are named."""
+    pool.dismissed = []
+    pool.dismiss = pool.dismissed.append
+    for number in range(2 * pool._jobs + 4):
+        one = lane(pool, f"fake{number}")
+        one.workers.append(SimpleNamespace(target=one.target, idle=one.target.request in idle))
+
+
+@pytest.mark.parametrize(("idle", "waiting", "ended"), [
+    ([], [], []), (["fake1"], [], ["fake1"]), (["fake1"], ["fake1"], []), (["fake1", "fake3"], ["fake1"], ["fake3"]),
+])  # fmt: skip
+def test_only_an_idle_worker_without_work_makes_place_for_another(idle, waiting, ended, pool_of):
+    pool = pool_of(2, 1)
+    busy(pool, idle)
+    for name in waiting:
+        lane(pool, name).waiting.append(None)
+    allowed = pool.may_start(lane(pool, "new"))
+    assert (allowed, [worker.target.request for worker in pool.dismissed]) == (bool(ended), ended)
+    for one in pool.lanes.values():
+        one.workers.clear()
+
+
+def test_many_problems_are_prepared_while_a_pace_is_unknown_and_else_what_the_lanes_can_take(pool_of):
+    pool = pool_of(2, 1)
+    assert pool.wanted() == worker_pool._UNKNOWN
+    first, second = lane(pool, "fake1"), lane(pool, "fake2")
+    first.pace = 10.0
+    assert pool.wanted() == worker_pool._UNKNOWN
+    second.pace = 10.0
+    second.waiting.append(None)
+    assert pool.wanted() == 3  # one for each worker and one more
+    first.left = 0
+    assert pool.wanted() == 2

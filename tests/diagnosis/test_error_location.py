@@ -95,3 +95,13 @@ def test_an_element_is_wrong_as_soon_as_it_is_beyond_its_bound():
     assert place.to_dict()["wrong"] == 2
     assert place.channel == (1, 4)
     assert sum(row.count("·") for row in place.picture) == 8 * 9 - 1
+
+
+def test_of_a_volume_the_slice_with_most_wrong_elements_is_drawn():
+    spec = ConvSpec(1, 1, 1, ndim=3)
+    layer = right_layer(spec, ConvParams.exact(spec), np.ones((1, 1, 3, 4, 5)))
+    ratios = np.zeros(layer.output_shape)
+    ratios[0, 0, 0] = 1.0  # within the bound
+    ratios[0, 0, 1, 3, 4] = 1e9
+    ratios[0, 0, 2, 1, :2] = 30
+    assert locate(ratios, 1e-6, layer).picture == ("·····", "░░···", "·····", "·····")

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.style import Style
 
 from convspec import ConvParams, ConvSpec, diagnose, reference
+from convspec.diagnosis.findings import lines
 
 SPEC = ConvSpec(1, 2, 3, stride=2, padding="same", bias=False)
 PARAMS = ConvParams.exact(SPEC, 1)
@@ -97,3 +99,11 @@ def test_an_unknown_error_is_drawn():
 def test_a_wrong_shape_is_said_first():
     text = str(diagnose(SPEC, PARAMS, X, reference.conv(SPEC, PARAMS, X)[..., 1:]))
     assert text.startswith("The shape is wrong: expected (1, 2, 3, 4), got (1, 2, 3, 3)")
+
+
+def test_every_line_has_a_style_that_a_terminal_knows():
+    found = diagnose(SPEC, PARAMS, X, reference.conv(replace(SPEC, padding=1), PARAMS, X))
+    styles = {style for _, style in lines(found)}
+    assert len(styles) > 2
+    for style in styles:
+        Style.parse(style)

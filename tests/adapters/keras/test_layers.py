@@ -13,6 +13,7 @@ pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 from convspec_keras import ADAPTER, JAX, TORCH
+from convspec_keras.plan import compute_precision, sums_halves_on_tensorflow_cpu
 
 from convspec import ConvSpec, reference
 from convspec.contract import LayerRequest
@@ -341,6 +342,27 @@ def test_jax_says_how_to_get_float64() -> None:
         "except PlacementError as error: print(error)"
     )
     assert "jax_enable_x64" in out
+
+
+# -- how it computes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "roundings"), [("zeros", 1), ("replicate", 9)])
+def test_the_input_gradient_of_a_padded_element_is_rounded_once_for_each_of_its_copies(mode, roundings):
+    spec = ConvSpec(2, 3, 3, padding=((2, 0), (0, 2)), padding_mode=mode)  # the corner is copied to three rows of three
+    request = LayerRequest(direction="input", input_shape=(1, 2, 6, 7))
+    assert compute_precision(spec, request).output_roundings == roundings
+    assert compute_precision(spec, LayerRequest(direction="kernel")).output_roundings == 1
+    assert compute_precision(spec, LayerRequest()).output_roundings == 2  # the sums, and the bias
+
+
+@pytest.mark.parametrize(("dtype", "layout", "spec", "halves"), [
+    ("bfloat16", "NHWC", ConvSpec(2, 3, 3), True), ("bfloat16", "NCHW", ConvSpec(2, 3, 3), True),
+    ("float16", "NCHW", ConvSpec(2, 4, 3, groups=2), True), ("float16", "NHWC", ConvSpec(2, 4, 3, groups=2), False),
+    ("float16", "NCHW", ConvSpec(2, 3, 3), False),
+])  # fmt: skip
+def test_where_tensorflow_sums_a_biass_gradient_in_half_precision(dtype, layout, spec, halves):
+    assert sums_halves_on_tensorflow_cpu(spec, dtype, "bias", layout) is halves
 
 
 # -- the declared gaps are there ----------------------------------------------------------------------------------

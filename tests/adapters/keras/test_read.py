@@ -196,6 +196,7 @@ class OwnWay(layers.Conv2D):
     [
         (layers.Conv2D(4, 3), "has no weights yet"),
         (functional(layers.Conv2D(4, 3, activation="relu")), "activation 'relu'"),
+        (functional(layers.Conv2D(4, 3, activation=layers.LeakyReLU())), "activation .*LeakyReLU"),
         (functional(layers.Conv2D(4, 3), layers.ReLU()), "results are changed"),
         (functional(layers.ReLU(), layers.Conv2D(4, 3)), "numbers are changed before"),
         (functional(OwnWay(4, 3)), "in its own way"),

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
+from convspec_onnx.source.compare import RemoteSource  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
@@ -220,6 +221,54 @@ def test_a_source_that_takes_images_in_another_layout_is_given_them_so(tmp_path)
     path = saved(model([conv("c", "x", "y", "w")], {"w": kernel}, (2, 3, 9, 8)), tmp_path / "m.onnx")
     report = clean(audited(path, source=Last().eval()), 1)
     assert [node.matched for node in report.nodes] == ["conv"]
+
+
+def test_a_node_that_runs_more_often_than_its_layer_is_still_that_layer(tmp_path):
+    """The second node has no call to be compared with: its weights and settings are."""
+    kernel = weights(3, 3, 3, 3)
+    nodes = [conv(name, a, b, "w", pads=[1] * 4) for name, a, b in (("c", "x", "h"), ("d", "h", "y"))]
+    for pads, first in (([1] * 4, None), ([1, 1, 2, 0], "d")):
+        nodes[1] = conv("d", "h", "y", "w", pads=pads)
+        path = saved(model(nodes, {"w": kernel}, (2, 3, 9, 8)), tmp_path / "m.onnx")
+        report = audited(path, source=module(kernel, padding=1))
+        assert [node.matched for node in report.nodes] == ["", ""]
+        assert (report.nodes[0].verdict, report.first_divergence) == ("agree", first)
+
+
+def test_nodes_that_share_a_layers_weights_are_that_layer_and_no_others(tmp_path):
+    tensors = {"w": weights(3, 3, 3, 3), "v": weights(3, 3, 3, 3, seed=1)}
+    nodes = [conv(*names, pads=[1] * 4) for names in (("c", "x", "h", "w"), ("d", "h", "g", "w"), ("e", "g", "y", "v"))]
+    path = saved(model(nodes, tensors, (2, 3, 9, 8)), tmp_path / "m.onnx")
+    report = audited(path, source=module(tensors["w"], padding=1))
+    assert [node.matched for node in report.nodes] == ["", "", None]
+
+
+def test_a_source_is_told_the_layout_of_each_input(tmp_path):
+    nodes = [conv("c", "first", "g", "w"), helper.make_node("Transpose", ["last"], ["t"], perm=[0, 3, 1, 2]),
+             conv("d", "t", "h", "w"), helper.make_node("Add", ["other", "h"], ["y"])]  # fmt: skip
+    asked = []
+
+    def ask(request):
+        asked.append(request)
+        return {"problem": "no"}
+
+    feeds = {name: np.zeros((1, 3, 4, 4), np.float32) for name in ("first", "last", "other")}
+    source = RemoteSource(ask, model(nodes, {"w": weights(4, 3, 3, 3)}).graph, tmp_path)
+    assert source.run("zeros", feeds).problem == "no"
+    assert asked[0]["layouts"] == {"first": "NCHW", "last": "NHWC", "other": None}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_crop_behind_a_transposed_node_is_the_layers_padding(first, tmp_path):
+    kernel = weights(3, 4, 3, 3)
+    layer = nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(kernel))
+    crop = {"starts": np.array([first] * 2), "ends": np.array([first - 2] * 2), "axes": np.array([2, 3])}
+    nodes = [conv("c", "x", "h", "w", op="ConvTranspose", strides=[2, 2]),
+             helper.make_node("Slice", ["h", *crop], ["y"])]  # fmt: skip
+    report = audited(saved(model(nodes, {"w": kernel, **crop}, (2, 3, 5, 6)), tmp_path / "m.onnx"), source=layer.eval())
+    assert report.first_divergence == (None if first == 1 else "c")
 
 
 # -- faults that need the source ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 import onnx
 from convspec_onnx.graph import Scope, find_convolutions, find_products
-from convspec_onnx.graph.convolutions import to_rows
+from convspec_onnx.graph.convolutions import COMPUTED_WEIGHTS, to_rows
 from convspec_onnx.graph.lint import lint_graph
 from convspec_onnx.graph.scope import read_pad, resolve_output_shape
 from convspec_onnx.loading import DetachedModel
@@ -19,6 +20,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from convspec import ConvParams, ConvSpec, reference
+from convspec.errors import RequestError
 from convspec.spec import ComputePrecision
 from tests.adapters.onnx.verifying import conv, model, weights
 
@@ -391,3 +393,42 @@ EXACT = np.round(weights(4, 3, 3, 3) * 64).astype(np.float32) / 64
 ])  # fmt: skip
 def test_what_is_noted_of_a_convolution(changes, expected):
     assert notes(**changes) == expected
+
+
+@pytest.mark.parametrize(("number", "word"), [(np.nan, "nan"), (-np.inf, "inf")])
+def test_weights_that_are_no_finite_numbers_are_counted_and_the_first_is_placed(number, word):
+    w = weights(4, 3, 3, 3)
+    w[2, 1, 0, 2] = w[3, 0, 0, 0] = number
+    proto = model([conv("conv", "x", "y", "w", kernel_shape=[3, 3])], {"w": w})
+    (found,) = find_convolutions(DetachedModel(proto))
+    lint_graph(proto.graph, [found])
+    assert [note["title"] for note in found.notes] == [
+        f"2 elements of the kernel are {word}, the first at (2, 1, 0, 2)"
+    ]
+
+
+# -- nodes that cannot be read -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attributes", "words"), [
+    ({"strides": [1, 0]}, "strides=[1, 0] must be positive"), ({"group": 0}, "group=[0] must be positive"),
+    ({"dilations": [-1, 1]}, "dilations=[-1, 1] must be positive"), ({"pads": [0, 0, 0, -1]}, "must not be negative"),
+    ({"kernel_shape": [3, 0]}, "kernel_shape=[3, 0] must be positive"),
+])  # fmt: skip
+def test_attributes_of_no_convolution_are_refused_and_the_node_is_named(attributes, words):
+    proto = model([conv("first", "x", "y", "w", **attributes)], {"w": weights(4, 3, 3, 3)})
+    with pytest.raises(RequestError, match=re.escape(f"node 'first': {words}" if "pos" in words else words)):
+        find_convolutions(DetachedModel(proto))
+
+
+@pytest.mark.parametrize("missing", ["w", "b"])
+def test_a_node_of_weights_that_a_run_computes_says_so(missing):
+    tensors = {"w": weights(4, 3, 3, 3), "b": weights(4)}
+    computed = node("Mul", ["x", "x"], ["unused"]), node("Tanh", [missing], ["computed"])
+    names = ["computed" if name == missing else name for name in ("w", "b")]
+    proto = model([*computed, conv("conv", "x", "y", *names)], tensors)
+    (found,) = find_convolutions(DetachedModel(proto))
+    assert (found.problem, found.spec) == (COMPUTED_WEIGHTS, None)
+    x, y = np.zeros((2, 3, 5, 5), np.float32), np.zeros((2, 4, 3, 3), np.float32)
+    kept = node_arrays(found, {"x": x, "y": y})  # for the comparison with a source, as they are
+    assert (kept["x"].shape, kept["y"].shape) == (x.shape, y.shape)

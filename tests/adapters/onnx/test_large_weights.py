@@ -146,3 +146,13 @@ def test_files_that_are_damaged_mean_the_same_in_one_part_and_in_two(tmp_path):
         accepted += one is not None
         assert same(one, two), (at, kind, bad[at - 4 : at + 4])
     assert 20 < accepted < 380
+
+
+def test_a_product_with_weights_beside_the_message_is_the_sources_convolution(tmp_path):
+    kernel = weights(300, 200)
+    convolution = model([conv("c", "x", "y", "w")], {"w": kernel[:, :, None]}, (1, 200, 3))
+    product = model([helper.make_node("MatMul", ["w", "x"], ["y"], "p")], {"w": kernel}, (1, 200, 3))
+    source, path = saved(convolution, tmp_path / "source.onnx"), saved(product, tmp_path / "m.onnx")
+    assert list(load_model(path).weights) == ["w"]
+    (node,) = audited(path, against=str(source)).nodes
+    assert (node.name, node.matched, node.verdict) == ("p", "c", "agree")

@@ -353,3 +353,11 @@ def test_both_adapters_are_found_by_entry_point() -> None:
     assert convspec.adapter("onnx:off").variant == "off"
     assert convspec.adapter("onnx-reference") is convspec_onnx.REFERENCE
     assert FrameworkAbsent.__mro__[1].__name__ == "ConvspecError"
+
+
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+@pytest.mark.parametrize("dtype", REFERENCE.dtypes)
+def test_a_plan_is_of_the_layer_that_was_asked_for(dtype: str, layout: str) -> None:
+    spec, *_ = LAYERS["conv"]
+    found = REFERENCE.plan(spec, layout, dtype)
+    assert (found.spec, found.layout, found.dtype) == (spec, layout, dtype)

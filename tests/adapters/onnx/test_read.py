@@ -224,6 +224,8 @@ def test_a_model_without_convolutions_lists_its_operators() -> None:
         ([("Relu", ["x"], "h"), ("Conv", ["h", "w"], "y")], "a Relu before a Conv"),
         ([("Conv", ["x", "w"], "h"), ("Add", ["h", "along_width"], "y")], "a Add after a Conv"),
         ([("Conv", ["x", "w"], "h"), ("Add", ["h", "h"], "y")], "a Add after a Conv"),
+        ([("Conv", ["x", "w"], "h"), ("Identity", ["x"], "y")], "0 nodes read the result 'h'"),
+        ([("Conv", ["x", "w"], "h"), ("Add", ["h", "h"], "t"), ("Add", ["h", "t"], "y")], "2 nodes read the result"),
         ([("Transpose", ["x"], "h"), ("Conv", ["h", "w"], "y")], "not back after it|does not change between"),
     ],
 )
@@ -231,3 +233,11 @@ def test_what_is_more_than_one_layer_is_refused(nodes: list[tuple[str, list[str]
     made = [helper.make_node(op, inputs, [out]) for op, inputs, out in nodes]
     with pytest.raises(UnsupportedError, match=words):
         read(model(made, kernel(4, 3, 2), ["N", 3, "W"], along_width=kernel(4)))
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_a_pad_before_a_convolution_that_pads_by_a_word_is_not_folded(mode: str) -> None:
+    nodes = [helper.make_node("Pad", ["x", "pads"], ["h"], mode=mode),
+             helper.make_node("Conv", ["h", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2])]  # fmt: skip
+    with pytest.raises(UnsupportedError, match="before a convolution that pads too"):
+        read(model(nodes, kernel(4, 3, 2), ["N", 3, "W"], pads=np.array([0, 0, 1, 0, 0, 1])))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +15,13 @@ pytest.importorskip("onnxruntime")
 import onnxruntime
 from convspec_onnx.loading import DetachedModel
 from convspec_onnx.verify import judge, optimizer_passes, runtimes
-from convspec_onnx.verify.runtimes import RunConfig
+from convspec_onnx.verify.runtimes import RunConfig, RunError
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
 from convspec.cli.app import app
 from convspec.models.verification import verifier
+from convspec.spec import ComputePrecision
 from convspec.spec.dtypes import rounded
 from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
@@ -81,6 +85,14 @@ def test_a_level_that_does_not_run_is_told(monkeypatch):
     assert "changed" in found["all"]
 
 
+@pytest.mark.parametrize(("a", "b", "largest"), [
+    ([1.0, 2.0], [1.0, 4.0], 0.5), ([1.0, np.inf], [2.0, np.inf], 0.5), ([1.0, 0.0], [2.0, -np.inf], 0.5),
+    ([1.0, np.nan], [2.0, 1.0], 0.5), ([1.0], [1.0, 2.0], 1.0), ([3.0], [0.0], 3.0), ([], [], 0.0),
+])  # fmt: skip
+def test_a_change_is_measured_by_the_largest_finite_number_of_the_output(a, b, largest):
+    assert optimizer_passes._largest_difference(np.array(a), np.array(b)) == largest
+
+
 # -- accuracy classes ---
 
 
@@ -137,6 +149,15 @@ def test_a_finer_class_than_the_expected_one_is_a_wrong_declaration(tmp_path):
     (node,) = audited(plain(tmp_path), expect={"CPU": "tf32"}).nodes
     assert node.verdict == "disagree"
     assert "measured float32 (inputs float32, sums float32), expected tf32 of CPU" in node.reason
+    measured = {"inputs": "float32", "accumulator": "float32", "expected_class": "tf32"}
+    assert measured.items() <= node.runs[0]["evidence"].items()
+
+
+@pytest.mark.parametrize(("name", "kept"), [("tf32", None), ("float16", "float16"), ("bfloat16", "bfloat16")])
+def test_a_class_of_its_own_storage_format_also_rounds_the_results(name, kept):
+    own = ComputePrecision("float32", output_roundings=2)
+    assert judge.precision_of_class(name, own) == replace(own, inputs=name, stored=kept)
+    assert judge.precision_of_class("float32", own) == own
 
 
 def test_numbers_below_the_reach_of_float16_are_borne(tmp_path, monkeypatch):
@@ -174,6 +195,29 @@ def test_a_provider_that_leaves_the_node_to_the_cpu_did_not_run_it(tmp_path):
     assert [(run["provider"], run["verdict"]) for run in node.runs] == [("CPU", "agree"), ("Azure", "error")]
     assert "placement: AzureExecutionProvider does not take this node" in node.reason
     assert report.unexpected
+
+
+class Session:
+    """A session that assigns nodes to providers."""
+
+    def __init__(self, **names):
+        self._names = names
+
+    def get_providers(self):
+        return ["MineExecutionProvider", "CPUExecutionProvider"]
+
+    def get_provider_graph_assignment_info(self):
+        for provider, names in self._names.items():
+            nodes = [SimpleNamespace(name=name) for name in names]
+            yield SimpleNamespace(ep_name=provider, get_nodes=lambda nodes=nodes: nodes)
+
+
+@pytest.mark.parametrize(("on_cpu", "refused"), [([], False), (["norm"], False), (["c"], True), (["c", "norm"], True)])
+def test_a_provider_may_fuse_a_convolution_but_not_leave_it(on_cpu, refused):
+    """What a provider fused has another name in its list: only a convolution in another's list was left."""
+    session = Session(MineExecutionProvider=["fused_0"], CPUExecutionProvider=on_cpu)
+    with pytest.raises(RunError, match="runs on CPUExecutionProvider instead") if refused else nullcontext():
+        runtimes._check_placement(normalised().graph, session, "MineExecutionProvider")
 
 
 def test_each_level_runs_on_each_provider():

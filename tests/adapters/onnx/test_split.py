@@ -172,6 +172,9 @@ def test_parts_that_change_places_at_the_concat_are_named(tmp_path, layer, a, b)
     assert report.first_divergence == parts[a].name
     found = [(node, name) for node, name, _ in report.unexpected]
     assert found == [(parts[place].name, "part-misplaced") for place in (a, b)]
+    for place, other in ((a, b), (b, a)):
+        (title,) = [f["title"] for n in report.nodes if n.name == parts[place].name for f in n.findings]
+        assert title == f"{concat.name!r} has part {place + 1} of the source's layer at position {other + 1}"
 
 
 @pytest.mark.parametrize("layer", ["grouped", "up"])

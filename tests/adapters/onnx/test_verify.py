@@ -275,6 +275,20 @@ def test_quantised_convolutions_are_judged_by_their_own_bound(op, tmp_path, monk
     assert node.verdict == "disagree"
 
 
+def test_a_quantised_convolution_that_no_run_reaches_is_judged_on_its_own_integers(tmp_path):
+    """Random inputs are of the declared type: uint8, where the weight is int8."""
+    inner = [helper.make_node("ConvInteger", ["bytes", "w", "zero"], ["t"], "inner")]
+    other = [helper.make_node("Cast", ["bytes"], ["e"], to=TensorProto.INT32)]
+    branches = {"then_branch": body(inner, [("t", 6, "abcd")]), "else_branch": body(other, [("e", 6, "abcd")])}
+    nodes = [helper.make_node("Cast", ["x"], ["bytes"], to=TensorProto.UINT8),
+             helper.make_node("If", ["flag"], ["y"], "choice", **branches)]  # fmt: skip
+    tensors = {"w": integers((4, 3, 3, 5), -100, 100, np.int8), "zero": np.array(7, np.uint8), "flag": np.array(False)}
+    proto = model(nodes, tensors, (2, 3, 9, 11))
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT32
+    (node,) = audited(saved(proto, tmp_path / "m.onnx")).nodes
+    assert (node.name, node.verdict) == ("choice/then_branch/inner", "agree"), node.reason
+
+
 def test_a_convolution_between_quantisers_is_judged(tmp_path):
     nodes = [
         helper.make_node("DequantizeLinear", ["wq", "ws"], ["w"], "dq", axis=0),
