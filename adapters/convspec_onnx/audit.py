@@ -17,6 +17,7 @@ from convspec_onnx.loading import inputs
 from convspec_onnx.source import Ask, SourceComparison
 from convspec_onnx.verify import (
     AccuracyClasses,
+    OperatorJudge,
     Report,
     Run,
     find_changes,
@@ -70,11 +71,15 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
     classes = AccuracyClasses(expected, model.proto)
     sets = inputs.read_inputs(model.graph, path) if path else random_sets(
         model, convs, configs[0], dims, report, request.get("seed", 0))  # fmt: skip
+    own = oracle and configs[0].provider not in expected
+    operators = (
+        OperatorJudge(model, {conv.path for conv in convs if not conv.owners and not conv.rows}) if own else None
+    )
     reached: set[str] = set()
     for title, feeds in sets:
         if source:
             source.run_source(title, feeds)
-        run = Run(model, convs, title, configs, report, observe, judging=oracle, classes=classes)
+        run = Run(model, convs, title, configs, report, observe, judging=oracle, classes=classes, operators=operators)
         run.execute(feeds)
         reached |= run.reached
         if source and not run.broken:

@@ -176,9 +176,11 @@ def verification(report: VerifyReport) -> Text:
     lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
     if report.first_divergence:
         lines.append((f"first divergence: {report.first_divergence}", "bold red"))
-        first = next(node for node in report.nodes if node.name == report.first_divergence)
-        lines += [(f"fix: {fix}", "") for fix in dict.fromkeys(f["fix"] for f in first.findings if f.get("fix"))]
+        first = [node for node in report.nodes if node.name == report.first_divergence]
+        fixes = [finding["fix"] for node in first for finding in node.findings if finding.get("fix")]
+        lines += [(f"fix: {fix}", "") for fix in dict.fromkeys(fixes)]
     words = conclusion(report)
+    lines += [(line, "bold") for line in judged_words(report)]
     lines.append((words, "bold red" if report.unexpected else "bold green"))
     return Text(words, [(heads, ""), *rows], lines)
 
@@ -204,6 +206,17 @@ def optimisation_changes(report: VerifyReport) -> list[str]:
             passes = f", in {', '.join(change['passes'])}" if change["passes"] else ""
             lines.append(f"{level} changes {', '.join(change['changed'][:3])} {size}{passes}")
     return list(dict.fromkeys(lines))
+
+
+def judged_words(report: VerifyReport) -> list[str]:
+    """Return ``187 of 187 nodes judged: rounding, proved``, and the nodes that no reference can judge."""
+    if not report.operators:
+        return []
+    judged, total = report.judged
+    lines = [f"{judged} of {total} node{'s' * (total != 1)} judged: {report.rounding}"]
+    if missing := report.not_judged:
+        lines.append("not judged: " + ", ".join(f"{n} {name}" for name, n in sorted(missing.items())))
+    return lines
 
 
 def conclusion(report: VerifyReport) -> str:

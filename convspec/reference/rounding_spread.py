@@ -14,13 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec.reference.error_bounds import gamma
-from convspec.spec import Array, format_of
+from convspec.spec import format_of
 
-FACTOR = 2.0  # docs/explanation/bounds.md: what right pairs of models need at most, measured
+if TYPE_CHECKING:
+    from convspec.spec import Array
+
+SPREAD_FACTOR = 2.0  # docs/explanation/bounds.md: what right pairs of models need at most, measured
 _SUMS = 4.0  # √K/4 units in the last place for a sum of K products
 _SLICE = 32  # elements whose largest movement predicts that of the next run
 
@@ -68,7 +72,7 @@ def spread_limits(moved_a: Array, moved_b: Array, x: Array, y: Array) -> Array:
     finite = np.abs(x[np.isfinite(x)])
     unit = max(format_of(_format(one)).unit_roundoff for one in (x, y))
     last_place = gamma(2, unit) * float(np.max(finite, initial=0.0))
-    return FACTOR * (_smooth(moved_a) + _smooth(moved_b)) + last_place
+    return SPREAD_FACTOR * (_smooth(moved_a) + _smooth(moved_b)) + last_place
 
 
 def _format(x: Array) -> str:

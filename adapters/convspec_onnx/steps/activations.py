@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from convspec.contract.tracing import NoWord
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_onnx.steps.operation import Builder, Operation, Word
+from convspec_onnx.steps.operation import Builder, Operation, Word, plain
 
 _SELU = (1.6732632, 1.0507010)  # alpha and gamma, as the standard writes them
 _CLOSE = 1e-6
@@ -17,7 +19,7 @@ def _setting(make: type[Step], **fields: tuple[str, float]) -> Builder:
 
 
 def _float(value: float) -> float:
-    return float(f"{value:.7g}")  # attributes are float32
+    return plain(np.float32(value))  # attributes are float32
 
 
 def _plain(step: Step) -> Builder:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from convspec.contract.tracing import NoWord
 from convspec.spec import steps
-from convspec_onnx.steps.operation import FIRST, Builder, Operation, Word
+from convspec_onnx.steps.operation import FIRST, Builder, Operation, Word, plain
 
 _AUTO_PAD = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
@@ -57,7 +59,7 @@ def _resize(call: Operation) -> Word:
         mode=mode,
         coordinates=coordinates,
         rounding=given.get("nearest_mode", "round_prefer_floor"),
-        cubic_coefficient=float(f"{given.get('cubic_coeff_a', -0.75):.7g}"),
+        cubic_coefficient=plain(np.float32(given.get("cubic_coeff_a", -0.75))),
         exclude_outside=bool(given.get("exclude_outside", 0)),
         antialias=bool(given.get("antialias", 0)),
     )

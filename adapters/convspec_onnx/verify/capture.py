@@ -18,6 +18,7 @@ from convspec_onnx.graph import Conv, Scope
 from convspec_onnx.loading import Array, Arrays, subgraphs, tensors_read
 
 _CONVS = 8  # of one segment
+_NODES = 64
 _BYTES = 1 << 26  # captured from one segment, as far as shapes are known
 
 
@@ -54,7 +55,9 @@ def cut_segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]
         own = inside.get(node.name, [])
         more = sum(map(_captured_bytes, own))
         last = segments[-1]
-        if own and last.convs and (len(last.convs) + len(own) > _CONVS or size + more > _BYTES):
+        if len(last.nodes) >= _NODES or (
+            own and last.convs and (len(last.convs) + len(own) > _CONVS or size + more > _BYTES)
+        ):
             segments.append(Segment([]))
             size = 0
         segments[-1].nodes.append(node)

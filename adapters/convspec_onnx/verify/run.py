@@ -17,9 +17,11 @@ from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
 from convspec_onnx.graph import Conv, find_convolutions
 from convspec_onnx.loading import Array, Arrays, DetachedModel, infer_shapes, load_model, tensors_read
+from convspec_onnx.steps import holds_tensors
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
 from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, node_arrays, replacement, run_node
+from convspec_onnx.verify.operators import OperatorJudge
 from convspec_onnx.verify.runtimes import RunConfig, RunError
 
 Report = Callable[[dict[str, Any]], None]
@@ -68,6 +70,7 @@ class Run:
         report: called with every message.
         observe: called with every node that ran on the first configuration, its input ``x`` and output ``y``.
         classes: the accuracy classes that are expected of providers.
+        operators: judges all other nodes on the first configuration, where that optimises nothing.
         reached: paths of the nodes with a verdict.
         broken: why the graph could not be run to its end.
     """
@@ -80,6 +83,7 @@ class Run:
     observe: Observe | None = None
     judging: bool = True
     classes: AccuracyClasses = field(default_factory=AccuracyClasses)
+    operators: OperatorJudge | None = None
     reached: set[str] = field(default_factory=set)
     values: dict[RunConfig, Arrays] = field(default_factory=dict)
     broken: dict[RunConfig, str] = field(default_factory=dict)
@@ -121,18 +125,36 @@ class Run:
         for conv in segment.convs:
             if conv.node.output[0] in captured or conv.owners:
                 self.judge(conv, captured, config, caches[conv.path])
+        if self.exposes(config):
+            self.judge_operators(segment, captured, config)
         self.values[config] |= {name: captured[name] for name in keep & set(captured)}
+
+    def exposes(self, config: RunConfig) -> bool:
+        """Whether every tensor is captured, so that every node is judged: without optimisation it changes nothing."""
+        return self.operators is not None and config == self.configs[0] and config.level == "off"
+
+    def judge_operators(self, segment: Segment, captured: Arrays, config: RunConfig) -> None:
+        """Judge the nodes of a segment that are no convolutions."""
+        assert self.operators is not None
+        judged = [self.operators.judge(node, captured) for node in segment.nodes if self.operators.judges(node)]
+        if judged:
+            self.report({"operators": judged, "inputs": self.title, "level": config.level})
 
     def capture(self, segment: Segment, keep: set[str], config: RunConfig) -> Arrays:
         """Run one segment and return its values; without the captures inside bodies if the runtime refuses these."""
         values = self.values[config]
         convs = list(segment.convs)
+        inner = {name for node in segment.nodes if holds_tensors(node) for name in node.output if name}
+        wanted = keep | inner if self.exposes(config) else keep
         while True:
             captures = [capture for conv in convs for capture in captures_of(conv)]
-            model, names = extract_segment(self.model.proto, segment, values, keep, captures)
+            model, names = extract_segment(self.model.proto, segment, values, wanted, captures)
             try:
                 return values | runtimes.run(DetachedModel(model, self.model.weights), values, names, config)
             except RunError:
+                if wanted is not keep:
+                    wanted = keep  # a tensor that cannot be an output
+                    continue
                 outer = [conv for conv in convs if not conv.owners]
                 if len(outer) == len(convs):
                     raise

@@ -7,6 +7,8 @@ The adapter that audits the graph's format names a module that a child process s
   sets of inputs;
 * ``{"begin": [paths]}`` before nodes are run, so that a crash can be assigned to them;
 * ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
+* ``{"operators": [{"path": …, "op_type": …, "words": …, "verdict": …, "reason": …}], "inputs": …, "level": …}``, other
+  nodes;
 * ``{"path": …, "matched": …, "diverges": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` with a source;
 * ``{"wanted": …}``, a request to :class:`SourceModel` answered with one line;
 * ``{"model": […]}``, notes on the model as a whole; ``{"convs": […], "before": path}``, further nodes;
