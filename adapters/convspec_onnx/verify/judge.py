@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,13 +17,14 @@ from convspec import reference
 from convspec.contract import LayerRequest
 from convspec.corpora import test_data
 from convspec.errors import ParamsError, RequestError, ShapeError, SpecError, UnsupportedError
-from convspec.reference import Verdict, accuracy_probes, bounds, gamma, judge, products
+from convspec.reference import Verdict, accuracy_probes, bounds, judge, products
 from convspec.spec import DTYPES, ComputePrecision, ConvParams, ConvSpec, format_of, steps
 from convspec_onnx import ADAPTER, REFERENCE
 from convspec_onnx.graph import Conv, as_float, resolve_layer, to_rows
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Capture, Segment, extract_segment
+from convspec_onnx.verify.quantized import QUANTIZED, judge_quantized
 from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig
 
 PrecisionOf = Callable[[ConvSpec, str], ComputePrecision]  # of a layer in a dtype
@@ -36,7 +36,6 @@ _ACTIVATIONS: dict[str, Callable[..., steps.Step]] = {  # of FusedConv, from its
     "LeakyRelu": steps.LeakyReLU, "Tanh": steps.Tanh, "Sigmoid": steps.Sigmoid, "Clip": steps.Clip,
     "HardSigmoid": steps.HardSigmoid,
 }  # fmt: skip
-QUANTIZED = ("ConvInteger", "QLinearConv")
 _STORED = ("float16", "bfloat16")  # formats that a provider also stores tensors in; tf32 rounds inputs only
 _MAX_OUTPUT = 1 << 48  # elements: beyond, allocation fails with other errors than MemoryError
 NOT_RUN = "not run: with these inputs the node is in a branch that is not taken, or in a loop with no iteration"
@@ -114,9 +113,7 @@ def _judge_operator(
     x, y = (conv.canonical(_stack(a, weight.ndim)) for a in (x, y))
     arrays = {"x": x, "y": y}
     if conv.node.op_type in QUANTIZED:
-        inputs += [None] * (9 - len(inputs))
-        judge_integers = _judge_integer if conv.node.op_type == "ConvInteger" else _judge_quantized
-        return judge_integers(conv, x, weight, inputs, y), arrays
+        return judge_quantized(conv, x, weight, inputs, y), arrays
     computed = any(conv.scope.constant(name) is None for name in (conv.weight, conv.bias) if name)
     if conv.params is None or computed or conv.attributes.get("output_shape"):
         resolve_layer(conv, weight, inputs[2] if len(inputs) > 2 else None, x.shape)
@@ -217,54 +214,6 @@ def _oracle(spec: ConvSpec, params: ConvParams, x: Array) -> Array:
     if math.prod(spec.output_shape(x.shape)) > _MAX_OUTPUT:
         raise MemoryError
     return reference.conv(spec, params, x)
-
-
-def _judge_integer(conv: Conv, x: Array, weight: Array, inputs: list[Array | None], y: Array) -> Verdict:
-    """Judge ConvInteger: integers without rounding, so the result is exact; pads hold the zero point."""
-    spec, params = resolve_layer(conv, _center(weight, inputs[3]), None, x.shape)
-    expected = _oracle(spec, params, _center(x, inputs[2]))
-    return judge(y.astype(np.float64), expected, None, dtype="float64", data="exact", products=products(spec),
-                 arithmetic=ComputePrecision("float64"))  # fmt: skip
-
-
-def _judge_quantized(conv: Conv, x: Array, weight: Array, inputs: list[Array | None], y: Array) -> Verdict:
-    """Judge QLinearConv: exact sums of integers, scaled, rounded to the output's grid and clipped to its range.
-
-    |ŷ - y/s| ≤ 1/2 + γ(5)·(|y/s| + |z|) before clipping: half a step, and five roundings of the scaling in float32.
-    """
-    x_scale, x_zero, w_scale, w_zero, y_scale, y_zero = (inputs[i] for i in (1, 2, 4, 5, 6, 7))
-    spec, params = resolve_layer(conv, _center(weight, w_zero), inputs[8], x.shape)
-    sums = _oracle(spec, params, _center(x, x_zero))
-    if x_scale is None or w_scale is None or y_scale is None:
-        raise SpecError(["the node must have its scales"])
-    scale = x_scale.astype(np.float64) * w_scale.astype(np.float64).reshape(-1) / y_scale.astype(np.float64)
-    ideal = sums * scale.reshape(-1, *(1,) * spec.ndim)
-    zero = 0.0 if y_zero is None else float(y_zero.reshape(-1)[0])
-    info = np.iinfo(y.dtype)
-    slack = 0.5 + gamma(5, 2.0**-24) * (np.abs(ideal) + abs(zero))
-    low, high = (np.clip(ideal + zero + side * slack, info.min, info.max) for side in (-1, 1))
-    q = np.abs(y - np.clip(ideal + zero, info.min, info.max))
-    wrong = (y < np.ceil(low)) | (y > np.floor(high))
-    # a grid point is allowed if the interval reaches it; the clip keeps both ends on the grid
-    at = np.unravel_index(int(np.argmax(np.where(wrong, q + info.max, q))), y.shape) if y.size else ()
-    evidence: dict[str, Any] = {"total": int(y.size), "wrong": int(wrong.sum()), "unit": "steps", "bound": 0.5,
-                                "worst_q": float(q[at]) if y.size else 0.0}  # fmt: skip
-    if y.shape != ideal.shape:
-        return Verdict("disagree", f"shape: expected {ideal.shape}, got {y.shape}", evidence=evidence)
-    if not wrong.any():
-        return Verdict("agree", evidence=evidence)
-    evidence |= {"index": [int(i) for i in at], "got": float(y[at]), "expected": float((ideal + zero)[at])}
-    reason = f"value: {evidence['wrong']} of {y.size} elements are not at the right grid point"
-    return Verdict("disagree", reason, evidence=evidence)
-
-
-def _center(values: Array, zero: Array | None) -> Array:
-    """Return values - zero as float64, which is exact; one zero for all, or one per index of the first axis."""
-    if zero is None:
-        return values.astype(np.float64)
-    wide = zero.astype(np.float64)
-    shaped = wide.reshape(-1, *(1,) * (values.ndim - 1)) if wide.size > 1 else wide.reshape(())
-    return np.asarray(values.astype(np.float64) - shaped)
 
 
 def _stack(array: Array, ndim: int) -> Array:

@@ -203,7 +203,7 @@ class Run:
         self.report({
             "path": conv.path, "inputs": self.title, "level": config.level, "provider": config.provider,
             "verdict": verdict.verdict, "reason": verdict.reason, "evidence": verdict.evidence,
-            "class": verdict.accuracy_class,
+            "class": verdict.accuracy_class, "notes": verdict.evidence.get("notes", []),
             "shapes": {name: list(arrays[name].shape) for name in "xy"} if arrays else {},
             "spec": None if conv.spec is None else conv.spec.to_dict(),
         })  # fmt: skip

@@ -71,8 +71,9 @@ class Node:
         return coarsest
 
     def add_run(self, run: Mapping[str, Any]) -> None:
-        """Add the verdict of one run."""
+        """Add the verdict of one run, and what it notes."""
         self.runs.append(dict(run))
+        self.notes += [note for note in run.get("notes", ()) if note not in self.notes]
         worst = min(self.runs, key=_badness)
         self.verdict, self.reason = worst["verdict"], worst["reason"]
         self.worst_q, self.bound = (worst.get("evidence", {}).get(key) for key in ("worst_q", "bound"))
