@@ -172,7 +172,7 @@ def verification(report: VerifyReport) -> Text:
     notes = [(node.name, note, note.get("level")) for node in report.nodes for note in node.notes]
     lines += [(_note(name, note), _LEVELS[level]) for name, note, level in notes if level in _LEVELS]
     lines += [(_note("model", note), _LEVELS.get(note.get("level", ""), "")) for note in report.notes]
-    lines += [(line, "") for line in optimisation_changes(report)]
+    lines += [(line, "") for line in (*noise_table(report), *optimisation_changes(report))]
     lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
     if report.first_divergence:
         lines.append((f"first divergence: {report.first_divergence}", "bold red"))
@@ -183,6 +183,12 @@ def verification(report: VerifyReport) -> Text:
     lines += [(line, "bold") for line in judged_words(report)]
     lines.append((words, "bold red" if report.unexpected else "bold green"))
     return Text(words, [(heads, ""), *rows], lines)
+
+
+def noise_table(report: VerifyReport) -> list[str]:
+    """Return the signal-to-noise ratio of each output of a quantised graph, the worst first."""
+    rows = [[node.name, node.matched or "", f"{node.snr_db:.1f} dB"] for node in report.noisiest_first[:_SHOWN]]
+    return table([["signal over noise", "source", ""], *rows]) if rows else []
 
 
 def _node_cells(node: Node) -> list[str]:

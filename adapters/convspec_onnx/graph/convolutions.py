@@ -94,6 +94,14 @@ class Conv:
         return str(self.node.input[index]) if index is not None and len(self.node.input) > index else ""
 
     @property
+    def dynamic(self) -> tuple[str, str] | None:
+        """The tensors with the scale and zero point that DynamicQuantizeLinear computes for a ConvInteger's input."""
+        node = self.scope.producer(self.data) if self.node.op_type == "ConvInteger" else None
+        if node is None or node.op_type != "DynamicQuantizeLinear":
+            return None
+        return str(node.output[1]), str(node.output[2])
+
+    @property
     def top_node(self) -> str:
         """The name of the node of the main graph that contains it, or its own."""
         return self.owners[0][0] if self.owners else str(self.node.name)

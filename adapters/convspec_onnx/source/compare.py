@@ -6,6 +6,7 @@ The source is another graph, or a model that another process holds; it runs on e
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from convspec import ConvParams, ConvSpec, diagnosis
+from convspec import ConvParams, ConvSpec, diagnosis, reference
 from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError, RequestError
 from convspec.models import BatchNorm, Difference, Layer, common_rank, field_differences, layer_differences
@@ -24,8 +25,10 @@ from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.loading import inputs as graph_inputs
-from convspec_onnx.source.factors import Factors, find_factors
+from convspec_onnx.source import rounding
+from convspec_onnx.source.factors import Factors, find_factors, output_stages
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
+from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, producer_of, read_quantized
 from convspec_onnx.verify import Report, Run, expected_output, open_model
 from convspec_onnx.verify.runtimes import RunConfig
 
@@ -40,6 +43,8 @@ _TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 _ELEMENTWISE = ("Cast", "Identity", "Pad", "Add", "Sub", "Mul", "Div", "Relu", "BatchNormalization", "Clip")
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}
+_NOISY, _LOST = 20.0, 6.0  # dB: below the first, a factor or shift is looked for; below the other, the signal is lost
+_MISMATCH = "scale-mismatch"
 _CROPS = ("padding-differs", "output-padding-differs")
 
 
@@ -53,6 +58,8 @@ class SourceComparison:
         used: files of the source's layer inputs that a node of this run has been compared with.
         explained: the factors by which a node is right although its weights or its input differ, by its path.
         pending: paths of the explained nodes that are right only if the results agree.
+        quantized: the quantised convolutions, by their paths.
+        noise: the signal-to-noise ratio of each output in a quantised graph, in dB, of the worst inputs.
     """
 
     model: DetachedModel
@@ -65,6 +72,8 @@ class SourceComparison:
     used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
     explained: dict[str, Factors] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
+    quantized: dict[str, Quantized] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -88,7 +97,9 @@ class SourceComparison:
         if self.source_run.problem:
             self.report({"broken": f"the source: {self.source_run.problem}", "level": "", "inputs": title})
         if first:
+            self.quantized = {conv.path: read for conv in self.convs if (read := read_quantized(conv))}
             self.matches = Matches.of(self.model, self.convs, self.source_run)
+            self.matches.differences |= {path: [] for path in self.quantized}
             self._insert(self.matches.products)
 
     def _insert(self, extra: Sequence[Conv]) -> None:
@@ -118,6 +129,9 @@ class SourceComparison:
         if form is None:
             self._diverge(conv, layer_differences(mine, theirs))
             return
+        if self.quantized:
+            self._compare_quantized(conv, form, arrays)
+            return
         x, y = (form.reshape_ours(as_float(arrays[name])) for name in "xy")
         settled, read = self._settle(conv, form, x)
         fields = self._compare_fields(conv, form, settled, x)
@@ -137,6 +151,69 @@ class SourceComparison:
             fix = "check the operators between this node and the convolutions before it"
             title = f"input of this node: {settled.input_difference}"
             self._diverge(conv, [Difference("input-differs", title, fix=fix)])
+
+    def _compare_quantized(self, conv: Conv, form: CommonRank, arrays: Arrays) -> None:
+        """Compare a node of a quantised graph in float: rounding explains half a step, and noise has no bound."""
+        node = self.quantized.get(conv.path)
+        given = node.dequantize(arrays) if node else (as_float(arrays[name]) for name in "xy")
+        x, y = map(form.reshape_ours, given)
+        settled, read = self._settle(conv, form, x)
+        differences = self._compare_fields(conv, form, settled, x)
+        if node is not None:
+            differences += rounding.weight_differences(node, form.ours, form.theirs)
+            words = mismatch(conv.scope, conv, node.x) if node.x else ""
+            if words:
+                differences = [Difference(_MISMATCH, words, fix="give both the same scale and zero point")]
+        if read is not None:
+            self._measure_noise(conv, form, node, y, read)
+        upstream = self._diverges_upstream(conv)
+        if (
+            read is not None
+            and read.shape == x.shape
+            and not upstream
+            and not any(d.id == _MISMATCH for d in differences)
+        ):
+            self._compare_activation(conv.data, node.x if node else None, x, read, conv)
+        self._add_differences(conv, differences)
+        if any(d.fatal for d in self.matches.differences[conv.path]):
+            self.diverged.add(conv.path)
+
+    def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
+        """Keep the signal-to-noise ratio of a node's output."""
+        theirs = form.theirs
+        try:
+            right = reference.conv(theirs.spec, ConvParams(as_float(theirs.params.kernel), theirs.params.bias), read)
+        except ConvspecError:
+            return
+        best = -math.inf
+        for mine, _ in output_stages(form.ours, y):
+            for own, _ in list(output_stages(theirs, right))[theirs.norm is not None :]:
+                clipped = node.y.clip(own) if node and node.y and node.integers else own
+                if mine.shape == own.shape:
+                    best = max(best, rounding.signal_to_noise(mine, clipped))
+        if np.isfinite(best):
+            self.noise[conv.path] = min(self.noise.get(conv.path, math.inf), best)
+
+    def _compare_activation(self, name: str, grid: Grid | None, x: Array, source: Array, conv: Conv | None) -> None:
+        """Name what is wrong with a tensor between the convolutions, at the one that made it or reads it."""
+        scope = conv.scope if conv else Scope(self.model.graph, weights=self.model.weights)
+        noise = rounding.signal_to_noise(x, source)
+        blamed = (producer_of(scope, name, self.convs) if grid else None) or conv
+        words = rounding.name_saturation(grid, source) if grid else ""
+        if words:
+            found = Difference("activation-saturates", f"the output {words}", fix="quantise with a larger scale")
+        else:
+            others = [dB for path, dB in self.noise.items() if conv is None or path != conv.path]
+            cause = rounding.name_error(x, source) if noise < _NOISY else ""
+            if not cause and not (noise < _LOST and min(others, default=_NOISY) > 2 * _LOST):
+                return
+            words = cause or f"not the source's: {noise:.1f} dB of signal over noise"
+            fix = "check the scales and the operators between this tensor and the convolutions before it"
+            found, blamed = Difference("input-differs", f"input of this node: {words}", fix=fix), conv
+        if blamed is not None and blamed.path in self.matches.differences:
+            self._diverge(blamed, [found])
+        else:
+            self.report({"model": [{"id": "output-differs", "title": f"{name}: {words}", "level": "error"}]})
 
     def _explain(self, conv: Conv, form: CommonRank, read: Array | None, y: Array) -> bool:
         """Whether factors per channel explain the differences, by themselves or if the results agree."""
@@ -231,6 +308,17 @@ class SourceComparison:
             title = f"outputs not compared: the graph has {len(outputs)}, the source {len(sources)}"
             self.report({"model": [{"id": "outputs", "title": title, "level": "info"}]})
             return
+        if self.quantized:
+            scope = Scope(self.model.graph, weights=self.model.weights)
+            for entry, mine, theirs in zip(self.model.graph.output, outputs, sources, strict=True):
+                if (
+                    mine is not None
+                    and mine.dtype.kind == "f"
+                    and (right := match_layout(theirs, mine)).shape == mine.shape
+                ):
+                    grid = grid_of(scope, scope.producer(entry.name), "DequantizeLinear")
+                    self._compare_activation(entry.name, grid, mine, right, None)
+            return
         order, apart = match_results(outputs, sources)
         if apart and self.pending:
             self._reject_pending()
@@ -273,6 +361,7 @@ class SourceComparison:
                 "path": conv.path, "matched": None if theirs is None else theirs.path, "diverges": fatal,
                 "findings": [d.to_dict() for d in differences] if fatal else [],
                 "notes": [{**d.to_dict(), "level": "info"} for d in differences if not fatal] + notes,
+                "snr_db": self.noise.get(conv.path),
             })  # fmt: skip
         self.report({"missing": list(dict.fromkeys(layer.path for layer in self.matches.missing))})
 
@@ -347,7 +436,8 @@ class GraphSource:
 
         def store(conv: Conv, arrays: Arrays) -> None:
             path = self.folder / f"{self.runs}_{len(source.inputs)}.npy"
-            np.save(path, as_float(arrays["x"]), allow_pickle=False)
+            node = read_quantized(conv)
+            np.save(path, node.dequantize(arrays)[0] if node else as_float(arrays["x"]), allow_pickle=False)
             source.inputs.setdefault(conv.path, []).append(path)
             source.calls.append(conv.path)
 

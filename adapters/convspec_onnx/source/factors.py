@@ -42,9 +42,7 @@ class Factors:
     def note(self) -> Difference:
         """Return the explanation as a remark."""
         if not self.settled:
-            words = (
-                f"factor {_words(self.outputs)} of the output moved into the kernel; the results of both models agree"
-            )
+            words = f"factor {_words(self.outputs)} of the output moved into the kernel; the results agree"
         elif (np.abs(self.inputs - 1) <= _ONE).all():
             words = "another input and another bias give the source's output"
         else:
@@ -71,8 +69,8 @@ def find_factors(form: CommonRank, source: Array, y: Array, activation: str = ""
     except ConvspecError:
         return None
     found = None
-    for mine, kernel in _stages(ours, as_float(y)):
-        for own, own_kernel in list(_stages(theirs, right))[theirs.norm is not None :]:
+    for mine, kernel in output_stages(ours, as_float(y)):
+        for own, own_kernel in list(output_stages(theirs, right))[theirs.norm is not None :]:
             if mine.shape != own.shape:
                 break
             other = np.maximum(own, 0) if activation else own
@@ -86,7 +84,7 @@ def find_factors(form: CommonRank, source: Array, y: Array, activation: str = ""
     return found
 
 
-def _stages(layer: Layer, y: Array) -> Iterator[tuple[Array, Array]]:
+def output_stages(layer: Layer, y: Array) -> Iterator[tuple[Array, Array]]:
     """Yield the output, and what each normalisation, product or sum after it makes of it; and the kernel of this."""
     kernel = _grouped(layer)
     yield y, kernel

@@ -16,6 +16,7 @@ import onnx
 from convspec.models import BatchNorm, Difference, Layer, common_rank, pair_layers, split_layers
 from convspec_onnx.graph import Conv, Scope, attributes_of, find_products, read_pad
 from convspec_onnx.loading import Array, DetachedModel
+from convspec_onnx.source.quantized import read_quantized, rescaled_output
 
 if TYPE_CHECKING:
     from convspec_onnx.source.compare import SourceRun
@@ -243,14 +244,15 @@ def layer_of(conv: Conv) -> Layer | None:
         return None
     epilogue = epilogue_of(conv)
     pads = ((0, 0),) * conv.spec.ndim if conv.rows else conv.pads_before()
-    return Layer(conv.path, conv.spec, conv.params, epilogue.norm, pads, tuple(epilogue.sums), conv.weight,
+    params = quantized.params if (quantized := read_quantized(conv)) else conv.params
+    return Layer(conv.path, conv.spec, params, epilogue.norm, pads, tuple(epilogue.sums), conv.weight,
                  conv.rows is not None)  # fmt: skip
 
 
 def epilogue_of(conv: Conv) -> Epilogue:
     """Return what follows a node that has its spec."""
     assert conv.spec is not None
-    output = conv.node.output[0]
+    output = rescaled_output(conv)
     axes: Axes = [0, 1, *range(2, 2 + conv.spec.ndim)]
     if conv.rows:
         axes = [None] * len(conv.scope.shape(output) or ())

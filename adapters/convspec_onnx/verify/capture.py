@@ -75,7 +75,7 @@ def captures_of(conv: Conv) -> list[Capture]:
     """Return the captures that judge a node: its output and its inputs that are no constants."""
     if not conv.judged:
         return []
-    names = [name for name in conv.node.input if name and conv.scope.constant(name) is None]
+    names = [name for name in (*conv.node.input, *(conv.dynamic or ())) if name and conv.scope.constant(name) is None]
     captures = []
     for number, name in enumerate([*dict.fromkeys(names), conv.node.output[0]]):
         tag = f"convspec_captures/{conv.path}/{number}" if conv.owners else name

@@ -93,7 +93,8 @@ class Run:
         segments = cut_segments(self.model.graph, self.convs)
         later = [{entry.name for entry in self.model.graph.output}]
         for segment in reversed(segments[1:]):
-            later.insert(0, later[0].union(*map(tensors_read, segment.nodes)))
+            scales = (conv.dynamic or () for conv in segment.convs)
+            later.insert(0, later[0].union(*map(tensors_read, segment.nodes), *scales))
         self.values = {config: dict(feeds) for config in self.configs}
         for segment, keep in zip(segments, later, strict=True):
             caches = {conv.path: ExpectedCache() for conv in segment.convs}
@@ -194,7 +195,8 @@ class Run:
         if conv.owners and not arrays:
             return  # not captured: it runs alone later
         if config == self.configs[0] and self.observe is not None and arrays:
-            self.observe(conv, arrays)
+            grid = zip(("scale", "zero"), conv.dynamic or (), strict=False)
+            self.observe(conv, arrays | {key: values[name] for key, name in grid if name in values})
         if verdict is not None:
             self.report_verdict(conv, config, verdict, arrays)
 

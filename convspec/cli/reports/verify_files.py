@@ -35,6 +35,8 @@ def markdown(report: VerifyReport) -> str:
         for node in report.worst_first[:ROWS]
     ]  # fmt: skip
     lines += ["", *formats.md_table(("", "node", "layer", "input", "verdict", "error", "bound"), rows)]
+    if noisy := [(node.name, node.matched or "", f"{node.snr_db:.1f}") for node in report.noisiest_first[:ROWS]]:
+        lines += ["", *formats.md_table(("node", "source", "signal over noise, dB"), noisy)]
     if len(report.nodes) > ROWS:
         lines.append(f"\n… and {len(report.nodes) - ROWS} more")
     return "\n".join([*lines, *(f"\n{md(line)}" for line in optimisation_changes(report))]) + "\n"

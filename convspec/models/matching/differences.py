@@ -166,7 +166,7 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
         for stage in stages:
             if _same(stage, target):
                 return _applied_twice(stage, theirs)
-    stage, target = min(((s, t) for s in stages for t in targets), key=lambda both: _distance(*both))
+    stage, target = _nearest(stages, targets)
     if mistake := _name_norm_mistake(stage, ours, theirs):
         return [mistake]
     differences = []
@@ -176,6 +176,15 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
     if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
+
+
+def nearest_stages(ours: Layer, theirs: Layer) -> tuple[_Stage, _Stage]:
+    """Return both layers with as many of the operations after each folded in as make them most alike."""
+    return _nearest(list(_stages(ours, bare=theirs.norm is None)), list(_stages(theirs, bare=False)))
+
+
+def _nearest(stages: Sequence[_Stage], targets: Sequence[_Stage]) -> tuple[_Stage, _Stage]:
+    return min(((s, t) for s in stages for t in targets), key=lambda both: _distance(*both))
 
 
 def _are_equal(x: Array | None, y: Array | None) -> bool:
@@ -306,7 +315,7 @@ def _name_rounding(kernel: Array, right: Array, axis: int) -> Difference | None:
 
 def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer], spec: ConvSpec) -> Difference:
     """Return what was done to the kernel."""
-    for words, name, candidate in _permuted_kernels(right, spec):
+    for words, name, candidate in permuted_kernels(right, spec):
         if candidate.shape == kernel.shape and _within(kernel, candidate, np.abs(candidate)):
             title = f"the kernel is that of the source with {words}"
             return Difference(name, title, fix="give the node the source's kernel in the order O, I/group, *spatial")
@@ -330,7 +339,8 @@ def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer]
     return Difference("kernel-differs", title, fix=_WEIGHTS)
 
 
-def _permuted_kernels(right: Array, spec: ConvSpec) -> Iterator[tuple[str, str, Array]]:
+def permuted_kernels(right: Array, spec: ConvSpec) -> Iterator[tuple[str, str, Array]]:
+    """Yield, for each way to move the axes of a kernel wrongly, words, an id, and the kernel so moved."""
     spatial = tuple(range(2, right.ndim))
     yield "its spatial axes reversed", "kernel-flipped", np.flip(right, spatial)
     if spec.ndim > 1:

@@ -35,6 +35,7 @@ class Node:
         worst_q, bound: the largest error and its bound, in the same unit; None where nothing was compared.
         matched: path in the source; None without a source, or where it has no such layer.
         diverges: whether it computes something else than its source does.
+        snr_db: in a quantised graph, the power of its source's output over that of its error, in dB; at most 200.
         findings: its differences from the source, and the effects of optimisation.
         notes: what is known without running it, each with a ``level``: info, warning or error.
     """
@@ -50,6 +51,7 @@ class Node:
     bound: float | str | None = None
     matched: str | None = None
     diverges: bool = False
+    snr_db: float | None = None
     findings: list[dict[str, str]] = field(default_factory=list)
     notes: list[dict[str, str]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -90,6 +92,7 @@ class Node:
             "output_shape": self.output_shape, "parameters": None if spec is None else spec.num_parameters,
             "macs": _macs(spec, shape),
             "receptive_field": None if spec is None else _receptive_field(spec), "accuracy_class": self.classes,
+            "snr_db": None if self.snr_db is None else round(self.snr_db, 2),
         }  # fmt: skip
 
 
@@ -200,6 +203,11 @@ class VerifyReport(Printable):
         """The nodes by verdict, the worst first, and within a verdict by error over bound."""
         return sorted(self.nodes, key=lambda node: _badness({
             "verdict": node.verdict, "evidence": {"worst_q": node.worst_q, "bound": node.bound}}))  # fmt: skip
+
+    @property
+    def noisiest_first(self) -> list[Node]:
+        """The nodes with a signal-to-noise ratio, the lowest first."""
+        return sorted((node for node in self.nodes if node.snr_db is not None), key=lambda node: node.snr_db or 0.0)
 
     def problems(self) -> list[tuple[str, str, str]]:
         """Return every problem, accepted ones included: (node or ``"model"``, id, words)."""
@@ -321,7 +329,7 @@ def _add_operator(report: VerifyReport, own: Mapping[str, Any]) -> None:
 
 
 def _add_source(node: Node, message: Mapping[str, Any]) -> None:
-    node.matched, node.diverges = message["matched"], message["diverges"]
+    node.matched, node.diverges, node.snr_db = message["matched"], message["diverges"], message["snr_db"]
     node.findings += message["findings"]
     node.notes += message["notes"]
     if node.diverges and node.verdict in ("agree", "unsupported"):
