@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import TypeAlias
 
 HIT = "__block_runs__"  # a builtin that the hook defines
 
@@ -16,6 +18,33 @@ def blocks(tree: ast.Module) -> list[list[ast.stmt]]:
         for function in ast.walk(tree) if isinstance(function, ast.FunctionDef)
         for statements in _lists(function)
     ]  # fmt: skip
+
+
+@functools.cache
+def moved(old: str, new: str) -> list[list[int]]:
+    """Return for each block of the old text the same block's number in the new one, or its changed function's."""
+    before, after = _identities(old), _identities(new)
+    numbers, fresh = {identity: number for number, identity in enumerate(after)}, defaultdict(list)
+    for identity in set(after) - set(before):
+        fresh[identity[0]].append(numbers[identity])
+    return [[numbers[one]] if one in numbers else sorted(fresh[one[0]]) for one in before]
+
+
+_Identity: TypeAlias = tuple[str, str, int]  # function, statements, and number among equal ones
+
+
+def _identities(text: str) -> list[_Identity]:
+    tree, found, seen = ast.parse(text), list[_Identity](), Counter[tuple[str, str]]()
+    names: dict[ast.AST, str] = {tree: ""}
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            named = isinstance(child, ast.FunctionDef | ast.ClassDef)
+            names[child] = f"{names[node]}.{child.name}" if named else names[node]
+        for statements in _lists(node) if isinstance(node, ast.FunctionDef) else ():
+            equal = names[node], "\n".join(map(ast.dump, statements))
+            found.append((*equal, seen[equal]))
+            seen[equal] += 1
+    return found
 
 
 def _lists(function: ast.FunctionDef) -> Iterator[list[ast.stmt]]:

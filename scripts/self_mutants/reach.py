@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from self_mutants.blocks import block_of, blocks
+from self_mutants.blocks import block_of, blocks, moved
 from self_mutants.mutants import ROOT, Mutant
 
 _FRAMEWORKS = ("torch", "onnx", "keras", "flax", "equinox", "openvino")
@@ -41,7 +41,7 @@ class Reach:
     """The tests that reach each block; ``update`` runs those of test files that are new or have changed."""
 
     def __init__(self, folder: Path, targets: Sequence[str]) -> None:
-        self._folder, self._targets = folder, targets
+        self._folder, self._texts, self._targets = folder, folder / "texts", targets
 
     def update(self, processes: int) -> None:
         folders = [ROOT / "tests" / name for name in _FOLDERS]
@@ -62,6 +62,8 @@ class Reach:
         folder, first, lines = self._folder / f"{group}-{time.time_ns()}", 0, []
         folder.mkdir(parents=True)
         for file in self._targets:
+            self._texts.mkdir(exist_ok=True)
+            (self._texts / digest(file)).write_bytes((ROOT / file).read_bytes())
             lines.append(f"{ROOT / file}\t{first}\t{digest(file)}")
             first += len(blocks(ast.parse((ROOT / file).read_text("utf-8"))))
         (folder / "files").write_text("\n".join(lines), "utf-8")
@@ -84,12 +86,18 @@ class Reach:
             self._load(run["folder"], {file for file, known in entries if digest(file) == known}, reached)
         return reached
 
-    @staticmethod
-    def _load(folder: Path, current: set[str], reached: Reached) -> None:
+    @functools.cache  # noqa: B019 – one object per run
+    def _now(self, file: str, known: str, block: int) -> list[int]:
+        """Return the numbers that a block of a version of a file has now."""
+        if digest(file) == known:
+            return [block]
+        text = self._texts / known
+        return moved(text.read_text("utf-8"), _text(file))[block] if digest(file) and text.exists() else []
+
+    def _load(self, folder: Path, current: set[str], reached: Reached) -> None:
         entries = [line.split("\t") for line in (folder / "files").read_text("utf-8").splitlines()]
         starts = [int(first) for _, first, _ in entries]
         names = [str(Path(file).relative_to(ROOT)) for file, _, _ in entries]
-        same = [digest(name) == known for name, (_, _, known) in zip(names, entries, strict=True)]
         tests: dict[int, dict[str, float]] = {}  # by number; negative: a fixture's, so all of the test's file
         of_file: dict[str, dict[str, float]] = defaultdict(dict)
         for line in (folder / "tests").read_text().splitlines():
@@ -103,10 +111,8 @@ class Reach:
         for line in (folder / "hits").read_text().splitlines():
             number, _, block = line.partition(" ")
             at = bisect.bisect_right(starts, int(block)) - 1
-            found = tests.get(int(number or 0), {})
-            reached[names[at], -1].update(found)
-            if same[at]:
-                reached[names[at], int(block) - starts[at]].update(found)
+            for one in (-1, *self._now(names[at], entries[at][2], int(block) - starts[at])):
+                reached[names[at], one].update(tests.get(int(number or 0), {}))
 
     def tests(self, mutant: Mutant, group: str) -> Seconds:
         """Return the tests of a group to run on a mutant: those of its package and then others, fastest first."""

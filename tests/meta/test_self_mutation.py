@@ -114,6 +114,22 @@ def test_each_block_that_runs_is_reported_once_the_innermost_has_the_line():
     assert ast.get_docstring(next(n for n in tree.body if isinstance(n, ast.FunctionDef))) == "Return a sum."
 
 
+def test_what_a_test_reaches_is_still_known_where_a_module_has_changed():
+    """A block that is as it was moves with its function; a changed function's blocks are reached by its tests."""
+    changed = MODULE.replace("def add", "def first():\n    return 0\n\n\ndef add").replace("n -= 1", "n -= 2")
+    numbers = blocks.moved(MODULE, changed)
+
+    def at(text, line):
+        return blocks.block_of(text, text.splitlines().index(line) + 1)
+
+    for line in ("    return a + b", "            return n * 2", "    return 5 - 2"):
+        assert numbers[at(MODULE, line)] == [at(changed, line)]
+    counted = sorted({at(changed, "    n = 3"), at(changed, "        n -= 2")})
+    assert numbers[at(MODULE, "        n -= 1")] == numbers[at(MODULE, "    n = 3")] == counted
+    assert at(changed, "    return 0") not in [number for found in numbers for number in found]
+    assert blocks.moved(MODULE, MODULE) == [[number] for number in range(len(numbers))]
+
+
 def harness(folder, *options, **environment):
     path = [
         ROOT / "scripts" / "self_mutants" / "hook",

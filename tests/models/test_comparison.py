@@ -369,6 +369,12 @@ def test_results_that_differ_are_told_how(rng, change, words):
     assert words in outcome.reason
 
 
+def test_two_scores_that_change_places_are_told():
+    scores = np.float32([[0.25, 0.75]])
+    outcome = judge_results("", spread(scores), spread(scores[:, ::-1]), ("NCHW", "NCHW"))
+    assert outcome.reason.endswith(": the same numbers in another order")
+
+
 def test_a_vacuous_result_agrees_with_nothing():
     nothing = np.full((1, 3), np.nan)
     assert judge_results("", spread(nothing), spread(nothing), ("NCHW", "NCHW")).verdict == "unknown"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import convspec_filed
@@ -15,9 +16,10 @@ import pytest
 from convspec_filed.model import SPEC
 
 import convspec
+from convspec.contract import Part, Reading
 from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
 from convspec.models import arguments, run_model
-from convspec.models.files import model_file
+from convspec.models.files import child, model_file
 from convspec.models.files.model_file import ModelFile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are the kernel's")
@@ -183,3 +185,26 @@ def test_adapters_say_which_files_they_read(monkeypatch):
     assert found[".pt2"] == found[".pt"] == ["torch"]
     assert found[".keras"] == ["keras", "keras-jax", "keras-torch"]
     assert found["saved_model.pb"] == ["keras"]
+
+
+def test_the_input_shape_and_options_reach_the_process_of_a_file(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ModelFile, "convs", lambda model, **options: seen.append(options) or [])
+    adapter = model_file.FileAdapter(convspec_filed.ADAPTER)
+    adapter.convs(written(tmp_path, ""), (1, 2, 8, 8), fold_pads=True)
+    adapter.convs(written(tmp_path, ""))
+    assert seen == [{"input_shape": [1, 2, 8, 8], "fold_pads": True}, {"input_shape": None}]
+
+
+def test_every_word_on_a_layer_crosses_between_the_processes():
+    arrays = {name: np.full(3, place, np.float32) for place, name in enumerate(("gain", "shift"))}
+    norm = Part("n", "norm", "LayerNorm", None, arrays, 1e-3, 1, "layer", (-2, -1), 3, True, "a problem")
+    params = convspec.ConvParams.random(SPEC, seed=4)
+    conv = Part("c", "conv", "Conv", Reading(SPEC, params, "NHWC", "float16"))
+    packed: dict[str, np.ndarray] = {}
+    entries = json.loads(json.dumps(child.pack_parts([norm, conv], packed)))
+    first, second = child.unpack_parts(entries, packed)
+    assert asdict(replace(first, arrays={})) == asdict(replace(norm, arrays={}))
+    assert {name: array.tolist() for name, array in first.arrays.items()} == {n: a.tolist() for n, a in arrays.items()}
+    assert (second.reading.spec, second.reading.layout, second.reading.dtype) == (SPEC, "NHWC", "float16")
+    assert np.array_equal(second.reading.params.kernel, params.kernel)

@@ -154,3 +154,12 @@ def test_rows_print_one_line():
     assert str(wrong().nodes[1]).endswith("(3→4 k3×3): disagree: why")
     assert str(Move("norm", "bn", "")) == "norm bn → –"
     assert str(Difference("bias-lost", "the bias is missing")) == "bias-lost: the bias is missing"
+
+
+@pytest.mark.parametrize(("path", "shown"), [("a", "a"), ("", "–"), ("x" * 44, "x" * 44), ("y" * 50 + "end", "yend")])
+def test_a_path_is_shown_whole_or_by_its_end(path, shown):
+    line = str(Comparison(("torch", "keras"), [Row("conv 0", path, "other", verdict="agree")])).splitlines()[1]
+    cell = line.split()[2]
+    assert cell.endswith(shown)
+    assert cell.startswith("…") == (len(path) > 44)
+    assert len(cell) <= 44

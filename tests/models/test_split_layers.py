@@ -86,3 +86,13 @@ def test_each_part_goes_to_its_own_place_if_it_can():
     assert split_layers.match_parts([cut[1], strange, cut[2], cut[3]], cut) == [1, None, 2, 3]
     assert split_layers.assign_rest([1, None, 2, 3]) == [1, 0, 2, 3]
     assert split_layers.assign_rest([None, None, 0, None]) == [2, 1, 0, 3]
+
+
+def test_parts_without_a_bias_add_nothing_to_their_channels():
+    whole = layer(SPECS[0][0])
+    parts = split_layers.split(whole, [4, 4, 4], grouped=True)
+    bare = ConvParams(parts[1].params.kernel, None)
+    parts[1] = replace(parts[1], spec=replace(parts[1].spec, bias=False), params=bare)
+    expected = whole.params.bias.copy()
+    expected[4:8] = 0
+    assert np.array_equal(split_layers.join(parts, grouped=True).params.bias, expected)

@@ -1,6 +1,8 @@
 """The messages of a verification: verdicts, the first divergence, unexpected problems; no framework is needed."""
 
+import json
 from textwrap import dedent, indent
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +45,9 @@ def test_all_that_agrees_is_expected():
     }
     node = found.to_dict()["nodes"][0]
     assert (node["parameters"], node["macs"], node["receptive_field"]) == (184, 7 * 8 * 4 * 3 * 15, [3, 5])
+    assert node["spec"] == SPEC.to_dict()
+    unread = report({"convs": [entry("a") | {"spec": None}]}).to_dict()["nodes"][0]
+    assert (unread["spec"], unread["parameters"]) == (None, None)
 
 
 def test_the_worst_run_is_the_nodes_verdict():
@@ -123,6 +128,43 @@ def test_a_process_that_hangs_is_killed(tmp_path, monkeypatch):
     """
     found = audit(tmp_path, monkeypatch, dedent(body), 3)
     assert [m["verdict"] for m in found if "verdict" in m] == ["timeout"]
+    nowhere = {"level": "", "inputs": ""}  # the node ran at no level and on no inputs
+    assert nowhere.items() <= found[-1].items()
+    assert nowhere.items() <= next(m for m in found if "broken" in m).items()
+
+
+def test_what_is_asked_for_reaches_the_process_and_the_source_answers_it(tmp_path, monkeypatch):
+    """Limits too: a request that loses its memory limit would run whatever a file makes."""
+    (tmp_path / "fake_audit.py").write_text(dedent("""
+        import json, os
+        def serve(requests, replies):
+            seen = [json.loads(next(requests))]
+            os.write(replies, b'{"wanted": {"feeds": "x"}}\\n')
+            seen.append(json.loads(next(requests)))
+            open(os.environ["SEEN"], "w").write(json.dumps(seen))
+            os.write(replies, b'{"done": true}\\n')
+    """))  # fmt: skip
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    adapter = SimpleNamespace(audit_module="fake_audit", graph_files=(".onnx",), versions=dict)
+    monkeypatch.setattr(verifier.registry, "audit_adapter", lambda path: adapter)
+    monkeypatch.setattr(verifier.registry, "absence", lambda adapter: "")
+
+    class Source:
+        def __init__(self, source, folder, inputs):
+            pass
+
+        def answer(self, wanted):
+            return {"answer to": wanted}
+
+    monkeypatch.setattr(verifier, "SourceModel", Source)
+    options = {"memory": 123 << 20, "dims": {"N": 2}, "levels": ["all"], "oracle": False, "timeout": 20}
+    verifier.verify(tmp_path / "m.onnx", object(), **options)
+    request, answer = json.loads((tmp_path / "seen").read_text())
+    wanted = {"path": str(tmp_path / "m.onnx"), "memory": 123 << 20, "limited": True, "dims": {"N": [2]},
+              "levels": ["all"], "providers": ["CPU"], "oracle": False, "source": True, "inputs": None}  # fmt: skip
+    assert wanted.items() <= request.items()
+    assert answer == {"answer to": {"feeds": "x"}}
 
 
 def test_a_refusal_is_a_bad_request(tmp_path, monkeypatch):

@@ -207,3 +207,15 @@ def test_an_axis_of_one_tap_is_dropped(axis):
     x = data(2, 3, 11)
     assert np.array_equal(form.reshape_ours(np.expand_dims(x, 2 + axis)), x)
     assert common_rank.to_common_rank(layer(spec=ConvSpec(3, 4, (3, 5))), source) is None
+    by_word = replace(ours, spec=replace(wide, padding="same"))
+    assert common_rank.to_common_rank(by_word, source).ours.spec == replace(flat, padding="same")
+
+
+def test_only_the_numbers_of_a_bias_that_differ_are_counted():
+    source = layer()
+    right = np.array([0, 1, -2, 3], np.float32)
+    source = replace(source, params=ConvParams(source.params.kernel, right))
+    for wrong in ([0, 1, 2, 3], [0, 5, 6, 7], [1, 1, -2, 0]):
+        ours = replace(source, params=ConvParams(source.params.kernel, np.array(wrong, np.float32)))
+        (found,) = weight_differences(ours, source)
+        assert found.title.startswith(f"{np.count_nonzero(right != wrong)} of the bias's 4 numbers differ")

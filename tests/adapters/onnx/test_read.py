@@ -224,9 +224,9 @@ def test_a_model_without_convolutions_lists_its_operators() -> None:
         ([("Relu", ["x"], "h"), ("Conv", ["h", "w"], "y")], "a Relu before a Conv"),
         ([("Conv", ["x", "w"], "h"), ("Add", ["h", "along_width"], "y")], "a Add after a Conv"),
         ([("Conv", ["x", "w"], "h"), ("Add", ["h", "h"], "y")], "a Add after a Conv"),
+        ([("Transpose", ["x"], "h"), ("Conv", ["h", "w"], "y")], "not back after it|does not change between"),
         ([("Conv", ["x", "w"], "h"), ("Identity", ["x"], "y")], "0 nodes read the result 'h'"),
         ([("Conv", ["x", "w"], "h"), ("Add", ["h", "h"], "t"), ("Add", ["h", "t"], "y")], "2 nodes read the result"),
-        ([("Transpose", ["x"], "h"), ("Conv", ["h", "w"], "y")], "not back after it|does not change between"),
     ],
 )
 def test_what_is_more_than_one_layer_is_refused(nodes: list[tuple[str, list[str], str]], words: str) -> None:
