@@ -100,9 +100,15 @@ def move_numbers(array: Array, rng: np.random.Generator, units: float, *, coarse
     """
     if array.dtype.kind != "f" or not array.size:
         return array
-    row = rng.choice((-units, units), (array.shape[0], *(1,) * (array.ndim - 1))) if array.ndim else 0.0
-    steps = np.rint(rng.choice((-units, units), array.shape) + row)
+    if not array.ndim:
+        return move_numbers(array.reshape(1), rng, units / 2, coarse=coarse).reshape(())
+    signs = rng.choice((-1.0, 1.0), (array.shape[0], *(1,) * (array.ndim - 1)))
+    along = rng.integers(0, 2, array.shape, np.uint8)  # its own step and its row's add up, or cancel out
     with np.errstate(invalid="ignore", over="ignore"):
-        place = np.spacing(np.abs(array)) * array.dtype.type(2.0**16 if coarse else 1.0)
-        moved = array + place * steps.astype(array.dtype)
-    return np.where(np.isfinite(moved), moved, array).astype(array.dtype)
+        moved: Array = np.spacing(np.abs(array))
+        moved *= (np.rint(2 * units) * (2.0**16 if coarse else 1.0) * signs).astype(array.dtype)
+        moved *= along
+        moved += array
+    if not (finite := np.isfinite(moved)).all():
+        moved = np.where(finite, moved, array)
+    return moved
