@@ -162,7 +162,8 @@ def _check_numbers(conv: Conv, name: str, values: Array) -> None:
     if subnormal:
         title = f"{subnormal} elements of the {name} are subnormal: some runtimes flush them to 0"
         conv.note("denormal-weights", title, "warning")
-    if name == "kernel" and values.dtype == np.float32 and _exact_in_float16(values):
+    single = values.dtype == np.float32 and conv.scope.element_type(conv.weight) != onnx.TensorProto.BFLOAT16
+    if name == "kernel" and single and _exact_in_float16(values):
         title = "every element of the kernel is exact in float16: were the weights rounded to float16?"
         conv.note("half-precision-weights", title, "warning")
 

@@ -246,7 +246,7 @@ def _divide_integers(a: Array, b: Array) -> Array:
     return np.asarray(a // b + ((a % b != 0) & ((a < 0) != (b < 0))).astype(a.dtype))
 
 
-def _dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
+def dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
     """Compute (values - zero)·scale; scale and zero are for the whole tensor, or for each index of an axis."""
     if attributes.get("block_size"):
         return None
@@ -310,5 +310,5 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Neg": lambda _, x: -x,
     "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: (1 / x).astype(x.dtype),
-    "DequantizeLinear": _dequantize,
+    "DequantizeLinear": dequantize,
 }

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from convspec.contract.isolation import out_of_memory
 from convspec.errors import RequestError, UnsupportedError, printable
 from convspec_onnx.loading.normalization import normalize
 
@@ -70,6 +71,8 @@ def check_model(model: onnx.ModelProto | bytes) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, UnicodeDecodeError) as error:
+        if out_of_memory(str(error)):
+            raise MemoryError from None
         raise RequestError(f"the model breaks a rule of ONNX: {printable(str(error).strip())}") from None
 
 

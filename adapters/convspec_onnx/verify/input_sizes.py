@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from convspec.contract.isolation import out_of_memory
 from convspec.errors import RequestError
 from convspec_onnx.graph import Conv
 from convspec_onnx.loading import Arrays, DetachedModel, inputs
@@ -167,6 +168,8 @@ class _Search:
         try:
             self.runner(feeds)
         except RunError as error:
+            if out_of_memory(str(error)):
+                raise MemoryError from None
             words = _WORDS.search(str(error))
             if words and words[2] not in {conv.top_node for conv in self.convs}:
                 return f"node {words[2]!r} ({words[1]}) refuses {title}: {words[3].strip()}"

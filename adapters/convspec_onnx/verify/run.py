@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from convspec.contract.isolation import limit_memory
+from convspec.contract.isolation import limit_memory, out_of_memory
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
 from convspec_onnx.graph import Conv, find_convolutions
@@ -22,7 +22,7 @@ from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
 from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, node_arrays, replacement, run_node
 from convspec_onnx.verify.operators import OperatorJudge
-from convspec_onnx.verify.runtimes import RunConfig, RunError
+from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig, RunError
 
 Report = Callable[[dict[str, Any]], None]
 Observe = Callable[[Conv, Arrays], None]
@@ -33,7 +33,6 @@ _TO_READ = 512 << 20  # bytes that reading may take beyond the copies of the mod
 _TO_RUN = 768 << 20
 _DATA = (".data", ".bin", ".weights", ".onnx_data")
 _COPIES = 6  # of the model that exist at once: file, message, inlined, inferred, serialised, the runtime's
-_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "MemoryError")
 
 
 def open_model(path: str, memory: int | None = None, *, limited: bool = False) -> tuple[DetachedModel, list[Conv], str]:
@@ -43,7 +42,7 @@ def open_model(path: str, memory: int | None = None, *, limited: bool = False) -
     """
     size = _bytes_on_disk(Path(path))
     if limited:
-        limit_memory(_TO_READ + _COPIES * size)
+        limit_memory(max(_TO_READ, memory or 0) + _COPIES * size)
     model = load_model(path)
     model.proto, problem = infer_shapes(model.proto)
     convs = find_convolutions(model)
@@ -163,7 +162,7 @@ class Run:
 
     def handle_failure(self, segment: Segment, config: RunConfig, error: RunError) -> None:
         """Report a node that cannot run; the oracle's output replaces that of a convolution."""
-        if any(words in str(error) for words in _NO_MEMORY):
+        if out_of_memory(str(error)):
             raise MemoryError
         if not segment.nodes:
             self.give_up(config, f"the graph, which has no node, fails: {error}")
@@ -173,9 +172,9 @@ class Run:
         if conv is None:
             for inner in segment.convs:
                 self.report_verdict(inner, config, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
-            self.give_up(config, f"node {node.name!r} ({node.op_type}) fails: {error}")
+            self.give_up(config, f"node {node.name!r} ({node.op_type}) fails: {_reason(error, node, config)}")
             return
-        self.report_verdict(conv, config, Verdict("unsupported" if error.unsupported else "error", str(error)))
+        self.report_verdict(conv, config, _failure(error, node, config))
         try:
             self.values[config][node.output[0]] = replacement(conv, self.values[config])
         except (ConvspecError, KeyError) as failure:
@@ -211,6 +210,17 @@ class Run:
         })  # fmt: skip
 
 
+def _failure(error: RunError, node: onnx.NodeProto, config: RunConfig) -> Verdict:
+    return Verdict("unsupported" if error.unsupported else "error", _reason(error, node, config))
+
+
+def _reason(error: RunError, node: onnx.NodeProto, config: RunConfig) -> str:
+    """Return the runtime's message, and what to try if it has no kernel."""
+    if not error.unsupported or config.level == EVALUATOR or node.domain not in ("", "ai.onnx"):
+        return str(error)
+    return f"{error}; onnx's own evaluator has one: --levels evaluator"
+
+
 def judge_alone(
     model: DetachedModel, conv: Conv, config: RunConfig, classes: AccuracyClasses
 ) -> tuple[Verdict, Arrays]:
@@ -228,7 +238,7 @@ def judge_alone(
         element = conv.scope.element_type(node.output[0])
         return classes.judge(conv, feeds | run_node(model.proto, node, feeds, element, config), config)
     except RunError as error:
-        return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
+        return _failure(error, node, config), {}
     except (ShapeError, RequestError) as error:
         return Verdict("error", str(error)), {}
 

@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from convspec.errors import ConvspecError, PlacementError
+from convspec_onnx.graph import dequantize
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 
 _LEVEL = ort.GraphOptimizationLevel
@@ -74,7 +76,7 @@ def run(
 def prepare(model: DetachedModel, outputs: Sequence[str], config: RunConfig, without: Collection[str] = ()) -> Runner:
     """Return a function from inputs to the named outputs; both may raise RunError."""
     try:
-        runner: Any = (ReferenceEvaluator(model.attach()) if config.level == EVALUATOR
+        runner: Any = (_open_evaluator(model.attach()) if config.level == EVALUATOR
                        else open_session(model, config, without))  # fmt: skip
     except RunError:
         raise
@@ -90,6 +92,20 @@ def prepare(model: DetachedModel, outputs: Sequence[str], config: RunConfig, wit
         return values
 
     return run_prepared
+
+
+class DequantizeLinear(OpRun):  # type: ignore[misc]  # onnx has no types
+    """As of opset 10 to 18, which onnx's evaluator lacks."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Any]:
+        return (dequantize({"axis": axis}, x, scale, *([] if zero is None else [zero])),)
+
+
+def _open_evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    old = any(entry.domain in ("", "ai.onnx") and entry.version < 19 for entry in model.opset_import)
+    return ReferenceEvaluator(model, new_ops=[DequantizeLinear] if old else None)
 
 
 def open_session(model: DetachedModel, config: RunConfig, without: Collection[str] = ()) -> ort.InferenceSession:
