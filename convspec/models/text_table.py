@@ -73,8 +73,11 @@ def _cut(text: str) -> str:
 
 
 def _path(path: str) -> str:
-    """Return a path or –, its beginning cut: names of one network differ at the end."""
-    return path if 0 < len(path) <= _WIDEST else f"…{path[1 - _WIDEST :]}" if path else "–"
+    """Return a path or –, shortened in the middle: names of one network differ at the end, those of parts before."""
+    path = printable(path, None)
+    if len(path) <= _WIDEST:
+        return path or "–"
+    return f"{path[: _WIDEST // 3]}…{path[_WIDEST // 3 + 1 - _WIDEST :]}"
 
 
 # -- comparisons and ports ---------------------------------------------------------------------------------------------
@@ -173,7 +176,7 @@ def verification(report: VerifyReport) -> Text:
     lines += [(_note(name, note), _LEVELS[level]) for name, note, level in notes if level in _LEVELS]
     lines += [(_note("model", note), _LEVELS.get(note.get("level", ""), "")) for note in report.notes]
     lines += [(line, "") for line in (*noise_table(report), *optimisation_changes(report))]
-    lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
+    lines += [(f"{_path(name)}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
     if report.first_divergence:
         lines.append((f"first divergence: {report.first_divergence}", "bold red"))
         first = [node for node in report.nodes if node.name == report.first_divergence]
@@ -197,7 +200,7 @@ def _node_cells(node: Node) -> list[str]:
 
 
 def _note(name: str, note: dict[str, str]) -> str:
-    return f"{name}: {note['id']}: {note['title']}"
+    return f"{_path(name)}: {note['id']}: {note['title']}"
 
 
 def optimisation_changes(report: VerifyReport) -> list[str]:

@@ -332,11 +332,18 @@ def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer]
             return Difference("kernel-of-another", f"the kernel is that of {other.path!r} in the source", fix=_WEIGHTS)
     if np.array_equal(np.sort(kernel, axis=None), np.sort(right, axis=None)):
         return Difference("kernel-permuted", "the kernel has the source's numbers in another order", fix=_WEIGHTS)
-    wrong = np.argwhere(~(np.abs(kernel - right) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right)))
-    at = tuple(map(int, wrong[0]))
-    numbers = f"first at {at}: {kernel[at]:g} where the source has {right[at]:g}"
-    title = f"{len(wrong)} of the kernel's {kernel.size} numbers differ, {numbers}"
-    return Difference("kernel-differs", title, fix=_WEIGHTS)
+    return Difference("kernel-differs", _worst_words("kernel", kernel, right), fix=_WEIGHTS)
+
+
+def _worst_words(name: str, array: Array, right: Array) -> str:
+    """Return how many numbers differ by more than rounding, and the one that differs most, in digits that show it."""
+    error = np.abs(array - right)
+    wrong = ~(error <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right))
+    at = np.unravel_index(int(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1))), error.shape)
+    pairs = ((f"{array[at]:.{digits}g}", f"{right[at]:.{digits}g}") for digits in range(6, 18))
+    got, expected = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    where = f"most at {tuple(map(int, at))}: {got} where the source has {expected}"
+    return f"{int(wrong.sum())} of the {name}'s {array.size} numbers differ, {where}"
 
 
 def permuted_kernels(right: Array, spec: ConvSpec) -> Iterator[tuple[str, str, Array]]:
@@ -362,6 +369,4 @@ def _name_bias_difference(bias: Array, right: Array, others: Sequence[Layer]) ->
         candidates = [other.fold_norm()[1]] + ([] if other.params.bias is None else [other.params.bias])
         if bias.shape == (other.spec.out_channels,) and _equals_any(bias, *candidates):
             return Difference("bias-of-another", f"the bias is that of {other.path!r} in the source", fix=_WEIGHTS)
-    wrong = int(np.count_nonzero(~(np.abs(bias - right) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right))))
-    title = f"{wrong} of the bias's {bias.size} numbers differ from the source's"
-    return Difference("bias-differs", title, fix=_WEIGHTS)
+    return Difference("bias-differs", _worst_words("bias", bias, right), fix=_WEIGHTS)
