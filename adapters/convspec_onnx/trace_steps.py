@@ -17,6 +17,8 @@ from convspec_onnx.loading import Array, Arrays, DetachedModel, inputs, tensors_
 from convspec_onnx.steps import FIRST, Operation, Word, fixed_tensors, holds_tensors, word_of
 from convspec_onnx.verify import runtimes
 
+_QUANTISED = {"QLinearConv", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+
 
 def trace_steps(model: Any, given: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
     """Run the model once by ONNX Runtime without graph optimisations, and list its steps.
@@ -32,7 +34,13 @@ def trace_steps(model: Any, given: Sequence[Array] | Mapping[str, Array]) -> Ste
 
 
 def feeds_of(proto: onnx.ModelProto, given: Sequence[Array] | Mapping[str, Array]) -> Arrays:
-    """Return the inputs of a graph by name, in its element types; raise RequestError if some are missing."""
+    """Return the inputs of a graph by name, in its element types.
+
+    Raises:
+        RequestError: if some are missing; for a quantised graph, whose grids no bound of rounding explains.
+    """
+    if any(node.op_type in _QUANTISED for node in proto.graph.node):
+        raise RequestError("the graph is quantised: compare it by `convspec verify GRAPH --against SOURCE`")
     entries = inputs.free_inputs(proto.graph)
     if not isinstance(given, Mapping):
         if len(given) != len(entries):

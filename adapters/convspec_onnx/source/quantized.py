@@ -60,6 +60,10 @@ class Grid:
         q = x / self.scale + self.zero
         return float(((q < self.low - 1) | (q > self.high + 1)).mean()) if x.size else 0.0
 
+    def limit(self, x: Array) -> Array:
+        """Return a float tensor within the ends of the grid."""
+        return np.clip(x, (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale)
+
     def clip(self, y: Array) -> Array:
         """Return an output with the activation that the ends of the grid stand for: ReLU or ReLU6."""
         if self.zero.size > 1 or self.zero != self.low:

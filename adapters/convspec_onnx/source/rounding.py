@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HALF = 0.5 * (1 + 2.0**-10)  # of a step: the quantiser rounds the quotient, which is itself rounded
 _ROUNDING = gamma(16, 2.0**-24)
-_MANY = 0.01  # of the elements saturate
+_CLIPPED = 25.0  # dB: clipped numbers that lose more than this are named; a calibration on other inputs loses less
 _EQUAL = 200.0  # dB, of equal tensors
 _FIX = "quantise the source's weights again"
 _FIX_BIAS = "store the bias as round(bias / (sx·sw))"
@@ -198,9 +198,10 @@ def signal_to_noise(x: Array, source: Array) -> float:
 
 
 def name_saturation(grid: Grid, source: Array) -> str:
-    """Return in which part of the source's elements the grid saturates, in words; "" for few."""
-    part = grid.saturated(source)
-    return f"saturates in {100 * part:.2g} % of the elements" if part > _MANY else ""
+    """Return in which part of the source's elements the grid saturates, in words; "" where that loses little."""
+    if signal_to_noise(grid.limit(source), source) > _CLIPPED:
+        return ""
+    return f"saturates in {100 * grid.saturated(source):.2g} % of the elements"
 
 
 def name_error(x: Array, source: Array) -> str:

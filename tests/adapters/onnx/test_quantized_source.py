@@ -243,3 +243,12 @@ def test_a_graph_in_float_has_no_table(files):
     assert isinstance(report, VerifyReport)
     assert [node.snr_db for node in report.nodes] == [None] * 6
     assert "signal over noise" not in str(report)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_command_compare_does_what_verify_does(files, order):
+    names = [str(files / "source.onnx"), str(files / "operators.onnx")][::order]
+    done = CliRunner().invoke(app, ["compare", *names, "--shape", ",".join(map(str, SHAPE))])
+    assert done.exit_code == 0, done.output
+    assert "6 agree, 0 unexpected" in done.output
+    assert "signal over noise" in done.output
