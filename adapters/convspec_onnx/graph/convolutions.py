@@ -82,7 +82,7 @@ class Conv:
     @property
     def judged(self) -> bool:
         """Whether convspec knows the operator; others are counted, and unsupported."""
-        return self.node.op_type in OPERATORS and self.node.domain in _DOMAINS
+        return bool(self.rows) or (self.node.op_type in OPERATORS and self.node.domain in _DOMAINS)
 
     @property
     def channels_last(self) -> bool:

@@ -26,7 +26,8 @@ from convspec_onnx.steps import Operation, fixed_tensors, word_of
 _FLOATS = ("float16", "float32", "float64")
 _MOVES = frozenset((
     "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Tile", "Where", "Compress", "TopK",
-    "OneHot", "Trilu", "EyeLike", "ConstantOfShape", "ReverseSequence", "Cast", "CastLike",
+    "OneHot", "Trilu", "EyeLike", "ConstantOfShape", "ReverseSequence", "Cast", "CastLike", "Slice", "Pad", "Reshape",
+    "Expand", "Squeeze", "Unsqueeze", "Split", "Concat", "Flatten",
 ))  # by onnx's evaluator, whatever the type  # fmt: skip
 _ROUNDINGS = 3  # of a quotient that is computed as a product with the reciprocal
 

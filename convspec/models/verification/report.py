@@ -226,8 +226,9 @@ class VerifyReport(Printable):
         missing = "no convolution of the graph was made from the source's {!r}"
         problems += [("model", "missing-layer", missing.format(name)) for name in self.missing]
         problems += [("model", "broken", text) for text in dict.fromkeys(self.broken)]
-        if not any(node.verdict == "agree" for node in self.nodes):
-            problems.append(("model", "nothing-agreed", "no convolution agrees"))
+        verdicts = [node.verdict for node in self.nodes] + [own.verdict for own in self.operators.values()]
+        if "agree" not in verdicts:
+            problems.append(("model", "nothing-agreed", "no node agrees"))
         return problems
 
     @property
