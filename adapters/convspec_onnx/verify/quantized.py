@@ -182,8 +182,9 @@ def _rounding_note(rules: dict[str, Array], y: Array) -> list[dict[str, str]]:
     """Return a note on the rules of which each explains every output; several where no tie decides."""
     if not rules:
         return []
-    names = " or ".join(name for name, outputs in rules.items() if np.array_equal(outputs, y))
-    how = f"every output is rounded: {names}" if names else "the outputs follow no single rule of rounding"
+    names = [name for name, outputs in rules.items() if np.array_equal(outputs, y)]
+    how = f"every output is rounded {names[0]}" if names else "the outputs follow no single rule of rounding"
+    how += f"; no tie tells this from {', '.join(names[1:])}" if names[1:] else ""
     return [{"id": "rounding", "title": how, "level": "info"}]
 
 
