@@ -115,6 +115,12 @@ def test_a_process_that_ends_early_without_an_error_is_a_bad_request(tmp_path, m
         audit(tmp_path, monkeypatch, "print('no message')")
 
 
+def test_a_process_that_dies_of_a_failed_allocation_names_the_option(tmp_path, monkeypatch):
+    body = "import sys; print('terminate called: std::bad_alloc', file=sys.stderr, flush=True); os.abort()"
+    with pytest.raises(verifier.RequestError, match=r"bad_alloc; if you trust the model, raise --memory$"):
+        audit(tmp_path, monkeypatch, body)
+
+
 @pytest.mark.parametrize("noise", ["no JSON", "[" * 100_000])
 def test_a_process_that_writes_something_else_is_a_bad_request(tmp_path, monkeypatch, noise):
     with pytest.raises(verifier.RequestError, match="answered with nonsense"):

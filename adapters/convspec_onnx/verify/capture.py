@@ -79,16 +79,18 @@ def captures_of(conv: Conv) -> list[Capture]:
     captures = []
     for number, name in enumerate([*dict.fromkeys(names), conv.node.output[0]]):
         tag = f"convspec_captures/{conv.path}/{number}" if conv.owners else name
-        element = conv.scope.element_type(name) or (_guess_element_type(conv, name) if conv.owners else 0)
+        element = element_type(conv, name) if conv.owners else conv.scope.element_type(name)
         captures.append(Capture(tag, name, element, conv.owners))
     return captures
 
 
-def _guess_element_type(conv: Conv, name: str) -> int:
-    """Return the element type of a tensor in a body, where outputs must have one: as of the zero point or the weight.
+def element_type(conv: Conv, name: str) -> int:
+    """Return the element type of a tensor that a node reads or writes: as declared, else of its zero point or weight.
 
-    Outputs of the main graph need none: the runtime infers it.
+    Outputs of bodies must have one; for those of the main graph the runtime infers it.
     """
+    if declared := conv.scope.element_type(name):
+        return declared
     written = name == conv.node.output[0]
     if conv.node.op_type == "ConvInteger" and written:
         return int(TensorProto.INT32)

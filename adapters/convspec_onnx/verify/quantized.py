@@ -24,7 +24,6 @@ QUANTIZED = ("ConvInteger", "QLinearConv")
 _ROUNDINGS = 5  # of the scaling in float32: the sum, two for the factor, the product, and the zero point
 _SHOWN = 4  # channels in a reason
 _HALF_PAIR = 64  # two products of numbers up to 255 with weights of at most this size fit into 16 bits
-_SAME = 2**-20  # relative: two scales that are equal but for their rounding
 _OTHER_SIGN = {"uint8": np.int8, "int8": np.uint8}
 
 
@@ -263,7 +262,7 @@ def _other_scales(layer: _Layer, sums: Array, y: Array, right: Array) -> Iterato
         if factor is None:
             return
         factors[channel] = factor
-    sources = {c: np.flatnonzero(np.abs(own / f - 1) < _SAME).tolist() for c, f in factors.items()}
+    sources = {c: np.flatnonzero(own == f).tolist() for c, f in factors.items()}
     shared = set.intersection(*map(set, sources.values()))
     if shared and len(factors) > 1:
         yield f"every wrong channel has the scale of channel {min(shared)}"

@@ -19,7 +19,7 @@ from convspec_onnx.graph import Conv, find_convolutions
 from convspec_onnx.loading import Array, Arrays, DetachedModel, infer_shapes, load_model, tensors_read
 from convspec_onnx.steps import holds_tensors
 from convspec_onnx.verify import runtimes
-from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
+from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, element_type, extract_segment
 from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, node_arrays, replacement, run_node
 from convspec_onnx.verify.operators import OperatorJudge
 from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig, RunError
@@ -264,8 +264,7 @@ def _random_input(conv: Conv) -> Array:
     if math.prod(shape) > _MAX_ELEMENTS:
         raise RequestError(f"an input of shape {tuple(shape)} is too large for random data")
     rng = np.random.default_rng(0)
-    element = conv.scope.element_type(conv.node.input[0])
-    dtype = helper.tensor_dtype_to_np_dtype(element) if element else weight.dtype
+    dtype = helper.tensor_dtype_to_np_dtype(element_type(conv, conv.data))
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         x = rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)

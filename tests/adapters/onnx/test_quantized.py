@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 from convspec_onnx.verify import quantized, runtimes
 from convspec_onnx.verify import run as running
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from convspec import ConvParams, ConvSpec, reference
 from tests.adapters.onnx.verifying import audited, model, saved, weights
@@ -294,3 +294,26 @@ def test_a_pad_that_holds_the_zero_point_is_right(tmp_path, quantised):
     report = audited(saved(padded(100, quantised=quantised), tmp_path / "m.onnx"))
     assert "pad-is-not-zero-point" not in {note["id"] for note in report.nodes[0].notes}
     assert not report.unexpected
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_types_in_a_body_are_those_of_the_zero_points(tmp_path, flag):
+    """The convolution reads what an operator of Microsoft writes, and the other branch must return the same types."""
+    one = Quantised()
+    add = ["x", "xs", "xz", "x", "xs", "xz", "xs", "xz"]
+    proto = one.proto()
+    node = proto.graph.node[0]
+    node.input[0] = "a"
+    nodes = [helper.make_node("QLinearAdd", add, ["a"], "add", domain="com.microsoft"), node]
+    then = helper.make_graph(nodes, "then", [], [helper.make_tensor_value_info("y", TensorProto.UINT8, None)])
+    constant = helper.make_node("ConstantOfShape", ["s"], ["e"], value=helper.make_tensor("", 2, [1], [5]))
+    other = helper.make_graph([constant], "else", [], [helper.make_tensor_value_info("e", TensorProto.UINT8, None)])
+    proto.graph.initializer.extend([numpy_helper.from_array(np.array([2, 4, 5, 11]), "s"),
+                                    numpy_helper.from_array(np.array(flag), "flag")])  # fmt: skip
+    del proto.graph.node[:]
+    choice = helper.make_node("If", ["flag"], ["y"], "choice", then_branch=then, else_branch=other)
+    proto.graph.node.append(choice)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    (node,) = audited(saved(proto, tmp_path / "m.onnx")).nodes
+    assert node.verdict == "agree", node.reason
+    assert node.runs[0]["inputs"].startswith("x ") == flag
