@@ -95,6 +95,8 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
         if not oracle:
             _report_unjudged(Run(model, convs, "", configs, report), source)
         source.report_matches()
+        if request.get("repair"):
+            source.repair(request["path"], request["repair"])
     report({"done": True})
 
 

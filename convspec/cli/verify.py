@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,8 @@ Examples:
 
     convspec verify model.onnx --against mypackage.models:build --dim batch=1,3 --dim width=96
 
+    convspec verify model.onnx --against mypackage.models:build --repair repaired.onnx
+
     convspec verify model.onnx --levels off,basic,extended,all,evaluator --providers CPU,CUDA --expect CUDA=tf32
 
     convspec verify model.onnx --markdown "$GITHUB_STEP_SUMMARY" --junit verify.xml --baseline accepted.json
@@ -53,6 +56,8 @@ def verify(
     memory: Annotated[int | None, option(
         "Memory limit beyond 6× the model's size; default 768.", "MIB", min=64)] = None,
     timeout: Annotated[float, option("Time limit for the whole verification.", "SECONDS")] = 1800.0,
+    repair: Annotated[str | None, option(
+        "Write the graph with what --against shows to be wrong set right, and verify that.", "OUT.onnx")] = None,
     baseline: Annotated[str | None, option("Accept the findings listed in FILE.", "FILE")] = None,
     write_baseline: Annotated[str | None, option("Write the current findings as a baseline.", "FILE")] = None,
     json: JsonOption = None,
@@ -62,15 +67,17 @@ def verify(
 ) -> None:  # fmt: skip
     """Verify every convolution of an ONNX model, and compare it with the model that it was exported from."""
     from convspec.cli.reports import progress, verify_files
-    from convspec.models import arguments
+    from convspec.models import arguments, verify_and_repair
     from convspec.models import verify as run_verify
 
-    require_writable(json, html, markdown, junit, write_baseline)
+    require_writable(json, html, markdown, junit, write_baseline, repair)
     dims, (accepted, expected) = _dims(dim or []), _read_baseline(baseline)
     expected |= _expected(expect or [])
     with progress.display(console(stderr=True), "verifying") as shown:
-        report = run_verify(
-            model, None if against is None else arguments.load_model(against), inputs, source_inputs=source_inputs,
+        source = None if against is None else arguments.load_model(against)
+        run = run_verify if repair is None else functools.partial(verify_and_repair, out=repair)
+        report = run(
+            model, against=source, inputs=inputs, source_inputs=source_inputs,
             dims=dims, levels=split(levels), providers=split(providers), expect=expected, oracle=oracle,
             memory=None if memory is None else memory * _MIB, timeout=timeout, accepted=accepted,
             progress=progress.count_steps(shown),
@@ -83,7 +90,21 @@ def verify(
         json=(json, report.to_dict),
     )
     print_lines(report.styled_lines(), console(stderr=taken))
-    raise typer.Exit(1 if report.unexpected and write_baseline is None else 0)
+    if repair is not None:
+        print_lines(_repaired_lines(report, repair), console(stderr=taken))
+    unrepaired = repair is not None and not report.repaired
+    raise typer.Exit(1 if unrepaired or (report.unexpected and write_baseline is None) else 0)
+
+
+def _repaired_lines(report: VerifyReport, path: str) -> list[tuple[str, str]]:
+    """Return what was changed, or that nothing was written."""
+    if not report.repaired:
+        why = (
+            "no finding is an attribute or an array that the source shows" if report.unexpected else "nothing is wrong"
+        )
+        return [(f"{printable(path)} was not written: {why}", "bold red")]
+    changes = [(f"repaired: {printable(change)}", "") for change in report.repaired]
+    return [*changes, (f"{printable(path)} was written, and verified anew", "bold green")]
 
 
 def _expected(given: list[str]) -> dict[str, str]:

@@ -24,9 +24,10 @@ from convspec.models.matching.differences import (
     spec_differences,
     weight_differences,
 )
-from convspec.models.matching.kernels import BatchNorm, Layer, pair_layers
+from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
+from convspec.models.verification.repair import verify_and_repair
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
 from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport",
     "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
-    "compare", "convs", "field_differences", "layer_differences", "match_weights", "nearest_stages", "pair_layers",
-    "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table", "verify",
-    "weight_differences",
+    "compare", "convs", "field_differences", "fold", "layer_differences", "match_weights", "nearest_stages",
+    "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table",
+    "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

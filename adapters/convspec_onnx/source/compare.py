@@ -29,6 +29,7 @@ from convspec_onnx.source import rounding
 from convspec_onnx.source.factors import Factors, find_factors, output_stages
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
 from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, producer_of, read_quantized
+from convspec_onnx.source.repair import Edit, plan_edit, write_repaired
 from convspec_onnx.verify import Report, Run, expected_output, open_model
 from convspec_onnx.verify.runtimes import RunConfig
 
@@ -60,6 +61,8 @@ class SourceComparison:
         pending: paths of the explained nodes that are right only if the results agree.
         quantized: the quantised convolutions, by their paths.
         noise: the signal-to-noise ratio of each output in a quantised graph, in dB, of the worst inputs.
+        repairing: whether edits are wanted.
+        edits: what would repair a node, by its path.
     """
 
     model: DetachedModel
@@ -74,6 +77,8 @@ class SourceComparison:
     pending: set[str] = field(default_factory=set)
     quantized: dict[str, Quantized] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
+    repairing: bool = False
+    edits: dict[str, Edit] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -84,9 +89,10 @@ class SourceComparison:
         if path := request.get("against"):
             theirs, their_convs, _ = open_model(path, request.get("memory"), limited=request.get("limited", False))
             graph = GraphSource(theirs, their_convs, folder, request.get("source_inputs"))
-            return cls(model, convs, report, graph)
+            return cls(model, convs, report, graph, repairing=bool(request.get("repair")))
         if ask is not None and request.get("source"):
-            return cls(model, convs, report, RemoteSource(ask, model.graph, folder))
+            remote = RemoteSource(ask, model.graph, folder)
+            return cls(model, convs, report, remote, repairing=bool(request.get("repair")))
         return None
 
     def run_source(self, title: str, feeds: Mapping[str, Array]) -> None:
@@ -136,11 +142,14 @@ class SourceComparison:
         settled, read = self._settle(conv, form, x)
         fields = self._compare_fields(conv, form, settled, x)
         fatal = [d for d in (*fields, *self.matches.differences[conv.path]) if d.fatal]
+        if fatal:
+            self._plan_edit(conv, form, settled, x, fields)
         open_to_factors = not fields and {d.id for d in fatal} <= _EXPLAINABLE
         if (fatal or settled.input_difference) and open_to_factors and self._explain(conv, form, read, y):
             return
         if fields and not fatal and not _same_numbers(form, settled.theirs, x, y, str(arrays["y"].dtype)):
             fatal = fields
+            self._plan_edit(conv, form, settled, x, fields)
         if fatal:
             self._diverge(conv, fields)
             if any(d.id != MISPLACED for d in fatal):  # a misplaced part computes the right numbers
@@ -161,9 +170,10 @@ class SourceComparison:
         differences = self._compare_fields(conv, form, settled, x)
         if node is not None:
             differences += rounding.weight_differences(node, form.ours, form.theirs)
-            words = mismatch(conv.scope, conv, node.x) if node.x else ""
-            if words:
-                differences = [Difference(_MISMATCH, words, fix="give both the same scale and zero point")]
+            if node.x and (other := mismatch(conv.scope, conv, node.x)):
+                own = {"x_scale": np.float32(other[1].scale), "x_zero": other[1].zero.astype(other[1].dtype)}
+                fix = "give both the same scale and zero point"
+                differences = [Difference(_MISMATCH, other[0], fix=fix, right=own)]
         if read is not None:
             self._measure_noise(conv, form, node, y, read)
         upstream = self._diverges_upstream(conv)
@@ -177,6 +187,7 @@ class SourceComparison:
         self._add_differences(conv, differences)
         if any(d.fatal for d in self.matches.differences[conv.path]):
             self.diverged.add(conv.path)
+            self._plan_edit(conv, form, settled, x)
 
     def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
         """Keep the signal-to-noise ratio of a node's output."""
@@ -224,6 +235,15 @@ class SourceComparison:
         if not factors.settled:
             self.pending.add(conv.path)
         return True
+
+    def _plan_edit(
+        self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array, fields: Sequence[Difference] = ()
+    ) -> None:
+        """Keep what would repair the node, if that is wanted."""
+        if self.repairing and conv.path not in self.edits:
+            differences = [*fields, *self.matches.differences[conv.path]]
+            if edit := plan_edit(conv, form, settled, x.shape, differences):
+                self.edits[conv.path] = edit
 
     def _settle(self, conv: Conv, form: CommonRank, x: Array) -> tuple[AlignedSpecs, Array | None]:
         """Return both specs for this input, and the source's input; of several calls, of the one that fits."""
@@ -341,6 +361,11 @@ class SourceComparison:
                 place = 0 if differences[0].id in ("kernel-differs", "kernel-sign") else len(differences)
                 differences.insert(place, factors.finding())
         self.pending.clear()
+
+    def repair(self, path: str, out: str) -> None:
+        """Write the graph with all edits of nodes that diverge, and report what was changed."""
+        edits = {path: edit for path, edit in self.edits.items() if path in self.diverged}
+        self.report({"repaired": write_repaired(path, edits, out)})
 
     def report_matches(self) -> None:
         """Report for every node its source layer and its differences from it, and then the missing layers."""

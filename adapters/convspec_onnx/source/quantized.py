@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,6 +59,11 @@ class Grid:
         """Return which part of a float tensor is a step or more outside of the grid."""
         q = x / self.scale + self.zero
         return float(((q < self.low - 1) | (q > self.high + 1)).mean()) if x.size else 0.0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the stored numbers."""
+        return next(t for t in map(np.dtype, "BbHhi") if (np.iinfo(t).min, np.iinfo(t).max) == (self.low, self.high))
 
     def limit(self, x: Array) -> Array:
         """Return a float tensor within the ends of the grid."""
@@ -201,8 +206,8 @@ def grid_of(scope: Scope, node: onnx.NodeProto | None, op: str) -> Grid | None:
 # -- between the convolutions ---
 
 
-def mismatch(scope: Scope, conv: Conv, grid: Grid) -> str:
-    """Return how the node that quantised this node's input differs from the node's own grid, in words; or ""."""
+def mismatch(scope: Scope, conv: Conv, grid: Grid) -> tuple[str, Grid] | None:
+    """Return how the grid of the node that quantised this node's input differs from the node's own, and that grid."""
     for node in _upstream(scope, conv.data):
         other = grid_of(scope, node, "QuantizeLinear")
         if (place := _OUTPUT_SCALE.get(node.op_type)) is not None:
@@ -214,8 +219,8 @@ def mismatch(scope: Scope, conv: Conv, grid: Grid) -> str:
                 ("zero point", float(other.zero), float(grid.zero)),
             ]
             words = [f"{a:.6g} as its {what}, this node reads it with {b:.6g}" for what, a, b in pairs if a != b]
-            return f"{node.name or node.output[0]!r} quantised it with {words[0]}" if words else ""
-    return ""
+            return (f"{node.name or node.output[0]!r} quantised it with {words[0]}", other) if words else None
+    return None
 
 
 def _upstream(scope: Scope, name: str) -> Iterator[onnx.NodeProto]:

@@ -76,7 +76,8 @@ class _Weights:
         yield from self.factors(channels, others)
         for words, name, kernel in permuted_kernels(self.right, self.spec):
             if kernel.shape == self.right.shape and replace(self, right=kernel).near(self.kernel).all():
-                yield Difference(name, f"the kernel is that of the source with {words}", fix=_FIX)
+                title = f"the kernel is that of the source with {words}"
+                yield Difference(name, title, fix=_FIX, right=self.requantised())
         q, grid = self.node.stored.astype(np.int64).reshape(self.kernel.shape), self.node.weight
         if ((q == grid.low) | (np.abs(q) == grid.high))[wrong].all():
             title = f"{int(wrong.sum())} weights of output {_channels(channels)} saturate: the scale is too small"
@@ -85,7 +86,7 @@ class _Weights:
         at = tuple(map(int, np.unravel_index(int(np.argmax(steps)), steps.shape)))
         worst = f"{self.kernel[at]:g} where the source has {self.right[at]:g}, {steps[at]:.3g} steps"
         title = f"{int(wrong.sum())} of the kernel's {wrong.size} numbers are not within half a step of the source's"
-        yield Difference("kernel-differs", f"{title}, the worst at {at}: {worst}", fix=_FIX)
+        yield Difference("kernel-differs", f"{title}, the worst at {at}: {worst}", fix=_FIX, right=self.requantised())
 
     def axis_of_scales(self) -> Iterator[Difference]:
         """Try the scales along each other axis of the same size, and in reverse."""
@@ -99,7 +100,9 @@ class _Weights:
                 kernel = ((q.astype(np.float64) - grid.zero) * scale).reshape(self.kernel.shape) * self.gain
                 if (axis != own or order) and self.near(kernel, self.step(scale)).all():
                     title = f"the weight has its scales along axis {own}; they belong along axis {axis}{order}"
-                    yield Difference("scale-axis", title, fix=f"give the weight its scales along axis {axis}{order}")
+                    right = {"weight_axis": np.asarray(axis)} if axis != own else {"weight_scale": np.float32(numbers)}
+                    fix = f"give the weight its scales along axis {axis}{order}"
+                    yield Difference("scale-axis", title, fix=fix, right=None if axis != own and order else right)
 
     def zero_point(self, channels: Array) -> Iterator[Difference]:
         """Try one number of steps that all weights of the wrong channels are off by."""
@@ -109,7 +112,11 @@ class _Weights:
         if offset and near.all():
             where = "" if len(channels) == self.kernel.shape[self.axis] else f" of output {_channels(channels)}"
             title = f"the weight's zero point{where} is {abs(offset)} too {'small' if offset > 0 else 'large'}"
-            yield Difference("weight-zero-point", title, fix="give the weight the zero point it was quantised with")
+            zero = np.broadcast_to(self.node.weight.zero.reshape(-1), max(self.node.weight.zero.size, 1)).copy()
+            zero[channels if zero.size > 1 else slice(None)] += offset
+            arrays = {"weight_zero": self._flat(zero).astype(self.node.stored.dtype)}
+            fix = "give the weight the zero point it was quantised with"
+            yield Difference("weight-zero-point", title, fix=fix, right=arrays if zero.size > 1 or not where else None)
 
     def factors(self, channels: Array, others: tuple[int, ...]) -> Iterator[Difference]:
         """Find one factor per wrong channel that brings all its weights within half a step."""
@@ -124,9 +131,24 @@ class _Weights:
         times = f"{numbers[0]:.3g}" if len(set(numbers)) == 1 else ", ".join(f"{n:.3g}" for n in numbers[:4])
         whole = self.node.weight.scale.size == 1 and len(channels) == self.kernel.shape[self.axis]
         which = "the weight's scale" if whole else f"the scale of output {_channels(channels)}"
-        yield Difference(
-            "weight-scale", f"{which} is {times} times the right one", fix="divide the scale by this factor"
-        )
+        scale = self.node.weight.scale.reshape(-1).copy()
+        fits = whole or scale.size == self.kernel.shape[self.axis]
+        if fits:
+            scale[channels if scale.size > 1 else slice(None)] /= numbers if scale.size > 1 else numbers[0]
+        arrays = {"weight_scale": self._flat(scale).astype(np.float32)} if fits else None
+        fix = "divide the scale by this factor"
+        yield Difference("weight-scale", f"{which} is {times} times the right one", fix=fix, right=arrays)
+
+    def _flat(self, numbers: Array) -> Array:
+        """Return numbers in the shape that a file has them in: one alone, or one per channel."""
+        return numbers if self.node.weight.scale.size > 1 else numbers.reshape(())
+
+    def requantised(self) -> dict[str, Array] | None:
+        """Return the source's weights on the grid; None if the grid does not reach them."""
+        grid, shape = self.node.weight, self.node.stored.shape
+        q = np.round((self.right / self.gain).reshape(shape) / grid.scale + grid.zero)
+        inside = bool(((q >= grid.low) & (q <= grid.high)).all())
+        return {"weight": q.astype(self.node.stored.dtype)} if inside else None
 
 
 def _plainest(low: float, high: float) -> float:
@@ -141,8 +163,14 @@ def _bias_differences(node: Quantized, bias: Array, right: Array, size: Array) -
     wrong = ~(np.abs(bias - right) <= _HALF * step + rounding)
     if not wrong.any():
         return _note_bias_scale(node)
+    stored_right = None
+    if node.integers and node.x is not None:
+        step = np.broadcast_to(node.x.scale * node.weight.scale.reshape(-1), right.shape)
+    if step.size == right.size and step.all():
+        stored_right = {"bias": np.round(right / step).astype(np.int32)}
     if not bias.any():
-        return [Difference("bias-lost", "the source has a bias, this node has none", fix="give the node its bias")]
+        title = "the source has a bias, this node has none"
+        return [Difference("bias-lost", title, fix="give the node its bias", right=stored_right)]
     if node.bias is not None:
         stored, scale = node.bias
         for name, number in _bias_scales(node):
@@ -150,15 +178,15 @@ def _bias_differences(node: Quantized, bias: Array, right: Array, size: Array) -
             fits = np.abs(stored * other - right) <= _HALF * other + rounding
             if fits.all() and not np.allclose(other, scale, rtol=1e-3):
                 title = f"the bias is stored at scale {name}, and read at another: both must be sx·sw"
-                return [Difference("bias-scale", title, fix=_FIX_BIAS)]
+                return [Difference("bias-scale", title, fix=_FIX_BIAS, right=stored_right)]
         ratio = float(np.sum(bias * right) / np.sum(right**2)) if right.any() else 1.0
         if (np.abs(bias / ratio - right) <= 2 * step / abs(ratio) + rounding).all() and abs(ratio - 1) > 0.1:
             title = f"the bias is {ratio:.3g} times the source's: it is not stored at scale sx·sw"
-            return [Difference("bias-scale", title, fix=_FIX_BIAS)]
+            return [Difference("bias-scale", title, fix=_FIX_BIAS, right=stored_right)]
     channels, worst = np.flatnonzero(wrong), int(np.argmax(np.abs(bias - right)))
     numbers = f"the worst in channel {worst}: {bias[worst]:g} where the source has {right[worst]:g}"
     title = f"the bias of output {_channels(channels)} is not within half a step of the source's, {numbers}"
-    return [Difference("bias-differs", title, fix=_FIX_BIAS)]
+    return [Difference("bias-differs", title, fix=_FIX_BIAS, right=stored_right)]
 
 
 def _note_bias_scale(node: Quantized) -> list[Difference]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +30,16 @@ _WEIGHTS = "export the source's weights again and write nothing to them afterwar
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference of a layer from its source; ``fatal`` where it must change the numbers."""
+    """One difference of a layer from its source; ``fatal`` where it must change the numbers.
+
+    ``right``: the arrays that the layer should have, by what they are to it, if they are not the source's own.
+    """
 
     id: str
     title: str
     fatal: bool = True
     fix: str = ""
+    right: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.id}: {self.title}"

@@ -144,6 +144,7 @@ class VerifyReport(Printable):
         missing: layers of the source without a convolution in the graph.
         optimisation: the changes of the outputs from one level of graph optimisation to the next.
         broken: why the graph could not be run to its end, one entry per run.
+        repaired: what was changed in the graph, which is then the repaired one.
         accepted: (node, id) of findings in the baseline; ``"*"`` is every node.
     """
 
@@ -156,6 +157,7 @@ class VerifyReport(Printable):
     optimisation: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+    repaired: list[str] = field(default_factory=list)
     accepted: frozenset[tuple[str, str]] = frozenset()
 
     @property
@@ -258,7 +260,7 @@ class VerifyReport(Printable):
             "schema": SCHEMA, "model": self.model, "against": self.against, "summary": self.summary,
             "first_divergence": self.first_divergence, "nodes": [node.to_dict() for node in self.nodes],
             "rounding": self.rounding, "operators": self._operators(), "notes": self.notes, "missing": self.missing,
-            "optimisation": self.optimisation, "broken": self.broken,
+            "optimisation": self.optimisation, "broken": self.broken, "repaired": self.repaired,
             "unexpected": [{"node": n, "id": i, "title": t} for n, i, t in self.unexpected],
             "environment": self.environment,
         }  # fmt: skip
@@ -314,6 +316,7 @@ def collect(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Veri
         elif "matched" in message:
             _add_source(by_name[message["path"]], message)
         report.missing += message.get("missing", ())
+        report.repaired += message.get("repaired", ())
         report.optimisation += [message["optimisation"]] if "optimisation" in message else []
         report.broken += [message["broken"]] if "broken" in message else []
     for node in report.nodes:

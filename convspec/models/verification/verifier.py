@@ -78,6 +78,7 @@ def verify(
     timeout: float = TIMEOUT,
     accepted: frozenset[tuple[str, str]] = frozenset(),
     progress: Callable[[int, int], None] | None = None,
+    draft: str | os.PathLike[str] | None = None,
 ) -> VerifyReport:
     """Judge every convolution of an ONNX model by its actual inputs and outputs, and compare it with its source.
 
@@ -100,6 +101,8 @@ def verify(
         timeout: seconds for the whole audit.
         accepted: pairs (node, id) that are known and no longer unexpected.
         progress: called with the number of nodes done, and of all nodes.
+        draft: where to write the graph with what the source shows to be wrong set right, if anything can be; see
+            :func:`~convspec.models.verify_and_repair`.
 
     Raises:
         RequestError: if the model or the inputs cannot be read.
@@ -121,6 +124,7 @@ def verify(
         request |= {"limited": True, "memory": memory, "inputs": _input_path(inputs, child.folder)}
         request |= {"providers": list(dict.fromkeys(providers)), "expect": dict(expect or {}), "oracle": oracle}
         request["dims"] = {k: [v] if isinstance(v, int) else list(v) for k, v in (dims or {}).items()}
+        request["repair"] = None if draft is None else os.path.abspath(draft)  # noqa: PTH100
         name, answer = None, None
         if against is not None:
             name, answer = _add_source(against, adapter, request, child.folder, source_inputs)

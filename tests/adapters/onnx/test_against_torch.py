@@ -449,8 +449,8 @@ def test_the_page_shows_what_comes_out(tmp_path, monkeypatch):
     mymodels.export("right.onnx")
     mymodels.export("wrong.onnx", epsilon=1e-3)
     sessions = re.findall(r"^```console\n\$ convspec ([^\n]*)\n(.*?)^```$", text, re.M | re.S)
-    assert len(sessions) == 2
-    for (command, shown), status in zip(sessions, (0, 1), strict=True):
+    assert len(sessions) == 3
+    for (command, shown), status in zip(sessions, (0, 1, 0), strict=True):
         done = CliRunner().invoke(app, command.split(), env={"COLUMNS": "200"})
         assert done.exit_code == status, done.output
         assert plain(done.stdout) == plain(shown), done.stdout

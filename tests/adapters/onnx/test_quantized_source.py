@@ -252,3 +252,33 @@ def test_the_command_compare_does_what_verify_does(files, order):
     assert done.exit_code == 0, done.output
     assert "6 agree, 0 unexpected" in done.output
     assert "signal over noise" in done.output
+
+
+# -- repairs -----------------------------------------------------------------------------------------------------------
+
+REPAIRS = ["one channel's scale", "scales reversed", "zero point", "one weight", "bias at sx", "bias lost",
+           "input scale", "input zero point"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["qdq", "operators"])
+@pytest.mark.parametrize("fault", REPAIRS)
+def test_a_planted_fault_is_repaired(files, tmp_path, name, fault):
+    proto = onnx.load(files / f"{name}.onnx")
+    node = [n for n in proto.graph.node if "Conv" in n.op_type][4]
+    FAULTS[fault][0](proto, node)
+    wrong, out = saved(proto, tmp_path / "wrong.onnx"), tmp_path / "out.onnx"
+    repaired = audited(wrong, against=str(files / "source.onnx"), repair=str(out)).repaired
+    assert [words.partition(":")[0] for words in repaired] == [node.name] * len(repaired), repaired
+    report = audited(out, against=str(files / "source.onnx"))
+    assert not report.unexpected, report.unexpected
+
+
+def test_scales_on_another_axis_are_repaired_by_one_attribute(files, tmp_path):
+    proto = onnx.load(files / "qdq.onnx")
+    node = next(n for n in proto.graph.node if n.name == "strided")
+    next(n for n in proto.graph.node if node.input[1] in n.output).attribute[0].i = 1
+    wrong, out = saved(proto, tmp_path / "wrong.onnx"), tmp_path / "out.onnx"
+    repaired = audited(wrong, against=str(files / "source.onnx"), repair=str(out)).repaired
+    assert repaired == ["strided: kernel's axis → 0"]
+    right, mine = (onnx.load(path) for path in (files / "qdq.onnx", out))
+    assert [n.SerializeToString() for n in mine.graph.node] == [n.SerializeToString() for n in right.graph.node]
