@@ -65,7 +65,7 @@ PROCESSES = {  # below tests/: files whose tests start workers, clusters or othe
     ],
     "contract": ["test_adapter_import", "test_child_process", "test_scaffold"],
     "models": ["test_files", "test_verification"],
-    "project": ["test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
+    "project": ["test_prepared", "test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
     "testing": ["test_pytest_plugin"],
 }  # fmt: skip
 SLOW = {"corpora": ["test_covering", "test_library", "test_regressions"], "layers": ["test_calculator"], "meta": ["*"]}
