@@ -6,8 +6,10 @@ That is every helper (``--doctest-modules`` would look into it), and every test 
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -55,6 +57,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         if compiled.evaluate(lambda name, marks=marks, **_: marks[name]):
             return None
     return True
+
+
+def pytest_collection_finish() -> None:
+    """Have the tests build the command's parser once, not for each call: that takes longer than most calls."""
+    if testing := sys.modules.get("typer.testing"):
+        testing._get_command = functools.cache(testing._get_command)
 
 
 PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
