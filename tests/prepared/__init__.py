@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 import uuid
 from pathlib import Path
 
@@ -27,7 +28,7 @@ COMMAND = (  # what the commands import, some of it when they need it
     "pydantic.plugin._loader", "typer._adapters", "typer.rich_utils", "xml.etree.ElementTree",
 )  # fmt: skip
 CLUSTER = (*COMMAND, "distributed.cli.dask_scheduler", "distributed.cli.dask_worker")
-_AT_START = re.compile("^(PYTHON(?!PATH$)|LD_|LC_|LANG|MALLOC_|GLIBC_|NPY_|COVERAGE|DASK_)|_THREADS$")
+_AT_START = re.compile("^(PYTHON(?!PATH$|UNBUFFERED$)|LD_|LC_|LANG|MALLOC_|GLIBC_|NPY_|COVERAGE|DASK_)|_THREADS$")
 _SUBREAPER = 36  # of prctl(2)
 _LIBC, _lock = ctypes.CDLL(None), threading.Lock()
 _CALL = inspect.signature(subprocess.Popen._execute_child)
@@ -83,17 +84,21 @@ def _is_odd(environment):
 
 
 class Program(subprocess.Popen):
-    """``python WORDS``: a module by ``-m``, or the code after ``-c``; ``modules`` are imported already."""
+    """``python WORDS``: a module by ``-m``, or the code after ``-c``; ``modules`` are imported already.
 
-    def __init__(self, *words, modules=COMMAND, **options):
-        self._modules = modules
+    Args:
+        any_variables: whether those that are read at the start do not matter.
+    """
+
+    def __init__(self, *words, modules=COMMAND, any_variables=False, **options):
+        self._modules, self._any = modules, any_variables
         super().__init__([sys.executable, *map(str, words)], **options)
 
     def _execute_child(self, *given):
         call = _CALL.bind(self, *given).arguments
         environment = os.environ if call["env"] is None else call["env"]
         odd = any(call[name] for name in ("preexec_fn", "pass_fds", "shell", "gid", "gids", "uid"))
-        if odd or max(call["umask"], call["process_group"] or -1) >= 0 or _is_odd(environment):
+        if odd or max(call["umask"], call["process_group"] or -1) >= 0 or (_is_odd(environment) and not self._any):
             return super()._execute_child(*given)
         request = {
             "words": call["args"][1:], "environment": dict(environment), "folder": str(call["cwd"] or Path.cwd()),
@@ -123,6 +128,15 @@ def run(*words, stdin="", timeout=100, **options):
             program.kill()
             raise
     return subprocess.CompletedProcess(program.args, program.returncode, out, err)
+
+
+def subprocess_of(modules):
+    """Return what a module of the product may have in place of ``subprocess``: its interpreters have imported these."""
+
+    def popen(command, **options):
+        return Program(*command[1:], modules=modules, any_variables=True, **options)
+
+    return types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
 
 
 def python(environment, modules=COMMAND):

@@ -109,21 +109,22 @@ def become(request, files):
     os.environ.clear()
     os.environ.update(request["environment"])
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        stream = _stream(number, name) if number in given else None
+        at_once = bool(request["environment"].get("PYTHONUNBUFFERED"))
+        stream = _stream(number, name, at_once) if number in given else None
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     added = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = dict.fromkeys([*map(os.path.abspath, added), *_PATHS])
 
 
-def _stream(number, name):
+def _stream(number, name, at_once):
     """Return a standard stream, as the interpreter opens it."""
     old = _STREAMS[number]
     raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
-    buffered = io.BufferedReader(raw) if number == 0 else raw if old.write_through else io.BufferedWriter(raw)
+    buffered = io.BufferedReader(raw) if number == 0 else raw if at_once else io.BufferedWriter(raw)
     raw.name = f"<{name}>"
-    lines = not old.write_through and (number == 2 or raw.isatty())
-    stream = io.TextIOWrapper(buffered, old.encoding, old.errors, line_buffering=lines, write_through=old.write_through)
+    lines = not at_once and (number == 2 or raw.isatty())
+    stream = io.TextIOWrapper(buffered, old.encoding, old.errors, line_buffering=lines, write_through=at_once)
     stream.mode = raw.mode[0]
     return stream
 
