@@ -11,7 +11,7 @@ import functools
 import itertools
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from convspec.corpora import Case, dump, traits
@@ -36,6 +36,7 @@ OUTPUT_PADDINGS = ("none", "some", "beyond stride")
 GROUPS = {"one": (3, 5, 1), "some": (4, 6, 2), "depthwise": (5, 5, 5), "depthwise with multiplier": (3, 6, 3)}
 BIASES = {"bias": True, "no bias": False}
 BATCHES = {"1": 1, "2": 2, "0": 0}
+Item = tuple[str, str]  # a feature and its value
 
 
 def legal_geometries(transposed: bool) -> Iterator[ConvSpec]:
@@ -97,13 +98,24 @@ def cover(geometries: list[ConvSpec]) -> Iterator[Case]:
     batch computes nothing, so it counts only for the pairs that its zero batch is part of.
     """
     candidates: list[tuple[int, ConvSpec, tuple[int, int, int], bool, int]] = []
-    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    numbers: dict[tuple[Item, Item], int] = {}
+    chosen: dict[str, Iterable[str]] = {"groups": GROUPS, "bias": BIASES, "batch": BATCHES}
+
+    def mask_of(pairs: Iterable[tuple[Item, Item]]) -> int:
+        return functools.reduce(operator.or_, (1 << numbers.setdefault(pair, len(numbers)) for pair in pairs), 0)
+
     for geometry in geometries:
-        base = traits(geometry, (1,))
+        base = [item for item in traits(geometry, (1,)).items() if item[0] not in chosen]
+        among = mask_of(itertools.combinations(base, 2))
+        items = [(name, value) for name, values in chosen.items() for value in values]
+        each = {item: mask_of((one, item) for one in base) for item in items}
         for groups, bias, batch in itertools.product(GROUPS, BIASES, BATCHES):
-            values = (base | {"groups": groups, "bias": bias, "batch": batch}).items()
-            pairs = (p for p in itertools.combinations(values, 2) if batch != "0" or ("batch", "0") in p)
-            mask = sum(1 << numbers.setdefault(pair, len(numbers)) for pair in pairs)
+            own = ("groups", groups), ("bias", bias), ("batch", batch)
+            pairs = itertools.combinations(own, 2)
+            if batch == "0":
+                mask = each[own[2]] | mask_of(pair for pair in pairs if own[2] in pair)
+            else:
+                mask = among | each[own[0]] | each[own[1]] | each[own[2]] | mask_of(pairs)
             candidates.append((mask, geometry, GROUPS[groups], BIASES[bias], BATCHES[batch]))
     missing = (1 << len(numbers)) - 1
     for stage in ([c for c in candidates if c[1].ndim == 2], candidates):

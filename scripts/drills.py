@@ -40,6 +40,8 @@ def run(name: str, seed: int, *, short: bool, tell: Callable[[str, int, int], No
                 tried += 1
                 failures += [{"trial": trial.title, "problem": trial.problem}] if trial.problem else []
                 tell(name, tried, len(failures))
+                if trial.problem and trial.title == "the run before":  # the others need its files
+                    break
         except Exception as error:  # noqa: BLE001 – it spares the other drills
             failures.append({"trial": "the drill itself", "problem": f"{type(error).__name__}: {error}"})
     row = {"drill": name, "tried": tried, "failed": len(failures), "seconds": round(time.monotonic() - began)}

@@ -6,8 +6,10 @@ That is every helper (``--doctest-modules`` would look into it), and every test 
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -57,6 +59,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True
 
 
+def pytest_collection_finish() -> None:
+    """Have the tests build the command's parser once, not for each call: that takes longer than most calls."""
+    if testing := sys.modules.get("typer.testing"):
+        testing._get_command = functools.cache(testing._get_command)
+
+
 PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
     "cli": ["test_app", "test_completion", "test_kept_reports", "test_replay"],
     "conformance": [
@@ -65,7 +73,7 @@ PROCESSES = {  # below tests/: files whose tests start workers, clusters or othe
     ],
     "contract": ["test_adapter_import", "test_child_process", "test_scaffold"],
     "models": ["test_files", "test_verification"],
-    "project": ["test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
+    "project": ["test_prepared", "test_readme", "test_run_for_hours", "test_run_on_a_cluster", "test_sample_plugin"],
     "testing": ["test_pytest_plugin"],
 }  # fmt: skip
 SLOW = {"corpora": ["test_covering", "test_library", "test_regressions"], "layers": ["test_calculator"], "meta": ["*"]}

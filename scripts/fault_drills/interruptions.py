@@ -63,7 +63,7 @@ def kill_again_and_again(
         process, before = start(["--resume", str(file)] if file.exists() else opening), lines(file)
         wanted = before + chance.randrange(2 * verdicts // times)
         while process.poll() is None and lines(file) < wanted:
-            time.sleep(0.002)
+            time.sleep(0.01)
         time.sleep(chance.random() * 0.02)
         process.send_signal(signal.SIGKILL)
         yield process.wait() == -signal.SIGKILL

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import convspec
 from convspec.cli.app import app
+from tests import prepared
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
 CASE = (
@@ -24,10 +25,7 @@ TERMINAL = {"TERM": "dumb", "COLUMNS": "200"}
 def process(*arguments, stdin):
     """The command in a process of its own."""
     path = os.pathsep.join([FAKES, os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "convspec", *arguments], input=stdin, capture_output=True, text=True, timeout=100,
-        env={**os.environ, **TERMINAL, "PYTHONPATH": path}, check=False,
-    )  # fmt: skip
+    return prepared.run("-m", "convspec", *arguments, stdin=stdin, env={**os.environ, **TERMINAL, "PYTHONPATH": path})
 
 
 def command(*arguments):
@@ -167,8 +165,8 @@ def ended(process):
     ids=" ".join,
 )
 def test_a_command_whose_reader_has_gone_ends_quietly(arguments):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "convspec", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = prepared.Program(
+        "-m", "convspec", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([FAKES, os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
     assert ended(process) == (141, "")

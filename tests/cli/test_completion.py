@@ -1,10 +1,10 @@
 """What the tab key gives: asked of the command as a shell asks it."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+
+from tests import prepared
 
 
 def offered(*words):
@@ -16,8 +16,7 @@ def offered(*words):
         "COMP_CWORD": str(len(words)),
     }
     code = "import sys; sys.argv = ['convspec']; from convspec.cli.app import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    return done.stdout.split()
+    return prepared.run("-c", code, env=environment).stdout.split()
 
 
 @pytest.mark.parametrize(

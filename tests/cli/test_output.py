@@ -22,6 +22,7 @@ from convspec.cli.terminal import Terminal
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
+from tests import prepared
 
 FAKES = str(Path(__file__).parents[1] / "fakes")
 LAYER = "nn.Conv2d(3, 16, 3, stride=2, padding=1)"
@@ -79,12 +80,13 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def process(line, **environment):
+def process(line, python=None, **environment):
     """A line of the shell, in which ``convspec`` is the command."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([FAKES, *filter(None, sys.path)]), **environment}
+    words = f"{python or prepared.python(environment)} -m convspec "
     return subprocess.run(
-        ["bash", "-c", line.replace("convspec ", f"{sys.executable} -m convspec ")], capture_output=True, text=True,
-        timeout=100, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([FAKES, *filter(None, sys.path)]), **environment},
+        ["bash", "-c", line.replace("convspec ", words)], capture_output=True, text=True, timeout=100, check=False,
+        env=environment,
     )  # fmt: skip
 
 
@@ -298,7 +300,7 @@ def test_a_full_disk_leaves_the_file_before_and_no_other(form, saved, tmp_path, 
 def test_a_file_that_may_not_grow_leaves_the_file_before_and_no_other(saved, tmp_path):
     target = tmp_path / "out.json"
     target.write_text("before")
-    done = process(f"ulimit -f 4; trap '' XFSZ; convspec report {saved} --json {target}")
+    done = process(f"ulimit -f 4; trap '' XFSZ; convspec report {saved} --json {target}", sys.executable)
     assert (done.returncode, done.stderr) == (2, f"convspec: cannot write {target}: File too large\n")
     assert target.read_text() == "before"
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "out.json"}

@@ -22,6 +22,7 @@ from convspec.conformance.remote import dask_cluster as module
 from convspec.conformance.remote import executor
 from convspec.conformance.remote.dask_cluster import Cluster, ClusterWarning
 from convspec.conformance.trials.work_plan import Target
+from tests import prepared
 
 FAKES = Path(__file__).parents[1] / "fakes"
 CASES = [Case(ConvSpec(3, 3 if n == 5 else 2 + 2 * (n % 3), (1, 3)), (2, 3, 5, 7), seed=n) for n in range(12)]
@@ -212,8 +213,10 @@ def test_a_scheduler_that_ends_while_workers_are_asked_is_an_error_in_words(of, 
 def running(kind, *words):
     """A scheduler or worker of its own session."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path])}
-    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"
+    process = prepared.Program(
+        *command, modules=prepared.CLUSTER, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield process
     finally:
@@ -306,8 +309,10 @@ def command(address, *words):
     # a process that was started in the background, as CI may be, ignores Ctrl-C, and its children do
     listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = listening + "from convspec.cli.app import main; main()"
-    words = [sys.executable, "-c", code, "check", "--dask", address, *map(str, words)]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return prepared.Program(
+        "-c", code, "check", "--dask", address, *words, modules=prepared.CLUSTER, env=environment, text=True, **pipes
+    )
 
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

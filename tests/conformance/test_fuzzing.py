@@ -16,6 +16,7 @@ from convspec.conformance.fuzzing.failures import FailureFile, Limits
 from convspec.conformance.fuzzing.session import fuzz, stream
 from convspec.conformance.fuzzing.shrink import shrink, weight
 from convspec.conformance.results import Result
+from tests import prepared
 
 UNIT = Path(__file__).parent
 PAGE = (UNIT.parents[1] / "docs" / "how-to" / "fuzz.md").read_text("utf-8")
@@ -140,13 +141,10 @@ def test_the_commands_of_the_page_run(tmp_path):
     for command in commands:
         line = command.replace("--minutes 30", "--cases 4").replace("--cases 500", "--cases 2")
         line = re.sub(r"--adapters \S+|--gradients", "", line) + " --adapters convspec_fakes:GOOD"
-        done = subprocess.run(
-            [sys.executable, "-m", "convspec", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = prepared.run("-m", "convspec", *line.split(), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "0 unexpected" in done.stdout
-    wrong = [sys.executable, "-m", "convspec", "fuzz", "--data", "metamorphic"]
-    done = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = prepared.run("-m", "convspec", "fuzz", "--data", "metamorphic", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--data 'metamorphic' must be one of" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"convspec-fuzz", "fuzz"}

@@ -17,6 +17,7 @@ import convspec
 from convspec import Case, ConvSpec, RequestError
 from convspec.conformance.journal import read
 from convspec.contract.isolation import format_size, out_of_memory, parse_size
+from tests import prepared
 
 FAKES = Path(__file__).parents[1] / "fakes"
 EVEN = [Case(ConvSpec(3, 2 * n, (3, 5)), (2, 3, 5, 7), seed=n) for n in (1, 2)]
@@ -73,10 +74,11 @@ def test_a_crash_carries_the_line_that_reproduces_it(tmp_path):
     line = report.results[0].evidence["reproduce"]
     assert shlex.split(line)[2:5] == ["|", "convspec", "check"]
     assert line.endswith("--layouts NCHW --timeout 30 --memory 2147483648")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path])}
+    words = f"{prepared.python(environment)} -m convspec check --data exact --json -"
     done = subprocess.run(
-        line.replace("convspec check", f"{sys.executable} -m convspec check --data exact --json -"), shell=True,
-        capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path])},
+        line.replace("convspec check", words), shell=True, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, env=environment,
     )  # fmt: skip
     assert done.returncode == 1
     (result,) = json.loads(done.stdout)["results"]
@@ -187,7 +189,7 @@ def start(duration, timeout):
         "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path]),
         "CONVSPEC_TEST_SLEEP": duration,
     }
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT), timeout], env=environment)
+    return prepared.Program("-c", textwrap.dedent(SCRIPT), timeout, env=environment)
 
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -225,14 +227,14 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     # a process that was started in the background, as CI may be, ignores Ctrl-C, and its children do
     listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = listening + "from convspec.cli.app import main; main()"
-    command = [sys.executable, "-c", code, "check", "--corpus", corpus, "--adapters", "convspec_fakes:BREEDS",
+    command = ["-c", code, "check", "--corpus", corpus, "--adapters", "convspec_fakes:BREEDS",
                "--journal", journal, "-j", "1"]  # fmt: skip
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path]),
         "CONVSPEC_TEST_SLEEP": duration,
     }
-    main = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    main = prepared.Program(*command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     until(lambda: len(running(duration)) == 2, 60)
     main.send_signal(signal.SIGINT)
     out, err = main.communicate(timeout=60)

@@ -12,6 +12,7 @@ from fault_drills.interruptions import cases, kill_again_and_again, plain
 
 import convspec
 from convspec.conformance import journal
+from tests import prepared
 
 FAKES = Path(__file__).parents[1] / "fakes"
 KILLS = 20
@@ -21,8 +22,8 @@ CASES = cases(100)
 
 def command(arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FAKES), *sys.path])}
-    words = [sys.executable, "-m", "convspec", "check", "-j", "2", *arguments]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = "-m", "convspec", "check", "-j", "2", *arguments
+    return prepared.Program(*words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow

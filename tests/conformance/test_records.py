@@ -24,6 +24,7 @@ from convspec.conformance import journal
 from convspec.conformance.records import array_files
 from convspec.conformance.records.compare import _mismatch
 from convspec.reference import Verdict
+from tests import prepared
 
 GOOD, COARSE, WRONG = (f"convspec_fakes:{name}" for name in ("GOOD", "COARSE", "WRONG_NUMBERS"))
 CASES = [
@@ -262,8 +263,8 @@ def test_after_kill_9_the_record_is_whole(tmp_path):
     corpus, folder = tmp_path / "cases.jsonl", tmp_path / "record"
     corpus.write_text("".join(case.varied(seed=n).to_json() + "\n" for n in range(15) for case in CASES[:2]))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "fakes"), *sys.path])}
-    words = [sys.executable, "-m", "convspec", "check", "--corpus", str(corpus), "--adapters", GOOD]
-    process = subprocess.Popen([*words, "--record", str(folder)], env=environment, stderr=subprocess.DEVNULL)
+    words = "-m", "convspec", "check", "--corpus", corpus, "--adapters", GOOD, "--record", folder
+    process = prepared.Program(*words, env=environment, stderr=subprocess.DEVNULL)
     path = folder / "run.jsonl"
     while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 40):
         time.sleep(0.01)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from convspec import Case, ConvSpec
 from convspec.cli.app import app
 from convspec.contract import adapter_import, isolation, registry
 from convspec.errors import AdapterError, RequestError, printable
+from tests import prepared
 
 LAYER = '{"in_channels": 3, "out_channels": 4, "kernel_size": [3, 3]}'
 
@@ -278,10 +278,7 @@ def test_one_that_fails_only_in_a_worker_is_an_error_of_its_cases(tmp_path, only
 def test_a_command_of_its_own_survives_them(tmp_path):
     install(tmp_path, "others", {"os-exits": WAYS["os-exits"][0], "prints": GOOD_ONES["prints"]})
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-m", "convspec", "adapters", "--json", "-"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, timeout=100,
-    )  # fmt: skip
+    done = prepared.run("-m", "convspec", "adapters", "--json", "-", env={**os.environ, "PYTHONPATH": path})
     faults = {entry["name"]: entry["fault"] for entry in json.loads(done.stdout)["adapters"]}
     assert done.returncode == 0
     assert faults["os-exits"] == "adapter 'os-exits' cannot be imported: the process ended with exit status 0"

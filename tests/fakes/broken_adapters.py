@@ -25,7 +25,7 @@ WAYS = {  # name of the adapter: its module, and words of the reason
     "os-exits": ("import os\nos._exit(0)", "the process ended with exit status 0"),
     "aborts": ("import os\nos.abort()", "the process ended with SIGABRT"),
     "segfaults": ("import ctypes\nctypes.string_at(0)", "the process ended with SIGSEGV"),
-    "hangs": ("while True:\n    pass", "its import takes more than 8 s"),
+    "hangs": ("import time\nwhile True:\n    time.sleep(1)", "its import takes more than 8 s"),
 }
 GOOD_ONES = {"good": GOOD, "prints": f"print('noise ' * 20000)\n{GOOD}"}
 

@@ -1,6 +1,7 @@
 """The rules that the project sets itself: size, lightness, and what must never be there."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import inspect
@@ -19,6 +20,11 @@ MODULES = sorted([*ROOT.glob("convspec/**/*.py"), *ROOT.glob("adapters/**/*.py")
 STANDARD_LIBRARY_ONLY = ["errors", "spec", "contract", "layers"]
 PACKAGES = ["convspec", *sorted(p.name for p in (ROOT / "adapters").iterdir() if p.is_dir())]
 FRAMEWORKS = ("torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino")
+
+
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_the_core_chooses_no_adapter_by_its_name():
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in ROOT.glob("convspec/**/*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("adapter", "find")
         and any(isinstance(argument, ast.Constant) and argument.value in names for argument in node.args)
@@ -72,7 +78,7 @@ def test_no_module_has_the_name_of_something_in_its_parents_face():
 
 def functions():
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 doc = ast.get_docstring(node, clean=False)
                 lines = node.end_lineno - node.lineno + 1 - (len(doc.splitlines()) if doc else 0)
@@ -96,11 +102,26 @@ def test_no_tolerance_outside_the_error_bounds():
         f"{path.name}:{node.lineno}"
         for path in MODULES
         if path.name != "error_bounds.py"
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if (isinstance(node, ast.keyword) and node.arg in words)
         or (isinstance(node, ast.Attribute) and node.attr in words)
     ]
     assert not found
+
+
+def test_a_test_that_imports_a_framework_has_its_marker():
+    """What has no marker is collected by ``make test-fast``, and a framework takes seconds to import."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        names = [name for node in parsed(path).body for name in imported(node)]
+        marked = any(ast.unparse(node).startswith(("pytestmark", "pytest.importorskip")) for node in parsed(path).body)
+        assert marked or not {name.partition(".")[0] for name in names} & {*FRAMEWORKS}, path
+
+
+def imported(node):
+    """The modules that a statement imports, those inside it not."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [name.name for name in node.names] if isinstance(node, ast.Import) else []
 
 
 def test_adapters_is_no_package():

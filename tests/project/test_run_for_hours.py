@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
+
 UNIT = Path(__file__).parent
 PAGE = (UNIT.parents[1] / "docs" / "how-to" / "run-for-hours.md").read_text("utf-8")
 
@@ -19,10 +21,11 @@ def convspec(tmp_path):
             line = line.replace(old, new)
         if "--adapters" not in line and " check --corpus" in line:
             line += " --adapters convspec_fakes:GOOD"
-        path = os.pathsep.join([str(UNIT.parent / "fakes"), *sys.path])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(UNIT.parent / "fakes"), *sys.path])}
+        words = f"{prepared.python(environment)} -m convspec "
         return subprocess.run(
-            ["bash", "-c", line.replace("convspec ", f"{sys.executable} -m convspec ", 1)], cwd=tmp_path, check=False,
-            capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": path},
+            ["bash", "-c", line.replace("convspec ", words, 1)], cwd=tmp_path, check=False, capture_output=True,
+            text=True, timeout=100, env=environment,
         )  # fmt: skip
 
     return run

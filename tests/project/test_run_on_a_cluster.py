@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import prepared
+
 UNIT = Path(__file__).parent
 PAGE = (UNIT.parents[1] / "docs" / "how-to" / "run-on-a-cluster.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", PAGE, re.M)
@@ -23,21 +25,21 @@ PROGRAMS = {
 
 
 @pytest.fixture
-def line(tmp_path, monkeypatch):
+def line(tmp_path, tmp_path_factory, monkeypatch):
     """A command of the page as it is run here: on a port that is free, with adapters that need no framework."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(UNIT.parent / "fakes"), *sys.path]))
-    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path_factory.getbasetemp()))  # one for all tests
 
     def changed(text):
         for old, new in (("8786", port), ("torch=1", "good=1"), ("onnx=1", "good2=1")):
             text = text.replace(old, new)
         text = re.sub("--adapters [a-z,]+", "--adapters convspec_fakes:GOOD,convspec_fakes:GOOD2", text)
         program = next(program for program in PROGRAMS if text.startswith(program))
-        return text.replace(program, f"exec {sys.executable} {PROGRAMS[program]}", 1)
+        return text.replace(program, f"exec {prepared.python(os.environ, prepared.CLUSTER)} {PROGRAMS[program]}", 1)
 
     return changed
 

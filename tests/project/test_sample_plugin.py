@@ -1,6 +1,7 @@
 """A third party's adapter, from its wheel, away from any checkout: found, validated, checked, and run by pytest."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ SAMPLE = ROOT / "tests" / "sample_plugin"
 def installed(tmp_path_factory):
     """A folder with the wheels of convspec and of the sample, and nothing else of this repository."""
     target, built = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(ROOT), str(SAMPLE)], built)
-    run([*pip, "install", "--no-deps", "--no-index", "--target", str(target), *map(str, built.iterdir())], built)
+    for project in (ROOT, SAMPLE):
+        run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)], project)
+    for wheel in built.iterdir():
+        shutil.unpack_archive(wheel, target, "zip")  # as an installer does with a wheel of modules
     return target
 
 

@@ -1,13 +1,12 @@
 """The suite as a plug-in of pytest, with adapters that need no framework."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from convspec import Case, ConvSpec
+from tests import prepared
 
 ROOT = Path(__file__).parents[2]
 FAKES = Path(__file__).parents[1] / "fakes"
@@ -23,9 +22,9 @@ def suite(folder, *arguments):
     """Run the suite in a folder of its own; the lines that it printed."""
     (folder / "cases.jsonl").write_text("".join(f"{case.to_json()}\n" for case in CASES))
     path = os.pathsep.join([str(ROOT), str(ROOT / "adapters"), str(FAKES)])
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--pyargs", "convspec.conformance", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False,
+    done = prepared.run(
+        "-m", "pytest", "-q", "-rA", "--pyargs", "convspec.conformance", *arguments, cwd=folder,
+        modules=(*prepared.COMMAND, "pytest"),
         env={**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     return done.returncode, done.stdout

@@ -21,9 +21,10 @@ from onnx import TensorProto
 
 import convspec
 from convspec.cli.reports import verify_files
-from convspec.contract.isolation import ChildError
+from convspec.contract.isolation import ChildError, child_process
 from convspec.errors import RequestError
 from convspec.models.verification import verifier
+from tests import prepared
 from tests.adapters.onnx.hostile import EVIL, HOSTILE, endless_loop, plain, trap, with_external
 from tests.adapters.onnx.verifying import audited, conv, model, saved, weights
 
@@ -64,6 +65,13 @@ WORDS = {
     "wrong length": "length 240 from the shape, got 8",
     **{f"two dots in {place}": OUTSIDE for place in ("attribute", "subgraph", "function", "sparse")},
 }
+
+
+@pytest.fixture(autouse=True)
+def prepared_children(monkeypatch):
+    """Have the child processes forked from one that has imported what does not start threads."""
+    modules = *prepared.COMMAND, "convspec.models.verification", "onnx.reference", "convspec_onnx.loading"
+    monkeypatch.setattr(child_process, "subprocess", prepared.subprocess_of(modules))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 import convspec
 from tests.adapters.torch.test_trace_steps import randomised
 
+pytestmark = pytest.mark.torch
 X = np.random.default_rng(0).standard_normal((1, 3, 12, 10)).astype(np.float32)
 
 
