@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from convspec import ConvSpec, reference
-from convspec.contract import TracedStep
+from convspec.contract import Part, TracedStep
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.dataflow import views
+from convspec.models.dataflow.calls import step_of_norm
 from convspec.models.dataflow.moves import canonical_order, move
 from convspec.spec import steps as S
 from tests.models.numpy_models import opened
@@ -316,3 +317,25 @@ def test_features_of_linear_layers_are_in_the_order_of_channels_and_pixels():
     assert not same_steps(a, opened(heads, X, layout="NHWC", weights=weights), [])
     weights["norm"] = {name: shuffle_rows(array, (2, 3, 3), 0) for name, array in weights["norm"].items()}
     assert same_steps(a, opened(heads, X, layout="NHWC", weights=weights), [])
+
+
+@pytest.mark.parametrize(("step", "moves"), [
+    (S.Add(0), True), (S.Subtract(0), True), (S.Multiply(1), True), (S.Divide(1), True), (S.Add(1), False),
+    (S.Multiply(0), False), (S.Subtract(0, reflected=True), False), (S.Divide(1, reflected=True), False),
+    (S.ReLU(), False),
+])  # fmt: skip
+def test_a_constant_that_changes_nothing_is_no_step(step, moves):
+    view = views.dense((2, 3, 4))
+    found = move(TracedStep("", step, (0,), (1,)), view, (2, 3, 4))
+    assert found == (view if moves else None)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(("norm", "kind"), [
+    ("batch", S.BatchNorm), ("group", S.GroupNorm), ("layer", S.LayerNorm),
+])  # fmt: skip
+def test_a_norm_is_a_step_that_computes_its_variance_in_the_same_way(norm, kind, fast):
+    arrays = {"gain": np.ones(4, np.float32), "shift": np.zeros(4, np.float32)}
+    part = Part("n", "norm", "Norm", arrays=arrays, epsilon=1e-3, axis=-1, norm=norm, axes=(-1,), groups=2)
+    step, own = step_of_norm(part, (2, 3, 4), fast_variance=fast)
+    assert (type(step), step.fast_variance, step.epsilon, set(own)) == (kind, fast, 1e-3, {"scale", "bias"})

@@ -245,3 +245,9 @@ def test_names_decide_where_one_model_has_more_layers(port):
     assert report.left == ["conv net.unused of the source"]
     assert equal(source[0], target[1])
     assert equal(source[1], target[0])
+
+
+@pytest.mark.parametrize(("count", "words"), [(4, "l0, l1, l2, l3 of"), (5, "l0, l1, l2, l3, … (5 in all) of")])
+def test_many_layers_of_one_shape_are_named_by_the_first(port, count, words):
+    source, target = ([conv(f"{name}{i}", B, i) for i in range(count)] for name in "lx")
+    assert words in port(source, target).ambiguous[0]

@@ -219,3 +219,10 @@ def test_only_the_numbers_of_a_bias_that_differ_are_counted():
         ours = replace(source, params=ConvParams(source.params.kernel, np.array(wrong, np.float32)))
         (found,) = weight_differences(ours, source)
         assert found.title.startswith(f"{np.count_nonzero(right != wrong)} of the bias's 4 numbers differ")
+
+
+def test_kernels_of_two_shapes_are_told_by_both():
+    (found,) = weight_differences(layer(spec=ConvSpec(3, 4, 5, ndim=1)), layer(spec=ConvSpec(3, 4, 3, ndim=1)))
+    assert (found.id, found.title) == (
+        "kernel-shape-differs", "the kernel's shape is (4, 3, 5) where the source has (4, 3, 3)"
+    )  # fmt: skip
