@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convspec import ConvSpec, reference
-from convspec.contract import Part, TracedStep
+from convspec import ConvParams, ConvSpec, reference
+from convspec.contract import Call, Part, Reading, TracedStep
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.dataflow import views
-from convspec.models.dataflow.calls import step_of_norm
+from convspec.models.dataflow.calls import step_of_norm, trace_of_calls
 from convspec.models.dataflow.moves import canonical_order, move
 from convspec.spec import steps as S
 from tests.models.numpy_models import opened
@@ -339,3 +339,36 @@ def test_a_norm_is_a_step_that_computes_its_variance_in_the_same_way(norm, kind,
     part = Part("n", "norm", "Norm", arrays=arrays, epsilon=1e-3, axis=-1, norm=norm, axes=(-1,), groups=2)
     step, own = step_of_norm(part, (2, 3, 4), fast_variance=fast)
     assert (type(step), step.fast_variance, step.epsilon, set(own)) == (kind, fast, 1e-3, {"scale", "bias"})
+
+
+@pytest.mark.parametrize("step", [
+    S.PixelShuffle(2), S.PixelShuffle(2, "DCR"), S.PixelUnshuffle(2), S.PixelUnshuffle(2, "DCR"), S.ChannelShuffle(4),
+], ids=repr)  # fmt: skip
+def test_a_shuffle_moves_as_the_reference_says(step):
+    value = np.arange(2 * 8 * 4 * 6).reshape(2, 8, 4, 6)
+    (expected,) = reference.steps.evaluate(step, [value])
+    view = move(TracedStep("", step, (0,), (1,), layout="NCHW"), views.dense(value.shape), expected.shape)
+    assert np.array_equal(views.restore(expected, view, value.shape), value)
+
+
+def test_the_calls_of_layers_are_steps_with_their_paths_and_what_is_between_is_not_seen():
+    spec = conv(3, 4)
+    kernel = ConvParams.random(spec)
+    arrays = {"kernel": np.ones((5, 4), np.float32), "bias": np.zeros(5, np.float32)}
+    parts = [Part("c", "conv", "Conv", Reading(spec, kernel, "NCHW")), Part("l", "linear", "Linear", arrays=arrays),
+             Part("n", "norm", "Norm", arrays={"gain": np.ones(5, np.float32)}, norm="layer", axes=(-1,))]  # fmt: skip
+    x, y, flat, z, end = (np.full(shape, i, np.float32) for i, shape in enumerate(
+        ((1, 3, 8, 8), (1, 4, 6, 6), (1, 4), (1, 5), (1, 5))))  # fmt: skip
+    calls_ = [Call("c", x, y), Call("l", flat, z), Call("n", z, end)]
+    found = trace_of_calls(parts, calls_, [x], [end])
+    between = "the operations before l"
+    assert [step.path for step in found.steps] == ["c", between, "l", "n"]
+    assert [(step.reads, step.writes) for step in found.steps] == [
+        ((0,), (1,)),
+        ((1,), (2,)),
+        ((2,), (3,)),
+        ((3,), (4,)),
+    ]
+    assert [type(step.step) for step in found.steps] == [ConvSpec, S.Other, S.Linear, S.LayerNorm]
+    norm = found.steps[-1].step
+    assert (norm.scale, norm.bias, found.outputs) == (True, False, (4,))
