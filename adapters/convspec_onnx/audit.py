@@ -15,7 +15,17 @@ from convspec.reference import Verdict
 from convspec_onnx.graph import lint_graph
 from convspec_onnx.loading import inputs
 from convspec_onnx.source import Ask, SourceComparison
-from convspec_onnx.verify import AccuracyClasses, Report, Run, find_changes, judge_alone, open_model, runtimes
+from convspec_onnx.verify import (
+    AccuracyClasses,
+    OperatorJudge,
+    Report,
+    Run,
+    find_changes,
+    judge_alone,
+    open_model,
+    random_sets,
+    runtimes,
+)
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
@@ -45,15 +55,13 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
     ``ask`` runs the source in the process that holds it.
     """
     model, convs, problem = open_model(request["path"], request.get("memory"), limited=request.get("limited", False))
-    notes = lint_graph(model.graph, convs, consistent=not problem)
+    notes = model.notes + lint_graph(model.graph, convs, consistent=not problem)
     if problem:
         notes.append({"id": "shape-inference", "title": problem, "level": "warning"})
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.proto.opset_import}
     path, dims = request.get("inputs"), request.get("dims") or {}
     report({"convs": [conv.to_dict() for conv in convs], "notes": notes, "opsets": versions,
             "sets": inputs.count_sets(model.graph, path, dims)})  # fmt: skip
-    sets = inputs.read_inputs(model.graph, path) if path else inputs.random_inputs(
-        model.graph, dims, request.get("seed", 0))  # fmt: skip
     source = SourceComparison.load(request, model, convs, report, ask)
     observe = source.compare_node if source else None
     providers = [runtimes.provider_name(name) for name in request.get("providers") or [runtimes.CPU]]
@@ -61,11 +69,17 @@ def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) ->
     configs = runtimes.run_configs(request["levels"] if oracle else ["off"], providers[: None if oracle else 1])
     expected = {runtimes.provider_name(name): kind for name, kind in (request.get("expect") or {}).items()}
     classes = AccuracyClasses(expected, model.proto)
+    sets = inputs.read_inputs(model.graph, path) if path else random_sets(
+        model, convs, configs[0], dims, report, request.get("seed", 0))  # fmt: skip
+    own = oracle and configs[0].provider not in expected
+    operators = (
+        OperatorJudge(model, {conv.path for conv in convs if not conv.owners and not conv.rows}) if own else None
+    )
     reached: set[str] = set()
     for title, feeds in sets:
         if source:
             source.run_source(title, feeds)
-        run = Run(model, convs, title, configs, report, observe, judging=oracle, classes=classes)
+        run = Run(model, convs, title, configs, report, observe, judging=oracle, classes=classes, operators=operators)
         run.execute(feeds)
         reached |= run.reached
         if source and not run.broken:

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from convspec.contract import Call, ModelTrace, Part, Reading
-from convspec.errors import ConvspecError, RequestError, UnsupportedError, printable
+from convspec.errors import UnsupportedError
 from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, find_convolutions
 from convspec_onnx.loading import DetachedModel, to_proto
-from convspec_onnx.loading import inputs as graph_inputs
-from convspec_onnx.verify import runtimes
+from convspec_onnx.trace_steps import feeds_of, run_for, trace_steps
 
 if TYPE_CHECKING:
     from convspec.contract import Array
+
+__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
 
 _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
@@ -119,29 +120,16 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     proto = to_proto(model)
     layers = list(_walk(proto))
     results = [entry.name for entry in proto.graph.output]
-    feeds = _feeds(proto, inputs)
+    feeds = feeds_of(proto, inputs)
     wanted = list(dict.fromkeys([*results, *(n for _, x, y in layers for n in (x, y) if n not in feeds)]))
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in results)
-    try:
-        values = runtimes.run(DetachedModel(copy), feeds, wanted, runtimes.RunConfig("off")) | feeds
-    except ConvspecError as error:
-        raise RequestError(f"the ONNX model does not take these inputs: {printable(error)}") from None
+    values = run_for(proto, feeds, wanted)
     calls = [Call(part.path, values[x], values[y]) for part, x, y in layers]
     return ModelTrace(calls, [values[name] for name in results])
 
 
-def _feeds(proto: onnx.ModelProto, inputs: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:
-    entries = graph_inputs.free_inputs(proto.graph)
-    if not isinstance(inputs, Mapping):
-        if len(inputs) != len(entries):
-            raise RequestError(f"the ONNX model takes {len(entries)} inputs, but {len(inputs)} are given")
-        inputs = {entry.name: x for entry, x in zip(entries, inputs, strict=True)}
-    if missing := [entry.name for entry in entries if entry.name not in inputs]:
-        raise RequestError(f"the ONNX model has an input {printable(missing[0])}, which is not given")
-    dtypes = {e.name: helper.tensor_dtype_to_np_dtype(e.type.tensor_type.elem_type) for e in entries}
-    return {name: np.asarray(inputs[name], dtype) for name, dtype in dtypes.items()}
+def traces_plainly(_: Any) -> bool:
+    """Whether one run gives steps and results: of a graph, always."""
+    return True
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:

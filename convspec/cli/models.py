@@ -8,16 +8,17 @@ import typer
 
 from convspec.cli.console import console, print_lines, require_writable, write_json
 from convspec.cli.options import JsonOption, option
-from convspec.errors import RequestError
+from convspec.errors import RequestError, printable
 
 if TYPE_CHECKING:
-    from convspec.models import Comparison, PortReport, WeightMatches
+    from convspec.models import Comparison, PortReport, VerifyReport, WeightMatches
 
 COMPARE_EXAMPLES = """
 A model is `module:factory`, which is imported and called – an instance is taken as it is –, or a file: ONNX,
 TorchScript, `torch.export`, `.keras`, or the folder of a SavedModel. The last four are programs, loaded in a child
 process. Exit status 0: the models' results agree within rounding; 1: they differ, or that is unknown, as without
-inputs; 2: a bad request, or a file that cannot be read.
+inputs; 2: a bad request, or a file that cannot be read. A quantised ONNX file, or one whose inputs the other model
+does not take as they are, is compared as by `convspec verify --against`.
 
 Examples:
 
@@ -80,15 +81,36 @@ def compare(
     json: JsonOption = None,
 ) -> None:
     """Compare two models' results, and layer by layer report where they first diverge."""
-    from convspec.models import arguments
+    from convspec.models import arguments, verify
     from convspec.models import compare as run_compare
 
     require_writable(json)
     models, options = _load(a, b, input, shape[0] if shape else None, seed, layouts)
     further = [arguments.load_inputs(None, one, seed) for one in (shape or [])[1:]]
-    result = run_compare(*models, **options, further=further, seconds=seconds, fold_pads=fold_pads, one_input=one_input)
+    try:
+        result = run_compare(
+            *models, **options, further=further, seconds=seconds, fold_pads=fold_pads, one_input=one_input
+        )
+    except RequestError as error:
+        refused_first = str(error).startswith("model a")
+        pairs = [(b, models[0], a), (a, models[1], b)][:: -1 if refused_first else 1]
+        graph = None if layouts else next(filter(_is_graph, pairs), None)
+        if graph is None:
+            raise
+        words = f"Compared as by `convspec verify {printable(graph[0])} --against {printable(graph[2])}`."
+        print_lines([(words, "")], console(stderr=True))
+        verified = verify(*graph[:2], options["inputs"])
+        _write(verified, json)
+        raise typer.Exit(1 if verified.unexpected else 0) from None
     _write(result, json)
     raise typer.Exit(0 if result.agrees else 1)
+
+
+def _is_graph(pair: tuple[str, Any, str]) -> bool:
+    """Return whether the first of two models is a file that `convspec verify` reads."""
+    from convspec.contract import registry
+
+    return pair[0].endswith(registry.audit_adapter(pair[0]).graph_files)
 
 
 def port(
@@ -142,6 +164,6 @@ def _load(
     return [arguments.load_model(name) for name in (a, b)], {"inputs": inputs, "layouts": names}
 
 
-def _write(result: Comparison | PortReport | WeightMatches, json: str | None) -> None:
+def _write(result: Comparison | PortReport | VerifyReport | WeightMatches, json: str | None) -> None:
     if not write_json(json, result.to_dict()):
         print_lines(result.styled_lines(), console())

@@ -19,6 +19,8 @@ from convspec.models.matching.differences import (
     array_differences,
     field_differences,
     layer_differences,
+    nearest_stages,
+    permuted_kernels,
     spec_differences,
     weight_differences,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport",
     "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
-    "compare", "convs", "field_differences", "layer_differences", "match_weights", "pair_layers", "port",
-    "port_weights", "spec_differences", "split_layers", "text_table", "verify", "weight_differences",
+    "compare", "convs", "field_differences", "layer_differences", "match_weights", "nearest_stages", "pair_layers",
+    "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table", "verify",
+    "weight_differences",
 ]  # fmt: skip

@@ -73,8 +73,11 @@ def _cut(text: str) -> str:
 
 
 def _path(path: str) -> str:
-    """Return a path or –, its beginning cut: names of one network differ at the end."""
-    return path if 0 < len(path) <= _WIDEST else f"…{path[1 - _WIDEST :]}" if path else "–"
+    """Return a path or –, shortened in the middle: names of one network differ at the end, those of parts before."""
+    path = printable(path, None)
+    if len(path) <= _WIDEST:
+        return path or "–"
+    return f"{path[: _WIDEST // 3]}…{path[_WIDEST // 3 + 1 - _WIDEST :]}"
 
 
 # -- comparisons and ports ---------------------------------------------------------------------------------------------
@@ -172,15 +175,23 @@ def verification(report: VerifyReport) -> Text:
     notes = [(node.name, note, note.get("level")) for node in report.nodes for note in node.notes]
     lines += [(_note(name, note), _LEVELS[level]) for name, note, level in notes if level in _LEVELS]
     lines += [(_note("model", note), _LEVELS.get(note.get("level", ""), "")) for note in report.notes]
-    lines += [(line, "") for line in optimisation_changes(report)]
-    lines += [(f"{name}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
+    lines += [(line, "") for line in (*noise_table(report), *optimisation_changes(report))]
+    lines += [(f"{_path(name)}: {kind}: {title}", "red") for name, kind, title in report.unexpected[:_SHOWN]]
     if report.first_divergence:
         lines.append((f"first divergence: {report.first_divergence}", "bold red"))
-        first = next(node for node in report.nodes if node.name == report.first_divergence)
-        lines += [(f"fix: {fix}", "") for fix in dict.fromkeys(f["fix"] for f in first.findings if f.get("fix"))]
+        first = [node for node in report.nodes if node.name == report.first_divergence]
+        fixes = [finding["fix"] for node in first for finding in node.findings if finding.get("fix")]
+        lines += [(f"fix: {fix}", "") for fix in dict.fromkeys(fixes)]
     words = conclusion(report)
+    lines += [(line, "bold") for line in judged_words(report)]
     lines.append((words, "bold red" if report.unexpected else "bold green"))
     return Text(words, [(heads, ""), *rows], lines)
+
+
+def noise_table(report: VerifyReport) -> list[str]:
+    """Return the signal-to-noise ratio of each output of a quantised graph, the worst first."""
+    rows = [[node.name, node.matched or "", f"{node.snr_db:.1f} dB"] for node in report.noisiest_first[:_SHOWN]]
+    return table([["signal over noise", "source", ""], *rows]) if rows else []
 
 
 def _node_cells(node: Node) -> list[str]:
@@ -189,7 +200,7 @@ def _node_cells(node: Node) -> list[str]:
 
 
 def _note(name: str, note: dict[str, str]) -> str:
-    return f"{name}: {note['id']}: {note['title']}"
+    return f"{_path(name)}: {note['id']}: {note['title']}"
 
 
 def optimisation_changes(report: VerifyReport) -> list[str]:
@@ -204,6 +215,17 @@ def optimisation_changes(report: VerifyReport) -> list[str]:
             passes = f", in {', '.join(change['passes'])}" if change["passes"] else ""
             lines.append(f"{level} changes {', '.join(change['changed'][:3])} {size}{passes}")
     return list(dict.fromkeys(lines))
+
+
+def judged_words(report: VerifyReport) -> list[str]:
+    """Return ``187 of 187 nodes judged: rounding, proved``, and the nodes that no reference can judge."""
+    if not report.operators:
+        return []
+    judged, total = report.judged
+    lines = [f"{judged} of {total} node{'s' * (total != 1)} judged: {report.rounding}"]
+    if missing := report.not_judged:
+        lines.append("not judged: " + ", ".join(f"{n} {name}" for name, n in sorted(missing.items())))
+    return lines
 
 
 def conclusion(report: VerifyReport) -> str:

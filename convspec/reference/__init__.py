@@ -14,15 +14,17 @@ from convspec.reference import accuracy_probes, error_bounds, quick_check, verdi
 from convspec.reference.accuracy_probes import LADDER, judge_class, measure, probes
 from convspec.reference.convolution import conv, gradient_magnitudes, gradients, magnitude, source_indices
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, gamma, products
+from convspec.reference.rounding_spread import SPREAD_FACTOR, Spread, move_numbers, spread_limits, units_for
 from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
 
 if TYPE_CHECKING:
     from convspec.reference import steps as steps
 
 __all__ = [
-    "EXACT_KINDS", "LADDER", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Verdict", "accuracy_probes", "bounds",
-    "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge", "judge_class", "magnitude", "measure",
-    "probes", "products", "quick_check", "source_indices", "steps", "verdict",
+    "EXACT_KINDS", "LADDER", "SPREAD_FACTOR", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Spread", "Verdict",
+    "accuracy_probes", "bounds", "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge",
+    "judge_class", "magnitude", "measure", "move_numbers", "probes", "products", "quick_check", "source_indices",
+    "spread_limits", "steps", "units_for", "verdict",
 ]  # fmt: skip
 
 

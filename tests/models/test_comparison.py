@@ -17,10 +17,10 @@ from convspec.errors import RequestError
 from convspec.models.comparison import layer_check, run_both
 from convspec.models.comparison.outcomes import judge_results
 from convspec.models.comparison.run_both import compare_open
-from convspec.models.comparison.sensitivity import Spread
 from convspec.models.matching.differences import spec_differences
 from convspec.models.run_model import Call, Model, Part, canonical, moved
 from convspec.models.text_table import table
+from convspec.reference import Spread
 from convspec.spec import layouts
 from convspec.spec import steps as S
 from convspec.spec.dtypes import ComputePrecision

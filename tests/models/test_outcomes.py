@@ -10,8 +10,8 @@ import pytest
 from convspec.models.comparison import run_both
 from convspec.models.comparison.outcomes import Outcome, judge_results
 from convspec.models.comparison.results import Comparison, Row
-from convspec.models.comparison.sensitivity import Spread
 from convspec.models.run_model import Model
+from convspec.reference import Spread, spread_limits
 from tests.models.numpy_models import Adapter
 
 
@@ -66,3 +66,16 @@ def test_settings_that_differ_are_told_where_another_layer_reads_other_inputs():
     assert found.divergence == f"before conv 1 (c): it reads other inputs{hint}"
     rows[0].spec.clear()
     assert found.divergence == "before conv 1 (c): it reads other inputs"
+
+
+def test_a_result_where_rounding_explains_nothing_differs_without_a_warning():
+    found = judged([[0.0, 0.0]], [[1.0, 0.0]])
+    assert (found.verdict, found.difference, found.limit, found.ratio) == ("differ", 1.0, 0.0, np.inf)
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float16, 2.0**-11), (np.float32, 2.0**-24), (np.float64, 2.0**-53)])
+def test_results_may_differ_by_two_roundings_of_the_coarser_format(dtype, unit):
+    y, still = np.array([[4.0, -8.0]]), np.zeros((1, 2))
+    expected = 2 * unit / (1 - 2 * unit) * 8
+    for one, other in ((y.astype(dtype), y), (y, y.astype(dtype))):
+        assert spread_limits(still, still, one, other) == pytest.approx(expected, rel=1e-12)

@@ -6,7 +6,9 @@ import pytest
 from convspec import ConvParams, ConvSpec
 from convspec.contract import Part, Reading
 from convspec.models.comparison.further_inputs import SCALE, further_inputs, untried
-from convspec.models.comparison.sensitivity import Spread, _move_inputs, _move_part, measure, move
+from convspec.models.comparison.sensitivity import _move_inputs, _move_part, measure
+from convspec.reference import Spread
+from convspec.reference import move_numbers as move
 from convspec.spec import representable, rounded, steps
 from tests.models.numpy_models import opened
 

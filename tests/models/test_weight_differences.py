@@ -218,7 +218,25 @@ def test_only_the_numbers_of_a_bias_that_differ_are_counted():
     for wrong in ([0, 1, 2, 3], [0, 5, 6, 7], [1, 1, -2, 0]):
         ours = replace(source, params=ConvParams(source.params.kernel, np.array(wrong, np.float32)))
         (found,) = weight_differences(ours, source)
-        assert found.title.startswith(f"{np.count_nonzero(right != wrong)} of the bias's 4 numbers differ")
+        assert found.title.startswith(f"{np.count_nonzero(right != wrong)} of the bias's 4 numbers differ, most at (")
+
+
+def test_the_number_that_differs_most_is_shown_in_digits_that_tell_it_apart():
+    source = layer()
+    right = source.params.kernel / 8
+    right[1, 2, 1, 3] = np.float32(1.5)
+    kernel = right.copy()
+    kernel[0, 0, 0, 0] *= np.float32(1 + 2e-6)
+    kernel[1, 2, 1, 3] = np.float32(1.500004)
+    source = replace(source, params=ConvParams(right, source.params.bias))
+    ours = replace(source, params=ConvParams(kernel, source.params.bias))
+    (found,) = weight_differences(ours, source)
+    assert found.id == "kernel-differs"
+    assert "2 of the kernel's" in found.title
+    assert found.title.endswith("most at (1, 2, 1, 3): 1.500004 where the source has 1.5")
+    kernel[1, 2, 1, 3] = 7
+    (found,) = weight_differences(replace(ours, params=ConvParams(kernel, source.params.bias)), source)
+    assert found.title.endswith("most at (1, 2, 1, 3): 7 where the source has 1.5")
 
 
 def test_kernels_of_two_shapes_are_told_by_both():
@@ -266,4 +284,4 @@ def test_the_only_wrong_number_of_a_kernel_is_named_by_its_place():
     kernel = source.params.kernel.copy()
     kernel[1, 2, 0, 3] += 0.5
     (found,) = weight_differences(replace(source, params=ConvParams(kernel, source.params.bias)), source)
-    assert found.title.startswith("1 of the kernel's 180 numbers differ, first at (1, 2, 0, 3): ")
+    assert found.title.startswith("1 of the kernel's 180 numbers differ, most at (1, 2, 0, 3): ")

@@ -315,3 +315,16 @@ def test_an_embedding():
     np.testing.assert_array_equal(
         value(S.Embedding(7, 5), np.array([[0, 6], [2, 2]]), weight=table), table[[[0, 6], [2, 2]]]
     )
+
+
+@pytest.mark.parametrize("step", [S.LeakyReLU(0.3), S.LeakyReLU(4.0), S.ELU(2.0), S.HardSigmoid(0.3, 0.4)])
+def test_errors_of_inputs_are_passed_on_where_the_sign_is_unsure(step):
+    """At 2,000 pairs of a number and another one within its error, most of them around zero."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-2e-3, 2e-3, 2000)
+    error = np.full_like(x, 1e-3)
+    ((y, limit),) = reference.evaluate_bounded(step, [x], errors=[error])
+    for moved in (x - error, x + error, x + rng.uniform(-1, 1, x.shape) * error):
+        (actual,) = reference.evaluate(step, [moved])
+        assert (np.abs(actual - y) <= limit).all()
+    assert limit.max() <= 8.1e-3

@@ -1,6 +1,8 @@
 """The convolutions of an ONNX graph, in the bodies of If, Loop and Scan too: their paths, specs and parameters.
 
-Matrix products that are 1×1 convolutions, too: MatMul, Gemm, and Einsum of a tensor and a matrix.
+Also those of ONNX Runtime: fused with an activation, channels last, or in blocks of channels, which are not judged.
+
+And matrix products that are 1×1 convolutions: MatMul, Gemm, and Einsum of a tensor and a matrix.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from convspec.spec import Pads
 
 _PRODUCTS = ("MatMul", "Gemm", "Einsum")
-OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv")
+OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv", "NhwcConv", "NhwcFusedConv")
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_BLOCKED = "com.microsoft.nchwc"
+_NO_CONVOLUTION = ("DeformConv",)  # reads the input at computed places
 _WEIGHT = {"QLinearConv": 3}  # index of the input; 1 for all others
 _BIAS = {"QLinearConv": 8, "ConvInteger": None}  # 2 for all others
 _POSITIVE = ("strides", "dilations", "kernel_shape", "group")
@@ -75,9 +80,26 @@ class Conv:
         return str(self.node.input[_WEIGHT.get(self.node.op_type, 1)])
 
     @property
+    def judged(self) -> bool:
+        """Whether convspec knows the operator; others are counted, and unsupported."""
+        return self.node.op_type in OPERATORS and self.node.domain in _DOMAINS
+
+    @property
+    def channels_last(self) -> bool:
+        return self.node.op_type.startswith("Nhwc") or bool(self.attributes.get("channels_last"))
+
+    @property
     def bias(self) -> str:
         index = _BIAS.get(self.node.op_type, 2)
         return str(self.node.input[index]) if index is not None and len(self.node.input) > index else ""
+
+    @property
+    def dynamic(self) -> tuple[str, str] | None:
+        """The tensors with the scale and zero point that DynamicQuantizeLinear computes for a ConvInteger's input."""
+        node = self.scope.producer(self.data) if self.node.op_type == "ConvInteger" else None
+        if node is None or node.op_type != "DynamicQuantizeLinear":
+            return None
+        return str(node.output[1]), str(node.output[2])
 
     @property
     def top_node(self) -> str:
@@ -87,6 +109,15 @@ class Conv:
     def note(self, name: str, title: str, level: str = "info") -> None:
         """Add a lint note; ``level``: info, warning or error."""
         self.notes.append({"id": name, "title": title, "level": level})
+
+    def shape(self, name: str) -> tuple[int | str, ...] | None:
+        """Return the declared shape of a tensor that it reads or writes, channels second."""
+        shape = self.scope.shape(name)
+        return (shape[0], shape[-1], *shape[1:-1]) if shape and self.channels_last else shape
+
+    def canonical(self, array: Array) -> Array:
+        """Return a tensor that it reads or writes with its channels second."""
+        return np.moveaxis(array, -1, 1) if self.channels_last else array
 
     def pads_before(self) -> Pads | None:
         """Return the spatial pads of a Pad directly before the node; None if they are unknown or not zero padding."""
@@ -103,8 +134,7 @@ class Conv:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known of the node before it runs, JSON-ready."""
-        shapes = [self.scope.shape(name) for name in (self.data, self.node.output[0])]
-        x, y = (None if shape is None else list(shape) for shape in shapes)
+        x, y = (None if shape is None else list(shape) for shape in map(self.shape, (self.data, self.node.output[0])))
         return {"name": self.path, "op_type": self.node.op_type, "problem": self.problem, "notes": self.notes,
                 "spec": None if self.spec is None else self.spec.to_dict(),
                 "input_shape": x, "output_shape": y}  # fmt: skip
@@ -125,7 +155,7 @@ def find_convolutions(model: DetachedModel) -> list[Conv]:
 def _walk(scope: Scope, prefix: str, owners: tuple[tuple[str, str], ...]) -> Iterator[Conv]:
     for index, node in enumerate(scope.proto.node):
         path = f"{prefix}{node.name or f'{node.op_type}_{index}'}"
-        if node.op_type in OPERATORS and node.domain in ("", "ai.onnx", "com.microsoft") and len(node.input) > 1:
+        if "Conv" in node.op_type and node.op_type not in _NO_CONVOLUTION and len(node.input) > 1:
             yield Conv(path, node, scope, owners)
         for attribute in node.attribute:
             for body in subgraphs(attribute):
@@ -135,6 +165,11 @@ def _walk(scope: Scope, prefix: str, owners: tuple[tuple[str, str], ...]) -> Ite
 
 def _describe(conv: Conv) -> None:
     """Set the spec and parameters of a node, or its problem."""
+    if not conv.judged:
+        conv.problem = f"convspec does not judge {conv.node.op_type} of the domain {conv.node.domain or 'ai.onnx'!r}"
+        if conv.node.domain == _BLOCKED:
+            conv.problem += ", whose channels are in blocks: save the graph at level extended, or verify the original"
+        return
     for name in _POSITIVE:
         given = conv.attributes.get(name)
         values = (given,) if isinstance(given, int) else given or ()
@@ -148,7 +183,7 @@ def _describe(conv: Conv) -> None:
         conv.problem = COMPUTED_WEIGHTS
         return
     try:
-        resolve_layer(conv, kernel, bias, conv.scope.shape(conv.node.input[0]))
+        resolve_layer(conv, kernel, bias, conv.shape(conv.node.input[0]))
     except (SpecError, UnsupportedError) as error:
         conv.problem = str(error)
 
@@ -165,6 +200,8 @@ def resolve_layer(
     attributes = conv.attributes
     if kernel.ndim < 3:
         raise SpecError([f"W={list(kernel.shape)} must have at least one spatial axis"])
+    if conv.node.op_type == "NhwcConv":  # the other operators keep their weights' order
+        kernel = np.moveaxis(kernel, -1, 1)
     if attributes.get("output_shape"):
         spatial = [n for n in (shape or ())[2:] if isinstance(n, int)]
         if len(spatial) != kernel.ndim - 2:

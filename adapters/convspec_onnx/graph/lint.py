@@ -11,9 +11,11 @@ import onnx
 from convspec.errors import ShapeError
 from convspec.spec import format_of
 from convspec_onnx.graph.convolutions import COMPUTED_WEIGHTS, Conv
+from convspec_onnx.graph.scope import read_pad
 from convspec_onnx.loading import Array, subgraphs, tensors_read
 
 _MANY = 64  # different weights: so many are not all exact in float16 by chance
+_TRANSPARENT = ("DequantizeLinear", "Identity", "Transpose")
 _PROBLEMS = {  # note by the first words of a Conv's problem
     "group": "group-does-not-divide", "kernel_shape": "kernel-shape-contradicts-weight", "B of shape": "bias-length",
 }  # fmt: skip
@@ -27,10 +29,13 @@ def lint_graph(graph: onnx.GraphProto, convs: Sequence[Conv], *, consistent: boo
     shared = Counter(conv.weight for conv in convs)
     needed = _needed(graph)
     for conv in convs:
+        if not conv.judged:
+            continue
         _check_attributes(conv)
         _check_auto_pad(conv)
         _check_shapes(conv, consistent=consistent)
         _check_weights(conv)
+        _check_pad_value(conv)
         if shared[conv.weight] > 1:
             conv.note("shared-weights", f"{shared[conv.weight]} convolutions use the weight {conv.weight!r}")
         if not conv.owners and not needed & set(conv.node.output):
@@ -77,7 +82,7 @@ def _check_auto_pad(conv: Conv) -> None:
 
 def _check_shapes(conv: Conv, *, consistent: bool) -> None:
     """Compare the declared output shape with the spec's."""
-    x, y = conv.scope.shape(conv.node.input[0]), conv.scope.shape(conv.node.output[0])
+    x, y = conv.shape(conv.node.input[0]), conv.shape(conv.node.output[0])
     spec = conv.spec
     if spec is None or x is None:
         return
@@ -97,6 +102,31 @@ def _check_shapes(conv: Conv, *, consistent: bool) -> None:
     if len(y) != len(x) or any(isinstance(n, int) and n != m for n, m in zip(y[1:], right, strict=True)):
         title = f"the output is declared as {_text(y)}, but the spec gives {_text((x[0], *right))}"
         conv.note("shape-contradicts-spec", title, "error")
+
+
+def _check_pad_value(conv: Conv) -> None:
+    """Note a Pad of integers before the node whose value is not the zero point: it adds pixels that are not zero."""
+    zero, name = None, conv.data
+    if conv.node.op_type in ("ConvInteger", "QLinearConv"):
+        zero = _zero_point(conv, conv.node, 2)
+    while (node := conv.scope.producer(name)) is not None and node.op_type in _TRANSPARENT:
+        if node.op_type == "DequantizeLinear":
+            zero = _zero_point(conv, node, 2)
+        name = node.input[0]
+    if node is None or node.op_type != "Pad" or zero is None:
+        return
+    pad = read_pad(conv.scope, node, len(conv.scope.shape(name) or ()) or (conv.spec.ndim + 2 if conv.spec else 0))
+    if pad is not None and pad.mode == "constant" and pad.value != zero and any(map(any, pad.pairs)):
+        title = f"the Pad {node.name!r} before it adds {pad.value:.0f}, where the zero point {zero:.0f} belongs"
+        conv.note("pad-is-not-zero-point", title, "error")
+
+
+def _zero_point(conv: Conv, node: onnx.NodeProto, place: int) -> float | None:
+    """Return the zero point of a node's input, 0 if there is none; None if it is computed, or not one number."""
+    if len(node.input) <= place or not node.input[place]:
+        return 0.0
+    value = conv.scope.constant(node.input[place])
+    return None if value is None or value.size != 1 else float(value.reshape(-1)[0])
 
 
 def _text(shape: Sequence[int | str]) -> str:
@@ -132,7 +162,8 @@ def _check_numbers(conv: Conv, name: str, values: Array) -> None:
     if subnormal:
         title = f"{subnormal} elements of the {name} are subnormal: some runtimes flush them to 0"
         conv.note("denormal-weights", title, "warning")
-    if name == "kernel" and values.dtype == np.float32 and _exact_in_float16(values):
+    single = values.dtype == np.float32 and conv.scope.element_type(conv.weight) != onnx.TensorProto.BFLOAT16
+    if name == "kernel" and single and _exact_in_float16(values):
         title = "every element of the kernel is exact in float16: were the weights rounded to float16?"
         conv.note("half-precision-weights", title, "warning")
 

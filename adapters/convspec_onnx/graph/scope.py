@@ -5,6 +5,7 @@ Constants are folded: the nodes that exporters put between an initialiser and a 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from onnx import helper
 from convspec_onnx.loading import Array, tensors_read, to_array
 
 _MAX_ELEMENTS = 1 << 26  # of a folded constant
+_UNKNOWN = int(np.iinfo(np.int64).min)  # in a shape: a size that depends on an input
+_PICKS = ("Cast", "Concat", "Gather", "Identity", "Slice", "Split", "Squeeze", "Unsqueeze")  # sizes, unchanged
 _ELEMENT_TYPES = frozenset(map(int, helper.get_all_tensor_dtypes()))
 
 
@@ -53,6 +56,11 @@ class Scope:
 
     def constant(self, name: str) -> Array | None:
         """Return the value of a tensor that follows from the file alone; None if it depends on an input."""
+        value = self._part(name)
+        return None if value is None or _has_unknown(value) else value
+
+    def _part(self, name: str) -> Array | None:
+        """Return the value of a tensor as far as it follows from the file: a shape may have unknown sizes."""
         if name not in self._constants:
             self._constants[name] = None  # ends a circle of bodies
             self._constants[name] = self._constant(name)
@@ -65,14 +73,22 @@ class Scope:
             return to_array(self.tensors[name])
         node = self.producers.get(name)
         if node is None:
-            return self.outer.constant(name) if self.outer else None
+            return self.outer._part(name) if self.outer else None
         element = self.element_type(node.input[1]) if node.op_type == "CastLike" else 0
-        values = [self.constant(entry) if entry else None for entry in node.input]
+        values = [self._part(entry) if entry else None for entry in node.input]
+        if node.op_type == "Shape" and values[0] is None and (sizes := self.shape(node.input[0])) is not None:
+            known = [n if isinstance(n, int) and n >= 0 else _UNKNOWN for n in sizes]
+            return np.array(known, np.int64)[slice(*map(attributes_of(node).get, ("start", "end")))]
         while values and values[-1] is None and not node.input[len(values) - 1]:
             values.pop()
         if node.op_type == "Reshape" and len(values) == 2 and values[1] is None:
             values[1] = self._partial_shape(node.input[1])
-        return _fold(node, values, element)
+        if any(value is not None and _has_unknown(value) for value in values):
+            if node.op_type not in _PICKS:
+                return None
+            if node.op_type == "Cast":
+                return values[0]
+        return _fold(node, values, element, list(node.output).index(name))
 
     def _partial_shape(self, name: str) -> Array | None:
         """Return a concatenated shape of which one size depends on an input, with -1 for this size."""
@@ -129,11 +145,16 @@ class PadNode(NamedTuple):
 
 def read_pad(scope: Scope, node: onnx.NodeProto, rank: int, amounts: Array | None = None) -> PadNode | None:
     """Return what a Pad of a tensor of ``rank`` axes adds; None if it is invalid or computed, but ``amounts``."""
-    attributes, names = attributes_of(node), [*node.input[1:4], "", "", ""][:3]
+    names = [*node.input[1:4], "", "", ""][:3]
     inputs = [scope.constant(name) if name else None for name in names]
     inputs[0] = inputs[0] if amounts is None else amounts
     if any(name and array is None for name, array in zip(names, inputs, strict=True)):
         return None
+    return pad_of(attributes_of(node), inputs, rank)
+
+
+def pad_of(attributes: Mapping[str, Any], inputs: Sequence[Array | None], rank: int) -> PadNode | None:
+    """Return what a Pad with these attributes adds; ``inputs``: amounts, value and axes, None where left out."""
     flat = attributes.get("pads", ()) if inputs[0] is None else inputs[0].tolist()  # attributes: before opset 11
     value = attributes.get("value", 0.0) if inputs[1] is None else next(iter(inputs[1].reshape(-1).tolist()), 0.0)
     try:
@@ -174,8 +195,12 @@ def as_float(values: Array) -> Array:
 # -- constants ---
 
 
-def _fold(node: onnx.NodeProto, values: Sequence[Array | None], element: int) -> Array | None:
-    """Return the output of a node with constant inputs; None for an input that is no constant or another operator.
+def _has_unknown(value: Array) -> bool:
+    return value.dtype == np.int64 and value.ndim < 2 and bool((value == _UNKNOWN).any())
+
+
+def _fold(node: onnx.NodeProto, values: Sequence[Array | None], element: int, output: int) -> Array | None:
+    """Return an output of a node with constant inputs; None for an input that is no constant or another operator.
 
     ``element``: the element type of the output, if it depends on a tensor that is no constant (CastLike).
     """
@@ -186,6 +211,8 @@ def _fold(node: onnx.NodeProto, values: Sequence[Array | None], element: int) ->
     if node.op_type in ("Cast", "CastLike"):
         to = attributes.get("to") or element
         return None if values[0] is None or not to else values[0].astype(helper.tensor_dtype_to_np_dtype(to))
+    if node.op_type == "Split":
+        attributes |= {"output": output, "count": len(node.output)}
     rule = _RULES.get(node.op_type)
     if rule is None or any(value is None for value in values):
         return None
@@ -219,7 +246,7 @@ def _divide_integers(a: Array, b: Array) -> Array:
     return np.asarray(a // b + ((a % b != 0) & ((a < 0) != (b < 0))).astype(a.dtype))
 
 
-def _dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
+def dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: Array) -> Array | None:
     """Compute (values - zero)·scale; scale and zero are for the whole tensor, or for each index of an axis."""
     if attributes.get("block_size"):
         return None
@@ -249,6 +276,14 @@ def _slice(_: dict[str, Any], x: Array, starts: Array, ends: Array, *rest: Array
     return x[tuple(index)]
 
 
+def _split(attributes: dict[str, Any], x: Array, *sizes: Array) -> Array:
+    given = sizes[0].tolist() if sizes else attributes.get("split")
+    axis, count = attributes.get("axis", 0), attributes["count"]
+    each = -(-x.shape[axis] // count)
+    ends = np.cumsum(given)[:-1] if given else [each * (n + 1) for n in range(count - 1)]
+    return np.asarray(np.split(x, ends, axis)[attributes["output"]])
+
+
 def _unsqueeze(attributes: dict[str, Any], x: Array, *axes: Array) -> Array:
     return np.expand_dims(x, tuple(int(n) for n in (axes[0] if axes else attributes["axes"])))
 
@@ -269,8 +304,11 @@ _RULES: dict[str, Callable[..., Array | None]] = {
     "Mul": _binary(np.multiply),
     "Div": _binary(lambda a, b: a / b if a.dtype.kind == "f" else _divide_integers(a, b)),
     "Mod": lambda a, x, y: _binary(np.fmod if a.get("fmod") else np.mod)(a, x, y),
+    "Max": lambda _, *values: functools.reduce(np.maximum, values),
+    "Gather": lambda a, x, index: np.take(x, index, a.get("axis", 0)),
+    "Split": _split,
     "Neg": lambda _, x: -x,
     "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: (1 / x).astype(x.dtype),
-    "DequantizeLinear": _dequantize,
+    "DequantizeLinear": dequantize,
 }

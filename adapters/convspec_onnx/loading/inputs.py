@@ -16,7 +16,6 @@ from onnx import helper
 from convspec.errors import RequestError, printable
 from convspec_onnx.loading.untrusted import Array, Arrays, to_array
 
-_SIZES = ((1, 4, 64), (2, 4, 96))  # of symbolic axes 0, 1 and the others, in both sets; all suit five halvings
 _MAX_AXES = 64
 _MAX_ELEMENTS = 1 << 25  # of a random input
 
@@ -28,10 +27,10 @@ def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def count_sets(graph: onnx.GraphProto, path: str | None, dims: Mapping[str, Sequence[int]]) -> int:
-    """Return how many sets of inputs :func:`read_inputs` or, without a path, :func:`random_inputs` yields."""
+    """Return how many sets of inputs there are: in a file, or at most random ones."""
     if path:
         return max(len(list(Path(path).glob("test_data_set_*"))), 1)
-    symbols = _symbols(free_inputs(graph))
+    symbols = symbolic_axes(graph)
     several = any(name not in dims for name in symbols) or any(len(sizes) > 1 for sizes in dims.values())
     return 2 if symbols and several else 1
 
@@ -98,42 +97,46 @@ def _fit(entries: Sequence[onnx.ValueInfoProto], arrays: Mapping[str, Any], path
     return feeds
 
 
-def random_inputs(
-    graph: onnx.GraphProto, dims: Mapping[str, Sequence[int]], seed: int = 0
-) -> Iterator[tuple[str, Arrays]]:
-    """Yield random inputs of the declared shapes: one set, or two of different sizes if axes are symbolic.
-
-    Args:
-        dims: sizes of symbolic axes, by name or, if nameless, as ``input.axis``; one for all sets or one per set.
+def random_inputs(graph: onnx.GraphProto, sizes: Mapping[str, int], turn: int = 0, seed: int = 0) -> tuple[str, Arrays]:
+    """Return random inputs of the declared shapes and their title; ``sizes``: of all symbolic axes, by name.
 
     Raises:
-        RequestError: for a negative axis, an input that is too large, and dims that the graph does not have.
+        RequestError: for an input that is too large, or no tensor.
     """
-    entries = free_inputs(graph)
-    symbols = _symbols(entries)
-    if unknown := sorted(set(dims) - symbols):
-        raise RequestError(f"--dim {unknown[0]}: no symbolic axis has this name; there are {sorted(symbols) or 'none'}")
-    for turn in range(count_sets(graph, None, dims)):
-        rng = np.random.default_rng([seed, turn])
-        chosen = {name: values[min(turn, len(values) - 1)] for name, values in dims.items()}
-        shapes = {entry.name: _shape(entry, chosen, turn) for entry in entries}
-        title = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        yield title, {entry.name: _random(rng, shapes[entry.name], _dtype(entry)) for entry in entries}
+    rng = np.random.default_rng([seed, turn])
+    chosen = shapes(graph, sizes)
+    title = ", ".join(f"{name} {shape}" for name, shape in chosen.items())
+    return title, {entry.name: _random(rng, chosen[entry.name], _dtype(entry)) for entry in free_inputs(graph)}
 
 
-def _shape(entry: onnx.ValueInfoProto, chosen: Mapping[str, int], turn: int) -> tuple[int, ...]:
-    shape = []
-    for axis, dim in enumerate(_dims(entry)):
-        default = _SIZES[turn][min(axis, 2)]
-        size = dim.dim_value if dim.HasField("dim_value") else chosen.get(_symbol(entry, axis), default)
-        if size < 0:
-            raise RequestError(f"input {entry.name!r} is declared as {shape_text(entry)}, with a negative axis")
-        shape.append(size)
+def shapes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the inputs, by their names; raises RequestError for one that is too large."""
+    return {entry.name: _shape(entry, sizes) for entry in free_inputs(graph)}
+
+
+def symbolic_axes(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return what each axis without a size is for, by name or, if nameless, as ``input.axis``.
+
+    ``"batch"``, ``"channel"`` or ``"spatial"``: where inputs share a name, the first of these.
+    """
+    axes: dict[str, set[str]] = {}
+    for entry in free_inputs(graph):
+        unknown = [not dim.HasField("dim_value") for dim in _dims(entry)]
+        channels_last = len(unknown) > 2 and all(unknown[1:-1]) and not unknown[-1]
+        for axis in np.flatnonzero(unknown):
+            role = "batch" if axis == 0 else "channel" if axis == 1 and not channels_last else "spatial"
+            axes.setdefault(_symbol(entry, int(axis)), set()).add(role)
+    return {name: min(roles) for name, roles in axes.items()}
+
+
+def _shape(entry: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    dims = enumerate(_dims(entry))
+    shape = tuple(d.dim_value if d.HasField("dim_value") else sizes[_symbol(entry, axis)] for axis, d in dims)
     if len(shape) > _MAX_AXES:
         raise RequestError(f"input {entry.name!r} has {len(shape)} axes, more than the {_MAX_AXES} of a NumPy array")
     if math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
-        raise RequestError(f"input {entry.name!r} of shape {tuple(shape)} is too large for random data: give inputs")
-    return tuple(shape)
+        raise RequestError(f"input {entry.name!r} of shape {shape} is too large for random data: give inputs")
+    return shape
 
 
 def _dims(entry: onnx.ValueInfoProto) -> Any:
@@ -142,12 +145,6 @@ def _dims(entry: onnx.ValueInfoProto) -> Any:
     if not entry.type.tensor_type.HasField("shape"):
         raise RequestError(f"input {entry.name!r} is declared without a shape: give inputs")
     return entry.type.tensor_type.shape.dim
-
-
-def _symbols(entries: Sequence[onnx.ValueInfoProto]) -> set[str]:
-    """Return the names of the axes that have no size."""
-    axes = [(entry, axis, dim) for entry in entries for axis, dim in enumerate(_dims(entry))]
-    return {_symbol(entry, axis) for entry, axis, dim in axes if not dim.HasField("dim_value")}
 
 
 def _symbol(entry: onnx.ValueInfoProto, axis: int) -> str:

@@ -17,6 +17,7 @@ from onnx import TensorProto
 from convspec.errors import RequestError, printable
 from convspec_onnx.loading import untrusted
 from convspec_onnx.loading.inline_functions import inline
+from convspec_onnx.loading.normalization import normalize
 from convspec_onnx.loading.untrusted import Arrays
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -42,10 +43,12 @@ class DetachedModel:
     Attributes:
         proto: the model without the numbers of its large weights; their initialisers name a location that is no file.
         weights: these numbers, by name.
+        notes: what was changed in the model so that ONNX's checker accepts it.
     """
 
     proto: onnx.ModelProto
     weights: Arrays = field(default_factory=dict)
+    notes: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -87,12 +90,13 @@ def load_model(path: str | os.PathLike[str]) -> DetachedModel:
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
     untrusted.embed_external_data(proto, path.parent, sum(array.nbytes for array in weights.values()))
+    notes = normalize(proto)
     _check(proto, weights)
     for tensor in proto.graph.initializer:
         if tensor.name in weights:
             tensor.data_location = TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value="detached")
-    return DetachedModel(inline(proto), weights)
+    return DetachedModel(inline(proto), weights, notes)
 
 
 def _check(proto: onnx.ModelProto, weights: Arrays) -> None:

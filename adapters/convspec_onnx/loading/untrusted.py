@@ -14,7 +14,9 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from convspec.contract.isolation import out_of_memory
 from convspec.errors import RequestError, UnsupportedError, printable
+from convspec_onnx.loading.normalization import normalize
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -37,7 +39,8 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read: {error.strerror}") from None
     model = parse(content, path.name)
-    check_model(model if embed_external_data(model, path.parent) else content)
+    changed = [embed_external_data(model, path.parent), *normalize(model)]
+    check_model(model if any(changed) else content)
     return model
 
 
@@ -68,6 +71,8 @@ def check_model(model: onnx.ModelProto | bytes) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, UnicodeDecodeError) as error:
+        if out_of_memory(str(error)):
+            raise MemoryError from None
         raise RequestError(f"the model breaks a rule of ONNX: {printable(str(error).strip())}") from None
 
 

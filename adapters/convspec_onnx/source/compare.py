@@ -6,6 +6,7 @@ The source is another graph, or a model that another process holds; it runs on e
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from convspec import ConvParams, ConvSpec, diagnosis
+from convspec import ConvParams, ConvSpec, diagnosis, reference
 from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError, RequestError
 from convspec.models import BatchNorm, Difference, Layer, common_rank, field_differences, layer_differences
@@ -24,7 +25,10 @@ from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.loading import inputs as graph_inputs
+from convspec_onnx.source import rounding
+from convspec_onnx.source.factors import Factors, find_factors, output_stages
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
+from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, producer_of, read_quantized
 from convspec_onnx.verify import Report, Run, expected_output, open_model
 from convspec_onnx.verify.runtimes import RunConfig
 
@@ -38,6 +42,9 @@ _TO_LAST = ((0, 2, 1), (0, 2, 3, 1), (0, 2, 3, 4, 1))
 _TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 _ELEMENTWISE = ("Cast", "Identity", "Pad", "Add", "Sub", "Mul", "Div", "Relu", "BatchNormalization", "Clip")
 _SECONDS = 3.0  # for the search among pairs of mistakes
+_EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}
+_NOISY, _LOST = 20.0, 6.0  # dB: below the first, a factor or shift is looked for; below the other, the signal is lost
+_MISMATCH = "scale-mismatch"
 _CROPS = ("padding-differs", "output-padding-differs")
 
 
@@ -49,6 +56,10 @@ class SourceComparison:
         source_run: the source's run on the current inputs.
         diverged: paths of the nodes that compute or read other numbers than the source.
         used: files of the source's layer inputs that a node of this run has been compared with.
+        explained: the factors by which a node is right although its weights or its input differ, by its path.
+        pending: paths of the explained nodes that are right only if the results agree.
+        quantized: the quantised convolutions, by their paths.
+        noise: the signal-to-noise ratio of each output in a quantised graph, in dB, of the worst inputs.
     """
 
     model: DetachedModel
@@ -59,6 +70,10 @@ class SourceComparison:
     matches: Matches = field(default_factory=Matches)
     diverged: set[str] = field(default_factory=set)
     used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
+    explained: dict[str, Factors] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
+    quantized: dict[str, Quantized] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -82,7 +97,9 @@ class SourceComparison:
         if self.source_run.problem:
             self.report({"broken": f"the source: {self.source_run.problem}", "level": "", "inputs": title})
         if first:
+            self.quantized = {conv.path: read for conv in self.convs if (read := read_quantized(conv))}
             self.matches = Matches.of(self.model, self.convs, self.source_run)
+            self.matches.differences |= {path: [] for path in self.quantized}
             self._insert(self.matches.products)
 
     def _insert(self, extra: Sequence[Conv]) -> None:
@@ -112,10 +129,16 @@ class SourceComparison:
         if form is None:
             self._diverge(conv, layer_differences(mine, theirs))
             return
+        if self.quantized:
+            self._compare_quantized(conv, form, arrays)
+            return
         x, y = (form.reshape_ours(as_float(arrays[name])) for name in "xy")
-        settled = self._settle(conv, form, x)
+        settled, read = self._settle(conv, form, x)
         fields = self._compare_fields(conv, form, settled, x)
         fatal = [d for d in (*fields, *self.matches.differences[conv.path]) if d.fatal]
+        open_to_factors = not fields and {d.id for d in fatal} <= _EXPLAINABLE
+        if (fatal or settled.input_difference) and open_to_factors and self._explain(conv, form, read, y):
+            return
         if fields and not fatal and not _same_numbers(form, settled.theirs, x, y, str(arrays["y"].dtype)):
             fatal = fields
         if fatal:
@@ -129,34 +152,112 @@ class SourceComparison:
             title = f"input of this node: {settled.input_difference}"
             self._diverge(conv, [Difference("input-differs", title, fix=fix)])
 
-    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> AlignedSpecs:
-        """Return both specs for this input; if the source calls its layer several times, for the call that fits."""
+    def _compare_quantized(self, conv: Conv, form: CommonRank, arrays: Arrays) -> None:
+        """Compare a node of a quantised graph in float: rounding explains half a step, and noise has no bound."""
+        node = self.quantized.get(conv.path)
+        given = node.dequantize(arrays) if node else (as_float(arrays[name]) for name in "xy")
+        x, y = map(form.reshape_ours, given)
+        settled, read = self._settle(conv, form, x)
+        differences = self._compare_fields(conv, form, settled, x)
+        if node is not None:
+            differences += rounding.weight_differences(node, form.ours, form.theirs)
+            words = mismatch(conv.scope, conv, node.x) if node.x else ""
+            if words:
+                differences = [Difference(_MISMATCH, words, fix="give both the same scale and zero point")]
+        if read is not None:
+            self._measure_noise(conv, form, node, y, read)
+        upstream = self._diverges_upstream(conv)
+        if (
+            read is not None
+            and read.shape == x.shape
+            and not upstream
+            and not any(d.id == _MISMATCH for d in differences)
+        ):
+            self._compare_activation(conv.data, node.x if node else None, x, read, conv)
+        self._add_differences(conv, differences)
+        if any(d.fatal for d in self.matches.differences[conv.path]):
+            self.diverged.add(conv.path)
+
+    def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
+        """Keep the signal-to-noise ratio of a node's output."""
+        theirs = form.theirs
+        try:
+            right = reference.conv(theirs.spec, ConvParams(as_float(theirs.params.kernel), theirs.params.bias), read)
+        except ConvspecError:
+            return
+        best = -math.inf
+        for mine, _ in output_stages(form.ours, y):
+            for own, _ in list(output_stages(theirs, right))[theirs.norm is not None :]:
+                clipped = node.y.clip(own) if node and node.y and node.integers else own
+                if mine.shape == own.shape:
+                    best = max(best, rounding.signal_to_noise(mine, clipped))
+        if np.isfinite(best):
+            self.noise[conv.path] = min(self.noise.get(conv.path, math.inf), best)
+
+    def _compare_activation(self, name: str, grid: Grid | None, x: Array, source: Array, conv: Conv | None) -> None:
+        """Name what is wrong with a tensor between the convolutions, at the one that made it or reads it."""
+        scope = conv.scope if conv else Scope(self.model.graph, weights=self.model.weights)
+        noise = rounding.signal_to_noise(x, source)
+        blamed = (producer_of(scope, name, self.convs) if grid else None) or conv
+        words = rounding.name_saturation(grid, source) if grid else ""
+        if words:
+            found = Difference("activation-saturates", f"the output {words}", fix="quantise with a larger scale")
+        else:
+            others = [dB for path, dB in self.noise.items() if conv is None or path != conv.path]
+            cause = rounding.name_error(x, source) if noise < _NOISY else ""
+            if not cause and not (noise < _LOST and min(others, default=_NOISY) > 2 * _LOST):
+                return
+            words = cause or f"not the source's: {noise:.1f} dB of signal over noise"
+            fix = "check the scales and the operators between this tensor and the convolutions before it"
+            found, blamed = Difference("input-differs", f"input of this node: {words}", fix=fix), conv
+        if blamed is not None and blamed.path in self.matches.differences:
+            self._diverge(blamed, [found])
+        else:
+            self.report({"model": [{"id": "output-differs", "title": f"{name}: {words}", "level": "error"}]})
+
+    def _explain(self, conv: Conv, form: CommonRank, read: Array | None, y: Array) -> bool:
+        """Whether factors per channel explain the differences, by themselves or if the results agree."""
+        factors = None if read is None else find_factors(form, read, y, conv.attributes.get("activation", ""))
+        if factors is None:
+            return False
+        self.explained[conv.path] = factors
+        if not factors.settled:
+            self.pending.add(conv.path)
+        return True
+
+    def _settle(self, conv: Conv, form: CommonRank, x: Array) -> tuple[AlignedSpecs, Array | None]:
+        """Return both specs for this input, and the source's input; of several calls, of the one that fits."""
         piece, paths = form.theirs.part, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
         files = [(path, piece) for path in paths if (path, piece) not in self.used]
         channels = slice(piece.start, piece.end) if piece else slice(None)
         stored = [form.reshape_theirs(np.load(path, mmap_mode="r")[:, channels]) for path, _ in files]
         if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
-            return common_rank.align_specs(form, x, np.concatenate(stored))
-        tries = []
+            whole = np.concatenate(stored)
+            return common_rank.align_specs(form, x, whole), whole
+        tries: list[tuple[AlignedSpecs, Array | None]] = []
         for file, source in zip(files, stored, strict=True):
-            tries.append(common_rank.align_specs(form, x, source))
-            if not tries[-1].input_difference:
+            tries.append((common_rank.align_specs(form, x, source), source))
+            if not tries[-1][0].input_difference:
                 self.used.add(file)
                 return tries[-1]
         if tries:
             self.used.add(files[0])
-        return tries[0] if tries else common_rank.align_specs(form, x, None)
+        return tries[0] if tries else (common_rank.align_specs(form, x, None), None)
 
     def _compare_fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array) -> list[Difference]:
         """Return the differences of the specs on this input; a crop after a transposed node may replace its pads."""
         theirs = settled.theirs or form.theirs.padded_spec
         differences = field_differences(settled.ours if settled.theirs else form.ours.padded_spec, theirs)
         if differences and form.ours.spec.transposed and {d.id for d in differences} <= set(_CROPS):
+            assert conv.spec is not None
+            whole, axis = (x, None) if form.dropped is None else (np.expand_dims(x, 2 + form.dropped), form.dropped)
             try:
-                mine, right = common_rank.output_window(form.ours.spec, x), common_rank.output_window(theirs, x)
+                mine, scatter = common_rank.output_window(conv.spec, whole)
+                right, _ = common_rank.output_window(theirs, x)
             except ConvspecError:
                 return differences
-            if right in (mine, epilogue_of(conv).crop(mine)):
+            windows = epilogue_of(conv).windows(mine, scatter)
+            if right in [tuple(one for place, one in enumerate(window) if place != axis) for window in windows]:
                 return []
         return differences
 
@@ -190,7 +291,8 @@ class SourceComparison:
         paths = {id(c.node): c.path for c in self.convs}
         for node in reversed(graph.node):
             if needed & set(node.output):
-                if paths.get(id(node)) in self.diverged or any(p.startswith(f"{node.name}/") for p in self.diverged):
+                known = self.diverged | self.pending
+                if paths.get(id(node)) in known or any(p.startswith(f"{node.name}/") for p in known):
                     return True
                 needed |= tensors_read(node)
         return False
@@ -198,7 +300,7 @@ class SourceComparison:
     # -- the whole ---
 
     def compare_outputs(self, outputs: Sequence[Array | None]) -> None:
-        """Compare the outputs of both models, if no convolution diverges."""
+        """Compare the outputs of both models, if no convolution diverges; they decide on the pending nodes."""
         if self.diverged or self.source_run is None or self.source_run.problem or not self.source_run.outputs:
             return
         sources = self.source_run.outputs
@@ -206,17 +308,43 @@ class SourceComparison:
             title = f"outputs not compared: the graph has {len(outputs)}, the source {len(sources)}"
             self.report({"model": [{"id": "outputs", "title": title, "level": "info"}]})
             return
-        for number, (mine, theirs) in enumerate(zip(outputs, sources, strict=True)):
-            if mine is None or mine.dtype.kind != "f":
-                continue
-            apart = common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
-            if apart:
-                title = f"output {number}, after the last convolution: {apart}"
-                self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
-                return
+        if self.quantized:
+            scope = Scope(self.model.graph, weights=self.model.weights)
+            for entry, mine, theirs in zip(self.model.graph.output, outputs, sources, strict=True):
+                if (
+                    mine is not None
+                    and mine.dtype.kind == "f"
+                    and (right := match_layout(theirs, mine)).shape == mine.shape
+                ):
+                    grid = grid_of(scope, scope.producer(entry.name), "DequantizeLinear")
+                    self._compare_activation(entry.name, grid, mine, right, None)
+            return
+        order, apart = match_results(outputs, sources)
+        if apart and self.pending:
+            self._reject_pending()
+        elif apart:
+            title = f"output {apart[0]}, after the last convolution: {apart[1]}"
+            self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
+        elif order != sorted(order):
+            title = (
+                f"permuted: the graph's outputs are the source's outputs {', '.join(map(str, order))}, in this order"
+            )
+            self.report({"model": [{"id": "outputs-permuted", "title": title, "level": "info"}]})
+        self.pending.clear()
+
+    def _reject_pending(self) -> None:
+        """Let the nodes diverge that only equal results would have explained."""
+        for path in self.pending:
+            factors, differences = self.explained.pop(path), self.matches.differences[path]
+            if any(d.fatal for d in differences):
+                self.diverged.add(path)
+                place = 0 if differences[0].id in ("kernel-differs", "kernel-sign") else len(differences)
+                differences.insert(place, factors.finding())
+        self.pending.clear()
 
     def report_matches(self) -> None:
         """Report for every node its source layer and its differences from it, and then the missing layers."""
+        self._reject_pending()
         for conv in self.convs:
             theirs = self.matches.layers.get(conv.path)
             differences = self.matches.differences.get(conv.path, [])
@@ -227,10 +355,13 @@ class SourceComparison:
                 title = f"this node is {theirs.part} of {theirs.path!r} in the source"
                 notes = [{"id": "part-of-layer", "title": title, "level": "info"}]
             fatal = conv.path in self.diverged or any(d.fatal for d in differences)
+            if (factors := self.explained.get(conv.path)) and conv.path not in self.diverged:
+                differences, fatal = [factors.note()], False
             self.report({
                 "path": conv.path, "matched": None if theirs is None else theirs.path, "diverges": fatal,
                 "findings": [d.to_dict() for d in differences] if fatal else [],
                 "notes": [{**d.to_dict(), "level": "info"} for d in differences if not fatal] + notes,
+                "snr_db": self.noise.get(conv.path),
             })  # fmt: skip
         self.report({"missing": list(dict.fromkeys(layer.path for layer in self.matches.missing))})
 
@@ -305,7 +436,8 @@ class GraphSource:
 
         def store(conv: Conv, arrays: Arrays) -> None:
             path = self.folder / f"{self.runs}_{len(source.inputs)}.npy"
-            np.save(path, as_float(arrays["x"]), allow_pickle=False)
+            node = read_quantized(conv)
+            np.save(path, node.dequantize(arrays)[0] if node else as_float(arrays["x"]), allow_pickle=False)
             source.inputs.setdefault(conv.path, []).append(path)
             source.calls.append(conv.path)
 
@@ -386,6 +518,33 @@ def match_layout(source: Array, x: Array) -> Array:
     same = tuple(range(source.ndim))
     orders = (order for order in (same, *_TO_LAST, *_TO_FIRST) if len(order) == source.ndim)
     return source.transpose(next((o for o in orders if tuple(source.shape[i] for i in o) == x.shape), same))
+
+
+def match_results(
+    outputs: Sequence[Array | None], sources: Sequence[Array]
+) -> tuple[list[int], tuple[int, str] | None]:
+    """Return the index of the source's output for each of ours, and the first without one, with its difference.
+
+    Outputs are compared in their order, and with another only if they differ from the one at their own position.
+    """
+    order: list[int] = []
+    differences: dict[int, str] = {}
+    for number, mine in enumerate(outputs):
+        for place in dict.fromkeys((number, *range(len(sources)))):
+            if place in order:
+                continue
+            apart = "" if mine is None or mine.dtype.kind != "f" else _compare_result(mine, sources[place])
+            if not apart:
+                order.append(place)
+                break
+            differences.setdefault(number, apart)
+        else:
+            return order, (number, differences[number])
+    return order, None
+
+
+def _compare_result(mine: Array, theirs: Array) -> str:
+    return common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
 
 
 def _rename(graph: onnx.GraphProto, feeds: Mapping[str, Array]) -> Arrays:

@@ -14,12 +14,14 @@ import numpy as np
 import onnx
 
 from convspec.models import BatchNorm, Difference, Layer, common_rank, pair_layers, split_layers
-from convspec_onnx.graph import Conv, Scope, attributes_of, find_products
+from convspec_onnx.graph import Conv, Scope, attributes_of, find_products, read_pad
 from convspec_onnx.loading import Array, DetachedModel
+from convspec_onnx.source.quantized import read_quantized, rescaled_output
 
 if TYPE_CHECKING:
     from convspec_onnx.source.compare import SourceRun
 
+Window = tuple[tuple[int, int], ...]
 Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none
 
 MISPLACED = "part-misplaced"
@@ -242,21 +244,22 @@ def layer_of(conv: Conv) -> Layer | None:
         return None
     epilogue = epilogue_of(conv)
     pads = ((0, 0),) * conv.spec.ndim if conv.rows else conv.pads_before()
-    return Layer(conv.path, conv.spec, conv.params, epilogue.norm, pads, tuple(epilogue.sums), conv.weight,
+    params = quantized.params if (quantized := read_quantized(conv)) else conv.params
+    return Layer(conv.path, conv.spec, params, epilogue.norm, pads, tuple(epilogue.sums), conv.weight,
                  conv.rows is not None)  # fmt: skip
 
 
 def epilogue_of(conv: Conv) -> Epilogue:
     """Return what follows a node that has its spec."""
     assert conv.spec is not None
-    output = conv.node.output[0]
+    output = rescaled_output(conv)
     axes: Axes = [0, 1, *range(2, 2 + conv.spec.ndim)]
     if conv.rows:
         axes = [None] * len(conv.scope.shape(output) or ())
         if axes:
             axes[conv.rows[2]] = 1
-    epilogue = Epilogue(conv.scope, conv.spec.out_channels, conv.joined)
-    if axes:
+    epilogue = Epilogue(conv.scope, conv.spec.out_channels, conv.joined, bare=conv.spec.transposed and not conv.bias)
+    if axes and not conv.attributes.get("activation"):
         epilogue.follow(output, axes)
     return epilogue
 
@@ -268,18 +271,20 @@ class Epilogue:
     Attributes:
         norm: a BatchNormalization directly after the convolution.
         sums: all further products and sums by channel, in order.
-        crops: ``(spatial axis, start, end)`` of each Slice with a step of 1.
+        crops: ``(operator, spatial axis, start, end)`` of each Slice with a step of 1, and of each Pad with zeros.
         joined: for a part of a split layer: the tensor that concatenates the parts' channels, the index of the first
             channel of this part, and the number of all channels.
         end: the last tensor, and its axes.
+        bare: whether the tensor is the bare sum of a transposed convolution's products, which zeros may extend.
     """
 
     scope: Scope
     channels: int
     joined: tuple[str, int, int] | None = None
+    bare: bool = True
     norm: BatchNorm | None = None
     sums: list[BatchNorm] = field(default_factory=list)
-    crops: list[tuple[int, int, int]] = field(default_factory=list)
+    crops: list[tuple[str, int, int, int]] = field(default_factory=list)
     end: tuple[str, Axes] = ("", [])
 
     def __post_init__(self) -> None:
@@ -288,7 +293,7 @@ class Epilogue:
     def follow(self, name: str, axes: Axes) -> None:
         """Follow a tensor from node to node."""
         for step in range(_EPILOGUE):
-            consumers = self.scope.consumers.get(name, [])
+            consumers = [node for node in self.scope.consumers.get(name, ()) if node.op_type != "Shape"]
             if len(consumers) != 1 or not consumers[0].output:
                 break
             after = self._axes_after(consumers[0], name, axes, first=step == 0)
@@ -302,6 +307,8 @@ class Epilogue:
         op, attributes = node.op_type, attributes_of(node)
         if op in ("Identity", "Dropout"):
             return axes
+        if op in (*_SUMS, "BatchNormalization"):
+            self.bare = False
         if op in _SUMS:
             return axes if self._take_sum(node, name, axes) else None
         if op == "BatchNormalization":
@@ -324,6 +331,8 @@ class Epilogue:
             _, start, self.total = self.joined
             self.own = slice(start, start + self.channels)
             return axes
+        if op == "Pad":
+            return axes if self._take_pad(node, axes) else None
         return axes if op == "Slice" and self._take_crop(node, axes) else None
 
     def _constant(self, node: onnx.NodeProto, index: int) -> Array | None:
@@ -376,20 +385,40 @@ class Epilogue:
         for index, start, end in zip(indices, starts, ends, strict=True):
             axis = axes[index % len(axes)]
             if axis is not None and axis >= 2:
-                crops.append((axis - 2, int(start), int(end)))
+                crops.append(("Slice", axis - 2, int(start), int(end)))
             elif (int(start), int(end) >= 1 << 30) != (0, True):
                 return False
         self.crops += crops
         return True
 
-    def crop(self, window: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-        """Return the start and length of the tensor along each axis, after the crops."""
-        cropped = list(window)
-        for axis, start, end in self.crops:
-            begin, size = cropped[axis]
-            low, high, _ = slice(start, end).indices(size)
-            cropped[axis] = begin + low, max(high - low, 0)
-        return tuple(cropped)
+    def _take_pad(self, node: onnx.NodeProto, axes: Axes) -> bool:
+        """Take in zeros around an output to which nothing has been added."""
+        pad = read_pad(self.scope, node, len(axes))
+        if pad is None or pad.mode != "constant" or pad.value or not (self.bare or not any(map(any, pad.pairs))):
+            return False
+        spatial = [axis is not None and axis >= 2 for axis in axes]
+        if any(any(pair) and not inside for pair, inside in zip(pad.pairs, spatial, strict=True)):
+            return False
+        self.crops += [("Pad", (axis or 0) - 2, *pair) for axis, pair in zip(axes, pad.pairs, strict=True) if any(pair)]
+        return True
+
+    def windows(self, window: Window, scatter: Sequence[int]) -> Iterator[Window]:
+        """Yield the start and length of the tensor along each axis, before and after each crop.
+
+        ``scatter``: the sizes of all that the kernel reaches: zeros are right outside of it only.
+        """
+        yield window
+        for op, axis, start, end in self.crops:
+            begin, size = window[axis]
+            if op == "Pad":
+                if (start and begin > 0) or (end and begin + size < scatter[axis]):
+                    return
+                cropped = begin - start, size + start + end
+            else:
+                low, high, _ = slice(start, end).indices(size)
+                cropped = begin + low, max(high - low, 0)
+            window = (*window[:axis], cropped, *window[axis + 1 :])
+            yield window
 
 
 def _unit_axes(op: str, places: Sequence[int], axes: Axes) -> Axes:

@@ -6,10 +6,13 @@ stays bounded; a node that fails is replaced by the oracle's output.
 """
 
 from convspec_onnx.verify import runtimes
+from convspec_onnx.verify.input_sizes import random_sets
 from convspec_onnx.verify.judge import AccuracyClasses, expected_output
+from convspec_onnx.verify.operators import OperatorJudge
 from convspec_onnx.verify.optimizer_passes import find_changes
 from convspec_onnx.verify.run import Report, Run, judge_alone, open_model
 
 __all__ = [
-    "AccuracyClasses", "Report", "Run", "expected_output", "find_changes", "judge_alone", "open_model", "runtimes",
+    "AccuracyClasses", "OperatorJudge", "Report", "Run", "expected_output", "find_changes", "judge_alone", "open_model",
+    "random_sets", "runtimes",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from convspec_onnx.graph import Conv, Scope
 from convspec_onnx.loading import Array, Arrays, subgraphs, tensors_read
 
 _CONVS = 8  # of one segment
+_NODES = 64
 _BYTES = 1 << 26  # captured from one segment, as far as shapes are known
 
 
@@ -54,7 +55,9 @@ def cut_segments(graph: onnx.GraphProto, convs: Sequence[Conv]) -> list[Segment]
         own = inside.get(node.name, [])
         more = sum(map(_captured_bytes, own))
         last = segments[-1]
-        if own and last.convs and (len(last.convs) + len(own) > _CONVS or size + more > _BYTES):
+        if len(last.nodes) >= _NODES or (
+            own and last.convs and (len(last.convs) + len(own) > _CONVS or size + more > _BYTES)
+        ):
             segments.append(Segment([]))
             size = 0
         segments[-1].nodes.append(node)
@@ -70,18 +73,36 @@ def _captured_bytes(conv: Conv) -> int:
 
 def captures_of(conv: Conv) -> list[Capture]:
     """Return the captures that judge a node: its output and its inputs that are no constants."""
-    names = [name for name in conv.node.input if name and conv.scope.constant(name) is None]
+    if not conv.judged:
+        return []
+    names = [name for name in (*conv.node.input, *(conv.dynamic or ())) if name and conv.scope.constant(name) is None]
     captures = []
     for number, name in enumerate([*dict.fromkeys(names), conv.node.output[0]]):
         tag = f"convspec_captures/{conv.path}/{number}" if conv.owners else name
-        element = conv.scope.element_type(name) or conv.scope.element_type(conv.weight) or _weight_element_type(conv)
+        element = conv.scope.element_type(name) or (_guess_element_type(conv, name) if conv.owners else 0)
         captures.append(Capture(tag, name, element, conv.owners))
     return captures
 
 
-def _weight_element_type(conv: Conv) -> int:
+def _guess_element_type(conv: Conv, name: str) -> int:
+    """Return the element type of a tensor in a body, where outputs must have one: as of the zero point or the weight.
+
+    Outputs of the main graph need none: the runtime infers it.
+    """
+    written = name == conv.node.output[0]
+    if conv.node.op_type == "ConvInteger" and written:
+        return int(TensorProto.INT32)
+    zero = 7 if written else 2  # of QLinearConv; ConvInteger has that of x at the same place
+    if (
+        conv.node.op_type in ("ConvInteger", "QLinearConv")
+        and (written or name == conv.data)
+        and (known := conv.scope.element_type([*conv.node.input, *[""] * 8][zero]))
+    ):
+        return known
     weight = conv.scope.constant(conv.weight)
-    return TensorProto.FLOAT if weight is None else int(helper.np_dtype_to_tensor_dtype(weight.dtype))
+    return conv.scope.element_type(conv.weight) or (
+        int(TensorProto.FLOAT) if weight is None else int(helper.np_dtype_to_tensor_dtype(weight.dtype))
+    )
 
 
 def extract_segment(
@@ -102,10 +123,15 @@ def extract_segment(
     elements = {c.tag: c.element for c in captures if c.element}
     outputs = sorted((keep | {c.tag for c in captures}) & made)
     scope = Scope(model.graph)
-    entries = [helper.make_tensor_value_info(n, elements.get(n) or scope.element_type(n), None) for n in outputs]
+    entries = [_entry(name, elements.get(name) or scope.element_type(name)) for name in outputs]
     graph = helper.make_graph(nodes, "segment", inputs, entries, weights, sparse_initializer=sparse)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     return part, outputs
+
+
+def _entry(name: str, element: int) -> onnx.ValueInfoProto:
+    """Return an output; the runtime infers an unknown type."""
+    return helper.make_tensor_value_info(name, element, None) if element else onnx.ValueInfoProto(name=name)
 
 
 def _declare(name: str, value: Array) -> onnx.ValueInfoProto:

@@ -12,15 +12,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from convspec.contract.isolation import limit_memory
+from convspec.contract.isolation import limit_memory, out_of_memory
 from convspec.errors import ConvspecError, RequestError, ShapeError
 from convspec.reference import Verdict
-from convspec_onnx.graph import Conv, as_float, find_convolutions
+from convspec_onnx.graph import Conv, find_convolutions
 from convspec_onnx.loading import Array, Arrays, DetachedModel, infer_shapes, load_model, tensors_read
+from convspec_onnx.steps import holds_tensors
 from convspec_onnx.verify import runtimes
 from convspec_onnx.verify.capture import Segment, captures_of, cut_segments, extract_segment
-from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, expected_output, node_arrays, run_node
-from convspec_onnx.verify.runtimes import RunConfig, RunError
+from convspec_onnx.verify.judge import NOT_RUN, AccuracyClasses, ExpectedCache, node_arrays, replacement, run_node
+from convspec_onnx.verify.operators import OperatorJudge
+from convspec_onnx.verify.runtimes import EVALUATOR, RunConfig, RunError
 
 Report = Callable[[dict[str, Any]], None]
 Observe = Callable[[Conv, Arrays], None]
@@ -31,7 +33,6 @@ _TO_READ = 512 << 20  # bytes that reading may take beyond the copies of the mod
 _TO_RUN = 768 << 20
 _DATA = (".data", ".bin", ".weights", ".onnx_data")
 _COPIES = 6  # of the model that exist at once: file, message, inlined, inferred, serialised, the runtime's
-_NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "MemoryError")
 
 
 def open_model(path: str, memory: int | None = None, *, limited: bool = False) -> tuple[DetachedModel, list[Conv], str]:
@@ -41,7 +42,7 @@ def open_model(path: str, memory: int | None = None, *, limited: bool = False) -
     """
     size = _bytes_on_disk(Path(path))
     if limited:
-        limit_memory(_TO_READ + _COPIES * size)
+        limit_memory(max(_TO_READ, memory or 0) + _COPIES * size)
     model = load_model(path)
     model.proto, problem = infer_shapes(model.proto)
     convs = find_convolutions(model)
@@ -68,6 +69,7 @@ class Run:
         report: called with every message.
         observe: called with every node that ran on the first configuration, its input ``x`` and output ``y``.
         classes: the accuracy classes that are expected of providers.
+        operators: judges all other nodes on the first configuration, where that optimises nothing.
         reached: paths of the nodes with a verdict.
         broken: why the graph could not be run to its end.
     """
@@ -80,6 +82,7 @@ class Run:
     observe: Observe | None = None
     judging: bool = True
     classes: AccuracyClasses = field(default_factory=AccuracyClasses)
+    operators: OperatorJudge | None = None
     reached: set[str] = field(default_factory=set)
     values: dict[RunConfig, Arrays] = field(default_factory=dict)
     broken: dict[RunConfig, str] = field(default_factory=dict)
@@ -89,7 +92,8 @@ class Run:
         segments = cut_segments(self.model.graph, self.convs)
         later = [{entry.name for entry in self.model.graph.output}]
         for segment in reversed(segments[1:]):
-            later.insert(0, later[0].union(*map(tensors_read, segment.nodes)))
+            scales = (conv.dynamic or () for conv in segment.convs)
+            later.insert(0, later[0].union(*map(tensors_read, segment.nodes), *scales))
         self.values = {config: dict(feeds) for config in self.configs}
         for segment, keep in zip(segments, later, strict=True):
             caches = {conv.path: ExpectedCache() for conv in segment.convs}
@@ -121,18 +125,36 @@ class Run:
         for conv in segment.convs:
             if conv.node.output[0] in captured or conv.owners:
                 self.judge(conv, captured, config, caches[conv.path])
+        if self.exposes(config):
+            self.judge_operators(segment, captured, config)
         self.values[config] |= {name: captured[name] for name in keep & set(captured)}
+
+    def exposes(self, config: RunConfig) -> bool:
+        """Whether every tensor is captured, so that every node is judged: without optimisation it changes nothing."""
+        return self.operators is not None and config == self.configs[0] and config.level == "off"
+
+    def judge_operators(self, segment: Segment, captured: Arrays, config: RunConfig) -> None:
+        """Judge the nodes of a segment that are no convolutions."""
+        assert self.operators is not None
+        judged = [self.operators.judge(node, captured) for node in segment.nodes if self.operators.judges(node)]
+        if judged:
+            self.report({"operators": judged, "inputs": self.title, "level": config.level})
 
     def capture(self, segment: Segment, keep: set[str], config: RunConfig) -> Arrays:
         """Run one segment and return its values; without the captures inside bodies if the runtime refuses these."""
         values = self.values[config]
         convs = list(segment.convs)
+        inner = {name for node in segment.nodes if holds_tensors(node) for name in node.output if name}
+        wanted = keep | inner if self.exposes(config) else keep
         while True:
             captures = [capture for conv in convs for capture in captures_of(conv)]
-            model, names = extract_segment(self.model.proto, segment, values, keep, captures)
+            model, names = extract_segment(self.model.proto, segment, values, wanted, captures)
             try:
                 return values | runtimes.run(DetachedModel(model, self.model.weights), values, names, config)
             except RunError:
+                if wanted is not keep:
+                    wanted = keep  # a tensor that cannot be an output
+                    continue
                 outer = [conv for conv in convs if not conv.owners]
                 if len(outer) == len(convs):
                     raise
@@ -140,7 +162,7 @@ class Run:
 
     def handle_failure(self, segment: Segment, config: RunConfig, error: RunError) -> None:
         """Report a node that cannot run; the oracle's output replaces that of a convolution."""
-        if any(words in str(error) for words in _NO_MEMORY):
+        if out_of_memory(str(error)):
             raise MemoryError
         if not segment.nodes:
             self.give_up(config, f"the graph, which has no node, fails: {error}")
@@ -150,11 +172,11 @@ class Run:
         if conv is None:
             for inner in segment.convs:
                 self.report_verdict(inner, config, Verdict("unsupported", f"not run: {node.name!r} around it failed"))
-            self.give_up(config, f"node {node.name!r} ({node.op_type}) fails: {error}")
+            self.give_up(config, f"node {node.name!r} ({node.op_type}) fails: {_reason(error, node, config)}")
             return
-        self.report_verdict(conv, config, Verdict("unsupported" if error.unsupported else "error", str(error)))
+        self.report_verdict(conv, config, _failure(error, node, config))
         try:
-            self.values[config][node.output[0]] = _expected(conv, self.values[config])
+            self.values[config][node.output[0]] = replacement(conv, self.values[config])
         except (ConvspecError, KeyError) as failure:
             self.give_up(config, f"nothing after {conv.path!r} runs, because it fails: {failure}")
 
@@ -172,7 +194,8 @@ class Run:
         if conv.owners and not arrays:
             return  # not captured: it runs alone later
         if config == self.configs[0] and self.observe is not None and arrays:
-            self.observe(conv, arrays)
+            grid = zip(("scale", "zero"), conv.dynamic or (), strict=False)
+            self.observe(conv, arrays | {key: values[name] for key, name in grid if name in values})
         if verdict is not None:
             self.report_verdict(conv, config, verdict, arrays)
 
@@ -181,26 +204,29 @@ class Run:
         self.report({
             "path": conv.path, "inputs": self.title, "level": config.level, "provider": config.provider,
             "verdict": verdict.verdict, "reason": verdict.reason, "evidence": verdict.evidence,
-            "class": verdict.accuracy_class,
+            "class": verdict.accuracy_class, "notes": verdict.evidence.get("notes", []),
             "shapes": {name: list(arrays[name].shape) for name in "xy"} if arrays else {},
             "spec": None if conv.spec is None else conv.spec.to_dict(),
         })  # fmt: skip
 
 
-def _expected(conv: Conv, values: Arrays) -> Array:
-    """Return the oracle's output in the dtype of the node's input."""
-    if conv.spec is None or conv.params is None or conv.node.op_type not in ("Conv", "ConvTranspose"):
-        raise RequestError("the oracle cannot compute its output")
-    x = values[conv.data]
-    return expected_output(conv.spec, conv.params, as_float(x))[0].astype(x.dtype)
+def _failure(error: RunError, node: onnx.NodeProto, config: RunConfig) -> Verdict:
+    return Verdict("unsupported" if error.unsupported else "error", _reason(error, node, config))
+
+
+def _reason(error: RunError, node: onnx.NodeProto, config: RunConfig) -> str:
+    """Return the runtime's message, and what to try if it has no kernel."""
+    if not error.unsupported or config.level == EVALUATOR or node.domain not in ("", "ai.onnx"):
+        return str(error)
+    return f"{error}; onnx's own evaluator has one: --levels evaluator"
 
 
 def judge_alone(
     model: DetachedModel, conv: Conv, config: RunConfig, classes: AccuracyClasses
 ) -> tuple[Verdict, Arrays]:
     """Return the verdict on a node taken out of its graph, on random input: for nodes that no run reaches."""
-    if conv.rows:
-        return Verdict("unsupported", NOT_RUN), {}
+    if conv.rows or not conv.judged:
+        return Verdict("unsupported", conv.problem if conv.problem else NOT_RUN), {}
     node = onnx.NodeProto()
     node.CopyFrom(conv.node)
     try:
@@ -209,10 +235,10 @@ def judge_alone(
             return Verdict("unsupported", f"{NOT_RUN}; its weights are computed"), {}
         x = _random_input(conv)
         feeds: Arrays = {node.input[0]: x, **{k: v for k, v in constants.items() if v is not None}}
-        element = conv.scope.element_type(node.output[0]) or int(helper.np_dtype_to_tensor_dtype(x.dtype))
+        element = conv.scope.element_type(node.output[0])
         return classes.judge(conv, feeds | run_node(model.proto, node, feeds, element, config), config)
     except RunError as error:
-        return Verdict("unsupported" if error.unsupported else "error", str(error)), {}
+        return _failure(error, node, config), {}
     except (ShapeError, RequestError) as error:
         return Verdict("error", str(error)), {}
 
@@ -223,10 +249,11 @@ def _random_input(conv: Conv) -> Array:
     if weight is None or weight.ndim < 3:
         raise RequestError("the node has no convolution weight")
     attributes, ndim = conv.attributes, weight.ndim - 2
+    weight = np.moveaxis(weight, -1, 1) if conv.node.op_type == "NhwcConv" else weight
     channels = weight.shape[0]
     if conv.node.op_type != "ConvTranspose":
         channels = weight.shape[1] * (attributes.get("group") or 1)
-    known = conv.scope.shape(conv.node.input[0]) or ()
+    known = conv.shape(conv.node.input[0]) or ()
     dilations = attributes.get("dilations") or (1,) * ndim
     batch = known[0] if known and isinstance(known[0], int) and known[0] else 2
     shape = [batch, channels]
@@ -241,5 +268,7 @@ def _random_input(conv: Conv) -> Array:
     dtype = helper.tensor_dtype_to_np_dtype(element) if element else weight.dtype
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
+        x = rng.integers(info.min, int(info.max) + 1, shape).astype(dtype)
+    else:
+        x = rng.standard_normal(shape).astype(dtype)
+    return np.moveaxis(x, 1, -1) if conv.channels_last else x

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from convspec.errors import ConvspecError, PlacementError
+from convspec_onnx.graph import dequantize
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 
 _LEVEL = ort.GraphOptimizationLevel
@@ -20,6 +22,9 @@ EVALUATOR = "evaluator"
 CPU = "CPU"
 _SUFFIX = "ExecutionProvider"
 _FATAL_ONLY = 4  # log severity
+
+
+Runner = Callable[[Arrays], list[Any]]
 
 
 class RunConfig(NamedTuple):
@@ -64,17 +69,43 @@ def run(
     Raises:
         RunError: with the runtime's message, or for a convolution that does not run on the config's provider.
     """
-    feeds = {e.name: feeds[e.name] for e in model.graph.input if e.name in feeds}
+    values = prepare(model, outputs, config, without)(feeds)
+    return {name: _to_array(name, value) for name, value in zip(outputs, values, strict=True)}
+
+
+def prepare(model: DetachedModel, outputs: Sequence[str], config: RunConfig, without: Collection[str] = ()) -> Runner:
+    """Return a function from inputs to the named outputs; both may raise RunError."""
     try:
-        if config.level == EVALUATOR:
-            values = ReferenceEvaluator(model.attach()).run(list(outputs), feeds)
-        else:
-            values = open_session(model, config, without).run(list(outputs), feeds)
+        runner: Any = (_open_evaluator(model.attach()) if config.level == EVALUATOR
+                       else open_session(model, config, without))  # fmt: skip
     except RunError:
         raise
     except Exception as error:  # noqa: BLE001 – ONNX Runtime's errors have no narrower common base
         raise RunError(f"{type(error).__name__}: {error}") from None
-    return {name: _to_array(name, value) for name, value in zip(outputs, values, strict=True)}
+
+    def run_prepared(feeds: Arrays) -> list[Any]:
+        try:
+            values: list[Any] = runner.run(list(outputs), {e.name: feeds[e.name] for e in model.graph.input
+                                                           if e.name in feeds})  # fmt: skip
+        except Exception as error:  # noqa: BLE001 – as above
+            raise RunError(f"{type(error).__name__}: {error}") from None
+        return values
+
+    return run_prepared
+
+
+class DequantizeLinear(OpRun):  # type: ignore[misc]  # onnx has no types
+    """As of opset 10 to 18, which onnx's evaluator lacks."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, scale: Array, zero: Array | None = None, axis: int = 1, **_: Any) -> tuple[Any]:
+        return (dequantize({"axis": axis}, x, scale, *([] if zero is None else [zero])),)
+
+
+def _open_evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    old = any(entry.domain in ("", "ai.onnx") and entry.version < 19 for entry in model.opset_import)
+    return ReferenceEvaluator(model, new_ops=[DequantizeLinear] if old else None)
 
 
 def open_session(model: DetachedModel, config: RunConfig, without: Collection[str] = ()) -> ort.InferenceSession:

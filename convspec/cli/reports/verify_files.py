@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from convspec.cli.reports import formats
 from convspec.cli.reports.formats import ROWS, Entry, md
 from convspec.errors import printable
-from convspec.models.text_table import conclusion, layer_words, number_words, optimisation_changes, shape_words
+from convspec.models.text_table import (
+    conclusion,
+    judged_words,
+    layer_words,
+    number_words,
+    optimisation_changes,
+    shape_words,
+)
 
 if TYPE_CHECKING:
     from convspec.models import VerifyReport
@@ -18,6 +25,7 @@ _MARKS = {"agree": "✅", "unsupported": "⚠️"}
 def markdown(report: VerifyReport) -> str:
     """Return a summary in GitHub's Markdown, the worst node first."""
     lines = [f"## convspec verify: {md(report.model)}", "", md(conclusion(report)), ""]
+    lines += [*map(md, judged_words(report)), ""]
     if report.first_divergence:
         lines += [f"First divergence: {md(report.first_divergence)}", ""]
     lines += [f"* {md(f'{node}: {name}: {title}')}" for node, name, title in report.unexpected[:ROWS]]
@@ -27,6 +35,8 @@ def markdown(report: VerifyReport) -> str:
         for node in report.worst_first[:ROWS]
     ]  # fmt: skip
     lines += ["", *formats.md_table(("", "node", "layer", "input", "verdict", "error", "bound"), rows)]
+    if noisy := [(node.name, node.matched or "", f"{node.snr_db:.1f}") for node in report.noisiest_first[:ROWS]]:
+        lines += ["", *formats.md_table(("node", "source", "signal over noise, dB"), noisy)]
     if len(report.nodes) > ROWS:
         lines.append(f"\n… and {len(report.nodes) - ROWS} more")
     return "\n".join([*lines, *(f"\n{md(line)}" for line in optimisation_changes(report))]) + "\n"

@@ -10,7 +10,8 @@ from convspec.errors import RequestError
 
 EXIT_STATUS = 79  # of a worker that was refused memory
 _REFUSAL = re.compile(
-    r"MemoryError|bad_alloc|out of memory|\bOOM\b|(cannot|can't|failed to|unable to) allocate|RESOURCE_EXHAUSTED", re.I
+    r"MemoryError|bad[_ ]alloc|out of memory|\bOOM\b|(cannot|can't|failed to|unable to) allocate|RESOURCE_EXHAUSTED",
+    re.I,
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST = 1 << 63

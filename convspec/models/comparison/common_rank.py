@@ -27,12 +27,16 @@ _BLOCK = 1 << 15  # elements compared at a time
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CommonRank:
-    """A node's layer and its source's in one rank, and the functions that reshape their tensors to it."""
+    """A node's layer and its source's in one rank, and the functions that reshape their tensors to it.
+
+    ``dropped``: the axis of our layer that theirs does not have.
+    """
 
     ours: Layer
     theirs: Layer
     reshape_ours: Callable[[Array], Array]
     reshape_theirs: Callable[[Array], Array]
+    dropped: int | None = None
 
 
 def to_common_rank(ours: Layer, theirs: Layer) -> CommonRank | None:
@@ -44,7 +48,7 @@ def to_common_rank(ours: Layer, theirs: Layer) -> CommonRank | None:
     if ours.spec.ndim == theirs.spec.ndim + 1:
         for axis in range(ours.spec.ndim):
             if (lower := _drop_axis(ours, axis)) and lower.spec.kernel_size == theirs.spec.kernel_size:
-                return CommonRank(lower, theirs, _squeeze(axis), _same)
+                return CommonRank(lower, theirs, _squeeze(axis), _same, axis)
     if theirs.spec.ndim == ours.spec.ndim + 1 and (swapped := to_common_rank(theirs, ours)):
         return CommonRank(swapped.theirs, swapped.ours, swapped.reshape_theirs, swapped.reshape_ours)
     return None
@@ -202,9 +206,13 @@ def _largest(sizes: Array) -> float:
     return largest if np.isfinite(largest) else float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
 
 
-def output_window(spec: ConvSpec, x: Array) -> tuple[tuple[int, int], ...]:
-    """Return for each axis of a transposed layer where its output begins in the full scatter, and its length."""
+def output_window(spec: ConvSpec, x: Array) -> tuple[tuple[tuple[int, int], ...], list[int]]:
+    """Return for each axis of a transposed layer where its output begins in the full scatter, and its length.
+
+    The second result is the size of the full scatter.
+    """
     explicit = spec.explicit(x.shape)
-    sizes = explicit.output_shape(x.shape)[2:]
+    sizes, kernels = explicit.output_shape(x.shape)[2:], explicit.effective_kernel
     assert not isinstance(explicit.padding, str)
-    return tuple((lo, size) for (lo, _), size in zip(explicit.padding, sizes, strict=True))
+    whole = [(n - 1) * s + k for n, s, k in zip(x.shape[2:], explicit.stride, kernels, strict=True)]
+    return tuple((lo, size) for (lo, _), size in zip(explicit.padding, sizes, strict=True)), whole

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from convspec.models.comparison.sensitivity import Spread, limits
 from convspec.models.run_model import canonical
+from convspec.reference import Spread, spread_limits
 
 if TYPE_CHECKING:
     from convspec.spec import Array
@@ -108,7 +108,7 @@ def _gap(a: Spread, b: Spread, i: int, j: int, layouts: tuple[str, str]) -> _Gap
     for form_a, form_b in _forms(layouts):
         x, y = form_a(_numbers(a.results[i])), form_b(_numbers(b.results[j]))
         if x.shape == y.shape:
-            gaps.append(_measure(x, y, limits(form_a(a.moved[i]), form_b(b.moved[j]), x, y)))
+            gaps.append(_measure(x, y, spread_limits(form_a(a.moved[i]), form_b(b.moved[j]), x, y)))
     return min(gaps, default=None)
 
 
@@ -173,7 +173,7 @@ def _alike_words(a: Spread, b: Spread, place: int, layouts: tuple[str, str]) -> 
     if x.size != y.size or x.size < 2:
         return ""
     flat = [np.ravel(one) for one in (x, y, a.moved[place], b.moved[place])]
-    limit = float(np.max(limits(flat[2], flat[3], flat[0], flat[1])))
+    limit = float(np.max(spread_limits(flat[2], flat[3], flat[0], flat[1])))
 
     def same(one: Array, other: Array) -> bool:
         return one.shape == other.shape and float(np.max(distances(one, other))) <= limit

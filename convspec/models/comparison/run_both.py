@@ -15,10 +15,11 @@ from convspec.models.comparison.layer_rows import LayerRows
 from convspec.models.comparison.outcomes import Outcome, distances, judge_results
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.comparison.results import Comparison, Row
-from convspec.models.comparison.sensitivity import Spread, measure, measure_wide
+from convspec.models.comparison.sensitivity import measure, measure_wide
 from convspec.models.comparison.step_check import active_dropouts
 from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.run_model import Model, moved, one_at_a_time, open_model
+from convspec.reference import Spread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convspec.spec import Array, ConvSpec
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
+_COMPUTED_ROUNDINGS = 32  # of a kernel that the source computes from its weights, relative to a channel's largest
 _SINGLE = 2.0**-24
 _BLOCK = 1 << 15  # numbers compared at a time: their intermediate results fit in the processor's cache
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 0.0)
@@ -165,15 +166,25 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
         for stage in stages:
             if _same(stage, target):
                 return _applied_twice(stage, theirs)
-    stage, target = min(((s, t) for s in stages for t in targets), key=lambda both: _distance(*both))
+    stage, target = _nearest(stages, targets)
     if mistake := _name_norm_mistake(stage, ours, theirs):
         return [mistake]
     differences = []
     if not _within(stage.kernel, target.kernel, np.abs(target.kernel)):
-        differences.append(_name_kernel_difference(stage.kernel, target.kernel, others, ours.spec))
+        named = _name_rounding(stage.kernel, target.kernel, 1 if ours.spec.transposed else 0)
+        differences.append(named or _name_kernel_difference(stage.kernel, target.kernel, others, ours.spec))
     if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
+
+
+def nearest_stages(ours: Layer, theirs: Layer) -> tuple[_Stage, _Stage]:
+    """Return both layers with as many of the operations after each folded in as make them most alike."""
+    return _nearest(list(_stages(ours, bare=theirs.norm is None)), list(_stages(theirs, bare=False)))
+
+
+def _nearest(stages: Sequence[_Stage], targets: Sequence[_Stage]) -> tuple[_Stage, _Stage]:
+    return min(((s, t) for s in stages for t in targets), key=lambda both: _distance(*both))
 
 
 def _are_equal(x: Array | None, y: Array | None) -> bool:
@@ -291,9 +302,20 @@ def _name_norm_mistake(stage: _Stage, ours: Layer, theirs: Layer) -> Difference 
     return None
 
 
+def _name_rounding(kernel: Array, right: Array, axis: int) -> Difference | None:
+    """Return a remark on a kernel that was computed in another order, as a standardised or normalised one is."""
+    difference = np.abs(kernel - right)
+    largest = np.abs(right).max(tuple(n for n in range(right.ndim) if n != axis), keepdims=True)
+    if not (difference <= gamma(_COMPUTED_ROUNDINGS, _SINGLE) * largest).all():
+        return None
+    relative = float(np.max(difference / np.where(largest > 0, largest, 1)))
+    title = f"the kernel differs by rounding, up to {relative:.1e} of the largest weight of its channel"
+    return Difference("kernel-rounding", title, fatal=False)
+
+
 def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer], spec: ConvSpec) -> Difference:
     """Return what was done to the kernel."""
-    for words, name, candidate in _permuted_kernels(right, spec):
+    for words, name, candidate in permuted_kernels(right, spec):
         if candidate.shape == kernel.shape and _within(kernel, candidate, np.abs(candidate)):
             title = f"the kernel is that of the source with {words}"
             return Difference(name, title, fix="give the node the source's kernel in the order O, I/group, *spatial")
@@ -310,14 +332,22 @@ def _name_kernel_difference(kernel: Array, right: Array, others: Sequence[Layer]
             return Difference("kernel-of-another", f"the kernel is that of {other.path!r} in the source", fix=_WEIGHTS)
     if np.array_equal(np.sort(kernel, axis=None), np.sort(right, axis=None)):
         return Difference("kernel-permuted", "the kernel has the source's numbers in another order", fix=_WEIGHTS)
-    wrong = np.argwhere(~(np.abs(kernel - right) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right)))
-    at = tuple(map(int, wrong[0]))
-    numbers = f"first at {at}: {kernel[at]:g} where the source has {right[at]:g}"
-    title = f"{len(wrong)} of the kernel's {kernel.size} numbers differ, {numbers}"
-    return Difference("kernel-differs", title, fix=_WEIGHTS)
+    return Difference("kernel-differs", _worst_words("kernel", kernel, right), fix=_WEIGHTS)
 
 
-def _permuted_kernels(right: Array, spec: ConvSpec) -> Iterator[tuple[str, str, Array]]:
+def _worst_words(name: str, array: Array, right: Array) -> str:
+    """Return how many numbers differ by more than rounding, and the one that differs most, in digits that show it."""
+    error = np.abs(array - right)
+    wrong = ~(error <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right))
+    at = np.unravel_index(int(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1))), error.shape)
+    pairs = ((f"{array[at]:.{digits}g}", f"{right[at]:.{digits}g}") for digits in range(6, 18))
+    got, expected = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    where = f"most at {tuple(map(int, at))}: {got} where the source has {expected}"
+    return f"{int(wrong.sum())} of the {name}'s {array.size} numbers differ, {where}"
+
+
+def permuted_kernels(right: Array, spec: ConvSpec) -> Iterator[tuple[str, str, Array]]:
+    """Yield, for each way to move the axes of a kernel wrongly, words, an id, and the kernel so moved."""
     spatial = tuple(range(2, right.ndim))
     yield "its spatial axes reversed", "kernel-flipped", np.flip(right, spatial)
     if spec.ndim > 1:
@@ -339,6 +369,4 @@ def _name_bias_difference(bias: Array, right: Array, others: Sequence[Layer]) ->
         candidates = [other.fold_norm()[1]] + ([] if other.params.bias is None else [other.params.bias])
         if bias.shape == (other.spec.out_channels,) and _equals_any(bias, *candidates):
             return Difference("bias-of-another", f"the bias is that of {other.path!r} in the source", fix=_WEIGHTS)
-    wrong = int(np.count_nonzero(~(np.abs(bias - right) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * np.abs(right))))
-    title = f"{wrong} of the bias's {bias.size} numbers differ from the source's"
-    return Difference("bias-differs", title, fix=_WEIGHTS)
+    return Difference("bias-differs", _worst_words("bias", bias, right), fix=_WEIGHTS)

@@ -1,15 +1,16 @@
-"""The result of a verification: one entry per convolution, and what is unexpected."""
+"""The result of a verification: one entry per convolution, the other nodes, and what is unexpected."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convspec.errors import ConvspecError
 from convspec.models import text_table
-from convspec.models.text_table import Printable, Text
+from convspec.models.text_table import Printable, Text, number_words
 from convspec.reference import LADDER, VERDICTS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Node:
         worst_q, bound: the largest error and its bound, in the same unit; None where nothing was compared.
         matched: path in the source; None without a source, or where it has no such layer.
         diverges: whether it computes something else than its source does.
+        snr_db: in a quantised graph, the power of its source's output over that of its error, in dB; at most 200.
         findings: its differences from the source, and the effects of optimisation.
         notes: what is known without running it, each with a ``level``: info, warning or error.
     """
@@ -49,6 +51,7 @@ class Node:
     bound: float | str | None = None
     matched: str | None = None
     diverges: bool = False
+    snr_db: float | None = None
     findings: list[dict[str, str]] = field(default_factory=list)
     notes: list[dict[str, str]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -70,8 +73,9 @@ class Node:
         return coarsest
 
     def add_run(self, run: Mapping[str, Any]) -> None:
-        """Add the verdict of one run."""
+        """Add the verdict of one run, and what it notes."""
         self.runs.append(dict(run))
+        self.notes += [note for note in run.get("notes", ()) if note not in self.notes]
         worst = min(self.runs, key=_badness)
         self.verdict, self.reason = worst["verdict"], worst["reason"]
         self.worst_q, self.bound = (worst.get("evidence", {}).get(key) for key in ("worst_q", "bound"))
@@ -88,7 +92,19 @@ class Node:
             "output_shape": self.output_shape, "parameters": None if spec is None else spec.num_parameters,
             "macs": _macs(spec, shape),
             "receptive_field": None if spec is None else _receptive_field(spec), "accuracy_class": self.classes,
+            "snr_db": None if self.snr_db is None else round(self.snr_db, 2),
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A node that is no convolution: what it does in words, and the verdict on it; "unsupported": it is not judged."""
+
+    name: str
+    op_type: str
+    words: str
+    verdict: str
+    reason: str = ""
 
 
 def _badness(run: Mapping[str, Any]) -> tuple[int, float]:
@@ -123,6 +139,7 @@ class VerifyReport(Printable):
 
     Attributes:
         nodes: every convolution, in the order of the graph.
+        operators: all other nodes, by name, where a level without optimisation was run.
         notes: remarks on the model as a whole, each with a ``level``.
         missing: layers of the source without a convolution in the graph.
         optimisation: the changes of the outputs from one level of graph optimisation to the next.
@@ -133,6 +150,7 @@ class VerifyReport(Printable):
     model: str
     against: str | None
     nodes: list[Node]
+    operators: dict[str, Operator] = field(default_factory=dict)
     notes: list[dict[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     optimisation: list[dict[str, Any]] = field(default_factory=list)
@@ -150,13 +168,46 @@ class VerifyReport(Printable):
     def first_divergence(self) -> str | None:
         """The first node in the graph that is wrong, differs from the source, or did not finish."""
         wrong = ("disagree", "error", "crash", "timeout")
-        return next((node.name for node in self.nodes if node.diverges or node.verdict in wrong), None)
+        nodes = [node.name for node in self.nodes if node.diverges or node.verdict in wrong]
+        operators = [operator.name for operator in self.operators.values() if operator.verdict == "disagree"]
+        return next(iter(nodes + operators), None)
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """The number of nodes that were judged by a reference, and of all nodes."""
+        verdicts = {name: operator.verdict for name, operator in self.operators.items()}
+        verdicts |= {node.name: node.verdict for node in self.nodes}
+        return sum(verdict in ("agree", "disagree") for verdict in verdicts.values()), len(verdicts)
+
+    @property
+    def rounding(self) -> str:
+        """What differs: ``"rounding, proved"``, ``"rounding, measured"``, ``"wrong"`` or ``"unknown"``.
+
+        Proved: every node was judged and is right, and what optimisation changes is rounding. Measured: some nodes were
+        not judged, but the results at all levels differ by no more than rounding explains.
+        """
+        if self.unexpected or self.broken:
+            return "unknown" if self.broken or (self.first_divergence is None and not self._wrong_levels()) else "wrong"
+        judged, total = self.judged
+        if judged == total:
+            return "rounding, proved" if self.operators else "unknown"
+        measured = any("ratio" in change or change.get("changed") == [] for change in self.optimisation)
+        return "rounding, measured" if measured else "unknown"
+
+    def _wrong_levels(self) -> list[str]:
+        """Return, in words, the levels of optimisation at which the results are wrong."""
+        return list(dict.fromkeys(_wrong_level(change) for change in self.optimisation if change.get("ratio", 0) > 1))
 
     @property
     def worst_first(self) -> list[Node]:
         """The nodes by verdict, the worst first, and within a verdict by error over bound."""
         return sorted(self.nodes, key=lambda node: _badness({
             "verdict": node.verdict, "evidence": {"worst_q": node.worst_q, "bound": node.bound}}))  # fmt: skip
+
+    @property
+    def noisiest_first(self) -> list[Node]:
+        """The nodes with a signal-to-noise ratio, the lowest first."""
+        return sorted((node for node in self.nodes if node.snr_db is not None), key=lambda node: node.snr_db or 0.0)
 
     def problems(self) -> list[tuple[str, str, str]]:
         """Return every problem, accepted ones included: (node or ``"model"``, id, words)."""
@@ -169,6 +220,9 @@ class VerifyReport(Printable):
                 problems.append((node.name, node.verdict, node.reason))
             problems += [(node.name, note["id"], note["title"]) for note in node.notes if note.get("level") == "error"]
         problems += [("model", note["id"], note["title"]) for note in self.notes if note.get("level") == "error"]
+        problems += [(operator.name, "operator", f"{operator.words}: {operator.reason}")
+                     for operator in self.operators.values() if operator.verdict == "disagree"]  # fmt: skip
+        problems += [("model", "wrong-level", words) for words in self._wrong_levels()]
         missing = "no convolution of the graph was made from the source's {!r}"
         problems += [("model", "missing-layer", missing.format(name)) for name in self.missing]
         problems += [("model", "broken", text) for text in dict.fromkeys(self.broken)]
@@ -202,10 +256,35 @@ class VerifyReport(Printable):
         return {
             "schema": SCHEMA, "model": self.model, "against": self.against, "summary": self.summary,
             "first_divergence": self.first_divergence, "nodes": [node.to_dict() for node in self.nodes],
-            "notes": self.notes, "missing": self.missing, "optimisation": self.optimisation, "broken": self.broken,
+            "rounding": self.rounding, "operators": self._operators(), "notes": self.notes, "missing": self.missing,
+            "optimisation": self.optimisation, "broken": self.broken,
             "unexpected": [{"node": n, "id": i, "title": t} for n, i, t in self.unexpected],
             "environment": self.environment,
         }  # fmt: skip
+
+    def _operators(self) -> dict[str, Any]:
+        judged, total = self.judged
+        own = self.operators.values()
+        wrong = [{"name": o.name, "op_type": o.op_type, "words": o.words, "reason": o.reason}
+                 for o in own if o.verdict == "disagree"]  # fmt: skip
+        return {"judged": judged, "total": total, "wrong": wrong, "not_judged": self.not_judged}
+
+    @property
+    def not_judged(self) -> dict[str, int]:
+        """The number of nodes without a verdict, by their operator."""
+        return dict(Counter(o.op_type for o in self.operators.values() if o.verdict == "unsupported"))
+
+
+def _wrong_level(change: Mapping[str, Any]) -> str:
+    """Return in words what a level of optimisation does wrong, by which pass, at which node."""
+    level = change["level"] + (f" on {change['provider']}" if change.get("provider", "CPU") != "CPU" else "")
+    passes = f", by {', '.join(change['passes'])}" if change.get("passes") else ""
+    place = f", at node {change['node']!r}" if change.get("node") else ""
+    ratio = change["ratio"]
+    size = f"{ratio:.3g} times as far as rounding explains" if ratio < 1e30 else "which no rounding explains"
+    return (f"the graph is wrong at optimisation level {level}{passes}{place}: output {change['output']!r} is "
+            f"{number_words(float(change['got']))} where without optimisation it is "
+            f"{number_words(float(change['expected']))}, {size}")  # fmt: skip
 
 
 def collect(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> VerifyReport:
@@ -225,6 +304,8 @@ def collect(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Veri
         report.notes += message.get("notes", ()) if "convs" in message else message.get("model", ())
         if "opsets" in message:
             report.environment["opsets"] = message["opsets"]
+        for own in message.get("operators", ()):
+            _add_operator(report, own)
         if "verdict" in message:
             node = by_name[message["path"]]
             node.spec = node.spec or (ConvSpec.from_dict(message["spec"]) if message["spec"] else None)
@@ -239,8 +320,16 @@ def collect(report: VerifyReport, messages: Iterable[Mapping[str, Any]]) -> Veri
     return report
 
 
+def _add_operator(report: VerifyReport, own: Mapping[str, Any]) -> None:
+    """Add the verdict on a node that is no convolution; the worst of all inputs stays."""
+    name, known = own["path"], report.operators.get(own["path"])
+    worst = ("disagree", "agree", "unsupported")
+    if known is None or worst.index(own["verdict"]) < worst.index(known.verdict):
+        report.operators[name] = Operator(name, own["op_type"], own["words"], own["verdict"], own["reason"])
+
+
 def _add_source(node: Node, message: Mapping[str, Any]) -> None:
-    node.matched, node.diverges = message["matched"], message["diverges"]
+    node.matched, node.diverges, node.snr_db = message["matched"], message["diverges"], message["snr_db"]
     node.findings += message["findings"]
     node.notes += message["notes"]
     if node.diverges and node.verdict in ("agree", "unsupported"):

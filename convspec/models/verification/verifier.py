@@ -7,6 +7,8 @@ The adapter that audits the graph's format names a module that a child process s
   sets of inputs;
 * ``{"begin": [paths]}`` before nodes are run, so that a crash can be assigned to them;
 * ``{"path": …, "verdict": …, "reason": …, "evidence": …, "level": …, "inputs": …, "shapes": …, "spec": …}``;
+* ``{"operators": [{"path": …, "op_type": …, "words": …, "verdict": …, "reason": …}], "inputs": …, "level": …}``, other
+  nodes;
 * ``{"path": …, "matched": …, "diverges": …, "findings": […], "notes": […]}`` and ``{"missing": […]}`` with a source;
 * ``{"wanted": …}``, a request to :class:`SourceModel` answered with one line;
 * ``{"model": […]}``, notes on the model as a whole; ``{"convs": […], "before": path}``, further nodes;
@@ -34,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.contract import Part, registry
-from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
+from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, out_of_memory
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
 from convspec.models import run_model
 from convspec.models.arguments import read_arrays
@@ -215,6 +217,7 @@ def _messages(
                 return
     except ChildError as error:
         reason, kind = str(error), "timeout" if isinstance(error, ChildTimeout) else "crash"
+        reason += "; if you trust the model, raise --memory" if out_of_memory(reason) else ""
     if not names:
         raise RequestError(f"the model could not be read: {reason}")
     yield {"broken": reason, "level": "", "inputs": ""}

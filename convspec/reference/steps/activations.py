@@ -54,8 +54,10 @@ def _expm1(x: Rounded) -> Rounded:
 
 
 def _negative_part(x: Rounded, other: Rounded) -> Rounded:
-    """Return x where it is positive, else ``other``."""
-    return where(x.value > 0, x, other)
+    """Return x where it is positive, else ``other``; with the larger error where the sign of x is unsure."""
+    result = where(x.value > 0, x, other)
+    unsure = (np.abs(x.value) <= x.error) & (x.error > 0)
+    return Rounded(result.value, x.form, np.where(unsure, np.maximum(x.error, other.error), result.error))
 
 
 def _above(x: Rounded, threshold: float, size: Rounded, other: Rounded) -> Rounded:

@@ -43,11 +43,13 @@ def bound(
 
 
 def evaluate_bounded(
-    step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any] | None = None, dtype: str = "float32"
-) -> tuple[tuple[Array, Array], ...]:
-    """Return each output with its bound, as :func:`evaluate` and :func:`bound` do."""
+    step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any] | None = None, dtype: str = "float32",
+    errors: Sequence[Any] = (),
+) -> tuple[tuple[Array, Array], ...]:  # fmt: skip
+    """Return each output with its bound, as :func:`evaluate` and :func:`bound` do; ``errors``: those of the inputs."""
     oracle = 1 + ORACLE.unit_roundoff / format_of(dtype).unit_roundoff  # its own rounding counts, too
-    return tuple((output.value, output.error * oracle) for output in _outputs(step, inputs, arrays or {}, dtype))
+    outputs = _outputs(step, inputs, arrays or {}, dtype, errors)
+    return tuple((output.value, output.error * oracle) for output in outputs)
 
 
 def error_ratio(actual: Any, expected: Array, limit: Array) -> Array:
@@ -71,7 +73,9 @@ def computes(*kinds: type[Step]) -> Callable[[Formula], Formula]:
     return register
 
 
-def _outputs(step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any], dtype: str) -> list[Rounded]:
+def _outputs(
+    step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any], dtype: str, errors: Sequence[Any] = ()
+) -> list[Rounded]:
     given = [np.asarray(x, np.float64) for x in inputs]
     shapes = step.output_shapes(*(x.shape for x in given))
     found = {name: np.shape(array) for name, array in arrays.items()}
@@ -82,6 +86,7 @@ def _outputs(step: Step, inputs: Sequence[Any], arrays: Mapping[str, Any], dtype
         raise UnsupportedError(f"{step} has no reference")
     form = format_of(dtype)
     with np.errstate(all="ignore"):
-        result = formula(step, *(Rounded(x, form) for x in given), **{n: Rounded(a, form) for n, a in arrays.items()})
+        numbers = [Rounded(x, form, e) for x, e in zip(given, errors or [0.0] * len(given), strict=True)]
+        result = formula(step, *numbers, **{n: Rounded(a, form) for n, a in arrays.items()})
     outputs = result if isinstance(result, list) else [result]
     return [output.reshape(shape) for output, shape in zip(outputs, shapes, strict=True)]

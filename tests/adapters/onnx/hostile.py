@@ -152,7 +152,6 @@ HOSTILE = {
     "negative dilation": lambda: model([conv("c", "x", "y", "w", dilations=[-1, 1])], {"w": weights(2, 3, 2, 5)}),
     "zero groups": lambda: model([conv("c", "x", "y", "w", group=0)], {"w": weights(2, 3, 2, 5)}),
     "duplicated outputs": lambda: single(conv("d", "x", "y", "w")),
-    "negative axis": lambda: model([conv("c", "x", "y", "w")], {"w": weights(2, 3, 2, 5)}, (1, 3, -5, 9)),
     "function that calls itself": recursive,
     "absolute path": lambda: with_external("/etc/passwd", length=240),
     "two dots": lambda: with_external("../secret.bin"),

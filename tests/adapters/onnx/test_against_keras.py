@@ -38,6 +38,13 @@ def sequences():
     return keras.Model(start, L.SeparableConv1D(5, 3)(x))
 
 
+def upsampled():
+    """Transposed layers of one axis: tf2onnx computes their crops from shapes, and adds the bias after them."""
+    x = start = keras.Input((12, 3), batch_size=2)
+    x = L.BatchNormalization()(L.Conv1DTranspose(4, 5, strides=2, padding="same")(x))
+    return keras.Model(start, L.Cropping1D(1)(L.Conv1DTranspose(4, 4, strides=3, padding="same")(x)))
+
+
 def trained(model):
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -59,6 +66,7 @@ def exported(model, path, **options):
 LAYERS = {
     images: ["conv2d", "depthwise_conv2d", "depthwise", "pointwise", "conv2d_transpose", "conv2d"],
     sequences: ["conv1d", "conv1d", "depthwise", "pointwise"],
+    upsampled: ["conv1d_transpose", "conv1d_transpose"],
 }
 
 

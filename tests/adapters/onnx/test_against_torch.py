@@ -390,6 +390,29 @@ def test_a_fault_behind_the_last_convolution_is_seen(tmp_path):
     assert [(node, found) for node, found, _ in report.unexpected] == [("model", "output-differs")]
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = module(weights(4, 3, 3, 3)), module(weights(4, 3, 3, 3, seed=1))
+
+    def forward(self, x):
+        return self.a(x), self.b(x)
+
+
+@pytest.mark.parametrize(("outputs", "unexpected"), [(["q", "p"], []), (["p", "p"], ["output-differs"])])
+def test_results_in_another_order_are_noted_and_one_that_is_there_twice_is_wrong(outputs, unexpected, tmp_path):
+    nodes = [conv("a", "x", "p", "w"), conv("b", "x", "q", "v")]
+    proto = model(nodes, {"w": weights(4, 3, 3, 3), "v": weights(4, 3, 3, 3, seed=1)}, (2, 3, 9, 8), output="p")
+    copies = [helper.make_node("Identity", [name], [f"out{place}"]) for place, name in enumerate(outputs)]
+    proto.graph.node.extend(copies)
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_tensor_value_info(n.output[0], 1, [2, 4, 7, 6]) for n in copies)
+    report = audited(saved(proto, tmp_path / "m.onnx"), source=Two())
+    assert [found for _, found, _ in report.unexpected] == unexpected
+    permuted = [note["title"] for note in report.notes if note["id"] == "outputs-permuted"]
+    assert permuted == [] if unexpected else "outputs 1, 0" in permuted[0]
+
+
 # -- from end to end ---
 
 

@@ -73,7 +73,7 @@ def by_hand(y, epilogue):
             np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (norm.gain, norm.shift, norm.mean, norm.variance)
         )
         y = (y - mean) / np.sqrt(variance + norm.epsilon) * gain + shift
-    window = epilogue.crop([(0, H), (0, W)])
+    *_, window = epilogue.windows(((0, H), (0, W)), (H, W))
     y = y[(slice(None), slice(None), *(slice(start, start + size) for start, size in window))]
     name, axes = epilogue.end
     order = [axis for axis in axes if axis is not None]

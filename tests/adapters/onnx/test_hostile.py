@@ -50,7 +50,6 @@ WORDS = {
     "negative dilation": "dilations=.* must be positive",
     "zero groups": "group=.* must be positive",
     "duplicated outputs": "SSA",
-    "negative axis": "negative axis",
     "function that calls itself": "calls itself|recursi|no node|cycl",
     "absolute path": OUTSIDE,
     "two dots": OUTSIDE,

@@ -1,0 +1,236 @@
+"""Read quantised convolutions: their dequantised weights, inputs and outputs, and the steps of each.
+
+A QLinearConv, a ConvInteger after DynamicQuantizeLinear, or a Conv between DequantizeLinear and QuantizeLinear is read
+as its float layer and the grids that its numbers are rounded to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convspec.spec import ConvParams
+from convspec_onnx.graph import Conv, Scope, as_float, attributes_of
+from convspec_onnx.loading import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+_SAME_VALUES = ("MaxPool", "Relu", "Clip", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten",
+                "QuantizeLinear", "DequantizeLinear")  # fmt: skip
+_OUTPUT_SCALE = {  # the input of each operator that is the scale of its output; the zero point follows
+    "QLinearConcat": 0, "QLinearSigmoid": 3, "QLinearLeakyRelu": 3, "QLinearAveragePool": 3,
+    "QLinearGlobalAveragePool": 3, "QLinearConv": 6, "QLinearAdd": 6, "QLinearMul": 6, "QLinearMatMul": 6, "QGemm": 7,
+}  # fmt: skip
+_FAR = 12  # nodes
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The numbers that a quantised tensor can hold: (q - zero)·scale for each q of its type.
+
+    ``scale`` and ``zero`` are one number each, or aligned with the axes of the tensor.
+    """
+
+    scale: Array
+    zero: Array
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, scale: Array, zero: Array | None, dtype: np.dtype, ndim: int, axis: int = 0) -> Grid:
+        """Return a grid, its numbers along ``axis`` where there are several."""
+
+        def align(numbers: Array) -> Array:
+            wide = numbers.astype(np.float64)
+            place = axis % ndim if ndim else 0
+            return wide.reshape([-1 if i == place else 1 for i in range(ndim)]) if wide.size > 1 else wide.reshape(())
+
+        info = np.iinfo(dtype)
+        return cls(align(scale), align(np.zeros(1) if zero is None else zero), int(info.min), int(info.max))
+
+    def dequantize(self, q: Array) -> Array:
+        return np.asarray((q.astype(np.float64) - self.zero) * self.scale)
+
+    def saturated(self, x: Array) -> float:
+        """Return which part of a float tensor is a step or more outside of the grid."""
+        q = x / self.scale + self.zero
+        return float(((q < self.low - 1) | (q > self.high + 1)).mean()) if x.size else 0.0
+
+    def limit(self, x: Array) -> Array:
+        """Return a float tensor within the ends of the grid."""
+        return np.clip(x, (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale)
+
+    def clip(self, y: Array) -> Array:
+        """Return an output with the activation that the ends of the grid stand for: ReLU or ReLU6."""
+        if self.zero.size > 1 or self.zero != self.low:
+            return y
+        top = float(self.scale * (self.high - self.low))
+        return np.clip(y, 0, top if abs(top - 6) < 0.06 else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantised convolution.
+
+    Attributes:
+        stored: its weights as the file holds them.
+        weight: their grid.
+        params: the dequantised parameters.
+        bias: the stored bias and its scale; None for a bias in float, or none.
+        x, y: the grids of its input and output; None for tensors in float, or grids that depend on the input.
+        integers: whether its own input and output are integers.
+    """
+
+    stored: Array
+    weight: Grid
+    params: ConvParams
+    bias: tuple[Array, Array] | None
+    x: Grid | None
+    y: Grid | None
+    integers: bool
+
+    def dequantize(self, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+        """Return the node's input and output in float; ``scale`` and ``zero`` are those of a dynamic input."""
+        x, y = as_float(arrays["x"]), as_float(arrays["y"])
+        if not self.integers:
+            return x, y
+        if self.x and self.y:
+            return self.x.dequantize(arrays["x"]), self.y.dequantize(arrays["y"])
+        scale = float(arrays["scale"])
+        x = (x.astype(np.float64) - float(arrays["zero"])) * scale
+        ones = (1,) * (y.ndim - 2)
+        return x, np.asarray(y * (scale * self.weight.scale.reshape(1, -1, *ones)))
+
+
+def read_quantized(conv: Conv) -> Quantized | None:
+    """Return a node as a quantised convolution; None for one in float, and for scales that are computed."""
+    op = conv.node.op_type
+    if conv.spec is None or conv.params is None or conv.rows:
+        return None
+    if op == "QLinearConv":
+        return _of_linear(conv)
+    return _of_integers(conv) if op == "ConvInteger" else _of_float(conv)
+
+
+def _of_linear(conv: Conv) -> Quantized | None:
+    names = [*conv.node.input, *[""] * 9]
+    values = [conv.scope.constant(name) if name else None for name in names[:9]]
+    x_scale, x_zero, stored, w_scale, w_zero, y_scale, y_zero, bias = values[1:]
+    if x_scale is None or stored is None or w_scale is None or y_scale is None:
+        return None
+    weight = Grid.of(w_scale, w_zero, stored.dtype, stored.ndim)
+    x_type, y_type = (np.dtype(np.uint8) if z is None else z.dtype for z in (x_zero, y_zero))
+    step = np.broadcast_to(x_scale.astype(np.float64).reshape(-1)[0] * w_scale.reshape(-1), (len(stored),))
+    params = ConvParams(weight.dequantize(stored), None if bias is None else bias * step)
+    x, y = Grid.of(x_scale, x_zero, x_type, 0), Grid.of(y_scale, y_zero, y_type, 0)
+    return Quantized(stored, weight, params, None if bias is None else (bias, step), x, y, integers=True)
+
+
+def _of_integers(conv: Conv) -> Quantized | None:
+    """Read ConvInteger, Cast, Mul by the product of both scales, of which the weight's is a constant."""
+    stored, last = conv.scope.constant(conv.weight), rescaled_output(conv)
+    product = conv.scope.producer(last)
+    if stored is None or product is None or product.op_type != "Mul":
+        return None
+    scale = None
+    for name in product.input:
+        maker = conv.scope.producer(name)
+        if maker is not None and maker.op_type == "Mul":
+            scale = next((v for n in maker.input if (v := conv.scope.constant(n)) is not None), None)
+    if scale is None or conv.dynamic is None:
+        return None
+    zero = conv.scope.constant(conv.node.input[3]) if len(conv.node.input) > 3 else None
+    weight = Grid.of(scale, zero, stored.dtype, stored.ndim)
+    return Quantized(stored, weight, ConvParams(weight.dequantize(stored), None), None, None, None, integers=True)
+
+
+def rescaled_output(conv: Conv) -> str:
+    """Return the tensor that holds a ConvInteger's output in float: after Cast and Mul; its own for other nodes."""
+    name = str(conv.node.output[0])
+    if conv.node.op_type == "ConvInteger":
+        for op in ("Cast", "Mul"):
+            readers = conv.scope.consumers.get(name, [])
+            if len(readers) != 1 or readers[0].op_type != op:
+                break
+            name = str(readers[0].output[0])
+    return name
+
+
+def _of_float(conv: Conv) -> Quantized | None:
+    """Read a Conv or ConvTranspose whose weight is dequantised."""
+    node = conv.scope.producer(conv.weight)
+    grid = grid_of(conv.scope, node, "DequantizeLinear")
+    stored = None if node is None or grid is None else conv.scope.constant(node.input[0])
+    if grid is None or stored is None or conv.params is None:
+        return None
+    bias, maker = None, conv.scope.producer(conv.bias) if conv.bias else None
+    if maker is not None and (own := grid_of(conv.scope, maker, "DequantizeLinear")) is not None:
+        numbers = conv.scope.constant(maker.input[0])
+        bias = None if numbers is None else (numbers, np.broadcast_to(own.scale.reshape(-1), numbers.shape))
+    x = grid_of(conv.scope, conv.scope.producer(conv.data), "DequantizeLinear")
+    y, name = None, str(conv.node.output[0])
+    for _ in range(_FAR):
+        readers = conv.scope.consumers.get(name, [])
+        if len(readers) != 1 or readers[0].op_type not in ("Relu", "Clip", "QuantizeLinear"):
+            break
+        if (y := grid_of(conv.scope, readers[0], "QuantizeLinear")) is not None:
+            break
+        name = str(readers[0].output[0])
+    return Quantized(stored, grid, conv.params, bias, x, y, integers=False)
+
+
+def grid_of(scope: Scope, node: onnx.NodeProto | None, op: str) -> Grid | None:
+    """Return the grid of a node that quantises or dequantises; None for another node, blocks and computed scales."""
+    if node is None or node.op_type != op or attributes_of(node).get("block_size"):
+        return None
+    scale = scope.constant(node.input[1])
+    zero = scope.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    stored = scope.constant(node.input[0]) if op == "DequantizeLinear" else None
+    if scale is None or scale.dtype.kind != "f":
+        return None
+    dtype = np.dtype(np.uint8) if zero is None and stored is None else (zero if stored is None else stored).dtype  # type: ignore[union-attr]
+    if dtype.kind not in "iu":
+        return None
+    return Grid.of(scale, zero, dtype, 0 if stored is None else stored.ndim, attributes_of(node).get("axis", 1))
+
+
+# -- between the convolutions ---
+
+
+def mismatch(scope: Scope, conv: Conv, grid: Grid) -> str:
+    """Return how the node that quantised this node's input differs from the node's own grid, in words; or ""."""
+    for node in _upstream(scope, conv.data):
+        other = grid_of(scope, node, "QuantizeLinear")
+        if (place := _OUTPUT_SCALE.get(node.op_type)) is not None:
+            scale, zero = (scope.constant(name) for name in node.input[place : place + 2])
+            other = None if scale is None or zero is None else Grid.of(scale, zero, zero.dtype, 0)
+        if other is not None and other.scale.size == other.zero.size == 1:
+            pairs = [
+                ("scale", float(other.scale), float(grid.scale)),
+                ("zero point", float(other.zero), float(grid.zero)),
+            ]
+            words = [f"{a:.6g} as its {what}, this node reads it with {b:.6g}" for what, a, b in pairs if a != b]
+            return f"{node.name or node.output[0]!r} quantised it with {words[0]}" if words else ""
+    return ""
+
+
+def _upstream(scope: Scope, name: str) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes before a tensor, as long as each only moves or selects numbers; the first other node ends it."""
+    for _ in range(_FAR):
+        node = scope.producer(name)
+        if node is None:
+            return
+        yield node
+        if node.op_type not in _SAME_VALUES:
+            return
+        name = str(node.input[0])
+
+
+def producer_of(scope: Scope, name: str, convs: Sequence[Conv]) -> Conv | None:
+    """Return the convolution whose output, quantised, a tensor is."""
+    known = {id(conv.node): conv for conv in convs}
+    return next((known[id(node)] for node in _upstream(scope, name) if id(node) in known), None)

@@ -1,0 +1,216 @@
+"""Compare a quantised layer with its float source: what rounding does not explain is named by its cause.
+
+A weight is right within half a step of its scale, a bias within half a step of its own. Errors of inputs have no useful
+bound: their signal-to-noise ratio is measured, and a factor, a shift, or saturation named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convspec.models import Difference, Layer, nearest_stages, permuted_kernels
+from convspec.reference import gamma
+from convspec_onnx.loading import Array
+
+if TYPE_CHECKING:
+    from convspec.spec import ConvSpec
+    from convspec_onnx.source.quantized import Grid, Quantized
+
+_HALF = 0.5 * (1 + 2.0**-10)  # of a step: the quantiser rounds the quotient, which is itself rounded
+_ROUNDING = gamma(16, 2.0**-24)
+_CLIPPED = 25.0  # dB: clipped numbers that lose more than this are named; a calibration on other inputs loses less
+_EQUAL = 200.0  # dB, of equal tensors
+_FIX = "quantise the source's weights again"
+_FIX_BIAS = "store the bias as round(bias / (sx·sw))"
+
+
+def weight_differences(node: Quantized, ours: Layer, theirs: Layer) -> list[Difference]:
+    """Return the difference of the dequantised weights that rounding to their grid does not explain."""
+    if ours.params.kernel.shape != theirs.params.kernel.shape:
+        shapes = f"{ours.params.kernel.shape} where the source has {theirs.params.kernel.shape}"
+        return [Difference("kernel-shape-differs", f"the kernel's shape is {shapes}", fix=_FIX)]
+    mine, right = nearest_stages(ours, theirs)
+    gain = np.ones(mine.kernel.shape)
+    for factor in mine.factors:
+        gain = gain * factor
+    weights = _Weights(node, mine.kernel, right.kernel, gain, ours.spec)
+    if weights.near(mine.kernel).all():
+        return _bias_differences(node, mine.bias, right.bias, np.maximum(mine.size, right.size))
+    return [next(weights.causes())]
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """A dequantised kernel, the source's, the factors of what follows it, and the spec of both."""
+
+    node: Quantized
+    kernel: Array
+    right: Array
+    gain: Array
+    spec: ConvSpec
+
+    @property
+    def axis(self) -> int:
+        return 1 if self.spec.transposed else 0
+
+    def step(self, scale: Array | None = None) -> Array:
+        scale = self.node.weight.scale if scale is None else scale
+        return np.asarray(np.broadcast_to(scale, self.node.stored.shape).reshape(self.kernel.shape) * np.abs(self.gain))
+
+    def near(self, kernel: Array, step: Array | None = None) -> Array:
+        """Return which weights are within half a step of the source's."""
+        step = self.step() if step is None else step
+        return np.asarray(np.abs(kernel - self.right) <= _HALF * step + _ROUNDING * np.abs(self.right))
+
+    def causes(self) -> Iterator[Difference]:
+        """Yield what may be wrong, the most likely cause first."""
+        wrong, step = ~self.near(self.kernel), self.step()
+        others = tuple(n for n in range(self.kernel.ndim) if n != self.axis)
+        channels = np.flatnonzero(wrong.any(axis=others))
+        yield from self.axis_of_scales()
+        yield from self.zero_point(channels)
+        yield from self.factors(channels, others)
+        for words, name, kernel in permuted_kernels(self.right, self.spec):
+            if kernel.shape == self.right.shape and replace(self, right=kernel).near(self.kernel).all():
+                yield Difference(name, f"the kernel is that of the source with {words}", fix=_FIX)
+        q, grid = self.node.stored.astype(np.int64).reshape(self.kernel.shape), self.node.weight
+        if ((q == grid.low) | (np.abs(q) == grid.high))[wrong].all():
+            title = f"{int(wrong.sum())} weights of output {_channels(channels)} saturate: the scale is too small"
+            yield Difference("weights-saturate", title, fix="quantise with a larger scale")
+        steps = np.abs(self.kernel - self.right) / step
+        at = tuple(map(int, np.unravel_index(int(np.argmax(steps)), steps.shape)))
+        worst = f"{self.kernel[at]:g} where the source has {self.right[at]:g}, {steps[at]:.3g} steps"
+        title = f"{int(wrong.sum())} of the kernel's {wrong.size} numbers are not within half a step of the source's"
+        yield Difference("kernel-differs", f"{title}, the worst at {at}: {worst}", fix=_FIX)
+
+    def axis_of_scales(self) -> Iterator[Difference]:
+        """Try the scales along each other axis of the same size, and in reverse."""
+        grid, q = self.node.weight, self.node.stored
+        if grid.scale.size == 1:
+            return
+        own, flat = int(np.argmax(grid.scale.shape)), grid.scale.reshape(-1)
+        for axis in (n for n in range(q.ndim) if q.shape[n] == flat.size):
+            for order, numbers in (("", flat), (", in reverse", flat[::-1])):
+                scale = numbers.reshape([-1 if n == axis else 1 for n in range(q.ndim)])
+                kernel = ((q.astype(np.float64) - grid.zero) * scale).reshape(self.kernel.shape) * self.gain
+                if (axis != own or order) and self.near(kernel, self.step(scale)).all():
+                    title = f"the weight has its scales along axis {own}; they belong along axis {axis}{order}"
+                    yield Difference("scale-axis", title, fix=f"give the weight its scales along axis {axis}{order}")
+
+    def zero_point(self, channels: Array) -> Iterator[Difference]:
+        """Try one number of steps that all weights of the wrong channels are off by."""
+        mine, right, step = (np.take(a, channels, self.axis) for a in (self.kernel, self.right, self.step()))
+        offset = int(np.round(np.median((mine - right) / step)))
+        near = np.abs(mine - offset * step - right) <= _HALF * step + _ROUNDING * np.abs(right)
+        if offset and near.all():
+            where = "" if len(channels) == self.kernel.shape[self.axis] else f" of output {_channels(channels)}"
+            title = f"the weight's zero point{where} is {abs(offset)} too {'small' if offset > 0 else 'large'}"
+            yield Difference("weight-zero-point", title, fix="give the weight the zero point it was quantised with")
+
+    def factors(self, channels: Array, others: tuple[int, ...]) -> Iterator[Difference]:
+        """Find one factor per wrong channel that brings all its weights within half a step."""
+        margin = _HALF * self.step() + _ROUNDING * np.abs(self.right)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = np.sort([(self.kernel + side * margin) / self.right for side in (-1, 1)], axis=0)
+        ends[:, self.right == 0] = np.array([[-np.inf], [np.inf]])
+        low, high = ends[0].max(others)[channels], ends[1].min(others)[channels]
+        if not (low <= high).all():
+            return
+        numbers = np.array([_plainest(*both) for both in zip(low.tolist(), high.tolist(), strict=True)])
+        times = f"{numbers[0]:.3g}" if len(set(numbers)) == 1 else ", ".join(f"{n:.3g}" for n in numbers[:4])
+        whole = self.node.weight.scale.size == 1 and len(channels) == self.kernel.shape[self.axis]
+        which = "the weight's scale" if whole else f"the scale of output {_channels(channels)}"
+        yield Difference(
+            "weight-scale", f"{which} is {times} times the right one", fix="divide the scale by this factor"
+        )
+
+
+def _plainest(low: float, high: float) -> float:
+    """Return the number between two that has the fewest digits."""
+    middle = (low + high) / 2
+    return next((n for digits in range(1, 8) if low <= (n := float(f"{middle:.{digits}g}")) <= high), middle)
+
+
+def _bias_differences(node: Quantized, bias: Array, right: Array, size: Array) -> list[Difference]:
+    rounding = _ROUNDING * size
+    step = np.zeros(1) if node.bias is None else node.bias[1]
+    wrong = ~(np.abs(bias - right) <= _HALF * step + rounding)
+    if not wrong.any():
+        return _note_bias_scale(node)
+    if not bias.any():
+        return [Difference("bias-lost", "the source has a bias, this node has none", fix="give the node its bias")]
+    if node.bias is not None:
+        stored, scale = node.bias
+        for name, number in _bias_scales(node):
+            other = np.broadcast_to(number, stored.shape)
+            fits = np.abs(stored * other - right) <= _HALF * other + rounding
+            if fits.all() and not np.allclose(other, scale, rtol=1e-3):
+                title = f"the bias is stored at scale {name}, and read at another: both must be sx·sw"
+                return [Difference("bias-scale", title, fix=_FIX_BIAS)]
+        ratio = float(np.sum(bias * right) / np.sum(right**2)) if right.any() else 1.0
+        if (np.abs(bias / ratio - right) <= 2 * step / abs(ratio) + rounding).all() and abs(ratio - 1) > 0.1:
+            title = f"the bias is {ratio:.3g} times the source's: it is not stored at scale sx·sw"
+            return [Difference("bias-scale", title, fix=_FIX_BIAS)]
+    channels, worst = np.flatnonzero(wrong), int(np.argmax(np.abs(bias - right)))
+    numbers = f"the worst in channel {worst}: {bias[worst]:g} where the source has {right[worst]:g}"
+    title = f"the bias of output {_channels(channels)} is not within half a step of the source's, {numbers}"
+    return [Difference("bias-differs", title, fix=_FIX_BIAS)]
+
+
+def _note_bias_scale(node: Quantized) -> list[Difference]:
+    """Return a remark on a right bias at another scale than a runtime that fuses the node takes for granted."""
+    if (
+        node.bias is None
+        or node.x is None
+        or np.allclose(node.bias[1], node.x.scale * node.weight.scale.reshape(-1), rtol=1e-3)
+    ):
+        return []
+    title = "the bias is not stored at scale sx·sw, which runtimes that compute in integers take for granted"
+    return [Difference("bias-scale", title, fatal=False, fix=_FIX_BIAS)]
+
+
+def _bias_scales(node: Quantized) -> Iterator[tuple[str, Array]]:
+    """Yield the scales at which a bias may have been stored: the right one, and those of common mistakes."""
+    x, y = (np.ones(()) if grid is None else grid.scale for grid in (node.x, node.y))
+    w = node.weight.scale.reshape(-1)
+    yield from (("sx·sw", x * w), ("sx", x), ("sw", w), ("1", np.ones(())), ("sy", y))
+    yield from (("sx·sw of the first channel", x * w[0]), ("sx·sw of the largest channel", x * w.max()))
+
+
+def _channels(indices: Array) -> str:
+    more = f" and {len(indices) - 4} more" if len(indices) > 4 else ""
+    return f"channel{'s' * (len(indices) > 1)} {', '.join(str(int(n)) for n in indices[:4])}{more}"
+
+
+# -- activations ---
+
+
+def signal_to_noise(x: Array, source: Array) -> float:
+    """Return the power of the source's tensor over that of the difference, in dB."""
+    power, noise = (float(np.sum(np.square(a, dtype=np.float64))) for a in (source, x - source))
+    if not noise:
+        return _EQUAL
+    return float(np.clip(10 * np.log10(power / noise), -_EQUAL, _EQUAL)) if power else -_EQUAL
+
+
+def name_saturation(grid: Grid, source: Array) -> str:
+    """Return in which part of the source's elements the grid saturates, in words; "" where that loses little."""
+    if signal_to_noise(grid.limit(source), source) > _CLIPPED:
+        return ""
+    return f"saturates in {100 * grid.saturated(source):.2g} % of the elements"
+
+
+def name_error(x: Array, source: Array) -> str:
+    """Return the factor or the shift that explains most of the difference of a tensor from the source's; or ""."""
+    noise, power = float(np.mean((x - source) ** 2)), float(np.mean(source**2))
+    ratio = float(np.mean(x * source)) / power if power else 0.0
+    if ratio and abs(ratio - 1) > 0.1 and float(np.mean((x / ratio - source) ** 2)) < noise / 16:
+        return f"{ratio:.3g} times the source's"
+    shift = float(np.mean(x - source))
+    if float(np.mean((x - shift - source) ** 2)) < noise / 16:
+        return f"the source's shifted by {shift:.3g}, as by a wrong zero point"
+    return ""
