@@ -372,3 +372,28 @@ def test_the_calls_of_layers_are_steps_with_their_paths_and_what_is_between_is_n
     assert [type(step.step) for step in found.steps] == [ConvSpec, S.Other, S.Linear, S.LayerNorm]
     norm = found.steps[-1].step
     assert (norm.scale, norm.bias, found.outputs) == (True, False, (4,))
+
+
+@pytest.mark.parametrize(("padding", "same"), [
+    ([(0, 0), (0, 0)], True), ([(0, 1), (0, 0)], False), ([(1, 0), (0, 0)], False), ([(0, 0), (0, 2)], False),
+])  # fmt: skip
+def test_averages_with_and_without_the_pads_are_one_step_only_where_no_window_has_pads(padding, same):
+    def program(counted):
+        pool = S.AveragePool((3, 3), 1, padding, count_include_pad=counted)
+        return lambda run, x: run("pool", pool, x)
+
+    assert same_steps(opened(program(True), X), opened(program(False), X), []) == same
+
+
+@pytest.mark.parametrize(("axis", "same"), [(2, True), (1, False), (0, False)])
+def test_a_pad_of_samples_or_channels_is_no_pad_of_windows(axis, same):
+    """A pool pads its pixels only: zeros as further channels are further results."""
+
+    def inside(run, x):
+        return run("pool", S.AveragePool(2, 1, [(1, 0), (0, 0)], count_include_pad=True), x)
+
+    def outside(run, x):
+        y = run("pad", S.Pad([(int(i == axis), 0) for i in range(4)]), x)
+        return run("pool", S.AveragePool(2, 1), y)
+
+    assert same_steps(opened(inside, X), opened(outside, X), []) == same
