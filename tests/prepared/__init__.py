@@ -98,7 +98,8 @@ class Program(subprocess.Popen):
         call = _CALL.bind(self, *given).arguments
         environment = os.environ if call["env"] is None else call["env"]
         odd = any(call[name] for name in ("preexec_fn", "pass_fds", "shell", "gid", "gids", "uid"))
-        if odd or max(call["umask"], call["process_group"] or -1) >= 0 or (_is_odd(environment) and not self._any):
+        odd = odd or not call["close_fds"] or max(call["umask"], call["process_group"]) >= 0
+        if odd or (_is_odd(environment) and not self._any):
             return super()._execute_child(*given)
         request = {
             "words": call["args"][1:], "environment": dict(environment), "folder": str(call["cwd"] or Path.cwd()),

@@ -188,7 +188,8 @@ if __name__ == "__main__":
     _PATHS[:] = [path for path in sys.path if path not in added]
     sys.path[:] = more.split(os.pathsep)
     for module in modules:
-        importlib.import_module(module)
+        with contextlib.suppress(ModuleNotFoundError):  # of another version of a library
+            importlib.import_module(module)
     fork_server = sys.modules["convspec.contract.isolation.fork_server"]
     fork_server.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": _ForkedServer})
     run(*serve(int(parent)))
