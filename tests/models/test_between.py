@@ -156,3 +156,22 @@ def test_other_weights_of_a_step_are_told_from_other_settings():
                for path, own in a.native.weights.items()}  # fmt: skip
     found = compare_open(a, numpy_models.opened(program, X, weights=weights))
     assert "weights-differ: model a: PReLU" in found.divergence
+
+
+def test_a_step_that_only_passes_a_difference_on_is_not_named():
+    """The sigmoids of the two frameworks differ a little: what comes after them differs by that, and by no mistake."""
+
+    def program(middle, factor, sigmoid):
+        def steps(run, x):
+            y = run("c1", ConvSpec(3, 8, (3, 5), padding=(1, 2)), x)
+            y = run("s0", S.Sigmoid(), y, function=sigmoid)
+            y = run("s2", S.Multiply(factor), run("s1", middle, y))
+            return run("c2", ConvSpec(8, 4, 3, padding=1), y)
+
+        return steps
+
+    def other(x):
+        return 1.001 / (1 + np.exp(-x))
+
+    found = compared(program(R, 0.5, None), program(S.Clip(0, 9), 0.25, other))
+    assert ": multiply-constant: " in found.divergence

@@ -445,6 +445,13 @@ def test_a_saturation_that_the_given_input_does_not_reach_is_found_by_a_scaled_o
     assert found.outcomes[0].verdict == "agree"
 
 
+@pytest.mark.parametrize("one", [False, True])
+def test_one_input_is_the_only_one_where_no_more_are_wanted(monkeypatch, one):
+    monkeypatch.setattr(run_both, "open_model", lambda model, *_, **__: model)
+    found = run_both.compare(model(), model(), one_input=one)
+    assert [outcome.inputs == "the given inputs" for outcome in found.outcomes] == [True, *[False] * (2 - 2 * one)]
+
+
 def test_models_with_their_last_bits_apart_agree_by_measure():
     class Rounded(Net):
         def trace(self, inputs):

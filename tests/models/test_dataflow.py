@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convspec import ConvSpec, reference
-from convspec.contract import TracedStep
+from convspec import ConvParams, ConvSpec, reference
+from convspec.contract import Call, Part, Reading, TracedStep
 from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.dataflow import views
+from convspec.models.dataflow.calls import step_of_norm, trace_of_calls
 from convspec.models.dataflow.moves import canonical_order, move
 from convspec.spec import steps as S
 from tests.models.numpy_models import opened
@@ -316,3 +317,83 @@ def test_features_of_linear_layers_are_in_the_order_of_channels_and_pixels():
     assert not same_steps(a, opened(heads, X, layout="NHWC", weights=weights), [])
     weights["norm"] = {name: shuffle_rows(array, (2, 3, 3), 0) for name, array in weights["norm"].items()}
     assert same_steps(a, opened(heads, X, layout="NHWC", weights=weights), [])
+
+
+@pytest.mark.parametrize(("step", "moves"), [
+    (S.Add(0), True), (S.Subtract(0), True), (S.Multiply(1), True), (S.Divide(1), True), (S.Add(1), False),
+    (S.Multiply(0), False), (S.Subtract(0, reflected=True), False), (S.Divide(1, reflected=True), False),
+    (S.ReLU(), False),
+])  # fmt: skip
+def test_a_constant_that_changes_nothing_is_no_step(step, moves):
+    view = views.dense((2, 3, 4))
+    found = move(TracedStep("", step, (0,), (1,)), view, (2, 3, 4))
+    assert found == (view if moves else None)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(("norm", "kind"), [
+    ("batch", S.BatchNorm), ("group", S.GroupNorm), ("layer", S.LayerNorm),
+])  # fmt: skip
+def test_a_norm_is_a_step_that_computes_its_variance_in_the_same_way(norm, kind, fast):
+    arrays = {"gain": np.ones(4, np.float32), "shift": np.zeros(4, np.float32)}
+    part = Part("n", "norm", "Norm", arrays=arrays, epsilon=1e-3, axis=-1, norm=norm, axes=(-1,), groups=2)
+    step, own = step_of_norm(part, (2, 3, 4), fast_variance=fast)
+    assert (type(step), step.fast_variance, step.epsilon, set(own)) == (kind, fast, 1e-3, {"scale", "bias"})
+
+
+@pytest.mark.parametrize("step", [
+    S.PixelShuffle(2), S.PixelShuffle(2, "DCR"), S.PixelUnshuffle(2), S.PixelUnshuffle(2, "DCR"), S.ChannelShuffle(4),
+], ids=repr)  # fmt: skip
+def test_a_shuffle_moves_as_the_reference_says(step):
+    value = np.arange(2 * 8 * 4 * 6).reshape(2, 8, 4, 6)
+    (expected,) = reference.steps.evaluate(step, [value])
+    view = move(TracedStep("", step, (0,), (1,), layout="NCHW"), views.dense(value.shape), expected.shape)
+    assert np.array_equal(views.restore(expected, view, value.shape), value)
+
+
+def test_the_calls_of_layers_are_steps_with_their_paths_and_what_is_between_is_not_seen():
+    spec = conv(3, 4)
+    kernel = ConvParams.random(spec)
+    arrays = {"kernel": np.ones((5, 4), np.float32), "bias": np.zeros(5, np.float32)}
+    parts = [Part("c", "conv", "Conv", Reading(spec, kernel, "NCHW")), Part("l", "linear", "Linear", arrays=arrays),
+             Part("n", "norm", "Norm", arrays={"gain": np.ones(5, np.float32)}, norm="layer", axes=(-1,))]  # fmt: skip
+    x, y, flat, z, end = (np.full(shape, i, np.float32) for i, shape in enumerate(
+        ((1, 3, 8, 8), (1, 4, 6, 6), (1, 4), (1, 5), (1, 5))))  # fmt: skip
+    calls_ = [Call("c", x, y), Call("l", flat, z), Call("n", z, end)]
+    found = trace_of_calls(parts, calls_, [x], [end])
+    between = "the operations before l"
+    assert [step.path for step in found.steps] == ["c", between, "l", "n"]
+    assert [(step.reads, step.writes) for step in found.steps] == [
+        ((0,), (1,)),
+        ((1,), (2,)),
+        ((2,), (3,)),
+        ((3,), (4,)),
+    ]
+    assert [type(step.step) for step in found.steps] == [ConvSpec, S.Other, S.Linear, S.LayerNorm]
+    norm = found.steps[-1].step
+    assert (norm.scale, norm.bias, found.outputs) == (True, False, (4,))
+
+
+@pytest.mark.parametrize(("padding", "same"), [
+    ([(0, 0), (0, 0)], True), ([(0, 1), (0, 0)], False), ([(1, 0), (0, 0)], False), ([(0, 0), (0, 2)], False),
+])  # fmt: skip
+def test_averages_with_and_without_the_pads_are_one_step_only_where_no_window_has_pads(padding, same):
+    def program(counted):
+        pool = S.AveragePool((3, 3), 1, padding, count_include_pad=counted)
+        return lambda run, x: run("pool", pool, x)
+
+    assert same_steps(opened(program(True), X), opened(program(False), X), []) == same
+
+
+@pytest.mark.parametrize(("axis", "same"), [(2, True), (1, False), (0, False)])
+def test_a_pad_of_samples_or_channels_is_no_pad_of_windows(axis, same):
+    """A pool pads its pixels only: zeros as further channels are further results."""
+
+    def inside(run, x):
+        return run("pool", S.AveragePool(2, 1, [(1, 0), (0, 0)], count_include_pad=True), x)
+
+    def outside(run, x):
+        y = run("pad", S.Pad([(int(i == axis), 0) for i in range(4)]), x)
+        return run("pool", S.AveragePool(2, 1), y)
+
+    assert same_steps(opened(inside, X), opened(outside, X), []) == same

@@ -14,6 +14,8 @@ from convspec import ConvParams, ConvSpec, atomic_files
 from convspec.contract import Reading
 from convspec.errors import StorageError, UnsupportedError
 from convspec.models import porting
+from convspec.models.comparison.outcomes import Outcome
+from convspec.models.comparison.results import Comparison
 from convspec.models.run_model import Model, Part
 from convspec.spec.chains import Flattened
 
@@ -245,3 +247,57 @@ def test_names_decide_where_one_model_has_more_layers(port):
     assert report.left == ["conv net.unused of the source"]
     assert equal(source[0], target[1])
     assert equal(source[1], target[0])
+
+
+@pytest.mark.parametrize(("count", "words"), [(4, "l0, l1, l2, l3 of"), (5, "l0, l1, l2, l3, … (5 in all) of")])
+def test_many_layers_of_one_shape_are_named_by_the_first(port, count, words):
+    source, target = ([conv(f"{name}{i}", B, i) for i in range(count)] for name in "lx")
+    assert words in port(source, target).ambiguous[0]
+
+
+def test_a_port_is_complete_where_nothing_is_ambiguous_or_left_and_the_models_agree():
+    def report(**more):
+        return porting.PortReport(("one", "other"), **more)
+
+    assert report().complete
+    assert not report(ambiguous=["which?"]).complete
+    assert not report(left=["conv c of the source"]).complete
+    assert not report(unmoved=["a parameter"]).complete
+    for verdict, words in (
+        ("agree", "the models agree"),
+        ("differ", "they still differ: "),
+        ("unknown", "it is unknown"),
+    ):
+        outcomes = [Outcome("the given inputs", verdict, 0.0, 1.0, "why")]
+        found = report(written=True, ran=True, comparison=Comparison(("one", "other"), [], verdict, outcomes))
+        assert found.complete == (verdict == "agree")
+        assert f"run on the same input, {words}" in found.summary
+
+
+def test_the_layouts_are_those_of_source_and_target(monkeypatch):
+    seen = []
+
+    def opened(model, inputs, *layouts, name):
+        seen.append((name, layouts))
+        return Model(None, Adapter("one", Writer()), [])
+
+    monkeypatch.setattr(porting, "open_model", opened)
+    porting.port_weights(None, None, layouts=("NHWC", "NCHW"), dry_run=True)
+    assert seen == [("the source", ("NHWC",)), ("the target", ("NCHW", "NHWC"))]
+
+
+def test_a_parameter_that_a_framework_does_not_take_stays_in_the_list_with_the_reason():
+    report = porting.PortReport(("one", "other"), unmoved=["a.scale (4,) of the source", "b.scale (4,) of the target"])
+    lines = (report.unmoved[0], report.unmoved[1])
+
+    def write(model, arrays):
+        if arrays:
+            raise UnsupportedError("no")
+        return model
+
+    porting._write(report, write, {("b", "scale"): porting._Other("a", "b", np.ones(4), lines)})
+    assert report.unmoved == ["a.scale (4,) of the source", "b.scale (4,) of the target: no"]
+    assert not report.moves
+    porting._write(report, lambda model, arrays: model, {("b", "scale"): porting._Other("a", "b", np.ones(4), lines)})
+    assert report.unmoved == ["b.scale (4,) of the target: no"]
+    assert [(move.source, move.target) for move in report.moves] == [("a", "b")]

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
+from convspec import ConvParams, ConvSpec
+from convspec.contract import Part, Reading
 from convspec.models.comparison.further_inputs import SCALE, further_inputs, untried
+from convspec.models.comparison.sensitivity import _move_inputs, _move_part, measure
+from convspec.reference import Spread
 from convspec.reference import move_numbers as move
-from convspec.spec import representable, rounded
+from convspec.spec import representable, rounded, steps
+from tests.models.numpy_models import opened
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -64,3 +69,39 @@ def test_what_was_not_tried_is_said():
     assert "even sizes" not in " ".join(untried([odd, even], [], "NCHW"))
     assert "other sizes" in untried([even], [], "NCHW")
     assert "other sizes" not in untried([odd, even], [], "NCHW")
+
+
+def test_inputs_move_by_one_unit_where_the_weights_move_too():
+    """More would stand for the roundings of layers whose weights have moved already: a limit too wide."""
+    spec = ConvSpec(64, 2, (5, 5))
+    x = np.random.default_rng(0).standard_normal((1, 64, 6, 6)).astype(np.float32)
+    a = opened(lambda run, x: (run("same", steps.Identity(), x), run("conv", spec, x)), x)
+    assert a.parts
+    spread = Spread.of(a.results(a.inputs))
+    for seed in range(4):
+        measure(a, [a.inputs], [spread], seed)
+    assert not spread.inputs_only
+    units = spread.moved[0] / np.spacing(np.abs(x)).astype(np.float64)
+    assert units.max() == 1
+
+
+def test_inputs_by_name_move_as_those_in_order():
+    x = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
+    named = _move_inputs({"x": x, "ids": np.arange(3)}, np.random.default_rng(1), 2.0)
+    (first, _) = _move_inputs([x, np.arange(3)], np.random.default_rng(1), 2.0)
+    assert list(named) == ["x", "ids"]
+    assert np.array_equal(named["x"], first)
+    assert (first != x).any()
+
+
+@pytest.mark.parametrize(("dtype", "coarse", "place", "units"), [
+    (np.float16, False, 1.0, 1.0), (np.float32, False, 1.0, 8.0), (np.float32, True, 2.0**16, 1.0),
+])  # fmt: skip
+def test_weights_of_long_sums_move_more_but_not_in_a_coarse_format(dtype, coarse, place, units):
+    """A product of 1,024 float32 numbers is rounded by some 8 units in all; float16 weights are rounded once."""
+    spec = ConvSpec(1024, 2, 1, bias=False)
+    kernel = rounded(np.random.default_rng(0).standard_normal(spec.kernel_shape), "bfloat16").astype(dtype)
+    part = Part("conv", "conv", "Conv", Reading(spec, ConvParams(kernel), "NCHW"))
+    moved = _move_part(part, np.random.default_rng(1), coarse=coarse)["kernel"]
+    steps = (moved.astype(np.float64) - kernel) / (np.spacing(np.abs(kernel)).astype(np.float64) * place)
+    assert {*np.unique(np.abs(steps))} == {0, 2 * units}

@@ -7,7 +7,7 @@ import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.models.comparison import common_rank
-from convspec.models.matching.differences import weight_differences
+from convspec.models.matching.differences import array_differences, is_folded, spec_differences, weight_differences
 from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 from convspec.spec import rounded
 
@@ -237,3 +237,51 @@ def test_the_number_that_differs_most_is_shown_in_digits_that_tell_it_apart():
     kernel[1, 2, 1, 3] = 7
     (found,) = weight_differences(replace(ours, params=ConvParams(kernel, source.params.bias)), source)
     assert found.title.endswith("most at (1, 2, 1, 3): 7 where the source has 1.5")
+
+
+def test_kernels_of_two_shapes_are_told_by_both():
+    (found,) = weight_differences(layer(spec=ConvSpec(3, 4, 5, ndim=1)), layer(spec=ConvSpec(3, 4, 3, ndim=1)))
+    assert (found.id, found.title) == (
+        "kernel-shape-differs", "the kernel's shape is (4, 3, 5) where the source has (4, 3, 3)"
+    )  # fmt: skip
+
+
+def test_the_same_rank_is_found_from_either_side():
+    flat, wide = layer(spec=ConvSpec(3, 4, 5, ndim=1)), layer(spec=ConvSpec(3, 4, (1, 5)))
+    for ours, theirs in ((flat, wide), (wide, flat)):
+        form = common_rank.to_common_rank(ours, theirs)
+        assert form.ours.spec == form.theirs.spec == flat.spec
+
+
+def test_arrays_are_equal_bit_for_bit_and_undefined_numbers_too():
+    kernel = np.array([[1.0, np.nan, 3.0]], np.float32)
+    assert array_differences({"kernel": kernel}, {"kernel": kernel.copy()}) == []
+    assert array_differences({"kernel": kernel}, {"kernel": kernel[:, ::-1]}) == [
+        "the kernel's numbers are in another order"
+    ]
+    assert array_differences({"kernel": kernel}, {"kernel": kernel + 1}) == ["the kernel differs"]
+
+
+@pytest.mark.parametrize(("a", "b", "words"), [
+    ("same", 1, "stride (2, 2): pads 'same' against (1, 1)"),
+    (((1, 2), (0, 0)), "same", "stride (2, 2): pads ((1, 2), (0, 0)) against 'same'"),
+])  # fmt: skip
+def test_pads_by_a_word_and_by_numbers_are_told(a, b, words):
+    specs = [ConvSpec(3, 4, 3, stride=2, padding=padding) for padding in (a, b)]
+    assert spec_differences(*specs) == [words]
+
+
+def test_a_factor_shows_in_two_weights_of_a_channel():
+    spec = ConvSpec(2, 64, 1, ndim=1)
+    source = layer(spec=spec, norm=normalised(64))
+    scaled = ConvParams(source.params.kernel * vector(64, 9).reshape(-1, 1, 1), source.params.bias)
+    assert is_folded(source, Layer("c", spec, scaled))
+    assert not is_folded(source, layer(spec=spec, seed=5))
+
+
+def test_the_only_wrong_number_of_a_kernel_is_named_by_its_place():
+    source = layer()
+    kernel = source.params.kernel.copy()
+    kernel[1, 2, 0, 3] += 0.5
+    (found,) = weight_differences(replace(source, params=ConvParams(kernel, source.params.bias)), source)
+    assert found.title.startswith("1 of the kernel's 180 numbers differ, most at (1, 2, 0, 3): ")

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import convspec
 from convspec.cli.app import app
 from convspec.errors import RequestError
-from convspec.models.matching.arrays import Relation, relations, scaled
+from convspec.models.matching.arrays import Relation, _rounding, relations, scaled
+from convspec.models.weight_files import WeightMatch, WeightMatches
 from convspec.spec import rounded
 
 SCHEMA = json.loads(files("convspec.models").joinpath("weights.schema.json").read_text("utf-8"))
@@ -223,3 +224,20 @@ def test_other_files_are_refused(tmp_path, name, content, words):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RequestError, match=words):
         convspec.match_weights(tmp_path / name)
+
+
+def test_matches_are_printed_with_shapes_and_counted():
+    matches = (WeightMatch("k", "l", (2, 3), (3, 2), Relation((1, 0))), WeightMatch("s", "t", (), (), Relation(())))
+    found = WeightMatches(("one", "other"), matches, missing=("m",))
+    lines = [line.split() for line in str(found).splitlines()]
+    assert lines[1][:4] == ["k", "2×3", "l", "3×2"]
+    assert lines[2][:4] == ["s", "number", "t", "number"]
+    assert "not in b: m" in str(found)
+    assert repr(found) == "<WeightMatches: 2 of 3 arrays of a are in b>"
+
+
+def test_undefined_numbers_are_equal_to_themselves():
+    a = np.array([1.0, np.nan, 3.0], np.float32)
+    assert _rounding(a, a.copy()) == ""
+    assert _rounding(a.astype(np.float16), a) == ""
+    assert _rounding(a, np.array([1, 2, 3])) is None
