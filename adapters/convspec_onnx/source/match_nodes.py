@@ -19,7 +19,7 @@ from convspec_onnx.loading import Array, DetachedModel
 from convspec_onnx.source.quantized import read_quantized, rescaled_output
 
 if TYPE_CHECKING:
-    from convspec_onnx.source.compare import SourceRun
+    from convspec_onnx.source.run_source import SourceRun
 
 Window = tuple[tuple[int, int], ...]
 Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none

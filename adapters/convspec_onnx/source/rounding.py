@@ -176,7 +176,7 @@ def _bias_differences(node: Quantized, bias: Array, right: Array, size: Array) -
         for name, number in _bias_scales(node):
             other = np.broadcast_to(number, stored.shape)
             fits = np.abs(stored * other - right) <= _HALF * other + rounding
-            if fits.all() and not np.allclose(other, scale, rtol=1e-3):
+            if fits.all() and not _equal(other, scale):
                 title = f"the bias is stored at scale {name}, and read at another: both must be sx·sw"
                 return [Difference("bias-scale", title, fix=_FIX_BIAS, right=stored_right)]
         ratio = float(np.sum(bias * right) / np.sum(right**2)) if right.any() else 1.0
@@ -189,13 +189,14 @@ def _bias_differences(node: Quantized, bias: Array, right: Array, size: Array) -
     return [Difference("bias-differs", title, fix=_FIX_BIAS, right=stored_right)]
 
 
+def _equal(scales: Array, others: Array) -> bool:
+    """Return whether two scales, or rows of scales, differ by no more than the rounding of their products."""
+    return bool((np.abs(scales - others) <= _ROUNDING * np.abs(others)).all())
+
+
 def _note_bias_scale(node: Quantized) -> list[Difference]:
     """Return a remark on a right bias at another scale than a runtime that fuses the node takes for granted."""
-    if (
-        node.bias is None
-        or node.x is None
-        or np.allclose(node.bias[1], node.x.scale * node.weight.scale.reshape(-1), rtol=1e-3)
-    ):
+    if node.bias is None or node.x is None or _equal(node.x.scale * node.weight.scale.reshape(-1), node.bias[1]):
         return []
     title = "the bias is not stored at scale sx·sw, which runtimes that compute in integers take for granted"
     return [Difference("bias-scale", title, fatal=False, fix=_FIX_BIAS)]

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
-from convspec_onnx.source.compare import RemoteSource  # noqa: E402
+from convspec_onnx.source.run_source import RemoteSource  # noqa: E402
 from onnx import helper, numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402

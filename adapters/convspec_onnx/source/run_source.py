@@ -1,0 +1,202 @@
+"""Run the source of a graph: another graph in this process, or a model that another process holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from convspec import ConvParams, ConvSpec
+from convspec.errors import RequestError
+from convspec.models import BatchNorm, Layer, common_rank
+from convspec.spec import layouts
+from convspec_onnx.graph import Conv, Scope, as_float
+from convspec_onnx.loading import Array, Arrays, DetachedModel
+from convspec_onnx.loading import inputs as graph_inputs
+from convspec_onnx.source.match_nodes import layer_of
+from convspec_onnx.source.quantized import read_quantized
+from convspec_onnx.verify import Run
+from convspec_onnx.verify.runtimes import RunConfig
+
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+
+_TO_LAST = ((0, 2, 1), (0, 2, 3, 1), (0, 2, 3, 4, 1))
+_TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
+_ELEMENTWISE = ("Cast", "Identity", "Pad", "Add", "Sub", "Mul", "Div", "Relu", "BatchNormalization", "Clip")
+
+
+@dataclass
+class SourceRun:
+    """One run of a source.
+
+    Attributes:
+        layers: its convolutions and linear layers, in the order of their first calls.
+        calls: the paths of the layers called, in this order.
+        inputs: files of what each layer read, by path, in the order of the calls; canonical.
+        outputs: the model's outputs, in the model's own layout.
+        problem: why it could not be run.
+    """
+
+    layers: list[Layer] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    inputs: dict[str, list[Path]] = field(default_factory=dict)
+    outputs: list[Array] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def called_layers(self) -> list[Layer]:
+        """One layer per call, in the order of the calls, and then the layers without a call."""
+        known = {layer.path: layer for layer in self.layers}
+        rest = [layer for layer in self.layers if layer.path not in self.calls]
+        return [*(known[path] for path in self.calls if path in known), *rest]
+
+
+@dataclass
+class GraphSource:
+    """A source that is itself an ONNX graph."""
+
+    model: DetachedModel
+    convs: Sequence[Conv]
+    folder: Path
+    inputs: str | None = None
+    runs: int = 0
+
+    def run(self, title: str, feeds: Mapping[str, Array]) -> SourceRun:
+        """Run it without optimisation, and write what its convolutions read to files."""
+        source = SourceRun([layer for layer in map(layer_of, self.convs) if layer is not None])
+        self.runs += 1
+        try:
+            if self.inputs is None:
+                given = _rename(self.model.graph, feeds)
+            else:
+                _, given = next(graph_inputs.read_inputs(self.model.graph, self.inputs))
+        except RequestError as error:
+            source.problem = str(error)
+            return source
+
+        def store(conv: Conv, arrays: Arrays) -> None:
+            path = self.folder / f"{self.runs}_{len(source.inputs)}.npy"
+            node = read_quantized(conv)
+            np.save(path, node.dequantize(arrays)[0] if node else as_float(arrays["x"]), allow_pickle=False)
+            source.inputs.setdefault(conv.path, []).append(path)
+            source.calls.append(conv.path)
+
+        config = RunConfig("off")
+        run = Run(self.model, self.convs, title, [config], lambda _: None, store, judging=False)
+        run.execute(given)
+        source.problem = run.broken.get(config, "")
+        values = run.values[config]
+        source.outputs = [values[entry.name] for entry in self.model.graph.output if entry.name in values]
+        return source
+
+
+@dataclass
+class RemoteSource:
+    """A source in the process that requested the audit."""
+
+    ask: Ask
+    graph: onnx.GraphProto
+    folder: Path
+    runs: int = 0
+
+    def run(self, title: str, feeds: Mapping[str, Array]) -> SourceRun:
+        """Have the other process run it, and read the files that it writes."""
+        self.runs += 1
+        path = self.folder / f"feeds_{self.runs}.npz"
+        plain = [array.astype(np.float32) if array.dtype.kind == "V" else array for array in feeds.values()]
+        arrays = {f"input_{index}": array for index, array in enumerate(plain)}
+        try:
+            np.savez(path, allow_pickle=False, **arrays)
+        except ValueError:
+            return SourceRun(problem="the source takes numeric inputs only")
+        layouts_by_name = {name: layout_of(self.graph, name) for name in feeds}
+        answer = self.ask({"feeds": str(path), "names": list(feeds), "layouts": layouts_by_name})
+        path.unlink()
+        return SourceRun(problem=answer["problem"]) if "problem" in answer else read_run(Path(answer["index"]))
+
+
+def read_run(index: Path) -> SourceRun:
+    """Read what another process wrote of a source (:mod:`convspec.models.verification.verifier`)."""
+    document = json.loads(index.read_text("utf-8"))
+
+    def array(name: str) -> Array:
+        return np.asarray(np.load(index.parent / name, allow_pickle=False))
+
+    source = SourceRun(calls=document["calls"], outputs=[array(name) for name in document["outputs"]])
+    for entry in document["layers"]:
+        norm = entry["norm"]
+        if norm is not None:
+            gain, shift, mean, variance = (array(norm[name]) for name in ("gain", "shift", "mean", "variance"))
+            norm = BatchNorm(gain, shift, mean, variance, norm["epsilon"])
+        params = ConvParams(array(entry["kernel"]), None if entry["bias"] is None else array(entry["bias"]))
+        spec = ConvSpec.from_dict(entry["spec"])
+        source.layers.append(Layer(entry["path"], spec, params, norm, linear=entry["linear"]))
+        source.inputs[entry["path"]] = [index.parent / name for name in entry["inputs"]]
+    return source
+
+
+def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
+    """Return the layout of an input: ``"NCHW"`` if a convolution reads it, ``"NHWC"`` if transposed for one."""
+    consumers = Scope(graph).consumers
+    tensors, seen = [name], {name}
+    for tensor in tensors:  # grows on the way
+        for node in consumers.get(tensor, ()):
+            if node.op_type in ("Conv", "ConvTranspose") and node.input[0] == tensor:
+                return layouts.CHANNELS_FIRST
+            if node.op_type == "Transpose":
+                order = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
+                if order in _TO_FIRST:
+                    return layouts.CHANNELS_LAST
+            elif node.op_type in _ELEMENTWISE and node.output[0] not in seen:
+                seen.add(node.output[0])
+                tensors.append(node.output[0])
+    return None
+
+
+def match_layout(source: Array, x: Array) -> Array:
+    """Return the source's tensor, transposed to the shape of ``x`` if another layout has this shape."""
+    same = tuple(range(source.ndim))
+    orders = (order for order in (same, *_TO_LAST, *_TO_FIRST) if len(order) == source.ndim)
+    return source.transpose(next((o for o in orders if tuple(source.shape[i] for i in o) == x.shape), same))
+
+
+def match_results(
+    outputs: Sequence[Array | None], sources: Sequence[Array]
+) -> tuple[list[int], tuple[int, str] | None]:
+    """Return the index of the source's output for each of ours, and the first without one, with its difference.
+
+    Outputs are compared in their order, and with another only if they differ from the one at their own position.
+    """
+    order: list[int] = []
+    differences: dict[int, str] = {}
+    for number, mine in enumerate(outputs):
+        for place in dict.fromkeys((number, *range(len(sources)))):
+            if place in order:
+                continue
+            apart = "" if mine is None or mine.dtype.kind != "f" else _compare_result(mine, sources[place])
+            if not apart:
+                order.append(place)
+                break
+            differences.setdefault(number, apart)
+        else:
+            return order, (number, differences[number])
+    return order, None
+
+
+def _compare_result(mine: Array, theirs: Array) -> str:
+    return common_rank.compare_tensors(np.atleast_1d(mine), np.atleast_1d(match_layout(theirs, mine)))
+
+
+def _rename(graph: onnx.GraphProto, feeds: Mapping[str, Array]) -> Arrays:
+    """Return the arrays under the source's names, in order if the names differ."""
+    names = [entry.name for entry in graph_inputs.free_inputs(graph)]
+    if set(names) == set(feeds):
+        return dict(feeds)
+    if len(names) != len(feeds):
+        raise RequestError(f"the source takes the inputs {names}, the model {sorted(feeds)}")
+    return dict(zip(names, feeds.values(), strict=True))
