@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BASELINE = "convspec.baseline/1"
 EXAMPLES = """
-Exit status 0: every convolution agrees, or the baseline accepts it; 1: something is unexpected, or nothing agrees;
+Exit status 0: nothing is wrong that the baseline does not accept; 1: something is unexpected, or nothing agrees;
 2: the model or the request is wrong. The model is read in a child process with limits on memory and time.
 
 Examples:
@@ -65,7 +65,7 @@ def verify(
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:  # fmt: skip
-    """Verify every convolution of an ONNX model, and compare it with the model that it was exported from."""
+    """Verify every node of an ONNX model, and compare it with the model that it was exported from."""
     from convspec.cli.reports import progress, verify_files
     from convspec.models import arguments, verify_and_repair
     from convspec.models import verify as run_verify
