@@ -51,7 +51,7 @@ with loops. The files are not in the repository; `{command}` downloads them and 
 
 * *judged*: nodes that a reference judged, of all nodes. Those that no reference can judge are in the last column.
 * *verdict*: `rounding, proved`: every node is right, and so are the results at all four levels of optimisation.
-  `rounding, measured`: some nodes were not judged, and the results at all levels differ by no more than rounding explains.
+  `rounding, measured`: some nodes were not judged, and the results at all levels differ by rounding.
 * *seconds* and *MiB*: of the whole command, one thread, beside other work, on a machine with
   {machine}; two sets of inputs where sizes are open.
 

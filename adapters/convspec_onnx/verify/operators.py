@@ -15,8 +15,9 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from convspec import reference
 from convspec.errors import ConvspecError
-from convspec.reference import Verdict, gamma, steps
+from convspec.reference import Verdict, gamma
 from convspec.spec import ConvSpec, format_of
 from convspec.spec.steps import Other
 from convspec_onnx.graph import Scope
@@ -94,15 +95,15 @@ def judge_operation(call: Operation) -> tuple[str, Verdict]:
 
 def _judge_step(step: Any, xs: Sequence[Array], ys: Sequence[Array], arrays: Arrays | Any) -> Verdict:
     dtype = ys[0].dtype.name
-    if steps.is_within(step, xs, ys, arrays, dtype):
+    if reference.steps.is_within(step, xs, ys, arrays, dtype):
         return Verdict("agree")
     worst = 0.0
-    for y, (expected, bound) in zip(ys, steps.evaluate_bounded(step, xs, arrays, dtype), strict=True):
+    for y, (expected, bound) in zip(ys, reference.steps.evaluate_bounded(step, xs, arrays, dtype), strict=True):
         if y.shape != expected.shape:
             return Verdict("disagree", f"shape: expected {expected.shape}, got {y.shape}")
         if np.isinf(bound).any() and np.isfinite(expected).all() and all(np.isfinite(x).all() for x in xs):
             return Verdict("unsupported", "the bound on its rounding says nothing")
-        ratio = steps.error_ratio(y, expected, bound)
+        ratio = reference.steps.error_ratio(y, expected, bound)
         if (ratio > 1).any():
             at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
             return _wrong(y, expected, ratio > 1, at, f"{float(ratio[at]):.3g} times the bound")
@@ -202,7 +203,7 @@ def _dequantize(call: Operation) -> Verdict:
     scale, zero = _grid(call, call.x)
     expected = (call.x.astype(np.float64) - zero) * scale
     bound = gamma(2, format_of(call.y.dtype.name).unit_roundoff) * np.abs(expected)
-    ratio = steps.error_ratio(call.y, expected, bound)
+    ratio = reference.steps.error_ratio(call.y, expected, bound)
     if not (ratio > 1).any():
         return Verdict("agree")
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
