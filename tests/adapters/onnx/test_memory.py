@@ -33,7 +33,7 @@ from convspec_onnx.verify import capture
 
 path, folder, against, segment = sys.argv[1:]
 if segment == "all":
-    capture._CONVS, capture._BYTES = 1 << 30, 1 << 40
+    capture._CONVS = capture._NODES = capture._BYTES = 1 << 40
 messages = []
 request = {"path": path, "levels": ["off"], "oracle": not against, "against": against, "folder": folder}
 audit.audit(request, messages.append)
