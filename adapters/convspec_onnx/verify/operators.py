@@ -28,7 +28,7 @@ _FLOATS = ("float16", "float32", "float64")
 _MOVES = frozenset((
     "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Tile", "Where", "Compress", "TopK",
     "OneHot", "Trilu", "EyeLike", "ConstantOfShape", "ReverseSequence", "Cast", "CastLike", "Slice", "Pad", "Reshape",
-    "Expand", "Squeeze", "Unsqueeze", "Split", "Concat", "Flatten",
+    "Expand", "Squeeze", "Unsqueeze", "Split", "Concat", "Flatten", "Clip",
 ))  # by onnx's evaluator, whatever the type  # fmt: skip
 _ROUNDINGS = 3  # of a quotient that is computed as a product with the reciprocal
 

@@ -188,8 +188,10 @@ class VerifyReport(Printable):
         Proved: every node was judged and is right, and what optimisation changes is rounding. Measured: some nodes were
         not judged, but the results at all levels differ by no more than rounding explains.
         """
-        if self.unexpected or self.broken:
-            return "unknown" if self.broken or (self.first_divergence is None and not self._wrong_levels()) else "wrong"
+        if any(node.verdict in ("crash", "timeout") for node in self.nodes) or self.broken:
+            return "unknown"
+        if self.first_divergence is not None or self._wrong_levels():
+            return "wrong"
         judged, total = self.judged
         if judged == total:
             return "rounding, proved" if self.operators else "unknown"
