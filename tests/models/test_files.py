@@ -16,11 +16,12 @@ import pytest
 from convspec_filed.model import SPEC
 
 import convspec
-from convspec.contract import Part, Reading
+from convspec.contract import Part, Reading, StepTrace, TracedStep
 from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
 from convspec.models import arguments, run_model
 from convspec.models.files import child, model_file
 from convspec.models.files.model_file import ModelFile
+from convspec.spec import steps
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are the kernel's")
 
@@ -74,6 +75,30 @@ def test_what_is_in_a_file_comes_back_as_it_was(tmp_path):
     assert int(outputs[1]) == 16000
     with pytest.raises(UnsupportedError, match="not an array of numbers"):
         model.trace([np.array(["a"])])
+
+
+def test_a_trace_comes_back_as_it_was_and_names_no_tensor_that_is_not_there():
+    x = np.arange(6.0, dtype=np.float32).reshape(1, 2, 3)
+    step = TracedStep(
+        "a", steps.PReLU(2), (0,), (1,), {"slope": x[0, :, 0]}, {"slope": ("w",)}, "prelu", "NCHW", "said"
+    )
+    trace = StepTrace([step], [x, x * 2], (0,), (1,), {"w": (2,)}, [Part("c", "conv", "Conv", problem="unknown")])
+    arrays = {}
+    message = json.loads(json.dumps(child.pack_trace(trace, arrays)))
+    back = child.unpack_trace(message, arrays)
+    assert [asdict(one) | {"arrays": 0} for one in back.steps] == [asdict(one) | {"arrays": 0} for one in trace.steps]
+    assert np.array_equal(back.steps[0].arrays["slope"], [0, 3])
+    assert np.array_equal(back.tensors[1], x * 2)
+    assert (back.inputs, back.outputs, back.parameters) == ((0,), (1,), {"w": (2,)})
+    assert [(part.path, part.problem) for part in back.parts] == [("c", "unknown")]
+    for key, value in (("inputs", [2]), ("outputs", [-1])):
+        with pytest.raises(ValueError, match="out of 2"):
+            child.unpack_trace(message | {key: value}, arrays)
+
+
+def test_a_file_whose_steps_are_not_seen_is_unsupported(tmp_path):
+    with pytest.raises(UnsupportedError, match="steps are not seen"):
+        ModelFile(written(tmp_path, "")).steps([np.zeros((1, 8), np.float32)])
 
 
 def test_a_model_is_opened_by_one_process_which_ends_with_it(tmp_path):

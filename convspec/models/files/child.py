@@ -2,7 +2,7 @@
 
 Each request is one line of JSON, and so is its answer; arrays are exchanged as files in a shared folder. The first
 request is ``{"adapter", "path", "folder", "memory"}``, each further one ``{"do": "convs" | "parts" | "read" | "trace" |
-"store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
+"steps" | "store", "with": arguments}``. A request that fails is answered with ``{"error": kind, "message": …}``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from convspec.contract import Part, Reading, registry
+from convspec.contract import Part, Reading, StepTrace, TracedStep, registry
 from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec import ConvParams, ConvSpec
+from convspec.spec.steps import Step
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter
@@ -87,13 +88,22 @@ class _Served:
         return {"readings": readings, "arrays": self._file("read", arrays)}
 
     def trace(self, arrays: str, names: list[str] | None) -> Message:
-        given = read_arrays(self.folder / arrays)
-        ordered = [given[str(place)] for place in range(len(given))]
-        inputs = ordered if names is None else dict(zip(names, ordered, strict=True))
-        calls, outputs, _ = self.module.trace_model(self.model, inputs)
+        calls, outputs, _ = self.module.trace_model(self.model, self._inputs(arrays, names))
         found = {f"{name}{place}": getattr(call, name) for place, call in enumerate(calls) for name in "xy"}
         found |= {f"output{place}": y for place, y in enumerate(outputs)}
         return {"calls": [call.path for call in calls], "outputs": len(outputs), "arrays": self._file("calls", found)}
+
+    def steps(self, arrays: str, names: list[str] | None) -> Message:
+        if self.module.trace_steps is None:
+            raise UnsupportedError("its steps are not seen")
+        found: dict[str, Any] = {}
+        trace = pack_trace(self.module.trace_steps(self.model, self._inputs(arrays, names)), found)
+        return {"trace": trace, "arrays": self._file("steps", found)}
+
+    def _inputs(self, arrays: str, names: list[str] | None) -> list[Array] | dict[str, Array]:
+        given = read_arrays(self.folder / arrays)
+        ordered = [given[str(place)] for place in range(len(given))]
+        return ordered if names is None else dict(zip(names, ordered, strict=True))
 
     def store(self, arrays: str, keys: list[list[str]], path: str) -> Message:
         given = read_arrays(self.folder / arrays)
@@ -169,6 +179,47 @@ def pack_parts(parts: Sequence[Part], arrays: dict[str, Array]) -> Entries:
             "axes": list(part.axes), "groups": part.groups, "fast_variance": part.fast_variance,
         })  # fmt: skip
     return entries
+
+
+def pack_trace(trace: StepTrace, arrays: dict[str, Array]) -> Message:
+    """Return the steps of a run as JSON; tensors, weights and the arrays of parts go into ``arrays``."""
+    steps: Entries = []
+    for place, step in enumerate(trace.steps):
+        arrays.update({f"step.{place}.{name}": array for name, array in step.arrays.items()})
+        own = {name: getattr(step, name) for name in ("path", "reads", "writes", "sources", "name", "layout", "note")}
+        steps.append({**own, "step": step.step.to_dict(), "arrays": list(step.arrays)})
+    arrays.update({f"tensor.{place}": tensor for place, tensor in enumerate(trace.tensors)})
+    inner: dict[str, Array] = {}
+    parts = pack_parts(trace.parts, inner)
+    arrays.update({f"part.{name}": array for name, array in inner.items()})
+    return {"steps": steps, "tensors": len(trace.tensors), "inputs": trace.inputs, "outputs": trace.outputs,
+            "parameters": trace.parameters, "parts": parts}  # fmt: skip
+
+
+def unpack_trace(entry: Message, arrays: Mapping[str, Array]) -> StepTrace:
+    """Return the steps that :func:`pack_trace` packed; raises ValueError for tensors that are not there."""
+    count = int(entry["tensors"])
+
+    def numbers(values: Sequence[Any]) -> tuple[int, ...]:
+        if not all(isinstance(n, int) and 0 <= n < count for n in values):
+            raise ValueError(f"a tensor out of {count}")
+        return tuple(values)
+
+    def unpack(place: int, own: Message) -> TracedStep:
+        kind = ConvSpec if "in_channels" in own["step"] else Step
+        return TracedStep(
+            str(own["path"]), kind.from_dict(own["step"]), numbers(own["reads"]), numbers(own["writes"]),
+            {str(name): arrays[f"step.{place}.{name}"] for name in own["arrays"]},
+            {str(name): tuple(map(str, paths)) for name, paths in own["sources"].items()},
+            str(own["name"]), str(own["layout"]), str(own["note"]),
+        )  # fmt: skip
+
+    parts = unpack_parts(entry["parts"], {n.removeprefix("part."): a for n, a in arrays.items() if n[:5] == "part."})
+    shapes = {str(name): tuple(map(int, shape)) for name, shape in entry["parameters"].items()}
+    return StepTrace(
+        [unpack(place, own) for place, own in enumerate(entry["steps"])], [arrays[f"tensor.{i}"] for i in range(count)],
+        numbers(entry["inputs"]), numbers(entry["outputs"]), shapes, parts,
+    )  # fmt: skip
 
 
 def unpack_parts(entries: Entries, arrays: Mapping[str, Array]) -> list[Part]:

@@ -18,10 +18,10 @@ import numpy as np
 
 from convspec import errors
 from convspec.atomic_files import replace_file
-from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, registry
+from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, StepTrace, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
-from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, write_arrays
+from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, unpack_trace, write_arrays
 
 if TYPE_CHECKING:
     from convspec.contract import Adapter, Reading
@@ -120,16 +120,23 @@ class ModelFile:
 
     def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
         """Return one run: the inputs and outputs of its layers, and its own outputs."""
-        child = self._running()
-        names = list(inputs) if isinstance(inputs, Mapping) else None
-        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        write_arrays(child.folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
 
         def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
             calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
             return ModelTrace(calls, [arrays[f"output{i}"] for i in range(answer["outputs"])])
 
-        return self._ask("trace", {"arrays": "inputs.safetensors", "names": names}, unpack)
+        return self._ask("trace", self._send(inputs), unpack)
+
+    def steps(self, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
+        """Return one run as steps; raises UnsupportedError where the adapter sees none of such a file."""
+        return self._ask("steps", self._send(inputs), lambda answer, arrays: unpack_trace(answer["trace"], arrays))
+
+    def _send(self, inputs: Sequence[Array] | Mapping[str, Array]) -> Message:
+        """Write inputs for the process, and return where they are."""
+        names = list(inputs) if isinstance(inputs, Mapping) else None
+        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
+        write_arrays(self._running().folder / "inputs.safetensors", {str(i): x for i, x in enumerate(arrays)})
+        return {"arrays": "inputs.safetensors", "names": names}
 
     def written(self, arrays: Mapping[str, Mapping[str, Array]]) -> ModelFile:
         """Return the model with other weights, in a file that is removed with the object unless ``save`` copies it."""
@@ -256,7 +263,7 @@ class FileAdapter:
         return ModelModule(
             lambda model: open_file(model).parts(), lambda model, inputs: open_file(model).trace(inputs),
             lambda model, arrays: open_file(model).written(arrays), lambda model, path: open_file(model).save(path),
-            open_file, writes_in_memory=False,
+            open_file, trace_steps=lambda model, inputs: open_file(model).steps(inputs), writes_in_memory=False,
         )  # fmt: skip
 
 

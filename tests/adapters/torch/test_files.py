@@ -9,6 +9,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,22 @@ def test_a_program_is_read_and_watched_like_its_module(folder, name):
         assert np.array_equal(call.x, mine.x)
         assert np.array_equal(call.y, mine.y)
     assert function in [call.path for call in own]
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "scripted.pt", "traced.ts"])
+def test_the_steps_of_a_file_are_those_of_its_program(folder, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = model.trace_steps(files.load(str(folder / name)), [inputs()])
+    trace = convspec.ModelFile(folder / name).steps([inputs()])
+    facts = attrgetter("path", "step", "reads", "writes", "sources", "name", "layout", "note")
+    assert list(map(facts, trace.steps)) == list(map(facts, own.steps))
+    assert (trace.inputs, trace.outputs, trace.parameters) == (own.inputs, own.outputs, own.parameters)
+    assert [part.path for part in trace.parts] == [part.path for part in own.parts]
+    for found, expected in zip(trace.tensors, own.tensors, strict=True):
+        assert np.array_equal(found, expected)
+    for step, mine in zip(trace.steps, own.steps, strict=True):
+        assert {n: a.tobytes() for n, a in step.arrays.items()} == {n: a.tobytes() for n, a in mine.arrays.items()}
 
 
 def test_files_are_compared_and_ported_by_their_paths(folder, tmp_path):
