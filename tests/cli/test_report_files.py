@@ -1,6 +1,7 @@
 """A run, a verification and the difference of two runs as Markdown, JUnit and HTML: the facts, and nothing obeyed."""
 
 import dataclasses
+import html
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
@@ -16,7 +17,7 @@ from convspec.cli.reports.matrix import STATES, Matrix, features, parts, state
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
-from convspec.models.verification.report import Node, VerifyReport
+from convspec.models.verification.report import Node, Operator, VerifyReport
 
 EVIL = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>\x1b[31m\u202e| `x` \n# head\n{{ 7 * 71 }}"
 CASE = Case(ConvSpec(3, 6, (3, 5), stride=(2, 1), padding="same", groups=3), (2, 3, 9, 11), "NHWC", name=EVIL)
@@ -68,7 +69,8 @@ class Page(HTMLParser):
 def verification():
     node = Node(EVIL, EVIL, None, [1, EVIL, 3], verdict="disagree", reason=EVIL, matched=EVIL,
                 findings=[{"id": EVIL, "title": EVIL}])  # fmt: skip
-    return VerifyReport(model=EVIL, nodes=[node], against=EVIL)
+    operators = {EVIL: Operator(EVIL, EVIL, EVIL, "disagree", EVIL), "l": Operator("l", EVIL, EVIL, "unsupported")}
+    return VerifyReport(model=EVIL, nodes=[node], operators=operators, against=EVIL)
 
 
 MARKED = {
@@ -79,6 +81,22 @@ MARKED = {
         run_files.difference_markdown(Difference(report(result("agree")), all_kinds())),
     ],
 }  # fmt: skip
+
+
+def test_a_wrong_node_that_is_no_convolution_is_in_every_form():
+    operators = {
+        "relu": Operator("relu", "Relu", "ReLU", "disagree", "3 of 8"),
+        "s": Operator("s", "GRU", "GRU", "agree"),
+    }
+    report = VerifyReport("m.onnx", None, [Node("c", "Conv", verdict="agree")], operators)
+    page, markdown, junit = (getattr(verify_files, form)(report) for form in ("page", "markdown", "junit"))
+    assert "3 of 3 nodes judged: wrong" in page
+    assert "3 of 3 nodes judged: wrong" in html.unescape(markdown)
+    assert report.first_divergence == "relu"
+    root = ET.fromstring(junit)
+    failed = [case.get("name") for case in root.iter("testcase") if case.find("failure") is not None]
+    assert failed == ["relu"]
+    assert [case.get("name") for case in root.iter("testcase")] == ["c", "relu", "model"]
 
 
 @pytest.mark.parametrize("kind", MARKED)

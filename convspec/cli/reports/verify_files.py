@@ -43,11 +43,13 @@ def markdown(report: VerifyReport) -> str:
 
 
 def junit(report: VerifyReport) -> str:
-    """Return one test case per node, and one for the model as a whole."""
+    """Return one test case per convolution and per other node that is wrong, and one for the model as a whole."""
     unexpected: dict[str, list[tuple[str, str]]] = {}
     for node, name, title in report.unexpected:
         unexpected.setdefault(node, []).append((name, title))
-    entries = [*((node.name, node.op_type) for node in report.nodes), ("model", "graph")]
+    entries = [(node.name, node.op_type) for node in report.nodes]
+    entries += [(own.name, own.op_type) for own in report.operators.values() if own.verdict == "disagree"]
+    entries.append(("model", "graph"))
     cases = [Entry(f"convspec.verify.{kind}", name, unexpected.get(name, ())) for name, kind in entries]
     return formats.junit(report.model, cases)
 
@@ -56,6 +58,7 @@ def page(report: VerifyReport) -> str:
     """Return a self-contained page: the nodes, worst first, filtered by text and verdict."""
     return formats.html(
         "verified", title=f"convspec verify: {printable(report.model)}", report=report, conclusion=conclusion(report),
+        judged=judged_words(report),
         problems=report.unexpected[:ROWS], changes=optimisation_changes(report), layer=layer_words, size=shape_words,
         verdicts=sorted({node.verdict for node in report.nodes}), number=number_words, short=printable,
     )  # fmt: skip
