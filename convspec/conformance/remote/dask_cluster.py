@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from convspec.contract import Adapter
 
 _PATIENCE = 30  # seconds for the scheduler to answer
+_SENDER = logging.getLogger("distributed.batched")
 _STOPPING = 5.0  # seconds for the workers to stop
 _LOOK = 10.0  # seconds between looks at the workers
 _SAFE = ("tls", "wss", "inproc")
@@ -84,6 +85,7 @@ class Cluster:
         self._short: set[tuple[tuple[str, float], ...]] = set()
 
     def __enter__(self) -> Cluster:
+        _SENDER.disabled = True  # it logs a lost connection with a traceback; `look` says it in words
         return self
 
     def __exit__(
@@ -104,6 +106,7 @@ class Cluster:
                 self._client.close(timeout=_PATIENCE)
         finally:
             log.disabled = before
+            _SENDER.disabled = False
 
     def _stop(self) -> None:
         """Stop the work of this session on the workers, as far as they can be reached."""
