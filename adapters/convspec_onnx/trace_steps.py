@@ -14,7 +14,7 @@ from convspec.errors import ConvspecError, RequestError, printable
 from convspec.spec.steps import Linear, Other, Parameter
 from convspec_onnx.graph import Conv, Scope, find_convolutions, resolve_layer
 from convspec_onnx.loading import Array, Arrays, DetachedModel, inputs, tensors_read, to_proto
-from convspec_onnx.steps import FIRST, Operation, Word, fixed_tensors, holds_tensors, word_of
+from convspec_onnx.steps import FIRST, Operation, Word, fixed_tensors, holds_tensors, opset_of, opsets_of, word_of
 from convspec_onnx.verify import runtimes
 
 _QUANTISED = {"QLinearConv", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -71,7 +71,7 @@ class _Trace:
         self.proto, self.values, self.given = proto, values, given
         self.scope = Scope(proto.graph)
         self.fixed = fixed_tensors(proto.graph)
-        self.opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in proto.opset_import}
+        self.opsets = opsets_of(proto)
         self.convs = {c.path: c for c in find_convolutions(DetachedModel(proto)) if not c.owners}
         self.tensors: list[Array] = []
         self.numbers: dict[str, int] = {}
@@ -151,7 +151,7 @@ class _Trace:
             read = [name for name in sorted(tensors_read(node)) if name in self.numbers or name in self.fixed]
             return Word(Other(node.op_type), tuple(range(len(read)))), read
         operation = Operation(
-            node, self.opsets.get(node.domain if node.domain != "ai.onnx" else "", 1),
+            node, opset_of(node, self.opsets),
             [self.value(name) if name else None for name in names], [name in self.fixed for name in names],
             [self.values[name] for name in node.output if name],
         )  # fmt: skip

@@ -3,7 +3,7 @@
 In goes a node with what it read in one run; out comes a :class:`Word`: the step that it is, with its arrays.
 """
 
-from convspec_onnx.steps.operation import FIRST, Operation, Word, fixed_tensors, holds_tensors
+from convspec_onnx.steps.operation import FIRST, Operation, Word, fixed_tensors, holds_tensors, opset_of, opsets_of
 from convspec_onnx.steps.vocabulary import word_of
 
-__all__ = ["FIRST", "Operation", "Word", "fixed_tensors", "holds_tensors", "word_of"]
+__all__ = ["FIRST", "Operation", "Word", "fixed_tensors", "holds_tensors", "opset_of", "opsets_of", "word_of"]

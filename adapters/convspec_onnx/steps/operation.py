@@ -122,6 +122,16 @@ def plain(number: Any) -> float:
     return float(str(number)) if isinstance(number, np.float32 | np.float16) else float(number)
 
 
+def opsets_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the version of each domain; ``ai.onnx`` is another name of the standard's own, which is empty."""
+    return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
+
+
+def opset_of(node: onnx.NodeProto, opsets: Mapping[str, int]) -> int:
+    """Return the version of a node's domain."""
+    return opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
+
+
 def holds_tensors(node: onnx.NodeProto) -> bool:
     """Whether a node writes tensors, not sequences of them."""
     return not node.op_type.startswith(_NO_TENSORS)

@@ -22,7 +22,7 @@ from convspec.spec import ConvSpec, format_of
 from convspec.spec.steps import Other
 from convspec_onnx.graph import Scope
 from convspec_onnx.loading import Array, Arrays, DetachedModel, subgraphs
-from convspec_onnx.steps import Operation, fixed_tensors, word_of
+from convspec_onnx.steps import Operation, fixed_tensors, opset_of, opsets_of, word_of
 
 _FLOATS = ("float16", "float32", "float64")
 _MOVES = frozenset((
@@ -39,7 +39,7 @@ class OperatorJudge:
     def __init__(self, model: DetachedModel, convs: Collection[str]) -> None:
         self.scope = Scope(model.graph, weights=model.weights)
         self.fixed = fixed_tensors(model.graph)
-        self.opsets = {entry.domain: entry.version for entry in model.proto.opset_import}
+        self.opsets = opsets_of(model.proto)
         self.convs = convs
 
     def judges(self, node: onnx.NodeProto) -> bool:
@@ -63,9 +63,8 @@ class OperatorJudge:
     def operation(self, node: onnx.NodeProto, values: Arrays) -> Operation:
         """Return a node with what it read and wrote; raise KeyError for a tensor that is not known."""
         known = [self.value(name, values) if name else None for name in node.input]
-        domain = node.domain if node.domain in self.opsets else ""
         return Operation(
-            node, self.opsets.get(domain, 1), known, [not name or name in self.fixed for name in node.input],
+            node, opset_of(node, self.opsets), known, [not name or name in self.fixed for name in node.input],
             [values[name] for name in node.output if name],
         )  # fmt: skip
 

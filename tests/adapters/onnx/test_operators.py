@@ -161,6 +161,15 @@ def test_what_has_no_reference_is_counted_and_named(tmp_path):
     assert not only.unexpected
 
 
+def test_the_other_name_of_the_standards_domain(tmp_path):
+    """Softmax is along the last axis since opset 13, before over several."""
+    path = save(tmp_path / "m.onnx", [helper.make_node("Softmax", ["x"], ["y"])], {}, [2, 3, 4, 5], [2, 3, 4, 5])
+    model = onnx.load(path)
+    model.opset_import[0].domain = "ai.onnx"
+    onnx.save(model, path)
+    assert verify(path).rounding == "rounding, proved"
+
+
 def test_bodies_are_not_judged_but_their_convolutions(tmp_path):
     def body(name, scale):
         inner = [helper.make_node("Mul", ["c", scale], [f"{name}_y"])]
