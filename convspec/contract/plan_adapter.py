@@ -17,6 +17,7 @@ from convspec.errors import FrameworkAbsent, SpecError, UnsupportedError
 from convspec.spec import ComputePrecision, Gradients, layouts
 
 if TYPE_CHECKING:
+    from convspec.contract.network_words import Vocabulary
     from convspec.contract.tracing.pad_folding import Before
     from convspec.spec import Array, ConvParams, ConvSpec
 
@@ -59,6 +60,7 @@ class PlanAdapter(Adapter):
     ``read.py``           ``read(layer, input_shape) -> Reading``; ``convs(model, input_shape) -> list[FoundConv]``
     ``pads.py``           ``before(model, input_shape)``: the pads before each convolution, by its path
     ``parse.py``          ``parse(text, in_channels) -> ConvSpec``
+    ``network.py``        ``VOCABULARY``: the words in which its users write networks
     ``model.py``          the functions of :class:`ModelModule`
     ``files.py``          ``load(path)``; ``store(model, path)``
     ``weight_files.py``   ``load_weights(path) -> dict[str, Array]``
@@ -139,6 +141,11 @@ class PlanAdapter(Adapter):
     def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
         spec: ConvSpec = self._optional("parse", super()).parse(call, in_channels)
         return spec
+
+    def vocabulary(self) -> Vocabulary | None:
+        module = self._optional("network")
+        words: Vocabulary | None = getattr(module, "VOCABULARY", None)
+        return words
 
     def gaps(self) -> str:
         from importlib import resources

@@ -15,6 +15,7 @@ from convspec.spec import ComputePrecision, copies, layouts
 
 if TYPE_CHECKING:
     from convspec.contract.model_parts import ModelModule
+    from convspec.contract.network_words import Vocabulary
     from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads
 
 
@@ -201,6 +202,10 @@ class Adapter(ABC):
             SpecError: where the layer that it describes breaks a rule.
         """
         raise CallError(call, f"adapter {self.name!r} reads no constructors: write the layer as JSON")
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Return the words in which the framework's users write networks; None where the adapter has none."""
+        return None
 
     def gaps(self) -> str:
         """Return the adapter's declared gaps: the text of its ``known_gaps.toml``."""

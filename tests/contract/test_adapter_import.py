@@ -142,7 +142,9 @@ class TestEveryWayToBreak:
         monkeypatch.chdir(tmp_path)
         done = command(*arguments)
         assert done.exit_code == 2
-        said = [line for line in done.stderr.splitlines() if not line.startswith("noise ")]  # an import's, the first time
+        said = [
+            line for line in done.stderr.splitlines() if not line.startswith("noise ")
+        ]  # an import's, the first time
         assert said == ["convspec: adapter 'segfaults' cannot be imported: the process ended with SIGSEGV"]
 
     def test_check_without_names_reports_them_as_skipped(self, tmp_path):

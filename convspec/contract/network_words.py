@@ -1,0 +1,229 @@
+"""The words in which a framework's users write networks: layers, functions and methods, each with the steps it means.
+
+``network.py`` of an adapter has a :class:`Vocabulary`; ``convspec.Network`` reads the text of a network with it. The
+framework is not imported, and the text is never evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from convspec.errors import CallError
+from convspec.spec import ConvSpec
+from convspec.spec.steps import Step
+
+Shape: TypeAlias = tuple[int, ...]
+REQUIRED: Any = object()
+
+
+class NotKnown(Exception):
+    """What a word means cannot be said; the message is the reason, and what would help: ``its size is not known``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the text.
+
+    Attributes:
+        number: of the tensor in the reading; the first input is 0.
+        shape: in the framework's axis order; None: not known.
+    """
+
+    number: int
+    shape: Shape | None
+
+    @property
+    def sizes(self) -> Shape:
+        """The shape; raises :class:`NotKnown` where it is not known."""
+        if self.shape is None:
+            raise NotKnown("the shape of its input is not known")
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A name or a value in the text that nothing says what it is; ``text`` is what is written there."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step that takes its tensors in a layout of its own, whatever its word says (Keras' ``data_format``)."""
+
+    step: ConvSpec | Step
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a function returns that is no tensor: ``x.size(0)`` a number, ``x.shape`` numbers."""
+
+    value: object
+
+
+Meaning: TypeAlias = ConvSpec | Step | Placed
+
+
+class Arguments:
+    """The arguments of a call by the names of the signature, defaults included: ``a.kernel_size``.
+
+    Attributes:
+        tensors: the tensors that the call is applied to, in order: those given to a layer, or those among the
+            arguments of a function. Tensors in lists count.
+    """
+
+    def __init__(self, values: Mapping[str, Any], tensors: Sequence[Tensor] = ()) -> None:
+        self.__dict__.update(values)
+        self.tensors = tuple(tensors)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the signature has no {name!r}")
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first tensor; raises :class:`NotKnown`."""
+        if not self.tensors:
+            raise NotKnown("it is not applied to a tensor")
+        return self.tensors[0].sizes
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of the first tensor; raises :class:`NotKnown`."""
+        return len(self.shape)
+
+
+Meanings: TypeAlias = Meaning | Sequence[Meaning] | Value
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A layer, function or method.
+
+    Attributes:
+        signature: its parameters as Python writes them, without annotations: ``"kernel_size, stride=None"``; for a
+            function and a method with those that take tensors. ``*args`` takes the rest.
+        build: returns the steps that it means for some arguments, one after another; the first reads all tensors. Where
+            arguments do not matter, it is these steps.
+        layout: ``"NCHW"`` or ``"NHWC"`` where the step says where channels are; empty: axes are the framework's own.
+    """
+
+    signature: str
+    build: Meanings | Callable[[Arguments], Meanings]
+    layout: str = ""
+
+    def means(self, arguments: Arguments) -> Meanings:
+        """Return the steps that it means for these arguments; raises :class:`NotKnown`, and SpecError."""
+        return self.build(arguments) if callable(self.build) else self.build
+
+    def bind(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, with defaults.
+
+        Raises:
+            CallError: for too many arguments, and names that are unknown, missing or given twice.
+        """
+        positional, rest, defaults = _parameters(self.signature)
+        name = text.partition("(")[0]
+        bound = dict(zip(positional, args, strict=False))
+        if rest:
+            bound[rest] = tuple(args[len(positional) :])
+        elif len(args) > len(positional):
+            raise CallError(text, f"{name} takes at most {len(positional)} positional arguments, got {len(args)}")
+        for key, value in kwargs.items():
+            if key not in positional and key not in defaults:
+                near = get_close_matches(key, [*positional, *defaults], n=1)
+                raise CallError(
+                    text, f"{name} has no argument {key!r}{f' (did you mean {near[0]!r}?)' if near else ''}"
+                )
+            if key in bound:
+                raise CallError(text, f"{name} is given {key} twice")
+            bound[key] = value
+        bound = {**defaults, **bound}
+        if missing := [key for key in positional if key not in bound]:
+            raise CallError(text, f"{name} needs {', '.join(missing)}")
+        return bound
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(signature: str) -> tuple[tuple[str, ...], str, dict[str, Any]]:
+    """Return the positional parameters, the name of ``*args``, and the defaults."""
+    (node,) = ast.parse(f"def f({signature}): 0").body
+    assert isinstance(node, ast.FunctionDef)
+    given = node.args
+    names = tuple(a.arg for a in given.args)
+    pairs = zip(names[len(names) - len(given.defaults) :], given.defaults, strict=True)
+    named = zip((a.arg for a in given.kwonlyargs), given.kw_defaults, strict=True)
+    defaults = {name: ast.literal_eval(value) for name, value in (*pairs, *named) if value is not None}
+    return names, given.vararg.arg if given.vararg else "", defaults
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a framework's users write.
+
+    Attributes:
+        title: the framework's name in sentences: ``"PyTorch"``.
+        modules: import paths whose names it has, with the names that people give them when they import them:
+            ``{"torch.nn": ("nn",), "torch.nn.functional": ("F", "functional")}``.
+        layout: of the tensors that its users have: ``"NCHW"`` or ``"NHWC"``.
+        layers: by the name of the class.
+        functions: by the name of the function; of modules that have another function of that name as ``"jnp.max"``.
+        methods: by the name of a tensor's method; the tensor is the first argument. Attributes (``x.shape``) too.
+        special: what else the text of a network has, by its name: ``"sequence"``, ``"list"`` and ``"dict"`` are classes
+            that hold layers, ``"input"`` makes an input with a ``shape``, ``"graph"`` a model of inputs and results,
+            and ``"wrapper"`` returns its first argument, a layer.
+        bases: classes that a network's class inherits from: ``("Module",)``.
+        forward: names of the method that is called: ``("forward",)``.
+        counts_statistics: whether running means and variances count as parameters, as in Keras.
+        read_printed: reads a text that is no code, such as a summary, as ``(path, class, arguments, shape)`` rows;
+            None where the framework has no such text. See :class:`Printed`.
+        default_name: the name of a layer that was given none, from its class and the number of layers of that class
+            before it: ``conv2d_1``; None: such a layer is named as a function is.
+    """
+
+    title: str
+    modules: Mapping[str, tuple[str, ...]]
+    layout: str
+    layers: Mapping[str, Word]
+    functions: Mapping[str, Word] = field(default_factory=dict)
+    methods: Mapping[str, Word] = field(default_factory=dict)
+    special: Mapping[str, str] = field(default_factory=dict)
+    bases: tuple[str, ...] = ("Module",)
+    forward: tuple[str, ...] = ("forward",)
+    counts_statistics: bool = False
+    read_printed: Callable[[str], Printed | None] | None = None
+    default_name: Callable[[str, int], str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedLayer:
+    """A layer of a printed model.
+
+    Attributes:
+        path: where it is in the model.
+        call: its constructor as text, such as ``"Conv2d(3, 16, kernel_size=(3, 3))"``; the class alone with a shape.
+        shape: its output's shape where the text says it; the batch size is None there.
+        parameters: their number where the text says it.
+    """
+
+    path: str
+    call: str
+    shape: tuple[int | None, ...] | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A printed model: its layers in the order in which they are printed.
+
+    Attributes:
+        ordered: whether they run in that order, one after the other; else it is an assumption, and said.
+    """
+
+    layers: Sequence[PrintedLayer]
+    ordered: bool

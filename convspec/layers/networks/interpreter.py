@@ -1,0 +1,327 @@
+"""Follow the text of a network as Python would, on names and shapes: nothing of it is evaluated.
+
+Layers and functions come from a :class:`~convspec.contract.network_words.Vocabulary`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+from convspec.contract.network_words import Symbol, Tensor
+from convspec.errors import printable
+from convspec.layers.networks.expressions import BUILT_IN, Expressions, Inner, MethodOf, has
+from convspec.layers.networks.values import Class, Container, Function, Layer, Member, Module, Parent, Partial, Scope
+
+_MODULES: dict[str, str] = {"collections": "", "math": "math", "numpy": "np", "itertools": "", "functools": ""}
+_DEEPEST = 60  # calls within calls
+
+
+class _Return(Exception):
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Loop(Exception):
+    def __init__(self, goes_on: bool) -> None:
+        self.goes_on = goes_on
+
+
+class Interpreter(Expressions):
+    """Statements and calls; a subclass says what names of libraries are, and what calls of layers do."""
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    def run(self, body: Sequence[ast.stmt], scope: Scope) -> None:
+        """Follow statements."""
+        for statement in body:
+            self._count(statement)
+            method = getattr(self, f"_run_{type(statement).__name__.lower()}", None)
+            if method is None:
+                raise self.fail(statement, f"a statement of the kind {type(statement).__name__} cannot be read")
+            method(statement, scope)
+
+    def _run_expr(self, node: ast.Expr, scope: Scope) -> None:
+        self.expression_statement(self.evaluate(node.value, scope), node)
+
+    def expression_statement(self, value: Any, node: ast.Expr) -> None:
+        """Take note of the value of an expression that stands by itself."""
+
+    def _run_pass(self, node: ast.stmt, scope: Scope) -> None:
+        pass
+
+    _run_global = _run_nonlocal = _run_assert = _run_delete = _run_pass
+
+    def _run_import(self, node: ast.Import, scope: Scope) -> None:
+        for alias in node.names:
+            self.aliases[alias.asname or alias.name.partition(".")[0]] = (
+                alias.name if alias.asname else alias.name.partition(".")[0]
+            )
+
+    def _run_importfrom(self, node: ast.ImportFrom, scope: Scope) -> None:
+        for alias in node.names:
+            self.aliases[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+
+    def _run_assign(self, node: ast.Assign, scope: Scope) -> None:
+        value = self.evaluate(node.value, scope)
+        for target in node.targets:
+            self._assign(target, value, scope)
+
+    def _run_annassign(self, node: ast.AnnAssign, scope: Scope) -> None:
+        if node.value is not None:
+            self._assign(node.target, self.evaluate(node.value, scope), scope)
+
+    def _run_augassign(self, node: ast.AugAssign, scope: Scope) -> None:
+        old = self.evaluate(_loaded(node.target), scope)
+        value = self.evaluate(node.value, scope)
+        if isinstance(old, list) and isinstance(value, list | tuple) and isinstance(node.op, ast.Add):
+            old.extend(value)
+            value = old
+        else:
+            value = self._binary(node.op, old, value, node)
+        self._assign(node.target, value, scope)
+
+    def _run_functiondef(self, node: ast.FunctionDef, scope: Scope) -> None:
+        scope[node.name] = Function(node, scope)
+
+    def _run_classdef(self, node: ast.ClassDef, scope: Scope) -> None:
+        scope[node.name] = Class(node.name, node, [self.evaluate(base, scope) for base in node.bases], scope)
+
+    def _run_return(self, node: ast.Return, scope: Scope) -> None:
+        raise _Return(None if node.value is None else self.evaluate(node.value, scope))
+
+    def _run_if(self, node: ast.If, scope: Scope) -> None:
+        if _is_main(node.test):
+            return
+        self.run(node.body if self._truth(node.test, scope) else node.orelse, scope)
+
+    def _run_for(self, node: ast.For, scope: Scope) -> None:
+        for item in self.items(self.evaluate(node.iter, scope), node.iter):
+            self._assign(node.target, item, scope)
+            try:
+                self.run(node.body, scope)
+            except _Loop as loop:
+                if loop.goes_on:
+                    continue
+                return
+        self.run(node.orelse, scope)
+
+    def _run_while(self, node: ast.While, scope: Scope) -> None:
+        while self._truth(node.test, scope):
+            self._count(node)
+            try:
+                self.run(node.body, scope)
+            except _Loop as loop:
+                if not loop.goes_on:
+                    return
+
+    def _run_continue(self, node: ast.stmt, scope: Scope) -> None:
+        raise _Loop(goes_on=True)
+
+    def _run_break(self, node: ast.stmt, scope: Scope) -> None:
+        raise _Loop(goes_on=False)
+
+    def _run_with(self, node: ast.With, scope: Scope) -> None:
+        self.run(node.body, scope)
+
+    def _run_try(self, node: ast.Try, scope: Scope) -> None:
+        self.run(node.body, scope)
+
+    def _run_raise(self, node: ast.Raise, scope: Scope) -> None:
+        words = "" if node.exc is None else self.source(node.exc)
+        raise self.fail(node, f"the text itself raises {printable(words, 120)}")
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    def _value_call(self, node: ast.Call, scope: Scope) -> Any:
+        if isinstance(node.func, ast.Name) and node.func.id == "super":
+            return Parent(self.modules[-1]) if self.modules else Symbol("super()")
+        function = self.evaluate(node.func, scope)
+        args = self._list(node.args, scope)
+        kwargs: dict[str, Any] = {}
+        for keyword in node.keywords:
+            value = self.evaluate(keyword.value, scope)
+            if keyword.arg is not None:
+                kwargs[keyword.arg] = value
+            elif isinstance(value, dict):
+                kwargs |= value
+            else:
+                raise self.fail(node, f"**{self.source(keyword.value)} cannot be read: write the arguments out")
+        return self.call(function, args, kwargs, node)
+
+    def call(self, function: Any, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        """Return what a call gives."""
+        match function:
+            case Function():
+                return self._call_function(function, args, kwargs, node)
+            case Class():
+                return self.instantiate(function, args, kwargs, node)
+            case Partial(function=inner):
+                return self.call(inner, [*function.args, *args], {**function.kwargs, **kwargs}, node)
+            case MethodOf():
+                return self._call_method(function, args, kwargs, node)
+            case Member():
+                return self.call_member(function, args, kwargs, node)
+            case Symbol(text=name):
+                return self._call_name(name, args, kwargs, node)
+        raise self.fail(node, "this cannot be called")
+
+    def _call_name(self, name: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        full = self.full_name(name)
+        if full.rpartition(".")[2] == "partial" and args:
+            return Partial(args[0], tuple(args[1:]), kwargs)
+        if full in ("getattr", "hasattr") and isinstance(args[0], Module) and isinstance(args[1], str):
+            known = args[1] in args[0].attributes or args[0].kind.find(args[1]) is not None
+            return known if full == "hasattr" else self._module_attribute(args[0], args[1], node)
+        if full == "setattr" and isinstance(args[0], Module):
+            args[0].attributes[args[1]] = args[2]
+            return args[0].adopt(args[1], args[2])
+        if full == "isinstance":
+            return self._is_instance(args[0], args[1], node) if len(args) == 2 else False
+        try:
+            return self.call_library(full, args, kwargs, node)  # type: ignore[arg-type]
+        except LookupError:
+            pass
+        plain = BUILT_IN.get(full) or BUILT_IN.get(
+            ".".join(filter(None, (self._module_of(full), full.rpartition(".")[2])))
+        )
+        if plain is not None and not has(args, Symbol | Tensor):
+            args = [self.items(a, node) if isinstance(a, Container | Module) else a for a in args]
+            return self._plain(node, plain, *args) if not kwargs else self._plain(node, lambda: plain(*args, **kwargs))
+        return Symbol(self.source(node))
+
+    def _module_of(self, full: str) -> str:
+        return _MODULES.get(full.rpartition(".")[0], full.rpartition(".")[0])
+
+    def full_name(self, name: str) -> str:
+        """Return a dotted name with the import that its first part stands for."""
+        head, dot, rest = name.partition(".")
+        return f"{self.aliases.get(head, head)}{dot}{rest}"
+
+    def _is_instance(self, value: Any, kinds: Any, node: ast.AST) -> Any:
+        names = [k.text.rpartition(".")[2] if isinstance(k, Symbol) else getattr(k, "name", "")
+                 for k in (kinds if isinstance(kinds, tuple) else (kinds,))]  # fmt: skip
+        if isinstance(value, Layer | Container):
+            return value.kind in names
+        if isinstance(value, Module):
+            return value.kind.name in names
+        if isinstance(value, Symbol | Tensor):
+            return Symbol(self.source(node))
+        return type(value).__name__ in names
+
+    def _call_function(self, function: Function, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        if len(self.modules) > _DEEPEST:
+            raise self.fail(node, "the calls of the text are nested too deeply")
+        body, scope = function.node, Inner(function.scope)
+        if function.first is not None and not _is_static(body):
+            args = [function.first, *args]
+        self._bind(body, args, kwargs, scope, function.scope, node)
+        if isinstance(body, ast.Lambda):
+            return self.evaluate(body.body, scope)
+        if isinstance(function.first, Module):
+            self.modules.append(function.first)
+        try:
+            self.run(body.body, scope)
+        except _Return as returned:
+            return returned.value
+        finally:
+            if isinstance(function.first, Module):
+                self.modules.pop()
+        return None
+
+    def _bind(
+        self, body: ast.FunctionDef | ast.Lambda, args: list[Any], kwargs: dict[str, Any], scope: Scope, outer: Scope,
+        node: ast.AST,
+    ) -> None:  # fmt: skip
+        given = body.args
+        names = [a.arg for a in (*given.posonlyargs, *given.args)]
+        title = getattr(body, "name", "the lambda")
+        rest = kwargs.copy()
+        for name, default in zip(reversed(names), reversed(given.defaults), strict=False):
+            scope[name] = self.evaluate(default, outer)
+        for one, value in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+            if value is not None:
+                scope[one.arg] = self.evaluate(value, outer)
+        scope.update(zip(names, args, strict=False))
+        for name in [*names[len(args) :], *(a.arg for a in given.kwonlyargs)]:
+            if name in rest:
+                scope[name] = rest.pop(name)
+            elif name not in scope:
+                raise self.fail(node, f"{title} needs {name}")
+        if given.vararg:
+            scope[given.vararg.arg] = tuple(args[len(names) :])
+        elif len(args) > len(names):
+            raise self.fail(node, f"{title} takes at most {len(names)} arguments, got {len(args)}")
+        if given.kwarg:
+            scope[given.kwarg.arg] = rest
+        elif rest:
+            raise self.fail(node, f"{title} has no argument {next(iter(rest))!r}")
+
+    def instantiate(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Module:
+        """Return an object of a class of the text."""
+        module = Module(kind)
+        if init := kind.find("__init__"):
+            self.call(Function(init, kind.scope, module), args, kwargs, node)
+            return module
+        fields = [s for s in kind.node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
+        names = [s.target.id for s in fields if isinstance(s.target, ast.Name)]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for name, statement in zip(names, fields, strict=True):
+            if name in given:
+                module.attributes[name] = given[name]
+            elif statement.value is None:
+                raise self.fail(node, f"{kind.name} needs {name}")
+            else:
+                module.attributes[name] = self.evaluate(statement.value, dict(kind.scope))
+        return module
+
+    def _call_method(self, bound: MethodOf, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        """Call a method of a container, of a plain value, or one that does nothing here."""
+        value, name = bound.value, bound.name
+        if isinstance(value, Parent):
+            if name == "__init__" and value.module.sequence is None:
+                value.module.sequence = self.sequence_of(value.module.kind, args, node)
+                if value.module.sequence:
+                    value.module.sequence.owner = value.module.owner
+            if name in ("forward", "__call__", "call") and value.module.sequence:
+                return self.call_member(value.module.sequence, args, kwargs, node)
+            return None
+        if isinstance(value, Container):
+            if name in ("append", "add") and args:
+                return value.add(args[0])
+            if name in ("add_module", "register_module") and len(args) == 2:
+                return value.add(args[1], str(args[0]))
+            if name in ("extend", "update"):
+                for item in self.items(args[0], node) if not isinstance(args[0], dict) else args[0].items():
+                    value.add(*reversed(item)) if isinstance(args[0], dict) else value.add(item)
+                return value
+            values = {
+                "values": list(value.items.values()),
+                "items": list(value.items.items()),
+                "keys": list(value.items),
+            }
+            if name in (*values, "children"):
+                return values.get(name, values["values"])
+            return value  # .to(device), .eval(), .cuda()
+        if isinstance(value, str | list | tuple | dict | int | float) and not has([*args, *kwargs.values()], Symbol):
+            if name in ("format", "join", "ljust", "rjust", "center", "zfill", "replace", "translate"):
+                return Symbol(self.source(node))
+            return self._plain(node, lambda: getattr(value, name)(*args, **kwargs))
+        return value if isinstance(value, Member) else Symbol(self.source(node))
+
+    def sequence_of(self, kind: Class, args: list[Any], node: ast.AST) -> Container | None:
+        """Return the sequence that an object of a class is, if its base is one; None else."""
+        return None
+
+
+def _loaded(node: ast.expr) -> ast.expr:
+    return ast.parse(ast.unparse(node), mode="eval").body
+
+
+def _is_main(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
+
+
+def _is_static(body: ast.AST) -> bool:
+    return any(getattr(d, "id", "") == "staticmethod" for d in getattr(body, "decorator_list", ()))

@@ -1,0 +1,299 @@
+"""Network: a named graph of steps, read from the text of a network."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convspec.contract.network_words import Placed, Tensor, Vocabulary
+from convspec.errors import CallError, ShapeError, printable
+from convspec.layers.networks.reading import LayerError, Reading, find_model
+from convspec.layers.networks.values import Class, Function, Graph, Layer, Node, Scope
+from convspec.layers.networks.vocabularies import choose
+from convspec.spec import ConvSpec
+from convspec.spec.steps import Step
+
+MAX_LENGTH = 100_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call of a layer, or of a function, in the order of execution.
+
+    Attributes:
+        path: of the layer as its framework names it; of a function the path of the module that calls it, its name and
+            number: ``block.relu_0``.
+        kind: the class or function as written: ``"Conv2d"``.
+        shape: its output's shape in the framework's own axis order; None where it is not known.
+        parameters: number of its parameters as its framework counts them; 0 where an earlier row has them; None where
+            it is not known.
+        macs: multiply-accumulate operations for this input; None where the shape is not known.
+        text: the call as written; ``line`` is its line in the text.
+        steps: what it does, as specs, one after the other; empty where that is not known.
+        inputs: shapes of the tensors that it reads.
+        reads, writes: these tensors and its results, as numbers in the network.
+        problem: why something is not known; empty where all is.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...] | None
+    parameters: int | None
+    macs: int | None
+    text: str = ""
+    line: int = 0
+    steps: tuple[ConvSpec | Step, ...] = ()
+    layouts: tuple[str, ...] = ()
+    inputs: tuple[tuple[int, ...] | None, ...] = ()
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    problem: str = ""
+    is_layer: bool = True
+    again: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it does in plain words."""
+        return ", ".join(map(str, self.steps)) if self.steps else f"unknown: {self.problem}"
+
+
+class NetworkError(ShapeError):
+    """A tensor does not fit a layer of a network; the message names the layer, the numbers and a mend.
+
+    Attributes:
+        path: of the layer.
+        rows: the rows before it.
+        row: the layer itself, without an output.
+    """
+
+    def __init__(self, message: str, row: Row, rows: Sequence[Row]) -> None:
+        self.row, self.rows, self.path = row, tuple(rows), row.path
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[NetworkError], tuple[str, Row, tuple[Row, ...]]]:
+        return type(self), (str(self), self.row, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network as its text describes it.
+
+    Attributes:
+        text: as it was given.
+        adapter: name of the adapter whose framework it is written in.
+        vocabulary: the words of that framework.
+        name: the class, function or variable that is the network; None: the last.
+    """
+
+    text: str
+    adapter: str
+    vocabulary: Vocabulary = field(repr=False)
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, name: str | None = None, framework: str | None = None) -> Network:
+        """Read the text of a network in any framework that an adapter has the words of; nothing is evaluated.
+
+        Args:
+            text: a constructor such as ``nn.Sequential(…)``, a class, statements, a printed model, or a layer on each
+                line.
+            name: the class, function or variable of the text that is meant; None: the last one.
+            framework: an adapter's name, where the text could be of several frameworks.
+
+        Raises:
+            CallError: where it cannot be read, with the line.
+        """
+        if len(text) > MAX_LENGTH:
+            raise CallError(text[:40] + "…", f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
+        adapter, vocabulary = choose(text, framework)
+        network = cls(text, adapter, vocabulary, name)
+        network.trace()
+        return network
+
+    @property
+    def layout(self) -> str:
+        """The layout of its tensors: ``"NCHW"`` or ``"NHWC"``."""
+        return self.vocabulary.layout
+
+    def shapes(self, *input_shapes: Sequence[int]) -> tuple[Row, ...]:
+        """Return a row for each call of a layer or function, in the order of execution.
+
+        Args:
+            input_shapes: one shape for each input, in the framework's own axis order, batch axis included.
+
+        Raises:
+            NetworkError: a ``ShapeError``, where a tensor does not fit; it names the layer.
+        """
+        return self.trace(*input_shapes).rows
+
+    def trace(self, *input_shapes: Sequence[int]) -> Trace:
+        """Return the rows, and the tensors that are inputs and results; raises as :meth:`shapes`."""
+        shapes = [tuple(int(n) for n in shape) for shape in input_shapes]
+        reading = Reading(self.text, self.vocabulary, shapes)
+        try:
+            nodes, results = _follow(reading, self.name)
+        except LayerError as error:
+            rows = tuple(map(self._row, error.nodes))
+            row = self._row(error.node)
+            raise NetworkError(f"{row.path}: {error}", row, rows) from None
+        if len(shapes) > len(reading.inputs):
+            raise ShapeError(f"the network has {len(reading.inputs)} input(s), and {len(shapes)} shapes are given")
+        rows = tuple(map(self._row, nodes))
+        return Trace(
+            rows, tuple(t.number for t in reading.inputs), tuple(t.number for t in results), tuple(reading.notes)
+        )
+
+    def _row(self, node: Node) -> Row:
+        parameters: int | None = sum(self._parameters(step) for step in node.specs)
+        parameters = 0 if node.again else None if node.problem and node.is_layer else parameters
+        macs: int | None = 0
+        shapes: Sequence[Any] = [t.shape for t in node.reads]
+        for placed in node.steps:
+            if macs is None or any(s is None for s in shapes):
+                macs = None
+                break
+            macs += _macs(placed, shapes)
+            shapes = _shapes(placed, shapes)
+        shape = node.writes[0].shape if node.writes else None
+        return Row(
+            node.path, node.kind, shape, parameters, None if node.problem else macs, node.text, node.line, node.specs,
+            tuple(p.layout for p in node.steps), tuple(t.shape for t in node.reads),
+            tuple(t.number for t in node.reads), tuple(t.number for t in node.writes), node.problem, node.is_layer,
+            node.again,
+        )  # fmt: skip
+
+    def _parameters(self, step: ConvSpec | Step) -> int:
+        if isinstance(step, Step) and self.vocabulary.counts_statistics:
+            return sum(_product(shape) for shape in step.arrays.values())
+        return step.num_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One reading of a network for given inputs.
+
+    Attributes:
+        rows: the calls in the order of execution.
+        inputs, results: numbers of these tensors.
+        notes: what was assumed, a sentence each.
+    """
+
+    rows: tuple[Row, ...]
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def _product(sizes: Sequence[int]) -> int:
+    result = 1
+    for n in sizes:
+        result *= n
+    return result
+
+
+def _macs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> int:
+    try:
+        if isinstance(placed.step, Step):
+            return placed.step.macs(*shapes, layout=placed.layout)
+        return placed.step.macs(shapes[0], placed.layout)
+    except ShapeError:
+        return 0
+
+
+def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...] | None]:
+    try:
+        if isinstance(placed.step, Step):
+            return placed.step.output_shapes(*shapes, layout=placed.layout)
+        return (placed.step.output_shape(shapes[0], placed.layout),)
+    except ShapeError:
+        return [None]
+
+
+def parsed(text: str) -> list[ast.stmt]:
+    """Return the statements of a text; layers one a line, with commas behind them, are statements each.
+
+    Raises:
+        CallError: where it is no Python, with the line.
+    """
+    plain = textwrap.dedent(text.expandtabs(4)).strip("\n")
+    if control := next((c for c in plain if not c.isprintable() and c not in "\n\r\t\f"), None):
+        raise CallError("…", f"it has the control character {control!r}")
+    try:
+        return ast.parse(plain).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        first = error
+    for repaired in (f"(\n{plain}\n)", f"[\n{plain}\n]", textwrap.dedent(f"{' ' * 400}".join(["", plain.lstrip()]))):
+        try:
+            return ast.parse(repaired).body
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+    line = getattr(first, "lineno", None)
+    shown = printable(plain.split("\n")[line - 1].strip() if line and line <= len(plain.split("\n")) else plain, 60)
+    raise CallError(shown, f"not a valid Python text{f' at line {line}' if line else ''}: {first.args[0]}")
+
+
+def _follow(reading: Reading, name: str | None) -> tuple[Sequence[Node], Sequence[Tensor]]:
+    """Run the text and apply its model; return the calls and the results."""
+    scope: Scope = {}
+    body = parsed(reading.text)
+    own = _class_of_self(body)
+    reading.run(body if own is None else [own], scope)
+    start = ast.parse("network(x)", mode="eval").body
+    model = find_model(reading, scope, name)
+    if model is None:
+        if reading.nodes:
+            return reading.nodes, reading.nodes[-1].writes
+        raise CallError(printable(reading.text.strip(), 60), "it has no layer, no model and no class of one")
+    if isinstance(model, Function):
+        made = reading.call(model, [], {}, start)
+        model = made if made is not None else model
+    if isinstance(model, Graph):
+        results = model.results if isinstance(model.results, list | tuple) else [model.results]
+        return model.nodes, [t for t in results if isinstance(t, Tensor)]
+    if isinstance(model, Class):
+        model = reading.instantiate(model, [], {}, start)
+    reading.nodes.clear()
+    count = 1 if isinstance(model, Layer) else max(1, _inputs_of(reading, model))
+    declared = _declared(model)
+    given = [reading.next_input(declared) for _ in range(count)]
+    results = reading.call(model, list(given), {}, start)
+    found = list(results.values()) if isinstance(results, dict) else results
+    return reading.nodes, [t for t in (found if isinstance(found, list | tuple) else [found]) if isinstance(t, Tensor)]
+
+
+def _declared(model: Any) -> tuple[int, ...] | None:
+    """Return the input's shape that the first layer of a sequence declares, with one sample; None without one."""
+    while getattr(model, "items", None):
+        model = next(iter(model.items.values()))
+    if isinstance(model, Tensor):
+        return model.shape
+    shape = model.arguments.get("input_shape") if isinstance(model, Layer) else None
+    sizes = [n for n in shape if isinstance(n, int)] if isinstance(shape, tuple | list) else []
+    return (1, *sizes) if shape and len(sizes) == len(shape) else None
+
+
+def _inputs_of(reading: Reading, model: Any) -> int:
+    """Return how many tensors the method of a model takes: parameters without a default, but for its object."""
+    method = reading._forward(model) if hasattr(model, "attributes") else None
+    return len(method.args.args) - 1 - len(method.args.defaults) if method else 1
+
+
+def _class_of_self(body: Sequence[ast.stmt]) -> ast.ClassDef | None:
+    """Return a class of statements on ``self`` and a loose ``forward``, as people paste them; None where it is none."""
+    loose = [s for s in body if isinstance(s, ast.FunctionDef) and s.args.args and s.args.args[0].arg == "self"]
+    fields = [s for s in body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]).startswith("self.")]
+    if not loose and not fields:
+        return None
+    made = ast.parse("class Network:\n    def __init__(self):\n        pass").body[0]
+    assert isinstance(made, ast.ClassDef)
+    if not any(s.name == "__init__" for s in loose):
+        init = made.body[0]
+        assert isinstance(init, ast.FunctionDef)
+        init.body = [s for s in body if s not in loose] or init.body
+        made.body = [init, *loose]
+    else:
+        made.body = list(loose)
+    return made

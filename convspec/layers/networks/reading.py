@@ -1,0 +1,469 @@
+"""Read the text of a network with a framework's vocabulary: its layers, and the calls of them in order."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from convspec.contract.network_words import Arguments, NotKnown, Placed, Symbol, Tensor, Value, Vocabulary, Word
+from convspec.errors import CallError, ConvspecError, ShapeError, SpecError, printable
+from convspec.layers.networks.expressions import has
+from convspec.layers.networks.interpreter import Interpreter
+from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Module, Node, Scope
+from convspec.spec import ConvSpec, steps
+
+_OPERATORS = {"Add": steps.Add, "Sub": steps.Subtract, "Mult": steps.Multiply, "Div": steps.Divide}
+
+
+class LayerError(ShapeError):
+    """A tensor that does not fit a layer of a network.
+
+    Attributes:
+        node: the call; ``nodes`` are those before it.
+    """
+
+    def __init__(self, message: str, node: Node, nodes: Sequence[Node]) -> None:
+        self.node, self.nodes = node, tuple(nodes)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[ShapeError], tuple[str]]:
+        return ShapeError, (str(self),)
+
+
+class Reading(Interpreter):
+    """One reading of a text: what its names are, and the calls on tensors so far.
+
+    Args:
+        input_shapes: of the inputs, in the framework's order; those left out are not known.
+    """
+
+    def __init__(self, text: str, vocabulary: Vocabulary, input_shapes: Sequence[tuple[int, ...] | None]) -> None:
+        super().__init__(text)
+        self.words = vocabulary
+        self.shapes = list(input_shapes)
+        self.nodes: list[Node] = []
+        self.made: list[Any] = []  # members made by statements, in order
+        self.inputs: list[Tensor] = []
+        self._tensors = 0
+        self._names: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    # -- tensors ------------------------------------------------------------------------------------------------
+
+    def tensor(self, shape: tuple[int, ...] | None) -> Tensor:
+        self._tensors += 1
+        return Tensor(self._tensors - 1, shape)
+
+    def next_input(self, declared: tuple[int, ...] | None = None) -> Tensor:
+        """Return a new input, with the next of the shapes that are given, else the one declared."""
+        given = self.shapes[len(self.inputs)] if len(self.inputs) < len(self.shapes) else None
+        self.inputs.append(self.tensor(declared if given is None else given))
+        return self.inputs[-1]
+
+    def expression_statement(self, value: Any, node: ast.Expr) -> None:
+        self.made += [v for v in (value if isinstance(value, tuple | list) else [value]) if isinstance(v, Member)]
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def full_name(self, name: str) -> str:
+        full = super().full_name(name)
+        head, dot, rest = full.partition(".")
+        module = next((m for m, short in self.words.modules.items() if head in short), None)
+        return f"{module}{dot}{rest}" if module and head not in self.aliases else full
+
+    def own_name(self, full: str) -> str | None:
+        """Return the name below the framework's modules; None where it is of another library."""
+        if "." not in full:
+            return full
+        root = max((m for m in self.words.modules if full.startswith(f"{m}.")), key=len, default=None)
+        return None if root is None else full.removeprefix(f"{root}.")
+
+    def find(self, table: Any, full: str) -> Any:
+        """Return the entry of a table for a full name: ``nn.max_pool`` before ``max_pool``; None without one."""
+        own = self.own_name(full)
+        if own is None:
+            return None
+        parts = own.split(".")
+        named = [".".join(parts[-2:]), parts[-1]]
+        short = {s for m, shorts in self.words.modules.items() if full == f"{m}.{own}" for s in shorts}
+        return next((table[n] for n in (*(f"{s}.{parts[-1]}" for s in short), *named) if n in table), None)
+
+    def call_library(self, name: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        special = self.find(self.words.special, name)
+        kind = name.rpartition(".")[2]
+        if special in ("sequence", "list", "dict"):
+            return self._container(kind, special, args, kwargs, node)
+        if special == "input":
+            return self._input(args, kwargs)
+        if special == "graph":
+            return self._graph(args, kwargs, node)
+        if special == "wrapper":
+            return args[0]
+        if (word := self.find(self.words.functions, name)) and (
+            has([*args, *kwargs.values()], Tensor) or not self.find(self.words.layers, name)
+        ):
+            return self.apply(word, kind, args, kwargs, node)
+        if word := self.find(self.words.layers, name):
+            return Layer(kind, word, word.bind(self.source(node), args, kwargs), self.source(node), _line(node))
+        if has([*args, *kwargs.values()], Tensor):
+            return self._unknown(kind, self.source(node), _tensors([*args, *kwargs.values()]), node,
+                                 f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
+        raise LookupError(name)
+
+    def _container(self, kind: str, form: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container:
+        made = Container(kind, form)
+        values = args[0] if len(args) == 1 and isinstance(args[0], list | tuple | dict) else args
+        values = values or next((v for v in kwargs.values() if isinstance(v, list | tuple | dict)), ())
+        if isinstance(values, dict):
+            for key, value in values.items():
+                made.add(value, str(key))
+        else:
+            for value in values:
+                pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+                made.add(*reversed(value)) if pair else made.add(value)
+        return made
+
+    def sequence_of(self, kind: Class, args: list[Any], node: ast.AST) -> Container | None:
+        for base in kind.bases:
+            if isinstance(base, Symbol) and self.find(self.words.special, self.full_name(base.text)) == "sequence":
+                return self._container(kind.name, "sequence", args, {}, node)
+            if isinstance(base, Class) and (made := self.sequence_of(base, args, node)):
+                return made
+        return None
+
+    def _input(self, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        shape = kwargs.get("shape", args[0] if args else kwargs.get("batch_shape"))
+        sizes = list(shape) if isinstance(shape, tuple | list) else [None]
+        batch = kwargs.get("batch_shape") is None
+        declared = ([1] if batch else []) + [
+            1 if n is None and i == 0 and not batch else n for i, n in enumerate(sizes)
+        ]
+        known = tuple(n for n in declared if isinstance(n, int))
+        return self.next_input(known if len(known) == len(declared) else None)
+
+    def _graph(self, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Graph:
+        inputs, results = [*args[:2], None, None][:2]
+        inputs, results = kwargs.get("inputs", inputs), kwargs.get("outputs", results)
+        needed = {t.number for t in _tensors([results])}
+        chosen = []
+        for one in reversed(self.nodes):
+            if needed & {t.number for t in one.writes}:
+                chosen.append(one)
+                needed |= {t.number for t in one.reads}
+        return Graph(_tensors([inputs]), results, chosen[::-1])
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    def call_member(self, member: Member, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        given = _tensors([*args, *kwargs.values()])
+        match member:
+            case Layer():
+                return self._call_layer(member, given, node)
+            case Module(sequence=Container() as inside) if not self._forward(member):
+                return self.call_member(inside, args, kwargs, node)
+            case Module():
+                method = self._forward(member)
+                if method is None:
+                    return self._in_order(member, args, node)
+                if (setup := member.kind.find("setup")) and not member.attributes.get("setup is done"):
+                    member.attributes["setup is done"] = True
+                    self.call(Function(setup, member.kind.scope, member), [], {}, node)
+                return self.call(Function(method, member.kind.scope, member), args, kwargs, node)
+            case Container(form="sequence"):
+                value: Any = args[0] if args else None
+                for item in list(member.items.values()):
+                    value = self.call(item, [value], {}, node)
+                return value
+            case Graph():
+                return self._replay(member, given, node)
+        raise self.fail(node, f"a {getattr(member, 'kind', 'list')} of layers cannot be called: call its items")
+
+    def _forward(self, module: Module) -> ast.FunctionDef | None:
+        return next((m for name in self.words.forward if (m := module.kind.find(name))), None)
+
+    def _in_order(self, module: Module, args: list[Any], node: ast.AST) -> Any:
+        """Apply the members of a module without a method for it in the order in which they were made."""
+        members = [v for v in module.attributes.values() if isinstance(v, Member)]
+        if not members:
+            raise self.fail(node, f"{module.kind.name} has no {' or '.join(self.words.forward)}, and no layers")
+        note = f"{module.kind.name} has no {self.words.forward[0]} in the text: its layers are taken in their order"
+        if note not in self.notes:
+            self.notes.append(note)
+        value = args[0]
+        for member in members:
+            value = self.call(member, [self.flat_for(member, value)], {}, node)
+        return value
+
+    def flat_for(self, member: Member, value: Any) -> Any:
+        """Return the tensor as a layer in an assumed order reads it: flattened before a linear one that needs it."""
+        while isinstance(member, Container) and member.items:
+            member = next(iter(member.items.values()))
+        if isinstance(member, Layer) and isinstance(value, Tensor) and value.shape and len(value.shape) > 2:
+            with_shape = Arguments(member.arguments, [value])
+            try:
+                built = member.word.means(with_shape)
+            except (NotKnown, ConvspecError):
+                return value
+            if isinstance(built, steps.Linear) and value.shape[-1] != built.in_features:
+                self.notes.append(f"a flatten is assumed before {member.path or member.text}")
+                flatten = Word("x", steps.Flatten())
+                return self.apply(flatten, "flatten", [value], {}, ast.parse("flatten(x)", mode="eval").body)
+        return value
+
+    def _call_layer(self, layer: Layer, given: list[Tensor], node: ast.AST) -> Any:
+        again, layer.called = layer.called, True
+        if not layer.name and layer.owner is None:
+            layer.owner = self.modules[-1] if self.modules else None
+            own = layer.arguments.get("name")
+            layer.name = own if isinstance(own, str) else self._default_name(layer)
+        arguments = Arguments(layer.arguments, given)
+        made = Node(layer.path or layer.kind, layer.kind, layer.text, layer.line, given, again=again)
+        return self._record(made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node))
+
+    def _default_name(self, layer: Layer) -> str:
+        if self.words.default_name is None:
+            return self._numbered(layer.kind)
+        key = f"{layer.owner.path if layer.owner else ''}:{layer.kind}"
+        self._names[key] += 1
+        return self.words.default_name(layer.kind, self._names[key] - 1)
+
+    def _numbered(self, kind: str) -> str:
+        path = self.modules[-1].path if self.modules else ""
+        self._names[f"{path}/{kind}"] += 1
+        return f"{kind}_{self._names[f'{path}/{kind}'] - 1}"
+
+    def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        """Call a function or method on its arguments; tensors are among them, or it gives a plain value."""
+        bound = word.bind(self.source(node), args, kwargs)
+        given = _tensors(list(bound.values()))
+        path = self.modules[-1].path if self.modules else ""
+        made = Node("", kind, self.source(node), _line(node), given, is_layer=False)
+
+        def repeat(tensors: Sequence[Tensor]) -> Any:
+            new = dict(zip((t.number for t in given), tensors, strict=True))
+            return self.apply(word, kind, _replaced(args, new), _replaced(kwargs, new), node)
+
+        def name() -> str:
+            return ".".join(filter(None, (path, self._numbered(kind))))
+
+        return self._record(made, word, Arguments(bound, given), node, repeat, name)
+
+    def _record(
+        self, made: Node, word: Word, arguments: Arguments, node: ast.AST, repeat: Callable[[Sequence[Tensor]], Any],
+        name: Callable[[], str] | None = None,
+    ) -> Any:  # fmt: skip
+        """Take down a call, and return its results: a tensor, several, or a plain value."""
+        made.repeat = repeat
+        try:
+            meaning = word.means(arguments)
+            if isinstance(meaning, Value):
+                return meaning.value
+            parts = [meaning] if isinstance(meaning, ConvSpec | steps.Step | Placed) else meaning
+            made.steps = [p if isinstance(p, Placed) else Placed(p, word.layout or "NCHW") for p in parts]
+        except NotKnown as error:
+            return self._without_shape(made, str(error), name)
+        except (SpecError, TypeError, AttributeError, ValueError, IndexError, KeyError) as error:
+            symbols = _symbols(vars(arguments))
+            if isinstance(error, CallError | ShapeError):
+                raise
+            if symbols:
+                return self._without_shape(made, f"it depends on {printable(symbols[0].text, 60)}", name)
+            if isinstance(error, SpecError):
+                raise self.fail(node, str(error)) from None
+            raise self.fail(node, f"its arguments are not understood ({printable(error, 100)})") from None
+        if name is not None:
+            made.path = name()
+        return self._results(made)
+
+    def _without_shape(self, made: Node, problem: str, name: Callable[[], str] | None) -> Tensor:
+        if name is not None:
+            made.path = name()
+        made.problem, made.writes = problem, [self.tensor(None)]
+        self.nodes.append(made)
+        return made.writes[0]
+
+    def _results(self, made: Node) -> Any:
+        """Fill in the outputs of a call, by the shapes that its steps have."""
+        shapes: list[tuple[int, ...] | None] = [t.shape for t in made.reads]
+        for placed in made.steps:
+            if any(s is None for s in shapes) or (not shapes and placed.step.num_inputs != 0):  # type: ignore[union-attr]
+                count = len(placed.step.sizes) if isinstance(placed.step, steps.Split) else 1
+                shapes = [None] * count
+                continue
+            known = [s for s in shapes if s is not None]
+            try:
+                shapes = list(_outputs(placed, known))
+            except ShapeError as error:
+                raise LayerError(str(error), made, self.nodes) from None
+        made.writes = [self.tensor(shape) for shape in shapes]
+        self.nodes.append(made)
+        several = made.steps and isinstance(made.steps[-1].step, steps.Split)
+        return tuple(made.writes) if several else made.writes[0]
+
+    def _unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
+        made = Node("", kind, text, _line(node), reads, is_layer=False)
+        path = self.modules[-1].path if self.modules else ""
+        return self._without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
+
+    def _replay(self, graph: Graph, given: list[Tensor], node: ast.AST) -> Any:
+        if len(given) != len(graph.inputs):
+            raise self.fail(node, f"the model has {len(graph.inputs)} inputs, and gets {len(given)}")
+        new = dict(zip((t.number for t in graph.inputs), given, strict=True))
+        for one in graph.nodes:
+            assert one.repeat is not None
+            made = one.repeat([new.get(t.number, t) for t in one.reads])
+            new.update(zip((t.number for t in one.writes), _tensors([made]), strict=True))
+        return _replaced(graph.results, new)
+
+    # -- operators and attributes of tensors --------------------------------------------------------------------
+
+    def tensor_operation(self, name: str, args: list[Any], node: ast.AST) -> Any:
+        if name == "Subscript":
+            return self._subscript(args[0], args[1], node)
+        if name in _OPERATORS:
+            numbers = [a for a in args if isinstance(a, int | float)]
+            kind = _OPERATORS[name]
+            fields = {"constant": float(numbers[0])} if numbers else {}
+            if numbers and kind in (steps.Subtract, steps.Divide):
+                fields["reflected"] = not isinstance(args[0], Tensor)
+            word, args = Word("a, b", kind(**fields)), [*args]
+        elif name == "MatMult":
+            word = Word("a, b", steps.MatMul())
+        elif name == "USub":
+            word = Word("a", steps.Pointwise("negative"))
+        elif name == "Pow" and isinstance(args[1], int | float):
+            word = Word("a, b", steps.Power(args[1]))
+        else:
+            return self._unknown(
+                name.lower(), self.source(node), _tensors(args), node, f"{name} of tensors is not known"
+            )
+        return self.apply(
+            word, {"Mult": "multiply", "Sub": "subtract", "Div": "divide"}.get(name, name.lower()), args, {}, node
+        )
+
+    def tensor_attribute(self, tensor: Tensor, name: str, node: ast.AST) -> Any:
+        if name == "shape":
+            return Symbol(self.source(node)) if tensor.shape is None else tensor.shape
+        if name == "ndim":
+            return Symbol(self.source(node)) if tensor.shape is None else len(tensor.shape)
+        if name in ("device", "dtype", "requires_grad", "is_cuda"):
+            return Symbol(self.source(node))
+        word = self.words.methods.get(name)
+        if (
+            word is not None
+            and word.signature in ("x", "input", "self")
+            and isinstance(node, ast.Attribute)
+            and name == "T"
+        ):
+            return self.apply(word, name, [tensor], {}, node)
+        return _Method(self, tensor, name)
+
+    def call(self, function: Any, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        if isinstance(function, _Method):
+            word = self.words.methods.get(function.name)
+            if word is None:
+                tensors = [function.tensor, *_tensors([*args, *kwargs.values()])]
+                problem = f"the method {function.name} of a tensor is not known"
+                return self._unknown(function.name, self.source(node), tensors, node, problem)
+            return self.apply(word, function.name, [function.tensor, *args], kwargs, node)
+        return super().call(function, args, kwargs, node)
+
+    def _subscript(self, tensor: Tensor, key: Any, node: ast.AST) -> Any:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        fixed = sum(1 for k in keys if k is not None and k is not Ellipsis)
+        if (
+            tensor.shape is None
+            or _symbols(keys)
+            or not all(isinstance(k, int | slice | None | type(...)) for k in keys)
+        ):
+            problem = "the shape of its input is not known" if tensor.shape is None else "such a subscript is not known"
+            return self._unknown("slice", self.source(node), _tensors([tensor, *keys]), node, problem)
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            keys[at : at + 1] = [slice(None)] * (len(tensor.shape) - fixed)
+        made: list[Any] = []
+        old = [k for k in keys if k is not None]
+        parts = [(k.start, k.stop, k.step or 1) if isinstance(k, slice) else (None, None, 1) for k in old]
+        if any(part != (None, None, 1) for part in parts):
+            made.append(steps.Slice(parts))
+        selected = [i for i, k in enumerate(old) if isinstance(k, int)]
+        made += [steps.Select(i, old[i]) for i in reversed(selected)]
+        left = [k for k in keys if not isinstance(k, int)]
+        new = [i for i, k in enumerate(left) if k is None]
+        if new:
+            made.append(steps.Unsqueeze(new))
+        return self.apply(Word("x", made or steps.Identity()), "slice", [tensor], {}, node)
+
+
+class _Method:
+    """A method of a tensor, by its name."""
+
+    def __init__(self, reading: Reading, tensor: Tensor, name: str) -> None:
+        self.tensor, self.name = tensor, name
+
+
+def _outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    if isinstance(placed.step, steps.Step):
+        return placed.step.output_shapes(*shapes, layout=placed.layout)
+    return (placed.step.output_shape(shapes[0], placed.layout),)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [t for v in values for t in _tensors(v)] if isinstance(values, list | tuple) else []
+
+
+def _symbols(values: Any) -> list[Symbol]:
+    if isinstance(values, Symbol):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [s for v in values for s in _symbols(v)] if isinstance(values, list | tuple) else []
+
+
+def _replaced(value: Any, new: dict[int, Tensor]) -> Any:
+    """Return a value with other tensors in the place of some, by their numbers."""
+    if isinstance(value, Tensor):
+        return new.get(value.number, value)
+    if isinstance(value, list | tuple):
+        return type(value)(_replaced(v, new) for v in value)
+    return {k: _replaced(v, new) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)
+
+
+def find_model(reading: Reading, scope: Scope, name: str | None = None) -> Any:
+    """Return the model that a text describes: that of this name, else the last that it makes, else its last class.
+
+    Raises:
+        CallError: where there is none, or a class needs arguments.
+    """
+    if name is not None:
+        if name not in scope:
+            raise CallError(reading.text[:60], f"the text has no {name!r}")
+        return scope[name]
+    values = [*reading.made, *(v for v in scope.values() if isinstance(v, Member))]
+    members = [v for v in dict.fromkeys(values) if v.owner is None]
+    models = [m for m in members if not isinstance(m, Layer)]
+    if models:
+        return models[-1]
+    if members:
+        together = Container("", "sequence")
+        names = {id(v): k for k, v in scope.items() if isinstance(v, Member)}
+        for member in sorted(members, key=lambda m: getattr(m, "line", 0)):
+            together.add(member, names.get(id(member)))
+        return together
+    classes = [v for v in scope.values() if isinstance(v, Class)]
+    for kind in reversed(classes):
+        used = {n.id for other in classes if other is not kind for n in ast.walk(other.node) if isinstance(n, ast.Name)}
+        if kind.name not in used:
+            return kind
+    functions = [v for v in scope.values() if isinstance(v, Function)]
+    return functions[-1] if functions else None
