@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convspec.errors import ShapeError as ShapeError
     from convspec.errors import SpecError as SpecError
     from convspec.errors import UnsupportedError as UnsupportedError
+    from convspec.layers import Network as Network
     from convspec.layers import translate as translate
     from convspec.models import ModelFile as ModelFile
     from convspec.models import compare as compare
@@ -58,7 +59,7 @@ _FACES = {
         "SpecError",
         "UnsupportedError",
     ),
-    "layers": ("translate",),
+    "layers": ("Network", "translate"),
     "models": ("ModelFile", "compare", "convs", "match_weights", "port", "port_weights", "verify"),
     "spec": ("Chain", "ConvParams", "ConvSpec"),
 }

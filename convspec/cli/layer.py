@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import console, print_text, write, write_json
+from convspec.cli.console import console, print_lines, print_text, write, write_json
 from convspec.cli.options import JsonOption, option
 from convspec.cli.streams import read_input
-from convspec.errors import RequestError, UnsupportedError, printable
+from convspec.errors import CallError, RequestError, UnsupportedError, printable
 
 if TYPE_CHECKING:
     from convspec.spec import Chain
@@ -27,6 +29,8 @@ Examples:
     convspec show "nn.Conv2d(3, 16, 3, stride=2, padding=1)" --input 1,3,32,32
 
     convspec show "nn.Conv2d(1, 6, 5, padding=2)" "nn.Conv2d(6, 16, 5, stride=2)" --input 1,1,28,28 --flatten
+
+    convspec show net.py:Net --input 1,3,224,224
 """
 
 SpecArgument = Annotated[
@@ -35,7 +39,10 @@ SpecArgument = Annotated[
 ]
 SpecArguments = Annotated[
     list[str],
-    typer.Argument(metavar="SPEC…", help="Layers, first to last: constructors, JSON, or a JSON list of both."),
+    typer.Argument(
+        metavar="SPEC…",
+        help="A layer, layers first to last, or a network: constructors, JSON, code, a printed model, `FILE.py`.",
+    ),
 ]
 InChannels = Annotated[
     int | None, option("Input channels, if not in the constructor (Keras, linen).", "N", "--in-channels", min=1)
@@ -69,7 +76,9 @@ def source(
 
 def show(
     specs: SpecArguments,
-    input_shape: Annotated[str | None, option("Input shape, e.g. `1,3,32,32`.", "SHAPE", "--input")] = None,
+    inputs: Annotated[
+        list[str] | None, option("Input shape, e.g. `1,3,32,32`; once for each input.", "SHAPE", "--input")
+    ] = None,
     in_channels: InChannels = None,
     layout: Annotated[str | None, option("Layout of --input; default: that of the first layer.")] = None,
     flatten: Annotated[
@@ -81,17 +90,30 @@ def show(
     svg: Annotated[
         str | None, option("Write the drawing as SVG (`-`: standard output).", "FILE", "--svg", panel="Output")
     ] = None,
+    markdown: Annotated[
+        str | None, option("Write a network's table as Markdown.", "FILE", "--markdown", panel="Output")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Explain a layer or a chain of layers: meaning of the numbers, sizes, cost, code in each framework, a drawing."""
+    """Explain a layer: meaning of the numbers, sizes, cost, code in each framework, a drawing.
+
+    Or a whole network as it is written or printed in any framework: the shape, the parameters and the cost of every
+    layer, and where it does not fit, why, and what would mend it. The text is read, never run.
+    """
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of
     from convspec.spec import Chain
 
-    shape = None if input_shape is None else _shape(input_shape)
-    if flatten and shape is None:
+    if flatten and not inputs:
         raise RequestError("--flatten needs --input SHAPE: the number of features depends on it")
-    read = layers_of(map(_read, specs), in_channels)
+    shapes = [_shape(one) for one in inputs or ()]
+    shape = shapes[0] if shapes else None
+    texts = [_read(text) for text in specs]
+    try:
+        read = layers_of(texts, in_channels)
+    except CallError as error:
+        _show_network(texts, shapes, error, json, markdown)
+        return
     chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
     document = facts.of(chain, shape, layout, flatten=flatten, adapters=names)
@@ -106,6 +128,38 @@ def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
     first = chain.specs[0]
     spatial = None if shape is None else layouts.canonical_shape(shape, layout, first.ndim)[2:]
     return pictures.layer(first, spatial) if len(chain.specs) == 1 else pictures.sequence(chain, spatial)
+
+
+def _show_network(
+    texts: list[str], shapes: list[tuple[int, ...]], error: CallError, json: str | None, markdown: str | None
+) -> None:
+    """Show a network; where the text is none, it was one layer that cannot be read: ``error`` says why."""
+    from convspec.cli.reports import networks as report
+    from convspec.layers import Network, summarize
+
+    try:
+        text, name = _file_and_name("\n".join(texts))
+        network = Network.parse(text, name)
+    except CallError as problem:
+        simple = text == texts[0] and text.count("(") <= 1 and "\n" not in text
+        raise error if simple else problem from None
+    document = summarize(network, *shapes)
+    if not write((markdown, lambda: report.markdown(document)), json=(json, lambda: document)):
+        screen = console()
+        print_lines(report.lines(document, screen.width), screen)
+    if "error" in document:
+        raise typer.Exit(1)
+
+
+def _file_and_name(text: str) -> tuple[str, str | None]:
+    """Return the text of ``net.py`` or ``net.py:Net``, with the name; a text that names no file as it is."""
+    path, _, name = text.rpartition(":") if re.fullmatch(r".+\.py:\w+", text) else (text, "", "")
+    if not re.fullmatch(r"[^\n()]+\.(py|txt)", path):
+        return text, None
+    try:
+        return Path(path).read_text("utf-8"), name or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{printable(path)} cannot be read: {printable(error)}") from None
 
 
 def _read(text: str) -> str:

@@ -121,6 +121,11 @@ class Word:
         """Return the steps that it means for these arguments; raises :class:`NotKnown`, and SpecError."""
         return self.build(arguments) if callable(self.build) else self.build
 
+    @property
+    def parameters(self) -> tuple[tuple[str, ...], str]:
+        """The names of the parameters in the order of positions, and that of ``*args``, empty without one."""
+        return _parameters(self.signature)[:2]
+
     def bind(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name, with defaults.
 

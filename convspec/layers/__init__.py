@@ -1,4 +1,4 @@
-"""One layer, explained and translated, without running it.
+"""One layer, or a network of layers, explained and translated, without running it.
 
 The input is a spec or a constructor's text; the output is the same layer in another framework with remarks, its facts
 in numbers and sentences, pictures as SVG and as text, and the calculator. Standard library only: it also runs in a
@@ -8,11 +8,13 @@ browser.
 from convspec.layers import facts, kernel_orders, pictures, sentences
 from convspec.layers.calculator import calculate
 from convspec.layers.facts import FEATURES, constructor
+from convspec.layers.networks import Mend, Mends, Network, NetworkError, Row, find_mends, summarize
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, translate
 
 __all__ = [
-    "FEATURES", "NAMES", "Translation", "calculate", "constructor", "drawing", "facts", "framework", "kernel_orders",
-    "layer_of", "layers_of", "layout_of", "pictures", "sentences", "translate",
+    "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkError", "Row", "Translation", "calculate", "constructor",
+    "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of", "layout_of", "pictures",
+    "sentences", "summarize", "translate",
 ]  # fmt: skip

@@ -39,6 +39,22 @@ SHOWN = {
     "chain": ["nn.Conv2d(1, 6, 5, padding=2)", "Conv2D(16, 5, 2)", "--input", "1,1,28,28", "--flatten"],
 }  # fmt: skip
 
+NETWORK = """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.pool = nn.MaxPool2d(2)
+        self.fc1 = nn.Linear(64 * 7 * 7, 120)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.conv1(x)))
+        x = self.pool(F.relu(self.conv2(x)))
+        x = torch.flatten(x, 1)
+        return self.fc1(x)
+"""
+NETWORKS = {"network": ("1,1,32,32", 0), "network_misfit": ("1,1,28,28", 1)}
+
 
 def command(*arguments, stdin=""):
     return CliRunner().invoke(app, list(arguments), input=stdin)
@@ -49,6 +65,44 @@ def compare(path, text):
     if os.environ.get("CONVSPEC_UPDATE_GOLDEN"):
         path.write_text(text, "utf-8")
     assert text == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("form", ["txt", "md"])
+def test_golden_network(name, form, tmp_path):
+    shape, status = NETWORKS[name]
+    (tmp_path / "net.py").write_text(NETWORK)
+    more = ["--markdown", "-"] if form == "md" else []
+    done = command("show", f"{tmp_path / 'net.py'}:Net", "--input", shape, *more)
+    assert done.exit_code == status
+    compare(GOLDEN / "show" / f"{name}.{form}", done.stdout)
+
+
+def test_a_network_as_json():
+    done = command("show", "-", "--input", "1,1,28,28", "--json", "-", stdin=NETWORK)
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert [row["output"] for row in document["rows"]][-1] == [1, 2304]
+    assert [mend["words"] for mend in document["error"]["mends"]] == [
+        "in_features=2304 in fc1", "padding=1 in conv2", "an input of 1 × 1 × 32 × 32",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere/net.py"], "nowhere/net.py"),
+        (["{net}:Other"], "the text has no 'Other'"),
+        (["nn.Sequential(nn.Conv2d(1, 2, 3, strides=2))"], "did you mean 'stride'"),
+        (["hk.Sequential([hk.Conv2D(1, 2)])"], "no framework that is read here"),
+        (["nn.Sequential(nn.ReLU())", "--input", "1,2", "--input", "1,3"], "the network has 1 input(s), and 2 shapes"),
+    ],
+)
+def test_a_network_that_cannot_be_read_is_a_wrong_request(arguments, words, tmp_path):
+    (tmp_path / "net.py").write_text(NETWORK)
+    done = command("show", *(a.format(net=tmp_path / "net.py") for a in arguments))
+    assert done.exit_code == 2
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -4,6 +4,8 @@ In goes the text of a network as people write or print it, out comes a :class:`N
 of the table that people know. The words of a framework come from its adapter. Standard library only.
 """
 
+from convspec.layers.networks.mends import Mend, Mends, find_mends
 from convspec.layers.networks.network import Network, NetworkError, Row, Trace
+from convspec.layers.networks.summary import summarize
 
-__all__ = ["Network", "NetworkError", "Row", "Trace"]
+__all__ = ["Mend", "Mends", "Network", "NetworkError", "Row", "Trace", "find_mends", "summarize"]

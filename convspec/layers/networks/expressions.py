@@ -16,7 +16,7 @@ from convspec.errors import CallError, printable
 from convspec.layers.networks.values import Class, Container, Function, Layer, Member, Module, Parent, Partial, Scope
 
 MOST_STEPS = 200_000
-_DEEPEST = 240
+_DEEPEST = 100
 _LARGEST = 10**12
 _LONGEST = 10_000  # items of a list, characters of a string
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from convspec.contract.network_words import Placed, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
-from convspec.layers.networks.reading import LayerError, Reading, find_model
+from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading, find_model
 from convspec.layers.networks.values import Class, Function, Graph, Layer, Node, Scope
 from convspec.layers.networks.vocabularies import choose
 from convspec.spec import ConvSpec
@@ -67,10 +67,11 @@ class NetworkError(ShapeError):
         path: of the layer.
         rows: the rows before it.
         row: the layer itself, without an output.
+        nodes: the calls behind these rows, the layer's last.
     """
 
-    def __init__(self, message: str, row: Row, rows: Sequence[Row]) -> None:
-        self.row, self.rows, self.path = row, tuple(rows), row.path
+    def __init__(self, message: str, row: Row, rows: Sequence[Row], nodes: Sequence[Node] = ()) -> None:
+        self.row, self.rows, self.path, self.nodes = row, tuple(rows), row.path, tuple(nodes)
         super().__init__(message)
 
     def __reduce__(self) -> tuple[type[NetworkError], tuple[str, Row, tuple[Row, ...]]]:
@@ -129,22 +130,27 @@ class Network:
         """
         return self.trace(*input_shapes).rows
 
-    def trace(self, *input_shapes: Sequence[int]) -> Trace:
-        """Return the rows, and the tensors that are inputs and results; raises as :meth:`shapes`."""
+    def trace(self, *input_shapes: Sequence[int], edits: Edits = NO_EDITS) -> Trace:
+        """Return the rows, and the tensors that are inputs and results; raises as :meth:`shapes`.
+
+        Args:
+            edits: other arguments of some calls, by line and column of the call: what a mend changes.
+        """
         shapes = [tuple(int(n) for n in shape) for shape in input_shapes]
-        reading = Reading(self.text, self.vocabulary, shapes)
+        reading = Reading(self.text, self.vocabulary, shapes, edits)
         try:
             nodes, results = _follow(reading, self.name)
+        except RecursionError:
+            raise CallError(printable(self.text.strip(), 60), "the text is nested too deeply") from None
         except LayerError as error:
             rows = tuple(map(self._row, error.nodes))
             row = self._row(error.node)
-            raise NetworkError(f"{row.path}: {error}", row, rows) from None
+            raise NetworkError(f"{row.path}: {error}", row, rows, (*error.nodes, error.node)) from None
         if len(shapes) > len(reading.inputs):
             raise ShapeError(f"the network has {len(reading.inputs)} input(s), and {len(shapes)} shapes are given")
         rows = tuple(map(self._row, nodes))
-        return Trace(
-            rows, tuple(t.number for t in reading.inputs), tuple(t.number for t in results), tuple(reading.notes)
-        )
+        inputs, outputs = (tuple(t.number for t in tensors) for tensors in (reading.inputs, results))
+        return Trace(rows, inputs, outputs, tuple(reading.notes))
 
     def _row(self, node: Node) -> Row:
         parameters: int | None = sum(self._parameters(step) for step in node.specs)
@@ -159,8 +165,8 @@ class Network:
             shapes = _shapes(placed, shapes)
         shape = node.writes[0].shape if node.writes else None
         return Row(
-            node.path, node.kind, shape, parameters, None if node.problem else macs, node.text, node.line, node.specs,
-            tuple(p.layout for p in node.steps), tuple(t.shape for t in node.reads),
+            node.path, node.kind, shape, parameters, None if node.problem else macs, node.text, node.place[0],
+            node.specs, tuple(p.layout for p in node.steps), tuple(t.shape for t in node.reads),
             tuple(t.number for t in node.reads), tuple(t.number for t in node.writes), node.problem, node.is_layer,
             node.again,
         )  # fmt: skip
@@ -212,26 +218,32 @@ def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple
         return [None]
 
 
+def plain(text: str) -> str:
+    """Return the text that is parsed: without an indent that all lines have."""
+    return textwrap.dedent(text.expandtabs(4))
+
+
 def parsed(text: str) -> list[ast.stmt]:
-    """Return the statements of a text; layers one a line, with commas behind them, are statements each.
+    """Return the statements of a text; layers one a line, with commas behind them, are one. Lines are counted as there.
 
     Raises:
         CallError: where it is no Python, with the line.
     """
-    plain = textwrap.dedent(text.expandtabs(4)).strip("\n")
-    if control := next((c for c in plain if not c.isprintable() and c not in "\n\r\t\f"), None):
+    body = plain(text)
+    if control := next((c for c in body if not c.isprintable() and c not in "\n\r\t\f"), None):
         raise CallError("…", f"it has the control character {control!r}")
     try:
-        return ast.parse(plain).body
+        return ast.parse(body).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         first = error
-    for repaired in (f"(\n{plain}\n)", f"[\n{plain}\n]", textwrap.dedent(f"{' ' * 400}".join(["", plain.lstrip()]))):
-        try:
-            return ast.parse(repaired).body
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            continue
+    try:
+        listed = ast.parse(f"[\n{body}\n]").body
+        return [ast.increment_lineno(statement, -1) for statement in listed]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        pass
     line = getattr(first, "lineno", None)
-    shown = printable(plain.split("\n")[line - 1].strip() if line and line <= len(plain.split("\n")) else plain, 60)
+    lines = body.split("\n")
+    shown = printable(lines[line - 1].strip() if line and line <= len(lines) else body, 60)
     raise CallError(shown, f"not a valid Python text{f' at line {line}' if line else ''}: {first.args[0]}")
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from convspec.contract.network_words import Arguments, NotKnown, Placed, Symbol, Tensor, Value, Vocabulary, Word
 from convspec.errors import CallError, ConvspecError, ShapeError, SpecError, printable
 from convspec.layers.networks.expressions import has
 from convspec.layers.networks.interpreter import Interpreter
-from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Module, Node, Scope
+from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Module, Node, Place, Scope
 from convspec.spec import ConvSpec, steps
+
+Edits: TypeAlias = Mapping[Place, Mapping[str, Any]]
+NO_EDITS: Edits = {}
+FLATTEN = "a flatten before it"
 
 _OPERATORS = {"Add": steps.Add, "Sub": steps.Subtract, "Mult": steps.Multiply, "Div": steps.Divide}
 
@@ -37,10 +41,14 @@ class Reading(Interpreter):
 
     Args:
         input_shapes: of the inputs, in the framework's order; those left out are not known.
+        edits: other arguments of some calls, by their places; ``FLATTEN`` among them flattens before a layer.
     """
 
-    def __init__(self, text: str, vocabulary: Vocabulary, input_shapes: Sequence[tuple[int, ...] | None]) -> None:
+    def __init__(
+        self, text: str, vocabulary: Vocabulary, input_shapes: Sequence[tuple[int, ...] | None], edits: Edits = NO_EDITS
+    ) -> None:
         super().__init__(text)
+        self.edits = edits
         self.words = vocabulary
         self.shapes = list(input_shapes)
         self.nodes: list[Node] = []
@@ -106,7 +114,8 @@ class Reading(Interpreter):
         ):
             return self.apply(word, kind, args, kwargs, node)
         if word := self.find(self.words.layers, name):
-            return Layer(kind, word, word.bind(self.source(node), args, kwargs), self.source(node), _line(node))
+            bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
+            return Layer(kind, word, bound, self.source(node), _place(node))
         if has([*args, *kwargs.values()], Tensor):
             return self._unknown(kind, self.source(node), _tensors([*args, *kwargs.values()]), node,
                                  f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
@@ -214,12 +223,18 @@ class Reading(Interpreter):
 
     def _call_layer(self, layer: Layer, given: list[Tensor], node: ast.AST) -> Any:
         again, layer.called = layer.called, True
+        if layer.arguments.get(FLATTEN) and given:
+            flatten = Word("x", steps.Flatten())
+            given = [self.apply(flatten, "flatten", [given[0]], {}, ast.parse("flatten(x)", mode="eval").body)]
         if not layer.name and layer.owner is None:
             layer.owner = self.modules[-1] if self.modules else None
             own = layer.arguments.get("name")
             layer.name = own if isinstance(own, str) else self._default_name(layer)
         arguments = Arguments(layer.arguments, given)
-        made = Node(layer.path or layer.kind, layer.kind, layer.text, layer.line, given, again=again)
+        made = Node(
+            layer.path or layer.kind, layer.kind, layer.text, layer.place, given, again=again,
+            arguments=layer.arguments, called_at=_place(node), word=layer.word,
+        )  # fmt: skip
         return self._record(made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node))
 
     def _default_name(self, layer: Layer) -> str:
@@ -236,10 +251,13 @@ class Reading(Interpreter):
 
     def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """Call a function or method on its arguments; tensors are among them, or it gives a plain value."""
-        bound = word.bind(self.source(node), args, kwargs)
+        bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
         given = _tensors(list(bound.values()))
         path = self.modules[-1].path if self.modules else ""
-        made = Node("", kind, self.source(node), _line(node), given, is_layer=False)
+        made = Node(
+            "", kind, self.source(node), _place(node), given, is_layer=False, arguments=bound, called_at=_place(node),
+            word=word,
+        )  # fmt: skip
 
         def repeat(tensors: Sequence[Tensor]) -> Any:
             new = dict(zip((t.number for t in given), tensors, strict=True))
@@ -294,7 +312,7 @@ class Reading(Interpreter):
                 continue
             known = [s for s in shapes if s is not None]
             try:
-                shapes = list(_outputs(placed, known))
+                shapes = list(outputs(placed, known))
             except ShapeError as error:
                 raise LayerError(str(error), made, self.nodes) from None
         made.writes = [self.tensor(shape) for shape in shapes]
@@ -303,7 +321,7 @@ class Reading(Interpreter):
         return tuple(made.writes) if several else made.writes[0]
 
     def _unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
-        made = Node("", kind, text, _line(node), reads, is_layer=False)
+        made = Node("", kind, text, _place(node), reads, is_layer=False)
         path = self.modules[-1].path if self.modules else ""
         return self._without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
 
@@ -404,7 +422,7 @@ class _Method:
         self.tensor, self.name = tensor, name
 
 
-def _outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     if isinstance(placed.step, steps.Step):
         return placed.step.output_shapes(*shapes, layout=placed.layout)
     return (placed.step.output_shape(shapes[0], placed.layout),)
@@ -435,8 +453,8 @@ def _replaced(value: Any, new: dict[int, Tensor]) -> Any:
     return {k: _replaced(v, new) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _line(node: ast.AST) -> int:
-    return getattr(node, "lineno", 0)
+def _place(node: ast.AST) -> Place:
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
 
 
 def find_model(reading: Reading, scope: Scope, name: str | None = None) -> Any:
@@ -457,7 +475,7 @@ def find_model(reading: Reading, scope: Scope, name: str | None = None) -> Any:
     if members:
         together = Container("", "sequence")
         names = {id(v): k for k, v in scope.items() if isinstance(v, Member)}
-        for member in sorted(members, key=lambda m: getattr(m, "line", 0)):
+        for member in sorted(members, key=lambda m: getattr(m, "place", (0, 0))):
             together.add(member, names.get(id(member)))
         return together
     classes = [v for v in scope.values() if isinstance(v, Class)]

@@ -12,6 +12,7 @@ from convspec.contract.network_words import Placed, Tensor, Word
 from convspec.spec.steps import Step
 
 Scope: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[int, int]  # line, from 1, and column of a call in the text
 
 
 @dataclass(eq=False)
@@ -50,7 +51,7 @@ class Layer(Member):
     word: Word
     arguments: Mapping[str, Any]
     text: str
-    line: int
+    place: Place
     called: bool = False
 
 
@@ -133,6 +134,8 @@ class Node:
     """One call of a layer or function on tensors.
 
     Attributes:
+        place: of the constructor of a layer, or of the call of a function; ``called_at`` is that of the layer's call.
+        arguments: by name.
         path: of the layer; of a function the path of the object that calls it, its name and number: ``block.relu_0``.
         kind: the class or function as written, without its module.
         reads: the tensors that it reads; ``writes``: those that it gives.
@@ -144,7 +147,7 @@ class Node:
     path: str
     kind: str
     text: str
-    line: int
+    place: Place
     reads: Sequence[Tensor]
     writes: Sequence[Tensor] = ()
     steps: Sequence[Placed] = ()
@@ -152,6 +155,9 @@ class Node:
     again: bool = False
     repeat: Callable[[Sequence[Tensor]], Any] | None = None
     is_layer: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    called_at: Place = (0, 0)
+    word: Word | None = None
 
     @property
     def specs(self) -> tuple[ConvSpec | Step, ...]:
