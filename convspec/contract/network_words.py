@@ -54,7 +54,10 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A step that takes its tensors in a layout of its own, whatever its word says (Keras' ``data_format``)."""
+    """A step that takes its tensors in a layout of its own, whatever its word says (Keras' ``data_format``).
+
+    Where the layout is empty, the step counts axes as the tensors have them.
+    """
 
     step: ConvSpec | Step
     layout: str

@@ -106,15 +106,15 @@ def _problem(error: NetworkError, node: Node, step: Any, shapes: Sequence[tuple[
             return f"{_name(node)} expects {step.in_features} features, but gets a tensor of {times(shape)}{trail}"
         return f"{_name(node)} expects {step.in_features:,} features, but gets {shape[-1]:,}{parts}{trail}"
     if isinstance(step, ConvSpec) and len(shape) == step.ndim + 2:
-        layout = next(p.layout for p in node.steps if p.step is step)
-        channels = shape[1] if layout.startswith("NC") else shape[-1]
+        first = next(p.layout for p in node.steps if p.step is step) != "NHWC"
+        channels = shape[1] if first else shape[-1]
         if channels != step.in_channels:
             what = (
                 f"{_name(node)} expects {step.in_channels} channels, but gets {channels}: its input is {times(shape)}"
             )
-            other = shape[-1] if layout.startswith("NC") else shape[1]
+            other = shape[-1] if first else shape[1]
             return f"{what}, which has its channels last" if other == step.in_channels else what
-    if isinstance(step, steps.Norm) and hasattr(step, "channels"):
+    if isinstance(step, steps.BatchNorm | steps.GroupNorm | steps.InstanceNorm):
         return f"{_name(node)} expects {step.channels} channels, but its input is {times(shape)}"
     if isinstance(step, steps.Concat | steps.Elementwise):
         listing = listed([times(s) for s in shapes])
@@ -251,11 +251,12 @@ def _channels(node: Node, step: Any, shape: tuple[int, ...]) -> tuple[int | None
     """Return the features or channels that a step expects, and those that it gets; None where it expects none."""
     if isinstance(step, steps.Linear):
         return step.in_features, shape[step.axis] if -len(shape) <= step.axis < len(shape) else None
-    layout = next((p.layout for p in node.steps if p.step is step), "NCHW")
-    axis = 1 if layout.startswith("NC") else -1
+    layout = next((p.layout for p in node.steps if p.step is step), "")
+    axis = -1 if layout == "NHWC" else 1
     if isinstance(step, ConvSpec):
         return step.in_channels, shape[axis] if len(shape) == step.ndim + 2 else None
-    if isinstance(step, steps.Norm) and hasattr(step, "channels"):
+    if isinstance(step, steps.BatchNorm | steps.GroupNorm | steps.InstanceNorm):
+        axis = axis if layout else step.axis
         return step.channels, shape[axis] if len(shape) > 1 else None
     return None, None
 

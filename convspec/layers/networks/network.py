@@ -10,7 +10,7 @@ from typing import Any
 
 from convspec.contract.network_words import Placed, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
-from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading, find_model
+from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading, find_model, outputs
 from convspec.layers.networks.values import Class, Function, Graph, Layer, Node, Scope
 from convspec.layers.networks.vocabularies import choose
 from convspec.spec import ConvSpec
@@ -203,17 +203,15 @@ def _product(sizes: Sequence[int]) -> int:
 def _macs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> int:
     try:
         if isinstance(placed.step, Step):
-            return placed.step.macs(*shapes, layout=placed.layout)
-        return placed.step.macs(shapes[0], placed.layout)
+            return placed.step.macs(*shapes, layout=placed.layout or "NCHW")
+        return placed.step.macs(shapes[0], placed.layout or "NCHW")
     except ShapeError:
         return 0
 
 
 def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...] | None]:
     try:
-        if isinstance(placed.step, Step):
-            return placed.step.output_shapes(*shapes, layout=placed.layout)
-        return (placed.step.output_shape(shapes[0], placed.layout),)
+        return outputs(placed, shapes)
     except ShapeError:
         return [None]
 

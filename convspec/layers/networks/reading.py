@@ -279,7 +279,7 @@ class Reading(Interpreter):
             if isinstance(meaning, Value):
                 return meaning.value
             parts = [meaning] if isinstance(meaning, ConvSpec | steps.Step | Placed) else meaning
-            made.steps = [p if isinstance(p, Placed) else Placed(p, word.layout or "NCHW") for p in parts]
+            made.steps = [p if isinstance(p, Placed) else Placed(p, word.layout) for p in parts]
         except NotKnown as error:
             return self._without_shape(made, str(error), name)
         except (SpecError, TypeError, AttributeError, ValueError, IndexError, KeyError) as error:
@@ -424,8 +424,8 @@ class _Method:
 
 def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     if isinstance(placed.step, steps.Step):
-        return placed.step.output_shapes(*shapes, layout=placed.layout)
-    return (placed.step.output_shape(shapes[0], placed.layout),)
+        return placed.step.output_shapes(*shapes, layout=placed.layout or "NCHW")
+    return (placed.step.output_shape(shapes[0], placed.layout or "NCHW"),)
 
 
 def _tensors(values: Any) -> list[Tensor]:
