@@ -14,6 +14,7 @@ from convspec.cli.streams import read_input
 from convspec.errors import CallError, RequestError, UnsupportedError, printable
 
 if TYPE_CHECKING:
+    from convspec.layers import Network
     from convspec.spec import Chain
 
 SOURCE_EXAMPLES = """
@@ -22,6 +23,8 @@ Examples:
     convspec source "nn.Conv2d(3, 16, 3, stride=2, padding=1)" --to keras --input 1,3,32,32
 
     convspec source "keras.layers.Conv2D(16, 3, strides=2, padding='same')" --in-channels 3 --to torch
+
+    convspec source my_model:build --to keras --input 1,3,224,224
 """
 SHOW_EXAMPLES = """
 Examples:
@@ -35,7 +38,11 @@ Examples:
 
 SpecArgument = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A layer: a constructor of any framework, or JSON (`-`: standard input)."),
+    typer.Argument(
+        metavar="SPEC",
+        help="A layer: a constructor of any framework, or JSON (`-`: standard input); a network: code, `FILE.py`, "
+        "`module:factory`.",
+    ),
 ]
 SpecArguments = Annotated[
     list[str],
@@ -57,21 +64,63 @@ def source(
         str | None, option("Layout of the target's tensors, `NCHW` or `NHWC`; default: the framework's own.")
     ] = None,
     dtype: Annotated[str, option("Data type of the weights.")] = "float32",
-    input_shape: Annotated[
-        str | None, option("Input shape of the source, e.g. `1,3,32,32`, for remarks with numbers.", "SHAPE", "--input")
+    inputs: Annotated[
+        list[str] | None,
+        option("Input shape of the source, e.g. `1,3,32,32`; of a network once for each input.", "SHAPE", "--input"),
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Print a layer as another framework's code, with the differences to mind as comments."""
+    """Print a layer as another framework's code, with the differences to mind as comments.
+
+    Or a whole network: its text, or a live model as `module:factory`; then the program is run, gets the weights, and
+    both models are compared. Both need --input.
+    """
     from convspec.layers import translate
 
-    shape = None if input_shape is None else _shape(input_shape)
-    translation = translate(_read(spec), to, in_channels, layout=layout, dtype=dtype, input_shape=shape)
+    shapes = [_shape(one) for one in inputs or ()]
+    text = _read(spec)
+    if re.fullmatch(r"[\w.]+:[\w.]+", text) and not text.endswith(".py"):
+        _write_model(text, to, shapes, json)
+        return
+    try:
+        translation = translate(
+            text, to, in_channels, layout=layout, dtype=dtype, input_shape=shapes[0] if shapes else None
+        )
+    except CallError as error:
+        _write_network(text, to, shapes, error, json)
+        return
     taken = write_json(json, {"adapter": to, **translation.to_dict()})
     if translation.support == "unsupported":
         raise UnsupportedError(f"{to} cannot express this layer: {translation.support.reason}")
     if not taken:
         print_text(str(translation))
+
+
+def _write_network(text: str, to: str, shapes: list[tuple[int, ...]], error: CallError, json: str | None) -> None:
+    """Print the text of a network in another framework's words; where it is no network, say why it is no layer."""
+    network = _network([text], error)
+    if not shapes:
+        raise RequestError("a network needs --input SHAPE: its code depends on it")
+    code = network.source(to, *shapes)
+    document = {"from": network.adapter, "to": to, "source": code.source, "remarks": list(code.remarks),
+                "missing": [list(entry) for entry in code.missing], "verdict": None}  # fmt: skip
+    if not write_json(json, document):
+        print_text(str(code))
+    if code.missing:
+        raise typer.Exit(1)
+
+
+def _write_model(name: str, to: str, shapes: list[tuple[int, ...]], json: str | None) -> None:
+    """Print a live model in another framework's words, with the proof that both agree."""
+    from convspec.models import arguments, translate_model
+
+    if not shapes:
+        raise RequestError("a model needs --input SHAPE: it is run")
+    translation = translate_model(arguments.load_model(name), to, *shapes)
+    if not write_json(json, translation.to_dict()):
+        print_text(str(translation))
+    if not translation.agrees:
+        raise typer.Exit(1)
 
 
 def show(
@@ -133,22 +182,29 @@ def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
 def _show_network(
     texts: list[str], shapes: list[tuple[int, ...]], error: CallError, json: str | None, markdown: str | None
 ) -> None:
-    """Show a network; where the text is none, it was one layer that cannot be read: ``error`` says why."""
+    """Show a network; where the text is none, say why it is no layer."""
     from convspec.cli.reports import networks as report
-    from convspec.layers import Network, summarize
+    from convspec.layers import summarize
 
-    try:
-        text, name = _file_and_name("\n".join(texts))
-        network = Network.parse(text, name)
-    except CallError as problem:
-        simple = text == texts[0] and text.count("(") <= 1 and "\n" not in text
-        raise error if simple else problem from None
+    network = _network(texts, error)
     document = summarize(network, *shapes)
     if not write((markdown, lambda: report.markdown(document)), json=(json, lambda: document)):
         screen = console()
         print_lines(report.lines(document, screen.width), screen)
     if "error" in document:
         raise typer.Exit(1)
+
+
+def _network(texts: list[str], error: CallError) -> Network:
+    """Read a network; where the text is none, it was one layer that cannot be read: ``error`` says why."""
+    from convspec.layers import Network
+
+    try:
+        text, name = _file_and_name("\n".join(texts))
+        return Network.parse(text, name)
+    except CallError as problem:
+        simple = text == texts[0] and text.count("(") <= 1 and "\n" not in text
+        raise error if simple else problem from None
 
 
 def _file_and_name(text: str) -> tuple[str, str | None]:

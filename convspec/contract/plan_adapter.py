@@ -17,6 +17,7 @@ from convspec.errors import FrameworkAbsent, SpecError, UnsupportedError
 from convspec.spec import ComputePrecision, Gradients, layouts
 
 if TYPE_CHECKING:
+    from convspec.contract.network_code import Target
     from convspec.contract.network_words import Vocabulary
     from convspec.contract.tracing.pad_folding import Before
     from convspec.spec import Array, ConvParams, ConvSpec
@@ -61,6 +62,7 @@ class PlanAdapter(Adapter):
     ``pads.py``           ``before(model, input_shape)``: the pads before each convolution, by its path
     ``parse.py``          ``parse(text, in_channels) -> ConvSpec``
     ``network.py``        ``VOCABULARY``: the words in which its users write networks
+    ``network_code.py``   ``TARGET``: how a network is written for it
     ``model.py``          the functions of :class:`ModelModule`
     ``files.py``          ``load(path)``; ``store(model, path)``
     ``weight_files.py``   ``load_weights(path) -> dict[str, Array]``
@@ -146,6 +148,10 @@ class PlanAdapter(Adapter):
         module = self._optional("network")
         words: Vocabulary | None = getattr(module, "VOCABULARY", None)
         return words
+
+    def network_target(self) -> Target | None:
+        target: Target | None = getattr(self._optional("network_code"), "TARGET", None)
+        return target
 
     def gaps(self) -> str:
         from importlib import resources

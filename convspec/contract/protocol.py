@@ -15,6 +15,7 @@ from convspec.spec import ComputePrecision, copies, layouts
 
 if TYPE_CHECKING:
     from convspec.contract.model_parts import ModelModule
+    from convspec.contract.network_code import Target
     from convspec.contract.network_words import Vocabulary
     from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads
 
@@ -205,6 +206,10 @@ class Adapter(ABC):
 
     def vocabulary(self) -> Vocabulary | None:
         """Return the words in which the framework's users write networks; None where the adapter has none."""
+        return None
+
+    def network_target(self) -> Target | None:
+        """Return how the framework's users write networks; None where the adapter writes none."""
         return None
 
     def gaps(self) -> str:

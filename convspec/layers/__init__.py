@@ -8,13 +8,24 @@ browser.
 from convspec.layers import facts, kernel_orders, pictures, sentences
 from convspec.layers.calculator import calculate
 from convspec.layers.facts import FEATURES, constructor
-from convspec.layers.networks import Mend, Mends, Network, NetworkError, Row, find_mends, summarize
+from convspec.layers.networks import (
+    Mend,
+    Mends,
+    Network,
+    NetworkCode,
+    NetworkError,
+    Row,
+    find_mends,
+    summarize,
+    trace_live,
+    write_network,
+)
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, translate
 
 __all__ = [
-    "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkError", "Row", "Translation", "calculate", "constructor",
-    "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of", "layout_of", "pictures",
-    "sentences", "summarize", "translate",
+    "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Translation", "calculate",
+    "constructor", "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of", "layout_of",
+    "pictures", "sentences", "summarize", "trace_live", "translate", "write_network",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from convspec.models.matching.differences import (
 from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
+from convspec.models.translation import ModelTranslation, translate_model
 from convspec.models.verification.repair import verify_and_repair
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from convspec.spec import Array as Array
 
 __all__ = [
-    "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "Node", "PortReport", "VerifyReport",
+    "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "ModelTranslation", "Node", "PortReport",
+    "VerifyReport",
     "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
     "compare", "convs", "field_differences", "fold", "layer_differences", "match_weights", "nearest_stages",
     "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table",
-    "verify", "verify_and_repair", "weight_differences",
+    "translate_model", "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

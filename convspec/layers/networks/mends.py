@@ -10,8 +10,9 @@ from typing import Any
 
 from convspec.contract.network_words import Word
 from convspec.errors import ConvspecError, ShapeError
-from convspec.layers.networks.network import Network, NetworkError, plain
+from convspec.layers.networks.network import Network, plain
 from convspec.layers.networks.reading import FLATTEN, Edits, outputs
+from convspec.layers.networks.rows import NetworkError
 from convspec.layers.networks.values import Node, Place
 from convspec.layers.sentences import listed, times
 from convspec.spec import ConvSpec, steps

@@ -8,7 +8,8 @@ from math import prod
 from typing import Any
 
 from convspec.layers.networks.mends import find_mends
-from convspec.layers.networks.network import Network, NetworkError, Row
+from convspec.layers.networks.network import Network
+from convspec.layers.networks.rows import NetworkError, Row
 from convspec.layers.sentences import times
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps.fields import equal_times

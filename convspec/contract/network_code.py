@@ -1,0 +1,113 @@
+"""How a framework's users write a step: what ``source`` writes a whole network with.
+
+``network_code.py`` of an adapter has a :class:`Target`. The framework is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from convspec.spec import ConvSpec
+from convspec.spec.steps import Step
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One step in a framework's code.
+
+    Attributes:
+        call: an expression; ``{x}`` is the first input, ``{y}`` the second, ``{all}`` all with commas between, and
+            ``{layer}`` the layer: ``"{layer}({x})"``, ``"torch.cat([{all}], 1)"``.
+        layer: the constructor of the layer that it needs: ``"nn.Conv2d(3, 16, 3)"``; empty where it needs none.
+        item: the same as a member of a sequence of layers; empty: the layer.
+        remarks: what a reader must know, a sentence each.
+    """
+
+    call: str = "{layer}({x})"
+    layer: str = ""
+    item: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a step reads, in the target's own axis order.
+
+    Attributes:
+        shapes: of the tensors.
+        image: whether they are laid out as images, channels where the framework has them.
+    """
+
+    shapes: tuple[Shape, ...]
+    image: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A statement: ``writes = call(reads)``.
+
+    Attributes:
+        layer: name of the layer's attribute; empty where it needs none.
+        first: whether the layer is used for the first time.
+        comment: what stands behind it.
+    """
+
+    code: Code
+    layer: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    first: bool = True
+    comment: str = ""
+
+    def statement(self, layer: str = "") -> str:
+        """Return the statement; ``layer`` is how the layer is called in it, such as ``self.conv``."""
+        names = {
+            "x": "".join(self.reads[:1]),
+            "y": "".join(self.reads[1:2]),
+            "all": ", ".join(self.reads),
+            "layer": layer,
+        }
+        return f"{', '.join(self.writes)} = {self.code.call.format(**names)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A network's statements in a target's words.
+
+    Attributes:
+        inputs: names and shapes, in the target's axis order.
+        results: names.
+        sequence: whether it is a plain sequence of layers.
+    """
+
+    name: str
+    inputs: tuple[tuple[str, Shape], ...]
+    lines: tuple[Line, ...]
+    results: tuple[str, ...]
+    sequence: bool
+
+    @property
+    def layers(self) -> list[tuple[str, str]]:
+        """The layers that it needs: name and constructor, each once."""
+        return [(line.layer, line.code.layer) for line in self.lines if line.layer and line.first]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A framework as the target of a translation.
+
+    Attributes:
+        layout: of its tensors.
+        write: the code of a step, whose axes are counted in the target's order; an image's step has them as
+            ``(N, C, *spatial)``. Raises :class:`~convspec.contract.network_words.NotKnown` where it has no counterpart.
+        assemble: the text of a program, which defines ``model``.
+    """
+
+    title: str
+    layout: str
+    write: Callable[[ConvSpec | Step, Reads], Code | Sequence[Code]]
+    assemble: Callable[[Program], str]
