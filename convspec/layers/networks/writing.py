@@ -85,6 +85,7 @@ class _Writer:
         self.missing: list[tuple[str, str]] = []
         self.remarks: list[str] = []
         self.layers: dict[str, str] = {}
+        self.busy: set[str] = set()  # variables that the current row reads
         self.uses = Counter(n for row in trace.rows for n in row.reads) + Counter(trace.results)
         self.images = self._image_inputs()
 
@@ -158,7 +159,8 @@ class _Writer:
         if not image:
             axes = tuple(axes.index(i) for i in range(len(axes)))
         shape = tuple(tensor.shape[i] for i in axes)
-        moved = _Tensor(self._name(), shape, image)
+        moved = _Tensor(self._name((), self.busy), shape, image)
+        self.busy.add(moved.name)
         self._statement(steps.Permute(axes), [tensor], [moved], "", image=False)
         return moved
 
@@ -166,6 +168,7 @@ class _Writer:
 
     def _row(self, row: Row) -> None:
         reads = [self.tensors[n] for n in row.reads]
+        self.busy = {t.name for t in reads}
         for n in row.reads:
             self.uses[n] -= 1
         if not row.steps:
