@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec, same_pads
-from convspec.contract.network_code import Code, Line, Program, Reads, Target
+from convspec.contract.network_code import Code, Line, Program, Reads, Target, native_layer
 from convspec.contract.network_words import NotKnown
-from convspec.errors import UnsupportedError
 from convspec.spec import steps
 from convspec.spec.steps import Step
+from convspec_keras.plan import plan
 
 
 def write(step: ConvSpec | Step, reads: Reads) -> Code | Sequence[Code]:
     """Return the code of a step. Raises NotKnown where Keras has no counterpart."""
     if isinstance(step, ConvSpec):
-        return Code(layer=_conv(step))
+        return Code(layer=native_layer(plan(step, "NHWC", "float32")).removeprefix("keras."))
     for kinds, make in _KINDS:
         if isinstance(step, kinds):
             return make(step, reads)
@@ -36,59 +36,6 @@ def _call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
 
 def _ndim(reads: Reads) -> int:
     return len(reads.shapes[0]) - 2
-
-
-def _same(spec: ConvSpec) -> bool:
-    """Return whether the pads of a regular convolution of stride 1 are those of Keras' ``same``."""
-    spans = zip(spec.effective_kernel, spec.kernel_size, spec.dilation, strict=True)
-    return set(spec.stride) == {1} and spec.padding == tuple(same_pads(ke, k, 1, d, lower=False) for ke, k, d in spans)
-
-
-def _conv(spec: ConvSpec) -> str:
-    """Return the constructor of a convolution. Raises UnsupportedError where Keras has no layer for it alone."""
-    if spec.padding_mode != "zeros" and spec.padding != ((0, 0),) * spec.ndim:
-        raise UnsupportedError("Keras pads with zeros")
-    if max(spec.stride) > 1 and max(spec.dilation) > 1:
-        raise NotKnown("Keras refuses a stride and a dilation together")
-    if spec.transposed:
-        return _transposed(spec)
-    ke = spec.effective_kernel
-    if spec.padding == "same" or (spec.padding != ((0, 0),) * spec.ndim and _same(spec)):
-        padding = "same"
-    elif spec.padding == ((0, 0),) * spec.ndim:
-        padding = "valid"
-    elif spec.ndim == 1 and spec.padding == ((ke[0] - 1, 0),) and spec.groups == 1:
-        padding = "causal"
-    else:
-        raise UnsupportedError("Keras' convolutions have no pads as numbers")
-    more = {"strides": (_one(spec.stride), 1), "padding": (padding, "valid"), "dilation_rate": (_one(spec.dilation), 1)}
-    if spec.groups == spec.in_channels > 1 and spec.ndim < 3:
-        multiplier = (spec.out_channels // spec.in_channels, 1)
-        name = f"DepthwiseConv{spec.ndim}D"
-        if len(set(spec.stride)) == 1:
-            return _call(name, _one(spec.kernel_size), depth_multiplier=multiplier, use_bias=(spec.bias, True), **more)
-    return _call(f"Conv{spec.ndim}D", spec.out_channels, _one(spec.kernel_size), groups=(spec.groups, 1),
-                 use_bias=(spec.bias, True), **more)  # fmt: skip
-
-
-def _transposed(spec: ConvSpec) -> str:
-    if spec.groups != 1:
-        raise NotKnown("Keras' transposed convolutions have no groups")
-    pads = spec.padding if not isinstance(spec.padding, str) else ((0, 0),) * spec.ndim
-    axes = list(zip(spec.effective_kernel, spec.stride, pads, spec.output_padding, strict=True))
-    if any(ke < s for ke, s, _, _ in axes):
-        raise NotKnown(
-            "Keras' transposed convolutions give more than the full size where the stride exceeds the kernel"
-        )
-    if spec.padding == ((0, 0),) * spec.ndim and set(spec.output_padding) == {0}:
-        padding = "valid"
-    elif spec.padding == "same" or all(lo + hi - op == ke - s and lo == (ke - s) // 2 for ke, s, (lo, hi), op in axes):
-        padding = "same"
-    else:
-        raise UnsupportedError("Keras' transposed convolutions crop as 'same' does, or not at all")
-    more = {"strides": (_one(spec.stride), 1), "padding": (padding, "valid"), "dilation_rate": (_one(spec.dilation), 1)}
-    return _call(f"Conv{spec.ndim}DTranspose", spec.out_channels, _one(spec.kernel_size), use_bias=(spec.bias, True),
-                 **more)  # fmt: skip
 
 
 def _pool(step: Any, reads: Reads) -> Code | Sequence[Code]:

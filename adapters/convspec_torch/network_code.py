@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Program, Reads, Target
+from convspec.contract.network_code import Code, Program, Reads, Target, native_layer
 from convspec.contract.network_words import NotKnown
-from convspec.errors import UnsupportedError
 from convspec.spec import steps
 from convspec.spec.steps import Step
+from convspec_torch.plan import plan
 
 
 def write(step: ConvSpec | Step, reads: Reads) -> Code | Sequence[Code]:
     """Return the code of a step. Raises NotKnown where PyTorch has no counterpart."""
     if isinstance(step, ConvSpec):
-        return Code(layer=_conv(step))
+        return Code(layer=native_layer(plan(step, "NCHW", "float32")))
     for kinds, make in _KINDS:
         if isinstance(step, kinds):
             return make(step, reads)
@@ -32,19 +32,6 @@ def _call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
     """Return a call with the keywords, each ``(value, default)``, that are not the default."""
     given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
     return f"{name}({', '.join([*map(repr, args), *given])})"
-
-
-def _conv(spec: ConvSpec) -> str:
-    """Return the constructor of a convolution. Raises UnsupportedError where PyTorch has no layer for it alone."""
-    if isinstance(spec.padding, str) or any(lo != hi for lo, hi in spec.padding):
-        raise UnsupportedError("PyTorch's pads are the same on both sides")
-    pads = _one([lo for lo, _ in spec.padding])
-    name = f"nn.Conv{'Transpose' if spec.transposed else ''}{spec.ndim}d"
-    return _call(
-        name, spec.in_channels, spec.out_channels, _one(spec.kernel_size), stride=(_one(spec.stride), 1),
-        padding=(pads, 0), output_padding=(_one(spec.output_padding), 0), dilation=(_one(spec.dilation), 1),
-        groups=(spec.groups, 1), bias=(spec.bias, True), padding_mode=(spec.padding_mode, "zeros"),
-    )  # fmt: skip
 
 
 def _ndim(reads: Reads) -> int:
@@ -365,7 +352,7 @@ def assemble(program: Program) -> str:
     """Return the text of a program: an ``nn.Sequential`` where it is one, else a module."""
     if program.sequence:
         items = "".join(f"    {line.code.item or line.code.layer},\n" for line in program.lines)
-        return f"from torch import nn\n\nmodel = nn.Sequential(\n{items})\n"
+        return f"from torch import nn\n\nmodel = nn.Sequential(\n{items}).eval()\n"
     init = "".join(f"        self.{name} = {text}\n" for name, text in program.layers)
     body = "".join(f"        {line.statement(f'self.{line.layer}')}\n" for line in program.lines)
     names = ", ".join(name for name, _ in program.inputs)
@@ -374,7 +361,7 @@ def assemble(program: Program) -> str:
         f"class {program.name}(nn.Module):\n    def __init__(self):\n        super().__init__()\n{init}\n"
         f"    def forward(self, {names}):\n{body}        return {', '.join(program.results)}\n"
     )
-    return f"{head}\n\n{text}\n\nmodel = {program.name}()\n"
+    return f"{head}\n\n{text}\n\nmodel = {program.name}().eval()\n"
 
 
 TARGET = Target("PyTorch", "NCHW", write, assemble)

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from convspec.contract.plan import Plan
+from convspec.errors import UnsupportedError
 from convspec.spec import ConvSpec
 from convspec.spec.steps import Step
 
@@ -40,10 +43,12 @@ class Reads:
     Attributes:
         shapes: of the tensors.
         image: whether they are laid out as images, channels where the framework has them.
+        first: whether images have their channels first.
     """
 
     shapes: tuple[Shape, ...]
     image: bool
+    first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,24 @@ class Program:
     def layers(self) -> list[tuple[str, str]]:
         """The layers that it needs: name and constructor, each once."""
         return [(line.layer, line.code.layer) for line in self.lines if line.layer and line.first]
+
+
+def native_layer(plan: Plan, **arguments: str) -> str:
+    """Return the constructor of a plan's only layer, with other texts of some arguments (``rngs="rngs"``).
+
+    Raises:
+        UnsupportedError: where the plan is composed of several.
+    """
+    if plan.support != "native":
+        raise UnsupportedError(f"it is composed: {plan.support.reason}")
+    statement = ast.parse(plan.text).body[-1]
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    if not isinstance(call, ast.Call):
+        raise UnsupportedError("its plan has no constructor")
+    for word in call.keywords:
+        if word.arg in arguments:
+            word.value = ast.parse(arguments[word.arg], mode="eval").body
+    return ast.unparse(call)
 
 
 @dataclass(frozen=True, slots=True)

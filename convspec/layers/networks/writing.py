@@ -270,7 +270,7 @@ class _Writer:
         self, step: Any, reads: Sequence[_Tensor], writes: Sequence[_Tensor], path: str, *, image: bool
     ) -> None:
         """Write the code of a step; several codes run one after the other."""
-        shapes = Reads(tuple(t.shape for t in reads), image)
+        shapes = Reads(tuple(t.shape for t in reads), image, self.target.layout == "NCHW")
         codes = self._codes(step, shapes)
         names = tuple(t.name for t in reads)
         for i, code in enumerate(codes):
@@ -295,7 +295,7 @@ class _Writer:
             codes: list[Code] = []
             shape = reads.shapes[0]
             for part, layout in parts:
-                codes += self._codes(part, Reads((shape,), reads.image))
+                codes += self._codes(part, Reads((shape,), reads.image, reads.first))
                 (shape,) = outputs(Placed(part, layout), [shape])
             return codes
         return [found] if isinstance(found, Code) else found

@@ -1,0 +1,188 @@
+"""How users of JAX write the steps that need no layer of a framework: functions of jax.nn, jax.numpy and jax.image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from convspec.contract.network_code import Code, Reads
+from convspec.contract.network_words import NotKnown
+from convspec.spec import steps
+
+
+def call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
+    """Return a call with the keywords, each ``(value, default)``, that are not the default."""
+    given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
+    return f"{name}({', '.join([*map(repr, args), *given])})"
+
+
+def write_function(step: Any, reads: Reads) -> Code:
+    """Return the code of a step as a function. Raises NotKnown where JAX has none."""
+    make = next((make for kinds, make in _KINDS if isinstance(step, kinds)), None)
+    if make is None:
+        raise NotKnown(f"JAX has no function for {step}")
+    return make(step, reads)
+
+
+_ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
+    steps.ReLU: lambda _: "jax.nn.relu({x})", steps.SELU: lambda _: "jax.nn.selu({x})",
+    steps.Tanh: lambda _: "jnp.tanh({x})", steps.Mish: lambda _: "jax.nn.mish({x})",
+    steps.SiLU: lambda s: "jax.nn.silu({x})" if s.beta == 1 else f"{{x}} * jax.nn.sigmoid({s.beta!r} * {{x}})",
+    steps.Sigmoid: lambda s: f"jax.nn.{'log_' if s.log else ''}sigmoid({{x}})",
+    steps.Softsign: lambda _: "jax.nn.soft_sign({x})", steps.TanhShrink: lambda _: "{x} - jnp.tanh({x})",
+    steps.LeakyReLU: lambda s: f"jax.nn.leaky_relu({{x}}, {s.slope!r})",
+    steps.ELU: lambda s: f"jax.nn.elu({{x}}, {s.alpha!r})", steps.CELU: lambda s: f"jax.nn.celu({{x}}, {s.alpha!r})",
+    steps.GELU: lambda s: {
+        "none": "jax.nn.gelu({x}, approximate=False)", "tanh": "jax.nn.gelu({x})",
+    }.get(s.approximation, "{x} * jax.nn.sigmoid(1.702 * {x})"),
+    steps.HardSigmoid: lambda s: f"jnp.clip({s.slope!r} * {{x}} + {s.offset!r}, 0, 1)",
+    steps.HardSwish: lambda s: f"{{x}} * jnp.clip({s.slope!r} * {{x}} + {s.offset!r}, 0, 1)",
+    steps.Softplus: lambda s: "jax.nn.softplus({x})" if s.beta == 1 else
+        f"jax.nn.softplus({s.beta!r} * {{x}}) / {s.beta!r}",
+    steps.Squareplus: lambda s: f"jax.nn.squareplus({{x}}, {s.b!r})",
+    steps.HardShrink: lambda s: f"jnp.where(jnp.abs({{x}}) > {s.threshold!r}, {{x}}, 0)",
+    steps.SoftShrink: lambda s: f"jnp.sign({{x}}) * jnp.maximum(jnp.abs({{x}}) - {s.threshold!r}, 0)",
+    steps.Clip: lambda s: f"jnp.clip({{x}}, {s.minimum!r}, {s.maximum!r})",
+    steps.Pointwise: lambda s: f"jnp.{s.function}({{x}})", steps.Power: lambda s: f"{{x}} ** {s.exponent:g}",
+}  # fmt: skip
+
+
+def _activation(step: Any, _: Reads) -> Code:
+    text = _ACTIVATIONS[type(step)](step) if type(step) in _ACTIVATIONS else None
+    if text is None:
+        raise NotKnown(f"JAX has no {step}")
+    return Code(text)
+
+
+_SIGNS = {steps.Add: "+", steps.Subtract: "-", steps.Multiply: "*", steps.Divide: "/"}
+
+
+def _elementwise(step: Any, reads: Reads) -> Code:
+    sign = _SIGNS.get(type(step))
+    if sign is None:
+        name = "maximum" if isinstance(step, steps.Maximum) else "minimum"
+        return Code(f"jnp.{name}({{x}}, {'{y}' if step.constant is None else repr(step.constant)})")
+    if step.constant is None:
+        if len(reads.shapes) > 2:
+            return Code("sum([{all}])" if sign == "+" else "math.prod([{all}])")
+        return Code(f"{{x}} {sign} {{y}}")
+    sides = ("{x}", f"{step.constant:g}")
+    return Code(f" {sign} ".join(sides[::-1] if getattr(step, "reflected", False) else sides))
+
+
+def _pad(step: Any, reads: Reads) -> Code:
+    rank = len(reads.shapes[0])
+    pads = [(0, 0)] * (rank - len(step.padding)) + [tuple(pair) for pair in step.padding]
+    if any(n < 0 for pair in pads for n in pair):
+        if any(n > 0 for pair in pads for n in pair):
+            raise NotKnown("a pad and a crop in one step")
+        cuts = ", ".join(f"{-lo}:{n + hi}" for n, (lo, hi) in zip(reads.shapes[0][1:], pads[1:], strict=True))
+        return Code(f"{{x}}[:, {cuts}]")
+    mode = {"replicate": "edge", "circular": "wrap"}.get(step.mode, step.mode)
+    word = "" if mode == "constant" else f", mode={mode!r}"
+    value = f", constant_values={step.value!r}" if step.value else ""
+    return Code(f"jnp.pad({{x}}, {tuple(pads)}{word}{value})")
+
+
+def _global(step: Any, reads: Reads) -> Code:
+    if step.reduction == "lp":
+        raise NotKnown("there is no global Lp pool")
+    rank, first = len(reads.shapes[0]), reads.first
+    axes = tuple(range(2, rank)) if first else tuple(range(1, rank - 1))
+    name = "max" if step.reduction == "max" else "mean"
+    return Code(f"jnp.{name}({{x}}, axis={axes}{', keepdims=True' if step.keepdims else ''})")
+
+
+def _resize(step: Any, reads: Reads) -> Code:
+    shape, first = reads.shapes[0], reads.first
+    sizes = shape[2:] if first else shape[1:-1]
+    outs = step.output_spatial(sizes)
+    new = (*shape[1:2], *outs) if first else (*outs, shape[-1])
+    whole = all(out % n == 0 for n, out in zip(sizes, outs, strict=True))
+    if step.mode == "nearest" and whole and step.coordinates in ("half_pixel", "asymmetric"):
+        return Code(f"jax.image.resize({{x}}, ({{x}}.shape[0], {_list(new)}), 'nearest')")
+    if step.mode == "linear" and step.coordinates == "half_pixel":
+        alias = "" if step.antialias else ", antialias=False"
+        return Code(f"jax.image.resize({{x}}, ({{x}}.shape[0], {_list(new)}), 'linear'{alias})")
+    raise NotKnown(f"JAX has no {step}")
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _reshape(step: Any, reads: Reads) -> Code:
+    shape = reads.shapes[0]
+    sizes = [shape[i] if n == 0 and i else n for i, n in enumerate(step.shape)]
+    if sizes[:1] in ([0], [shape[0]]):
+        return Code(f"{{x}}.reshape({{x}}.shape[0], {_list(sizes[1:])})")
+    return Code(f"{{x}}.reshape({_list(sizes)})")
+
+
+def _flatten(step: Any, reads: Reads) -> Code:
+    shape = reads.shapes[0]
+    start, end = step.bounds(shape)
+    if (start, end) == (1, len(shape)):
+        return Code("{x}.reshape({x}.shape[0], -1)")
+    sizes = (*shape[:start], prod(shape[start:end]), *shape[end:])
+    return Code(f"{{x}}.reshape({_list(sizes)})")
+
+
+def _slice(step: Any, _: Reads) -> Code:
+    parts = [f"{'' if a is None else a}:{'' if b is None else b}{f':{c}' if c != 1 else ''}" for a, b, c in step.ranges]
+    return Code(f"{{x}}[{', '.join(parts)}]")
+
+
+def _split(step: Any, _: Reads) -> Code:
+    ends = [sum(step.sizes[: i + 1]) for i in range(len(step.sizes) - 1)]
+    return Code(f"jnp.split({{x}}, {ends}, axis={step.axis})")
+
+
+def _shuffle(step: Any, reads: Reads) -> Code:
+    """Return a pixel shuffle as its reshape and transpose, in either order of channels, in two dimensions."""
+    if len(reads.shapes[0]) != 4 or not isinstance(step, steps.PixelShuffle):
+        raise NotKnown(f"there is no {step} here")
+    r, first = step.factor, reads.first
+    rest = reads.shapes[0][1:]
+    c, h, w = rest if first else (rest[2], *rest[:2])
+    out, crd = c // r**2, step.order == "CRD"
+    parts = (out, r, r) if crd else (r, r, out)
+    if first:
+        split, axes = (*parts, h, w), (0, 1, 4, 2, 5, 3) if crd else (0, 3, 4, 1, 5, 2)
+        new: tuple[int, ...] = (out, h * r, w * r)
+    else:
+        split, axes = (h, w, *parts), (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
+        new = (h * r, w * r, out)
+    return Code(f"{{x}}.reshape(-1, {_list(split)}).transpose({_list(axes)}).reshape(-1, {_list(new)})")
+
+
+def _channel_shuffle(step: Any, reads: Reads) -> Code:
+    shape, groups = reads.shapes[0], step.groups
+    c = shape[1] if reads.first else shape[-1]
+    if reads.first:
+        split = f"-1, {groups}, {c // groups}, {_list(shape[2:])}"
+        return Code(f"{{x}}.reshape({split}).swapaxes(1, 2).reshape(-1, {_list(shape[1:])})")
+    split = f"-1, {_list(shape[1:-1])}, {groups}, {c // groups}"
+    return Code(f"{{x}}.reshape({split}).swapaxes(-1, -2).reshape(-1, {_list(shape[1:])})")
+
+
+def _axes(step: Any) -> str:
+    return f"axis={tuple(step.axes) if step.axes else None}"
+
+
+_KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code]], ...] = (
+    (steps.Elementwise, _elementwise), (steps.Activation, _activation),
+    (steps.Pad, _pad), (steps.GlobalPool, _global), (steps.Resize, _resize), (steps.Reshape, _reshape),
+    (steps.Flatten, _flatten), (steps.Slice, _slice), (steps.Split, _split), (steps.PixelShuffle, _shuffle),
+    (steps.ChannelShuffle, _channel_shuffle), (steps.Identity, lambda *_: Code("{x}")),
+    (steps.Softmax, lambda s, _: Code(f"jax.nn.{'log_' if s.log else ''}softmax({{x}}, axis={s.axis})")),
+    (steps.GLU, lambda s, _: Code(f"jax.nn.glu({{x}}, axis={s.axis})")),
+    (steps.Permute, lambda s, _: Code(f"{{x}}.transpose({_list(s.axes)})")),
+    (steps.Concat, lambda s, _: Code(f"jnp.concatenate([{{all}}], axis={s.axis})")),
+    (steps.MatMul, lambda *_: Code("{x} @ {y}")),
+    (steps.Reduce, lambda s, _: Code(f"jnp.{s.reduction}({{x}}, {_axes(s)}{', keepdims=True' if s.keepdims else ''})")),
+    (steps.Squeeze, lambda s, _: Code(f"jnp.squeeze({{x}}, {_axes(s)})")),
+    (steps.Unsqueeze, lambda s, _: Code(f"jnp.expand_dims({{x}}, {_axes(s)})")),
+    (steps.Select, lambda s, _: Code(f"jnp.take({{x}}, {s.index}, axis={s.axis})")),
+)  # fmt: skip
