@@ -12,7 +12,7 @@ from convspec.layers.networks.network import Network
 from convspec.layers.networks.rows import NetworkError, Row
 from convspec.layers.sentences import times
 from convspec.spec import ConvSpec, steps
-from convspec.spec.steps.fields import equal_times
+from convspec.spec.steps import equal_times
 
 _BYTES = 4  # of a float32
 

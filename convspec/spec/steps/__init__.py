@@ -55,6 +55,7 @@ from convspec.spec.steps.arithmetic import (
     Reduce,
     Subtract,
 )
+from convspec.spec.steps.fields import equal_times
 from convspec.spec.steps.moves import (
     ChannelShuffle,
     Concat,
@@ -97,6 +98,6 @@ __all__ = [
     "Minimum", "Mish", "Multiply", "Norm", "Other", "PReLU", "Pad", "Parameter", "Permute", "PixelShuffle",
     "PixelUnshuffle", "Pointwise", "Pool", "Power", "RMSNorm", "ReLU", "Reduce", "Reshape", "Resize", "Select",
     "SiLU", "Sigmoid", "Slice", "SoftShrink", "Softmax", "Softplus", "Softsign", "Split", "Squareplus", "Squeeze",
-    "Step", "Subtract", "Tanh", "TanhShrink", "ThresholdedReLU", "Unsqueeze", "WindowPool", "positive_axes",
-    "positive_axis",
+    "Step", "Subtract", "Tanh", "TanhShrink", "ThresholdedReLU", "Unsqueeze", "WindowPool", "equal_times",
+    "positive_axes", "positive_axis",
 ]  # fmt: skip
