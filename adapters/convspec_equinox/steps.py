@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from convspec_jax import Layer, Meaning, call_layer, in_module, trace_function
+from convspec_jax.steps import Layer, Meaning, call_layer, in_module, trace_function
 
 from convspec.contract import StepTrace, refuse_inputs
 from convspec.contract.tracing import NoWord

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from convspec_jax.cache import structures
+from convspec_jax.execution import configure, devices
 from flax import nnx
 
-from convspec_flax.cache import structures
-from convspec_flax.execution import Calls, configure, devices, placed
+from convspec_flax.execution import Calls, place
 
 if TYPE_CHECKING:
     from convspec.contract import ConvParams, Plan
@@ -24,7 +25,7 @@ def _structure(plan: Plan) -> tuple[Any, Any]:
 
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
     """The plan's layer with these weights on the device."""
-    arrays = placed(plan, params, device)
+    arrays = place(plan, params, device)
     structure, state = _structure(plan)
     flat = [(path, leaf.replace(arrays[path[-1]])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.merge(structure, nnx.from_flat_state(flat))

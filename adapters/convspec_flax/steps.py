@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from convspec_jax import Layer, Meaning, call_layer, in_module, trace_function
+from convspec_jax.steps import Layer, Meaning, call_layer, in_module, trace_function
 from flax import nnx
 
 from convspec.contract import ConvParams, StepTrace, refuse_inputs

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from convspec_jax.cache import structures
+from convspec_jax.execution import configure, devices
 from flax import linen as nn
 
-from convspec_flax.cache import structures
-from convspec_flax.execution import Calls, configure, devices, placed
+from convspec_flax.execution import Calls, place
 
 if TYPE_CHECKING:
     from convspec.contract import ConvParams, Plan
@@ -23,7 +24,7 @@ def _module(plan: Plan) -> Any:
 
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
     """The plan's module, bound to these weights on the device."""
-    arrays = placed(plan, params, device)
+    arrays = place(plan, params, device)
     return _module(plan).bind({"params": dict.fromkeys(plan.convs, arrays) or arrays})
 
 

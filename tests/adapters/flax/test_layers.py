@@ -16,8 +16,9 @@ pytest.importorskip("flax")
 pytest.importorskip("jax")
 
 import jax
-from convspec_flax import ADAPTER, LINEN, cache, execution, layer
+from convspec_flax import ADAPTER, LINEN, layer
 from convspec_flax.weights import from_flax, to_flax
+from convspec_jax import cache, execution
 from flax import linen as nn
 from flax import nnx
 
@@ -348,7 +349,7 @@ def test_another_device_or_dtype_than_asked_for_is_an_error(monkeypatch: pytest.
     with pytest.raises(PlacementError, match="weights are on"):
         ADAPTER.apply(built, x)
     with pytest.raises(PlacementError, match="computed on"):
-        execution._checked(built.kernel[...], built.kernel[...], "cpu")
+        execution.fetch(built.kernel[...], built.kernel[...], "cpu")
 
 
 # -- gaps, caches ----------------------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from convspec.contract import StepTrace, TracedStep
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Parameter
-from convspec_jax import functions
-from convspec_jax.layer_calls import LAYER, kind_and_path, modules_of, run_layer
-from convspec_jax.operations import SAME, TABLE, WAITING, layer_links
-from convspec_jax.values import Operation, Value
+from convspec_jax.steps import functions
+from convspec_jax.steps.layer_calls import LAYER, kind_and_path, modules_of, run_layer
+from convspec_jax.steps.operations import SAME, TABLE, WAITING, layer_links
+from convspec_jax.steps.values import Operation, Value
 
 if TYPE_CHECKING:
     from convspec.contract import Array
@@ -35,7 +35,7 @@ def trace_function(
     """Run ``call(list of parameters, inputs)`` once and list its steps.
 
     Args:
-        call: the function; its layers are called by :func:`~convspec_jax.layer_calls.call_layer`.
+        call: the function; its layers are called by :func:`~convspec_jax.steps.layer_calls.call_layer`.
         parameters: all arrays of the model by path.
         inputs: arrays of JAX.
         joint: what stands between the parts of a path.

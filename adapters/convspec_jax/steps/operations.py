@@ -13,7 +13,7 @@ import numpy as np
 from convspec.contract import ConvSpec
 from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
-from convspec_jax.values import Chain, Operation, Value
+from convspec_jax.steps.values import Chain, Operation, Value
 
 Builder: TypeAlias = Callable[[Operation], "Sequence[Link]"]
 
