@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 from convspec_jax.cache import structures
 from convspec_jax.execution import configure, devices, feed, fetch, place
 
-from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family
+from convspec.contract import CHANNELS_LAST, Array, ConvParams, Gradients, Plan, check_layout, family
 from convspec.errors import ShapeError
 from convspec_equinox.weights import from_equinox, to_equinox
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
 __all__ = ["apply", "build", "configure", "conv", "devices", "gradients"]
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from convspec_jax import execution
 from convspec_jax.execution import feed, fetch
 
-from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family
+from convspec.contract import CHANNELS_LAST, Array, ConvParams, Gradients, Plan, check_layout, family
 from convspec.errors import ShapeError
 from convspec_flax.weights import from_flax, to_flax
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
 
 def place(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec_jax.cache import structures
 from convspec_jax.execution import configure, devices
 from flax import nnx
 
+from convspec.contract import ConvParams, Plan
 from convspec_flax.execution import Calls, place
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Plan
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]
 

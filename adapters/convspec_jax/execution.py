@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import format_of
+from convspec.contract import Array, format_of
 from convspec.errors import PlacementError
 from convspec_jax import cache
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 _REMEDY = 'switch it on before anything else runs: jax.config.update("jax_enable_x64", True)'

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from convspec.contract import Call, ModelTrace, Part, Reading
+from convspec.contract import Array, Call, ModelTrace, Part, Reading
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, epsilon_of, find_convolutions
 from convspec_onnx.loading import DetachedModel, to_proto
 from convspec_onnx.trace_steps import feeds_of, run_for, trace_steps
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
 
@@ -107,8 +104,8 @@ def _read_linear(node: onnx.NodeProto, scope: Scope) -> tuple[dict[str, Array], 
     arrays = {"kernel": np.ascontiguousarray(kernel.T)}
     if (found := scope.row_after(node, scope.constant)) is None:
         return arrays, node.output[0]
-    add, row = found
-    return arrays | {"bias": scope.constant(row)}, add.output[0]
+    add, _, row = found
+    return arrays | {"bias": row}, add.output[0]
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:

@@ -121,12 +121,12 @@ class _Trace:
             self.steps.append(TracedStep(name, step, (), (self.add(name),), array, sources, "Constant"))
         return self.numbers[name]
 
-    def add_steps(self, path: str, node: onnx.NodeProto, bias: tuple[onnx.NodeProto, str] | None) -> None:
+    def add_steps(self, path: str, node: onnx.NodeProto, bias: tuple[onnx.NodeProto, str, Array] | None) -> None:
         """List one node as a step."""
         word, names = self.word(path, node)
         if bias is not None and isinstance(word.step, Linear):
             step = Linear(word.step.in_features, word.step.out_features)
-            arrays = {**word.arrays, "bias": self.value(bias[1]).reshape(-1)}
+            arrays = {**word.arrays, "bias": bias[2].reshape(-1)}
             word = Word(step, word.reads, arrays, word.sources)
         sources = {name: self.fixed[names[number]] for name, number in word.sources.items()}
         if bias is not None:

@@ -9,13 +9,11 @@ from onnx import helper, numpy_helper
 
 from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import layouts
+from convspec.spec import Array, ConvParams, layouts
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
-
-    from convspec.spec import Array, ConvParams
 
 
 def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
-from convspec.contract.tracing import layer_inference
+from convspec.contract.tracing import Answer, Array, Run, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_openvino.graph import convolutions
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.layer import compiled
-
-if TYPE_CHECKING:
-    from convspec.contract.tracing import Answer, Array, Run
 
 
 def read(layer: Any, input_shape: Sequence[int] | None = None) -> Reading:

@@ -26,6 +26,7 @@ from convspec.spec import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
     DTYPES,
+    Array,
     ComputePrecision,
     ConvSpec,
     Gradients,
@@ -42,16 +43,15 @@ from convspec.spec import (
 )
 
 if TYPE_CHECKING:
-    from convspec.spec import Array as Array
     from convspec.spec import ConvParams
 
 __all__ = [
-    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "KINDS", "SCALARS", "VECTORS", "Adapter", "Call", "ComputePrecision",
-    "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule", "LayerRequest",
-    "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading", "StepTrace", "Support",
-    "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text", "check_layout",
-    "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps",
-    "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
+    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
+    "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
+    "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
+    "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text",
+    "check_layout", "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype",
+    "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
     "resolve_padding", "rounded", "same_pads", "xla_precision",
 ]  # fmt: skip
 

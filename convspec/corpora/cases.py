@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from convspec.corpora import test_data
 from convspec.errors import ShapeError, SpecError
-from convspec.spec import DTYPES, SIZE_RULE, ConvSpec, layouts, product, too_large
+from convspec.spec import DTYPES, SIZE_RULE, ConvParams, ConvSpec, layouts, product, too_large
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from convspec.spec import ConvParams
 
     Array = NDArray[np.floating[Any]]
 

@@ -27,6 +27,7 @@ from convspec.spec import (
     MAX_MAGNITUDE,
     SPARSE_MAGNITUDE,
     ConvParams,
+    ConvSpec,
     as_kernel,
     dealt,
     exact_budget,
@@ -42,8 +43,6 @@ from convspec.spec import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
 
     Array: TypeAlias = NDArray[np.floating[Any]]
     Shape: TypeAlias = tuple[int, ...]

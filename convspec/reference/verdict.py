@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, two_sided
-from convspec.spec import ComputePrecision, exact_limit, format_of, representable
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array, ComputePrecision, exact_limit, format_of, representable
 
 VERDICTS = ("agree", "disagree", "unsupported", "error", "crash", "timeout")
 EXACT_KINDS = ("exact", "nonfinite", "nonfinite_kernel")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
-from convspec.contract import StepTrace, TracedStep
+from convspec.contract import Array, StepTrace, TracedStep
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Parameter
@@ -19,9 +19,6 @@ from convspec_jax.steps import functions
 from convspec_jax.steps.layer_calls import LAYER, kind_and_path, modules_of, run_layer
 from convspec_jax.steps.operations import SAME, TABLE, WAITING, layer_links
 from convspec_jax.steps.values import Operation, Value
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat2": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "checkpoint": "jaxpr"}  # fmt: skip

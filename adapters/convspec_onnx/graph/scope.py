@@ -61,14 +61,14 @@ class Scope:
 
     def row_after(
         self, product: onnx.NodeProto, constant: Callable[[str], Array | None]
-    ) -> tuple[onnx.NodeProto, str] | None:
-        """Return the addition of a constant row that alone reads a product with a constant, and the name of the row."""
+    ) -> tuple[onnx.NodeProto, str, Array] | None:
+        """Return the addition of a constant row that alone reads a product with a constant, the row's name, and it."""
         name, kernel = product.output[0], constant(product.input[1])
         add = self.only_reader(name)
         if kernel is None or add is None or add.op_type != "Add" or name in {entry.name for entry in self.proto.output}:
             return None
         rows = ((row, constant(row)) for row in add.input)
-        return next(((add, row) for row, a in rows if a is not None and a.shape == kernel.shape[1:]), None)
+        return next(((add, row, a) for row, a in rows if a is not None and a.shape == kernel.shape[1:]), None)
 
     def constant(self, name: str) -> Array | None:
         """Return the value of a tensor that follows from the file alone; None if it depends on an input."""
@@ -278,9 +278,9 @@ def dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: A
     """Compute (values - zero)·scale; scale and zero are for the whole tensor, or for each index of an axis."""
     if attributes.get("block_size"):
         return None
-    scale, *zero = (along_axis(a, attributes.get("axis", 1), values.ndim) for a in (scale, *zero))
-    shifted = values.astype(np.int64) - (zero[0].astype(np.int64) if zero else 0)
-    return np.asarray(shifted.astype(np.float32) * scale.astype(np.float32), np.float32)
+    step, *own = (along_axis(a, attributes.get("axis", 1), values.ndim) for a in (scale, *zero))
+    shifted = values.astype(np.int64) - (own[0].astype(np.int64) if own else 0)
+    return np.asarray(shifted.astype(np.float32) * step.astype(np.float32), np.float32)
 
 
 def _concat(attributes: dict[str, Any], *parts: Array) -> Array | None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from convspec import ConvParams, ConvSpec, diagnosis, reference
 from convspec.contract import LayerRequest
 from convspec.errors import ConvspecError
 from convspec.models import Difference, common_rank, field_differences, layer_differences
+from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
+from convspec.models.matching.split_layers import LayerPart
 from convspec.reference import judge, products
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
@@ -28,10 +30,6 @@ from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, p
 from convspec_onnx.source.repair import Edit, plan_edit, write_repaired
 from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, SourceRun, match_layout, match_results
 from convspec_onnx.verify import Report, expected_output, open_model
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
-    from convspec.models.matching.split_layers import LayerPart
 
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}

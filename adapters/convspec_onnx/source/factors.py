@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
 from convspec.errors import ConvspecError
 from convspec.models import Difference, Layer, common_rank
+from convspec.models.comparison.common_rank import CommonRank
 from convspec.spec import ConvParams
 from convspec_onnx.graph import as_float
 from convspec_onnx.loading import Array
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import CommonRank
 
 _ROUNDINGS = 64 * 2.0**-24  # of a product of factors, relative to the largest weight of a channel
 _ONE = 2.0**-12  # half of float32's digits: an output has no other factor than 1 if it is nearer

@@ -44,8 +44,8 @@ class Grid:
     def of(cls, scale: Array, zero: Array | None, dtype: np.dtype, ndim: int, axis: int = 0) -> Grid:
         """Return a grid, its numbers along ``axis`` where there are several."""
         info, numbers = np.iinfo(dtype), (scale, np.zeros(1) if zero is None else zero)
-        aligned = (along_axis(own.astype(np.float64), axis, ndim) for own in numbers)
-        return cls(*aligned, int(info.min), int(info.max))
+        step, origin = (along_axis(own.astype(np.float64), axis, ndim) for own in numbers)
+        return cls(step, origin, int(info.min), int(info.max))
 
     def dequantize(self, q: Array) -> Array:
         return np.asarray((q.astype(np.float64) - self.zero) * self.scale)

@@ -14,10 +14,10 @@ import numpy as np
 
 from convspec.models import Difference, Layer, nearest_stages, permuted_kernels
 from convspec.reference import gamma
+from convspec.spec import ConvSpec
 from convspec_onnx.loading import Array
 
 if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
     from convspec_onnx.source.quantized import Grid, Quantized
 
 _HALF = 0.5 * (1 + 2.0**-10)  # of a step: the quantiser rounds the quotient, which is itself rounded

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from convspec.contract import StepTrace
+from convspec.contract import Array, StepTrace
 from convspec.contract.tracing import Frame
 from convspec_torch import programs
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _COUNTER = "num_batches_tracked"  # a count of training that no step reads
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, float16, float32, float64, nn, strided
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import ConvParams, ConvSpec, Part, Reading, StepTrace, TracedStep, layouts
+from convspec.contract import Array, ConvParams, ConvSpec, Part, Reading, StepTrace, TracedStep, layouts
 from convspec.contract.tracing import Frame, Link, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
@@ -19,9 +19,6 @@ from convspec_torch.functions import NO_LAYER, Functions, dtype_of
 from convspec_torch.steps.calls import Call, tensors_in
 from convspec_torch.steps.flow import Flow, Known, copied
 from convspec_torch.steps.links import NO_STEPS, RANDOM, SAME, SHAPES, changes_in_place, links, name_of, written
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _LAYER_FUNCTIONS = frozenset(("linear", "batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"))
 ATTRIBUTE, UNSEEN = "attribute", "constant"  # tensors that a module keeps, and those that no function was seen to make

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from convspec.contract import Part, StepTrace, refuse_inputs
+from convspec.contract import Array, Part, StepTrace, refuse_inputs
 from convspec.contract.tracing import Frame, Link, Whole
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec.steps import Other
@@ -20,9 +20,6 @@ from convspec_torch import programs, read, weights
 from convspec_torch.steps.calls import FIRST, tensors_in, without_batch
 from convspec_torch.steps.program_run import parameters_of, trace_program
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _PARAMETERS = {"kernel": "weight", "bias": "bias"}
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,10 @@ from convspec.contract.isolation import format_size, installed
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import RecordError, ShapeError
 from convspec.reference import EXACT_KINDS
-from convspec.spec import ConvParams, product
+from convspec.spec import ConvParams, Gradients, product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from numpy.typing import NDArray
-
-    from convspec.spec import Gradients
 
     Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec import reference
-from convspec.contract import LayerRequest, registry
+from convspec.contract import Adapter, LayerRequest, registry
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import ShapeError, UnsupportedError, printable
 from convspec.reference import EXACT_KINDS, error_bounds
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.conformance.results import Result
-    from convspec.contract import Adapter
 
     Array = NDArray[Any]
 

@@ -18,6 +18,7 @@ from convspec.errors import ShapeError
 from convspec.spec import (
     LAYOUTS,
     ConvParams,
+    ConvSpec,
     exact_limit,
     format_of,
     forward_products,
@@ -29,8 +30,6 @@ from convspec.spec import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
 
     Array: TypeAlias = NDArray[np.floating[Any]]
     Pair: TypeAlias = tuple[Array, Array]

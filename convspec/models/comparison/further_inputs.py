@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convspec.models.run_model import Given
+from convspec.spec import Array
 from convspec.spec.layouts import CHANNELS_FIRST
-
-if TYPE_CHECKING:
-    from convspec.models.run_model import Given
-    from convspec.spec import Array
 
 SCALE = 8.0
 GIVEN = "the given inputs"

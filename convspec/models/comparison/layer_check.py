@@ -13,20 +13,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
-from convspec.contract import LayerRequest
+from convspec.contract import Adapter, LayerRequest
 from convspec.errors import ShapeError
 from convspec.reference import error_bounds, judge, quick_check
-from convspec.spec import ConvParams, ConvSpec, format_of, rounded
+from convspec.spec import Array, ConvParams, ConvSpec, Pads, format_of, rounded
 from convspec.spec.steps import Linear
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
-    from convspec.spec import Array, Pads
 
 _STRETCH = 2.0
 _BETWEEN = 16

@@ -5,19 +5,14 @@ The norm and its bound are those of :mod:`convspec.reference.steps`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from convspec import reference
+from convspec.contract import Part
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import LayerCheck, check_elements
 from convspec.models.dataflow.calls import step_of_norm
-from convspec.spec import format_of
-
-if TYPE_CHECKING:
-    from convspec.contract import Part
-    from convspec.spec import Array
+from convspec.spec import Array, format_of
 
 
 def is_computed(norm: Part) -> bool:

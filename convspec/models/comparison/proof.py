@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from convspec.models.comparison.step_check import unjudged_steps
 from convspec.models.dataflow.expressions import Expressions
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convspec.models.matching.layers import Pair
-    from convspec.models.run_model import Model
+from convspec.models.matching.layers import Pair
+from convspec.models.run_model import Model
 
 
 def unjudged(a: Model, b: Model, judged: tuple[set[str], set[str]]) -> list[str]:

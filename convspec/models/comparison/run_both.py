@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convspec.contract import Part
 from convspec.errors import ConvspecError
 from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
 from convspec.models.comparison.layer_rows import LayerRows
@@ -18,15 +19,12 @@ from convspec.models.comparison.results import Comparison, Row
 from convspec.models.comparison.sensitivity import measure, measure_wide
 from convspec.models.comparison.step_check import active_dropouts
 from convspec.models.comparison.temporary_weights import without_effect
-from convspec.models.run_model import Model, moved, one_at_a_time, open_model
+from convspec.models.run_model import Given, Model, moved, one_at_a_time, open_model
 from convspec.reference import Spread
+from convspec.spec import Array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from convspec.contract import Part
-    from convspec.models.run_model import Given
-    from convspec.spec import Array
 
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from convspec.contract import Part
 from convspec.models.comparison.temporary_weights import temporary_weights, writable_parts
+from convspec.models.run_model import Given, Model
 from convspec.reference import Spread, move_numbers, units_for
-from convspec.spec import representable
-
-if TYPE_CHECKING:
-    from convspec.contract import Part
-    from convspec.models.run_model import Given, Model
-    from convspec.spec import Array
+from convspec.spec import Array, representable
 
 _NORM_UNITS = 0.5  # four arrays of a norm move: together by about √8 roundings of an element
 

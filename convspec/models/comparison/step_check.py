@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
+from convspec.contract import TracedStep
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import LayerCheck, check_elements, check_layer
 from convspec.models.dataflow.calls import UNSEEN
 from convspec.models.dataflow.forms import channel_axis
 from convspec.models.dataflow.moves import canonical_order
-from convspec.spec import ConvParams, ConvSpec, format_of, steps
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from convspec.contract import TracedStep
-    from convspec.models.run_model import Model
-    from convspec.spec import Array
-
+from convspec.models.run_model import Model
+from convspec.spec import Array, ConvParams, ConvSpec, format_of, steps
 
 _LAYERS = (ConvSpec, steps.Norm, steps.Linear)
 

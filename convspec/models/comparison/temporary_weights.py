@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from convspec.contract import Part
-    from convspec.models.run_model import Model
-    from convspec.spec import Array
+from convspec.contract import Part
+from convspec.models.run_model import Model
+from convspec.spec import Array
 
+if TYPE_CHECKING:
     Weights: TypeAlias = Mapping[str, Mapping[str, Array]]
 
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convspec.models.dataflow.array_keys import ArrayKey
-from convspec.models.dataflow.graph import INPUT
+from convspec.models.dataflow.graph import INPUT, Graph, Node
+from convspec.spec import Array
 
 if TYPE_CHECKING:
-    from convspec.models.dataflow.graph import Graph, Node
-    from convspec.spec import Array
-
     Names = Mapping[str, Hashable]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from convspec.contract import TracedStep
 from convspec.models.dataflow.views import View, merge, regroup, size
 from convspec.spec import steps
 from convspec.spec.layouts import CHANNELS_LAST
-
-if TYPE_CHECKING:
-    from convspec.contract import TracedStep
 
 Shape: TypeAlias = tuple[int, ...]
 _NEUTRAL = {steps.Add: 0.0, steps.Subtract: 0.0, steps.Multiply: 1.0, steps.Divide: 1.0}

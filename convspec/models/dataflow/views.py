@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import Array
+from convspec.spec import Array
 
 Factor: TypeAlias = tuple[int, int]
 Axis: TypeAlias = tuple[Factor, ...]

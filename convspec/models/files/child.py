@@ -12,15 +12,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convspec.contract import registry
+from convspec.contract import Adapter, registry
 from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.models.files.messages import pack, read_arrays, write_arrays
+from convspec.spec import Array
 
 if TYPE_CHECKING:
-    from convspec.contract import Adapter
-    from convspec.spec import Array
-
     Message = dict[str, Any]
 
 

@@ -10,13 +10,12 @@ import numpy as np
 
 from convspec.contract import Call, FoundConv, ModelTrace, Part, Reading, StepTrace, TracedStep
 from convspec.errors import UnsupportedError
-from convspec.spec import ConvParams, ConvSpec
+from convspec.spec import Array, ConvParams, ConvSpec
 from convspec.spec.steps import Step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from convspec.spec import Array
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Call, ConvParams, FoundConv, ModelTrace, Part, Reading,
                                                            StepTrace, TracedStep)}  # fmt: skip

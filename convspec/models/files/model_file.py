@@ -12,21 +12,18 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from convspec import errors
 from convspec.atomic_files import replace_file
-from convspec.contract import FoundConv, ModelModule, ModelTrace, Part, Reading, StepTrace, registry
+from convspec.contract import Adapter, FoundConv, ModelModule, ModelTrace, Part, Reading, StepTrace, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
+from convspec.models.files.child import Message
 from convspec.models.files.messages import read_arrays, unpack, write_arrays
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
-    from convspec.models.files.child import Message
-    from convspec.spec import Array
+from convspec.spec import Array
 
 T = TypeVar("T")
 

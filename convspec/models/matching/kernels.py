@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from convspec.models.dataflow.array_keys import ArrayKey
-from convspec.spec import add_pads
+from convspec.spec import Array, ConvParams, ConvSpec, Pads, add_pads
 
 if TYPE_CHECKING:
     from convspec.models.matching.split_layers import LayerPart
-    from convspec.spec import Array, ConvParams, ConvSpec, Pads
 
 T = TypeVar("T")
 Key = Callable[[T], Hashable]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from convspec.contract import Call, Part, TracedStep
 from convspec.models.run_model import Model, canonical
 from convspec.spec import ConvSpec, steps
 from convspec.spec.layouts import CHANNELS_LAST
 
 if TYPE_CHECKING:
-    from convspec.contract import Call, Part, TracedStep
-
     Shape: TypeAlias = tuple[int, ...]
 
 

@@ -6,13 +6,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.errors import RequestError, printable
+from convspec.models.verification.report import VerifyReport
 from convspec.models.verification.verifier import verify
-
-if TYPE_CHECKING:
-    from convspec.models.verification.report import VerifyReport
 
 
 def verify_and_repair(

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.contract import Part, registry
+from convspec.contract import Adapter, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, out_of_memory
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
 from convspec.models import run_model
@@ -44,13 +44,10 @@ from convspec.models.files.model_file import ModelFile
 from convspec.models.matching.layers import batch_norm, norm_after
 from convspec.models.run_model import Model, adapter_for, canonical
 from convspec.models.verification.report import VerifyReport, collect
-from convspec.spec import ConvSpec, layouts
+from convspec.spec import Array, ConvSpec, layouts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from convspec.contract import Adapter
-    from convspec.spec import Array
 
     Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
     Message = dict[str, Any]
