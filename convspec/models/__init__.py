@@ -5,12 +5,11 @@ In go models of any framework, or files of them; out come a :class:`Comparison`,
 ``verification`` audits ONNX graphs, ``files`` reads model files in a child process, ``weight_files`` needs no model.
 """
 
-from typing import TYPE_CHECKING
-
 from convspec.models import arguments, text_table
 from convspec.models.comparison import common_rank
 from convspec.models.comparison.layer_check import check_layer
 from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.run_both import Inputs as Inputs
 from convspec.models.comparison.run_both import compare
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import split_layers
@@ -32,10 +31,7 @@ from convspec.models.verification.repair import verify_and_repair
 from convspec.models.verification.report import Node, VerifyReport
 from convspec.models.verification.verifier import verify
 from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.run_both import Inputs as Inputs
-    from convspec.spec import Array as Array
+from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "ModelTranslation", "Node", "PortReport",

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from convspec.models.matching.arrays import Relation, relations, scaled, size_of
 from convspec.models.text_table import Printable, Text
 from convspec.spec import Array, representable
 
-if TYPE_CHECKING:
-    Weights: TypeAlias = str | os.PathLike[str] | Mapping[str, Array]
+Weights: TypeAlias = str | os.PathLike[str] | Mapping[str, Array]
 
 _NEAR, _NEAR_HALF = 1e-5, 2.0**-8  # relative difference of sums that rounding explains: to float32, to bfloat16
 _ENOUGH = 3  # arrays of a kind whose common relation tells what the others should have

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convspec import diagnosis, models, reference
 from convspec.contract import Adapter, Reading
@@ -14,12 +16,6 @@ from convspec.errors import RequestError, ShapeError, UnsupportedError
 from convspec.models import Array, Inputs, adapter_for
 from convspec.reference import judge, products
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, layouts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
-
 
 SECONDS = 20.0
 _WIDE = {"float16": "float32", "bfloat16": "float32"}  # accumulators of half formats

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from convspec.spec import ConvParams
 from convspec_onnx.graph import Conv, Scope, along_axis, as_float, attributes_of
 from convspec_onnx.loading import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 _SAME_VALUES = ("MaxPool", "Relu", "Clip", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten",
                 "QuantizeLinear", "DequantizeLinear")  # fmt: skip

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.conformance import Report, Result
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SCHEMA = "convspec.diff/1"
 _SHOWN = 100

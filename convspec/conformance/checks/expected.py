@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import reference
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, Recipe
@@ -16,10 +17,7 @@ from convspec.errors import RecordError, ShapeError
 from convspec.reference import EXACT_KINDS
 from convspec.spec import ConvParams, Gradients, product
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

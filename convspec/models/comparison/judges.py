@@ -6,9 +6,10 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import diagnosis
 from convspec.contract import Call, Part
@@ -33,10 +34,7 @@ from convspec.models.run_model import Model, canonical
 from convspec.spec import Array, ConvParams, ConvSpec, Flattened, Pads
 from convspec.spec import layouts as layout_names
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Calls = tuple[Call, Call, Call | None, Call | None]
+Calls: TypeAlias = tuple[Call, Call, Call | None, Call | None]
 
 _MARGIN = 8  # pixels of a crop that are looked for
 

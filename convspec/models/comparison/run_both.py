@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convspec.contract import Part
 from convspec.errors import ConvspecError
@@ -23,10 +24,7 @@ from convspec.models.run_model import Given, Model, moved, one_at_a_time, open_m
 from convspec.reference import Spread
 from convspec.spec import Array
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 SECONDS = 20.0
 _LOOSE = 1e-3  # of the largest result: models that perturbed runs move by more are run again as they are

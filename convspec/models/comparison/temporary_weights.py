@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from convspec.contract import Part
 from convspec.models.run_model import Model
 from convspec.spec import Array
 
-if TYPE_CHECKING:
-    Weights: TypeAlias = Mapping[str, Mapping[str, Array]]
+Weights: TypeAlias = Mapping[str, Mapping[str, Array]]
 
 
 def writable_parts(model: Model) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.models.dataflow.graph import INPUT, Graph, Node
 from convspec.spec import Array
 
-if TYPE_CHECKING:
-    Names = Mapping[str, Hashable]
+Names: TypeAlias = Mapping[str, Hashable]
 
 
 class Expressions:

@@ -11,9 +11,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.contract import StepTrace, TracedStep
 from convspec.models.dataflow import views
@@ -23,10 +24,7 @@ from convspec.models.dataflow.settings import ZEROS, Windows, crops, is_not_nega
 from convspec.models.dataflow.views import Axis, View, merge
 from convspec.spec import Array, ConvSpec, steps
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
 
 INPUT = -1
 _FOLLOWING = {

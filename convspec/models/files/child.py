@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from convspec.contract import Adapter, registry
 from convspec.contract.isolation import encode, limit_memory, out_of_memory, send
@@ -18,8 +18,7 @@ from convspec.errors import ConvspecError, UnsupportedError
 from convspec.models.files.messages import pack, read_arrays, write_arrays
 from convspec.spec import Array
 
-if TYPE_CHECKING:
-    Message = dict[str, Any]
+Message: TypeAlias = dict[str, Any]
 
 
 def serve(requests: BinaryIO, replies: int) -> None:

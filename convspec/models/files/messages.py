@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,6 @@ from convspec.contract import Call, FoundConv, ModelTrace, Part, Reading, StepTr
 from convspec.errors import UnsupportedError
 from convspec.spec import Array, ConvParams, ConvSpec
 from convspec.spec.steps import Step
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Call, ConvParams, FoundConv, ModelTrace, Part, Reading,
                                                            StepTrace, TracedStep)}  # fmt: skip

@@ -6,9 +6,9 @@ import itertools
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.contract import KINDS, Part
 from convspec.models.dataflow.array_keys import ArrayKey
@@ -19,10 +19,6 @@ from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs
 from convspec.models.run_model import Model
 from convspec.spec import Array
 from convspec.spec.layouts import CHANNELS_FIRST
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _GENERIC = {"conv", "conv1d", "conv2d", "conv3d", "node", "model", "graph", "dense", "linear", "gemm", "module",
             "layers", "batch", "norm", "normalization", "batchnorm", "depthwise", "bn"}  # fmt: skip

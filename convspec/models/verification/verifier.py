@@ -31,9 +31,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convspec.contract import Adapter, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, out_of_memory
@@ -46,12 +47,9 @@ from convspec.models.run_model import Model, adapter_for, canonical
 from convspec.models.verification.report import VerifyReport, collect
 from convspec.spec import Array, ConvSpec, layouts
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
-    Message = dict[str, Any]
-    Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Inputs: TypeAlias = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+Message: TypeAlias = dict[str, Any]
+Answer: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
