@@ -131,11 +131,8 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
         args, words = ((), dict(zip(names, given, strict=True))) if names else (given, {})
         return jax.tree.leaves(whole(*args, **words))
 
-    return traced(call, parameters, inputs, _dtype(parameters))
-
-
-def _dtype(parameters: Mapping[str, Any]) -> str:
-    return str(next((a.dtype for a in parameters.values() if np.issubdtype(a.dtype, np.inexact)), "float32"))
+    dtype = next((a.dtype for a in parameters.values() if np.issubdtype(a.dtype, np.inexact)), "float32")
+    return traced(call, parameters, inputs, str(dtype))
 
 
 def traced(call: Any, parameters: Mapping[str, Any], inputs: Any, dtype: str) -> StepTrace:

@@ -212,13 +212,9 @@ def _in_units(got: Any, y: Any, g: Any, limits: Bounds) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         q = abs(float(got) - float(y)) / unit
     return {
-        "worst_q": _jsonable(0.0 if _same(got, y) else q),
+        "worst_q": _jsonable(0.0 if got == y or (np.isnan(got) and np.isnan(y)) else q),
         "bound": _jsonable((limits.relative * float(g) + limits.absolute) / unit),
     }
-
-
-def _same(got: Any, y: Any) -> bool:
-    return bool(got == y or (np.isnan(got) and np.isnan(y)))
 
 
 def _wrong_reason(actual: Array, expected: Array, evidence: dict[str, Any]) -> str:

@@ -26,16 +26,12 @@ def further_inputs(given: Given, seed: int = 0) -> dict[str, Given]:
     rng = np.random.default_rng(seed)
     if isinstance(given, Mapping):
         return {_PERMUTED: {name: _permute(x, rng) for name, x in given.items()}}
-    whole = [_is_whole(x) for x in given]
+    whole = [x.dtype.kind != "f" or np.array_equal(x, np.rint(x)) for x in given]
     drawn = [_permute(x, rng) if fixed else _draw(x, rng) for x, fixed in zip(given, whole, strict=True)]
     if all(whole):
         return {_PERMUTED: drawn}
     scaled = [x if fixed else (x * SCALE).astype(x.dtype) for x, fixed in zip(given, whole, strict=True)]
     return {_DRAWN: drawn, _SCALED: scaled}
-
-
-def _is_whole(x: Array) -> bool:
-    return x.dtype.kind != "f" or bool(np.array_equal(x, np.rint(x)))
 
 
 def _draw(x: Array, rng: np.random.Generator) -> Array:

@@ -47,7 +47,8 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
         FrameworkAbsent: if no framework that reads it is installed.
     """
     place, known = Path(path), loaders()
-    fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
+    fitting = [one for kind, those in known.items() for one in those
+               if (place.name.endswith(kind) if kind.startswith(".") else (place / kind).is_file())]  # fmt: skip
     if not fitting:
         endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
@@ -59,10 +60,6 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     if None in absences:
         return fitting[absences.index(None)]
     raise FrameworkAbsent(f"{printable(place.name)}: {'; '.join(map(str, absences))}")
-
-
-def _is(path: Path, kind: str) -> bool:
-    return path.name.endswith(kind) if kind.startswith(".") else (path / kind).is_file()
 
 
 class ModelFile:
