@@ -14,8 +14,7 @@ from convspec.contract import known_gaps, registry
 from convspec.contract.constructor_calls import ConstructorCall, Unread, adapter_of, parse_call
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
-from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
-from convspec.contract.model_steps import StepTrace, TracedStep
+from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part, StepTrace, TracedStep
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
 from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, kernel_axes, xla_precision

@@ -27,9 +27,8 @@ from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
 from convspec.models.translation import ModelTranslation, translate_model
-from convspec.models.verification.repair import verify_and_repair
 from convspec.models.verification.report import Node, VerifyReport
-from convspec.models.verification.verifier import verify
+from convspec.models.verification.verifier import verify, verify_and_repair
 from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
 from convspec.spec import Array as Array
 

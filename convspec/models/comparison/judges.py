@@ -19,12 +19,13 @@ from convspec.models.comparison import layer_check
 from convspec.models.comparison.layer_check import (
     ErrorPropagation,
     LayerCheck,
+    check_norm,
     crop,
+    is_computed,
     largest_difference,
     outer_zeros,
     zero_margins,
 )
-from convspec.models.comparison.norm_check import check_norm, is_computed
 from convspec.models.comparison.results import Row
 from convspec.models.matching import layers
 from convspec.models.matching.differences import array_differences, spec_differences

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from convspec.contract import TracedStep
 from convspec.models.dataflow import settings
-from convspec.models.dataflow.moves import canonical_order
-from convspec.models.dataflow.views import Axis, View, along, dense, ordered, size
+from convspec.models.dataflow.views import Axis, View, along, canonical_order, dense, ordered, size
 from convspec.spec import Array, ConvSpec, steps
 from convspec.spec.layouts import CHANNELS_LAST
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from convspec.contract import StepTrace, TracedStep
 from convspec.models.dataflow import views
 from convspec.models.dataflow.forms import Form, Orders, arrange, form, viewed
-from convspec.models.dataflow.moves import canonical_order, move
 from convspec.models.dataflow.settings import ZEROS, Windows, crops, is_not_negative, kind_of
-from convspec.models.dataflow.views import Axis, View, merge
+from convspec.models.dataflow.views import Axis, View, canonical_order, merge, move
 from convspec.spec import Array, ConvSpec, steps
 
 Shape: TypeAlias = tuple[int, ...]
