@@ -6,8 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from convspec_jax.cache import structures
-from convspec_jax.execution import configure, devices, feed, fetch, place
+from convspec_jax.execution import configure, devices, feed, fetch, place, structures
 
 from convspec.contract import CHANNELS_LAST, Array, ConvParams, Gradients, Plan, check_layout, family
 from convspec.errors import ShapeError

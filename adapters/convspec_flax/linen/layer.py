@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convspec_jax.cache import structures
-from convspec_jax.execution import configure, devices
+from convspec_jax.execution import configure, devices, structures
 from flax import linen as nn
 
 from convspec.contract import ConvParams, Plan
