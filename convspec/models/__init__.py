@@ -23,7 +23,7 @@ from convspec.models.matching.differences import (
     spec_differences,
     weight_differences,
 )
-from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
+from convspec.models.matching.kernels import BatchNorm, Layer, fold, grouped_kernel, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
 from convspec.models.translation import ModelTranslation, translate_model
@@ -34,9 +34,8 @@ from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "ModelTranslation", "Node", "PortReport",
-    "VerifyReport",
-    "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
-    "compare", "convs", "field_differences", "fold", "layer_differences", "match_weights", "nearest_stages",
-    "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table",
-    "translate_model", "verify", "verify_and_repair", "weight_differences",
+    "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer",
+    "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "layer_differences",
+    "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences",
+    "split_layers", "text_table", "translate_model", "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec import ConvParams, ConvSpec, diagnosis, reference
+from convspec import ConvParams, ConvSpec, diagnosis
 from convspec.errors import ConvspecError
 from convspec.models import Difference, check_layer, common_rank, field_differences, layer_differences
 from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
@@ -178,17 +178,10 @@ class SourceComparison:
 
     def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
         """Keep the signal-to-noise ratio of a node's output."""
-        theirs = form.theirs
-        try:
-            right = reference.conv(theirs.spec, ConvParams(as_float(theirs.params.kernel), theirs.params.bias), read)
-        except ConvspecError:
-            return
         best = -math.inf
-        for mine, _ in output_stages(form.ours, y):
-            for own, _ in list(output_stages(theirs, right))[theirs.norm is not None :]:
-                clipped = node.y.clip(own) if node and node.y and node.integers else own
-                if mine.shape == own.shape:
-                    best = max(best, rounding.signal_to_noise(mine, clipped))
+        for mine, _, own, _ in output_stages(form, read, y):
+            clipped = node.y.clip(own) if node and node.y and node.integers else own
+            best = max(best, rounding.signal_to_noise(mine, clipped))
         if np.isfinite(best):
             self.noise[conv.path] = min(self.noise.get(conv.path, math.inf), best)
 
