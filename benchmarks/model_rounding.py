@@ -17,7 +17,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convspec.models.comparison.sensitivity import Spread, measure
+from convspec.models.comparison.temporary_weights import Spread, measure
 from convspec.models.run_model import open_model
 
 INPUTS = 6

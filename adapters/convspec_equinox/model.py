@@ -9,21 +9,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part, format_of
+from convspec.contract import Array, Call, FoundConv, ModelTrace, Part, format_of
 from convspec.errors import UnsupportedError
 from convspec_equinox import read, steps
 from convspec_equinox.steps import trace_steps
 from convspec_equinox.weights import to_equinox
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from convspec.contract import CHANNELS_LAST, Plan
+from convspec.contract import CHANNELS_LAST, ConvSpec, Pads, Plan
 from convspec.contract import xla_precision as compute_precision
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, Pads
 
 __all__ = ["compute_precision", "plan"]
 

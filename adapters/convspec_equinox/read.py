@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from convspec.contract import ConvParams, FoundConv, Reading, format_of, known_dtype, no_convolutions, refuse_shape
-from convspec.contract.tracing import Answer, layer_inference
+from convspec.contract.tracing import Answer, Array, Run, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_equinox.parse import spec_of
 from convspec_equinox.weights import from_equinox
-
-if TYPE_CHECKING:
-    from convspec.contract.tracing import Array, Run
 
 _CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.ConvTranspose)
 _ATTRIBUTES = (

@@ -6,22 +6,19 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial, wraps
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from convspec_jax import Layer, Meaning, call_layer, in_module, trace_function
+from convspec_jax.steps import Layer, Meaning, call_layer, in_module, trace_function
 
-from convspec.contract import StepTrace, refuse_inputs
+from convspec.contract import Array, StepTrace, refuse_inputs
 from convspec.contract.tracing import NoWord
 from convspec.errors import UnsupportedError
 from convspec.spec import steps
 from convspec_equinox import read
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _NORM = {"scale": "weight", "bias": "bias"}
 KINDS: dict[type, Mapping[str, str]] = {  # the layers that are one step, with Equinox's names of their arrays

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from convspec.contract import Array
+from convspec.contract import Array
 
 
 def to_equinox(kernel: Array, *, transposed: bool, groups: int) -> Array:

@@ -1,77 +1,26 @@
-"""Shared by nnx and linen at run time: devices, process-wide switches, compiled calls, checks of the device."""
+"""Shared by nnx and linen at run time: weights on a device, compiled calls."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from convspec_jax import execution
+from convspec_jax.execution import feed, fetch
 
-from convspec.contract import CHANNELS_LAST, Gradients, check_layout, family, format_of
-from convspec.errors import PlacementError, ShapeError
-from convspec_flax import cache
+from convspec.contract import CHANNELS_LAST, Array, ConvParams, Gradients, Plan, check_layout, family
+from convspec.errors import ShapeError
 from convspec_flax.weights import from_flax, to_flax
 
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
-_PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
-_REMEDY = 'switch it on before anything else runs: jax.config.update("jax_enable_x64", True)'
-
-
-def devices() -> tuple[str, ...]:
-    """``"cpu"``, and ``"cuda"`` where JAX has an NVIDIA GPU."""
-    return tuple(name for name in _PLATFORMS if _available(name))
-
-
-def _available(name: str) -> bool:
-    try:
-        found = jax.devices(_PLATFORMS.get(name, name))
-    except RuntimeError:  # JAX's error for a missing platform
-        return False
-    return name != "cuda" or "cuda" in found[0].client.platform_version.lower()
-
-
-def device_of(name: str) -> Any:
-    """JAX's device of that name.
-
-    Raises:
-        PlacementError: listing the available ones.
-    """
-    if not _available(name):
-        raise PlacementError(f"JAX has no device {name!r} here, only {', '.join(devices())}")
-    return jax.devices(_PLATFORMS.get(name, name))[0]
-
-
-def configure(dtype: str, device: str, precision: str, threads: int | None) -> None:
-    """Process-wide switches, for a worker: 64-bit numbers, precision, threads, memory, caches of compiled code."""
-    if device == "cuda":
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if threads is not None:
-        os.environ["NPROC"] = str(threads)  # the size of XLA's thread pools, read when its client starts
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    jax.config.update("jax_default_matmul_precision", "highest" if precision == "strict" else None)
-    cache.keep_small()
-    cache.persist()
-
-
-def placed(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
-    """Kernel, and bias where there is one, in Flax's order and dtype on the device.
-
-    Raises:
-        PlacementError: if the device is not there, or float64 is switched off.
-    """
-    if plan.dtype == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
-        raise PlacementError(f"JAX computes in float32 unless 64-bit numbers are on; {_REMEDY}")
-    spec, target = plan.spec, device_of(device)
-    arrays = {"kernel": to_flax(params.kernel, transposed=spec.transposed, groups=spec.groups)}
+def place(plan: Plan, params: ConvParams, device: str) -> dict[str, Any]:
+    """Return kernel, and bias where there is one, in Flax's order and dtype on the device."""
+    arrays = {"kernel": to_flax(params.kernel, transposed=plan.spec.transposed, groups=plan.spec.groups)}
     if params.bias is not None:
         arrays["bias"] = params.bias
-    # a copy: on the CPU device_put may share memory with an array that the caller changes later
-    return {k: jax.device_put(np.array(a, jnp.dtype(plan.dtype), order="C"), target) for k, a in arrays.items()}
+    return execution.place(arrays, plan.dtype, device)
 
 
 class Calls:
@@ -103,30 +52,31 @@ class Calls:
 
     def apply(self, layer: Any, x: Array, layout: str, device: str) -> Array:
         """The layer's output, in the layout of ``x``."""
-        conv = self._conv(layer, layout)
-        y = self._forward(*self._split(layer), _on_device(conv, x, layout, device))
-        return _checked(y, conv.kernel, device)
+        conv = self._conv(layer, x, layout)
+        y = self._forward(*self._split(layer), feed(x, conv.kernel, device))
+        return fetch(y, conv.kernel, device)
 
     def gradients(self, layer: Any, x: Array, dy: Array, layout: str, device: str) -> Gradients:
         """Gradients of ⟨layer(x), dy⟩, in canonical order."""
-        conv = self._conv(layer, layout)
-        inputs = _on_device(conv, x, layout, device)
-        cotangent = jax.device_put(np.asarray(dy, conv.kernel.dtype), device_of(device))
+        conv = self._conv(layer, x, layout)
+        inputs, cotangent = (feed(array, conv.kernel, device) for array in (x, dy))
         of_state, of_input = self._pullback(*self._split(layer), inputs, cotangent)
         leaves = self._leaves(of_state)
-        kernel = np.ascontiguousarray(conv.canonical(_checked(leaves["kernel"], conv.kernel, device)))
-        bias = None if leaves.get("bias") is None else _checked(leaves["bias"], conv.kernel, device)
-        return Gradients(_checked(of_input, conv.kernel, device), kernel, bias)
+        kernel = np.ascontiguousarray(conv.canonical(fetch(leaves["kernel"], conv.kernel, device)))
+        bias = None if leaves.get("bias") is None else fetch(leaves["bias"], conv.kernel, device)
+        return Gradients(fetch(of_input, conv.kernel, device), kernel, bias)
 
-    def _conv(self, layer: Any, layout: str) -> Conv:
-        """The layer's convolution. Raises ShapeError where a plain one, which is channels-last, gets another layout."""
+    def _conv(self, layer: Any, x: Array, layout: str) -> Conv:
+        """The layer's convolution; raises ShapeError for another input, a plain one takes channels-last ones only."""
         module, kernel = self._inner(layer)
         if module is layer and family(layout, kernel.ndim - 2) != CHANNELS_LAST:
             raise ShapeError(
                 f"layout {layout!r}: a plain Flax convolution takes channels-last tensors only; "
                 f"transpose the input, or build the layer with layout={layout!r}"
             )
-        return Conv(module, kernel)
+        conv = Conv(module, kernel)
+        check_layout(x, conv.in_channels, layout, conv.ndim)
+        return conv
 
 
 class Conv:
@@ -153,20 +103,3 @@ class Conv:
         if self.plain and not self.swapped:  # Flax's own default: as stored, a flipped kernel of (*kernel, I, O)
             kernel = np.flip(kernel, tuple(range(self.ndim))).swapaxes(-1, -2)
         return from_flax(kernel, transposed=self.transposed, groups=self.groups)
-
-
-def _on_device(conv: Conv, x: Array, layout: str, device: str) -> Any:
-    check_layout(x, conv.in_channels, layout, conv.ndim)
-    target = device_of(device)
-    if conv.kernel.devices() != {target}:
-        raise PlacementError(f"the layer's weights are on {conv.kernel.devices()}, not on {device!r} ({target})")
-    return jax.device_put(np.asarray(x, conv.kernel.dtype), target)
-
-
-def _checked(y: Any, kernel: Any, device: str) -> Array:
-    """``y`` on the host, if it was computed on the device and in the dtype of the layer."""
-    if y.devices() != {device_of(device)}:
-        raise PlacementError(f"JAX computed on {y.devices()}, not on {device!r}")
-    if y.dtype != kernel.dtype:
-        raise PlacementError(f"JAX answered in {y.dtype}, not in the layer's {kernel.dtype}")
-    return np.array(y, format_of(str(y.dtype)).carrier)

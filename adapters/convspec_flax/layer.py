@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convspec_jax.execution import configure, devices, structures
 from flax import nnx
 
-from convspec_flax.cache import structures
-from convspec_flax.execution import Calls, configure, devices, placed
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Plan
+from convspec.contract import ConvParams, Plan
+from convspec_flax.execution import Calls, place
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]
 
@@ -24,7 +22,7 @@ def _structure(plan: Plan) -> tuple[Any, Any]:
 
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
     """The plan's layer with these weights on the device."""
-    arrays = placed(plan, params, device)
+    arrays = place(plan, params, device)
     structure, state = _structure(plan)
     flat = [(path, leaf.replace(arrays[path[-1]])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.merge(structure, nnx.from_flat_state(flat))

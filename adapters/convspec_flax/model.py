@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx, serialization
 
-from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.contract import Array, Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_flax import read
 from convspec_flax.parse import dilates_input
 from convspec_flax.steps import trace_steps
 from convspec_flax.weights import to_flax
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convspec.contract import CHANNELS_FIRST, Plan, call_text
+from convspec.contract import CHANNELS_FIRST, ConvSpec, Pads, Plan, call_text
 from convspec.contract import xla_precision as compute_precision
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, Pads
 
 __all__ = ["LINEN", "compute_precision", "plan", "written"]
 

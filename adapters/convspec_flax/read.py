@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax import nnx
 
 from convspec.contract import (
     ConvParams,
+    ConvSpec,
     FoundConv,
     Reading,
     format_of,
@@ -20,14 +21,10 @@ from convspec.contract import (
     no_convolutions,
     refuse_shape,
 )
-from convspec.contract.tracing import layer_inference
+from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_flax.parse import spec_of
 from convspec_flax.weights import from_flax
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvSpec
-    from convspec.contract.tracing import Answer, Array
 
 _ATTRIBUTES = (
     "kernel_size", "strides", "padding", "input_dilation", "kernel_dilation", "feature_group_count", "use_bias",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, ConvSpec, LayerRequest, Plan
+from convspec.contract import Adapter, ConvSpec, LayerRequest, Plan
 
 _RUN = """\
 structure, state = nnx.split(layer)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
-from convspec_jax import Layer, Meaning, call_layer, in_module, trace_function
+from convspec_jax.steps import Layer, Meaning, call_layer, in_module, trace_function
 from flax import nnx
 
-from convspec.contract import ConvParams, StepTrace, refuse_inputs
+from convspec.contract import Array, ConvParams, StepTrace, refuse_inputs
 from convspec.contract.tracing import NoWord
 from convspec.spec import steps
 from convspec_flax import read
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 KINDS = (nnx.Conv, nnx.ConvTranspose, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.InstanceNorm,
          nnx.RMSNorm, nnx.Dropout, nnx.Embed, nnx.PReLU)  # fmt: skip
@@ -134,11 +131,8 @@ def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> St
         args, words = ((), dict(zip(names, given, strict=True))) if names else (given, {})
         return jax.tree.leaves(whole(*args, **words))
 
-    return traced(call, parameters, inputs, _dtype(parameters))
-
-
-def _dtype(parameters: Mapping[str, Any]) -> str:
-    return str(next((a.dtype for a in parameters.values() if np.issubdtype(a.dtype, np.inexact)), "float32"))
+    dtype = next((a.dtype for a in parameters.values() if np.issubdtype(a.dtype, np.inexact)), "float32")
+    return traced(call, parameters, inputs, str(dtype))
 
 
 def traced(call: Any, parameters: Mapping[str, Any], inputs: Any, dtype: str) -> StepTrace:

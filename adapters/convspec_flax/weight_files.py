@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from flax.serialization import msgpack_restore
 
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array
 
 
 def load_weights(path: str) -> dict[str, Array]:

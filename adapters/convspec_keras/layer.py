@@ -5,19 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Gradients, check_layout, format_of, layouts
+from convspec.contract import Array, ConvParams, Gradients, Plan, check_layout, format_of, layouts
 from convspec.errors import PlacementError, ShapeError, UnsupportedError
 from convspec_keras import weights
 from convspec_keras.backends import running
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part, refuse_inputs
+from convspec.contract import Array, Call, FoundConv, ModelTrace, Part, refuse_inputs
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.steps import trace_steps
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,14 +20,11 @@ from convspec.contract import (
     no_convolutions,
     refuse_shape,
 )
-from convspec.contract.tracing import layer_inference
+from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_keras import weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.parse import spec_of
-
-if TYPE_CHECKING:
-    from convspec.contract.tracing import Answer, Array
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from convspec.contract import Adapter, LayerRequest, Plan
 from convspec_keras.plan import depthwise_layer
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, LayerRequest, Plan
 
 _BACKENDS = {"keras": "tensorflow", "keras-jax": "jax", "keras-torch": "torch"}
 _FRAMEWORKS = {"tensorflow": "import tensorflow as tf", "jax": "import jax", "torch": "import torch"}

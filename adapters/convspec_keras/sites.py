@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
+from convspec.contract import Array, Call, FoundConv, ModelTrace, Part, no_convolutions
 from convspec.contract.tracing import Pad, described
 from convspec.errors import RequestError
-from convspec_keras.graph import CALLS, CONVOLUTIONS, PASSING, Graph, Site, conv, only_user, plain, scope, short
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
-    from convspec_keras.graph import SavedModel
+from convspec_keras.graph import (
+    CALLS,
+    CONVOLUTIONS,
+    PASSING,
+    Graph,
+    SavedModel,
+    Site,
+    conv,
+    only_user,
+    plain,
+    scope,
+    short,
+)
 
 _PADS = ("Pad", "PadV2", "MirrorPad")
 

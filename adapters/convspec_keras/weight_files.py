@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from convspec.errors import RequestError, printable
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array
 
 
 def load_weights(path: str) -> dict[str, Array]:

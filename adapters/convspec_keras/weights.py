@@ -7,12 +7,10 @@ swapped; ``DepthwiseConv`` has ``(*K, C, M)``, and filter c·M + m reads channel
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from convspec.contract import Array
+from convspec.contract import Array
 
 
 def native(kernel: Array, channels: int, parts: int, *, depthwise: bool) -> list[Array]:

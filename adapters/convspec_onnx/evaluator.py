@@ -5,18 +5,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
+import onnx
 from onnx.reference import ReferenceEvaluator
 
+from convspec.contract import Plan
 from convspec.errors import PlacementError, UnsupportedError
+from convspec.spec import Array, ConvParams, Gradients
 from convspec_onnx import weights
-
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec.contract import Plan
-    from convspec.spec import Array, ConvParams, Gradients
 
 
 def build(plan: Plan, params: ConvParams, device: str) -> onnx.ModelProto:

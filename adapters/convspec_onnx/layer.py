@@ -5,18 +5,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import onnx
 import onnxruntime as ort
 
+from convspec.contract import Plan
 from convspec.errors import PlacementError, UnsupportedError
+from convspec.spec import Array, ConvParams, Gradients
 from convspec_onnx import weights
-
-if TYPE_CHECKING:
-    import onnx
-
-    from convspec.contract import Plan
-    from convspec.spec import Array, ConvParams, Gradients
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LEVELS = {"all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL, "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL}

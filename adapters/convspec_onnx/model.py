@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from convspec.contract import Call, ModelTrace, Part, Reading
+from convspec.contract import Array, Call, ModelTrace, Part, Reading
 from convspec.errors import UnsupportedError
 from convspec.spec import layouts
-from convspec_onnx.graph import Scope, attributes_of, find_convolutions
+from convspec_onnx.graph import Scope, attributes_of, epsilon_of, find_convolutions
 from convspec_onnx.loading import DetachedModel, to_proto
 from convspec_onnx.trace_steps import feeds_of, run_for, trace_steps
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
 
@@ -49,7 +46,7 @@ def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
             constants = {name: scope.constant(node.input[i]) for name, i in _NORM_INPUTS.items()}
             arrays = {name: array for name, array in constants.items() if array is not None}
             if len(arrays) == len(constants):
-                epsilon = float(str(np.float32(attributes_of(node).get("epsilon", 1e-5))))  # as it was written
+                epsilon = epsilon_of(attributes_of(node))
                 norm = Part(path, "norm", node.op_type, arrays=arrays, epsilon=epsilon, axis=1, norm="batch")
                 yield norm, node.input[0], node.output[0]
         elif node.op_type in _NORMS and (own := _norm(node, path, scope)):
@@ -66,7 +63,6 @@ def _norm(node: onnx.NodeProto, path: str, scope: Scope) -> Part | None:
     if len(known) != len(arrays) or "gain" not in known:
         return None
     attributes = attributes_of(node)
-    epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
     own: dict[str, Any] = {"axis": 1, "norm": "group", "groups": attributes.get("num_groups", known["gain"].size)}
     if node.op_type in ("LayerNormalization", "RMSNormalization"):
         axis = int(attributes.get("axis", -1))
@@ -74,7 +70,7 @@ def _norm(node: onnx.NodeProto, path: str, scope: Scope) -> Part | None:
         own = {"axis": -1, "norm": "layer" if node.op_type[0] == "L" else "rms", "axes": axes}
     elif node.op_type == "GroupNormalization":
         own["fast_variance"] = True
-    return Part(path, "norm", node.op_type, arrays=known, epsilon=epsilon, **own)
+    return Part(path, "norm", node.op_type, arrays=known, epsilon=epsilon_of(attributes), **own)
 
 
 def parameters(model: Any) -> dict[str, tuple[int, ...]]:
@@ -106,13 +102,10 @@ def _read_linear(node: onnx.NodeProto, scope: Scope) -> tuple[dict[str, Array], 
         bias = scope.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         return arrays | ({} if bias is None else {"bias": bias}), node.output[0]
     arrays = {"kernel": np.ascontiguousarray(kernel.T)}
-    consumers = scope.consumers.get(node.output[0], [])
-    if len(consumers) == 1 and consumers[0].op_type == "Add":
-        for name in consumers[0].input:
-            bias = scope.constant(name)
-            if bias is not None and bias.shape == (kernel.shape[1],):
-                return arrays | {"bias": bias}, consumers[0].output[0]
-    return arrays, node.output[0]
+    if (found := scope.row_after(node, scope.constant)) is None:
+        return arrays, node.output[0]
+    add, _, row = found
+    return arrays | {"bias": row}, add.output[0]
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from convspec.contract import Adapter, LayerRequest, Plan
 from convspec.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, LayerRequest, Plan
 
 _LOAD = """
 values = {"weight": kernel%s}

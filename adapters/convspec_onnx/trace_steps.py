@@ -87,7 +87,7 @@ class _Trace:
             if node.name in joined or all(name in self.fixed for name in written):
                 continue
             path = node.name or f"{node.op_type}_{index}"
-            bias = self.bias_of(node) if node.op_type == "MatMul" else None
+            bias = self.scope.row_after(node, self.fixed_value) if node.op_type == "MatMul" else None
             self.add_steps(path, node, bias)
             joined |= {bias[0].name} if bias else set()
         outputs = tuple(self.number(entry.name) for entry in self.proto.graph.output)
@@ -102,6 +102,9 @@ class _Trace:
                 raise KeyError(name)
             self.values[name] = constant
         return self.values[name]
+
+    def fixed_value(self, name: str) -> Array | None:
+        return self.value(name) if name in self.fixed else None
 
     def add(self, name: str) -> int:
         """List a tensor as it is written, and return its number."""
@@ -118,12 +121,12 @@ class _Trace:
             self.steps.append(TracedStep(name, step, (), (self.add(name),), array, sources, "Constant"))
         return self.numbers[name]
 
-    def add_steps(self, path: str, node: onnx.NodeProto, bias: tuple[onnx.NodeProto, str] | None) -> None:
+    def add_steps(self, path: str, node: onnx.NodeProto, bias: tuple[onnx.NodeProto, str, Array] | None) -> None:
         """List one node as a step."""
         word, names = self.word(path, node)
         if bias is not None and isinstance(word.step, Linear):
             step = Linear(word.step.in_features, word.step.out_features)
-            arrays = {**word.arrays, "bias": self.value(bias[1]).reshape(-1)}
+            arrays = {**word.arrays, "bias": bias[2].reshape(-1)}
             word = Word(step, word.reads, arrays, word.sources)
         sources = {name: self.fixed[names[number]] for name, number in word.sources.items()}
         if bias is not None:
@@ -173,16 +176,3 @@ class _Trace:
         sources = {name: i for name, i in (("kernel", 1), ("bias", 2)) if i in present and i not in computed}
         note = "its kernel or bias is computed" if computed else ""
         return Word(spec, (0, *computed), arrays, sources, FIRST, note)
-
-    def bias_of(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, str] | None:
-        """Return the addition of a constant row that alone follows a matrix product, and the name of the row."""
-        kernel = node.input[1]
-        consumers = self.scope.consumers.get(node.output[0], [])
-        if kernel not in self.fixed or len(consumers) != 1 or consumers[0].op_type != "Add":
-            return None
-        if node.output[0] in {entry.name for entry in self.proto.graph.output}:
-            return None
-        for name in consumers[0].input:
-            if name in self.fixed and self.value(name).shape == self.value(kernel).shape[1:]:
-                return consumers[0], name
-        return None

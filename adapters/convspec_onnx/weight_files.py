@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from convspec.spec import Array
 from convspec_onnx.loading import all_tensors, load_proto, to_array
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
 
 
 def load_weights(path: str) -> dict[str, Array]:

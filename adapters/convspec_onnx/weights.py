@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from convspec.contract import check_layout
 from convspec.errors import PlacementError, ShapeError
-from convspec.spec import layouts
-
-if TYPE_CHECKING:
-    import onnx
-    from numpy.typing import NDArray
-
-    from convspec.spec import Array, ConvParams
+from convspec.spec import Array, ConvParams, layouts
 
 
 def load(model: onnx.ModelProto, params: ConvParams) -> onnx.ModelProto:

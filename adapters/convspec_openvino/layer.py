@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from convspec.contract import check_layout, layouts
+from convspec.contract import Array, ConvParams, Plan, check_layout, layouts
 from convspec.errors import PlacementError, ShapeError
 from convspec_openvino.importing import ops, ov
 from convspec_openvino.weights import to_openvino
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
 _threads: list[int] = []
 _compiled: dict[int, Any] = {}

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from convspec.contract import CHANNELS_LAST, ComputePrecision, Plan, resolve_padding
+from convspec.contract import CHANNELS_LAST, ComputePrecision, ConvSpec, LayerRequest, Plan, resolve_padding
 from convspec.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, LayerRequest
 
 _MODES = {"reflect": "reflect", "replicate": "edge"}
 _TEXT = """\

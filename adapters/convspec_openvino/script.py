@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from convspec.contract import Adapter, LayerRequest, Plan
 from convspec.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, LayerRequest, Plan
 
 _WEIGHTS = re.compile(r'np\.zeros\((\(.*\)), np\.float32\), name="(weight|bias)"')
 _RUN = """

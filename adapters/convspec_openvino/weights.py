@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
+from convspec.contract import Array
 
 
 def to_openvino(kernel: Array, groups: int) -> Array:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from convspec.contract import Gradients, check_layout, layouts
+from convspec.contract import Array, ConvParams, Gradients, Plan, check_layout, layouts
 from convspec.errors import PlacementError, ShapeError
 from convspec_torch import weights
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams, Plan
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
-from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.contract import Array, Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_torch import programs, read, weights
 from convspec_torch.functions import Functions
 from convspec_torch.steps import own_convolution, tensors_of, trace_steps, traces_plainly
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["parameters", "parts", "results", "save", "trace_model", "trace_steps", "traces_plainly", "widen", "write"]
 

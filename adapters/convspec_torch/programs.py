@@ -7,20 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convspec.contract import Call, FoundConv, ModelTrace, Part, no_convolutions
+from convspec.contract import Array, Call, FoundConv, ModelTrace, Part, Reading, no_convolutions
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec_torch import weights
 from convspec_torch.functions import called
 from convspec_torch.operations import Computed, Operation, Program, operations, strange
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, Reading
 
 _REGULAR = tuple(f"aten::conv{n}d" for n in (1, 2, 3))
 _TRANSPOSED = tuple(f"aten::conv_transpose{n}d" for n in (1, 2, 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -15,14 +15,11 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from convspec.contract import ConvSpec, FoundConv, Reading, layouts, no_convolutions, refuse_shape
-from convspec.contract.tracing import layer_inference
+from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import programs, weights
 from convspec_torch.functions import CALLS, bound, called, dtype_of, params_of
 from convspec_torch.parse import spec_of
-
-if TYPE_CHECKING:
-    from convspec.contract.tracing import Answer, Array
 
 _ATTRIBUTES = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),

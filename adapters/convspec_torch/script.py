@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, LayerRequest, Plan
+from convspec.contract import Adapter, LayerRequest, Plan
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from convspec.errors import RequestError, printable
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array
 
 
 def load_weights(path: str) -> dict[str, Array]:

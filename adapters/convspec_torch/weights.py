@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from convspec.contract import Array, ConvParams
 from convspec.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from convspec.contract import Array, ConvParams
 
 CONVOLUTIONS = (
     *(torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ from convspec.errors import printable
 from convspec.reference import VERDICTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from convspec.conformance.results import Report, Result
 
 _NAMES = ("adapter", "layout", "dtype", "device", "precision", "direction")

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from convspec.errors import CallError, GapError, ShapeError, SpecError, UnknownN
 from convspec.spec import (
     DIRECTIONS,
     DTYPES,
+    Array,
     ComputePrecision,
     ConvParams,
     ConvSpec,
@@ -32,11 +33,6 @@ from convspec.spec import (
     layouts,
     rounded,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
 
 PLAIN = ConvSpec(3, 4, (2, 3), stride=(2, 1), dilation=(1, 2))
 SPECS = (

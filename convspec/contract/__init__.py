@@ -14,8 +14,7 @@ from convspec.contract import known_gaps, registry
 from convspec.contract.constructor_calls import ConstructorCall, Unread, adapter_of, parse_call
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
-from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part
-from convspec.contract.model_steps import StepTrace, TracedStep
+from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part, StepTrace, TracedStep
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
 from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, kernel_axes, xla_precision
@@ -26,6 +25,7 @@ from convspec.spec import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
     DTYPES,
+    Array,
     ComputePrecision,
     ConvSpec,
     Gradients,
@@ -42,16 +42,15 @@ from convspec.spec import (
 )
 
 if TYPE_CHECKING:
-    from convspec.spec import Array as Array
     from convspec.spec import ConvParams
 
 __all__ = [
-    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "KINDS", "SCALARS", "VECTORS", "Adapter", "Call", "ComputePrecision",
-    "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule", "LayerRequest",
-    "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading", "StepTrace", "Support",
-    "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text", "check_layout",
-    "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype", "known_gaps",
-    "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
+    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
+    "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
+    "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
+    "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text",
+    "check_layout", "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype",
+    "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
     "resolve_padding", "rounded", "same_pads", "xla_precision",
 ]  # fmt: skip
 

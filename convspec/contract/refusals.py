@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError, RequestError, ShapeError, UnsupportedError
-from convspec.spec import DTYPES, layouts
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import DTYPES, Array, layouts
 
 
 @contextmanager

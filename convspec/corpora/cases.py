@@ -9,19 +9,14 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convspec.corpora import test_data
 from convspec.errors import ShapeError, SpecError
-from convspec.spec import DTYPES, SIZE_RULE, ConvSpec, layouts, product, too_large
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from convspec.spec import ConvParams
-
-    Array = NDArray[np.floating[Any]]
+from convspec.spec import DTYPES, SIZE_RULE, Array, ConvParams, ConvSpec, layouts, product, too_large
 
 _MOST_ELEMENTS = 2**60  # of 8 bytes each
 DATA_KINDS = ("exact", "random", "cancellation", "wide", "one_sign", "nonfinite", "nonfinite_kernel")

@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import reference
 from convspec.errors import UnknownName
@@ -26,7 +27,9 @@ from convspec.reference import products
 from convspec.spec import (
     MAX_MAGNITUDE,
     SPARSE_MAGNITUDE,
+    Array,
     ConvParams,
+    ConvSpec,
     as_kernel,
     dealt,
     exact_budget,
@@ -40,14 +43,8 @@ from convspec.spec import (
     sparse_mask,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
-
-    Array: TypeAlias = NDArray[np.floating[Any]]
-    Shape: TypeAlias = tuple[int, ...]
-    Arrays: TypeAlias = tuple[ConvParams, Array]
+Shape: TypeAlias = tuple[int, ...]
+Arrays: TypeAlias = tuple[ConvParams, Array]
 
 # relative variation of a nearly constant input, whose terms nearly cancel; coarse enough for bfloat16
 _RIPPLE = 2.0**-4

@@ -5,12 +5,11 @@ In go models of any framework, or files of them; out come a :class:`Comparison`,
 ``verification`` audits ONNX graphs, ``files`` reads model files in a child process, ``weight_files`` needs no model.
 """
 
-from typing import TYPE_CHECKING
-
 from convspec.models import arguments, text_table
 from convspec.models.comparison import common_rank
 from convspec.models.comparison.layer_check import check_layer
 from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.run_both import Inputs as Inputs
 from convspec.models.comparison.run_both import compare
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import split_layers
@@ -24,24 +23,19 @@ from convspec.models.matching.differences import (
     spec_differences,
     weight_differences,
 )
-from convspec.models.matching.kernels import BatchNorm, Layer, fold, pair_layers
+from convspec.models.matching.kernels import BatchNorm, Layer, fold, grouped_kernel, pair_layers
 from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
 from convspec.models.translation import ModelTranslation, translate_model
-from convspec.models.verification.repair import verify_and_repair
 from convspec.models.verification.report import Node, VerifyReport
-from convspec.models.verification.verifier import verify
+from convspec.models.verification.verifier import verify, verify_and_repair
 from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.run_both import Inputs as Inputs
-    from convspec.spec import Array as Array
+from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "ModelTranslation", "Node", "PortReport",
-    "VerifyReport",
-    "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer", "common_rank",
-    "compare", "convs", "field_differences", "fold", "layer_differences", "match_weights", "nearest_stages",
-    "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences", "split_layers", "text_table",
-    "translate_model", "verify", "verify_and_repair", "weight_differences",
+    "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer",
+    "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "layer_differences",
+    "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences",
+    "split_layers", "text_table", "translate_model", "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

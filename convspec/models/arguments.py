@@ -8,16 +8,14 @@ import os
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.errors import RequestError, printable
 from convspec.models.files.model_file import ModelFile
 from convspec.models.run_model import adapter_for
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def load_model(name: str) -> Any:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from convspec.atomic_files import replace_file
 from convspec.contract import KINDS, Part, registry
 from convspec.errors import ConvspecError, StorageError, UnsupportedError, printable
 from convspec.models import text_table
-from convspec.models.comparison.run_both import compare_open
+from convspec.models.comparison.results import Comparison
+from convspec.models.comparison.run_both import Inputs, compare_open
 from convspec.models.comparison.temporary_weights import without_effect
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import layers
@@ -24,12 +25,7 @@ from convspec.models.matching.pointwise import in_common_kinds
 from convspec.models.run_model import Model, adapter_for, one_at_a_time, open_model
 from convspec.models.text_table import Printable, Text
 from convspec.reference import gamma
-from convspec.spec import Flattened
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.results import Comparison
-    from convspec.models.comparison.run_both import Inputs
-    from convspec.spec import Array
+from convspec.spec import Array, Flattened
 
 _NEUTRAL = {"gain": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0, "bias": 0.0}
 

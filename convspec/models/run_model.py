@@ -8,20 +8,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from convspec.contract import Call, Part, registry
+from convspec.contract import Adapter, Call, FoundConv, Part, StepTrace, registry
 from convspec.errors import RequestError, UnsupportedError
 from convspec.models.dataflow.calls import layers_of, trace_of_calls
 from convspec.models.dataflow.graph import Graph
 from convspec.models.files import model_file
-from convspec.spec import layouts
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, FoundConv, StepTrace
-    from convspec.spec import Array
+from convspec.spec import Array, layouts
 
 Given: TypeAlias = "Sequence[Array] | Mapping[str, Array]"
 P = ParamSpec("P")

@@ -8,22 +8,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from convspec.contract import registry
+from convspec.contract import Adapter, registry
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
 from convspec.models.arguments import read_arrays
 from convspec.models.matching.arrays import Relation, relations, scaled, size_of_numbers
 from convspec.models.text_table import Printable, Text
-from convspec.spec import representable
+from convspec.spec import Array, representable
 
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
-    from convspec.spec import Array
-
-    Weights: TypeAlias = str | os.PathLike[str] | Mapping[str, Array]
+Weights: TypeAlias = str | os.PathLike[str] | Mapping[str, Array]
 
 _NEAR, _NEAR_HALF = 1e-5, 2.0**-8  # relative difference of sums that rounding explains: to float32, to bfloat16
 _ENOUGH = 3  # arrays of a kind whose common relation tells what the others should have

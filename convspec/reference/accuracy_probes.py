@@ -15,14 +15,16 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec.reference.convolution import conv
 from convspec.reference.verdict import Verdict
 from convspec.spec import (
+    Array,
+    ComputePrecision,
     ConvParams,
+    ConvSpec,
     as_kernel,
     dealt,
     format_of,
@@ -31,9 +33,6 @@ from convspec.spec import (
     representable,
     rounded,
 )
-
-if TYPE_CHECKING:
-    from convspec.spec import Array, ComputePrecision, ConvSpec
 
 # from fine to coarse; float16 has tf32's digits, but a narrower range
 LADDER = ("float64", "float32", "tf32", "float16", "bfloat16")

@@ -9,19 +9,14 @@ float64; where they are many, nothing is decided.
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.reference import im2col
 from convspec.reference.convolution import pad
 from convspec.reference.error_bounds import Bounds, gamma
-from convspec.spec import ConvParams, ConvSpec, resolve_padding
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import Array
+from convspec.spec import Array, ConvParams, ConvSpec, resolve_padding
 
 _UNIT = 2.0**-24
 _FEW = 0.02  # of the elements of a block may be summed in float64

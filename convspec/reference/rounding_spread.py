@@ -14,15 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec.reference.error_bounds import gamma
-from convspec.spec import format_of
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array, format_of
 
 SPREAD_FACTOR = 2.0  # docs/explanation/bounds.md: what right pairs of models need at most, measured
 _SUMS = 4.0  # √K/4 units in the last place for a sum of K products

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convspec.reference.error_bounds import STATISTICAL_MINIMUM, Bounds, bounds, two_sided
-from convspec.spec import ComputePrecision, exact_limit, format_of, representable
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array, ComputePrecision, exact_limit, format_of, representable
 
 VERDICTS = ("agree", "disagree", "unsupported", "error", "crash", "timeout")
 EXACT_KINDS = ("exact", "nonfinite", "nonfinite_kernel")
@@ -215,13 +212,9 @@ def _in_units(got: Any, y: Any, g: Any, limits: Bounds) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         q = abs(float(got) - float(y)) / unit
     return {
-        "worst_q": _jsonable(0.0 if _same(got, y) else q),
+        "worst_q": _jsonable(0.0 if got == y or (np.isnan(got) and np.isnan(y)) else q),
         "bound": _jsonable((limits.relative * float(g) + limits.absolute) / unit),
     }
-
-
-def _same(got: Any, y: Any) -> bool:
-    return bool(got == y or (np.isnan(got) and np.isnan(y)))
 
 
 def _wrong_reason(actual: Array, expected: Array, evidence: dict[str, Any]) -> str:

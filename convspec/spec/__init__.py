@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convspec.spec import layouts, shapes
 from convspec.spec.chains import Chain, Flattened
 from convspec.spec.conv_spec import ConvSpec, add_pads
-from convspec.spec.dtypes import DTYPES, ComputePrecision, Format, Gradients, format_of, representable, rounded
+from convspec.spec.dtypes import DTYPES, Array, ComputePrecision, Format, Gradients, format_of, representable, rounded
 from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family
 from convspec.spec.shapes import (
     DIRECTIONS,
@@ -31,7 +31,6 @@ from convspec.spec.shapes import (
 from convspec.spec.validation import FIELDS, PADDING_MODES, SIZE_RULE, Pads, too_large
 
 if TYPE_CHECKING:
-    from convspec.spec.dtypes import Array as Array
     from convspec.spec.parameters import (
         MAX_MAGNITUDE,
         SPARSE_MAGNITUDE,
@@ -49,12 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANNELS_FIRST", "CHANNELS_LAST", "DIRECTIONS", "DTYPES", "FIELDS", "LAYOUTS", "MAX_MAGNITUDE", "PADDING_MODES",
-    "SIZE_RULE", "SPARSE_MAGNITUDE", "Chain", "ComputePrecision", "ConvParams", "ConvSpec", "Flattened", "Format",
-    "Gradients", "Pads", "ReceptiveField", "add_pads", "as_kernel", "column_roundings", "copies", "dealt",
+    "SIZE_RULE", "SPARSE_MAGNITUDE", "Array", "Chain", "ComputePrecision", "ConvParams", "ConvSpec", "Flattened",
+    "Format", "Gradients", "Pads", "ReceptiveField", "add_pads", "as_kernel", "column_roundings", "copies", "dealt",
     "exact_budget", "exact_limit", "family", "format_of", "forward_products", "layouts", "magnitudes",
-    "nonzero_integers", "normal",
-    "output_shape", "output_spatial", "overlap", "product", "representable", "resolve_padding", "rounded", "same_pads",
-    "shapes", "sparse_mask", "sum_pads", "too_large",
+    "nonzero_integers", "normal", "output_shape", "output_spatial", "overlap", "product", "representable",
+    "resolve_padding", "rounded", "same_pads", "shapes", "sparse_mask", "sum_pads", "too_large",
 ]  # fmt: skip
 
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.atomic_files import write_file
 from convspec.errors import ParamsError
-from convspec.spec.dtypes import format_of, rounded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec.conv_spec import ConvSpec
-    from convspec.spec.dtypes import Array
+from convspec.spec.conv_spec import ConvSpec
+from convspec.spec.dtypes import Array, format_of, rounded
 
 # Small numbers are readable and exact in every format; larger biases distinguish the channels.
 MAX_MAGNITUDE = 15

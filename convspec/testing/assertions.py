@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convspec import diagnosis, models, reference
+from convspec.contract import Adapter, Reading
 from convspec.corpora import test_data
 from convspec.errors import RequestError, ShapeError, UnsupportedError
-from convspec.models import adapter_for
+from convspec.models import Array, Inputs, adapter_for
 from convspec.reference import judge, products
-from convspec.spec import ComputePrecision, format_of, layouts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
-
-    from convspec.contract import Adapter, Reading
-    from convspec.models import Array, Inputs
-    from convspec.spec import ConvParams, ConvSpec
+from convspec.spec import ComputePrecision, ConvParams, ConvSpec, format_of, layouts
 
 SECONDS = 20.0
 _WIDE = {"float16": "float32", "bfloat16": "float32"}  # accumulators of half formats

@@ -13,19 +13,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
 from convspec import corpora
-from convspec.conformance import check
+from convspec.conformance import Report, Result, Tally, check
 from convspec.contract import registry
+from convspec.corpora import Case
 from convspec.errors import ConvspecError, printable
 from convspec.spec import LAYOUTS
-
-if TYPE_CHECKING:
-    from convspec.conformance import Report, Result, Tally
-    from convspec.corpora import Case
 
 _REPORT: pytest.StashKey[RunResults] = pytest.StashKey()
 

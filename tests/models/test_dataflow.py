@@ -7,10 +7,10 @@ import pytest
 
 from convspec import ConvParams, ConvSpec, reference
 from convspec.contract import Call, Part, Reading, TracedStep
-from convspec.models.comparison.proof import same_steps, unjudged
+from convspec.models.comparison.step_check import same_steps, unjudged
 from convspec.models.dataflow import views
 from convspec.models.dataflow.calls import step_of_norm, trace_of_calls
-from convspec.models.dataflow.moves import canonical_order, move
+from convspec.models.dataflow.views import canonical_order, move
 from convspec.spec import steps as S
 from tests.models.numpy_models import opened
 

@@ -19,7 +19,7 @@ import convspec
 from convspec.contract import Part, Reading, StepTrace, TracedStep
 from convspec.errors import FrameworkAbsent, RequestError, UnsupportedError
 from convspec.models import arguments, run_model
-from convspec.models.files import child, model_file
+from convspec.models.files import messages, model_file
 from convspec.models.files.model_file import ModelFile
 from convspec.spec import steps
 
@@ -84,8 +84,8 @@ def test_a_trace_comes_back_as_it_was_and_names_no_tensor_that_is_not_there():
     )
     trace = StepTrace([step], [x, x * 2], (0,), (1,), {"w": (2,)}, [Part("c", "conv", "Conv", problem="unknown")])
     arrays = {}
-    message = json.loads(json.dumps(child.pack_trace(trace, arrays)))
-    back = child.unpack_trace(message, arrays)
+    message = json.loads(json.dumps(messages.pack(trace, arrays)))
+    back = messages.unpack(message, arrays)
     assert [asdict(one) | {"arrays": 0} for one in back.steps] == [asdict(one) | {"arrays": 0} for one in trace.steps]
     assert np.array_equal(back.steps[0].arrays["slope"], [0, 3])
     assert np.array_equal(back.tensors[1], x * 2)
@@ -93,7 +93,7 @@ def test_a_trace_comes_back_as_it_was_and_names_no_tensor_that_is_not_there():
     assert [(part.path, part.problem) for part in back.parts] == [("c", "unknown")]
     for key, value in (("inputs", [2]), ("outputs", [-1])):
         with pytest.raises(ValueError, match="out of 2"):
-            child.unpack_trace(message | {key: value}, arrays)
+            messages.unpack({"StepTrace": message["StepTrace"] | {key: value}}, arrays)
 
 
 def test_a_file_whose_steps_are_not_seen_is_unsupported(tmp_path):
@@ -155,7 +155,17 @@ def test_a_process_that_hangs_is_ended(tmp_path):
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize("answer", [{"parts": [{}]}, {"parts": 5}, {"parts": [], "arrays": "none.safetensors"}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"values": [{}]},
+        {"values": 5},
+        {"values": [5]},
+        {"values": [{"Part": {"path": "a"}}]},
+        {"values": [{"ConvParams": {"kernel": 0, "bias": None}}]},
+        {"values": [], "arrays": "none.safetensors"},
+    ],
+)
 def test_answers_that_are_none(tmp_path, monkeypatch, answer):
     model = ModelFile(written(tmp_path, ""))
     pid = running(model) if model._running() else 0
@@ -172,7 +182,7 @@ def test_arrays_are_no_larger_than_allowed_and_no_other_files(tmp_path, monkeypa
     os.truncate(folder / "large.safetensors", 1 << 30)
     for name, words in (("large.safetensors", "larger than the 64 MiB"), ("/etc/passwd", "nonsense")):
         model._running()
-        monkeypatch.setattr(model._child, "ask", lambda *_, name=name: {"parts": [], "arrays": name})
+        monkeypatch.setattr(model._child, "ask", lambda *_, name=name: {"values": [], "arrays": name})
         with pytest.raises(RequestError, match=words):
             model.parts()
 
@@ -227,8 +237,8 @@ def test_every_word_on_a_layer_crosses_between_the_processes():
     params = convspec.ConvParams.random(SPEC, seed=4)
     conv = Part("c", "conv", "Conv", Reading(SPEC, params, "NHWC", "float16"))
     packed: dict[str, np.ndarray] = {}
-    entries = json.loads(json.dumps(child.pack_parts([norm, conv], packed)))
-    first, second = child.unpack_parts(entries, packed)
+    entries = json.loads(json.dumps(messages.pack([norm, conv], packed)))
+    first, second = messages.unpack(entries, packed)
     assert asdict(replace(first, arrays={})) == asdict(replace(norm, arrays={}))
     assert {name: array.tolist() for name, array in first.arrays.items()} == {n: a.tolist() for n, a in arrays.items()}
     assert (second.reading.spec, second.reading.layout, second.reading.dtype) == (SPEC, "NHWC", "float16")

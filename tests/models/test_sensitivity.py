@@ -5,8 +5,8 @@ import pytest
 
 from convspec import ConvParams, ConvSpec
 from convspec.contract import Part, Reading
-from convspec.models.comparison.further_inputs import SCALE, further_inputs, untried
-from convspec.models.comparison.sensitivity import _move_inputs, _move_part, measure
+from convspec.models.comparison.run_both import SCALE, further_inputs, untried
+from convspec.models.comparison.temporary_weights import _move_inputs, _move_part, measure
 from convspec.reference import Spread
 from convspec.reference import move_numbers as move
 from convspec.spec import representable, rounded, steps

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convspec_jax.execution import configure, devices, structures
 from flax import linen as nn
 
-from convspec_flax.cache import structures
-from convspec_flax.execution import Calls, configure, devices, placed
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvParams, Plan
+from convspec.contract import ConvParams, Plan
+from convspec_flax.execution import Calls, place
 
 __all__ = ["apply", "build", "configure", "devices", "gradients"]
 
@@ -23,7 +21,7 @@ def _module(plan: Plan) -> Any:
 
 def build(plan: Plan, params: ConvParams, device: str) -> Any:
     """The plan's module, bound to these weights on the device."""
-    arrays = placed(plan, params, device)
+    arrays = place(plan, params, device)
     return _module(plan).bind({"params": dict.fromkeys(plan.convs, arrays) or arrays})
 
 

@@ -6,22 +6,19 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 from flax import serialization
 
-from convspec.contract import Call, ModelTrace, Part, refuse_inputs
+from convspec.contract import Array, Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_flax import model as shared
 from convspec_flax import read as readers
 from convspec_flax.linen import read
 from convspec_flax.linen.steps import trace_steps
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 __all__ = ["open", "parameters", "parts", "parts_need_inputs", "save", "trace_model", "trace_steps", "write"]
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from convspec.contract import ConvSpec, Plan
 from convspec_flax.plan import LINEN, compute_precision, written
-
-if TYPE_CHECKING:
-    from convspec.contract import ConvSpec, Plan
 
 __all__ = ["compute_precision", "plan"]
 

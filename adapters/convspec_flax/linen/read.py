@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,9 @@ import numpy as np
 from flax import linen as nn
 
 from convspec.contract import FoundConv, Reading, no_convolutions, refuse_shape
-from convspec.contract.tracing import layer_inference
+from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_flax.read import array, attempted, computes_as_flax, reading, tensor
-
-if TYPE_CHECKING:
-    from convspec.contract.tracing import Answer, Array
 
 Numbers: TypeAlias = "dict[tuple[str, ...], Any]"  # by path, collection and name
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from flax import linen as nn
 
-from convspec.contract import StepTrace
+from convspec.contract import Array, StepTrace
 from convspec_flax import steps
 from convspec_flax.linen import read
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _KINDS = (nn.Conv, nn.ConvTranspose, nn.Dense, nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm,
           nn.Dropout, nn.Embed, nn.PReLU)  # fmt: skip

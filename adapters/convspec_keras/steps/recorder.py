@@ -6,20 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from convspec.contract import StepTrace, TracedStep
+from convspec.contract import Array, StepTrace, TracedStep
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
 from convspec_keras import read
 from convspec_keras.steps import layers, operations
 from convspec_keras.steps.tensors import Builder, Call, Learnt, Traced, real, traced, traced_in
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _UNSEEN = "its code is not seen: it computes with functions of the backend"
 _FAILED = object()

@@ -6,20 +6,17 @@ import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from convspec.contract import StepTrace, refuse_inputs
+from convspec.contract import Array, StepTrace, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
 from convspec_keras.steps.layers import INHERITED
 from convspec_keras.steps.recorder import Recorder
 from convspec_keras.steps.tensors import Traced, traced_in
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
 
 _OPERATORS = [f"__{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and",
                                          "or", "xor", "eq", "ne", "lt", "le", "gt", "ge")]  # fmt: skip

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from convspec.contract import layouts
+from convspec.contract import Array, layouts
 from convspec.contract.tracing import Link, NoWord
-from convspec.spec import steps
+from convspec.spec import ConvSpec, steps
+from convspec.spec.steps import Step
 from convspec_keras import read
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
-    from convspec.spec import ConvSpec
-    from convspec.spec.steps import Step
 
 _NONE: Mapping[str, Any] = {}
 

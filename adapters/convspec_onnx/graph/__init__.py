@@ -6,9 +6,18 @@ In goes a model from ``loading``; out come its convolutions as :class:`Conv`, ea
 
 from convspec_onnx.graph.convolutions import Conv, find_convolutions, find_products, resolve_layer, to_rows
 from convspec_onnx.graph.lint import lint_graph
-from convspec_onnx.graph.scope import Scope, as_float, attributes_of, dequantize, pad_of, read_pad
+from convspec_onnx.graph.scope import (
+    Scope,
+    along_axis,
+    as_float,
+    attributes_of,
+    dequantize,
+    epsilon_of,
+    pad_of,
+    read_pad,
+)
 
 __all__ = [
-    "Conv", "Scope", "as_float", "attributes_of", "dequantize", "find_convolutions", "find_products", "lint_graph",
-    "pad_of", "read_pad", "resolve_layer", "to_rows",
+    "Conv", "Scope", "along_axis", "as_float", "attributes_of", "dequantize", "epsilon_of", "find_convolutions",
+    "find_products", "lint_graph", "pad_of", "read_pad", "resolve_layer", "to_rows",
 ]  # fmt: skip

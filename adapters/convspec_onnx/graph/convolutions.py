@@ -11,19 +11,16 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
 from convspec.errors import RequestError, SpecError, UnsupportedError
-from convspec.spec import ConvParams, ConvSpec
+from convspec.spec import ConvParams, ConvSpec, Pads
 from convspec_onnx.graph.scope import Scope, as_float, attributes_of, read_pad, resolve_output_shape
 from convspec_onnx.loading import Array, DetachedModel, subgraphs
 from convspec_onnx.parse import spec_of
-
-if TYPE_CHECKING:
-    from convspec.spec import Pads
 
 _PRODUCTS = ("MatMul", "Gemm", "Einsum")
 OPERATORS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv", "NhwcConv", "NhwcFusedConv")

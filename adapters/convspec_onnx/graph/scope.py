@@ -54,6 +54,22 @@ class Scope:
                 consumers.setdefault(name, []).append(node)
         return consumers
 
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """Return the node that reads a tensor, if it is the only one."""
+        readers = self.consumers.get(name, ())
+        return readers[0] if len(readers) == 1 else None
+
+    def row_after(
+        self, product: onnx.NodeProto, constant: Callable[[str], Array | None]
+    ) -> tuple[onnx.NodeProto, str, Array] | None:
+        """Return the addition of a constant row that alone reads a product with a constant, the row's name, and it."""
+        name, kernel = product.output[0], constant(product.input[1])
+        add = self.only_reader(name)
+        if kernel is None or add is None or add.op_type != "Add" or name in {entry.name for entry in self.proto.output}:
+            return None
+        rows = ((row, constant(row)) for row in add.input)
+        return next(((add, row, a) for row, a in rows if a is not None and a.shape == kernel.shape[1:]), None)
+
     def constant(self, name: str) -> Array | None:
         """Return the value of a tensor that follows from the file alone; None if it depends on an input."""
         value = self._part(name)
@@ -185,6 +201,18 @@ def resolve_output_shape(attributes: dict[str, Any], kernel: Sequence[int], spat
     return kept | {"pads": pads, "output_padding": longer}
 
 
+def epsilon_of(attributes: Mapping[str, Any]) -> float:
+    """Return the epsilon of a norm as it was written: 0.001 for the float32 nearest to it."""
+    return float(str(np.float32(attributes.get("epsilon", 1e-5))))
+
+
+def along_axis(numbers: Array, axis: int, ndim: int) -> Array:
+    """Return scales or zero points to be broadcast: one for all elements, or one for each index of an axis."""
+    if numbers.size == 1:
+        return numbers.reshape(())
+    return numbers.reshape([-1 if i == axis % ndim else 1 for i in range(ndim)])
+
+
 def as_float(values: Array) -> Array:
     """Return integers as float64, which holds them all, and bfloat16 as float32."""
     if values.dtype.kind in "iub":
@@ -250,15 +278,9 @@ def dequantize(attributes: dict[str, Any], values: Array, scale: Array, *zero: A
     """Compute (values - zero)·scale; scale and zero are for the whole tensor, or for each index of an axis."""
     if attributes.get("block_size"):
         return None
-    axis = attributes.get("axis", 1)
-
-    def align(numbers: Array) -> Array:
-        if numbers.size == 1:
-            return numbers.reshape(())
-        return numbers.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-
-    shifted = values.astype(np.int64) - (align(zero[0]).astype(np.int64) if zero else 0)
-    return np.asarray(shifted.astype(np.float32) * align(scale).astype(np.float32), np.float32)
+    step, *own = (along_axis(a, attributes.get("axis", 1), values.ndim) for a in (scale, *zero))
+    shifted = values.astype(np.int64) - (own[0].astype(np.int64) if own else 0)
+    return np.asarray(shifted.astype(np.float32) * step.astype(np.float32), np.float32)
 
 
 def _concat(attributes: dict[str, Any], *parts: Array) -> Array | None:

@@ -9,15 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from convspec import ConvParams, ConvSpec, diagnosis, reference
-from convspec.contract import LayerRequest
+from convspec import ConvParams, ConvSpec, diagnosis
 from convspec.errors import ConvspecError
-from convspec.models import Difference, common_rank, field_differences, layer_differences
-from convspec.reference import judge, products
+from convspec.models import Difference, check_layer, common_rank, field_differences, layer_differences
+from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
+from convspec.models.matching.split_layers import LayerPart
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
@@ -27,11 +27,7 @@ from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, la
 from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, producer_of, read_quantized
 from convspec_onnx.source.repair import Edit, plan_edit, write_repaired
 from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, SourceRun, match_layout, match_results
-from convspec_onnx.verify import Report, expected_output, open_model
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
-    from convspec.models.matching.split_layers import LayerPart
+from convspec_onnx.verify import Report, open_model
 
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}
@@ -138,7 +134,7 @@ class SourceComparison:
         open_to_factors = not fields and {d.id for d in fatal} <= _EXPLAINABLE
         if (fatal or settled.input_difference) and open_to_factors and self._explain(conv, form, read, y):
             return
-        if fields and not fatal and not _same_numbers(form, settled.theirs, x, y, str(arrays["y"].dtype)):
+        if fields and not fatal and not _computes(settled.theirs, form.ours.params, x, y, str(arrays["y"].dtype)):
             fatal = fields
             self._plan_edit(conv, form, settled, x, fields)
         if fatal:
@@ -182,17 +178,10 @@ class SourceComparison:
 
     def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
         """Keep the signal-to-noise ratio of a node's output."""
-        theirs = form.theirs
-        try:
-            right = reference.conv(theirs.spec, ConvParams(as_float(theirs.params.kernel), theirs.params.bias), read)
-        except ConvspecError:
-            return
         best = -math.inf
-        for mine, _ in output_stages(form.ours, y):
-            for own, _ in list(output_stages(theirs, right))[theirs.norm is not None :]:
-                clipped = node.y.clip(own) if node and node.y and node.integers else own
-                if mine.shape == own.shape:
-                    best = max(best, rounding.signal_to_noise(mine, clipped))
+        for mine, _, own, _ in output_stages(form, read, y):
+            clipped = node.y.clip(own) if node and node.y and node.integers else own
+            best = max(best, rounding.signal_to_noise(mine, clipped))
         if np.isfinite(best):
             self.noise[conv.path] = min(self.noise.get(conv.path, math.inf), best)
 
@@ -382,17 +371,10 @@ class SourceComparison:
         self.report({"missing": list(dict.fromkeys(layer.path for layer in self.matches.missing))})
 
 
-def _same_numbers(form: CommonRank, spec: ConvSpec | None, x: Array, y: Array, dtype: str) -> bool:
-    """Return whether the source's layer computes the same numbers although its fields differ."""
-    params = form.ours.params
-    if spec is None:
-        return False
+def _computes(spec: ConvSpec | None, params: ConvParams, x: Array, y: Array, dtype: str) -> bool:
+    """Return whether a layer of these fields computes the same numbers."""
     try:
-        right = replace(spec, bias=params.bias is not None)
-        expected, size, ignore = expected_output(right, ConvParams(params.kernel, params.bias), x)
-        precision = ADAPTER.compute_precision(right, LayerRequest(dtype=dtype))
-        verdict = judge(y, expected, size, dtype=dtype, data="captured", products=products(right),
-                        arithmetic=precision, ignore=ignore)  # fmt: skip
+        right = None if spec is None else replace(spec, bias=params.bias is not None)
+        return right is not None and bool(check_layer(right, params, x, y, ADAPTER, dtype).ok)
     except ConvspecError:
         return False
-    return verdict.verdict == "agree"

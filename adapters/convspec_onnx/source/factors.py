@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
 from convspec.errors import ConvspecError
-from convspec.models import Difference, Layer, common_rank
+from convspec.models import Difference, Layer, common_rank, grouped_kernel
+from convspec.models.comparison.common_rank import CommonRank
 from convspec.spec import ConvParams
 from convspec_onnx.graph import as_float
 from convspec_onnx.loading import Array
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import CommonRank
 
 _ROUNDINGS = 64 * 2.0**-24  # of a product of factors, relative to the largest weight of a channel
 _ONE = 2.0**-12  # half of float32's digits: an output has no other factor than 1 if it is nearer
@@ -60,33 +57,39 @@ def find_factors(form: CommonRank, source: Array, y: Array, activation: str = ""
 
     ``activation``: the one that the node applies itself.
     """
-    ours, theirs = form.ours, form.theirs
-    if ours.params.kernel.shape != theirs.params.kernel.shape or activation not in ("", "Relu"):
-        return None
-    try:
-        params = ConvParams(as_float(theirs.params.kernel), theirs.params.bias)
-        right = reference.conv(theirs.spec, params, as_float(source))
-    except ConvspecError:
+    if form.ours.params.kernel.shape != form.theirs.params.kernel.shape or activation not in ("", "Relu"):
         return None
     found = None
-    for mine, kernel in output_stages(ours, as_float(y)):
-        for own, own_kernel in list(output_stages(theirs, right))[theirs.norm is not None :]:
-            if mine.shape != own.shape:
-                break
-            other = np.maximum(own, 0) if activation else own
-            outputs = _ratio(mine, other)
-            scaled = (other * outputs.reshape(-1, *(1,) * (other.ndim - 2))).astype(y.dtype)
-            if common_rank.compare_tensors(mine.astype(y.dtype), scaled):
-                continue
-            factors = _of_kernels(kernel, own_kernel, outputs)
-            if factors is not None and (found is None or factors.settled):
-                found = factors
+    for mine, kernel, own, own_kernel in output_stages(form, as_float(source), as_float(y)):
+        other = np.maximum(own, 0) if activation else own
+        outputs = _ratio(mine, other)
+        scaled = (other * outputs.reshape(-1, *(1,) * (other.ndim - 2))).astype(y.dtype)
+        if common_rank.compare_tensors(mine.astype(y.dtype), scaled):
+            continue
+        factors = _of_kernels(kernel, own_kernel, outputs)
+        if factors is not None and (found is None or factors.settled):
+            found = factors
     return found
 
 
-def output_stages(layer: Layer, y: Array) -> Iterator[tuple[Array, Array]]:
+def output_stages(form: CommonRank, source: Array, y: Array) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """Yield both layers' outputs of one shape with their kernels, after each of the operations that may be folded.
+
+    The node computed ``y``; the source's layer computes its output from what it read, ``source``.
+    """
+    theirs = form.theirs
+    try:
+        right = reference.conv(theirs.spec, ConvParams(as_float(theirs.params.kernel), theirs.params.bias), source)
+    except ConvspecError:
+        return
+    others = list(_stages(theirs, right))[theirs.norm is not None :]
+    for mine, kernel in _stages(form.ours, y):
+        yield from ((mine, kernel, own, own_kernel) for own, own_kernel in others if own.shape == mine.shape)
+
+
+def _stages(layer: Layer, y: Array) -> Iterator[tuple[Array, Array]]:
     """Yield the output, and what each normalisation, product or sum after it makes of it; and the kernel of this."""
-    kernel = _grouped(layer)
+    kernel = grouped_kernel(layer.spec, as_float(layer.params.kernel).astype(np.float64))
     yield y, kernel
     for norm in (*((layer.norm,) if layer.norm else ()), *layer.epilogue):
         scale, mean, shift = (
@@ -100,9 +103,7 @@ def output_stages(layer: Layer, y: Array) -> Iterator[tuple[Array, Array]]:
 def _ratio(mine: Array, other: Array) -> Array:
     """Return the factor of each channel by least squares; exactly 1 where it is near or unknown."""
     a, b = (np.moveaxis(v, 1, 0).reshape(v.shape[1], -1).astype(np.float64) for v in (mine, other))
-    size = (b * b).sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(size > 0, (a * b).sum(1) / size, 1.0)
+    ratio = _fit(a, b, (1,))[:, 0]
     return np.where(np.isfinite(ratio) & (np.abs(ratio - 1) > _ONE), ratio, 1.0)
 
 
@@ -128,15 +129,6 @@ def _fit(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
     size = (b * b).sum(axes, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(size > 0, (a * b).sum(axes, keepdims=True) / size, 1.0))
-
-
-def _grouped(layer: Layer) -> Array:
-    """Return the kernel, folded with nothing, as ``(groups, O/g, I/g, taps)``."""
-    spec, kernel = layer.spec, as_float(layer.params.kernel).astype(np.float64)
-    if spec.transposed:
-        shaped = kernel.reshape(spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups, -1)
-        return shaped.swapaxes(1, 2)
-    return kernel.reshape(spec.groups, spec.out_channels // spec.groups, spec.in_channels // spec.groups, -1)
 
 
 def _words(factors: Array) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from convspec.models import BatchNorm, Difference, Layer, common_rank, pair_layers, split_layers
-from convspec_onnx.graph import Conv, Scope, attributes_of, find_products, read_pad
+from convspec_onnx.graph import Conv, Scope, attributes_of, epsilon_of, find_products, read_pad
 from convspec_onnx.loading import Array, DetachedModel
 from convspec_onnx.source.quantized import read_quantized, rescaled_output
 
@@ -207,10 +207,9 @@ def _find_concat(conv: Conv) -> tuple[str, onnx.NodeProto] | None:
     """Return the Concat of channels that reads the node's output, after elementwise nodes, and the tensor it reads."""
     name, axes = epilogue_of(conv).end
     for _ in range(_MAX_NODES):
-        consumers = conv.scope.consumers.get(name, [])
-        if len(consumers) != 1:
+        node = conv.scope.only_reader(name)
+        if node is None:
             return None
-        (node,) = consumers
         if node.op_type == "Concat":
             axis = attributes_of(node).get("axis", len(axes))
             return (name, node) if -len(axes) <= axis < len(axes) and axes[axis] == 1 else None
@@ -367,9 +366,8 @@ class Epilogue:
         values = [self._constant(node, index) for index in range(1, 5)]
         if axes[1:2] != [1] or any(v is None or v.shape != (self.total,) for v in values):
             return False
-        epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
         gain, shift, mean, variance = (np.asarray(value)[self.own] for value in values)
-        norm = BatchNorm(gain, shift, mean, variance, epsilon)
+        norm = BatchNorm(gain, shift, mean, variance, epsilon_of(attributes))
         if first:
             self.norm = norm
         else:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from convspec.spec import ConvParams
-from convspec_onnx.graph import Conv, Scope, as_float, attributes_of
+from convspec_onnx.graph import Conv, Scope, along_axis, as_float, attributes_of
 from convspec_onnx.loading import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 _SAME_VALUES = ("MaxPool", "Relu", "Clip", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Flatten",
                 "QuantizeLinear", "DequantizeLinear")  # fmt: skip
@@ -43,14 +41,9 @@ class Grid:
     @classmethod
     def of(cls, scale: Array, zero: Array | None, dtype: np.dtype, ndim: int, axis: int = 0) -> Grid:
         """Return a grid, its numbers along ``axis`` where there are several."""
-
-        def align(numbers: Array) -> Array:
-            wide = numbers.astype(np.float64)
-            place = axis % ndim if ndim else 0
-            return wide.reshape([-1 if i == place else 1 for i in range(ndim)]) if wide.size > 1 else wide.reshape(())
-
-        info = np.iinfo(dtype)
-        return cls(align(scale), align(np.zeros(1) if zero is None else zero), int(info.min), int(info.max))
+        info, numbers = np.iinfo(dtype), (scale, np.zeros(1) if zero is None else zero)
+        step, origin = (along_axis(own.astype(np.float64), axis, ndim) for own in numbers)
+        return cls(step, origin, int(info.min), int(info.max))
 
     def dequantize(self, q: Array) -> Array:
         return np.asarray((q.astype(np.float64) - self.zero) * self.scale)
@@ -158,10 +151,10 @@ def rescaled_output(conv: Conv) -> str:
     name = str(conv.node.output[0])
     if conv.node.op_type == "ConvInteger":
         for op in ("Cast", "Mul"):
-            readers = conv.scope.consumers.get(name, [])
-            if len(readers) != 1 or readers[0].op_type != op:
+            reader = conv.scope.only_reader(name)
+            if reader is None or reader.op_type != op:
                 break
-            name = str(readers[0].output[0])
+            name = str(reader.output[0])
     return name
 
 
@@ -179,12 +172,12 @@ def _of_float(conv: Conv) -> Quantized | None:
     x = grid_of(conv.scope, conv.scope.producer(conv.data), "DequantizeLinear")
     y, name = None, str(conv.node.output[0])
     for _ in range(_FAR):
-        readers = conv.scope.consumers.get(name, [])
-        if len(readers) != 1 or readers[0].op_type not in ("Relu", "Clip", "QuantizeLinear"):
+        reader = conv.scope.only_reader(name)
+        if reader is None or reader.op_type not in ("Relu", "Clip", "QuantizeLinear"):
             break
-        if (y := grid_of(conv.scope, readers[0], "QuantizeLinear")) is not None:
+        if (y := grid_of(conv.scope, reader, "QuantizeLinear")) is not None:
             break
-        name = str(readers[0].output[0])
+        name = str(reader.output[0])
     return Quantized(stored, grid, conv.params, bias, x, y, integers=False)
 
 

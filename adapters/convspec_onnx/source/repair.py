@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,12 +16,10 @@ from onnx import helper, numpy_helper
 
 from convspec.errors import ConvspecError, printable
 from convspec.models import Difference, Layer, fold
+from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
+from convspec.spec import ConvSpec, Pads
 from convspec_onnx.graph import Conv, attributes_of
 from convspec_onnx.loading import Array, load_proto
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
-    from convspec.spec import ConvSpec, Pads
 
 _FIELDS = {"stride-differs": "strides", "dilation-differs": "dilations", "groups-differs": "group",
            "padding-differs": "pads", "output-padding-differs": "output_padding"}  # fmt: skip

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec.models import Difference, Layer, nearest_stages, permuted_kernels
 from convspec.reference import gamma
+from convspec.spec import ConvSpec
 from convspec_onnx.loading import Array
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
-    from convspec_onnx.source.quantized import Grid, Quantized
+from convspec_onnx.source.quantized import Grid, Quantized
 
 _HALF = 0.5 * (1 + 2.0**-10)  # of a step: the quantiser rounds the quotient, which is itself rounded
 _ROUNDING = gamma(16, 2.0**-24)

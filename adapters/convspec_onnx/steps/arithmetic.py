@@ -8,6 +8,7 @@ import numpy as np
 
 from convspec.contract.tracing import NoWord
 from convspec.spec import steps
+from convspec_onnx.graph import epsilon_of
 from convspec_onnx.loading import Array
 from convspec_onnx.steps.operation import FIRST, Builder, Operation, Word, plain
 
@@ -78,10 +79,6 @@ def _reduce(reduction: str) -> Builder:
 # -- norms -------------------------------------------------------------------------------------------------------------
 
 
-def _epsilon(call: Operation, default: float = 1e-5) -> float:
-    return plain(np.float32(call.attributes.get("epsilon", default)))
-
-
 def _arrays(call: Operation, **numbers: int) -> dict[str, Any]:
     """Return the arrays of a norm and what they were made of; ``numbers`` are their inputs."""
     present = {name: number for name, number in numbers.items() if call.has(number)}
@@ -91,19 +88,21 @@ def _arrays(call: Operation, **numbers: int) -> dict[str, Any]:
 def _batch_norm(call: Operation) -> Word:
     if call.attributes.get("training_mode") or len(call.results) > 1:
         raise NoWord("in training")
-    step = steps.BatchNorm(call.value(1).size, epsilon=_epsilon(call))
+    step = steps.BatchNorm(call.value(1).size, epsilon=epsilon_of(call.attributes))
     return Word(step, layout=FIRST, **_arrays(call, scale=1, bias=2, mean=3, variance=4))
 
 
 def _instance_norm(call: Operation) -> Word:
-    step = steps.InstanceNorm(call.value(1).size, epsilon=_epsilon(call))
+    step = steps.InstanceNorm(call.value(1).size, epsilon=epsilon_of(call.attributes))
     return Word(step, layout=FIRST, **_arrays(call, scale=1, bias=2))
 
 
 def _group_norm(call: Operation) -> Word:
     channels, own = call.x.shape[1], _arrays(call, scale=1, bias=2)
     own["arrays"] = {n: a if a.size == channels else np.repeat(a, channels // a.size) for n, a in own["arrays"].items()}
-    step = steps.GroupNorm(channels, call.attributes["num_groups"], epsilon=_epsilon(call), fast_variance=True)
+    step = steps.GroupNorm(
+        channels, call.attributes["num_groups"], epsilon=epsilon_of(call.attributes), fast_variance=True
+    )
     return Word(step, layout=FIRST, **own)
 
 
@@ -118,7 +117,7 @@ def _layer_norm(make: type[steps.LayerNorm]) -> Builder:
         shape = tuple(call.x.shape[axis] for axis in axes)
         own["arrays"] = {name: np.broadcast_to(array, shape) for name, array in own["arrays"].items()}
         present = {name: name in own["arrays"] for name in ("scale", "bias")}
-        return Word(make(shape, axes, epsilon=_epsilon(call), **present), **own)
+        return Word(make(shape, axes, epsilon=epsilon_of(call.attributes), **present), **own)
 
     return build
 

@@ -20,7 +20,7 @@ from convspec.errors import ConvspecError
 from convspec.reference import Verdict, gamma
 from convspec.spec import ConvSpec, format_of
 from convspec.spec.steps import Other
-from convspec_onnx.graph import Scope
+from convspec_onnx.graph import Scope, along_axis
 from convspec_onnx.loading import Array, Arrays, DetachedModel, subgraphs
 from convspec_onnx.steps import Operation, fixed_tensors, opset_of, opsets_of, word_of
 
@@ -156,23 +156,14 @@ def _evaluate(call: Operation) -> list[Array]:
 # -- quantisation ------------------------------------------------------------------------------------------------------
 
 
-def _along(numbers: Array, axis: int, like: Array) -> Array:
-    """Return scales or zero points as float64, to be broadcast along an axis."""
-    wide = numbers.astype(np.float64)
-    return (
-        wide.reshape(())
-        if wide.size == 1
-        else wide.reshape([-1 if i == axis % like.ndim else 1 for i in range(like.ndim)])
-    )
-
-
 def _grid(call: Operation, x: Array) -> tuple[Array, Array]:
     """Return scale and zero point of a quantisation, to be broadcast."""
     if call.attributes.get("block_size"):
         raise ValueError("blocks have scales of their own")
     axis = call.attributes.get("axis", 1)
-    zero = _along(call.value(2), axis, x) if call.has(2) else np.zeros(())
-    return _along(call.value(1), axis, x), zero
+    numbers = call.value(1), call.value(2) if call.has(2) else np.zeros(())
+    scale, zero = (along_axis(own.astype(np.float64), axis, x.ndim) for own in numbers)
+    return scale, zero
 
 
 def _judge_rounded(y: Array, ideal: Array, zero: Array, unit: float) -> Verdict:

@@ -17,7 +17,7 @@ from convspec import reference
 from convspec.errors import SpecError
 from convspec.reference import Verdict, gamma
 from convspec.spec import ConvParams, ConvSpec
-from convspec_onnx.graph import Conv, resolve_layer
+from convspec_onnx.graph import Conv, along_axis, resolve_layer
 from convspec_onnx.loading import Array
 
 QUANTIZED = ("ConvInteger", "QLinearConv")
@@ -126,11 +126,8 @@ def _layer(conv: Conv, x: Array, weight: Array, inputs: list[Array | None], y: A
 
 def _center(values: Array, zero: Array | None) -> Array:
     """Return values - zero as float64, which is exact; one zero for all, or one per index of the first axis."""
-    if zero is None:
-        return values.astype(np.float64)
-    wide = zero.astype(np.float64)
-    shaped = wide.reshape(-1, *(1,) * (values.ndim - 1)) if wide.size > 1 else wide.reshape(())
-    return np.asarray(values.astype(np.float64) - shaped)
+    wide = values.astype(np.float64)
+    return wide if zero is None else np.asarray(wide - along_axis(zero.astype(np.float64), 0, values.ndim))
 
 
 def _by_channel(numbers: Array, sums: Array) -> Array:

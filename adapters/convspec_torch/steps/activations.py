@@ -100,10 +100,6 @@ def _dropout(unit: str, training: bool = True) -> Builder:
     return build
 
 
-def _glu(call: Call) -> Link:
-    return call.link(steps.GLU(call.given("dim").get("dim", -1)))
-
-
 _POINTWISE = {"neg": "negative", **{name: name for name in steps.FUNCTIONS if name != "round"}}
 
 TABLE: dict[str, Builder] = {
@@ -141,7 +137,7 @@ TABLE: dict[str, Builder] = {
     **dict.fromkeys(("softmax", "_softmax", "special_softmax"), _softmax(log=False)),
     **dict.fromkeys(("log_softmax", "_log_softmax", "special_log_softmax"), _softmax(log=True)),
     "softmin": _softmin,
-    "glu": _glu,
+    "glu": lambda call: call.link(steps.GLU(call.given("dim").get("dim", -1))),
     "dropout": _dropout("element"),
     "native_dropout": _dropout("element", training=False),
     **dict.fromkeys(("dropout1d", "dropout2d", "dropout3d", "feature_dropout"), _dropout("channel")),

@@ -9,13 +9,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from convspec.contract import Array
-
+from convspec.contract import Array
 
 _FLOATS = (torch.float16, torch.float32, torch.float64)  # those that NumPy has
 

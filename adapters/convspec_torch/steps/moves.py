@@ -67,10 +67,6 @@ def _view(call: Call) -> Link:
     return _reshape(call)
 
 
-def _same_shape(call: Call) -> Link:
-    return _reshaped(call, tuple(call.y.shape))
-
-
 def _flatten(call: Call) -> Link:
     given = call.given("start_dim", "end_dim")
     return call.link(steps.Flatten(given.get("start_dim", 0), given.get("end_dim", -1)))
@@ -85,10 +81,6 @@ def _squeeze(call: Call) -> Link:
     return call.link(steps.Identity() if axes and not kept else steps.Squeeze(kept))
 
 
-def _unsqueeze(call: Call) -> Link:
-    return call.link(steps.Unsqueeze((call.given("dim")["dim"],)))
-
-
 def _permutation(move: Callable[..., Tensor] | None = None) -> Builder:
     """Return the builder of a function that reorders axes: it is asked on a tensor whose sizes name its axes."""
 
@@ -99,14 +91,6 @@ def _permutation(move: Callable[..., Tensor] | None = None) -> Builder:
         return call.link(steps.Permute(tuple(n - 2 for n in function(probe, *call.args[1:], **kwargs).shape)))
 
     return build
-
-
-def _expand(call: Call) -> Link:
-    return call.link(steps.Expand(call.sizes("size", "sizes")))
-
-
-def _expand_to_result(call: Call) -> Link:
-    return call.link(steps.Expand(tuple(call.y.shape)))
 
 
 def _repeat(call: Call) -> Iterable[Link]:
@@ -122,10 +106,6 @@ def _repeat_interleave(call: Call) -> Iterable[Link]:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
-
-
-def _getitem(call: Call) -> Iterable[Link]:
-    return tracing.index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem)
 
 
 def _slice(call: Call) -> Link:
@@ -216,19 +196,19 @@ TABLE: dict[str, Builder] = {
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _shuffle),
     **dict.fromkeys(("reshape", "_unsafe_view", "_reshape_copy"), _reshape),
     "view": _view,
-    **dict.fromkeys(("unflatten", "view_as", "reshape_as"), _same_shape),
+    **dict.fromkeys(("unflatten", "view_as", "reshape_as"), lambda call: _reshaped(call, tuple(call.y.shape))),
     "ravel": lambda call: call.link(steps.Flatten(0)),
     "flatten": _flatten,
     "squeeze": _squeeze,
-    "unsqueeze": _unsqueeze,
+    "unsqueeze": lambda call: call.link(steps.Unsqueeze((call.given("dim")["dim"],))),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"), _permutation()),
     **dict.fromkeys(("T", "numpy_T"), _permutation(lambda probe: probe.permute(*reversed(range(probe.ndim))))),
     **dict.fromkeys(("mT", "adjoint"), _permutation(lambda probe: probe.transpose(-2, -1))),
-    "expand": _expand,
-    **dict.fromkeys(("expand_as", "broadcast_to"), _expand_to_result),
+    "expand": lambda call: call.link(steps.Expand(call.sizes("size", "sizes"))),
+    **dict.fromkeys(("expand_as", "broadcast_to"), lambda call: call.link(steps.Expand(tuple(call.y.shape)))),
     **dict.fromkeys(("repeat", "tile"), _repeat),
     "repeat_interleave": _repeat_interleave,
-    "getitem": _getitem,
+    "getitem": lambda call: tracing.index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem),
     "slice": _slice,
     "narrow": _narrow,
     "select": _select,

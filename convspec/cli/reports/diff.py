@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.conformance import Report, Result
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SCHEMA = "convspec.diff/1"
 _SHOWN = 100
@@ -110,12 +108,8 @@ class Difference:
         yield f"{len(self.pairs)} results compared: {len(self.verdicts)} verdicts changed{others}"
 
 
-def _identity(result: Result) -> tuple[Any, ...]:
-    return (result.case.id, *result.key[1:])
-
-
 def _by_identity(report: Report) -> dict[tuple[Any, ...], Result]:
-    return {_identity(result): result for result in report.results}
+    return {(result.case.id, *result.key[1:]): result for result in report.results}
 
 
 def _only(one: Report, other: Report) -> tuple[Result, ...]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.cli.reports import formats, matrix, run_terminal
+from convspec.cli.reports.diff import Difference
 from convspec.cli.reports.formats import Entry, md
 from convspec.cli.reports.matrix import Matrix
 from convspec.conformance import Report, Result, Tally, conclusion, reproduction
 from convspec.layers import pictures
-
-if TYPE_CHECKING:
-    from convspec.cli.reports.diff import Difference
 
 _MARKS = {"agree": "✅", "gap": "⚠️", "unsupported": "➖", "unexpected": "❌", "": ""}
 _CASES = 300  # unexpected failures on a page, and as many covered by gaps

@@ -20,19 +20,16 @@ import numpy as np
 
 from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
-from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, PROBE
-from convspec.contract import LayerRequest, Support
+from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, PROBE, Trial, Unit
+from convspec.contract import Adapter, LayerRequest, Support
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.reference import accuracy_probes, error_bounds, verdict
-from convspec.spec import ComputePrecision, layouts, product
+from convspec.spec import ComputePrecision, ConvParams, ConvSpec, layouts, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.conformance.checks.expected import Data, Given
-    from convspec.conformance.trials.work_plan import Trial, Unit
-    from convspec.contract import Adapter
-    from convspec.spec import ConvParams, ConvSpec
 
     Array = NDArray[Any]
 

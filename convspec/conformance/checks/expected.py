@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import reference
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, Recipe
@@ -13,16 +15,9 @@ from convspec.contract.isolation import format_size, installed
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import RecordError, ShapeError
 from convspec.reference import EXACT_KINDS
-from convspec.spec import ConvParams, product
+from convspec.spec import ConvParams, Gradients, product
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
-
-    from convspec.spec import Gradients
-
-    Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

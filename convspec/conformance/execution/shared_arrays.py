@@ -13,28 +13,23 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.conformance.checks.expected import Data, Given, expected_bytes, given
 from convspec.conformance.trials.work_plan import Problem, Recipe
 from convspec.contract.isolation import alive
+from convspec.corpora import Case
 from convspec.errors import StorageError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from concurrent.futures import Future
-
-    from numpy.typing import NDArray
-
-    from convspec.corpora import Case
-
-    Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 _ALIGN = 64
 _PREFIX = "convspec-run-"

@@ -9,18 +9,15 @@ import gc
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from convspec.conformance.checks.checks import first_line, outcomes
 from convspec.conformance.checks.expected import given
 from convspec.conformance.execution import messages
 from convspec.conformance.trials.work_plan import Target
-from convspec.contract import registry
+from convspec.contract import Adapter, registry
 from convspec.contract.isolation import EXIT_STATUS, encode, limit_memory, out_of_memory, send
 from convspec.errors import FrameworkAbsent, printable
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter
 
 _SLACK = 1 << 30  # bytes that frameworks allocate and never touch; the scheduler measures what they touch
 

@@ -9,19 +9,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING
 
 from convspec.conformance import environment
+from convspec.conformance.checks.checks import Outcome
 from convspec.conformance.checks.expected import expected_bytes
 from convspec.conformance.execution import messages
-from convspec.conformance.trials.work_plan import Problem, Target
+from convspec.conformance.execution.shared_arrays import Lease
+from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.contract import registry
 from convspec.contract.isolation import ChildProcess, resident
-
-if TYPE_CHECKING:
-    from convspec.conformance.checks.checks import Outcome
-    from convspec.conformance.execution.shared_arrays import Lease
-    from convspec.conformance.trials.work_plan import Unit
 
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LOOK = 0.1  # seconds between looks at its memory

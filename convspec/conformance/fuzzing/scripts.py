@@ -6,24 +6,20 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import reference
-from convspec.contract import LayerRequest, registry
+from convspec.conformance.results import Result
+from convspec.contract import Adapter, LayerRequest, registry
 from convspec.corpora import Case, arrays, gradient_arrays, uncompared
 from convspec.errors import ShapeError, UnsupportedError, printable
 from convspec.reference import EXACT_KINDS, error_bounds
 from convspec.spec import format_of, layouts
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.conformance.results import Result
-    from convspec.contract import Adapter
-
-    Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 _COMPARE = """
 print("expected:", expected, sep="\\n")

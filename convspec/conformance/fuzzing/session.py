@@ -21,12 +21,11 @@ from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result, reproduction
 from convspec.conformance.runner import DATA, Progress, check
 from convspec.contract import registry
+from convspec.corpora import Case
 from convspec.errors import RequestError, UnsupportedError
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-    from convspec.corpora import Case
 
 
 _FIRST_BATCH, _LARGEST_BATCH = 25, 400

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -20,20 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convspec.conformance.trials.work_plan import FORWARD
+from convspec.conformance.trials.work_plan import FORWARD, Trial, Unit
 from convspec.contract.isolation import alive, format_size
+from convspec.corpora import Case
 from convspec.errors import RecordError, StorageError
 from convspec.spec import ConvParams, product
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from convspec.conformance.checks.checks import Attempt
     from convspec.conformance.checks.expected import Data
-    from convspec.conformance.trials.work_plan import Trial, Unit
-    from convspec.corpora import Case
 
     Array = NDArray[Any]
     Shapes = Mapping[str, tuple[int, ...]]

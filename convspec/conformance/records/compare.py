@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convspec.conformance.records import array_files
-from convspec.conformance.trials.work_plan import FORWARD
+from convspec.conformance.trials.work_plan import FORWARD, Trial, Unit
 from convspec.errors import RecordError
 from convspec.reference import Verdict, error_bounds, verdict
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from convspec.conformance.checks.checks import Attempt
     from convspec.conformance.checks.expected import Data
-    from convspec.conformance.trials.work_plan import Trial, Unit
 
     Array = NDArray[Any]
 

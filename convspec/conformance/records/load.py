@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.conformance import journal
 from convspec.conformance.records.array_files import SCHEMA
 from convspec.conformance.records.recording import Recording, read_trial, require_one_of
+from convspec.conformance.results import Result
 from convspec.corpora import DATA_KINDS, Case
 from convspec.errors import ConvspecError, RecordError, RequestError
 from convspec.spec import DIRECTIONS, DTYPES, LAYOUTS
-
-if TYPE_CHECKING:
-    from convspec.conformance.results import Result
 
 
 @dataclass(slots=True)

@@ -34,7 +34,8 @@ from convspec.conformance.environment import (
     take_inventory,
 )
 from convspec.conformance.remote.executor import stop
-from convspec.contract import registry
+from convspec.conformance.trials.work_plan import Target
+from convspec.contract import Adapter, registry
 from convspec.errors import ExecutorError, RequestError, printable
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from convspec.conformance.trials.work_plan import Target
-    from convspec.contract import Adapter
 
 _PATIENCE = 30  # seconds for the scheduler to answer
 _SENDER = logging.getLogger("distributed.batched")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from convspec.corpora import Case, arrays
 from convspec.errors import ShapeError
 from convspec.spec import (
     LAYOUTS,
+    Array,
     ConvParams,
+    ConvSpec,
     exact_limit,
     format_of,
     forward_products,
@@ -27,13 +29,7 @@ from convspec.spec import (
     resolve_padding,
 )
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import ConvSpec
-
-    Array: TypeAlias = NDArray[np.floating[Any]]
-    Pair: TypeAlias = tuple[Array, Array]
+Pair: TypeAlias = tuple[Array, Array]
 
 METAMORPHIC = "metamorphic"  # all relations
 

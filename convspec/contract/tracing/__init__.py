@@ -4,10 +4,8 @@
 output element comes from: the axes, pads and crops around its convolution. The others list the steps of a run.
 """
 
-from typing import TYPE_CHECKING
-
 from convspec.contract.tracing import layer_inference
-from convspec.contract.tracing.cell_tracing import Answer, Run
+from convspec.contract.tracing.cell_tracing import Answer, Array, Run
 from convspec.contract.tracing.layer_inference import pads_of
 from convspec.contract.tracing.pad_folding import Pad, described, folded
 from convspec.contract.tracing.step_links import (
@@ -26,11 +24,8 @@ from convspec.contract.tracing.step_links import (
     unstack_links,
 )
 
-if TYPE_CHECKING:
-    from convspec.contract.tracing.cell_tracing import Array as Array
-
 __all__ = [
-    "Answer", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product", "folded", "index_links",
-    "layer_inference", "pads_of", "paths_of_links", "repeat_links", "repeated", "slice_range", "stack_links",
-    "tile_links", "unstack_links",
+    "Answer", "Array", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product", "folded",
+    "index_links", "layer_inference", "pads_of", "paths_of_links", "repeat_links", "repeated", "slice_range",
+    "stack_links", "tile_links", "unstack_links",
 ]  # fmt: skip

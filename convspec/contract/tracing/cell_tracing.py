@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.contract.protocol import Reading
 from convspec.errors import ShapeError, UnsupportedError
 from convspec.spec import format_of, layouts, rounded
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 
 Answer: TypeAlias = "Callable[[Reading, Array], Array]"
 Run: TypeAlias = "Callable[[Array, Answer], Array]"

@@ -6,14 +6,10 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from convspec.spec import steps
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
-    from convspec.spec.steps import Step
-
+from convspec.spec import ConvSpec, steps
+from convspec.spec.steps import Step
 
 _MOST = 16  # copies that become a concatenation
 

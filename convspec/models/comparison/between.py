@@ -11,20 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from convspec.contract import TracedStep
 from convspec.models.comparison.layer_check import ErrorPropagation, largest_difference
 from convspec.models.comparison.step_check import step_words
 from convspec.models.dataflow.expressions import Expressions
-from convspec.models.dataflow.graph import INPUT
+from convspec.models.dataflow.graph import INPUT, Graph, Node, Read
 from convspec.models.dataflow.settings import Windows
 from convspec.spec import steps
-
-if TYPE_CHECKING:
-    from convspec.contract import TracedStep
-    from convspec.models.dataflow.graph import Graph, Node, Read
 
 _ELSEWHERE = 6  # changes that a read of another layer costs
 _MOST = 4000  # pairs of values that are aligned

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import crop, zero_margins
 from convspec.models.matching.differences import Difference, layer_differences, weight_differences
-from convspec.models.matching.kernels import add_zero_pads
-from convspec.spec import ConvParams, format_of
-
-if TYPE_CHECKING:
-    from convspec.models.matching.kernels import Layer
-    from convspec.spec import Array, ConvSpec
+from convspec.models.matching.kernels import Layer, add_zero_pads
+from convspec.spec import Array, ConvParams, ConvSpec, format_of
 
 T = TypeVar("T")
 

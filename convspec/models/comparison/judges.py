@@ -6,34 +6,36 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec import diagnosis
+from convspec.contract import Call, Part
+from convspec.diagnosis import Diagnosis, Finding
 from convspec.errors import ShapeError
 from convspec.models.comparison import layer_check
-from convspec.models.comparison.layer_check import LayerCheck, crop, largest_difference, outer_zeros, zero_margins
-from convspec.models.comparison.norm_check import check_norm, is_computed
+from convspec.models.comparison.layer_check import (
+    ErrorPropagation,
+    LayerCheck,
+    check_norm,
+    crop,
+    is_computed,
+    largest_difference,
+    outer_zeros,
+    zero_margins,
+)
 from convspec.models.comparison.results import Row
 from convspec.models.matching import layers
 from convspec.models.matching.differences import array_differences, spec_differences
 from convspec.models.matching.kernels import add_zero_pads
-from convspec.models.run_model import canonical
-from convspec.spec import Flattened
+from convspec.models.matching.layers import Pair
+from convspec.models.run_model import Model, canonical
+from convspec.spec import Array, ConvParams, ConvSpec, Flattened, Pads
 from convspec.spec import layouts as layout_names
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import Call, Part
-    from convspec.diagnosis import Diagnosis, Finding
-    from convspec.models.comparison.layer_check import ErrorPropagation
-    from convspec.models.matching.layers import Pair
-    from convspec.models.run_model import Model
-    from convspec.spec import Array, ConvParams, ConvSpec, Pads
-
-    Calls = tuple[Call, Call, Call | None, Call | None]
+Calls: TypeAlias = tuple[Call, Call, Call | None, Call | None]
 
 _MARGIN = 8  # pixels of a crop that are looked for
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from convspec.errors import ConvspecError
 from convspec.models.comparison.between import Between
-from convspec.models.comparison.judges import JUDGES, CallCheck, compare_unrun, in_order, pair_calls
+from convspec.models.comparison.judges import JUDGES, CallCheck, Calls, compare_unrun, in_order, pair_calls
 from convspec.models.comparison.layer_check import ErrorPropagation, LayerCheck, largest_difference
 from convspec.models.comparison.results import Row
 from convspec.models.dataflow.expressions import Expressions
@@ -15,10 +14,7 @@ from convspec.models.matching import layers
 from convspec.models.matching.flow import match_calls
 from convspec.models.matching.layers import Pair, align
 from convspec.models.matching.pointwise import in_common_kinds
-
-if TYPE_CHECKING:
-    from convspec.models.comparison.judges import Calls
-    from convspec.models.run_model import Model
+from convspec.models.run_model import Model
 
 
 class LayerRows:

@@ -6,15 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from convspec.models.run_model import canonical
 from convspec.reference import Spread, spread_limits
-
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array
 
 _SENSITIVE = 0.25  # of the largest result: where rounding moves results by as much, nothing can be told
 _REORDERED = 16  # results whose orders are tried

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convspec.diagnosis import Diagnosis
 from convspec.models import text_table
+from convspec.models.comparison.outcomes import Outcome
 from convspec.models.text_table import Printable, Text
-
-if TYPE_CHECKING:
-    from convspec.diagnosis import Diagnosis
-    from convspec.models.comparison.outcomes import Outcome
 
 _WRONG = ("diverges", "missing")
 

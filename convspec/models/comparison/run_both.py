@@ -5,30 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from convspec.contract import Part
 from convspec.errors import ConvspecError
-from convspec.models.comparison.further_inputs import GIVEN, further_inputs, untried
 from convspec.models.comparison.layer_rows import LayerRows
 from convspec.models.comparison.outcomes import Outcome, distances, judge_results
-from convspec.models.comparison.proof import same_steps, unjudged
 from convspec.models.comparison.results import Comparison, Row
-from convspec.models.comparison.sensitivity import measure, measure_wide
-from convspec.models.comparison.step_check import active_dropouts
-from convspec.models.comparison.temporary_weights import without_effect
-from convspec.models.run_model import Model, moved, one_at_a_time, open_model
+from convspec.models.comparison.step_check import active_dropouts, same_steps, unjudged
+from convspec.models.comparison.temporary_weights import measure, measure_wide, without_effect
+from convspec.models.run_model import Given, Model, moved, one_at_a_time, open_model
 from convspec.reference import Spread
+from convspec.spec import Array
+from convspec.spec.layouts import CHANNELS_FIRST
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from convspec.contract import Part
-    from convspec.models.run_model import Given
-    from convspec.spec import Array
-
-    Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+Inputs: TypeAlias = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 SECONDS = 20.0
 _LOOSE = 1e-3  # of the largest result: models that perturbed runs move by more are run again as they are
@@ -335,3 +329,50 @@ def _explain_differences(result: Comparison, explained: LayerRows) -> None:
 def _parts(explained: LayerRows, rows: Sequence[Row], place: int) -> list[Part]:
     pairs = [explained.parts[id(row)] for row in rows]
     return [part for pair in pairs if (part := (pair.a, pair.b)[place]) is not None]
+
+
+# -- further inputs ----------------------------------------------------------------------------------------------------
+
+SCALE = 8.0
+GIVEN = "the given inputs"
+_DRAWN = "another random draw"
+_PERMUTED = "the given inputs permuted"
+_SCALED = f"the given inputs times {SCALE:g}"
+
+
+def further_inputs(given: Given, seed: int = 0) -> dict[str, Given]:
+    """Return further inputs of the same shapes by what they are.
+
+    Numbers are drawn with the given ones' mean and deviation. Whole numbers – token ids, masks, labels – and inputs
+    by name are permuted, as their meaning is not known.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(given, Mapping):
+        return {_PERMUTED: {name: _permute(x, rng) for name, x in given.items()}}
+    whole = [x.dtype.kind != "f" or np.array_equal(x, np.rint(x)) for x in given]
+    drawn = [_permute(x, rng) if fixed else _draw(x, rng) for x, fixed in zip(given, whole, strict=True)]
+    if all(whole):
+        return {_PERMUTED: drawn}
+    scaled = [x if fixed else (x * SCALE).astype(x.dtype) for x, fixed in zip(given, whole, strict=True)]
+    return {_DRAWN: drawn, _SCALED: scaled}
+
+
+def _draw(x: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(rng.standard_normal(x.shape) * np.std(x) + np.mean(x), x.dtype)
+
+
+def _permute(x: Array, rng: np.random.Generator) -> Array:
+    return rng.permutation(np.ravel(x)).reshape(x.shape)
+
+
+def untried(tried: Sequence[Given], names: Sequence[str], layout: str) -> list[str]:
+    """Return what the inputs cannot show; ``tried``: one of each size, ``names``: what all of them are."""
+    arrays = [x for given in tried for x in (given.values() if isinstance(given, Mapping) else given)]
+    spatial = slice(2, None) if layout == CHANNELS_FIRST else slice(1, -1)
+    images = [x.shape[spatial] for x in arrays if x.ndim > 2]
+    missing = ["other sizes"] if len(tried) == 1 else []
+    if images and all(any(n % 2 for n in sizes) for sizes in images):
+        missing.append("even sizes, where strided 'same' padding and equal padding differ")
+    if _SCALED not in names:
+        missing.append("large values, where activations saturate")
+    return [*missing, "NaN and infinity", "training"]

@@ -1,27 +1,27 @@
-"""Judge every step of a run by itself: its results on its own operands, within its own bound."""
+"""Judge every step of a run by itself, and prove that rounding explains what is left between two models.
+
+A step is right if its results on its own operands are within its own bound. Rounding explains the rest where all are,
+and both models have the same steps.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convspec import reference
+from convspec.contract import TracedStep
 from convspec.errors import ConvspecError
 from convspec.models.comparison.layer_check import LayerCheck, check_elements, check_layer
 from convspec.models.dataflow.calls import UNSEEN
+from convspec.models.dataflow.expressions import Expressions
 from convspec.models.dataflow.forms import channel_axis
-from convspec.models.dataflow.moves import canonical_order
-from convspec.spec import ConvParams, ConvSpec, format_of, steps
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from convspec.contract import TracedStep
-    from convspec.models.run_model import Model
-    from convspec.spec import Array
-
+from convspec.models.dataflow.views import canonical_order
+from convspec.models.matching.layers import Pair
+from convspec.models.run_model import Model
+from convspec.spec import Array, ConvParams, ConvSpec, format_of, steps
 
 _LAYERS = (ConvSpec, steps.Norm, steps.Linear)
 
@@ -85,3 +85,30 @@ def check_step(step: TracedStep, reads: list[Array], writes: list[Array], model:
         if not (check := check_elements(y, expected, bound + kept)).ok:
             return check
     return LayerCheck(True)
+
+
+def unjudged(a: Model, b: Model, judged: tuple[set[str], set[str]]) -> list[str]:
+    """Return the steps of both models that are not judged; ``judged``: paths of convolutions that are."""
+    return [f"model {name}: {step}" for name, model, own in zip("ab", (a, b), judged, strict=True)
+            for step in unjudged_steps(model, own)]  # fmt: skip
+
+
+def same_steps(a: Model, b: Model, pairs: Sequence[Pair]) -> bool:
+    """Whether the results of both models are made of the same steps with the same arrays.
+
+    A batch norm that the other model has folded into a kernel is the same as that kernel.
+    """
+    if a.graph is None or b.graph is None:
+        return False
+    found = Expressions()
+    folds = [(f"fold {i}", pair) for i, pair in enumerate(pairs) if pair.fold_a or pair.fold_b]
+    lone_a = {pair.a.path: name for name, pair in folds if pair.fold_b and pair.a}
+    lone_b = {pair.b.path: name for name, pair in folds if pair.fold_a and pair.b}
+    norms_a = {pair.fold_a.path: name for name, pair in folds if pair.fold_a}
+    norms_b = {pair.fold_b.path: name for name, pair in folds if pair.fold_b}
+    ours, theirs = found.of(a.graph, lone_a, norms_a), found.of(b.graph, lone_b, norms_b)
+    results = list(zip(a.graph.results, b.graph.results, strict=False))
+    return len(a.graph.results) == len(b.graph.results) and all(
+        any((ours[x.value], x.order) == (theirs[y.value], y.order) for x, y in zip(*forms, strict=True))
+        for forms in results
+    )

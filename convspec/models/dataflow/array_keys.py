@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from convspec.spec import Array
+from convspec.spec import Array
 
 _SAMPLE = 256  # numbers that are hashed
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from convspec.contract import Call, ModelTrace, StepTrace, TracedStep
-from convspec.spec import steps
-
-if TYPE_CHECKING:
-    from convspec.contract import Part
-    from convspec.spec import Array
+from convspec.contract import Call, ModelTrace, Part, StepTrace, TracedStep
+from convspec.spec import Array, steps
 
 UNSEEN = "not seen"
 _NAMES = {"gain": "scale", "shift": "bias", "mean": "mean", "variance": "variance"}

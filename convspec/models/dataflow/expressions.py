@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 
 from convspec.models.dataflow.array_keys import ArrayKey
-from convspec.models.dataflow.graph import INPUT
+from convspec.models.dataflow.graph import INPUT, Graph, Node
+from convspec.spec import Array
 
-if TYPE_CHECKING:
-    from convspec.models.dataflow.graph import Graph, Node
-    from convspec.spec import Array
-
-    Names = Mapping[str, Hashable]
+Names: TypeAlias = Mapping[str, Hashable]
 
 
 class Expressions:

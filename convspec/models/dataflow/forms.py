@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convspec.contract import TracedStep
 from convspec.models.dataflow import settings
-from convspec.models.dataflow.moves import canonical_order
-from convspec.models.dataflow.views import Axis, View, along, dense, ordered, size
-from convspec.spec import ConvSpec, steps
+from convspec.models.dataflow.views import Axis, View, along, canonical_order, dense, ordered, size
+from convspec.spec import Array, ConvSpec, steps
 from convspec.spec.layouts import CHANNELS_LAST
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import TracedStep
-    from convspec.spec import Array
 
 Shape: TypeAlias = tuple[int, ...]
 Orders: TypeAlias = "Mapping[str, Mapping[int, NDArray[np.intp]]]"

@@ -11,24 +11,19 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from convspec.contract import StepTrace, TracedStep
 from convspec.models.dataflow import views
 from convspec.models.dataflow.forms import Form, Orders, arrange, form, viewed
-from convspec.models.dataflow.moves import canonical_order, move
 from convspec.models.dataflow.settings import ZEROS, Windows, crops, is_not_negative, kind_of
-from convspec.models.dataflow.views import Axis, View, merge
-from convspec.spec import ConvSpec, steps
+from convspec.models.dataflow.views import Axis, View, canonical_order, merge, move
+from convspec.spec import Array, ConvSpec, steps
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import StepTrace, TracedStep
-    from convspec.spec import Array
-
-    Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
 
 INPUT = -1
 _FOLLOWING = {

@@ -10,23 +10,20 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from convspec import errors
 from convspec.atomic_files import replace_file
-from convspec.contract import Call, FoundConv, ModelModule, ModelTrace, Part, StepTrace, registry
+from convspec.contract import Adapter, FoundConv, ModelModule, ModelTrace, Part, Reading, StepTrace, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
-from convspec.models.files.child import read_arrays, unpack_parts, unpack_readings, unpack_trace, write_arrays
-
-if TYPE_CHECKING:
-    from convspec.contract import Adapter, Reading
-    from convspec.models.files.child import Message
-    from convspec.spec import Array
+from convspec.models.files.child import Message
+from convspec.models.files.messages import read_arrays, unpack, write_arrays
+from convspec.spec import Array
 
 T = TypeVar("T")
 
@@ -50,7 +47,8 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
         FrameworkAbsent: if no framework that reads it is installed.
     """
     place, known = Path(path), loaders()
-    fitting = [one for kind, those in known.items() if _is(place, kind) for one in those]
+    fitting = [one for kind, those in known.items() for one in those
+               if (place.name.endswith(kind) if kind.startswith(".") else (place / kind).is_file())]  # fmt: skip
     if not fitting:
         endings = ", ".join([*registry.graph_files(), *(kind for kind in known if kind.startswith("."))])
         folders = ", ".join(kind for kind in known if not kind.startswith("."))
@@ -62,10 +60,6 @@ def loader(path: str | os.PathLike[str]) -> Adapter:
     if None in absences:
         return fitting[absences.index(None)]
     raise FrameworkAbsent(f"{printable(place.name)}: {'; '.join(map(str, absences))}")
-
-
-def _is(path: Path, kind: str) -> bool:
-    return path.name.endswith(kind) if kind.startswith(".") else (path / kind).is_file()
 
 
 class ModelFile:
@@ -96,40 +90,23 @@ class ModelFile:
 
     def convs(self, **options: Any) -> list[FoundConv]:
         """Return every convolution, as the adapter's own ``convs`` does."""
-
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> list[FoundConv]:
-            readings = unpack_readings(answer["readings"], arrays)
-            entries = [{name: _tuples(value) for name, value in entry.items()} for entry in answer["found"]]
-            return [FoundConv(reading=r, **entry) for entry, r in zip(entries, readings, strict=True)]
-
-        return self._ask("convs", options, unpack)
+        return self._ask_all("convs", options, FoundConv)
 
     def read(self, input_shape: Sequence[int] | None = None) -> Reading:
         """Return the one convolution that the model is or contains."""
-
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> Reading:
-            (reading,) = unpack_readings(answer["readings"], arrays)
-            assert reading is not None
-            return reading
-
-        return self._ask("read", {"input_shape": None if input_shape is None else list(input_shape)}, unpack)
+        return self._ask("read", {"input_shape": None if input_shape is None else list(input_shape)}, Reading)
 
     def parts(self) -> list[Part]:
         """Return all its layers with weights."""
-        return self._ask("parts", {}, lambda answer, arrays: unpack_parts(answer["parts"], arrays))
+        return self._ask_all("parts", {}, Part)
 
     def trace(self, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:
         """Return one run: the inputs and outputs of its layers, and its own outputs."""
-
-        def unpack(answer: Message, arrays: Mapping[str, Array]) -> ModelTrace:
-            calls = [Call(str(path), arrays[f"x{i}"], arrays[f"y{i}"]) for i, path in enumerate(answer["calls"])]
-            return ModelTrace(calls, [arrays[f"output{i}"] for i in range(answer["outputs"])])
-
-        return self._ask("trace", self._send(inputs), unpack)
+        return self._ask("trace", self._send(inputs), ModelTrace)
 
     def steps(self, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
         """Return one run as steps; raises UnsupportedError where the adapter sees none of such a file."""
-        return self._ask("steps", self._send(inputs), lambda answer, arrays: unpack_trace(answer["trace"], arrays))
+        return self._ask("steps", self._send(inputs), StepTrace)
 
     def _send(self, inputs: Sequence[Array] | Mapping[str, Array]) -> Message:
         """Write inputs for the process, and return where they are."""
@@ -148,7 +125,7 @@ class ModelFile:
         target = Path(folder) / Path(self.path).name
         request = {"arrays": "weights.safetensors", "keys": keys, "path": str(target)}
         try:
-            self._ask("store", request, lambda *_: None)
+            self._answer({"do": "store", "with": request})
         except ConvspecError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -204,17 +181,24 @@ class ModelFile:
             raise kind(f"{name}: {printable(answer.get('message'), 1000)}")
         return answer
 
-    def _ask(self, what: str, options: Message, unpack: Callable[[Message, Mapping[str, Array]], T]) -> T:
+    def _ask(self, what: str, options: Message, kind: type[T]) -> T:
+        """Return the one value of this kind that the process answers with."""
+        return self._ask_all(what, options, kind, count=1)[0]
+
+    def _ask_all(self, what: str, options: Message, kind: type[T], count: int | None = None) -> list[T]:
         folder = self._running().folder
         answer = self._answer({"do": what, "with": options})
         try:
-            return unpack(answer, _arrays(folder, answer, self.memory))
+            values = list(unpack(answer["values"], _arrays(folder, answer, self.memory)))
+            if count not in (None, len(values)) or not all(isinstance(value, kind) for value in values):
+                raise ValueError(f"not {count or 'a list'} of {kind.__name__}")
         except ConvspecError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OSError) as error:
             self.close()
             name = printable(Path(self.path).name)
             raise RequestError(f"{name}: the process answered with nonsense: {printable(error)}") from None
+        return values
 
 
 def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
@@ -230,10 +214,6 @@ def _arrays(folder: Path, answer: Message, memory: int) -> Mapping[str, Array]:
         return read_arrays(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _size(path: Path) -> int:

@@ -5,16 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convspec.spec import rounded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import Array
+from convspec.spec import Array, rounded
 
 _SAMPLE = 64  # elements that are looked at first
 _MOST_AXES = 5

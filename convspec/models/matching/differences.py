@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convspec.models.dataflow.array_keys import ArrayKey
 from convspec.models.matching.kernels import ALIKE, BatchNorm, Layer, fold, mean_cosine, per_channel, unit_vectors
 from convspec.reference import gamma
-from convspec.spec import rounded
-
-if TYPE_CHECKING:
-    from convspec.spec import Array, ConvSpec
+from convspec.spec import Array, ConvSpec, rounded
 
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
 _COMPUTED_ROUNDINGS = 32  # of a kernel that the source computes from its weights, relative to a channel's largest

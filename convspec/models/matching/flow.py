@@ -10,13 +10,10 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from convspec.models.dataflow.graph import INPUT
+from convspec.models.dataflow.graph import INPUT, Graph, Node
 from convspec.models.dataflow.settings import kind_of
-
-if TYPE_CHECKING:
-    from convspec.models.dataflow.graph import Graph, Node
 
 Seeds: TypeAlias = Mapping[str, Hashable]
 _ROUNDS = (16, 8, 4, 2, 1)

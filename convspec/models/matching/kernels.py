@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from convspec.models.dataflow.array_keys import ArrayKey
-from convspec.spec import add_pads
+from convspec.spec import Array, ConvParams, ConvSpec, Pads, add_pads
 
 if TYPE_CHECKING:
     from convspec.models.matching.split_layers import LayerPart
-    from convspec.spec import Array, ConvParams, ConvSpec, Pads
 
 T = TypeVar("T")
 Key = Callable[[T], Hashable]
@@ -239,15 +238,20 @@ def unit_vectors(layer: Layer) -> Array:
 
     Large kernels are sampled evenly: copies of all of a network's weights would double its memory.
     """
-    kernel, spec = layer.params.kernel, layer.spec
-    if spec.transposed:
-        kernel = kernel.reshape(spec.groups, spec.in_channels // spec.groups, *kernel.shape[1:]).swapaxes(1, 2)
-    rows = kernel.reshape(spec.out_channels, -1)
+    rows = grouped_kernel(layer.spec, layer.params.kernel).reshape(layer.spec.out_channels, -1)
     rows = rows[:, :: max(rows.shape[1] // _SAMPLE, 1)].astype(np.float64)
     with np.errstate(invalid="ignore"):
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         units = rows / np.where(length > 0, length, 1.0)
     return units if np.isfinite(length).all() else np.nan_to_num(units)
+
+
+def grouped_kernel(spec: ConvSpec, kernel: Array) -> Array:
+    """Return a kernel as ``(groups, O/g, I/g, taps)``."""
+    inputs, outputs = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    if spec.transposed:
+        return kernel.reshape(spec.groups, inputs, outputs, -1).swapaxes(1, 2)
+    return kernel.reshape(spec.groups, outputs, inputs, -1)
 
 
 def mean_cosine(a: Array, b: Array) -> float:

@@ -6,24 +6,19 @@ import itertools
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convspec.contract import KINDS
+from convspec.contract import KINDS, Part
 from convspec.models.dataflow.array_keys import ArrayKey
+from convspec.models.dataflow.forms import Orders
 from convspec.models.matching.differences import Difference, is_folded, weight_differences
 from convspec.models.matching.flow import Flow, match_by_flow
 from convspec.models.matching.kernels import BatchNorm, Key, Layer, match, pairs_of
+from convspec.models.run_model import Model
+from convspec.spec import Array
 from convspec.spec.layouts import CHANNELS_FIRST
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.contract import Part
-    from convspec.models.dataflow.forms import Orders
-    from convspec.models.run_model import Model
-    from convspec.spec import Array
 
 _GENERIC = {"conv", "conv1d", "conv2d", "conv3d", "node", "model", "graph", "dense", "linear", "gemm", "module",
             "layers", "batch", "norm", "normalization", "batchnorm", "depthwise", "bn"}  # fmt: skip

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from convspec.contract import Call, Part, TracedStep
 from convspec.models.run_model import Model, canonical
 from convspec.spec import ConvSpec, steps
 from convspec.spec.layouts import CHANNELS_LAST
 
-if TYPE_CHECKING:
-    from convspec.contract import Call, Part, TracedStep
-
-    Shape: TypeAlias = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
 
 
 def in_common_kinds(a: Model, b: Model) -> tuple[Model, Model]:

@@ -6,15 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convspec.errors import ConvspecError
 from convspec.models import text_table
 from convspec.models.text_table import Printable, Text, number_words
 from convspec.reference import LADDER, VERDICTS
-
-if TYPE_CHECKING:
-    from convspec.spec import ConvSpec
+from convspec.spec import ConvSpec
 
 SCHEMA = "convspec.verify/1"
 _WORST_FIRST = ("crash", "timeout", "disagree", "error", "unsupported", "agree")

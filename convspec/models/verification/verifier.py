@@ -27,34 +27,31 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from convspec.contract import Part, registry
+from convspec.contract import Adapter, Part, registry
 from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, out_of_memory
-from convspec.errors import ConvspecError, FrameworkAbsent, RequestError
+from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
 from convspec.models import run_model
 from convspec.models.arguments import read_arrays
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching.layers import batch_norm, norm_after
 from convspec.models.run_model import Model, adapter_for, canonical
 from convspec.models.verification.report import VerifyReport, collect
-from convspec.spec import ConvSpec, layouts
+from convspec.spec import Array, ConvSpec, layouts
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from convspec.contract import Adapter
-    from convspec.spec import Array
-
-    Inputs = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
-    Message = dict[str, Any]
-    Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Inputs: TypeAlias = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+Message: TypeAlias = dict[str, Any]
+Answer: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
@@ -359,3 +356,45 @@ def model_name(model: Any) -> str:
         return model.path
     kind = type(model[0] if isinstance(model, Sequence) and len(model) else model)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+# -- repair ---
+
+
+def verify_and_repair(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], against: Any, inputs: Any = None, **options: Any
+) -> VerifyReport:
+    """Repair a graph, and return the verification of the written graph, whose ``repaired`` says what was changed.
+
+    What can be set right is an attribute or an array of a convolution that its source layer shows. Where that helps no
+    node, nothing is written, and the report is on the model as it is, ``repaired`` empty.
+
+    Args:
+        path: of the model.
+        out: the file to write, another one.
+        against: the source, as for :func:`~convspec.verify`, which has all other arguments.
+        inputs: as for :func:`~convspec.verify`.
+        options: as for :func:`~convspec.verify`.
+
+    Raises:
+        RequestError: for the model itself as ``out``, and without a source.
+    """
+    target = Path(out)
+    if target.exists() and Path(path).exists() and target.samefile(path):
+        raise RequestError(f"--repair {printable(out)} is the model itself, which is never changed: give another path")
+    if against is None:
+        raise RequestError("a graph can only be repaired after its source: give against")
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "repaired.onnx"
+        report = verify(path, against, inputs, draft=draft, **options)
+        if not report.repaired:
+            return report
+        written = verify(draft, against, inputs, **options)
+        wrong = {node for node, _, _ in written.unexpected}
+        fixed = {node for node, _, _ in report.unexpected if node != "model"} - wrong
+        if not fixed:
+            report.repaired = []
+            return report
+        shutil.copyfile(draft, target)
+    written.model, written.repaired = os.fspath(out), report.repaired
+    return written

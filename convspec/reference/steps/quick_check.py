@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convspec.reference.steps.computation import evaluate_bounded
 from convspec.reference.steps.pools import over_windows
-from convspec.spec import steps
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from convspec.spec import Array
+from convspec.spec import Array, steps
 
 _OF_TWO = {steps.Add: np.add, steps.Subtract: np.subtract, steps.Multiply: np.multiply, steps.Maximum: np.maximum,
            steps.Minimum: np.minimum}  # fmt: skip

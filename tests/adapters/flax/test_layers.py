@@ -16,8 +16,9 @@ pytest.importorskip("flax")
 pytest.importorskip("jax")
 
 import jax
-from convspec_flax import ADAPTER, LINEN, cache, execution, layer
+from convspec_flax import ADAPTER, LINEN, layer
 from convspec_flax.weights import from_flax, to_flax
+from convspec_jax import execution
 from flax import linen as nn
 from flax import nnx
 
@@ -348,7 +349,7 @@ def test_another_device_or_dtype_than_asked_for_is_an_error(monkeypatch: pytest.
     with pytest.raises(PlacementError, match="weights are on"):
         ADAPTER.apply(built, x)
     with pytest.raises(PlacementError, match="computed on"):
-        execution._checked(built.kernel[...], built.kernel[...], "cpu")
+        execution.fetch(built.kernel[...], built.kernel[...], "cpu")
 
 
 # -- gaps, caches ----------------------------------------------------------------------------------------------------
@@ -356,14 +357,14 @@ def test_another_device_or_dtype_than_asked_for_is_an_error(monkeypatch: pytest.
 
 def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
     cleared = []
-    monkeypatch.setattr(cache, "_state", {"worker": False, "layers": 0})
-    monkeypatch.setattr(cache, "_CLEAR_EVERY", 3)
-    monkeypatch.setattr(cache.jax, "clear_caches", lambda: cleared.append(True))
+    monkeypatch.setattr(execution, "_state", {"worker": False, "layers": 0})
+    monkeypatch.setattr(execution, "_CLEAR_EVERY", 3)
+    monkeypatch.setattr(execution.jax, "clear_caches", lambda: cleared.append(True))
     specs = [ConvSpec(1, 11 + i, 1, ndim=1) for i in range(7)]
     for spec in specs:
         ADAPTER.build(spec, ConvParams.random(spec))
     assert not cleared
-    cache.keep_small()
+    execution.keep_small()
     for spec in specs:
         ADAPTER.build(spec, ConvParams.random(spec))
     assert len(cleared) >= 2
@@ -371,18 +372,18 @@ def test_a_worker_forgets_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_compiled_code_is_kept_only_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
-    monkeypatch.setattr(cache.jax.config, "update", asked.__setitem__)
-    monkeypatch.delenv(cache.FOLDER_VARIABLE, raising=False)
-    cache.persist()
+    monkeypatch.setattr(execution.jax.config, "update", asked.__setitem__)
+    monkeypatch.delenv(execution.FOLDER_VARIABLE, raising=False)
+    execution.persist()
     assert not asked
-    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / "code"))
-    cache.persist()
+    monkeypatch.setenv(execution.FOLDER_VARIABLE, str(tmp_path / "code"))
+    execution.persist()
     folder = Path(asked["jax_compilation_cache_dir"])
     assert folder.parent == tmp_path / "code"
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
     (tmp_path / "code").chmod(0o777)
     with pytest.raises(RequestError, match="writable by nobody else"):
-        cache.persist()
+        execution.persist()
 
 
 def test_carriers() -> None:

@@ -14,7 +14,7 @@ from flax import linen, nnx
 from torch import nn
 
 import convspec
-from convspec.models.comparison.norm_check import check_norm
+from convspec.models.comparison.layer_check import check_norm
 
 pytestmark = [pytest.mark.flax, pytest.mark.torch]
 

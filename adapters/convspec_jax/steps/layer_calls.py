@@ -10,17 +10,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 
-if TYPE_CHECKING:
-    from convspec.contract import Array
-    from convspec.spec import ConvSpec
-    from convspec.spec.steps import Step
+from convspec.contract import Array
+from convspec.spec import ConvSpec
+from convspec.spec.steps import Step
 
 _MARK = "convspec module"
 _numbers = itertools.count()

@@ -13,7 +13,7 @@ import numpy as np
 from convspec.contract import ConvSpec
 from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
-from convspec_jax.values import Chain, Operation, Value
+from convspec_jax.steps.values import Chain, Operation, Value
 
 Builder: TypeAlias = Callable[[Operation], "Sequence[Link]"]
 
@@ -345,10 +345,6 @@ def _tile(op: Operation) -> list[Link]:
     return chain.to(op.y) if chain.links else [op.link(steps.Identity())]
 
 
-def _split(op: Operation) -> list[Link]:
-    return [op.link(steps.Split([int(n) for n in op.params["sizes"]], *op.axes((op.params["axis"],))))]
-
-
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
@@ -417,5 +413,5 @@ TABLE: dict[str, Builder] = {
     "concatenate": lambda op: _joined(op, op.axes((op.params["dimension"],))[0], op.values),
     "stack": _stack,
     "tile": _tile,
-    "split": _split,
+    "split": lambda op: [op.link(steps.Split([int(n) for n in op.params["sizes"]], *op.axes((op.params["axis"],))))],
 }

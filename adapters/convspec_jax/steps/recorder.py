@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
-from convspec.contract import StepTrace, TracedStep
+from convspec.contract import Array, StepTrace, TracedStep
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Parameter
-from convspec_jax import functions
-from convspec_jax.layer_calls import LAYER, kind_and_path, modules_of, run_layer
-from convspec_jax.operations import SAME, TABLE, WAITING, layer_links
-from convspec_jax.values import Operation, Value
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
+from convspec_jax.steps import functions
+from convspec_jax.steps.layer_calls import LAYER, kind_and_path, modules_of, run_layer
+from convspec_jax.steps.operations import SAME, TABLE, WAITING, layer_links
+from convspec_jax.steps.values import Operation, Value
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat2": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "checkpoint": "jaxpr"}  # fmt: skip
@@ -35,7 +32,7 @@ def trace_function(
     """Run ``call(list of parameters, inputs)`` once and list its steps.
 
     Args:
-        call: the function; its layers are called by :func:`~convspec_jax.layer_calls.call_layer`.
+        call: the function; its layers are called by :func:`~convspec_jax.steps.layer_calls.call_layer`.
         parameters: all arrays of the model by path.
         inputs: arrays of JAX.
         joint: what stands between the parts of a path.

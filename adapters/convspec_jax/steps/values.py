@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convspec.contract import format_of
+from convspec.contract import Array, format_of
 from convspec.contract.tracing import Link
-from convspec.spec import DTYPES
-from convspec.spec.steps import Other
-
-if TYPE_CHECKING:
-    from convspec.contract import Array
-    from convspec.spec import ConvSpec
-    from convspec.spec.steps import Step
+from convspec.spec import DTYPES, ConvSpec
+from convspec.spec.steps import Other, Step
 
 
 @dataclass(eq=False, slots=True)

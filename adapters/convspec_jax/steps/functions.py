@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,7 @@ from jax.extend.core import Literal, jaxpr_as_fun
 
 from convspec.errors import ConvspecError
 from convspec.spec import steps
-
-if TYPE_CHECKING:
-    from convspec.spec.steps import Step
+from convspec.spec.steps import Step
 
 Shape: TypeAlias = tuple[int, ...]
 Candidates: TypeAlias = Iterator[tuple[Callable[[Any], Any], "Step"]]
