@@ -183,14 +183,14 @@ def _show_network(
     texts: list[str], shapes: list[tuple[int, ...]], error: CallError, json: str | None, markdown: str | None
 ) -> None:
     """Show a network; where the text is none, say why it is no layer."""
-    from convspec.cli.reports import networks as report
+    from convspec.layers import network_table as table
     from convspec.layers import summarize
 
     network = _network(texts, error)
     document = summarize(network, *shapes)
-    if not write((markdown, lambda: report.markdown(document)), json=(json, lambda: document)):
+    if not write((markdown, lambda: table.markdown(document)), json=(json, lambda: document)):
         screen = console()
-        print_lines(report.lines(document, screen.width), screen)
+        print_lines(table.lines(document, screen.width), screen)
     if "error" in document:
         raise typer.Exit(1)
 

@@ -20,12 +20,13 @@ from convspec.layers.networks import (
     trace_live,
     write_network,
 )
+from convspec.layers.networks import table as network_table
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, translate
 
 __all__ = [
     "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Translation", "calculate",
-    "constructor", "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of", "layout_of",
-    "pictures", "sentences", "summarize", "trace_live", "translate", "write_network",
+    "constructor", "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of",
+    "layout_of", "network_table", "pictures", "sentences", "summarize", "trace_live", "translate", "write_network",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ In goes the text of a network as people write or print it, out comes a :class:`N
 of the table that people know. The words of a framework come from its adapter. Standard library only.
 """
 
+from convspec.layers.networks import table
 from convspec.layers.networks.live import trace_live
 from convspec.layers.networks.mends import Mend, Mends, find_mends
 from convspec.layers.networks.network import Network
@@ -12,6 +13,6 @@ from convspec.layers.networks.summary import summarize
 from convspec.layers.networks.writing import NetworkCode, write_network
 
 __all__ = [
-    "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Trace", "find_mends", "summarize", "trace_live",
-    "write_network",
+    "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Trace", "find_mends", "summarize", "table",
+    "trace_live", "write_network",
 ]  # fmt: skip

@@ -6,16 +6,19 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convspec.contract.network_words import Word
 from convspec.errors import ConvspecError, ShapeError
-from convspec.layers.networks.network import Network, plain
 from convspec.layers.networks.reading import FLATTEN, Edits, outputs
 from convspec.layers.networks.rows import NetworkError
+from convspec.layers.networks.source_text import plain
 from convspec.layers.networks.values import Node, Place
 from convspec.layers.sentences import listed, times
 from convspec.spec import ConvSpec, steps
+
+if TYPE_CHECKING:
+    from convspec.layers.networks.network import Network
 
 _SHOWN = 4  # mends
 _LARGEST_INPUT = 1024  # pixels along an axis, in the search for sizes that fit

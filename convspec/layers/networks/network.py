@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from convspec.contract.network_words import Placed, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
 from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading, find_model, outputs
 from convspec.layers.networks.rows import NetworkError, Row, Trace
+from convspec.layers.networks.source_text import plain
 from convspec.layers.networks.values import Class, Function, Graph, Layer, Node, Scope
 from convspec.layers.networks.vocabularies import choose
 from convspec.layers.networks.writing import NetworkCode, write_network
@@ -69,9 +69,28 @@ class Network:
             input_shapes: one shape for each input, in the framework's own axis order, batch axis included.
 
         Raises:
-            NetworkError: a ``ShapeError``, where a tensor does not fit; it names the layer.
+            NetworkError: a ``ShapeError``, where a tensor does not fit; it names the layer, the numbers, and what
+                would mend it.
+
+        >>> network = Network.parse("nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(3456, 10))")
+        >>> [row.shape for row in network.shapes((1, 1, 28, 28))]
+        [(1, 6, 24, 24), (1, 3456), (1, 10)]
         """
-        return self.trace(*input_shapes).rows
+        from convspec.layers.networks.mends import find_mends
+
+        try:
+            return self.trace(*input_shapes).rows
+        except NetworkError as error:
+            mends = find_mends(self, error, input_shapes)
+            words = "\n".join([mends.sentence, *(f"  mend: {mend}" for mend in mends.found)])
+            raise NetworkError(words, error.row, error.rows, error.nodes) from None
+
+    def table(self, *input_shapes: Sequence[int], width: int = 100) -> str:
+        """Return the rows as a table of ``width`` columns, with totals; where a layer does not fit, why, and mends."""
+        from convspec.layers.networks.summary import summarize
+        from convspec.layers.networks.table import lines
+
+        return "\n".join(line for line, _ in lines(summarize(self, *input_shapes), width))
 
     def trace(self, *input_shapes: Sequence[int], edits: Edits = NO_EDITS) -> Trace:
         """Return the rows, and the tensors that are inputs and results; raises as :meth:`shapes`.
@@ -157,11 +176,6 @@ def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple
         return outputs(placed, shapes)
     except ShapeError:
         return [None]
-
-
-def plain(text: str) -> str:
-    """Return the text that is parsed: without an indent that all lines have."""
-    return textwrap.dedent(text.expandtabs(4))
 
 
 def parsed(text: str) -> list[ast.stmt]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convspec.layers.networks.mends import find_mends
-from convspec.layers.networks.network import Network
 from convspec.layers.networks.rows import NetworkError, Row
 from convspec.layers.sentences import times
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import equal_times
+
+if TYPE_CHECKING:
+    from convspec.layers.networks.network import Network
 
 _BYTES = 4  # of a float32
 

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from convspec.cli.reports.formats import md_table
 from convspec.layers.sentences import times
 
 HEAD = ("layer", "kind", "settings", "output", "parameters", "MACs", "field")
@@ -36,11 +35,13 @@ def lines(document: Mapping[str, Any], width: int) -> Iterator[tuple[str, str]]:
 def markdown(document: Mapping[str, Any]) -> str:
     """Return the table, the totals, the notes and the error as Markdown."""
     head, rows = _columns(document)
-    parts = ["\n".join(md_table(head, rows)), *_totals(document), *(f"Note: {note}" for note in document["notes"])]
+    cells = [head, ["-"] * len(head), *([cell.replace("|", r"\|").replace("_", r"\_") for cell in row] for row in rows)]
+    parts = ["\n".join(f"| {' | '.join(row)} |" for row in cells), *_totals(document)]
+    parts += [f"Note: {note}" for note in document["notes"]]
     if "error" in document:
-        parts.append(f"**{'** '.join(_error(document['error'], 10_000)[:1])}**")
-        parts += [f"* {line.strip()}" for line in _error(document["error"], 10_000)[1:]]
-    return "\n\n".join(parts) + "\n"
+        first, *mends = _error(document["error"], 10_000)
+        parts += [f"**{first}**", "\n".join(f"* {line.strip()}" for line in mends)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _cell(text: str, width: int, right: bool) -> str:
