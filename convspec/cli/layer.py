@@ -197,14 +197,10 @@ def _show_network(
 
 def _network(texts: list[str], error: CallError) -> Network:
     """Read a network; where the text is none, it was one layer that cannot be read: ``error`` says why."""
-    from convspec.layers import Network
+    from convspec.layers import read_network
 
-    try:
-        text, name = _file_and_name("\n".join(texts))
-        return Network.parse(text, name)
-    except CallError as problem:
-        simple = text == texts[0] and text.count("(") <= 1 and "\n" not in text
-        raise error if simple else problem from None
+    text, name = _file_and_name("\n".join(texts))
+    return read_network(text, error, name)
 
 
 def _file_and_name(text: str) -> tuple[str, str | None]:

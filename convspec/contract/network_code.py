@@ -70,6 +70,8 @@ class Line:
 
     def statement(self, layer: str = "") -> str:
         """Return the statement; ``layer`` is how the layer is called in it, such as ``self.conv``."""
+        if self.code.call.startswith("raise "):
+            return self.code.call
         names = {
             "x": "".join(self.reads[:1]),
             "y": "".join(self.reads[1:2]),

@@ -16,6 +16,7 @@ from convspec.layers.networks import (
     NetworkError,
     Row,
     find_mends,
+    read_network,
     summarize,
     trace_live,
     write_network,
@@ -28,5 +29,6 @@ from convspec.layers.translation import Translation, layer_of, layers_of, layout
 __all__ = [
     "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Translation", "calculate",
     "constructor", "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of",
-    "layout_of", "network_table", "pictures", "sentences", "summarize", "trace_live", "translate", "write_network",
+    "layout_of", "network_table", "pictures", "read_network", "sentences", "summarize", "trace_live", "translate",
+    "write_network",
 ]  # fmt: skip

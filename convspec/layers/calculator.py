@@ -13,6 +13,8 @@ from typing import Any
 
 from convspec.errors import CallError, ConvspecError, RequestError, ShapeError, SpecError
 from convspec.layers import facts, pictures, sentences
+from convspec.layers.networks import Network, read_network, summarize
+from convspec.layers.networks import table as network_table
 from convspec.layers.pictures import text as drawing
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.sentences import times
@@ -28,10 +30,13 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
     """Return everything about a layer or a chain of layers, or ``{"error": …}``.
 
     Args:
-        text: a spec, its JSON, or a constructor of any framework; for a chain one per line, or a JSON list.
+        text: a spec, its JSON, or a constructor of any framework; for a chain one per line, or a JSON list; or a
+            network as :meth:`Network.parse` reads it.
         input_shape: of the chain's input: ``1, 3, 32, 32``, or its spatial sizes only, or nothing.
         layout: layout of that shape; empty: that of the first layer's own framework.
         in_channels: input channels, if the first layer does not have them.
+
+    A network is ``{"network": …}``: the document of ``show --json``, and its table as texts.
 
     ``error`` has the ``kind`` of error, the form field ``at`` which it is, and the ``lines`` of its message.
     """
@@ -41,7 +46,10 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
         at = "in_channels"
         channels = _number(in_channels)
         at = "layer"
-        layers = layers_of([text], channels)
+        try:
+            layers = layers_of([text], channels)
+        except CallError as error:
+            return _network(text, input_shape, error)
         if len(layers) > MAX_LAYERS:
             raise RequestError(f"{len(layers)} layers are more than {MAX_LAYERS}")
         chain = Chain(spec for spec, _ in layers)
@@ -55,6 +63,25 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
         at = "input" if isinstance(error, ShapeError) else at
         at = "in_channels" if isinstance(error, CallError) and "in_channels" in error.problem else at
         return {"error": {"kind": type(error).__name__, "at": at, "lines": str(error).split("\n")}}
+
+
+def _network(text: str, input_shape: str, error: CallError) -> dict[str, Any]:
+    """Return the table of a network; where the text is none, ``error`` says why it is no layer."""
+    network = read_network(text, error)
+    document = summarize(network, *_network_input(network, input_shape))
+    return {"network": {**document, "table": network_table.cells(document)}}
+
+
+def _network_input(network: Network, text: str) -> list[tuple[int, ...]]:
+    """Return the shape of a network's input; spatial sizes alone are of one sample with the first layer's channels."""
+    sizes = _sizes(text)
+    if sizes is None:
+        return []
+    first = next((step for row in network.shapes() for step in row.steps if isinstance(step, ConvSpec)), None)
+    if first is None or len(sizes) > first.ndim:
+        return [sizes]
+    sizes = sizes * first.ndim if len(sizes) == 1 else sizes
+    return [layouts.shape_in((1, first.in_channels, *sizes), network.layout, first.ndim)]
 
 
 def written(fields: Mapping[str, str]) -> str:
@@ -109,17 +136,23 @@ def _number(text: str) -> int | None:
 
 def _shape(text: str, spec: ConvSpec, layout: str) -> tuple[int, ...] | None:
     """Return the whole shape; spatial sizes alone (one for all axes, or one per axis) mean a single sample."""
-    if not text.strip():
+    sizes = _sizes(text)
+    if sizes is None:
         return None
-    parts = [part for part in re.split(r"[\s,x×]+", text.strip("()[] \t\n")) if part]
-    if not parts or not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
-        raise RequestError(f"the input's size {text.strip()[:60]!r} must be numbers such as 1, 3, 32, 32, or 32, 32")
-    sizes = tuple(map(int, parts))
     if len(sizes) == 1:
         sizes *= spec.ndim
     if len(sizes) == spec.ndim:
         return layouts.shape_in((1, spec.in_channels, *sizes), layout, spec.ndim)
     return sizes
+
+
+def _sizes(text: str) -> tuple[int, ...] | None:
+    if not text.strip():
+        return None
+    parts = [part for part in re.split(r"[\s,x×]+", text.strip("()[] \t\n")) if part]
+    if not parts or not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
+        raise RequestError(f"the input's size {text.strip()[:60]!r} must be numbers such as 1, 3, 32, 32, or 32, 32")
+    return tuple(map(int, parts))
 
 
 def _result(chain: Chain, texts: Sequence[str], shape: tuple[int, ...] | None, layout: str) -> dict[str, Any]:

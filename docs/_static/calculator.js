@@ -100,7 +100,24 @@ function layer(entry) {
   return parts;
 }
 
+function network(found) {
+  const { table: { head, rows, totals, misfit }, notes, error } = found;
+  const cell = (text, i) => make("td", { className: /^[\d,]+$/.test(text) && head[i] !== "layer" ? "number" : "" }, text);
+  const body = rows.map((row, i) => make("tr", { className: misfit && i === rows.length - 1 ? "misfit" : "" },
+    ...row.map((text, j) => j ? cell(text, j) : make("th", { scope: "row" }, text))));
+  const parts = [make("div", { className: "table-wrapper" }, make("table", { className: "docutils network" },
+    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...body)))];
+  if (error) {
+    parts.push(make("p", { className: "misfit", role: "status" }, `${error.message}${error.line > 1 ? ` (line ${error.line})` : ""}`));
+    if (error.mends.length) parts.push(make("p", {}, "What mends it:"), make("ul", {}, ...error.mends.map((mend) =>
+      make("li", {}, `${mend.words}${mend.complete ? "" : ", then a later layer does not fit"}`))));
+  }
+  parts.push(...totals.map((text) => make("p", {}, text)), ...notes.map((text) => make("p", { className: "soft" }, text)));
+  answer.replaceChildren(make("h2", {}, "The network, layer by layer"), ...parts);
+}
+
 function show(found) {
+  if (found.network) return network(found.network);
   if (found.layers.length === 1) return answer.replaceChildren(make("h2", {}, "Result"), ...layer(found.layers[0]));
   const each = found.layers.map((entry, i) => make("details", { className: "layer" },
     make("summary", {}, `Layer ${i}: `, make("code", {}, entry.title)), ...layer(entry)));

@@ -95,6 +95,28 @@ def test_a_chain_of_pasted_lines():
     ]
 
 
+NETWORK = "nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(864, 10))"
+
+
+@pytest.mark.parametrize("size", ["28", "28, 28", "1, 1, 28, 28"])
+def test_a_network_is_a_table(size):
+    found = calculate(NETWORK, size)["network"]
+    assert found["table"]["head"] == ["layer", "kind", "settings", "output", "parameters", "MACs", "field"]
+    assert [row[3] for row in found["table"]["rows"]] == ["1×6×24×24", "1×6×24×24", "1×6×12×12", "1×864", "1×10"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_network_that_does_not_fit_marks_its_row_and_names_mends():
+    found = calculate(NETWORK, "32")["network"]
+    assert found["table"]["misfit"]
+    assert found["table"]["rows"][-1][:2] == ["4", "Linear"]
+    assert found["error"]["mends"][0]["words"] == "in_features=1176 in 4 (Linear)"
+
+
+def test_a_network_without_a_size_has_its_parameters():
+    assert [row[3] for row in calculate(NETWORK)["network"]["table"]["rows"]] == ["156", "", "", "", "8,650"]
+
+
 @pytest.mark.parametrize(
     ("given", "at", "line"),
     [

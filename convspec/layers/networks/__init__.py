@@ -7,12 +7,12 @@ of the table that people know. The words of a framework come from its adapter. S
 from convspec.layers.networks import table
 from convspec.layers.networks.live import trace_live
 from convspec.layers.networks.mends import Mend, Mends, find_mends
-from convspec.layers.networks.network import Network
+from convspec.layers.networks.network import Network, read_network
 from convspec.layers.networks.rows import NetworkError, Row, Trace
 from convspec.layers.networks.summary import summarize
 from convspec.layers.networks.writing import NetworkCode, write_network
 
 __all__ = [
-    "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Trace", "find_mends", "summarize", "table",
-    "trace_live", "write_network",
+    "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Trace", "find_mends", "read_network",
+    "summarize", "table", "trace_live", "write_network",
 ]  # fmt: skip

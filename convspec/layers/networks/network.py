@@ -178,6 +178,22 @@ def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple
         return [None]
 
 
+def read_network(text: str, error: CallError, name: str | None = None) -> Network:
+    """Read a text that is no layer alone as a network; where it is none either, ``error`` says why it is no layer.
+
+    Raises:
+        CallError: that error, for one call; what keeps the text from being a network, for a longer one.
+    """
+    simple = text.count("(") <= 1 and "\n" not in text.strip() and name is None
+    try:
+        network = Network.parse(text, name)
+    except CallError as problem:
+        raise error if simple else problem from None
+    if simple and not any(row.steps or row.shape for row in network.shapes()):
+        raise error
+    return network
+
+
 def parsed(text: str) -> list[ast.stmt]:
     """Return the statements of a text; layers one a line, with commas behind them, are one. Lines are counted as there.
 

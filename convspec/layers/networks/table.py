@@ -32,6 +32,12 @@ def lines(document: Mapping[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield from ((line, "bold red") for line in _error(document["error"], width))
 
 
+def cells(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the head and the rows as texts, the totals, and the row that does not fit; JSON-ready."""
+    head, rows = _columns(document)
+    return {"head": head, "rows": rows, "totals": _totals(document), "misfit": "error" in document}
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """Return the table, the totals, the notes and the error as Markdown."""
     head, rows = _columns(document)

@@ -190,7 +190,7 @@ class _Writer:
             raise ShapeError(f"{row.path}: {reason}: the shape after it is not known")
         made = _Tensor(self._name(), self._order(row.shape) if reads and reads[0].image else row.shape,
                        bool(reads and reads[0].image))  # fmt: skip
-        text = f"_missing({row.path!r}, {reason!r})"
+        text = f"raise NotImplementedError({f'{row.path}: {reason}'!r})"
         self.lines.append(Line(Code(call=text), "", tuple(t.name for t in reads) or ("x",), (made.name,)))
         self.tensors.update(dict.fromkeys(row.writes, made))
 
