@@ -161,7 +161,7 @@ def show(
     try:
         read = layers_of(texts, in_channels)
     except CallError as error:
-        _show_network(texts, shapes, error, json, markdown)
+        _show_network(texts, shapes, error, json, markdown, svg)
         return
     chain, layout = Chain(spec for spec, _ in read), layout or layout_of(read[0][1] if read else "{}")
     names = None if adapters is None else [name.strip() for name in adapters.split(",")]
@@ -180,15 +180,19 @@ def _picture(chain: Chain, shape: tuple[int, ...] | None, layout: str) -> str:
 
 
 def _show_network(
-    texts: list[str], shapes: list[tuple[int, ...]], error: CallError, json: str | None, markdown: str | None
-) -> None:
+    texts: list[str], shapes: list[tuple[int, ...]], error: CallError, json: str | None, markdown: str | None,
+    svg: str | None,
+) -> None:  # fmt: skip
     """Show a network; where the text is none, say why it is no layer."""
     from convspec.layers import network_table as table
-    from convspec.layers import summarize
+    from convspec.layers import pictures, summarize
 
     network = _network(texts, error)
     document = summarize(network, *shapes)
-    if not write((markdown, lambda: table.markdown(document)), json=(json, lambda: document)):
+    if svg is not None and not shapes:
+        raise RequestError("--svg needs --input SHAPE: the picture is to scale")
+    files = (markdown, lambda: table.markdown(document)), (svg, lambda: pictures.feature_maps(document))
+    if not write(*files, json=(json, lambda: document)):
         screen = console()
         print_lines(table.lines(document, screen.width), screen)
     if "error" in document:

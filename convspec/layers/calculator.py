@@ -69,7 +69,8 @@ def _network(text: str, input_shape: str, error: CallError) -> dict[str, Any]:
     """Return the table of a network; where the text is none, ``error`` says why it is no layer."""
     network = read_network(text, error)
     document = summarize(network, *_network_input(network, input_shape))
-    return {"network": {**document, "table": network_table.cells(document)}}
+    picture = pictures.feature_maps(document) if document["inputs"] else ""
+    return {"network": {**document, "table": network_table.cells(document), "picture": picture}}
 
 
 def _network_input(network: Network, text: str) -> list[tuple[int, ...]]:

@@ -101,7 +101,7 @@ function layer(entry) {
 }
 
 function network(found) {
-  const { table: { head, rows, totals, misfit }, notes, error } = found;
+  const { table: { head, rows, totals, misfit }, notes, error, picture } = found;
   const cell = (text, i) => make("td", { className: /^[\d,]+$/.test(text) && head[i] !== "layer" ? "number" : "" }, text);
   const body = rows.map((row, i) => make("tr", { className: misfit && i === rows.length - 1 ? "misfit" : "" },
     ...row.map((text, j) => j ? cell(text, j) : make("th", { scope: "row" }, text))));
@@ -112,6 +112,7 @@ function network(found) {
     if (error.mends.length) parts.push(make("p", {}, "What mends it:"), make("ul", {}, ...error.mends.map((mend) =>
       make("li", {}, `${mend.words}${mend.complete ? "" : ", then a later layer does not fit"}`))));
   }
+  if (picture) parts.push(drawing(picture));
   parts.push(...totals.map((text) => make("p", {}, text)), ...notes.map((text) => make("p", { className: "soft" }, text)));
   answer.replaceChildren(make("h2", {}, "The network, layer by layer"), ...parts);
 }

@@ -104,6 +104,9 @@ def test_a_network_is_a_table(size):
     assert found["table"]["head"] == ["layer", "kind", "settings", "output", "parameters", "MACs", "field"]
     assert [row[3] for row in found["table"]["rows"]] == ["1×6×24×24", "1×6×24×24", "1×6×12×12", "1×864", "1×10"]
     assert json.loads(json.dumps(found)) == found
+    assert ET.fromstring(found["picture"]).find("{*}desc").text == (
+        "Boxes to scale, one for each size on the way: input 1 × 28 × 28; 0 6 × 24 × 24; 2 6 × 12 × 12; 3 864; 4 10."
+    )
 
 
 def test_a_network_that_does_not_fit_marks_its_row_and_names_mends():

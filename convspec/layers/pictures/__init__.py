@@ -7,6 +7,7 @@ Every picture has a title and a description for screen readers, and follows the 
 from __future__ import annotations
 
 from convspec.layers.pictures.channels import errors, filters, groups
+from convspec.layers.pictures.feature_maps import feature_maps
 from convspec.layers.pictures.layers import (
     cells,
     layer,
@@ -20,6 +21,6 @@ from convspec.layers.pictures.layers import (
 from convspec.layers.pictures.numbers import data_layouts, formats, kernel_layouts, sums
 
 __all__ = [
-    "cells", "data_layouts", "errors", "filters", "formats", "groups", "kernel_layouts", "layer", "padding_modes",
-    "receptive_field", "scatter", "sequence", "sums", "windows", "zero_stuffing",
+    "cells", "data_layouts", "errors", "feature_maps", "filters", "formats", "groups", "kernel_layouts", "layer",
+    "padding_modes", "receptive_field", "scatter", "sequence", "sums", "windows", "zero_stuffing",
 ]  # fmt: skip
