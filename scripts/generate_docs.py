@@ -13,6 +13,7 @@ from pathlib import Path
 import site_commands
 import site_evidence
 import site_frameworks
+import site_networks
 import site_parameters
 import site_schemas
 import site_support
@@ -124,7 +125,7 @@ def main() -> None:
     parts["support"] = partial(site_support.support_table, table)
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
-    texts |= site_frameworks.parts(table) | site_schemas.parts(table)
+    texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
     for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 

@@ -229,10 +229,23 @@ class _Writer:
         if isinstance(step, steps.Reshape) and sum(n > 1 for n in reads[0].shape[1:]) <= 1:
             return step, "", reads, False
         if moved := self._moved(step, rank):
-            return moved, "", [self._to(t, image=True) if len(t.shape) > 2 else t for t in reads], True
+            return moved, "", [self._aligned(t, rank) for t in reads], True
         if isinstance(step, steps.Reduce) and not step.keepdims and len(step.axes) >= rank - 2:
             return replace(step, axes=tuple(self._axis(a, rank) for a in step.axes)), "", reads, False
         return step, "", [self._to(t, image=False) for t in reads], False
+
+    def _aligned(self, tensor: _Tensor, rank: int) -> _Tensor:
+        """Return a tensor in the target's order; one of fewer axes as it is broadcast in the source."""
+        if len(tensor.shape) == rank:
+            return self._to(tensor, image=True)
+        padded = (1,) * (rank - len(tensor.shape)) + tensor.shape
+        shape = self._order(padded)
+        if sum(n > 1 for n in padded) > 1:
+            raise NotKnown(f"a tensor of shape {tensor.shape} is broadcast along other axes")
+        made = _Tensor(self._name((), self.busy), shape, image=True)
+        self.busy.add(made.name)
+        self._statement(steps.Reshape(shape), [tensor], [made], "", image=False)
+        return made
 
     def _axis(self, axis: int, rank: int) -> int:
         """Return where an axis of the source is in the target; the last one is -1."""

@@ -1,0 +1,16 @@
+generator = nn.Sequential(
+    nn.ConvTranspose2d(100, 512, 4, 1, 0, bias=False),
+    nn.BatchNorm2d(512),
+    nn.ReLU(True),
+    nn.ConvTranspose2d(512, 256, 4, 2, 1, bias=False),
+    nn.BatchNorm2d(256),
+    nn.ReLU(True),
+    nn.ConvTranspose2d(256, 128, 4, 2, 1, bias=False),
+    nn.BatchNorm2d(128),
+    nn.ReLU(True),
+    nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+    nn.BatchNorm2d(64),
+    nn.ReLU(True),
+    nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False),
+    nn.Tanh(),
+)
