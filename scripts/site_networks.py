@@ -32,12 +32,15 @@ def parts(table: Callable[..., str]) -> dict[str, str]:
     """Return the generated parts: one for each network, and the table of all."""
     found = {name: facts(name) for name in published()}
     pages = {f"network-{name}": _page(name, document) for name, document in found.items()}
-    rows = [
-        (f"[{entry['title']}]({name}.md)", "×".join(map(str, entry["input"])), f"{found[name]['totals']['parameters']:,}",
-         f"{entry['parameters']:,}" if "parameters" in entry else "–", f"{found[name]['totals']['macs'] / 1e9:.3f}",
-         entry.get("gmacs", "–"))
-        for name, entry in published().items()
-    ]  # fmt: skip
+    rows = []
+    for name, entry in published().items():
+        totals = found[name]["totals"]
+        parameters = f"{entry['parameters']:,}" if "parameters" in entry else "–"
+        size = "×".join(map(str, entry["input"]))
+        rows.append((
+            f"[{entry['title']}]({name}.md)", size, f"{totals['parameters']:,}", parameters,
+            f"{totals['macs'] / 1e9:.3f}", entry.get("gmacs", "–"),
+        ))  # fmt: skip
     head = ("network", "input", "parameters", "published", "10⁹ MACs", "published")
     return {**pages, "networks": table(head, rows)}
 
