@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from convspec.contract.network_words import Word
+from convspec.contract.network_words import Tensor, Word
 from convspec.errors import ConvspecError, ShapeError
 from convspec.layers.networks.reading import FLATTEN, Edits, outputs
 from convspec.layers.networks.rows import NetworkError
@@ -43,17 +43,17 @@ class Mend:
     edits: Edits = field(default_factory=dict)
     input_shapes: tuple[tuple[int, ...], ...] | None = None
     complete: bool = True
-    word: Word | None = None
+    words: tuple[tuple[Place, Word], ...] = ()
     kind: str = ""
 
     def __str__(self) -> str:
-        return f"{self.change} in {_label(self.path, self.kind)}" if self.path and self.word else self.change
+        return f"{self.change} in {_label(self.path, self.kind)}" if self.kind else self.change
 
     def apply(self, text: str) -> str:
         """Return the text with the change; the same where it is the input that changes."""
         body = plain(text)
         for place, arguments in self.edits.items():
-            body = _rewritten(body, place, arguments, self.word)
+            body = _rewritten(body, place, arguments, dict(self.words).get(place))
         return body
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Seq
     node, step, shapes = _failing(error)
     search = _Search(network, inputs, len(error.rows), error.nodes)
     proposals = [*_proposals(search, node, step, shapes)]
-    found = sorted(filter(None, map(search.tried, proposals)), key=lambda mend: not mend.complete)
+    tried = [search.completed(mend) for mend in map(search.tried, proposals) if mend is not None]
+    found = sorted(tried, key=lambda mend: not mend.complete)
     kept = tuple({str(mend): mend for mend in reversed(found)}.values())[::-1][:_SHOWN]
     what = _problem(error, node, step, shapes)
     return Mends(what, kept)
@@ -191,6 +192,23 @@ class _Search:
             return -1
         return None
 
+    def completed(self, mend: Mend) -> Mend:
+        """Return a mend after which a later layer gets other features, with the number of features set there, too."""
+        if mend.complete or mend.input_shapes is not None:
+            return mend
+        try:
+            self.network.trace(*self.inputs, edits=mend.edits)
+        except NetworkError as error:
+            node, step, shapes = _failing(error)
+            expected, given = _channels(node, step, shapes[0])
+            name = _named(node, _INPUTS, expected) if expected is not None else None
+            if name and given:
+                second = _set(node, **{name: given})
+                both = replace(mend, change=f"{mend} and {second}", edits={**mend.edits, **second.edits}, kind="")
+                if self.rows(both) is None:
+                    return replace(both, complete=True, words=(*mend.words, *second.words))
+        return mend
+
     def sizes(self) -> Iterator[Mend]:
         """Yield the nearest inputs for which all layers fit, with the same batch and channels."""
         if len(self.inputs) != 1 or len(self.inputs[0]) < 3:
@@ -208,7 +226,11 @@ class _Search:
 
 def _set(node: Node, **arguments: Any) -> Mend:
     change = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return Mend(node.path, change, {node.place: arguments}, word=node.word, kind=node.kind)
+    return Mend(node.path, change, {node.place: arguments}, words=_words(node), kind=node.kind)
+
+
+def _words(node: Node) -> tuple[tuple[Place, Word], ...]:
+    return ((node.place, node.word),) if node.word else ()
 
 
 def _named(node: Node, names: Sequence[str], value: int) -> str | None:
@@ -245,6 +267,12 @@ def _proposals(
         yield from _before(search, expected)
     if isinstance(step, steps.Reshape):
         yield from _reshapes(node, shape)
+    if isinstance(step, steps.Elementwise):
+        yield from _branches(search, node, shapes)
+    if isinstance(step, steps.PixelShuffle):
+        block = step.factor ** (len(shape) - 2)
+        channels = shape[-1] if search.network.layout == "NHWC" else shape[1]
+        yield from _before(search, -(-channels // block) * block)
     yield from _windows(search)
     if search.inputs and len(search.inputs) == 1:
         yield from _inputs(search)
@@ -265,9 +293,13 @@ def _channels(node: Node, step: Any, shape: tuple[int, ...]) -> tuple[int | None
     return None, None
 
 
-def _before(search: _Search, expected: int) -> Iterator[Mend]:
-    """Yield other output channels of the layer before that has some."""
+def _before(search: _Search, expected: int, tensor: Tensor | None = None) -> Iterator[Mend]:
+    """Yield other output channels of the last layer that has some, on the way to a tensor if one is given."""
     for earlier in reversed(search.nodes[:-1]):
+        if tensor is not None:
+            if tensor not in earlier.writes:
+                continue
+            tensor = earlier.reads[0] if earlier.reads else tensor
         if not earlier.is_layer:
             continue
         numbers = [earlier.arguments.get(n) for n in _OUTPUTS if isinstance(earlier.arguments.get(n), int)]
@@ -275,6 +307,15 @@ def _before(search: _Search, expected: int) -> Iterator[Mend]:
             name = next(n for n in _OUTPUTS if earlier.arguments.get(n) == numbers[0])
             yield _set(earlier, **{name: expected})
             return
+
+
+def _branches(search: _Search, node: Node, shapes: Sequence[tuple[int, ...]]) -> Iterator[Mend]:
+    """Yield as many output channels in one branch as the other has."""
+    axis = -1 if search.network.layout == "NHWC" else 1
+    channels = [shape[axis] for shape in shapes if len(shape) > 1]
+    for tensor in node.reads:
+        for wanted in dict.fromkeys(channels):
+            yield from _before(search, wanted, tensor)
 
 
 def _flattens(search: _Search) -> Iterator[Mend]:
@@ -294,7 +335,7 @@ def _reshapes(node: Node, shape: tuple[int, ...]) -> Iterator[Mend]:
     if isinstance(sizes, tuple) and sizes:
         new = (shape[0], -1)
         value = (new,) if isinstance(sizes[0], tuple | list) else new
-        yield Mend(node.path, f"sizes {new}", {node.place: {rest: value}}, word=node.word, kind=node.kind)
+        yield Mend(node.path, f"sizes {new}", {node.place: {rest: value}}, words=_words(node), kind=node.kind)
 
 
 def _windows(search: _Search) -> Iterator[Mend]:

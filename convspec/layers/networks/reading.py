@@ -288,9 +288,8 @@ class Reading(Interpreter):
                 raise
             if symbols:
                 return self._without_shape(made, f"it depends on {printable(symbols[0].text, 60)}", name)
-            if isinstance(error, SpecError):
-                raise self.fail(node, str(error)) from None
-            raise self.fail(node, f"its arguments are not understood ({printable(error, 100)})") from None
+            words = str(error) if isinstance(error, SpecError) else f"it is not understood ({printable(error, 100)})"
+            raise CallError(made.text, f"line {made.place[0]}: {words}" if "\n" in self.text else words) from None
         if name is not None:
             made.path = name()
         return self._results(made)
