@@ -262,7 +262,7 @@ def _proposals(
                 node.path,
                 f"{name}={prod(shape[1:])} and a flatten before {_name(node)}",
                 {node.place: flat},
-                word=node.word,
+                words=_words(node),
             )
         yield from _before(search, expected)
     if isinstance(step, steps.Reshape):
