@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Mend:
     complete: bool = True
     words: tuple[tuple[Place, Word], ...] = ()
     kind: str = ""
+    called_at: Place = (0, 0)
 
     def __str__(self) -> str:
         return f"{self.change} in {_label(self.path, self.kind)}" if self.kind else self.change
@@ -53,7 +55,12 @@ class Mend:
         """Return the text with the change; the same where it is the input that changes."""
         body = plain(text)
         for place, arguments in self.edits.items():
-            body = _rewritten(body, place, arguments, dict(self.words).get(place))
+            given = {name: value for name, value in arguments.items() if name != FLATTEN}
+            if given:
+                word = dict(self.words).get(place)
+                body = _replace_call(body, place, partial(_with_arguments, arguments=given, word=word))
+            if arguments.get(FLATTEN):
+                body = _flattened(body, place, self.called_at)
         return body
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,7 +259,9 @@ def _proposals(
     if expected is not None:
         if isinstance(step, steps.Linear) and prod(shape[1:]) == expected and len(shape) > 2:
             given = None
-            yield Mend(node.path, f"a flatten before {_name(node)}", {node.place: {FLATTEN: True}})
+            yield Mend(
+                node.path, f"a flatten before {_name(node)}", {node.place: {FLATTEN: True}}, called_at=node.called_at
+            )
         name = _named(node, _INPUTS, expected)
         if name and given is not None and given > 0:
             yield _set(node, **{name: given})
@@ -263,8 +272,11 @@ def _proposals(
                 f"{name}={prod(shape[1:])} and a flatten before {_name(node)}",
                 {node.place: flat},
                 words=_words(node),
+                called_at=node.called_at,
             )
         yield from _before(search, expected)
+    if isinstance(step, steps.WindowPool) and {"kernel_size", "stride"} <= node.arguments.keys():
+        yield _set(node, kernel_size=1, stride=1)
     if isinstance(step, steps.Reshape):
         yield from _reshapes(node, shape)
     if isinstance(step, steps.Elementwise):
@@ -379,26 +391,48 @@ def _inputs(search: _Search) -> Iterator[Mend]:
 # -- the text with a mend ----------------------------------------------------------------------------------------------
 
 
-def _rewritten(text: str, place: Place, arguments: Mapping[str, Any], word: Word | None) -> str:
-    """Return a text in which one call has other arguments, or a flatten before it."""
+def _calls(text: str) -> tuple[ast.AST, list[ast.Call]]:
+    """Return the syntax tree of a text, and its calls, the outer ones first; lines are counted as in the text."""
     try:
-        tree = ast.parse(text)
+        tree: ast.AST = ast.parse(text)
     except SyntaxError:
         tree = ast.Module([ast.increment_lineno(s, -1) for s in ast.parse(f"[\n{text}\n]").body], [])
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and (n.lineno, n.col_offset) == place]
+    return tree, [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _replace_call(text: str, place: Place, write: Callable[[ast.Call], str]) -> str:
+    """Return a text in which the outermost call at a place is written anew."""
+    calls = [call for call in _calls(text)[1] if (call.lineno, call.col_offset) == place]
     if not calls:
         return text
     call = max(calls, key=lambda n: (n.end_lineno or 0, n.end_col_offset or 0))
-    new = {name: value for name, value in arguments.items() if name != FLATTEN}
     raw = text.encode()
     starts = [0, *(i + 1 for i, byte in enumerate(raw) if byte == ord("\n"))]
     begin = starts[call.lineno - 1] + call.col_offset
     end = starts[(call.end_lineno or 1) - 1] + (call.end_col_offset or 0)
-    source = _with_arguments(call, new, word) if new else raw[begin:end].decode()
-    if arguments.get(FLATTEN):
-        prefix = ast.unparse(call.func).rpartition(".")[0]
-        source = f"{f'{prefix}.' if prefix else ''}Flatten(), {source}"
-    return (raw[:begin] + source.encode() + raw[end:]).decode()
+    return (raw[:begin] + write(call).encode() + raw[end:]).decode()
+
+
+def _flattened(text: str, place: Place, called_at: Place) -> str:
+    """Return a text with a flatten before a layer: an item of its sequence, else around what it is called on."""
+    tree, _ = _calls(text)
+    calls = [argument for n in ast.walk(tree) if isinstance(n, ast.Call) for argument in n.args]
+    listed = [item for n in ast.walk(tree) if isinstance(n, ast.List | ast.Tuple) for item in n.elts]
+    items = [item for item in (*calls, *listed) if isinstance(item, ast.Call)]
+    if any((item.lineno, item.col_offset) == place for item in items):
+
+        def before(call: ast.Call) -> str:
+            module = ast.unparse(call.func).rpartition(".")[0]
+            return f"{f'{module}.' if module else ''}Flatten(), {ast.unparse(call)}"
+
+        return _replace_call(text, place, before)
+
+    def around(call: ast.Call) -> str:
+        given = ast.unparse(call.args[0])
+        call.args[0] = ast.parse(f"torch.flatten({given}, 1)", mode="eval").body
+        return ast.unparse(call)
+
+    return _replace_call(text, called_at, around)
 
 
 def _with_arguments(call: ast.Call, arguments: Mapping[str, Any], word: Word | None) -> str:
