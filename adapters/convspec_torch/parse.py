@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from convspec.contract import ConvSpec, parse_call
@@ -33,6 +34,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
         raise CallError(text, f"PyTorch has no convolution {call.function!r}; it has {kinds}")
     lazy, transposed, ndim = bool(match[1]), bool(match[2]), int(match[3])
     names = _TRANSPOSED if transposed else _REGULAR
+    if lazy and call.args[:1] == (0,):  # PyTorch prints it for the input channels that it does not know yet
+        call = replace(call, args=call.args[1:])
     arguments = call.bind((*names[lazy:], *_IGNORED), required=3 - lazy, ignored=_IGNORED)
     if lazy:
         if in_channels is None:

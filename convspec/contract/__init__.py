@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convspec import spec as _spec
 from convspec.contract import known_gaps, registry
-from convspec.contract.constructor_calls import ConstructorCall, Unread, adapter_of, parse_call
+from convspec.contract.constructor_calls import FOREIGN, ConstructorCall, Unread, adapter_of, parse_call
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part, StepTrace, TracedStep
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from convspec.spec import ConvParams
 
 __all__ = [
-    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
+    "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "FOREIGN", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
     "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
     "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
     "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text",

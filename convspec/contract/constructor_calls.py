@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +15,26 @@ from convspec.errors import CallError
 MAX_LENGTH = 2000
 MAX_DEPTH = 12
 MAX_DIGITS = 9
+_PRINTED = re.compile(r"\(\w[\w.\-]*\): ")  # PyTorch prints the name of a layer before it
+_WORDS = ("same", "valid", "reflect", "replicate", "circular")  # it prints these without quotes
+_ARITHMETIC: Mapping[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}  # fmt: skip
+FOREIGN = {
+    "hk": "Haiku", "haiku": "Haiku", "snt": "Sonnet", "sonnet": "Sonnet", "paddle": "PaddlePaddle",
+    "mindspore": "MindSpore", "ms": "MindSpore", "mint": "MindSpore", "mlx": "MLX", "tlx": "TensorLayerX",
+    "tensorlayerx": "TensorLayerX", "mx": "MXNet", "mxnet": "MXNet", "gluon": "MXNet", "chainer": "Chainer",
+    "jittor": "Jittor", "tinygrad": "tinygrad", "oneflow": "OneFlow", "caffe": "Caffe", "lasagne": "Lasagne",
+    "slim": "TF-Slim", "tflearn": "TFLearn", "pax": "Pax", "stax": "stax", "trax": "Trax", "objax": "Objax",
+    "penzai": "Penzai", "dynet": "DyNet", "cntk": "CNTK", "Flux": "Flux",
+}  # fmt: skip
+"""Modules of libraries that are not read, with the library's name; some of their layers have the names of others."""
+_HEADS = {
+    "torch": ("torch", "nn", "tnn"), "equinox": ("eqx", "equinox", "nn"), "onnx": ("onnx", "helper", "oh"),
+    "keras": ("keras", "layers", "tf", "tensorflow", "tfk", "tfkl", "K", "L", "kl", "k"),
+    "openvino": ("ov", "openvino", "ops", "opset", "runtime"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +92,10 @@ class ConstructorCall:
 
 
 def parse_call(text: str) -> ConstructorCall:
-    """Parse the text of one constructor call; a leading ``layer =`` or ``self.conv =`` is allowed.
+    """Parse the text of one constructor call as people write and print it.
+
+    A leading ``self.conv =`` or ``(conv1): ``, a comma at the end, the tensor that the layer is applied to and a weight
+    norm around it are left out.
 
     Raises:
         CallError: with the position of an argument that is not a literal; where it is no call, or too long or deep.
@@ -81,14 +105,17 @@ def parse_call(text: str) -> ConstructorCall:
     control = next((c for c in text if not c.isprintable() and c not in "\n\r\t"), None)
     if control is not None:  # its place is not shown: the line would reach the terminal
         raise CallError(text, f"it has the control character {control!r}")
+    text = _PRINTED.sub("", text.strip()).removesuffix(",")
     try:
-        body = ast.parse(text.strip()).body
+        body = ast.parse(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         column = getattr(error, "offset", None)
         place = None if column is None else column - 1
         raise CallError(text, f"not a valid Python expression: {error.args[0]}", place) from None
     statement = body[0] if len(body) == 1 else None
     node = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign) else None
+    while isinstance(node, ast.Call) and (inner := _inner_call(node)):
+        node = inner
     if not isinstance(node, ast.Call):
         raise CallError(text, "it must be one constructor call, such as nn.Conv2d(3, 16, 3)", 0)
     name = _dotted(node.func)
@@ -128,8 +155,16 @@ def adapter_of(call: ConstructorCall) -> str:
     modules, words = call.name.split(".")[:-1], set(call.kwargs)
     if _EQUINOX.fullmatch(call.function) and ({"eqx", "equinox"} & set(modules) or {"key", "num_spatial_dims"} & words):
         return "equinox"
+    head = modules[0] if modules else ""
+    if head in FOREIGN:
+        raise CallError(
+            call.text, f"{FOREIGN[head]} is no framework that is read here, and its {call.function} may differ", 0
+        )
     for adapter, pattern in _FRAMEWORK_OF:
         if pattern.fullmatch(call.function):
+            if head and head.rstrip("0123456789") not in _HEADS[adapter]:
+                known = ", ".join(_HEADS[adapter][:2])
+                raise CallError(call.text, f"{head} is not known as a module: write {known} or no module", 0)
             return adapter
     if call.function not in ("Conv", "ConvTranspose"):
         near = get_close_matches(call.function, _EXAMPLES, n=1)
@@ -184,4 +219,18 @@ def _literal(text: str, node: ast.expr, depth: int) -> Any:
         if abs(node.value) >= 10**MAX_DIGITS:
             raise CallError(text, f"a number of more than {MAX_DIGITS} digits", node.col_offset)
         return sign * node.value
+    if isinstance(node, ast.Name) and node.id in _WORDS:
+        return node.id
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        left, right = (_literal(text, side, depth + 1) for side in (node.left, node.right))
+        if type(left) is type(right) is int and not (right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod)):
+            return _ARITHMETIC[type(node.op)](left, right)
     return Unread(ast.get_source_segment(text.strip(), node) or "…", node.col_offset)
+
+
+def _inner_call(node: ast.Call) -> ast.Call | None:
+    """Return the layer that is applied at once, or that a weight norm wraps; None for a plain constructor."""
+    if isinstance(node.func, ast.Call):
+        return node.func
+    wrapped = (_dotted(node.func) or "").rpartition(".")[2] in ("weight_norm", "spectral_norm")
+    return node.args[0] if wrapped and node.args and isinstance(node.args[0], ast.Call) else None

@@ -54,18 +54,28 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A step that takes its tensors in a layout of its own, whatever its word says (Keras' ``data_format``).
+    """A step with what the step itself cannot say.
 
-    Where the layout is empty, the step counts axes as the tensors have them.
+    Attributes:
+        layout: in which it takes its tensors, whatever its word says (Keras' ``data_format``). Where it is
+            empty, the step counts axes as the tensors have them.
+        parameters: number of learnt parameters, where it is not the step's own: 0 where they are tensors of the text.
+        shapes: of the results, where the step does not say them; None for one that is not known. More than one: the
+            call returns them together.
     """
 
     step: ConvSpec | Step
-    layout: str
+    layout: str = ""
+    parameters: int | None = None
+    shapes: Sequence[Shape | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a function returns that is no tensor: ``x.size(0)`` a number, ``x.shape`` numbers."""
+    """What a function returns without a step: ``x.size(0)`` a number, ``x.float()`` its tensor.
+
+    A tensor of the number -1 is a new one, which is neither an input nor computed of one: ``torch.zeros(3)``.
+    """
 
     value: object
 
@@ -111,8 +121,8 @@ class Word:
     Attributes:
         signature: its parameters as Python writes them, without annotations: ``"kernel_size, stride=None"``; for a
             function and a method with those that take tensors. ``*args`` takes the rest.
-        build: returns the steps that it means for some arguments, one after another; the first reads all tensors. Where
-            arguments do not matter, it is these steps.
+        build: returns the steps that it means for some arguments, one after another; the first reads all tensors, and
+            what comes after a split is done with each part. Where arguments do not matter, it is these steps.
         layout: ``"NCHW"`` or ``"NHWC"`` where the step says where channels are; empty: axes are the framework's own.
     """
 
@@ -152,6 +162,7 @@ class Word:
                 raise CallError(text, f"{name} is given {key} twice")
             bound[key] = value
         bound = {**defaults, **bound}
+        bound = {key: bound[key] for key in (*positional, rest, *defaults) if key in bound}
         if missing := [key for key in positional if key not in bound]:
             raise CallError(text, f"{name} needs {', '.join(missing)}")
         return bound
@@ -184,12 +195,13 @@ class Vocabulary:
         methods: by the name of a tensor's method; the tensor is the first argument. Attributes (``x.shape``) too.
         special: what else the text of a network has, by its name: ``"sequence"``, ``"list"`` and ``"dict"`` are classes
             that hold layers, ``"input"`` makes an input with a ``shape``, ``"graph"`` a model of inputs and results,
-            and ``"wrapper"`` returns its first argument, a layer.
+            ``"parameter"`` a learnt array of a tensor, and ``"wrapper"`` returns its first argument, a layer,
+            and ``"call"`` calls its first argument with the others.
         bases: classes that a network's class inherits from: ``("Module",)``.
         forward: names of the method that is called: ``("forward",)``.
         counts_statistics: whether running means and variances count as parameters, as in Keras.
-        read_printed: reads a text that is no code, such as a summary, as ``(path, class, arguments, shape)`` rows;
-            None where the framework has no such text. See :class:`Printed`.
+        read_printed: reads what the framework prints of a model, and returns None for any other text; None where it
+            prints nothing that can be read.
         default_name: the name of a layer that was given none, from its class and the number of layers of that class
             before it: ``conv2d_1``; None: such a layer is named as a function is.
     """
@@ -214,8 +226,9 @@ class PrintedLayer:
 
     Attributes:
         path: where it is in the model.
-        call: its constructor as text, such as ``"Conv2d(3, 16, kernel_size=(3, 3))"``; the class alone with a shape.
-        shape: its output's shape where the text says it; the batch size is None there.
+        call: its constructor as text, such as ``"Conv2d(3, 16, kernel_size=(3, 3))"``; the class alone where the text
+            says no settings.
+        shape: its output's shape where the text says it; None in it is the batch size.
         parameters: their number where the text says it.
     """
 
@@ -230,7 +243,8 @@ class Printed:
     """A printed model: its layers in the order in which they are printed.
 
     Attributes:
-        ordered: whether they run in that order, one after the other; else it is an assumption, and said.
+        ordered: whether they run in that order, one after the other; else that is an assumption, which a note says, and
+            a layer that does not fit is not known to be wrong.
     """
 
     layers: Sequence[PrintedLayer]

@@ -151,3 +151,37 @@ def test_a_slip_of_the_pen_is_pointed_at(text, column):
     with pytest.raises(CallError) as caught:
         parse_call(text)
     assert caught.value.column == column
+
+
+@pytest.mark.parametrize("text", [
+    "(conv1): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=same, padding_mode=reflect)",
+    "  (layer1.0-conv): Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=same, padding_mode=reflect),",
+    "nn.Conv2d(3, 2*4, 3, padding='same', padding_mode='reflect'),",
+    "nn.Conv2d(9 // 3, 10 - 2, 3 % 5, padding='same', padding_mode='reflect')",
+    "weight_norm(nn.Conv2d(3, 8, 3, padding='same', padding_mode='reflect'))",
+    "self.c = nn.utils.spectral_norm(nn.Conv2d(3, 8, 3, padding='same', padding_mode='reflect'), name='weight')",
+    "x = nn.Conv2d(3, 8, 3, padding='same', padding_mode='reflect')(x)",
+])  # fmt: skip
+def test_a_layer_is_read_as_pytorch_prints_it_and_as_it_stands_in_code(text):
+    spec = convspec.adapter("torch").parse(text)
+    assert spec == convspec.ConvSpec(3, 8, 3, padding="same", padding_mode="reflect")
+
+
+def test_the_layer_that_a_call_makes_and_applies_is_the_one_that_is_meant():
+    call = parse_call("x = layers.Conv2D(32, 3, padding='same')(x)")
+    assert (call.function, call.args, call.kwargs) == ("Conv2D", (32, 3), {"padding": "same"})
+
+
+def test_the_zero_that_a_lazy_layer_prints_is_no_number_of_channels():
+    spec = convspec.adapter("torch").parse("LazyConv2d(0, 8, kernel_size=(3, 3), stride=(1, 1))", 5)
+    assert (spec.in_channels, spec.out_channels) == (5, 8)
+
+
+@pytest.mark.parametrize(("text", "title"), [
+    ("hk.Conv2D(32, 3)", "Haiku"), ("snt.Conv2D(32, 3)", "Sonnet"), ("paddle.nn.Conv2D(3, 32, 3)", "PaddlePaddle"),
+    ("mindspore.nn.Conv2d(3, 64, 3)", "MindSpore"), ("mlx.nn.Conv2d(3, 64, 3)", "MLX"),
+    ("other.Conv2d(3, 4, 3)", "other"),
+])  # fmt: skip
+def test_a_layer_of_a_library_that_is_not_read_is_refused_by_name(text, title):
+    with pytest.raises(CallError, match=title):
+        adapter_of(parse_call(text))

@@ -219,3 +219,103 @@ def test_an_error_survives_pickling():
     _, error = error_of(LENET, (1, 1, 32, 32))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.path, again.rows) == (str(error), error.path, error.rows)
+
+
+@pytest.mark.parametrize(("text", "title"), [
+    ("import haiku as hk\nnet = hk.Sequential([hk.Conv2D(32, 3), jax.nn.relu])", "Haiku"),
+    ("hk.Sequential([hk.Conv2D(32, 3), hk.Flatten()])", "Haiku"),
+    ("import paddle.nn as nn\nnn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU())", "PaddlePaddle"),
+    ("import mlx.nn as nn\nnn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())", "MLX"),
+    ("from mindspore import nn\nnn.SequentialCell(nn.Conv2d(3, 64, 3), nn.ReLU())", "MindSpore"),
+    ("tlx.nn.Sequential(tlx.nn.Conv2d(32, (3, 3)))", "TensorLayerX"),
+])  # fmt: skip
+def test_a_network_of_a_library_that_is_not_read_is_refused_by_name(text, title):
+    with pytest.raises(CallError, match=f"{title} is no framework that is read here"):
+        Network.parse(text)
+
+
+def test_another_library_that_is_imported_too_does_not_matter():
+    (row,) = rows("import torch\nimport mlx.core as mx\ntorch.nn.Conv2d(3, 8, 3)", (1, 3, 5, 5))
+    assert row.shape == (1, 8, 3, 3)
+
+
+@pytest.mark.parametrize(("text", "shape", "words"), [
+    ("nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm1d(4))", (1, 3, 8, 8), "2 or 3 axes"),
+    ("nn.Sequential(nn.Flatten(), nn.Unflatten(2, (3, 4)))", (1, 12), "axis 2 must be an axis of the input"),
+    ("class N(nn.Module):\n    def forward(self, x):\n        return x.unbind(5)", (1, 2, 3), "axis 5"),
+])  # fmt: skip
+def test_an_input_for_which_a_layer_has_no_meaning_is_an_error_without_mends(text, shape, words):
+    network, error = error_of(text, shape)
+    mends = find_mends(network, error, [shape])
+    assert words in str(error)
+    assert str(error).endswith(mends.sentence)
+    assert not mends.found
+
+
+FUNCTIONAL = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+    def forward(self, x):
+        x = F.conv2d(x, self.weight - self.weight.mean(), None, padding=1)
+        x, _ = F.max_pool2d(x, 2, return_indices=True)
+        return x / x.std(dim=1, keepdim=True)
+"""
+
+
+def test_what_steps_do_not_say_is_missing_in_the_code_of_another_framework():
+    network = Network.parse(FUNCTIONAL)
+    assert [row.parameters for row in network.shapes((1, 3, 8, 8))] == [108, 0, 0, 0, 0, 0, 0]
+    code = network.source("torch", (1, 3, 8, 8))
+    assert [path for path, _ in code.missing] == ["conv2d_0", "max_pool2d_0", "std_0"]
+
+
+def test_a_branch_that_depends_on_a_shape_is_read_once_the_shape_is_known():
+    text = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+    def forward(self, x):
+        if x.shape[-1] % 2:
+            x = F.pad(x, (0, 1))
+        return self.conv(x)
+"""
+    network = Network.parse(text)
+    assert network.shapes((1, 1, 8, 7))[-1].shape == (1, 2, 6, 6)
+    assert network.shapes((1, 1, 8, 8))[-1].shape == (1, 2, 6, 6)
+    with pytest.raises(CallError, match="cannot be told"):
+        network.shapes()
+
+
+def test_what_an_unknown_function_does_to_a_list_is_noted():
+    trace = Network.parse("layers = [nn.ReLU()]\nextend(layers)\nmodel = nn.Sequential(*layers)").trace((1, 2))
+    assert trace.notes == ("what extend(layers) does to its arguments is not known",)
+
+
+SCRIPT = """%matplotlib inline
+import torch
+import torch.utils.checkpoint as cp
+base = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(3, 3))
+class Net(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+    def forward(self, x):
+        return cp.checkpoint(self.body, x)
+net = Net(nn.Sequential(*list(base.children())[:-1], nn.Flatten()))
+net.to("cuda" if torch.cuda.is_available() else "cpu")
+print(net(torch.randn(1, 3, 8, 8)).shape)
+for epoch in range(2):
+    for inputs, labels in loader:
+        loss = criterion(net(inputs), labels)
+"""
+
+
+def test_a_script_that_trains_its_network_is_read():
+    trace = Network.parse(SCRIPT).trace((1, 3, 8, 8))
+    assert [(row.path, row.shape, row.parameters) for row in trace.rows] == [
+        ("body.0", (1, 4, 6, 6), 112), ("body.1", (1, 4, 6, 6), 0), ("body.2", (1, 144), 0),
+    ]  # fmt: skip
+    assert trace.notes == ("the loop over loader is left out",)

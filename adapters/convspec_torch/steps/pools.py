@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from convspec.contract.tracing import Link, NoWord, repeated
+from convspec.contract.tracing import Link, repeated
 from convspec.spec import steps
-from convspec.spec.steps import Step
+from convspec_torch.network.meanings import LINEAR, resize
 from convspec_torch.steps.calls import FIRST, Builder, Call, batched
 
 _INDICES = "it returns the positions of the maxima too"
@@ -67,8 +67,6 @@ def _adaptive(ndim: int, reduction: str) -> Builder:
 
 # -- resizing ----------------------------------------------------------------------------------------------------------
 
-_LINEAR = ("linear", "bilinear", "trilinear")
-
 
 def _interpolate(call: Call) -> Link:
     given = call.given(
@@ -82,31 +80,9 @@ def _interpolate(call: Call) -> Link:
     where = {"size": None if size is None else repeated(size, ndim),
              "scale": None if scale is None else repeated(scale, ndim)}  # fmt: skip
     recompute = bool(given.get("recompute_scale_factor"))
-    step = _resize(mode, where, bool(given.get("align_corners")), bool(given.get("antialias")), recompute)
+    align, antialias = (bool(given.get(name)) for name in ("align_corners", "antialias"))
+    step = resize(mode, where, align=align, antialias=antialias, recompute=recompute)
     return call.link(step, layout=FIRST)
-
-
-def _resize(mode: str, where: Mapping[str, Any], align: bool, antialias: bool, recompute: bool = False) -> Step:
-    """Return the step of a mode of PyTorch.
-
-    PyTorch's nearest mode takes the pixel at ⌊i·r⌋; its cubic kernel and the treatment of the edge depend on
-    ``antialias``.
-    """
-    if mode == "nearest":
-        return steps.Resize(**where, coordinates="asymmetric", rounding="floor", recompute_scale=recompute)
-    if mode == "nearest-exact":
-        return steps.Resize(**where, recompute_scale=recompute)
-    if mode not in (*_LINEAR, "bicubic"):
-        raise NoWord(f"mode {mode}")
-    return steps.Resize(
-        **where,
-        mode="cubic" if mode == "bicubic" else "linear",
-        coordinates="align_corners" if align else "half_pixel",
-        cubic_coefficient=-0.5 if antialias else -0.75,
-        exclude_outside=antialias,
-        antialias=antialias,
-        recompute_scale=recompute,
-    )
 
 
 def _operator(mode: str, antialias: bool = False) -> Builder:
@@ -119,7 +95,7 @@ def _operator(mode: str, antialias: bool = False) -> Builder:
                                                 if given.get(n) is not None]  # fmt: skip
         scale = tuple(scales[-ndim:]) if scales else None
         where = {"scale": scale} if scale else {"size": tuple(given["output_size"])}
-        return call.link(_resize(mode, where, bool(given.get("align_corners")), antialias), layout=FIRST)
+        return call.link(resize(mode, where, align=bool(given.get("align_corners")), antialias=antialias), layout=FIRST)
 
     return build
 
@@ -137,4 +113,4 @@ for _n in (1, 2, 3):
         f"upsample_nearest{_n}d": _operator("nearest"),
         f"_upsample_nearest_exact{_n}d": _operator("nearest-exact"),
     }
-    TABLE |= {f"upsample_{_LINEAR[_n - 1]}{_n}d": _operator(_LINEAR[_n - 1])}
+    TABLE |= {f"upsample_{LINEAR[_n - 1]}{_n}d": _operator(LINEAR[_n - 1])}

@@ -52,6 +52,20 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+MODULE_METHODS = (
+    "register_buffer", "register_parameter", "add_module", "register_module", "children", "named_children", "modules",
+    "named_modules", "parameters", "named_parameters", "apply", "to", "eval", "train", "cuda", "float",
+)  # fmt: skip
+
+
+STRUCTURAL = ("len", "list", "tuple", "dict", "zip", "enumerate", "reversed", "OrderedDict", "repeat", "set")
+"""Functions that do not look at the items of lists."""
+
+
+class Undecided(CallError):
+    """Which branch is taken, or how often a loop runs, cannot be told; it may depend on the shapes of the inputs."""
+
+
 class Expressions:
     """The values of expressions; a subclass says what names of libraries are, and what calls of layers do."""
 
@@ -60,8 +74,18 @@ class Expressions:
         self._left, self._depth = MOST_STEPS, 0
         self.aliases: dict[str, str] = {}
         self.modules: list[Module] = []  # the objects whose methods run
+        self.kinds: list[Class] = []  # the classes that have these methods
+        self.notes: list[str] = []  # what is assumed
 
     # -- what a subclass has ------------------------------------------------------------------------------------
+
+    def with_part(self, tensor: Tensor, value: Any, node: ast.AST) -> Tensor:
+        """Return a tensor after a part of it was given a value."""
+        raise NotImplementedError
+
+    def layer_attribute(self, layer: Layer, name: str) -> Any:
+        """Return an attribute of a layer; None where it is not known."""
+        return layer.arguments.get(name)
 
     def call_library(self, name: str, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
         """Call what a library has under this name; raises LookupError where nothing is known of it."""
@@ -83,10 +107,14 @@ class Expressions:
         """Return an attribute of a tensor."""
         raise NotImplementedError
 
-    def fail(self, node: ast.AST, problem: str) -> CallError:
+    def is_known(self, symbol: Symbol) -> bool:
+        """Return whether a name is that of a class or function of a library."""
+        return False
+
+    def fail(self, node: ast.AST, problem: str, kind: type[CallError] = CallError) -> CallError:
         """Return the error that a text cannot be read at this place."""
         line = getattr(node, "lineno", None)
-        return CallError(self.source(node) or "…", f"line {line}: {problem}" if line and "\n" in self.text else problem)
+        return kind(self.source(node) or "…", f"line {line}: {problem}" if line and "\n" in self.text else problem)
 
     def source(self, node: ast.AST) -> str:
         """Return the text of an expression in one line."""
@@ -99,10 +127,11 @@ class Expressions:
 
     def _truth(self, node: ast.expr, scope: Scope) -> bool:
         value = self.evaluate(node, scope)
+        if isinstance(value, Symbol) and self.is_known(value):
+            return True
         if isinstance(value, Symbol | Tensor):
-            raise self.fail(
-                node, "it cannot be told whether this is true: give the value above, or leave the branch out"
-            )
+            problem = "it cannot be told whether this is true: give the value above, or leave the branch out"
+            raise self.fail(node, problem, Undecided)
         return bool(value)
 
     def _assign(self, target: ast.expr, value: Any, scope: Scope) -> None:
@@ -112,8 +141,7 @@ class Expressions:
             case ast.Attribute(value=owner, attr=name):
                 holder = self.evaluate(owner, scope)
                 if isinstance(holder, Module):
-                    holder.attributes[name] = value
-                    holder.adopt(name, value)
+                    self.set_attribute(holder, name, value)
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 for one, item in self._unpacked(targets, value, target):
                     self._assign(one, item, scope)
@@ -124,13 +152,21 @@ class Expressions:
                 elif isinstance(holder, list | dict) and not isinstance(key, Symbol):
                     self._plain(target, operator.setitem, holder, key, value)
                 elif isinstance(holder, Tensor):
-                    raise self.fail(target, "a part of a tensor is changed in place, which cannot be read")
+                    self._assign(holder_node, self.with_part(holder, value, target), scope)
             case _:
                 raise self.fail(target, "such an assignment cannot be read")
 
+    def set_attribute(self, module: Module, name: str, value: Any) -> None:
+        """Give an object of the text an attribute; layers get their place by it."""
+        module.attributes[name] = value
+        if isinstance(module.inner, Container) and isinstance(value, Member):
+            module.inner.add(value, name)
+        module.adopt(name, value)
+
     def _unpacked(self, targets: list[ast.expr], value: Any, node: ast.AST) -> list[tuple[ast.expr, Any]]:
-        if isinstance(value, Symbol):
-            return [(t.value if isinstance(t, ast.Starred) else t, Symbol(f"{value.text}[…]")) for t in targets]
+        if isinstance(value, Symbol) or (isinstance(value, Tensor) and value.shape is None):
+            part = Symbol(f"{value.text}[…]") if isinstance(value, Symbol) else value
+            return [(t.value if isinstance(t, ast.Starred) else t, part) for t in targets]
         items = self.items(value, node)
         star = next((i for i, t in enumerate(targets) if isinstance(t, ast.Starred)), None)
         if star is not None:
@@ -177,14 +213,21 @@ class Expressions:
         if isinstance(value, Module):
             return self._module_attribute(value, name, node)
         if isinstance(value, Parent):
-            base = next((b for b in value.module.kind.bases if isinstance(b, Class)), None)
+            base = next((b for b in value.kind.bases if isinstance(b, Class)), None)
             method = base and base.find(name)
             return Function(method, base.scope, value.module) if base and method else Partial(MethodOf(value, name))
         if isinstance(value, Layer):
-            known = value.arguments.get(name)
+            known = self.layer_attribute(value, name)
             return Symbol(self.source(node)) if known is None else known
+        if isinstance(value, Container) and name in value.items:
+            return value.items[name]
         if isinstance(value, Class):
-            return Symbol(f"{value.name}.{name}")
+            if method := value.find(name):
+                return Function(method, value.scope, value if has_decorator(method, "classmethod") else None)
+            if field := value.field(name):
+                return self.evaluate(field, dict(value.scope))
+            above = next((b.text for b in value.bases if isinstance(b, Symbol)), value.name)
+            return Symbol(f"{above}.{name}")
         return Partial(MethodOf(value, name))
 
     def _module_attribute(self, module: Module, name: str, node: ast.AST) -> Any:
@@ -194,17 +237,16 @@ class Expressions:
             return False
         if method := module.kind.find(name):
             made = Function(method, module.kind.scope, module)
-            if any(self.source(d).endswith("property") for d in method.decorator_list):
+            if has_decorator(method, "property"):
                 return self.call(made, [], {}, node)
             return made
-        if module.sequence is not None:
-            return Partial(MethodOf(module.sequence, name))
-        field = next((s for s in module.kind.node.body if isinstance(s, ast.Assign | ast.AnnAssign)
-                      and name in [getattr(t, "id", "") for t in getattr(s, "targets", [getattr(s, "target", None)])]),
-                     None)  # fmt: skip
-        if field is not None and field.value is not None:
-            return self.evaluate(field.value, dict(module.kind.scope))
-        return Symbol(f"{module.path or 'self'}.{name}")
+        if isinstance(module.inner, Layer) and (known := self.layer_attribute(module.inner, name)) is not None:
+            return known
+        if isinstance(module.inner, Container):
+            return module.inner.items.get(name, Partial(MethodOf(module.inner, name)))
+        if field := module.kind.field(name):
+            return self.evaluate(field, dict(module.kind.scope))
+        return Partial(MethodOf(module, name)) if name in MODULE_METHODS else Symbol(f"{module.path or 'self'}.{name}")
 
     def _value_tuple(self, node: ast.Tuple, scope: Scope) -> Any:
         return tuple(self._list(node.elts, scope))
@@ -289,7 +331,8 @@ class Expressions:
         for op, a, b in zip(node.ops, values, values[1:], strict=False):
             if not isinstance(op, ast.Is | ast.IsNot) and any(isinstance(v, Symbol | Tensor) for v in (a, b)):
                 return Symbol(self.source(node))
-            if isinstance(a, Symbol) or isinstance(b, Symbol):
+            unknown = next((v for v in (a, b) if isinstance(v, Symbol)), None)
+            if unknown and (None not in (a, b) or not self.is_known(unknown)):
                 return Symbol(self.source(node))
             if not self._plain(node, _OPERATORS[type(op)], a, b):
                 return False
@@ -301,8 +344,8 @@ class Expressions:
             return self.tensor_operation("Subscript", [value, key], node)
         if isinstance(value, Symbol) or isinstance(key, Symbol):
             return Symbol(self.source(node))
-        if isinstance(value, Module) and value.sequence is not None:
-            value = value.sequence
+        if isinstance(value, Module) and isinstance(value.inner, Container):
+            value = value.inner
         if isinstance(value, Container):
             value = list(value.items.values()) if isinstance(key, int | slice) else value.items
         return self._plain(node, operator.getitem, value, key)
@@ -339,8 +382,8 @@ class Expressions:
 
     def items(self, value: Any, node: ast.AST) -> list[Any]:
         """Return what a loop over a value goes through."""
-        if isinstance(value, Module) and value.sequence is not None:
-            value = value.sequence
+        if isinstance(value, Module) and isinstance(value.inner, Container):
+            value = value.inner
         if isinstance(value, Container):
             return list(value.items if value.form == "dict" else value.items.values())
         if isinstance(value, str | list | tuple | dict | range) or hasattr(value, "__next__"):
@@ -350,7 +393,8 @@ class Expressions:
             return values
         if isinstance(value, Tensor) and value.shape:
             return [self.tensor_operation("Subscript", [value, i], node) for i in range(min(value.shape[0], 100))]
-        raise self.fail(node, "it cannot be told what this loop goes through")
+        kind = Undecided if isinstance(value, Symbol) else CallError  # what it goes through may follow from a shape
+        raise self.fail(node, "it cannot be told what this loop goes through", kind)
 
     def _plain(self, node: ast.AST, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function of Python on plain values."""
@@ -384,6 +428,11 @@ class MethodOf:
 
     def __init__(self, value: Any, name: str) -> None:
         self.value, self.name = value, name
+
+
+def has_decorator(method: ast.AST, name: str) -> bool:
+    """Return whether a function has a decorator of this name."""
+    return any(ast.unparse(d).endswith(name) for d in getattr(method, "decorator_list", ()))
 
 
 def _hashable(key: Any) -> Any:

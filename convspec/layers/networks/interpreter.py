@@ -6,15 +6,39 @@ Layers and functions come from a :class:`~convspec.contract.network_words.Vocabu
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from convspec.contract.network_words import Symbol, Tensor
 from convspec.errors import printable
-from convspec.layers.networks.expressions import BUILT_IN, Expressions, Inner, MethodOf, has
-from convspec.layers.networks.values import Class, Container, Function, Layer, Member, Module, Parent, Partial, Scope
+from convspec.layers.networks.expressions import (
+    BUILT_IN,
+    MODULE_METHODS,
+    STRUCTURAL,
+    Expressions,
+    Inner,
+    MethodOf,
+    has,
+    has_decorator,
+)
+from convspec.layers.networks.values import (
+    Class,
+    Container,
+    Function,
+    Layer,
+    Member,
+    Module,
+    Parent,
+    Partial,
+    Scope,
+    copied,
+)
 
-_MODULES: dict[str, str] = {"collections": "", "math": "math", "numpy": "np", "itertools": "", "functools": ""}
+_MODULES: dict[str, str] = {
+    "collections": "", "math": "math", "numpy": "np", "itertools": "", "functools": "",
+    "typing": "",
+}  # fmt: skip
 _DEEPEST = 60  # calls within calls
 
 
@@ -43,7 +67,12 @@ class Interpreter(Expressions):
             method(statement, scope)
 
     def _run_expr(self, node: ast.Expr, scope: Scope) -> None:
-        self.expression_statement(self.evaluate(node.value, scope), node)
+        value = self.evaluate(node.value, scope)
+        if isinstance(value, Symbol) and isinstance(node.value, ast.Call) and not value.text.startswith("print("):
+            given = [scope[a.id] for a in node.value.args if isinstance(a, ast.Name) and a.id in scope]
+            if has(given, list | dict):
+                self.notes.append(f"what {printable(value.text, 60)} does to its arguments is not known")
+        self.expression_statement(value, node)
 
     def expression_statement(self, value: Any, node: ast.Expr) -> None:
         """Take note of the value of an expression that stands by itself."""
@@ -61,7 +90,10 @@ class Interpreter(Expressions):
 
     def _run_importfrom(self, node: ast.ImportFrom, scope: Scope) -> None:
         for alias in node.names:
-            self.aliases[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+            package = "" if node.level else f"{node.module}."  # of a relative import, the name alone is known
+            self.aliases[alias.asname or alias.name] = f"{package}{alias.name}"
+            if alias.asname and alias.name in scope:  # the text has it too
+                scope[alias.asname] = scope[alias.name]
 
     def _run_assign(self, node: ast.Assign, scope: Scope) -> None:
         value = self.evaluate(node.value, scope)
@@ -97,7 +129,11 @@ class Interpreter(Expressions):
         self.run(node.body if self._truth(node.test, scope) else node.orelse, scope)
 
     def _run_for(self, node: ast.For, scope: Scope) -> None:
-        for item in self.items(self.evaluate(node.iter, scope), node.iter):
+        through = self.evaluate(node.iter, scope)
+        if isinstance(through, Symbol) and not isinstance(scope, Inner):  # batches of data, at the end of a script
+            self.notes.append(f"the loop over {printable(through.text, 60)} is left out")
+            return
+        for item in self.items(through, node.iter):
             self._assign(node.target, item, scope)
             try:
                 self.run(node.body, scope)
@@ -136,7 +172,7 @@ class Interpreter(Expressions):
 
     def _value_call(self, node: ast.Call, scope: Scope) -> Any:
         if isinstance(node.func, ast.Name) and node.func.id == "super":
-            return Parent(self.modules[-1]) if self.modules else Symbol("super()")
+            return Parent(self.modules[-1], self.kinds[-1]) if self.modules else Symbol("super()")
         function = self.evaluate(node.func, scope)
         args = self._list(node.args, scope)
         kwargs: dict[str, Any] = {}
@@ -171,22 +207,40 @@ class Interpreter(Expressions):
         full = self.full_name(name)
         if full.rpartition(".")[2] == "partial" and args:
             return Partial(args[0], tuple(args[1:]), kwargs)
-        if full in ("getattr", "hasattr") and isinstance(args[0], Module) and isinstance(args[1], str):
-            known = args[1] in args[0].attributes or args[0].kind.find(args[1]) is not None
-            return known if full == "hasattr" else self._module_attribute(args[0], args[1], node)
+        if full in ("getattr", "hasattr") and isinstance(args[0], Module | Container) and isinstance(args[1], str):
+            owner, key = args[:2]
+            if isinstance(owner, Container):
+                value = owner.items.get(key)
+            else:
+                has_it = key in owner.attributes or owner.kind.find(key)
+                value = self._module_attribute(owner, key, node) if has_it else None
+            if full == "hasattr":
+                return value is not None
+            return value if value is not None else args[2] if len(args) > 2 else Symbol(self.source(node))
         if full == "setattr" and isinstance(args[0], Module):
-            args[0].attributes[args[1]] = args[2]
-            return args[0].adopt(args[1], args[2])
+            return self.set_attribute(args[0], args[1], args[2])
         if full == "isinstance":
             return self._is_instance(args[0], args[1], node) if len(args) == 2 else False
-        try:
-            return self.call_library(full, args, kwargs, node)  # type: ignore[arg-type]
-        except LookupError:
-            pass
-        plain = BUILT_IN.get(full) or BUILT_IN.get(
-            ".".join(filter(None, (self._module_of(full), full.rpartition(".")[2])))
-        )
-        if plain is not None and not has(args, Symbol | Tensor):
+        short = ".".join(filter(None, (self._module_of(full), full.rpartition(".")[2])))
+        if short == "cast" and len(args) == 2:
+            return args[1]
+        if full.endswith("WeightsEnum.verify") and args:  # torchvision's weights, mostly None
+            return args[0]
+        if short == "sum" and args and has(args, Tensor) and not isinstance(args[0], Tensor):
+            start, *rest = [*args[1:], *self.items(args[0], node)]
+            return functools.reduce(lambda a, b: self._binary(ast.Add(), a, b, node), rest, start)
+        if short == "len" and isinstance(args[0], Tensor) and args[0].shape:
+            return args[0].shape[0]
+        if short in ("copy.copy", "copy.deepcopy") and args:
+            return copied(args[0])
+        if short not in BUILT_IN or (short in ("abs", "round") and has(args, Tensor)):
+            try:
+                return self.call_library(full, args, kwargs, node)  # type: ignore[arg-type]
+            except LookupError:
+                pass
+        plain = BUILT_IN.get(full, BUILT_IN.get(short))
+        loose = any(isinstance(a, Symbol | Tensor) for a in args) if short in STRUCTURAL else has(args, Symbol | Tensor)
+        if plain is not None and not loose:
             args = [self.items(a, node) if isinstance(a, Container | Module) else a for a in args]
             return self._plain(node, plain, *args) if not kwargs else self._plain(node, lambda: plain(*args, **kwargs))
         return Symbol(self.source(node))
@@ -203,24 +257,28 @@ class Interpreter(Expressions):
         names = [k.text.rpartition(".")[2] if isinstance(k, Symbol) else getattr(k, "name", "")
                  for k in (kinds if isinstance(kinds, tuple) else (kinds,))]  # fmt: skip
         if isinstance(value, Layer | Container):
-            return value.kind in names
+            return value.kind in names or "Module" in names
         if isinstance(value, Module):
-            return value.kind.name in names
-        if isinstance(value, Symbol | Tensor):
+            return bool({*value.kind.family} & set(names))
+        if isinstance(value, Symbol):
             return Symbol(self.source(node))
-        return type(value).__name__ in names
+        also = ("Sequence", "Iterable", "Collection") if isinstance(value, list | tuple) else (
+            ("int",) if isinstance(value, bool) else ("Mapping",))  # fmt: skip
+        plain = isinstance(value, list | tuple | bool | dict)
+        return bool({type(value).__name__, *(also if plain else ())} & set(names))
 
     def _call_function(self, function: Function, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         if len(self.modules) > _DEEPEST:
             raise self.fail(node, "the calls of the text are nested too deeply")
         body, scope = function.node, Inner(function.scope)
-        if function.first is not None and not _is_static(body):
+        if function.first is not None and not has_decorator(body, "staticmethod"):
             args = [function.first, *args]
         self._bind(body, args, kwargs, scope, function.scope, node)
         if isinstance(body, ast.Lambda):
             return self.evaluate(body.body, scope)
         if isinstance(function.first, Module):
             self.modules.append(function.first)
+            self.kinds.append(function.first.kind.holder(body))
         try:
             self.run(body.body, scope)
         except _Return as returned:
@@ -228,6 +286,7 @@ class Interpreter(Expressions):
         finally:
             if isinstance(function.first, Module):
                 self.modules.pop()
+                self.kinds.pop()
         return None
 
     def _bind(
@@ -264,6 +323,21 @@ class Interpreter(Expressions):
         if init := kind.find("__init__"):
             self.call(Function(init, kind.scope, module), args, kwargs, node)
             return module
+        module.inner = self._inner(module, args, kwargs, node)
+        if module.inner is None:
+            self._set_fields(module, kind, args, kwargs, node)
+        return module
+
+    def _inner(
+        self, module: Module, args: list[Any], kwargs: dict[str, Any], node: ast.AST
+    ) -> Container | Layer | None:
+        made = self.inner_of(module.kind, args, kwargs, node)
+        if made:
+            made.owner = module
+        return made
+
+    def _set_fields(self, module: Module, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> None:
+        """Give an object the values of its class' fields, as of a dataclass."""
         fields = [s for s in kind.node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
         names = [s.target.id for s in fields if isinstance(s.target, ast.Name)]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -274,19 +348,22 @@ class Interpreter(Expressions):
                 raise self.fail(node, f"{kind.name} needs {name}")
             else:
                 module.attributes[name] = self.evaluate(statement.value, dict(kind.scope))
-        return module
 
     def _call_method(self, bound: MethodOf, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """Call a method of a container, of a plain value, or one that does nothing here."""
         value, name = bound.value, bound.name
         if isinstance(value, Parent):
-            if name == "__init__" and value.module.sequence is None:
-                value.module.sequence = self.sequence_of(value.module.kind, args, node)
-                if value.module.sequence:
-                    value.module.sequence.owner = value.module.owner
-            if name in ("forward", "__call__", "call") and value.module.sequence:
-                return self.call_member(value.module.sequence, args, kwargs, node)
-            return None
+            module = value.module
+            if name == "__init__" and module.inner is None:
+                module.inner = self._inner(module, args, kwargs, node)
+                base = next((b for b in value.kind.bases if isinstance(b, Class)), None)
+                if module.inner is None and base and (args or kwargs):
+                    self._set_fields(module, base, args, kwargs, node)
+            if name in ("forward", "__call__", "call") and module.inner:
+                return self.call_member(module.inner, args, kwargs, node)
+            return self._call_module_method(module, name, args, kwargs) if name in MODULE_METHODS else None
+        if isinstance(value, Module):
+            return self._call_module_method(value, name, args, kwargs)
         if isinstance(value, Container):
             if name in ("append", "add") and args:
                 return value.add(args[0])
@@ -310,8 +387,18 @@ class Interpreter(Expressions):
             return self._plain(node, lambda: getattr(value, name)(*args, **kwargs))
         return value if isinstance(value, Member) else Symbol(self.source(node))
 
-    def sequence_of(self, kind: Class, args: list[Any], node: ast.AST) -> Container | None:
-        """Return the sequence that an object of a class is, if its base is one; None else."""
+    def _call_module_method(self, module: Module, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a method that an object of the text has from its framework."""
+        if name.startswith(("register_", "add_")):
+            key, value = [*args, *kwargs.values(), None, None][:2]
+            return self.set_attribute(module, str(key), value)
+        members = {k: v for k, v in module.attributes.items() if isinstance(v, Member)}
+        if name in ("children", "named_children"):
+            return list(members.values() if name == "children" else members.items())
+        return [] if name.endswith(("modules", "parameters")) else module  # loops over these initialise
+
+    def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
+        """Return the framework's sequence or layer that an object of a class is, if its base is one; None else."""
         return None
 
 
@@ -321,7 +408,3 @@ def _loaded(node: ast.expr) -> ast.expr:
 
 def _is_main(test: ast.expr) -> bool:
     return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
-
-
-def _is_static(body: ast.AST) -> bool:
-    return any(getattr(d, "id", "") == "staticmethod" for d in getattr(body, "decorator_list", ()))

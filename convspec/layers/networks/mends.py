@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from convspec.contract.network_words import Tensor, Word
 from convspec.errors import ConvspecError, ShapeError
-from convspec.layers.networks.reading import FLATTEN, Edits, outputs
-from convspec.layers.networks.rows import NetworkError
+from convspec.layers.networks.reading import FLATTEN, Edits
+from convspec.layers.networks.rows import NetworkError, outputs
 from convspec.layers.networks.source_text import plain
 from convspec.layers.networks.values import Node, Place
 from convspec.layers.sentences import listed, times
@@ -81,6 +81,8 @@ class Mends:
 def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Sequence[int]]) -> Mends:
     """Say why a layer does not fit, and try what could mend it: numbers of the layer, of those before it, the input."""
     inputs = tuple(tuple(shape) for shape in input_shapes)
+    if not error.nodes[-1].steps:  # what it does depends on its input, and that has not the axes for it
+        return Mends(str(error).removeprefix(f"{error.path}: "), ())
     node, step, shapes = _failing(error)
     search = _Search(network, inputs, len(error.rows), error.nodes)
     proposals = [*_proposals(search, node, step, shapes)]
@@ -94,7 +96,7 @@ def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Seq
 def _failing(error: NetworkError) -> tuple[Node, ConvSpec | steps.Step, list[tuple[int, ...]]]:
     """Return the call that fails, the one of its steps that does, and what that reads."""
     node = error.nodes[-1]
-    shapes = [t.sizes for t in node.reads]
+    shapes = [t.shape for t in node.reads if t.shape is not None]
     for placed in node.steps:
         try:
             shapes = list(outputs(placed, shapes))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from convspec.contract.network_words import Placed, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
-from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading, find_model, outputs
-from convspec.layers.networks.rows import NetworkError, Row, Trace
+from convspec.layers.networks.expressions import Undecided
+from convspec.layers.networks.printed import apply_printed
+from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading
+from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs
 from convspec.layers.networks.source_text import plain
-from convspec.layers.networks.values import Class, Function, Graph, Layer, Node, Scope
+from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Node, Scope, claim
 from convspec.layers.networks.vocabularies import choose
 from convspec.layers.networks.writing import NetworkCode, write_network
-from convspec.spec import ConvSpec
-from convspec.spec.steps import Step
+from convspec.spec.steps import Other, Step
 
 MAX_LENGTH = 100_000  # characters
 
@@ -54,7 +56,8 @@ class Network:
             raise CallError(text[:40] + "…", f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
         adapter, vocabulary = choose(text, framework)
         network = cls(text, adapter, vocabulary, name)
-        network.trace()
+        with contextlib.suppress(Undecided):  # a branch may depend on shapes
+            network.trace()
         return network
 
     @property
@@ -112,7 +115,7 @@ class Network:
             raise ShapeError(f"the network has {len(reading.inputs)} input(s), and {len(shapes)} shapes are given")
         rows = tuple(map(self._row, nodes))
         inputs, outputs = (tuple(t.number for t in tensors) for tensors in (reading.inputs, results))
-        return Trace(rows, inputs, outputs, tuple(reading.notes))
+        return Trace(rows, inputs, outputs, tuple(dict.fromkeys(reading.notes)))
 
     def source(self, to: str, *input_shapes: Sequence[int], name: str = "Net") -> NetworkCode:
         """Return the network in another framework's code; it is not run.
@@ -131,12 +134,12 @@ class Network:
         return write_network(trace, self.layout, to, shapes, name)
 
     def _row(self, node: Node) -> Row:
-        parameters: int | None = sum(self._parameters(step) for step in node.specs)
-        parameters = 0 if node.again else None if node.problem and node.is_layer else parameters
+        parameters: int | None = sum(map(self._parameters, node.steps))
+        parameters = 0 if node.again else None if node.is_layer and node.problem and not node.steps else parameters
         macs: int | None = 0
         shapes: Sequence[Any] = [t.shape for t in node.reads]
         for placed in node.steps:
-            if macs is None or any(s is None for s in shapes):
+            if macs is None or any(s is None for s in shapes) or isinstance(placed.step, Other):
                 macs = None
                 break
             macs += _macs(placed, shapes)
@@ -149,7 +152,10 @@ class Network:
             node.again,
         )  # fmt: skip
 
-    def _parameters(self, step: ConvSpec | Step) -> int:
+    def _parameters(self, placed: Placed) -> int:
+        step = placed.step
+        if placed.parameters is not None:
+            return placed.parameters
         if isinstance(step, Step) and self.vocabulary.counts_statistics:
             return sum(_product(shape) for shape in step.arrays.values())
         return step.num_parameters
@@ -171,9 +177,9 @@ def _macs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> int:
         return 0
 
 
-def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...] | None]:
+def _shapes(placed: Placed, shapes: Sequence[tuple[int, ...] | None]) -> Sequence[tuple[int, ...] | None]:
     try:
-        return outputs(placed, shapes)
+        return possible_outputs(placed, shapes)
     except ShapeError:
         return [None]
 
@@ -220,6 +226,9 @@ def parsed(text: str) -> list[ast.stmt]:
 
 def _follow(reading: Reading, name: str | None) -> tuple[Sequence[Node], Sequence[Tensor]]:
     """Run the text and apply its model; return the calls and the results."""
+    printed = reading.words.read_printed and reading.words.read_printed(reading.text)
+    if printed:
+        return reading.nodes, [apply_printed(reading, printed)]
     scope: Scope = {}
     body = parsed(reading.text)
     own = _class_of_self(body)
@@ -239,6 +248,8 @@ def _follow(reading: Reading, name: str | None) -> tuple[Sequence[Node], Sequenc
     if isinstance(model, Class):
         model = reading.instantiate(model, [], {}, start)
     reading.nodes.clear()
+    reading.names.clear()
+    claim(model)
     count = 1 if isinstance(model, Layer) else max(1, _inputs_of(reading, model))
     declared = _declared(model)
     given = [reading.next_input(declared) for _ in range(count)]
@@ -280,3 +291,33 @@ def _class_of_self(body: Sequence[ast.stmt]) -> ast.ClassDef | None:
     else:
         made.body = list(loose)
     return made
+
+
+def find_model(reading: Reading, scope: Scope, name: str | None = None) -> Any:
+    """Return the model that a text describes: that of this name, else the last that it makes, else its last class.
+
+    Raises:
+        CallError: where there is none, or a class needs arguments.
+    """
+    if name is not None:
+        if name not in scope:
+            raise CallError(reading.text[:60], f"the text has no {name!r}")
+        return scope[name]
+    values = [*(v for v in scope.values() if isinstance(v, Member)), *reading.made]
+    members = [v for v in dict.fromkeys(values) if v.owner is None]
+    models = [m for m in members if not isinstance(m, Layer)]
+    if models:
+        return models[-1]
+    if members:
+        together = Container("", "sequence")
+        names = {id(v): k for k, v in scope.items() if isinstance(v, Member)}
+        for member in sorted(members, key=lambda m: getattr(m, "place", (0, 0))):
+            together.add(member, names.get(id(member)))
+        return together
+    classes = [v for v in scope.values() if isinstance(v, Class)]
+    for kind in reversed(classes):
+        used = {n.id for other in classes if other is not kind for n in ast.walk(other.node) if isinstance(n, ast.Name)}
+        if kind.name not in used:
+            return kind
+    functions = [v for v in scope.values() if isinstance(v, Function)]
+    return functions[-1] if functions else None

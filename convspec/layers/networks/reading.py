@@ -7,11 +7,35 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from convspec.contract.network_words import Arguments, NotKnown, Placed, Symbol, Tensor, Value, Vocabulary, Word
+from convspec.contract.network_words import (
+    Arguments,
+    NotKnown,
+    Placed,
+    Symbol,
+    Tensor,
+    Value,
+    Vocabulary,
+    Word,
+)
 from convspec.errors import CallError, ConvspecError, ShapeError, SpecError, printable
 from convspec.layers.networks.expressions import has
 from convspec.layers.networks.interpreter import Interpreter
-from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Module, Node, Place, Scope
+from convspec.layers.networks.rows import array_shape, possible_outputs
+from convspec.layers.networks.subscripts import moves_of
+from convspec.layers.networks.values import (
+    Class,
+    Container,
+    Function,
+    Graph,
+    Layer,
+    Member,
+    Module,
+    Node,
+    Place,
+    replaced,
+    symbols_in,
+    tensors_in,
+)
 from convspec.spec import ConvSpec, steps
 
 Edits: TypeAlias = Mapping[Place, Mapping[str, Any]]
@@ -55,14 +79,22 @@ class Reading(Interpreter):
         self.made: list[Any] = []  # members made by statements, in order
         self.inputs: list[Tensor] = []
         self._tensors = 0
-        self._names: Counter[str] = Counter()
-        self.notes: list[str] = []
+        self.names: Counter[str] = Counter()
+        self.constants: set[int] = set()  # tensors that depend on no input
+        self.learnt: dict[
+            int, tuple[Module | None, str]
+        ] = {}  # tensors that are parameters, by number, with their place
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
     def tensor(self, shape: tuple[int, ...] | None) -> Tensor:
         self._tensors += 1
         return Tensor(self._tensors - 1, shape)
+
+    def set_attribute(self, module: Module, name: str, value: Any) -> None:
+        super().set_attribute(module, name, value)
+        if isinstance(value, Tensor) and value.number in self.learnt:
+            self.learnt[value.number] = module, name
 
     def next_input(self, declared: tuple[int, ...] | None = None) -> Tensor:
         """Return a new input, with the next of the shapes that are given, else the one declared."""
@@ -88,6 +120,43 @@ class Reading(Interpreter):
         root = max((m for m in self.words.modules if full.startswith(f"{m}.")), key=len, default=None)
         return None if root is None else full.removeprefix(f"{root}.")
 
+    def is_known(self, symbol: Symbol) -> bool:
+        full, head = self.full_name(symbol.text), symbol.text.partition(".")[0]
+        known = {**self.words.layers, **self.words.functions, **self.words.special}
+        return head in self.aliases or self.find(known, full) is not None
+
+    def layer_attribute(self, layer: Layer, name: str) -> Any:
+        """Return an argument, of a convolution a size for each axis, or the shape of its weight or bias."""
+        if name in ("weight", "bias", "gamma", "beta"):
+            return self._array(layer, name)
+        value = layer.arguments.get(name)
+        if name in ("kernel_size", "stride", "padding", "dilation", "output_padding") and isinstance(value, int):
+            try:
+                meaning = layer.word.means(Arguments(layer.arguments))
+            except (NotKnown, ConvspecError):
+                return value
+            value = (value,) * meaning.ndim if isinstance(meaning, ConvSpec) else value
+        return value
+
+    def _array(self, layer: Layer, name: str) -> Tensor | None:
+        """Return the weight or bias of a layer; that of an object of a class of the text is learnt there."""
+        if layer.arguments.get(name) is False:
+            return None
+        if name not in layer.arrays:
+            try:
+                shape = array_shape(layer.word.means(Arguments(layer.arguments)), name)
+            except (NotKnown, ConvspecError):
+                shape = None
+            layer.arrays[name] = self.tensor(shape)
+            if isinstance(layer.owner, Module) and layer.owner.inner is layer:
+                self.learnt[layer.arrays[name].number] = layer.owner, name
+        return layer.arrays[name]
+
+    def with_part(self, tensor: Tensor, value: Any, node: ast.AST) -> Tensor:
+        step = Placed(steps.Other("set a part"), shapes=[tensor.shape])
+        word = Word("a, b", Value(tensor) if tensor.number in self.constants else step)
+        return self.apply(word, "setitem", [tensor, value], {}, node)  # type: ignore[no-any-return]
+
     def find(self, table: Any, full: str) -> Any:
         """Return the entry of a table for a full name: ``nn.max_pool`` before ``max_pool``; None without one."""
         own = self.own_name(full)
@@ -107,8 +176,12 @@ class Reading(Interpreter):
             return self._input(args, kwargs)
         if special == "graph":
             return self._graph(args, kwargs, node)
-        if special == "wrapper":
-            return args[0]
+        if special == "parameter":
+            made = self.tensor(args[0].shape if args and isinstance(args[0], Tensor) else None)
+            self.learnt[made.number] = None, kind
+            return made
+        if special in ("wrapper", "call"):
+            return args[0] if special == "wrapper" else self.call(args[0], args[1:], {}, node)
         if (word := self.find(self.words.functions, name)) and (
             has([*args, *kwargs.values()], Tensor) or not self.find(self.words.layers, name)
         ):
@@ -117,7 +190,7 @@ class Reading(Interpreter):
             bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
             return Layer(kind, word, bound, self.source(node), _place(node))
         if has([*args, *kwargs.values()], Tensor):
-            return self._unknown(kind, self.source(node), _tensors([*args, *kwargs.values()]), node,
+            return self._unknown(kind, self.source(node), tensors_in([*args, *kwargs.values()]), node,
                                  f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
         raise LookupError(name)
 
@@ -134,12 +207,19 @@ class Reading(Interpreter):
                 made.add(*reversed(value)) if pair else made.add(value)
         return made
 
-    def sequence_of(self, kind: Class, args: list[Any], node: ast.AST) -> Container | None:
+    def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
         for base in kind.bases:
-            if isinstance(base, Symbol) and self.find(self.words.special, self.full_name(base.text)) == "sequence":
-                return self._container(kind.name, "sequence", args, {}, node)
-            if isinstance(base, Class) and (made := self.sequence_of(base, args, node)):
-                return made
+            if isinstance(base, Class):
+                if made := self.inner_of(base, args, kwargs, node):
+                    return made
+                continue
+            full = self.full_name(getattr(base, "text", ""))
+            if (form := self.find(self.words.special, full)) in ("sequence", "list", "dict"):
+                return self._container(kind.name, form, args, {}, node)
+            if word := self.find(self.words.layers, full):
+                return Layer(
+                    kind.name, word, word.bind(self.source(node), args, kwargs), self.source(node), _place(node)
+                )
         return None
 
     def _input(self, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -155,22 +235,22 @@ class Reading(Interpreter):
     def _graph(self, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Graph:
         inputs, results = [*args[:2], None, None][:2]
         inputs, results = kwargs.get("inputs", inputs), kwargs.get("outputs", results)
-        needed = {t.number for t in _tensors([results])}
+        needed = {t.number for t in tensors_in([results])}
         chosen = []
         for one in reversed(self.nodes):
             if needed & {t.number for t in one.writes}:
                 chosen.append(one)
                 needed |= {t.number for t in one.reads}
-        return Graph(_tensors([inputs]), results, chosen[::-1])
+        return Graph(tensors_in([inputs]), results, chosen[::-1])
 
     # -- calls --------------------------------------------------------------------------------------------------
 
     def call_member(self, member: Member, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
-        given = _tensors([*args, *kwargs.values()])
+        given = tensors_in([*args, *kwargs.values()])
         match member:
             case Layer():
-                return self._call_layer(member, given, node)
-            case Module(sequence=Container() as inside) if not self._forward(member):
+                return self._call_layer(member, given, node, kwargs)
+            case Module(inner=Container() | Layer() as inside) if not self._forward(member):
                 return self.call_member(inside, args, kwargs, node)
             case Module():
                 method = self._forward(member)
@@ -221,7 +301,9 @@ class Reading(Interpreter):
                 return self.apply(flatten, "flatten", [value], {}, ast.parse("flatten(x)", mode="eval").body)
         return value
 
-    def _call_layer(self, layer: Layer, given: list[Tensor], node: ast.AST) -> Any:
+    def _call_layer(
+        self, layer: Layer, given: list[Tensor], node: ast.AST, kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         again, layer.called = layer.called, True
         if layer.arguments.get(FLATTEN) and given:
             flatten = Word("x", steps.Flatten())
@@ -230,29 +312,32 @@ class Reading(Interpreter):
             layer.owner = self.modules[-1] if self.modules else None
             own = layer.arguments.get("name")
             layer.name = own if isinstance(own, str) else self._default_name(layer)
-        arguments = Arguments(layer.arguments, given)
+        named = {name: value for name, value in (kwargs or {}).items() if name in layer.arguments}
+        arguments = Arguments({**layer.arguments, **named}, given)
         made = Node(
             layer.path or layer.kind, layer.kind, layer.text, layer.place, given, again=again,
             arguments=layer.arguments, called_at=_place(node), word=layer.word,
         )  # fmt: skip
-        return self._record(made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node))
+        return self._record(
+            made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node, kwargs)
+        )
 
     def _default_name(self, layer: Layer) -> str:
         if self.words.default_name is None:
             return self._numbered(layer.kind)
         key = f"{layer.owner.path if layer.owner else ''}:{layer.kind}"
-        self._names[key] += 1
-        return self.words.default_name(layer.kind, self._names[key] - 1)
+        self.names[key] += 1
+        return self.words.default_name(layer.kind, self.names[key] - 1)
 
     def _numbered(self, kind: str) -> str:
         path = self.modules[-1].path if self.modules else ""
-        self._names[f"{path}/{kind}"] += 1
-        return f"{kind}_{self._names[f'{path}/{kind}'] - 1}"
+        self.names[f"{path}/{kind}"] += 1
+        return f"{kind}_{self.names[f'{path}/{kind}'] - 1}"
 
     def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """Call a function or method on its arguments; tensors are among them, or it gives a plain value."""
         bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
-        given = _tensors(list(bound.values()))
+        given = tensors_in(list(bound.values()))
         path = self.modules[-1].path if self.modules else ""
         made = Node(
             "", kind, self.source(node), _place(node), given, is_layer=False, arguments=bound, called_at=_place(node),
@@ -261,7 +346,7 @@ class Reading(Interpreter):
 
         def repeat(tensors: Sequence[Tensor]) -> Any:
             new = dict(zip((t.number for t in given), tensors, strict=True))
-            return self.apply(word, kind, _replaced(args, new), _replaced(kwargs, new), node)
+            return self.apply(word, kind, replaced(args, new), replaced(kwargs, new), node)
 
         def name() -> str:
             return ".".join(filter(None, (path, self._numbered(kind))))
@@ -277,52 +362,67 @@ class Reading(Interpreter):
         try:
             meaning = word.means(arguments)
             if isinstance(meaning, Value):
-                return meaning.value
+                value = meaning.value
+                if isinstance(value, Tensor) and value.number < 0:
+                    value = self.tensor(value.shape)
+                    self.constants.add(value.number)
+                return value
             parts = [meaning] if isinstance(meaning, ConvSpec | steps.Step | Placed) else meaning
             made.steps = [p if isinstance(p, Placed) else Placed(p, word.layout) for p in parts]
         except NotKnown as error:
-            return self._without_shape(made, str(error), name)
+            return self.without_shape(made, str(error), name)
         except (SpecError, TypeError, AttributeError, ValueError, IndexError, KeyError) as error:
-            symbols = _symbols(vars(arguments))
-            if isinstance(error, CallError | ShapeError):
+            symbols = symbols_in(vars(arguments))
+            if isinstance(error, ShapeError):
+                raise LayerError(str(error), made, self.nodes) from None
+            if isinstance(error, CallError):
                 raise
             if symbols:
-                return self._without_shape(made, f"it depends on {printable(symbols[0].text, 60)}", name)
+                return self.without_shape(made, f"it depends on {printable(symbols[0].text, 60)}", name)
             words = str(error) if isinstance(error, SpecError) else f"it is not understood ({printable(error, 100)})"
             raise CallError(made.text, f"line {made.place[0]}: {words}" if "\n" in self.text else words) from None
         if name is not None:
             made.path = name()
-        return self._results(made)
+        return self.results(made)
 
-    def _without_shape(self, made: Node, problem: str, name: Callable[[], str] | None) -> Tensor:
+    def without_shape(self, made: Node, problem: str, name: Callable[[], str] | None = None) -> Tensor:
+        """Take down a call that is not understood, and return its result, of which nothing is known."""
         if name is not None:
             made.path = name()
-        made.problem, made.writes = problem, [self.tensor(None)]
-        self.nodes.append(made)
+        made.problem = problem
+        self._note(made, [self.tensor(None)])
         return made.writes[0]
 
-    def _results(self, made: Node) -> Any:
+    def results(self, made: Node) -> Any:
         """Fill in the outputs of a call, by the shapes that its steps have."""
         shapes: list[tuple[int, ...] | None] = [t.shape for t in made.reads]
+        several = False
         for placed in made.steps:
-            if any(s is None for s in shapes) or (not shapes and placed.step.num_inputs != 0):  # type: ignore[union-attr]
-                count = len(placed.step.sizes) if isinstance(placed.step, steps.Split) else 1
-                shapes = [None] * count
-                continue
-            known = [s for s in shapes if s is not None]
             try:
-                shapes = list(outputs(placed, known))
+                together = [[shape] for shape in shapes] if several else [shapes]
+                shapes = [shape for group in together for shape in possible_outputs(placed, group)]
             except ShapeError as error:
                 raise LayerError(str(error), made, self.nodes) from None
-        made.writes = [self.tensor(shape) for shape in shapes]
-        self.nodes.append(made)
-        several = made.steps and isinstance(made.steps[-1].step, steps.Split)
+            several = several or isinstance(placed.step, steps.Split) or len(placed.shapes or ()) > 1
+        self._note(made, [self.tensor(shape) for shape in shapes])
         return tuple(made.writes) if several else made.writes[0]
+
+    def _note(self, made: Node, results: Sequence[Tensor]) -> None:
+        """Take down a call with its results, after the learnt arrays that it is the first to read."""
+        for t in made.reads:
+            if t.number in self.learnt and not any(t in node.writes for node in self.nodes):
+                owner, name = self.learnt[t.number]
+                path = ".".join(filter(None, (owner.path if owner else "", name)))
+                step = [] if t.shape is None else [Placed(steps.Parameter(t.shape))]
+                problem = "" if step else "its shape is not known"
+                self.nodes.append(Node(path, "Parameter", "", made.place, (), [t], step, problem, is_layer=False))
+        made.writes = results
+        self.nodes.append(made)
 
     def _unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
         made = Node("", kind, text, _place(node), reads, is_layer=False)
         path = self.modules[-1].path if self.modules else ""
-        return self._without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
+        return self.without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
 
     def _replay(self, graph: Graph, given: list[Tensor], node: ast.AST) -> Any:
         if len(given) != len(graph.inputs):
@@ -331,15 +431,15 @@ class Reading(Interpreter):
         for one in graph.nodes:
             assert one.repeat is not None
             made = one.repeat([new.get(t.number, t) for t in one.reads])
-            new.update(zip((t.number for t in one.writes), _tensors([made]), strict=True))
-        return _replaced(graph.results, new)
+            new.update(zip((t.number for t in one.writes), tensors_in([made]), strict=True))
+        return replaced(graph.results, new)
 
     # -- operators and attributes of tensors --------------------------------------------------------------------
 
     def tensor_operation(self, name: str, args: list[Any], node: ast.AST) -> Any:
         if name == "Subscript":
             return self._subscript(args[0], args[1], node)
-        if name in _OPERATORS:
+        if name in _OPERATORS and not symbols_in(args):
             numbers = [a for a in args if isinstance(a, int | float)]
             kind = _OPERATORS[name]
             fields = {"constant": float(numbers[0])} if numbers else {}
@@ -354,133 +454,45 @@ class Reading(Interpreter):
             word = Word("a, b", steps.Power(args[1]))
         else:
             return self._unknown(
-                name.lower(), self.source(node), _tensors(args), node, f"{name} of tensors is not known"
+                name.lower(), self.source(node), tensors_in(args), node, f"{name} of tensors is not known"
             )
         return self.apply(
             word, {"Mult": "multiply", "Sub": "subtract", "Div": "divide"}.get(name, name.lower()), args, {}, node
         )
 
     def tensor_attribute(self, tensor: Tensor, name: str, node: ast.AST) -> Any:
-        if name == "shape":
-            return Symbol(self.source(node)) if tensor.shape is None else tensor.shape
-        if name == "ndim":
-            return Symbol(self.source(node)) if tensor.shape is None else len(tensor.shape)
-        if name in ("device", "dtype", "requires_grad", "is_cuda"):
+        if name in ("shape", "ndim") and tensor.shape is not None:
+            return tensor.shape if name == "shape" else len(tensor.shape)
+        if name in ("shape", "ndim", "device", "dtype", "requires_grad", "is_cuda"):
             return Symbol(self.source(node))
-        word = self.words.methods.get(name)
-        if (
-            word is not None
-            and word.signature in ("x", "input", "self")
-            and isinstance(node, ast.Attribute)
-            and name == "T"
-        ):
+        if name == "T" and (word := self.words.methods.get(name)):
             return self.apply(word, name, [tensor], {}, node)
-        return _Method(self, tensor, name)
+        return tensor if name == "data" else _Method(tensor, name)
 
     def call(self, function: Any, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         if isinstance(function, _Method):
             word = self.words.methods.get(function.name)
             if word is None:
-                tensors = [function.tensor, *_tensors([*args, *kwargs.values()])]
+                tensors = [function.tensor, *tensors_in([*args, *kwargs.values()])]
                 problem = f"the method {function.name} of a tensor is not known"
                 return self._unknown(function.name, self.source(node), tensors, node, problem)
             return self.apply(word, function.name, [function.tensor, *args], kwargs, node)
         return super().call(function, args, kwargs, node)
 
     def _subscript(self, tensor: Tensor, key: Any, node: ast.AST) -> Any:
-        keys = list(key) if isinstance(key, tuple) else [key]
-        fixed = sum(1 for k in keys if k is not None and k is not Ellipsis)
-        if (
-            tensor.shape is None
-            or _symbols(keys)
-            or not all(isinstance(k, int | slice | None | type(...)) for k in keys)
-        ):
-            problem = "the shape of its input is not known" if tensor.shape is None else "such a subscript is not known"
-            return self._unknown("slice", self.source(node), _tensors([tensor, *keys]), node, problem)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
-            keys[at : at + 1] = [slice(None)] * (len(tensor.shape) - fixed)
-        made: list[Any] = []
-        old = [k for k in keys if k is not None]
-        parts = [(k.start, k.stop, k.step or 1) if isinstance(k, slice) else (None, None, 1) for k in old]
-        if any(part != (None, None, 1) for part in parts):
-            made.append(steps.Slice(parts))
-        selected = [i for i, k in enumerate(old) if isinstance(k, int)]
-        made += [steps.Select(i, old[i]) for i in reversed(selected)]
-        left = [k for k in keys if not isinstance(k, int)]
-        new = [i for i, k in enumerate(left) if k is None]
-        if new:
-            made.append(steps.Unsqueeze(new))
+        try:
+            made = moves_of(tensor, key)
+        except NotKnown as error:
+            return self._unknown("slice", self.source(node), tensors_in([tensor, key]), node, str(error))
         return self.apply(Word("x", made or steps.Identity()), "slice", [tensor], {}, node)
 
 
 class _Method:
     """A method of a tensor, by its name."""
 
-    def __init__(self, reading: Reading, tensor: Tensor, name: str) -> None:
+    def __init__(self, tensor: Tensor, name: str) -> None:
         self.tensor, self.name = tensor, name
-
-
-def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
-    if isinstance(placed.step, steps.Step):
-        return placed.step.output_shapes(*shapes, layout=placed.layout or "NCHW")
-    return (placed.step.output_shape(shapes[0], placed.layout or "NCHW"),)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    if isinstance(values, Tensor):
-        return [values]
-    if isinstance(values, dict):
-        values = list(values.values())
-    return [t for v in values for t in _tensors(v)] if isinstance(values, list | tuple) else []
-
-
-def _symbols(values: Any) -> list[Symbol]:
-    if isinstance(values, Symbol):
-        return [values]
-    if isinstance(values, dict):
-        values = list(values.values())
-    return [s for v in values for s in _symbols(v)] if isinstance(values, list | tuple) else []
-
-
-def _replaced(value: Any, new: dict[int, Tensor]) -> Any:
-    """Return a value with other tensors in the place of some, by their numbers."""
-    if isinstance(value, Tensor):
-        return new.get(value.number, value)
-    if isinstance(value, list | tuple):
-        return type(value)(_replaced(v, new) for v in value)
-    return {k: _replaced(v, new) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _place(node: ast.AST) -> Place:
     return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-
-
-def find_model(reading: Reading, scope: Scope, name: str | None = None) -> Any:
-    """Return the model that a text describes: that of this name, else the last that it makes, else its last class.
-
-    Raises:
-        CallError: where there is none, or a class needs arguments.
-    """
-    if name is not None:
-        if name not in scope:
-            raise CallError(reading.text[:60], f"the text has no {name!r}")
-        return scope[name]
-    values = [*reading.made, *(v for v in scope.values() if isinstance(v, Member))]
-    members = [v for v in dict.fromkeys(values) if v.owner is None]
-    models = [m for m in members if not isinstance(m, Layer)]
-    if models:
-        return models[-1]
-    if members:
-        together = Container("", "sequence")
-        names = {id(v): k for k, v in scope.items() if isinstance(v, Member)}
-        for member in sorted(members, key=lambda m: getattr(m, "place", (0, 0))):
-            together.add(member, names.get(id(member)))
-        return together
-    classes = [v for v in scope.values() if isinstance(v, Class)]
-    for kind in reversed(classes):
-        used = {n.id for other in classes if other is not kind for n in ast.walk(other.node) if isinstance(n, ast.Name)}
-        if kind.name not in used:
-            return kind
-    functions = [v for v in scope.values() if isinstance(v, Function)]
-    return functions[-1] if functions else None

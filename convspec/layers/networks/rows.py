@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from convspec.contract.network_words import Placed
 from convspec.errors import ShapeError
 from convspec.layers.networks.values import Node
-from convspec.spec import ConvSpec
+from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import Step
 
 
@@ -84,3 +86,40 @@ class Trace:
     inputs: tuple[int, ...]
     results: tuple[int, ...]
     notes: tuple[str, ...]
+
+
+def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    """Return the shapes of a step's results; a step of one input takes the first of several.
+
+    Raises:
+        ShapeError: where the inputs do not fit, or there are none.
+    """
+    step, layout = placed.step, placed.layout or "NCHW"
+    if isinstance(step, ConvSpec):
+        return (step.output_shape(shapes[0], layout),)
+    return step.output_shapes(*shapes[: step.num_inputs], layout=layout)
+
+
+def possible_outputs(placed: Placed, shapes: Sequence[tuple[int, ...] | None]) -> Sequence[tuple[int, ...] | None]:
+    """Return the shapes of a step's results, None for those that are not known; raises as :func:`outputs`."""
+    step = placed.step
+    count = 1 if isinstance(step, ConvSpec) else step.num_inputs
+    known = [shape for shape in shapes[:count] if shape is not None]
+    whole = len(known) == len(shapes[:count]) and (bool(shapes) or count == 0)
+    made = outputs(placed, known) if whole and not isinstance(step, steps.Other) else None
+    if placed.shapes is not None:
+        return placed.shapes
+    return made or [None] * (len(step.sizes) if isinstance(step, steps.Split) else 1)
+
+
+def array_shape(meaning: Any, name: str) -> tuple[int, ...] | None:
+    """Return the shape of a weight or bias as its framework has it."""
+    parts = list(meaning) if isinstance(meaning, list | tuple) else [meaning]
+    for part in parts:
+        if isinstance(part, ConvSpec):
+            first, second = (part.in_channels, part.out_channels) if part.transposed else (
+                part.out_channels, part.in_channels)  # fmt: skip
+            return (first, second // part.groups, *part.kernel_size) if name == "weight" else (part.out_channels,)
+        if isinstance(part, Step) and part.arrays:
+            return part.arrays.get("scale" if name == "weight" and "scale" in part.arrays else name)
+    return None

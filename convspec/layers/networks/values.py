@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_words import Placed, Tensor, Word
+from convspec.contract.network_words import Placed, Symbol, Tensor, Word
 from convspec.spec.steps import Step
 
 Scope: TypeAlias = dict[str, Any]
@@ -25,7 +25,7 @@ class Member:
     @property
     def path(self) -> str:
         above = self.owner.path if self.owner else ""
-        return f"{above}.{self.name}" if above else self.name
+        return ".".join(filter(None, (above, self.name)))
 
     def adopt(self, name: str, value: object) -> None:
         """Give a member its place in this one, if it has none yet; those in lists are numbered."""
@@ -45,6 +45,7 @@ class Layer(Member):
 
     Attributes:
         called: whether it was applied to a tensor before: its arrays count once.
+        arrays: those that the text reads.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Layer(Member):
     text: str
     place: Place
     called: bool = False
+    arrays: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -75,7 +77,7 @@ class Module(Member):
 
     kind: Class
     attributes: Scope = field(default_factory=dict)
-    sequence: Container | None = None  # where the class is a sequence of layers itself
+    inner: Container | Layer | None = None  # where its class is one of the framework's: a sequence, a convolution
 
 
 @dataclass(eq=False)
@@ -96,12 +98,31 @@ class Class:
     bases: Sequence[Any]
     scope: Scope
 
+    @property
+    def family(self) -> tuple[str, ...]:
+        """The names of the class and of all its bases, without their modules."""
+        above = [b.family if isinstance(b, Class) else (getattr(b, "text", "").rpartition(".")[2],) for b in self.bases]
+        return (self.name, *(name for names in above for name in names))
+
     def find(self, name: str) -> ast.FunctionDef | None:
         """Return a method, of the class or of a base that is in the text."""
-        for statement in self.node.body:
+        for statement in reversed(self.node.body):  # the last one of a name counts
             if isinstance(statement, ast.FunctionDef) and statement.name == name:
                 return statement
         return next((m for base in self.bases if isinstance(base, Class) and (m := base.find(name))), None)
+
+    def field(self, name: str) -> ast.expr | None:
+        """Return the value of a name in the class, or in a base that is in the text."""
+        for statement in self.node.body:
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and name in [getattr(t, "id", "") for t in targets]:
+                return statement.value
+        return next((f for base in self.bases if isinstance(base, Class) and (f := base.field(name))), None)
+
+    def holder(self, method: ast.AST) -> Class:
+        """Return the class, this one or a base, in whose text a method is."""
+        above = [base.holder(method) for base in self.bases if isinstance(base, Class)]
+        return self if method in self.node.body else next((c for c in above if method in c.node.body), self)
 
 
 @dataclass(eq=False)
@@ -124,9 +145,10 @@ class Partial:
 
 @dataclass(eq=False)
 class Parent:
-    """``super()`` in a method of an object."""
+    """``super()`` in a method of an object, where ``kind`` is the class that has the method."""
 
     module: Module
+    kind: Class
 
 
 @dataclass(eq=False)
@@ -162,3 +184,71 @@ class Node:
     @property
     def specs(self) -> tuple[ConvSpec | Step, ...]:
         return tuple(placed.step for placed in self.steps)
+
+
+def claim(value: Any, seen: set[int] | None = None) -> None:
+    """Give all members of a model their places in it, whatever they were part of before, and forget their calls."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Layer):
+        value.called = False
+    parts = value.items if isinstance(value, Container) else value.attributes if isinstance(value, Module) else {}
+    for name, part in parts.items():
+        if isinstance(part, Member) and part.owner not in (None, value) and id(part) not in seen:
+            part.owner, part.name = value, name
+    more = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for part in (*parts.values(), *more, value.inner if isinstance(value, Module) else None):
+        claim(part, seen)
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of a value, with layers and objects of its own that have no place yet."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(copied, value))
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, Layer):
+        return replace(value, called=False, arrays={})
+    if isinstance(value, Container):
+        made = Container(value.kind, value.form)
+        for key, item in value.items.items():
+            made.add(copied(item), key)
+        return made
+    if isinstance(value, Module):
+        module = Module(value.kind, inner=copied(value.inner))
+        if module.inner:
+            module.inner.owner = module
+        for name, item in value.attributes.items():
+            module.attributes[name] = copied(item)
+            module.adopt(name, module.attributes[name])
+        return module
+    return value
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """Return all tensors in nested lists."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [t for v in values for t in tensors_in(v)] if isinstance(values, list | tuple) else []
+
+
+def symbols_in(values: Any) -> list[Symbol]:
+    """Return all names in nested lists of which nothing is known."""
+    if isinstance(values, Symbol):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [s for v in values for s in symbols_in(v)] if isinstance(values, list | tuple) else []
+
+
+def replaced(value: Any, new: dict[int, Tensor]) -> Any:
+    """Return a value with other tensors in the place of some, by their numbers."""
+    if isinstance(value, Tensor):
+        return new.get(value.number, value)
+    if isinstance(value, list | tuple):
+        return type(value)(replaced(v, new) for v in value)
+    return {k: replaced(v, new) for k, v in value.items()} if isinstance(value, dict) else value

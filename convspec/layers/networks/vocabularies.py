@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from convspec.contract import registry
+from convspec.contract import FOREIGN, registry
 from convspec.contract.network_words import Vocabulary
 from convspec.errors import CallError, ConvspecError, UnknownName
 
@@ -33,11 +33,15 @@ def choose(text: str, framework: str | None = None) -> tuple[str, Vocabulary]:
         if framework not in known:
             raise UnknownName("adapter with words for networks", framework, tuple(known))
         return framework, known[framework]
+    if printed := [name for name, words in known.items() if words.read_printed and words.read_printed(text)]:
+        known = {name: known[name] for name in printed}
     names = _dotted_names(text)
     imported = set(re.findall(r"^\s*(?:import|from)\s+([\w.]+)(?:\s+import\s+(\w+))?", text, re.MULTILINE))
     modules = {f"{a}.{b}" if b else a for a, b in imported} | {a for a, _ in imported}
     scores = {name: _score(words, names, modules) for name, words in known.items()}
     best = max(scores.values(), default=(0, 0))
+    if best[0] == 0 and (other := _foreign(names, imported)):
+        raise CallError(other, f"{FOREIGN[other]} is no framework that is read here: {_titles(known)}")
     if best <= (0, 0):
         raise _unknown(text, names, known)
     chosen = [name for name, score in scores.items() if score == best]
@@ -52,7 +56,7 @@ def _score(words: Vocabulary, names: set[str], modules: set[str]) -> tuple[int, 
     for name in names:
         head, _, rest = name.partition(".")
         last = name.rpartition(".")[2]
-        has = last in words.layers or last in words.special or last in words.functions
+        has = last in {*words.layers, *words.special, *words.functions, *words.bases}
         if rest and head in short:
             count += 2 * has
         elif not rest:
@@ -70,6 +74,15 @@ def _dotted_names(text: str) -> set[str]:
 
 
 def _unknown(text: str, names: set[str], known: Mapping[str, Vocabulary]) -> ConvspecError:
-    titles = ", ".join(dict.fromkeys(words.title for words in known.values()))
     shown = next((n for n in sorted(names) if "." in n), next(iter(sorted(names)), text.strip()[:40]))
-    return CallError(shown, f"no framework that is read here has it: {titles}")
+    return CallError(shown, f"no framework that is read here has it: {_titles(known)}")
+
+
+def _titles(known: Mapping[str, Vocabulary]) -> str:
+    return ", ".join(dict.fromkeys(words.title for words in known.values()))
+
+
+def _foreign(names: set[str], imported: Iterable[tuple[str, str]]) -> str | None:
+    """Return the module of a library that is not read, if the text imports it or calls its layers; None else."""
+    heads = {name.partition(".")[0] for name, _ in imported} | {n.partition(".")[0] for n in names if "." in n}
+    return next((head for head in sorted(heads) if head in FOREIGN), None)

@@ -14,8 +14,7 @@ from convspec.contract import registry
 from convspec.contract.network_code import Code, Line, Program, Reads, Target
 from convspec.contract.network_words import NotKnown, Placed
 from convspec.errors import ShapeError, UnsupportedError
-from convspec.layers.networks.reading import outputs
-from convspec.layers.networks.rows import Row, Trace
+from convspec.layers.networks.rows import Row, Trace, outputs
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import Step
 
@@ -171,8 +170,8 @@ class _Writer:
         self.busy = {t.name for t in reads}
         for n in row.reads:
             self.uses[n] -= 1
-        if not row.steps:
-            return self._absent(row, reads, row.problem)
+        if reason := _beyond_steps(row):
+            return self._absent(row, reads, reason)
         free = [self.tensors[n].name for n in row.reads if not self.uses[n]]
         current = reads
         for i, (step, layout) in enumerate(zip(row.steps, row.layouts, strict=True)):
@@ -362,3 +361,16 @@ _MODES = {"reflect": "reflect", "replicate": "replicate", "circular": "circular"
 _POINTWISE = (
     steps.Activation, steps.Dropout, steps.Identity, steps.Elementwise,
 )  # fmt: skip
+
+
+def _beyond_steps(row: Row) -> str:
+    """Return why the steps of a row do not say all that it does; empty where they do."""
+    if not row.steps:
+        return row.problem
+    first, last = row.steps[0], row.steps[-1]
+    count = 1 if isinstance(first, ConvSpec) else first.num_inputs
+    if any(isinstance(step, steps.Other) for step in row.steps):
+        return f"{row.kind} is not in the vocabulary of steps"
+    if count is not None and len(row.reads) > count:
+        return "its weights are tensors of the network"
+    return "it has several results" if len(row.writes) > 1 and not isinstance(last, steps.Split) else ""

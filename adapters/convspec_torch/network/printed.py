@@ -1,0 +1,73 @@
+"""PyTorch's own print of a model: its layers in the order in which they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from convspec.contract.network_words import Printed, PrintedLayer
+
+_ITEM = re.compile(r"\s*(?:\((?P<name>[\w.\- ]+)\): )?(?:\d+ x )?(?P<kind>\w+)\((?P<rest>.*)")
+_CHILD = re.compile(r"^\s*\([\w.\-]+\): (\d+ x )?\w+\(", re.MULTILINE)
+_WORD = re.compile(r"=(same|valid|reflect|replicate|circular)(?=[,)])")  # words are printed without quotes
+_LAZY = re.compile(r"(?<=^)(Lazy\w+)\((in_features=)?0(, |(?=\)))")  # a lazy layer prints the 0 that it does not know
+_SEQUENCES = ("Sequential", "Conv2dNormActivation", "Conv3dNormActivation", "ConvNormActivation")
+
+
+def read_printed(text: str) -> Printed | None:
+    """Return the layers of what ``print(model)`` writes, or of some of its lines; None for any other text."""
+    if not _CHILD.search(text) and not (_WORD.search(text) and _ITEM.fullmatch(text.strip())):
+        return None
+    items = _items(text.strip("\n").split("\n"))
+    heads = [found for line in text.split("\n") if (found := _ITEM.fullmatch(line)) and not found["rest"]]
+    own = [head["kind"] for head in heads if not head["kind"].startswith("Parametriz")
+           and head["name"] != "parametrizations"]  # fmt: skip
+    return Printed(_layers(items), ordered=len(items) == 1 and all(kind in _SEQUENCES for kind in own))
+
+
+def _items(lines: Sequence[str]) -> list[list[str]]:
+    """Return the lines of each module at the top."""
+    items: list[list[str]] = []
+    depth = 0
+    for line in lines:
+        if depth <= 0 and line.strip():
+            items.append([])
+            depth = 0
+        if items:
+            items[-1].append(line)
+        depth += line.count("(") - line.count(")")
+    return items
+
+
+def _layers(items: Sequence[Sequence[str]]) -> list[PrintedLayer]:
+    result: list[PrintedLayer] = []
+    for head, *body in items:
+        found = _ITEM.fullmatch(head.rstrip().rstrip(","))
+        if found is None:
+            continue
+        kind = found["kind"]
+        if not body:
+            inner = [PrintedLayer("", _call(f"{kind}({found['rest']}"))]
+        elif kind.startswith("Parametrized"):  # its first line has the settings of the layer
+            call = _call(f"{kind.removeprefix('Parametrized')}({body[0].strip()})")
+            norm = any("_WeightNorm" in line for line in body)
+            inner = [PrintedLayer("", f"weight_norm({call})" if norm else call)]
+        elif kind in ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"):
+            inner = [PrintedLayer("", f"{kind}()")]
+        else:
+            inner = _layers(_items(body[:-1]))
+        for name in _names(found["name"] or ""):
+            result += [PrintedLayer(".".join(filter(None, (name, one.path))), one.call) for one in inner]
+    return result
+
+
+def _names(name: str) -> list[str]:
+    """Return the names of ``(0-3): 4 x Block``."""
+    first, dash, last = name.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and int(last) - int(first) < 10_000:
+        return [str(n) for n in range(int(first), int(last) + 1)]
+    return [name]
+
+
+def _call(text: str) -> str:
+    return _LAZY.sub(r"\1(", _WORD.sub(r"='\1'", text))
