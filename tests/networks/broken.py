@@ -60,6 +60,8 @@ def _draw(rng: random.Random) -> _Net:
         if i < 2:
             net.layers.append((f"pool{i}", rng.choice(["nn.MaxPool2d(2)", "nn.AvgPool2d(2)"])))
             sizes = [n // 2 for n in sizes]
+    if min(sizes) < 2:
+        return _draw(rng)
     net.features, net.head = channels * sizes[0] * sizes[1], rng.choice([10, 12, 20])
     net.layers += [("flatten", "nn.Flatten()"), ("fc0", f"nn.Linear({net.features}, {net.head})"),
                    ("act", "nn.ReLU()"), ("fc1", f"nn.Linear({net.head}, 7)")]  # fmt: skip

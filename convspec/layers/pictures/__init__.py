@@ -7,7 +7,6 @@ Every picture has a title and a description for screen readers, and follows the 
 from __future__ import annotations
 
 from convspec.layers.pictures.channels import errors, filters, groups
-from convspec.layers.pictures.feature_maps import feature_maps
 from convspec.layers.pictures.layers import (
     cells,
     layer,
@@ -18,6 +17,7 @@ from convspec.layers.pictures.layers import (
     windows,
     zero_stuffing,
 )
+from convspec.layers.pictures.network_maps import feature_maps
 from convspec.layers.pictures.numbers import data_layouts, formats, kernel_layouts, sums
 
 __all__ = [
