@@ -12,7 +12,7 @@ from flax import nnx
 from jax.extend import core
 
 from convspec.contract import layouts, refuse_shape
-from convspec.contract.tracing import Pad, described, pads_of
+from convspec.contract.tracing import VARIES, Pad, described, pads_of
 from convspec.errors import UnsupportedError
 from convspec_flax import read
 
@@ -59,7 +59,7 @@ def trace_pads(call: Any, input_shape: Sequence[int] | None, dtype: Any) -> dict
     found: dict[str, list[Pad | str]] = {}
     for path, pads in _calls(program.jaxpr):
         if found.setdefault(path, pads) != pads:
-            found[path] = ["it is called several times, with other pads before it"]
+            found[path] = [VARIES]
     return found
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-from keras import ops
+import numpy as np
 
 from convspec.contract import refuse_shape
-from convspec.contract.tracing import Pad, described
+from convspec.contract.tracing import VARIES, Pad, described, pads_met
 from convspec_keras import read
 from convspec_keras.graph import SavedModel
+from convspec_keras.steps import trace_steps
 
 _ZERO = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
-
-_VARIES = "it is called several times, with other pads before it"
 
 
 def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad | str]]:
@@ -30,10 +29,12 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
         return sites.pads(model)
     kinds = (*read._CONVOLUTIONS, *read._SEPARABLE)
     convs = {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds)}
-    hidden = {path: layer for path, layer in convs.items() if not layer._inbound_nodes}
-    shown = {} if input_shape is None or not hidden else _trace(model, hidden, input_shape)
-    found = {path: shown.get(path, []) if path in hidden else _in_graph(layer) for path, layer in convs.items()}
-    return found | {f"{path}/depthwise": pads for path, pads in found.items()}
+    found = {path: _in_graph(layer) for path, layer in convs.items() if layer._inbound_nodes}
+    found |= {f"{path}/depthwise": pads for path, pads in found.items()}
+    if input_shape is None or all(layer._inbound_nodes for layer in convs.values()):
+        return found
+    with refuse_shape(input_shape):
+        return pads_met(trace_steps(model, [np.zeros(tuple(input_shape), np.float32)])) | found
 
 
 # -- functional and sequential models ----------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ def _in_graph(conv: Any) -> list[Pad | str]:
     """The pads before a layer's place in a graph; a shared layer's only where they are the same everywhere."""
     all_of_them = [list(_chain(node, conv.data_format)) for node in conv._inbound_nodes]
     if any(pads != all_of_them[0] for pads in all_of_them):
-        return [_VARIES]
+        return [VARIES]
     return all_of_them[0] if all_of_them else []
 
 
@@ -68,43 +69,3 @@ def _of_layer(layer: Any, data_format: str) -> Pad | str:
     if layer.data_format != data_format:
         return f"its data_format={layer.data_format!r} is not the convolution's"
     return described("zeros", pairs, layout="")
-
-
-# -- pads in a run ----------------------------------------------------------------------------------------------------
-
-
-def _trace(model: Any, convs: Mapping[str, Any], input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
-    made: dict[int, tuple[Any, Any, Any]] = {}
-    found: dict[str, list[Pad | str]] = {}
-
-    def padding(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def note(x: Any, *args: Any, **kwargs: Any) -> Any:
-            y = call(x, *args, **kwargs)
-            made[id(y)] = y, x, layer
-            return y
-
-        return note
-
-    def convolution(path: str, conv: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def note(x: Any, *args: Any, **kwargs: Any) -> Any:
-            pads, source = [], x
-            while id(source) in made:
-                _, source, layer = made[id(source)]
-                pads.append(_of_layer(layer, conv.data_format))
-            if found.setdefault(path, pads) != pads:
-                found[path] = [_VARIES]
-            return call(x, *args, **kwargs)
-
-        return note
-
-    listeners = [(layer, padding(layer, layer.call)) for _, layer in read._walk(model) if isinstance(layer, _ZERO)]
-    listeners += [(conv, convolution(path, conv, conv.call)) for path, conv in convs.items()]
-    try:
-        for layer, call in listeners:
-            object.__setattr__(layer, "call", call)
-        with refuse_shape(input_shape):
-            model(ops.zeros(tuple(input_shape), dtype=model.compute_dtype), training=False)
-    finally:
-        for layer, _ in listeners:
-            vars(layer).pop("call", None)
-    return found

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch.overrides import TorchFunctionMode
+import numpy as np
+from torch import nn
 
 from convspec.contract import refuse_shape
-from convspec.contract.tracing import Pad, described
+from convspec.contract.tracing import Pad, described, pads_met
 from convspec_torch import programs, read
 from convspec_torch.operations import Computed, Operation
+from convspec_torch.steps import trace_steps
 
 _MODULE = re.compile(r"(Zero|Constant|Reflection|Replication|Circular)Pad([123])d")
 _OPERATOR = re.compile(r"aten::(constant_pad_nd|pad|(?:reflection|replication)_pad[123]d)")
@@ -28,13 +28,16 @@ def before(model: Any, input_shape: Sequence[int] | None) -> dict[str, list[Pad 
     if programs.is_program(model):
         layers = programs.layers(model)
         return {part.path: list(_chain(call)) for part, call in layers if part.reading is not None}
-    return _in_sequences(model) if input_shape is None else _met(model, input_shape)
+    if input_shape is None:
+        return _in_sequences(model)
+    with refuse_shape(input_shape):
+        return pads_met(trace_steps(model, [np.zeros(tuple(input_shape), np.float32)]))
 
 
 # -- modules in a Sequential -------------------------------------------------------------------------------------------
 
 
-def _in_sequences(model: torch.nn.Module) -> dict[str, list[Pad | str]]:
+def _in_sequences(model: nn.Module) -> dict[str, list[Pad | str]]:
     found: dict[str, list[Pad | str]] = {}
     paths = {id(module): path for path, module in model.named_modules()}
     for module in model.modules():
@@ -82,51 +85,3 @@ def _chain(conv: Operation) -> Iterator[Pad | str]:
         mode = given.get("mode") or ("constant" if match[1] == "constant_pad_nd" else match[1].partition("_")[0])
         yield _described([flat] if isinstance(flat, Computed) else flat, mode, given.get("value"), rank - 2)
         source = given["self"]
-
-
-# -- pads in a run ----------------------------------------------------------------------------------------------------
-
-
-class _Noting(TorchFunctionMode):  # type: ignore[misc]
-    """Records, for every tensor that a pad returned, its input and its pad."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: dict[int, tuple[torch.Tensor, torch.Tensor, Pad | str]] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        y = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") == "pad" and isinstance(y, torch.Tensor):
-            given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | dict(kwargs or {})
-            x = given["input"]
-            pad = _described(tuple(given["pad"]), given.get("mode", "constant"), given.get("value"), x.ndim - 2)
-            self.made[id(y)] = y, x, pad
-        return y
-
-    def before(self, x: torch.Tensor) -> Iterator[Pad | str]:
-        """The pads that made ``x``, the last first."""
-        while id(x) in self.made:
-            _, x, pad = self.made[id(x)]
-            yield pad
-
-
-def _met(model: torch.nn.Module, input_shape: Sequence[int]) -> dict[str, list[Pad | str]]:
-    found: dict[str, list[Pad | str]] = {}
-    noting = _Noting()
-
-    def hook(path: str) -> Callable[[Any, tuple[Any, ...], Mapping[str, Any]], None]:
-        def note(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            pads = list(noting.before(args[0] if args else kwargs["input"]))
-            if found.setdefault(path, pads) != pads:
-                found[path] = ["it is called several times, with other pads before it"]
-
-        return note
-
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    with ExitStack() as hooks:
-        for path, module in model.named_modules():
-            if read.is_convolution(module):
-                hooks.callback(module.register_forward_pre_hook(hook(path), with_kwargs=True).remove)
-        with refuse_shape(input_shape), read._inference(model), noting:
-            model(torch.zeros(tuple(input_shape), dtype=like.dtype, device=like.device))
-    return found

@@ -20,7 +20,10 @@ def refuse_inputs(model: str) -> Iterator[None]:
 def refuse_shape(shape: Sequence[int]) -> Iterator[None]:
     """Raise UnsupportedError where a framework fails to run a layer or a model on an input of this shape."""
     with _raised_as(UnsupportedError, f"an input of shape {tuple(shape)} cannot be given to it"):
-        yield
+        try:
+            yield
+        except RequestError as error:  # of refuse_inputs, whose inputs the user has not given
+            raise (error.__cause__ or error) from None
 
 
 @contextmanager

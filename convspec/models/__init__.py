@@ -11,6 +11,7 @@ from convspec.models.comparison.layer_check import check_layer
 from convspec.models.comparison.results import Comparison
 from convspec.models.comparison.run_both import Inputs as Inputs
 from convspec.models.comparison.run_both import compare
+from convspec.models.files.messages import unpack
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching import split_layers
 from convspec.models.matching.differences import (
@@ -37,5 +38,5 @@ __all__ = [
     "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer",
     "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "layer_differences",
     "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences",
-    "split_layers", "text_table", "translate_model", "verify", "verify_and_repair", "weight_differences",
+    "split_layers", "text_table", "translate_model", "unpack", "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

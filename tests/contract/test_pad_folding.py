@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from convspec import ConvParams, ConvSpec
+from convspec.contract import StepTrace, TracedStep
 from convspec.contract.plan_adapter import PlanAdapter
 from convspec.contract.protocol import FoundConv, Reading
-from convspec.contract.tracing.pad_folding import Pad, described, folded
+from convspec.contract.tracing.pad_folding import VARIES, Pad, described, folded, pads_met
 from convspec.errors import UnsupportedError
+from convspec.spec import steps
 
 
 def found(spec):
@@ -104,3 +106,18 @@ def test_an_adapter_without_pads_refuses_to_fold_them():
     assert len(bare.convs(None)) == 1
     with pytest.raises(UnsupportedError, match="'bare' does not find the pads before"):
         bare.convs(None, fold_pads=True)
+
+
+def test_pads_of_a_run_are_those_before_a_layer_and_not_its_own():
+    outer, inner = steps.Pad(((1, 2), (0, 0))), steps.Pad(((0, 3), (0, 0), (0, 0)), "reflect")
+    listed = [TracedStep("a", outer, (0,), (1,)), TracedStep("conv.pad", steps.Pad(1), (1,), (2,)),
+              TracedStep("conv", ConvSpec(3, 3, 3), (2,), (3,), layout="NCHW"),
+              TracedStep("b", inner, (3,), (4,)), TracedStep("last", ConvSpec(3, 3, 3), (4,), (5,), layout="NHWC"),
+              TracedStep("far", ConvSpec(3, 3, 3), (5,), (6,), layout="NHWC")]  # fmt: skip
+    trace = StepTrace(listed, [np.zeros(1)] * 8, (0,), (6,))
+    assert pads_met(trace) == {
+        "conv": [Pad("zeros", ((1, 2), (0, 0)))], "last": [Pad("reflect", ((0, 3), (0, 0)))], "far": []
+    }  # fmt: skip
+    again = StepTrace([*listed, TracedStep("conv", ConvSpec(3, 3, 3), (6,), (7,), layout="NCHW")], [np.zeros(1)] * 8,
+                      (0,), (7,))  # fmt: skip
+    assert pads_met(again)["conv"] == [VARIES]

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from convspec import ConvParams, ConvSpec
 from convspec.errors import RequestError
-from convspec.models import BatchNorm, Layer, common_rank
+from convspec.models import Layer, common_rank, unpack
 from convspec.spec import layouts
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel
@@ -123,21 +122,11 @@ class RemoteSource:
 def read_run(index: Path) -> SourceRun:
     """Read what another process wrote of a source (:mod:`convspec.models.verification.verifier`)."""
     document = json.loads(index.read_text("utf-8"))
-
-    def array(name: str) -> Array:
-        return np.asarray(np.load(index.parent / name, allow_pickle=False))
-
-    source = SourceRun(calls=document["calls"], outputs=[array(name) for name in document["outputs"]])
-    for entry in document["layers"]:
-        norm = entry["norm"]
-        if norm is not None:
-            gain, shift, mean, variance = (array(norm[name]) for name in ("gain", "shift", "mean", "variance"))
-            norm = BatchNorm(gain, shift, mean, variance, norm["epsilon"])
-        params = ConvParams(array(entry["kernel"]), None if entry["bias"] is None else array(entry["bias"]))
-        spec = ConvSpec.from_dict(entry["spec"])
-        source.layers.append(Layer(entry["path"], spec, params, norm, linear=entry["linear"]))
-        source.inputs[entry["path"]] = [index.parent / name for name in entry["inputs"]]
-    return source
+    files = {file.stem: file for file in index.parent.glob("*.npy")}
+    arrays = {name: np.load(files[name], allow_pickle=False) for name in document["loaded"]}
+    layers, outputs = (list(unpack(document[name], arrays)) for name in ("layers", "outputs"))
+    inputs = {layer.path: list(read) for layer, read in zip(layers, unpack(document["inputs"], files), strict=True)}
+    return SourceRun(layers, document["calls"], inputs, outputs)
 
 
 def layout_of(graph: onnx.GraphProto, name: str) -> str | None:

@@ -7,7 +7,7 @@ output element comes from: the axes, pads and crops around its convolution. The 
 from convspec.contract.tracing import layer_inference
 from convspec.contract.tracing.cell_tracing import Answer, Array, Run
 from convspec.contract.tracing.layer_inference import pads_of
-from convspec.contract.tracing.pad_folding import Pad, described, folded
+from convspec.contract.tracing.pad_folding import VARIES, Pad, described, folded, pads_met
 from convspec.contract.tracing.step_links import (
     Frame,
     Link,
@@ -25,7 +25,7 @@ from convspec.contract.tracing.step_links import (
 )
 
 __all__ = [
-    "Answer", "Array", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product", "folded",
-    "index_links", "layer_inference", "pads_of", "paths_of_links", "repeat_links", "repeated", "slice_range",
-    "stack_links", "tile_links", "unstack_links",
+    "VARIES", "Answer", "Array", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product",
+    "folded", "index_links", "layer_inference", "pads_met", "pads_of", "paths_of_links", "repeat_links", "repeated",
+    "slice_range", "stack_links", "tile_links", "unstack_links",
 ]  # fmt: skip

@@ -1,14 +1,15 @@
-"""Fold pads immediately before a convolution into its spec, for the ``convs`` of all adapters."""
+"""Pads immediately before a convolution: found in a run's steps, and folded into its spec, for all adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from convspec.contract.model_parts import StepTrace, TracedStep
 from convspec.contract.protocol import FoundConv
 from convspec.errors import SpecError
-from convspec.spec import ConvSpec, Pads, sum_pads
+from convspec.spec import ConvSpec, Pads, layouts, steps, sum_pads
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,31 @@ class Pad:
     cells: Pads
 
 
+VARIES = "it is called several times, with other pads before it"
 Before: TypeAlias = "Sequence[Pad | str]"  # the nearest first; a text: why a pad is no padding of a spec
+
+
+def pads_met(trace: StepTrace) -> dict[str, list[Pad | str]]:
+    """Return the pads before each convolution of a run by its path; not those that a layer adds within itself."""
+    makers = {number: step for step in trace.steps for number in step.writes}
+    found: dict[str, list[Pad | str]] = {}
+    for conv in trace.steps:
+        if isinstance(conv.step, ConvSpec):
+            pads = list(_chain(conv, conv.step, makers))
+            if found.setdefault(conv.path, pads) != pads:
+                found[conv.path] = [VARIES]
+    return found
+
+
+def _chain(conv: TracedStep, spec: ConvSpec, makers: Mapping[int, TracedStep]) -> Iterator[Pad | str]:
+    """Yield the pads that made the input of a convolution, the nearest first."""
+    maker = makers.get(conv.reads[0])
+    while maker is not None and isinstance(maker.step, steps.Pad):
+        if not maker.path.startswith(f"{conv.path}."):
+            pad = maker.step
+            pairs = [(0, 0)] * (spec.ndim + 2 - len(pad.padding)) + list(pad.padding)
+            yield described(pad.mode, pairs, pad.value, layouts.family(conv.layout, spec.ndim))
+        maker = makers.get(maker.reads[0])
 
 
 def folded(found: FoundConv, before: Before) -> FoundConv:

@@ -11,11 +11,12 @@ import numpy as np
 
 from convspec.contract import Call, FoundConv, ModelTrace, Part, Reading, StepTrace, TracedStep
 from convspec.errors import UnsupportedError
+from convspec.models.matching.kernels import BatchNorm, Layer
 from convspec.spec import Array, ConvParams, ConvSpec
 from convspec.spec.steps import Step
 
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Call, ConvParams, FoundConv, ModelTrace, Part, Reading,
-                                                           StepTrace, TracedStep)}  # fmt: skip
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (BatchNorm, Call, ConvParams, FoundConv, Layer, ModelTrace,
+                                                           Part, Reading, StepTrace, TracedStep)}  # fmt: skip
 _SPECS: dict[str, Any] = {"ConvSpec": ConvSpec, "Step": Step}
 _PLAIN: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}  # by the annotations of fields
 
@@ -53,8 +54,10 @@ def pack(value: Any, arrays: dict[str, Array]) -> Any:
     return [pack(one, arrays) for one in value] if isinstance(value, list | tuple) else value
 
 
-def unpack(message: Any, arrays: Mapping[str, Array]) -> Any:
+def unpack(message: Any, arrays: Mapping[str, Any]) -> Any:
     """Return the value that :func:`pack` packed, its lists as tuples.
+
+    ``arrays`` has the arrays by name, or something else that stands for each, such as its file.
 
     Raises:
         ConvspecError: for a spec that breaks a rule, and weights that do not fit theirs.

@@ -104,7 +104,9 @@ def _is_folded(ours: Part, theirs: Part, norm_a: Part | None, norm_b: Part | Non
     """Whether only one model has a batch norm after the convolution, and the other's kernel shows its factors."""
     if (norm_a is None) == (norm_b is None):
         return False
-    with_norm, alone = (_layer(ours, norm_a), _layer(theirs)) if norm_a else (_layer(theirs, norm_b), _layer(ours))
+    with_norm, alone = (
+        (layer_of(ours, norm_a), layer_of(theirs)) if norm_a else (layer_of(theirs, norm_b), layer_of(ours))
+    )
     return with_norm is not None and alone is not None and is_folded(with_norm, alone)
 
 
@@ -240,14 +242,15 @@ def batch_norm(norm: Part) -> BatchNorm:
 def pair_differences(pair: Pair, others: Sequence[Part] = ()) -> list[Difference]:
     """Return the differences of b's weights from a's, folded norms included; ``others`` are a's layers."""
     source, target = pair.both
-    ours, theirs = _layer(target, pair.fold_b), _layer(source, pair.fold_a)
+    ours, theirs = layer_of(target, pair.fold_b), layer_of(source, pair.fold_a)
     if ours is None or theirs is None:
         return []
-    rest = [layer for part in others if part is not source and (layer := _layer(part)) is not None]
+    rest = [layer for part in others if part is not source and (layer := layer_of(part)) is not None]
     return weight_differences(ours, theirs, rest)
 
 
-def _layer(conv: Part, norm: Part | None = None) -> Layer | None:
+def layer_of(conv: Part, norm: Part | None = None) -> Layer | None:
+    """Return a convolution, with the batch norm after it; None where it could not be read."""
     if conv.reading is None:
         return None
     return Layer(conv.path, conv.reading.spec, conv.reading.params, None if norm is None else batch_norm(norm))

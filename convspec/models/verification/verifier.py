@@ -16,15 +16,15 @@ The adapter that audits the graph's format names a module that a child process s
 
 A :class:`SourceModel` runs the model that the graph was exported from, in this process, on the inputs that the graph is
 run on. The audit wants ``{"feeds": path of an .npz, "names": [in order], "layouts": {name: layout or null}}``. The
-answer is ``{"index": path of a JSON file}`` or ``{"problem": why}``. The file holds ``layers``, each with ``path``,
-``linear``, ``spec``, ``kernel``, ``bias``, ``norm`` and ``inputs``, one per call; ``calls``, the paths of all called
-layers, in order; ``outputs``; and ``layout``. Arrays are the names of ``.npy`` files beside it, canonical, those of
-linear layers ``(rows, channels, 1)``. The model itself never leaves this process.
+answer is ``{"index": path of a JSON file}`` or ``{"problem": why}``. The file holds, as
+:mod:`convspec.models.files.messages` packs them, ``layers``; ``inputs``, for each layer one per call; and ``outputs``;
+and plainly ``calls``, the paths of all called layers, in order, and ``loaded``, the arrays of layers and outputs.
+Arrays are ``.npy`` files beside it, canonical, those of linear layers ``(rows, channels, 1)``. The model itself never
+leaves this process.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -43,11 +43,13 @@ from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, 
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
 from convspec.models import run_model
 from convspec.models.arguments import read_arrays
+from convspec.models.files.messages import pack
 from convspec.models.files.model_file import ModelFile
-from convspec.models.matching.layers import batch_norm, norm_after
+from convspec.models.matching.kernels import Layer
+from convspec.models.matching.layers import layer_of, norm_after
 from convspec.models.run_model import Model, adapter_for, canonical
 from convspec.models.verification.report import VerifyReport, collect
-from convspec.spec import Array, ConvSpec, layouts
+from convspec.spec import Array, ConvParams, ConvSpec, layouts
 
 Inputs: TypeAlias = str | os.PathLike[str] | ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
 Message: TypeAlias = dict[str, Any]
@@ -57,7 +59,6 @@ LEVELS = ("off", "all")
 ALL_LEVELS = ("off", "basic", "extended", "all", "evaluator")
 CLASSES = ("float32", "tf32", "float16", "bfloat16")
 TIMEOUT = 1800.0
-_NORM = ("gain", "shift", "mean", "variance")
 
 
 def verify(
@@ -301,39 +302,32 @@ def _own_layout(model: Any) -> str:
 
 def _describe(model: Model, folder: Path) -> dict[str, Any]:
     """Return what the model did in one run, its arrays written to numbered files."""
-    numbers = itertools.count()
-
-    def put(array: Array) -> str:
-        name = f"{next(numbers)}.npy"
-        np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
-        return name
-
-    layers = [_layer(model, part, put) for part in (*model.ordered("conv"), *model.ordered("linear"))]
-    outputs = [put(y) for y in model.outputs if y.dtype.kind in "fiub"]
-    calls = [call.path for call in model.calls]
-    return {"layers": [layer for layer in layers if layer], "calls": calls, "outputs": outputs, "layout": model.layout}
+    parts = (*model.ordered("conv"), *model.ordered("linear"))
+    layers = [(layer, _inputs(model, part)) for part in parts if (layer := _layer(model, part))]
+    outputs = [y for y in model.outputs if y.dtype.kind in "fiub"]
+    arrays: dict[str, Array] = {}
+    document = {"layers": pack([layer for layer, _ in layers], arrays), "outputs": pack(outputs, arrays)}
+    document |= {"loaded": list(arrays), "inputs": pack([xs for _, xs in layers], arrays)}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+    return document | {"calls": [call.path for call in model.calls]}
 
 
-def _layer(model: Model, part: Part, put: Callable[[Array], str]) -> dict[str, Any] | None:
-    """Return one layer with its calls; None where it could not be read."""
-    calls = [call for call in model.calls if call.path == part.path]
-    entry: dict[str, Any] = {"path": part.path, "linear": part.kind == "linear", "norm": None}
+def _layer(model: Model, part: Part) -> Layer | None:
+    """Return one layer; None where it could not be read."""
     if part.kind == "linear":
         kernel, bias = part.arrays["kernel"], part.arrays.get("bias")
         spec = ConvSpec(kernel.shape[1], kernel.shape[0], 1, ndim=1, bias=bias is not None)
-        kernel = kernel[:, :, None]
-        inputs = [call.x.reshape(-1, call.x.shape[-1], 1) for call in calls]
-    elif part.reading is None:
-        return None
-    else:
-        spec, kernel, bias = part.reading.spec, part.reading.params.kernel, part.reading.params.bias
-        layout = part.reading.layout
-        inputs = [canonical(call.x, layout) for call in calls]
-        if part_after := norm_after(model, part):
-            norm = batch_norm(part_after)
-            entry["norm"] = {name: put(getattr(norm, name)) for name in _NORM} | {"epsilon": norm.epsilon}
-    entry |= {"spec": spec.to_dict(), "kernel": put(kernel), "bias": None if bias is None else put(bias)}
-    return entry | {"inputs": [put(x) for x in inputs]}
+        return Layer(part.path, spec, ConvParams(kernel[:, :, None], bias), linear=True)
+    return layer_of(part, norm_after(model, part))
+
+
+def _inputs(model: Model, part: Part) -> list[Array]:
+    """Return what a layer read in its calls, canonical."""
+    found = [call.x for call in model.calls if call.path == part.path]
+    if part.reading is None:
+        return [x.reshape(-1, x.shape[-1], 1) for x in found]
+    return [canonical(x, part.reading.layout) for x in found]
 
 
 def load_source_inputs(inputs: Any) -> Any:

@@ -186,6 +186,21 @@ def test_pads_of_a_subclass_are_met_by_a_run():
     assert (found.pads, found.reading.spec) == (((2, 0),), ConvSpec(3, 4, (3,), padding="causal"))
 
 
+def test_pads_that_are_calls_in_a_subclass_are_met_by_a_run():
+    class Calls(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv = layers.Conv1D(4, 3)
+
+        def call(self, x):
+            return self.conv(ops.pad(x, ((0, 0), (1, 1), (0, 0)), "reflect"))
+
+    model = Calls()
+    model(np.zeros((1, 9, 3), np.float32))
+    (found,) = BACKEND.convs(model, (1, 9, 3), fold_pads=True)
+    assert (found.pads, found.reading.spec.padding_mode) == (((1, 1),), "reflect")
+
+
 class OwnWay(layers.Conv2D):
     def call(self, x):
         return super().call(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
