@@ -62,12 +62,14 @@ class Placed:
         parameters: number of learnt parameters, where it is not the step's own: 0 where they are tensors of the text.
         shapes: of the results, where the step does not say them; None for one that is not known. More than one: the
             call returns them together.
+        samples: whether the tensors are single samples: the step is for a batch of them.
     """
 
     step: ConvSpec | Step
     layout: str = ""
     parameters: int | None = None
     shapes: Sequence[Shape | None] | None = None
+    samples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class Arguments:
     Attributes:
         tensors: the tensors that the call is applied to, in order: those given to a layer, or those among the
             arguments of a function. Tensors in lists count.
+        mapped: how often a call of single samples is mapped over a first axis, by ``jax.vmap``.
     """
 
-    def __init__(self, values: Mapping[str, Any], tensors: Sequence[Tensor] = ()) -> None:
+    def __init__(self, values: Mapping[str, Any], tensors: Sequence[Tensor] = (), mapped: int = 0) -> None:
         self.__dict__.update(values)
-        self.tensors = tuple(tensors)
+        self.tensors, self.mapped = tuple(tensors), mapped
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the signature has no {name!r}")
@@ -120,15 +123,18 @@ class Word:
 
     Attributes:
         signature: its parameters as Python writes them, without annotations: ``"kernel_size, stride=None"``; for a
-            function and a method with those that take tensors. ``*args`` takes the rest.
+            function and a method with those that take tensors. ``*args`` takes the rest, and ``**kwargs`` what else is
+            named.
         build: returns the steps that it means for some arguments, one after another; the first reads all tensors, and
             what comes after a split is done with each part. Where arguments do not matter, it is these steps.
         layout: ``"NCHW"`` or ``"NHWC"`` where the step says where channels are; empty: axes are the framework's own.
+        also: what a call returns after its tensor, as Equinox' ``x, state = norm(x, state)``.
     """
 
     signature: str
     build: Meanings | Callable[[Arguments], Meanings]
     layout: str = ""
+    also: tuple[object, ...] = ()
 
     def means(self, arguments: Arguments) -> Meanings:
         """Return the steps that it means for these arguments; raises :class:`NotKnown`, and SpecError."""
@@ -145,15 +151,18 @@ class Word:
         Raises:
             CallError: for too many arguments, and names that are unknown, missing or given twice.
         """
-        positional, rest, defaults = _parameters(self.signature)
+        positional, rest, defaults, others = _parameters(self.signature)
         name = text.partition("(")[0]
-        bound = dict(zip(positional, args, strict=False))
+        bound: dict[str, Any] = dict(zip(positional, args, strict=False)) | ({others: {}} if others else {})
         if rest:
             bound[rest] = tuple(args[len(positional) :])
         elif len(args) > len(positional):
             raise CallError(text, f"{name} takes at most {len(positional)} positional arguments, got {len(args)}")
         for key, value in kwargs.items():
             if key not in positional and key not in defaults:
+                if others:
+                    bound[others][key] = value
+                    continue
                 near = get_close_matches(key, [*positional, *defaults], n=1)
                 raise CallError(
                     text, f"{name} has no argument {key!r}{f' (did you mean {near[0]!r}?)' if near else ''}"
@@ -162,15 +171,15 @@ class Word:
                 raise CallError(text, f"{name} is given {key} twice")
             bound[key] = value
         bound = {**defaults, **bound}
-        bound = {key: bound[key] for key in (*positional, rest, *defaults) if key in bound}
+        bound = {key: bound[key] for key in (*positional, rest, *defaults, others) if key in bound}
         if missing := [key for key in positional if key not in bound]:
             raise CallError(text, f"{name} needs {', '.join(missing)}")
         return bound
 
 
 @functools.lru_cache(maxsize=1024)
-def _parameters(signature: str) -> tuple[tuple[str, ...], str, dict[str, Any]]:
-    """Return the positional parameters, the name of ``*args``, and the defaults."""
+def _parameters(signature: str) -> tuple[tuple[str, ...], str, dict[str, Any], str]:
+    """Return the positional parameters, the name of ``*args``, the defaults, and the name of ``**kwargs``."""
     (node,) = ast.parse(f"def f({signature}): 0").body
     assert isinstance(node, ast.FunctionDef)
     given = node.args
@@ -178,7 +187,8 @@ def _parameters(signature: str) -> tuple[tuple[str, ...], str, dict[str, Any]]:
     pairs = zip(names[len(names) - len(given.defaults) :], given.defaults, strict=True)
     named = zip((a.arg for a in given.kwonlyargs), given.kw_defaults, strict=True)
     defaults = {name: ast.literal_eval(value) for name, value in (*pairs, *named) if value is not None}
-    return names, given.vararg.arg if given.vararg else "", defaults
+    rest, others = (one.arg if one else "" for one in (given.vararg, given.kwarg))
+    return names, rest, defaults, others
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +205,10 @@ class Vocabulary:
         methods: by the name of a tensor's method; the tensor is the first argument. Attributes (``x.shape``) too.
         special: what else the text of a network has, by its name: ``"sequence"``, ``"list"`` and ``"dict"`` are classes
             that hold layers, ``"input"`` makes an input with a ``shape``, ``"graph"`` a model of inputs and results,
-            ``"parameter"`` a learnt array of a tensor, and ``"wrapper"`` returns its first argument, a layer,
-            and ``"call"`` calls its first argument with the others.
+            ``"parameter"`` a learnt array of a tensor, ``"wrapper"`` returns its first argument, a layer, ``"map"``
+            maps it over a first axis, and ``"call"`` calls its first argument with the others.
+            ``"names"`` is a decorator of methods in which layers get their names when they are made. A text
+            ``"lambda …"`` is what the name stands for.
         bases: classes that a network's class inherits from: ``("Module",)``.
         forward: names of the method that is called: ``("forward",)``.
         counts_statistics: whether running means and variances count as parameters, as in Keras.
@@ -204,6 +216,11 @@ class Vocabulary:
             prints nothing that can be read.
         default_name: the name of a layer that was given none, from its class and the number of layers of that class
             before it: ``conv2d_1``; None: such a layer is named as a function is.
+        item_path: what follows the path of a list or dictionary for an item: ``".{}"``, ``"[{!r}]"``;
+            ``sequence_path``: what follows that of a sequence.
+        left_out: values of parameters that the text of a network need not give, by name, such as random keys.
+        samples: whether its users' tensors are single samples: the text's shapes have no batch axis, those of steps do.
+        learnt_arrays: whether every array that is an attribute of a model is a parameter.
     """
 
     title: str
@@ -218,6 +235,11 @@ class Vocabulary:
     counts_statistics: bool = False
     read_printed: Callable[[str], Printed | None] | None = None
     default_name: Callable[[str, int], str] | None = None
+    item_path: str = ".{}"
+    sequence_path: str = ".{}"
+    left_out: Mapping[str, object] = field(default_factory=dict)
+    samples: bool = False
+    learnt_arrays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

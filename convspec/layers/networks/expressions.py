@@ -49,6 +49,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "OrderedDict": dict, "divmod": divmod, "set": lambda items=(): list(dict.fromkeys(items)),
     "math.sqrt": math.sqrt, "math.ceil": math.ceil, "math.floor": math.floor, "math.prod": math.prod,
     "math.log2": math.log2, "np.prod": math.prod, "np.sqrt": math.sqrt, "repeat": lambda item, n: [item] * n,
+    "math.log": math.log, "np.log": math.log, "math.exp": math.exp,
 }  # fmt: skip
 
 
@@ -76,6 +77,8 @@ class Expressions:
         self.modules: list[Module] = []  # the objects whose methods run
         self.kinds: list[Class] = []  # the classes that have these methods
         self.notes: list[str] = []  # what is assumed
+        self.item_path = ".{}"
+        self.left_out: Mapping[str, Any] = {}  # values of parameters that need none
 
     # -- what a subclass has ------------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class Expressions:
         module.attributes[name] = value
         if isinstance(module.inner, Container) and isinstance(value, Member):
             module.inner.add(value, name)
-        module.adopt(name, value)
+        module.adopt(name, value, self.item_path)
 
     def _unpacked(self, targets: list[ast.expr], value: Any, node: ast.AST) -> list[tuple[ast.expr, Any]]:
         if isinstance(value, Symbol) or (isinstance(value, Tensor) and value.shape is None):
@@ -389,7 +392,7 @@ class Expressions:
         if isinstance(value, str | list | tuple | dict | range) or hasattr(value, "__next__"):
             values = list(value)
             if len(values) > _LONGEST:
-                raise self.fail(node, f"a list of more than {_LONGEST:,} items")
+                raise self.fail(node, f"a list of more than {_LONGEST:,} items", Undecided)
             return values
         if isinstance(value, Tensor) and value.shape:
             return [self.tensor_operation("Subscript", [value, i], node) for i in range(min(value.shape[0], 100))]
@@ -405,7 +408,7 @@ class Expressions:
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise self.fail(node, "a number of more than 12 digits")
         if isinstance(value, str | list | tuple | dict) and len(value) > _LONGEST:
-            raise self.fail(node, f"a list of more than {_LONGEST:,} items")
+            raise self.fail(node, f"a list of more than {_LONGEST:,} items", Undecided)
         return value
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from convspec.contract.network_words import Symbol, Tensor
 from convspec.errors import printable
@@ -19,6 +19,7 @@ from convspec.layers.networks.expressions import (
     Expressions,
     Inner,
     MethodOf,
+    Undecided,
     has,
     has_decorator,
 )
@@ -37,9 +38,10 @@ from convspec.layers.networks.values import (
 
 _MODULES: dict[str, str] = {
     "collections": "", "math": "math", "numpy": "np", "itertools": "", "functools": "",
-    "typing": "",
+    "typing": "", "jax.numpy": "np",
 }  # fmt: skip
 _DEEPEST = 60  # calls within calls
+MemberT = TypeVar("MemberT", bound=Member)
 
 
 class _Return(Exception):
@@ -55,6 +57,10 @@ class _Loop(Exception):
 class Interpreter(Expressions):
     """Statements and calls; a subclass says what names of libraries are, and what calls of layers do."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.running: list[ast.FunctionDef] = []  # the methods of ``modules``
+
     # -- statements ---------------------------------------------------------------------------------------------
 
     def run(self, body: Sequence[ast.stmt], scope: Scope) -> None:
@@ -65,6 +71,17 @@ class Interpreter(Expressions):
             if method is None:
                 raise self.fail(statement, f"a statement of the kind {type(statement).__name__} cannot be read")
             method(statement, scope)
+
+    def run_script(self, body: Sequence[ast.stmt], scope: Scope) -> Undecided | None:
+        """Follow a text, without statements that cannot be told, such as training; return why the first cannot."""
+        problem = None
+        for statement in body:
+            depth = self._depth
+            try:
+                self.run([statement], scope)
+            except Undecided as error:
+                self._depth, problem = depth, problem or error
+        return problem
 
     def _run_expr(self, node: ast.Expr, scope: Scope) -> None:
         value = self.evaluate(node.value, scope)
@@ -233,7 +250,7 @@ class Interpreter(Expressions):
             return args[0].shape[0]
         if short in ("copy.copy", "copy.deepcopy") and args:
             return copied(args[0])
-        if short not in BUILT_IN or (short in ("abs", "round") and has(args, Tensor)):
+        if short not in BUILT_IN or (("." in short or short in ("abs", "round")) and has(args, Tensor)):
             try:
                 return self.call_library(full, args, kwargs, node)  # type: ignore[arg-type]
             except LookupError:
@@ -260,7 +277,7 @@ class Interpreter(Expressions):
             return value.kind in names or "Module" in names
         if isinstance(value, Module):
             return bool({*value.kind.family} & set(names))
-        if isinstance(value, Symbol):
+        if isinstance(value, Symbol) and not self.is_known(value):
             return Symbol(self.source(node))
         also = ("Sequence", "Iterable", "Collection") if isinstance(value, list | tuple) else (
             ("int",) if isinstance(value, bool) else ("Mapping",))  # fmt: skip
@@ -271,6 +288,8 @@ class Interpreter(Expressions):
         if len(self.modules) > _DEEPEST:
             raise self.fail(node, "the calls of the text are nested too deeply")
         body, scope = function.node, Inner(function.scope)
+        if _is_generator(body):
+            return Symbol(self.source(node))
         if function.first is not None and not has_decorator(body, "staticmethod"):
             args = [function.first, *args]
         self._bind(body, args, kwargs, scope, function.scope, node)
@@ -279,6 +298,7 @@ class Interpreter(Expressions):
         if isinstance(function.first, Module):
             self.modules.append(function.first)
             self.kinds.append(function.first.kind.holder(body))
+            self.running.append(body)
         try:
             self.run(body.body, scope)
         except _Return as returned:
@@ -287,6 +307,7 @@ class Interpreter(Expressions):
             if isinstance(function.first, Module):
                 self.modules.pop()
                 self.kinds.pop()
+                self.running.pop()
         return None
 
     def _bind(
@@ -296,6 +317,8 @@ class Interpreter(Expressions):
         given = body.args
         names = [a.arg for a in (*given.posonlyargs, *given.args)]
         title = getattr(body, "name", "the lambda")
+        if title == "__init__" and args and isinstance(args[0], Module):
+            title = args[0].kind.name
         rest = kwargs.copy()
         for name, default in zip(reversed(names), reversed(given.defaults), strict=False):
             scope[name] = self.evaluate(default, outer)
@@ -306,6 +329,8 @@ class Interpreter(Expressions):
         for name in [*names[len(args) :], *(a.arg for a in given.kwonlyargs)]:
             if name in rest:
                 scope[name] = rest.pop(name)
+            elif name not in scope and name in self.left_out:
+                scope[name] = self.left_out[name]
             elif name not in scope:
                 raise self.fail(node, f"{title} needs {name}")
         if given.vararg:
@@ -319,7 +344,7 @@ class Interpreter(Expressions):
 
     def instantiate(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Module:
         """Return an object of a class of the text."""
-        module = Module(kind)
+        module = self.created(Module(kind), kind.name, kwargs)
         if init := kind.find("__init__"):
             self.call(Function(init, kind.scope, module), args, kwargs, node)
             return module
@@ -344,6 +369,9 @@ class Interpreter(Expressions):
         for name, statement in zip(names, fields, strict=True):
             if name in given:
                 module.attributes[name] = given[name]
+                module.adopt(name, given[name], self.item_path)
+            elif statement.value is None and name in self.left_out:
+                module.attributes[name] = self.left_out[name]
             elif statement.value is None:
                 raise self.fail(node, f"{kind.name} needs {name}")
             else:
@@ -397,6 +425,10 @@ class Interpreter(Expressions):
             return list(members.values() if name == "children" else members.items())
         return [] if name.endswith(("modules", "parameters")) else module  # loops over these initialise
 
+    def created(self, member: MemberT, kind: str, arguments: Mapping[str, Any]) -> MemberT:
+        """Return a new member, with its name if it gets one when it is made."""
+        return member
+
     def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
         """Return the framework's sequence or layer that an object of a class is, if its base is one; None else."""
         return None
@@ -404,6 +436,11 @@ class Interpreter(Expressions):
 
 def _loaded(node: ast.expr) -> ast.expr:
     return ast.parse(ast.unparse(node), mode="eval").body
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_generator(body: ast.AST) -> bool:
+    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(body))
 
 
 def _is_main(test: ast.expr) -> bool:

@@ -81,15 +81,18 @@ class Mends:
 def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Sequence[int]]) -> Mends:
     """Say why a layer does not fit, and try what could mend it: numbers of the layer, of those before it, the input."""
     inputs = tuple(tuple(shape) for shape in input_shapes)
-    if not error.nodes[-1].steps:  # what it does depends on its input, and that has not the axes for it
-        return Mends(str(error).removeprefix(f"{error.path}: "), ())
-    node, step, shapes = _failing(error)
     search = _Search(network, inputs, len(error.rows), error.nodes)
-    proposals = [*_proposals(search, node, step, shapes)]
+    node = error.nodes[-1]
+    if node.steps:
+        node, step, shapes = _failing(error)
+        proposals, what = [*_proposals(search, node, step, shapes)], _problem(error, node, step, shapes)
+    else:  # a layer that does not take such a tensor at all
+        reason, name = str(error).removeprefix(f"{error.path}: "), _name(node)
+        proposals = [*_flatten_before(node)]
+        what = reason if reason.startswith(name) else f"{name} does not fit: {reason}"
     tried = [search.completed(mend) for mend in map(search.tried, proposals) if mend is not None]
     found = sorted(tried, key=lambda mend: not mend.complete)
     kept = tuple({str(mend): mend for mend in reversed(found)}.values())[::-1][:_SHOWN]
-    what = _problem(error, node, step, shapes)
     return Mends(what, kept)
 
 
@@ -291,6 +294,17 @@ def _proposals(
     if search.inputs and len(search.inputs) == 1:
         yield from _inputs(search)
     yield from search.sizes()
+
+
+def _flatten_before(node: Node) -> Iterator[Mend]:
+    """Yield a flatten before a linear layer that takes no tensors of several axes, and its features after one."""
+    features = prod(node.reads[0].sizes[1:])
+    name = next((name for name in ("in_features", "in_size") if name in node.arguments), "")
+    given = {} if not name or node.arguments[name] == features else {name: features}
+    text = f"{f'{name}={features} and ' if given else ''}a flatten before {_name(node)}"
+    if name:
+        edits = {node.place: {**given, FLATTEN: True}}
+        yield Mend(node.path, text, edits, words=_words(node), called_at=node.called_at)
 
 
 def _channels(node: Node, step: Any, shape: tuple[int, ...]) -> tuple[int | None, int | None]:

@@ -15,7 +15,18 @@ from convspec.layers.networks.printed import apply_printed
 from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading
 from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs
 from convspec.layers.networks.source_text import plain
-from convspec.layers.networks.values import Class, Container, Function, Graph, Layer, Member, Node, Scope, claim
+from convspec.layers.networks.values import (
+    Class,
+    Container,
+    Function,
+    Graph,
+    Layer,
+    Member,
+    Node,
+    Partial,
+    Scope,
+    claim,
+)  # fmt: skip
 from convspec.layers.networks.vocabularies import choose
 from convspec.layers.networks.writing import NetworkCode, write_network
 from convspec.spec.steps import Other, Step
@@ -69,7 +80,8 @@ class Network:
         """Return a row for each call of a layer or function, in the order of execution.
 
         Args:
-            input_shapes: one shape for each input, in the framework's own axis order, batch axis included.
+            input_shapes: one shape for each input, in the framework's own axis order, batch axis included where its
+                users have one: Equinox' do not.
 
         Raises:
             NetworkError: a ``ShapeError``, where a tensor does not fit; it names the layer, the numbers, and what
@@ -110,7 +122,8 @@ class Network:
         except LayerError as error:
             rows = tuple(map(self._row, error.nodes))
             row = self._row(error.node)
-            raise NetworkError(f"{row.path}: {error}", row, rows, (*error.nodes, error.node)) from None
+            calls = [node.batched() if self.vocabulary.samples else node for node in (*error.nodes, error.node)]
+            raise NetworkError(f"{row.path}: {error}", row, rows, calls) from None
         if len(shapes) > len(reading.inputs):
             raise ShapeError(f"the network has {len(reading.inputs)} input(s), and {len(shapes)} shapes are given")
         rows = tuple(map(self._row, nodes))
@@ -131,6 +144,8 @@ class Network:
         """
         shapes = [tuple(int(n) for n in shape) for shape in input_shapes]
         trace = self.trace(*shapes)
+        if self.vocabulary.samples:
+            trace, shapes = trace.batched(), [(1, *shape) for shape in shapes]
         return write_network(trace, self.layout, to, shapes, name)
 
     def _row(self, node: Node) -> Row:
@@ -169,10 +184,11 @@ def _product(sizes: Sequence[int]) -> int:
 
 
 def _macs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> int:
+    given = [(1, *shape) for shape in shapes] if placed.samples else shapes
     try:
         if isinstance(placed.step, Step):
-            return placed.step.macs(*shapes, layout=placed.layout or "NCHW")
-        return placed.step.macs(shapes[0], placed.layout or "NCHW")
+            return placed.step.macs(*given, layout=placed.layout or "NCHW")
+        return placed.step.macs(given[0], placed.layout or "NCHW")
     except ShapeError:
         return 0
 
@@ -232,23 +248,25 @@ def _follow(reading: Reading, name: str | None) -> tuple[Sequence[Node], Sequenc
     scope: Scope = {}
     body = parsed(reading.text)
     own = _class_of_self(body)
-    reading.run(body if own is None else [own], scope)
+    left_out = reading.run_script(body if own is None else [own], scope)
     start = ast.parse("network(x)", mode="eval").body
     model = find_model(reading, scope, name)
     if model is None:
         if reading.nodes:
             return reading.nodes, reading.nodes[-1].writes
-        raise CallError(printable(reading.text.strip(), 60), "it has no layer, no model and no class of one")
+        nothing = CallError(printable(reading.text.strip(), 60), "it has no layer, no model and no class of one")
+        raise left_out or nothing
     if isinstance(model, Function):
         made = reading.call(model, [], {}, start)
         model = made if made is not None else model
     if isinstance(model, Graph):
         results = model.results if isinstance(model.results, list | tuple) else [model.results]
         return model.nodes, [t for t in results if isinstance(t, Tensor)]
+    if isinstance(model, Partial):
+        model = reading.call(model, [], {}, start)
     if isinstance(model, Class):
         model = reading.instantiate(model, [], {}, start)
-    reading.nodes.clear()
-    reading.names.clear()
+    reading.forget_calls()
     claim(model)
     count = 1 if isinstance(model, Layer) else max(1, _inputs_of(reading, model))
     declared = _declared(model)
@@ -272,7 +290,10 @@ def _declared(model: Any) -> tuple[int, ...] | None:
 def _inputs_of(reading: Reading, model: Any) -> int:
     """Return how many tensors the method of a model takes: parameters without a default, but for its object."""
     method = reading._forward(model) if hasattr(model, "attributes") else None
-    return len(method.args.args) - 1 - len(method.args.defaults) if method else 1
+    if method is None:
+        return 1
+    needed = method.args.args[1 : len(method.args.args) - len(method.args.defaults)]
+    return sum(a.arg not in reading.left_out for a in needed)
 
 
 def _class_of_self(body: Sequence[ast.stmt]) -> ast.ClassDef | None:

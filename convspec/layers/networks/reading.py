@@ -5,44 +5,37 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from convspec.contract.network_words import (
-    Arguments,
-    NotKnown,
-    Placed,
-    Symbol,
-    Tensor,
-    Value,
-    Vocabulary,
-    Word,
-)
+from convspec.contract.network_words import Arguments, NotKnown, Placed, Symbol, Tensor, Value, Vocabulary, Word
 from convspec.errors import CallError, ConvspecError, ShapeError, SpecError, printable
 from convspec.layers.networks.expressions import has
-from convspec.layers.networks.interpreter import Interpreter
+from convspec.layers.networks.interpreter import MemberT
 from convspec.layers.networks.rows import array_shape, possible_outputs
-from convspec.layers.networks.subscripts import moves_of
+from convspec.layers.networks.tensor_operations import MethodOfTensor, TensorOperations
 from convspec.layers.networks.values import (
     Class,
     Container,
     Function,
     Graph,
     Layer,
+    Mapped,
     Member,
     Module,
     Node,
     Place,
+    place_of,
     replaced,
     symbols_in,
     tensors_in,
-)
+)  # fmt: skip
 from convspec.spec import ConvSpec, steps
 
 Edits: TypeAlias = Mapping[Place, Mapping[str, Any]]
 NO_EDITS: Edits = {}
 FLATTEN = "a flatten before it"
-
-_OPERATORS = {"Add": steps.Add, "Sub": steps.Subtract, "Mult": steps.Multiply, "Div": steps.Divide}
 
 
 class LayerError(ShapeError):
@@ -60,7 +53,7 @@ class LayerError(ShapeError):
         return ShapeError, (str(self),)
 
 
-class Reading(Interpreter):
+class Reading(TensorOperations):
     """One reading of a text: what its names are, and the calls on tensors so far.
 
     Args:
@@ -74,6 +67,10 @@ class Reading(Interpreter):
         super().__init__(text)
         self.edits = edits
         self.words = vocabulary
+        self.item_path, self.left_out = vocabulary.item_path, vocabulary.left_out
+        self._named = "names" in vocabulary.special.values()
+        self._called: set[str] = set()  # paths of layers
+        self._mapped = 0  # calls of jax.vmap around this one
         self.shapes = list(input_shapes)
         self.nodes: list[Node] = []
         self.made: list[Any] = []  # members made by statements, in order
@@ -93,7 +90,7 @@ class Reading(Interpreter):
 
     def set_attribute(self, module: Module, name: str, value: Any) -> None:
         super().set_attribute(module, name, value)
-        if isinstance(value, Tensor) and value.number in self.learnt:
+        if isinstance(value, Tensor) and (value.number in self.learnt or self.words.learnt_arrays):
             self.learnt[value.number] = module, name
 
     def next_input(self, declared: tuple[int, ...] | None = None) -> Tensor:
@@ -180,22 +177,26 @@ class Reading(Interpreter):
             made = self.tensor(args[0].shape if args and isinstance(args[0], Tensor) else None)
             self.learnt[made.number] = None, kind
             return made
-        if special in ("wrapper", "call"):
-            return args[0] if special == "wrapper" else self.call(args[0], args[1:], {}, node)
+        if special == "call" or (special and special.startswith("lambda")):
+            made = self.evaluate(ast.parse(special, mode="eval").body, {}) if special != "call" else args.pop(0)
+            return self.call(made, args, {} if special == "call" else kwargs, node)
+        if special in ("wrapper", "map"):
+            return Mapped(args[0]) if special == "map" and self.modules else args[0]
         if (word := self.find(self.words.functions, name)) and (
             has([*args, *kwargs.values()], Tensor) or not self.find(self.words.layers, name)
         ):
             return self.apply(word, kind, args, kwargs, node)
         if word := self.find(self.words.layers, name):
-            bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
-            return Layer(kind, word, bound, self.source(node), _place(node))
+            bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(place_of(node), {}))
+            return self.created(Layer(kind, word, bound, self.source(node), place_of(node)), kind, bound)
         if has([*args, *kwargs.values()], Tensor):
-            return self._unknown(kind, self.source(node), tensors_in([*args, *kwargs.values()]), node,
+            return self.unknown(kind, self.source(node), tensors_in([*args, *kwargs.values()]), node,
                                  f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
         raise LookupError(name)
 
     def _container(self, kind: str, form: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container:
-        made = Container(kind, form)
+        made = Container(kind, form, joint=self.words.sequence_path if form == "sequence" else self.item_path)
+        made = self.created(made, kind, kwargs)
         values = args[0] if len(args) == 1 and isinstance(args[0], list | tuple | dict) else args
         values = values or next((v for v in kwargs.values() if isinstance(v, list | tuple | dict)), ())
         if isinstance(values, dict):
@@ -206,6 +207,21 @@ class Reading(Interpreter):
                 pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
                 made.add(*reversed(value)) if pair else made.add(value)
         return made
+
+    def forget_calls(self) -> None:
+        """Forget what the text applied its model to."""
+        for kept in (self.nodes, self._called, self.names):
+            kept.clear()
+
+    def created(self, member: MemberT, kind: str, arguments: Mapping[str, Any]) -> MemberT:
+        if self._named:
+            own = arguments.get("name")
+            member.name = own if isinstance(own, str) else ""
+            decorators = self.running[-1].decorator_list if self.running else ()
+            if any(self.find(self.words.special, self.full_name(self.source(d))) == "names" for d in decorators):
+                member.owner = self.modules[-1]
+                member.name = member.name or self._numbered(kind, "layer ")
+        return member
 
     def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
         for base in kind.bases:
@@ -218,7 +234,7 @@ class Reading(Interpreter):
                 return self._container(kind.name, form, args, {}, node)
             if word := self.find(self.words.layers, full):
                 return Layer(
-                    kind.name, word, word.bind(self.source(node), args, kwargs), self.source(node), _place(node)
+                    kind.name, word, word.bind(self.source(node), args, kwargs), self.source(node), place_of(node)
                 )
         return None
 
@@ -259,12 +275,19 @@ class Reading(Interpreter):
                 if (setup := member.kind.find("setup")) and not member.attributes.get("setup is done"):
                     member.attributes["setup is done"] = True
                     self.call(Function(setup, member.kind.scope, member), [], {}, node)
+                for name, held in member.attributes.items():  # lists that grew
+                    member.adopt(name, held, self.item_path)
+                for key in [k for k in self.names if k.startswith(f"layer {member.path}/")]:
+                    del self.names[key]
                 return self.call(Function(method, member.kind.scope, member), args, kwargs, node)
             case Container(form="sequence"):
                 value: Any = args[0] if args else None
                 for item in list(member.items.values()):
                     value = self.call(item, [value], {}, node)
-                return value
+                    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Symbol):
+                        value = value[0]
+                state = kwargs.get("state", args[1] if len(args) > 1 else None)
+                return value if state is None else (value, state)
             case Graph():
                 return self._replay(member, given, node)
         raise self.fail(node, f"a {getattr(member, 'kind', 'list')} of layers cannot be called: call its items")
@@ -304,7 +327,7 @@ class Reading(Interpreter):
     def _call_layer(
         self, layer: Layer, given: list[Tensor], node: ast.AST, kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        again, layer.called = layer.called, True
+        again, layer.called = layer.called or (self._named and layer.path in self._called), True
         if layer.arguments.get(FLATTEN) and given:
             flatten = Word("x", steps.Flatten())
             given = [self.apply(flatten, "flatten", [given[0]], {}, ast.parse("flatten(x)", mode="eval").body)]
@@ -313,14 +336,16 @@ class Reading(Interpreter):
             own = layer.arguments.get("name")
             layer.name = own if isinstance(own, str) else self._default_name(layer)
         named = {name: value for name, value in (kwargs or {}).items() if name in layer.arguments}
-        arguments = Arguments({**layer.arguments, **named}, given)
+        arguments = Arguments({**layer.arguments, **named}, given, self._mapped)
         made = Node(
             layer.path or layer.kind, layer.kind, layer.text, layer.place, given, again=again,
-            arguments=layer.arguments, called_at=_place(node), word=layer.word,
+            arguments=layer.arguments, called_at=place_of(node), word=layer.word,
         )  # fmt: skip
-        return self._record(
+        self._called.add(made.path)
+        result = self._record(
             made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node, kwargs)
         )
+        return (result, *layer.word.also) if layer.word.also else result
 
     def _default_name(self, layer: Layer) -> str:
         if self.words.default_name is None:
@@ -329,19 +354,29 @@ class Reading(Interpreter):
         self.names[key] += 1
         return self.words.default_name(layer.kind, self.names[key] - 1)
 
-    def _numbered(self, kind: str) -> str:
-        path = self.modules[-1].path if self.modules else ""
-        self.names[f"{path}/{kind}"] += 1
-        return f"{kind}_{self.names[f'{path}/{kind}'] - 1}"
+    def _numbered(self, kind: str, role: str = "") -> str:
+        key = f"{role}{self.modules[-1].path if self.modules else ''}/{kind}"
+        self.names[key] += 1
+        return f"{kind}_{self.names[key] - 1}"
 
     def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """Call a function or method on its arguments; tensors are among them, or it gives a plain value."""
-        bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(_place(node), {}))
+        try:
+            bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(place_of(node), {}))
+        except CallError:
+            if tensors_in([*args, *kwargs.values()]):
+                raise
+            raise LookupError(kind) from None
         given = tensors_in(list(bound.values()))
+        if not given:
+            with suppress(NotKnown, ConvspecError, TypeError, AttributeError, ValueError):
+                if isinstance(meaning := word.means(Arguments(bound)), Value):
+                    return self._value_of(meaning)
+            raise LookupError(kind)
         path = self.modules[-1].path if self.modules else ""
         made = Node(
-            "", kind, self.source(node), _place(node), given, is_layer=False, arguments=bound, called_at=_place(node),
-            word=word,
+            "", kind, self.source(node), place_of(node), given, is_layer=False, arguments=bound,
+            called_at=place_of(node), word=word,
         )  # fmt: skip
 
         def repeat(tensors: Sequence[Tensor]) -> Any:
@@ -362,13 +397,10 @@ class Reading(Interpreter):
         try:
             meaning = word.means(arguments)
             if isinstance(meaning, Value):
-                value = meaning.value
-                if isinstance(value, Tensor) and value.number < 0:
-                    value = self.tensor(value.shape)
-                    self.constants.add(value.number)
-                return value
+                return self._value_of(meaning)
             parts = [meaning] if isinstance(meaning, ConvSpec | steps.Step | Placed) else meaning
-            made.steps = [p if isinstance(p, Placed) else Placed(p, word.layout) for p in parts]
+            made.steps = [replace(p if isinstance(p, Placed) else Placed(p, word.layout), samples=self.words.samples)
+                          for p in parts]  # fmt: skip
         except NotKnown as error:
             return self.without_shape(made, str(error), name)
         except (SpecError, TypeError, AttributeError, ValueError, IndexError, KeyError) as error:
@@ -384,6 +416,14 @@ class Reading(Interpreter):
         if name is not None:
             made.path = name()
         return self.results(made)
+
+    def _value_of(self, meaning: Value) -> Any:
+        """Return what a function gives without a step; a new array is one that depends on no input."""
+        value = meaning.value
+        if isinstance(value, Tensor) and value.number < 0:
+            value = self.tensor(value.shape)
+            self.constants.add(value.number)
+        return value
 
     def without_shape(self, made: Node, problem: str, name: Callable[[], str] | None = None) -> Tensor:
         """Take down a call that is not understood, and return its result, of which nothing is known."""
@@ -413,14 +453,17 @@ class Reading(Interpreter):
             if t.number in self.learnt and not any(t in node.writes for node in self.nodes):
                 owner, name = self.learnt[t.number]
                 path = ".".join(filter(None, (owner.path if owner else "", name)))
-                step = [] if t.shape is None else [Placed(steps.Parameter(t.shape))]
-                problem = "" if step else "its shape is not known"
-                self.nodes.append(Node(path, "Parameter", "", made.place, (), [t], step, problem, is_layer=False))
+                batch = (1,) * self.words.samples
+                step = [] if t.shape is None else [Placed(steps.Parameter(batch + t.shape), samples=bool(batch))]
+                again, problem = path in self._called, "" if step else "its shape is not known"
+                self._called.add(path)
+                node = Node(path, "Parameter", "", made.place, (), [t], step, problem, again=again, is_layer=False)
+                self.nodes.append(node)
         made.writes = results
         self.nodes.append(made)
 
-    def _unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
-        made = Node("", kind, text, _place(node), reads, is_layer=False)
+    def unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
+        made = Node("", kind, text, place_of(node), reads, is_layer=False)
         path = self.modules[-1].path if self.modules else ""
         return self.without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
 
@@ -434,65 +477,21 @@ class Reading(Interpreter):
             new.update(zip((t.number for t in one.writes), tensors_in([made]), strict=True))
         return replaced(graph.results, new)
 
-    # -- operators and attributes of tensors --------------------------------------------------------------------
-
-    def tensor_operation(self, name: str, args: list[Any], node: ast.AST) -> Any:
-        if name == "Subscript":
-            return self._subscript(args[0], args[1], node)
-        if name in _OPERATORS and not symbols_in(args):
-            numbers = [a for a in args if isinstance(a, int | float)]
-            kind = _OPERATORS[name]
-            fields = {"constant": float(numbers[0])} if numbers else {}
-            if numbers and kind in (steps.Subtract, steps.Divide):
-                fields["reflected"] = not isinstance(args[0], Tensor)
-            word, args = Word("a, b", kind(**fields)), [*args]
-        elif name == "MatMult":
-            word = Word("a, b", steps.MatMul())
-        elif name == "USub":
-            word = Word("a", steps.Pointwise("negative"))
-        elif name == "Pow" and isinstance(args[1], int | float):
-            word = Word("a, b", steps.Power(args[1]))
-        else:
-            return self._unknown(
-                name.lower(), self.source(node), tensors_in(args), node, f"{name} of tensors is not known"
-            )
-        return self.apply(
-            word, {"Mult": "multiply", "Sub": "subtract", "Div": "divide"}.get(name, name.lower()), args, {}, node
-        )
-
-    def tensor_attribute(self, tensor: Tensor, name: str, node: ast.AST) -> Any:
-        if name in ("shape", "ndim") and tensor.shape is not None:
-            return tensor.shape if name == "shape" else len(tensor.shape)
-        if name in ("shape", "ndim", "device", "dtype", "requires_grad", "is_cuda"):
-            return Symbol(self.source(node))
-        if name == "T" and (word := self.words.methods.get(name)):
-            return self.apply(word, name, [tensor], {}, node)
-        return tensor if name == "data" else _Method(tensor, name)
+    def _module_attribute(self, module: Module, name: str, node: ast.AST) -> Any:
+        if self._named and name == "param" and name not in module.attributes:
+            return MethodOfTensor(module, name)
+        return super()._module_attribute(module, name, node)
 
     def call(self, function: Any, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
-        if isinstance(function, _Method):
-            word = self.words.methods.get(function.name)
-            if word is None:
-                tensors = [function.tensor, *tensors_in([*args, *kwargs.values()])]
-                problem = f"the method {function.name} of a tensor is not known"
-                return self._unknown(function.name, self.source(node), tensors, node, problem)
-            return self.apply(word, function.name, [function.tensor, *args], kwargs, node)
+        if isinstance(function, MethodOfTensor) and isinstance(function.tensor, Module):
+            name, *_, shape = [*args, None, None] if len(args) < 3 else args[:3]
+            made = self.tensor(tuple(shape) if isinstance(shape, tuple | list) and not symbols_in(shape) else None)
+            self.learnt[made.number] = function.tensor, str(name)
+            return made
+        if isinstance(function, Mapped):
+            self._mapped += 1
+            try:
+                return self.call(function.function, args, kwargs, node)
+            finally:
+                self._mapped -= 1
         return super().call(function, args, kwargs, node)
-
-    def _subscript(self, tensor: Tensor, key: Any, node: ast.AST) -> Any:
-        try:
-            made = moves_of(tensor, key)
-        except NotKnown as error:
-            return self._unknown("slice", self.source(node), tensors_in([tensor, key]), node, str(error))
-        return self.apply(Word("x", made or steps.Identity()), "slice", [tensor], {}, node)
-
-
-class _Method:
-    """A method of a tensor, by its name."""
-
-    def __init__(self, tensor: Tensor, name: str) -> None:
-        self.tensor, self.name = tensor, name
-
-
-def _place(node: ast.AST) -> Place:
-    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convspec.contract.network_words import Placed
 from convspec.errors import ShapeError
-from convspec.layers.networks.values import Node
+from convspec.layers.networks.values import Node, batch_of_one
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import Step
 
@@ -87,6 +87,14 @@ class Trace:
     results: tuple[int, ...]
     notes: tuple[str, ...]
 
+    def batched(self) -> Trace:
+        """Return the reading of a network of single samples for a batch of one, which is what its steps are for."""
+        rows = [
+            replace(row, shape=batch_of_one(row.shape), inputs=tuple(map(batch_of_one, row.inputs)))
+            for row in self.rows
+        ]
+        return replace(self, rows=tuple(rows))
+
 
 def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     """Return the shapes of a step's results; a step of one input takes the first of several.
@@ -95,9 +103,10 @@ def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple
         ShapeError: where the inputs do not fit, or there are none.
     """
     step, layout = placed.step, placed.layout or "NCHW"
-    if isinstance(step, ConvSpec):
-        return (step.output_shape(shapes[0], layout),)
-    return step.output_shapes(*shapes[: step.num_inputs], layout=layout)
+    given = [(1, *shape) for shape in shapes] if placed.samples else shapes
+    made = (step.output_shape(given[0], layout),) if isinstance(step, ConvSpec) else (
+        step.output_shapes(*given[: step.num_inputs], layout=layout))  # fmt: skip
+    return [shape[1:] for shape in made] if placed.samples else made
 
 
 def possible_outputs(placed: Placed, shapes: Sequence[tuple[int, ...] | None]) -> Sequence[tuple[int, ...] | None]:

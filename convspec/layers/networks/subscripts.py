@@ -8,8 +8,11 @@ from convspec.contract.network_words import NotKnown, Tensor
 from convspec.spec import steps
 
 
-def moves_of(tensor: Tensor, key: Any) -> list[steps.Step]:
+def moves_of(tensor: Tensor, key: Any, batch: int = 0) -> list[steps.Step]:
     """Return the steps of ``tensor[key]``: a slice, positions and new axes, one after the other.
+
+    Args:
+        batch: number of axes of the steps before those of the tensor.
 
     Raises:
         NotKnown: for any other key, and where the shape is not known.
@@ -29,11 +32,11 @@ def moves_of(tensor: Tensor, key: Any) -> list[steps.Step]:
     old = [k for k in keys if k is not None]
     parts = [(k.start, k.stop, k.step or 1) if isinstance(k, slice) else (None, None, 1) for k in old]
     if any(part != (None, None, 1) for part in parts):
-        made.append(steps.Slice(parts))
+        made.append(steps.Slice([(None, None, 1)] * batch + parts))
     selected = [i for i, k in enumerate(old) if isinstance(k, int)]
-    made += [steps.Select(i, old[i]) for i in reversed(selected)]
+    made += [steps.Select(i + batch, old[i]) for i in reversed(selected)]
     left = [k for k in keys if not isinstance(k, int)]
     new = [i for i, k in enumerate(left) if k is None]
     if new:
-        made.append(steps.Unsqueeze(new))
+        made.append(steps.Unsqueeze([i + batch for i in new]))
     return made

@@ -17,26 +17,31 @@ Place: TypeAlias = tuple[int, int]  # line, from 1, and column of a call in the 
 
 @dataclass(eq=False)
 class Member:
-    """What has a place in a model: a layer, or what holds layers."""
+    """What has a place in a model: a layer, or what holds layers.
+
+    Attributes:
+        name: among those of its owner; empty: it has its owner's path.
+        joint: what follows the path of this one for one that it holds, by its name.
+    """
 
     owner: Member | None = field(default=None, init=False, repr=False)
     name: str = field(default="", init=False)
+    joint: str = field(default=".{}", kw_only=True)
 
     @property
     def path(self) -> str:
         above = self.owner.path if self.owner else ""
-        return ".".join(filter(None, (above, self.name)))
+        if not self.owner or not self.name:
+            return above or self.name
+        return (above + self.owner.joint.format(self.name)).lstrip(".")
 
-    def adopt(self, name: str, value: object) -> None:
-        """Give a member its place in this one, if it has none yet; those in lists are numbered."""
-        if isinstance(value, list | tuple):
-            for i, item in enumerate(value):
-                self.adopt(f"{name}.{i}", item)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                self.adopt(f"{name}.{key}", item)
+    def adopt(self, name: str, value: object, item_path: str = ".{}") -> None:
+        """Give a member its place in this one, if it has none yet; those in lists and dictionaries too."""
+        if isinstance(value, list | tuple | dict):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                self.adopt(name + item_path.format(key), item, item_path)
         elif isinstance(value, Member) and value.owner is None and value is not self:
-            value.owner, value.name = self, name
+            value.owner, value.name = self, value.name or name
 
 
 @dataclass(eq=False)
@@ -144,6 +149,13 @@ class Partial:
 
 
 @dataclass(eq=False)
+class Mapped:
+    """A callable that is mapped over the first axis of its tensors."""
+
+    function: Any
+
+
+@dataclass(eq=False)
 class Parent:
     """``super()`` in a method of an object, where ``kind`` is the class that has the method."""
 
@@ -184,6 +196,23 @@ class Node:
     @property
     def specs(self) -> tuple[ConvSpec | Step, ...]:
         return tuple(placed.step for placed in self.steps)
+
+    def batched(self) -> Node:
+        """Return the call of single samples for a batch of one, which is what its steps are for."""
+        reads, writes = (
+            [replace(t, shape=batch_of_one(t.shape)) for t in given] for given in (self.reads, self.writes)
+        )
+        return replace(self, reads=reads, writes=writes, steps=[replace(p, samples=False) for p in self.steps])
+
+
+def place_of(node: ast.AST) -> Place:
+    """Return where a call is in the text."""
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+
+
+def batch_of_one(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the shape with a batch axis of size 1."""
+    return None if shape is None else (1, *shape)
 
 
 def claim(value: Any, seen: set[int] | None = None) -> None:

@@ -45,7 +45,8 @@ def choose(text: str, framework: str | None = None) -> tuple[str, Vocabulary]:
     if best <= (0, 0):
         raise _unknown(text, names, known)
     chosen = [name for name, score in scores.items() if score == best]
-    return chosen[0], known[chosen[0]]
+    name = min(chosen, key=lambda name: len(known[name].modules))  # whose short names are most likely its own
+    return name, known[name]
 
 
 def _score(words: Vocabulary, names: set[str], modules: set[str]) -> tuple[int, int]:
@@ -60,17 +61,19 @@ def _score(words: Vocabulary, names: set[str], modules: set[str]) -> tuple[int, 
         if rest and head in short:
             count += 2 * has
         elif not rest:
-            count += last in words.layers or last in words.special
+            count += last in words.layers or last in words.special or 2 * (name in words.forward)
     return imported, count
 
 
 def _dotted_names(text: str) -> set[str]:
-    """Return the names that are called, or stand where a value does, with what they are attributes of."""
+    """Return the names that are called, or stand where a value does, with what they are attributes of, and methods."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return set(re.findall(r"\b[A-Za-z_][\w.]*(?=\()", text))
-    return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute)}
+    nodes = list(ast.walk(tree))
+    methods = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return methods | {ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
 
 
 def _unknown(text: str, names: set[str], known: Mapping[str, Vocabulary]) -> ConvspecError:

@@ -166,7 +166,7 @@ class _Writer:
     # -- rows ---------------------------------------------------------------------------------------------------
 
     def _row(self, row: Row) -> None:
-        reads = [self.tensors[n] for n in row.reads]
+        reads = [self.tensors[n] for n in row.reads if n in self.tensors]
         self.busy = {t.name for t in reads}
         for n in row.reads:
             self.uses[n] -= 1
