@@ -34,11 +34,13 @@ def trace_live(model: Any, input_shapes: Sequence[Sequence[int]]) -> tuple[str, 
         trace = trace_steps(model, inputs)
     except Exception as error:
         raise ShapeError(f"the model does not run on {[tuple(s) for s in input_shapes]}: {error}") from error
-    return adapter.name, rows_of(trace)
+    words = adapter.vocabulary()
+    return adapter.name, rows_of(trace, counts_statistics=words is not None and words.counts_statistics)
 
 
-def rows_of(trace: StepTrace) -> Trace:
-    """Return the steps of a run as rows."""
+def rows_of(trace: StepTrace, *, counts_statistics: bool) -> Trace:
+    """Return the steps of a run as rows; running means and variances may count as parameters."""
+    uncounted = () if counts_statistics else ("mean", "variance")
     seen: set[str] = set()
     rows = []
     shapes = [tuple(int(n) for n in tensor.shape) for tensor in trace.tensors]
@@ -46,7 +48,8 @@ def rows_of(trace: StepTrace) -> Trace:
         known: tuple[ConvSpec | Step, ...] = () if isinstance(step.step, Other) else (step.step,)
         again = step.path in seen
         seen.add(step.path)
-        count = 0 if again else sum(prod(array.shape) for array in step.arrays.values())
+        counted = [array.shape for name, array in step.arrays.items() if name not in uncounted]
+        count = 0 if again else sum(map(prod, counted))
         inputs = tuple(shapes[n] for n in step.reads)
         macs = sum(_macs(spec, inputs, step.layout) for spec in known)
         rows.append(Row(

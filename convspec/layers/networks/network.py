@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from convspec.contract import registry
 from convspec.contract.network_words import Placed, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
 from convspec.layers.networks.expressions import Undecided
+from convspec.layers.networks.live import trace_live
 from convspec.layers.networks.printed import apply_printed
 from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading
 from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs
@@ -43,12 +45,14 @@ class Network:
         adapter: name of the adapter whose framework it is written in.
         vocabulary: the words of that framework.
         name: the class, function or variable that is the network; None: the last.
+        model: a live model that was read in the place of a text.
     """
 
     text: str
     adapter: str
     vocabulary: Vocabulary = field(repr=False)
     name: str | None = None
+    model: Any = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, text: str, name: str | None = None, framework: str | None = None) -> Network:
@@ -70,6 +74,23 @@ class Network:
         with contextlib.suppress(Undecided):  # a branch may depend on shapes
             network.trace()
         return network
+
+    @classmethod
+    def read(cls, model: Any, *input_shapes: Sequence[int]) -> Network:
+        """Read a live model by one run of it; its rows are all steps of the run.
+
+        Args:
+            model: of any framework whose adapter traces steps.
+            input_shapes: as of :meth:`shapes`; the model is run again for other shapes.
+
+        Raises:
+            RequestError: where no adapter knows the model, or its adapter traces no steps.
+            ShapeError: where the model refuses the input; the message is the framework's.
+        """
+        name, _ = trace_live(model, input_shapes)
+        adapter = registry.adapter(name)
+        words = adapter.vocabulary() or Vocabulary(name, {}, adapter.native_layout, {})
+        return cls("", name, words, model=model)
 
     @property
     def layout(self) -> str:
@@ -114,6 +135,8 @@ class Network:
             edits: other arguments of some calls, by line and column of the call: what a mend changes.
         """
         shapes = [tuple(int(n) for n in shape) for shape in input_shapes]
+        if self.model is not None:
+            return trace_live(self.model, shapes)[1]
         reading = Reading(self.text, self.vocabulary, shapes, edits)
         try:
             nodes, results = _follow(reading, self.name)

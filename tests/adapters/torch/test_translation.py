@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from convspec import Network, ShapeError
 from convspec.cli.app import app
 from tests.pairs.translate import judge_translation
 
@@ -60,6 +61,19 @@ def test_what_has_no_counterpart_is_status_1(module):
     document = json.loads(done.stdout)
     assert document["verdict"] is None
     assert [path for path, _ in document["missing"]] == ["1"]
+
+
+def test_a_live_model_is_read_by_a_run(module):
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten()).eval()
+    read = Network.read(net, (2, 3, 8, 12))
+    assert [(row.path, row.shape, row.parameters) for row in read.shapes((2, 3, 8, 12))] == [
+        ("0", (2, 4, 6, 10), 112), ("1", (2, 4, 6, 10), 8), ("2", (2, 240), 0),
+    ]  # fmt: skip
+    assert read.shapes((1, 3, 4, 5))[-1].shape == (1, 24)
+    assert "layers.Conv2D(4, 3" in read.source("keras", (2, 3, 8, 12)).source
+    with pytest.raises(ShapeError, match="does not run on"):
+        read.shapes((2, 4, 8, 12))
 
 
 def test_a_model_needs_an_input(module):
