@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convspec.contract.tracing import Link, NoWord, einsum_product
 from convspec.spec import steps
-from convspec_torch.steps.calls import Builder, Call
+from convspec_torch.steps.calls import Builder, Call, by_word
 
 
 def _elementwise(kind: Any, *, ordered: bool = False, reflected: bool = False) -> Builder:
@@ -33,13 +33,6 @@ def _elementwise(kind: Any, *, ordered: bool = False, reflected: bool = False) -
         yield Link(kind(**words), [t for t in (a, b) if isinstance(t, Tensor)], call.results)
 
     return build
-
-
-def _power(call: Call) -> Link:
-    exponent = call.given("exponent")["exponent"]
-    if isinstance(exponent, Tensor) or not isinstance(call.operand, Tensor):
-        raise NoWord("the exponent is a tensor")
-    return call.link(steps.Power(float(exponent)))
 
 
 def _reduce(reduction: str) -> Builder:
@@ -129,7 +122,7 @@ TABLE: dict[str, Builder] = {
     **dict.fromkeys(("rdiv", "rtruediv"), _elementwise(steps.Divide, ordered=True, reflected=True)),
     "maximum": _elementwise(steps.Maximum),
     "minimum": _elementwise(steps.Minimum),
-    "pow": _power,
+    "pow": by_word("pow"),
     "mean": _reduce("mean"),
     "sum": _reduce("sum"),
     **dict.fromkeys(("amax", "max"), _reduce("max")),

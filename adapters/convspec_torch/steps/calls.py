@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from convspec.contract import network_words as words
 from convspec.contract.tracing import Link, NoWord
 from convspec.spec import ConvSpec
 from convspec.spec.steps import Squeeze, Step, Unsqueeze
+from convspec_torch.network import VOCABULARY
 
 FIRST = "NCHW"  # the layout of every function that knows a channel axis
-_ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes too
+_ALIASES = {"axis": "dim", "keepdims": "keepdim", "train": "training", "group": "num_groups"}  # NumPy's, operators'
 _OPERANDS = ("input", "self", "tensors", "tensor", "x")
 
 
@@ -46,10 +48,10 @@ class Call:
 
     def given(self, *names: str) -> Given:
         """Return all arguments but the first operand by name; ``names`` are of positional ones after it."""
-        found = Given(zip(self.names[1:] or names, self.args[1:], strict=False))
         operand = next((name for name in _OPERANDS if name in self.kwargs), None) if not self.args else None
-        found.update({_ALIASES.get(name, name): value for name, value in self.kwargs.items() if name != operand})
-        return found
+        by_name = {name: value for name, value in self.kwargs.items() if name != operand}
+        found = {**dict(zip(self.names[1:] or names, self.args[1:], strict=False)), **by_name}
+        return Given({_ALIASES.get(name, name): value for name, value in found.items()})
 
     @property
     def operand(self) -> Any:
@@ -97,6 +99,38 @@ class Call:
 
 
 Builder: TypeAlias = Callable[[Call], "Link | Iterable[Link]"]
+
+
+def step_of(call: Call, name: str, *, shaped: bool = True, **more: Any) -> Step:
+    """Return the step that a function of PyTorch's vocabulary means for the arguments of a call, and for ``more``.
+
+    Args:
+        call: what is called.
+        name: of the function in the vocabulary.
+        shaped: whether the meaning may depend on the shape of the operand.
+        more: arguments that replace those of the call.
+    """
+    word = VOCABULARY.functions[name]
+    operand, *names = word.parameters[0]
+    given = call.given(*names) | more
+    tensors = (words.Tensor(0, tuple(call.x.shape)),) if shaped else ()
+    values = {key: _value(given[key]) for key in names if key in given}
+    meaning = word.means(words.Arguments(word.bind(name, (), {operand: _value(call.x), **values}), tensors))
+    step = meaning.step if isinstance(meaning, words.Placed) else meaning
+    assert isinstance(step, Step)
+    return step
+
+
+def _value(given: Any) -> Any:
+    """Return an argument as a vocabulary takes it: without values of tensors, and without lists."""
+    if isinstance(given, Tensor):
+        return words.Tensor(0, tuple(given.shape))
+    return tuple(given) if isinstance(given, list) else given
+
+
+def by_word(name: str) -> Builder:
+    """Return the builder of a function whose step its word in PyTorch's vocabulary says."""
+    return lambda call: call.link(step_of(call, name), layout=VOCABULARY.functions[name].layout)
 
 
 def batched(call: Call, step: Step, ndim: int, **words: Any) -> Iterable[Link]:

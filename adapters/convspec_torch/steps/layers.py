@@ -10,9 +10,9 @@ from torch import Tensor
 
 from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
-from convspec.spec.steps import Step
 from convspec_torch.functions import spec_of_call
-from convspec_torch.steps.calls import FIRST, Builder, Call, Given, without_batch
+from convspec_torch.network import VOCABULARY
+from convspec_torch.steps.calls import FIRST, Builder, Call, Given, by_word, step_of, without_batch
 
 COMPUTED = "its kernel is computed from the data"
 
@@ -94,48 +94,17 @@ def _instance_norm(call: Call) -> Iterable[Link]:
     return (call.link(steps.InstanceNorm(channels=call.x.shape[1], **fields), arrays=arrays, layout=FIRST),)
 
 
-def _group_norm(call: Call) -> Link:
-    given = call.given("num_groups", "weight", "bias", "eps")
-    arrays, fields = _scale_and_bias(call, given)
-    groups = given["num_groups"] if "num_groups" in given else given["group"]
-    step = steps.GroupNorm(channels=call.x.shape[1], groups=groups, **fields)
-    return Link(step, (call.x,), call.results[:1], arrays, FIRST)
+def _norm(name: str, layout: str = "") -> Builder:
+    """Return the builder of a norm that may have learnt arrays."""
 
+    def build(call: Call) -> Link:
+        given = call.given(*VOCABULARY.functions[name].parameters[0][1:])
+        arrays = {"scale": given.get("weight"), "bias": given.get("bias")}
+        _only_learnt(call, arrays)
+        more = {"eps": torch.finfo(call.x.dtype).eps} if name == "rms_norm" and given.get("eps") is None else {}
+        return Link(step_of(call, name, **more), (call.x,), call.results[:1], arrays, layout)
 
-def _last_axes(given: Given) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    shape = tuple(given["normalized_shape"])
-    return shape, tuple(range(-len(shape), 0))
-
-
-def _layer_norm(call: Call) -> Link:
-    given = call.given("normalized_shape", "weight", "bias", "eps")
-    arrays, fields = _scale_and_bias(call, given)
-    shape, axes = _last_axes(given)
-    return Link(steps.LayerNorm(shape=shape, axes=axes, **fields), (call.x,), call.results[:1], arrays)
-
-
-def _rms_norm(call: Call) -> Link:
-    given = call.given("normalized_shape", "weight", "eps")
-    if given.get("eps") is None:
-        given["eps"] = torch.finfo(call.x.dtype).eps
-    arrays, fields = _scale_and_bias(call, given)
-    shape, axes = _last_axes(given)
-    return call.link(steps.RMSNorm(shape=shape, axes=axes, **fields), arrays=arrays)
-
-
-def _normalize(call: Call) -> Link:
-    given = call.given("p", "dim", "eps")
-    dim = given.get("dim", 1)
-    axes = (dim,) if isinstance(dim, int) else tuple(dim)
-    return call.link(steps.LpNorm(axes, float(given.get("p", 2.0)), float(given.get("eps", 1e-12))))
-
-
-def _local_response_norm(call: Call) -> Iterable[Link]:
-    given = call.given("size", "alpha", "beta", "k")
-    step: Step = steps.LocalResponseNorm(
-        given["size"], given.get("alpha", 1e-4), given.get("beta", 0.75), given.get("k", 1.0)
-    )
-    return (call.link(step, layout=FIRST),)
+    return build
 
 
 def _embedding(call: Call) -> Link:
@@ -153,11 +122,11 @@ TABLE: dict[str, Builder] = {
     "batch_norm": _batch_norm_function,
     **dict.fromkeys(("_native_batch_norm_legit_no_training", "native_batch_norm"), _batch_norm_operator),
     "instance_norm": _instance_norm,
-    **dict.fromkeys(("group_norm", "native_group_norm"), _group_norm),
-    **dict.fromkeys(("layer_norm", "native_layer_norm"), _layer_norm),
-    "rms_norm": _rms_norm,
-    "normalize": _normalize,
-    "local_response_norm": _local_response_norm,
+    **dict.fromkeys(("group_norm", "native_group_norm"), _norm("group_norm", FIRST)),
+    **dict.fromkeys(("layer_norm", "native_layer_norm"), _norm("layer_norm")),
+    "rms_norm": _norm("rms_norm"),
+    "normalize": by_word("normalize"),
+    "local_response_norm": by_word("local_response_norm"),
     "embedding": _embedding,
     **{f"conv{n}d": _convolution(n, transposed=False) for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _convolution(n, transposed=True) for n in (1, 2, 3)},

@@ -12,24 +12,20 @@ from convspec.contract import tracing
 from convspec.contract.tracing import Link, NoWord, slice_range
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.steps.calls import FIRST, Builder, Call
+from convspec_torch.network.meanings import pad, reshape
+from convspec_torch.steps.calls import FIRST, Builder, Call, by_word
 
 # -- pads and channels -------------------------------------------------------------------------------------------------
 
 
 def _pad(call: Call) -> Link:
     given = call.given("pad", "mode", "value")
-    flat = tuple(given["pad"] if "pad" in given else given["padding"])
-    pairs = tuple((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))[::-1]  # PyTorch starts at the last axis
-    return call.link(steps.Pad(pairs, given.get("mode", "constant"), float(given.get("value") or 0)))
+    numbers = given["pad"] if "pad" in given else given["padding"]
+    return call.link(pad(numbers, given.get("mode", "constant"), given.get("value")))
 
 
 def _pad_operator(mode: str) -> Builder:
-    def build(call: Call) -> Link:
-        flat = tuple(call.given("padding")["padding"])
-        return call.link(steps.Pad(tuple((flat[i], flat[i + 1]) for i in range(0, len(flat), 2))[::-1], mode))
-
-    return build
+    return lambda call: call.link(pad(call.given("padding")["padding"], mode))
 
 
 def _channels(make: Callable[[int], Step], *names: str) -> Builder:
@@ -51,25 +47,13 @@ def _shuffle(call: Call) -> Link:
 
 
 def _reshape(call: Call) -> Link:
-    shape = call.sizes("shape", "size")
-    return _reshaped(call, shape)
-
-
-def _reshaped(call: Call, shape: tuple[int, ...]) -> Link:
-    if 0 in shape:
-        raise NoWord(f"to the shape {shape}")
-    return call.link(steps.Reshape(shape))
+    return call.link(reshape(call.sizes("shape", "size")))
 
 
 def _view(call: Call) -> Link:
     if any(isinstance(a, torch.dtype) for a in (*call.args[1:], *call.kwargs.values())):
         raise NoWord("as another dtype")
     return _reshape(call)
-
-
-def _flatten(call: Call) -> Link:
-    given = call.given("start_dim", "end_dim")
-    return call.link(steps.Flatten(given.get("start_dim", 0), given.get("end_dim", -1)))
 
 
 def _squeeze(call: Call) -> Link:
@@ -126,11 +110,6 @@ def _narrow(call: Call) -> Link:
 def _along(axis: int, part: slice) -> Step:
     ranges = [(None, None, 1)] * axis + [slice_range(part)]
     return steps.Slice(ranges) if ranges[-1] != (None, None, 1) else steps.Identity()
-
-
-def _select(call: Call) -> Link:
-    given = call.given("dim", "index")
-    return call.link(steps.Select(given["dim"], int(given["index"])))
 
 
 def _split(call: Call) -> Link:
@@ -196,11 +175,9 @@ TABLE: dict[str, Builder] = {
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _shuffle),
     **dict.fromkeys(("reshape", "_unsafe_view", "_reshape_copy"), _reshape),
     "view": _view,
-    **dict.fromkeys(("unflatten", "view_as", "reshape_as"), lambda call: _reshaped(call, tuple(call.y.shape))),
-    "ravel": lambda call: call.link(steps.Flatten(0)),
-    "flatten": _flatten,
+    **dict.fromkeys(("unflatten", "view_as", "reshape_as"), lambda call: call.link(reshape(tuple(call.y.shape)))),
+    **{name: by_word(name) for name in ("ravel", "flatten", "unsqueeze", "select")},
     "squeeze": _squeeze,
-    "unsqueeze": lambda call: call.link(steps.Unsqueeze((call.given("dim")["dim"],))),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"), _permutation()),
     **dict.fromkeys(("T", "numpy_T"), _permutation(lambda probe: probe.permute(*reversed(range(probe.ndim))))),
     **dict.fromkeys(("mT", "adjoint"), _permutation(lambda probe: probe.transpose(-2, -1))),
@@ -211,7 +188,6 @@ TABLE: dict[str, Builder] = {
     "getitem": lambda call: tracing.index_links(call.x, call.args[1], call.y, call.x.ndim, operator.getitem),
     "slice": _slice,
     "narrow": _narrow,
-    "select": _select,
     **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk"), _split),
     "unbind": _unbind,
     "flip": _flip,

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convspec.contract import Array, ConvParams, ConvSpec, Part, Reading, StepTrace, TracedStep, layouts
+from convspec.contract.network_words import NotKnown
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
@@ -388,7 +389,7 @@ def links(call: Call) -> list[Link]:
         try:
             built = build(call)
             return [built] if isinstance(built, Link) else list(built)
-        except (NoWord, ConvspecError) as error:
+        except (NoWord, NotKnown, ConvspecError) as error:
             note = str(error)
     kwargs = {key: value for key, value in call.kwargs.items() if key != "out"}
     reads = list({id(t): t for t in tensors_in((call.args, kwargs))}.values())
