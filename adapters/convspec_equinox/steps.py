@@ -15,10 +15,12 @@ import numpy as np
 from convspec_jax.steps import Layer, Meaning, call_layer, in_module, trace_function
 
 from convspec.contract import Array, StepTrace, refuse_inputs
+from convspec.contract.network_words import Arguments, Tensor
 from convspec.contract.tracing import NoWord
 from convspec.errors import UnsupportedError
 from convspec.spec import steps
 from convspec_equinox import read
+from convspec_equinox.network import VOCABULARY
 
 _NORM = {"scale": "weight", "bias": "bias"}
 KINDS: dict[type, Mapping[str, str]] = {  # the layers that are one step, with Equinox's names of their arrays
@@ -220,14 +222,10 @@ def _meaning(module: Any, kind: type, arrays: Mapping[str, Array], shape: tuple[
 
 
 def _norm(module: Any, kind: type, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> Meaning:
-    words: dict[str, Any] = {"epsilon": float(module.eps), "scale": "scale" in arrays, "bias": "bias" in arrays}
-    if kind in (eqx.nn.LayerNorm, eqx.nn.RMSNorm):
-        step = steps.LayerNorm if kind is eqx.nn.LayerNorm else steps.RMSNorm
-        return Meaning(step(module.shape, tuple(range(-len(module.shape), 0)), **words), arrays)
-    channels = module.input_size if kind is eqx.nn.BatchNorm else module.channels or shape[1]
-    if kind is eqx.nn.BatchNorm:
-        return Meaning(steps.BatchNorm(channels, **words), arrays, _FIRST)
-    return Meaning(steps.GroupNorm(channels, module.groups, **words), arrays, _FIRST)
+    """Return a norm as what its word in Equinox's vocabulary means for its fields and a sample of this shape."""
+    word = VOCABULARY.layers[kind.__name__]
+    step: Any = word.means(Arguments(vars(module), (Tensor(0, shape[1:]),)))
+    return Meaning(step, arrays, word.layout)
 
 
 def _pool(module: Any, kind: type) -> Meaning:

@@ -17,9 +17,11 @@ import numpy as np
 from jax import nn
 from jax.extend.core import Literal, jaxpr_as_fun
 
+from convspec.contract.network_words import Arguments
 from convspec.errors import ConvspecError
 from convspec.spec import steps
 from convspec.spec.steps import Step
+from convspec_jax.network import ACTIVATIONS
 
 Shape: TypeAlias = tuple[int, ...]
 Candidates: TypeAlias = Iterator[tuple[Callable[[Any], Any], "Step"]]
@@ -27,34 +29,20 @@ _PADS = {"reflect": "reflect", "symmetric": "symmetric", "edge": "replicate", "w
 _METHODS: dict[str, Mapping[str, Any]] = {"nearest": {}, "linear": {}, "cubic": {"cubic_coefficient": -0.5},
                                           "lanczos3": {}, "lanczos5": {}}  # fmt: skip
 
-_PLAIN: dict[
-    str, tuple[Callable[..., Any], Callable[..., Step]]
-] = {  # by name; numbers in a call are arguments of both
-    "relu": (nn.relu, steps.ReLU),
-    "relu6": (nn.relu6, lambda: steps.Clip(0, 6)),
-    "silu": (nn.silu, steps.SiLU),
-    "mish": (nn.mish, steps.Mish),
-    "log_sigmoid": (nn.log_sigmoid, lambda: steps.Sigmoid(log=True)),
-    "hard_sigmoid": (nn.hard_sigmoid, steps.HardSigmoid),
-    "hard_silu": (nn.hard_silu, steps.HardSwish),
-    "hard_tanh": (nn.hard_tanh, lambda: steps.Clip(-1, 1)),
-    "soft_sign": (nn.soft_sign, steps.Softsign),
-    "softplus": (nn.softplus, steps.Softplus),
-    "selu": (nn.selu, steps.SELU),
-    "elu": (nn.elu, steps.ELU),
-    "celu": (nn.celu, steps.CELU),
-    "leaky_relu": (nn.leaky_relu, steps.LeakyReLU),
-    "squareplus": (nn.squareplus, steps.Squareplus),
-    "clip": (jnp.clip, steps.Clip),
-}
+_WORDS = ("relu", "relu6", "silu", "mish", "log_sigmoid", "hard_sigmoid", "hard_silu", "hard_tanh", "soft_sign",
+          "softplus", "selu", "elu", "celu", "leaky_relu", "squareplus")  # fmt: skip
+"""Functions of ``jax.nn`` that keep their name in a trace, and mean what the vocabulary of JAX says."""
 
 
 def _candidates(name: str, shape: Shape, numbers: tuple[float, ...], out: Shape) -> Candidates:
     """Yield functions of this name, with the step that each is."""
-    if name in _PLAIN:
-        function, step = _PLAIN[name]
-        yield lambda x: function(x, *numbers), step(*numbers)
-        if name == "clip" and len(numbers) == 1:
+    if name in _WORDS:
+        word = ACTIVATIONS[name]
+        step: Any = word.means(Arguments(word.bind(name, (None, *numbers), {})))
+        yield lambda x: getattr(nn, name)(x, *numbers), step
+    elif name == "clip":
+        yield lambda x: jnp.clip(x, *numbers), steps.Clip(*numbers)
+        if len(numbers) == 1:
             yield lambda x: jnp.clip(x, max=numbers[0]), steps.Clip(None, numbers[0])
     elif name in ("glu", "log_softmax"):
         for axis, size in enumerate(shape):
@@ -138,7 +126,7 @@ def _named(eqn: Any, samples: bool) -> Found | None:
         moved = _moved(x.aval.shape, out)
         if not moved or moved[0] == 0 or (not samples and moved[0] == 1 and moved[-1] == len(out) - 1):
             return None  # it resizes the batch or the channels
-    elif name not in _PLAIN and name not in ("glu", "log_softmax"):
+    elif name not in (*_WORDS, "clip", "glu", "log_softmax"):
         return None
     numbers = tuple(v.val.item() if hasattr(v.val, "item") else v.val for v in eqn.invars[1:])
     text = str(body)
