@@ -214,8 +214,10 @@ class Vocabulary:
         counts_statistics: whether running means and variances count as parameters, as in Keras.
         read_printed: reads what the framework prints of a model, and returns None for any other text; None where it
             prints nothing that can be read.
-        default_name: the name of a layer that was given none, from its class and the number of layers of that class
-            before it: ``conv2d_1``; None: such a layer is named as a function is.
+        default_name: the first name of layers of a class that were given none: ``conv2d``, then ``conv2d_1``; a layer
+            has it from when it is made. None: a layer without a place in a model is named as a function is.
+        separator: between the names of a path.
+        prepare: a method that runs before the first call of an object, with the shape of its input.
         item_path: what follows the path of a list or dictionary for an item: ``".{}"``, ``"[{!r}]"``;
             ``sequence_path``: what follows that of a sequence.
         left_out: values of parameters that the text of a network need not give, by name, such as random keys.
@@ -234,7 +236,9 @@ class Vocabulary:
     forward: tuple[str, ...] = ("forward",)
     counts_statistics: bool = False
     read_printed: Callable[[str], Printed | None] | None = None
-    default_name: Callable[[str, int], str] | None = None
+    default_name: Callable[[str], str] | None = None
+    separator: str = "."
+    prepare: str = ""
     item_path: str = ".{}"
     sequence_path: str = ".{}"
     left_out: Mapping[str, object] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Layers and functions are a matter of the subclasses; what nothing explains is a 
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,18 @@ from typing import Any
 
 from convspec.contract.network_words import Symbol, Tensor
 from convspec.errors import CallError, printable
-from convspec.layers.networks.values import Class, Container, Function, Layer, Member, Module, Parent, Partial, Scope
+from convspec.layers.networks.values import (
+    Class,
+    Container,
+    Function,
+    Graph,
+    Layer,
+    Member,
+    Module,
+    Parent,
+    Partial,
+    Scope,
+)
 
 MOST_STEPS = 200_000
 _DEEPEST = 100
@@ -47,7 +59,9 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "tuple": lambda items=(): tuple(items), "dict": dict, "zip": lambda *items: list(zip(*items, strict=False)),
     "enumerate": _enumerate, "reversed": lambda items: list(reversed(items)), "any": any, "all": all,
     "OrderedDict": dict, "divmod": divmod, "set": lambda items=(): list(dict.fromkeys(items)),
+    "copy.deepcopy": copy.deepcopy, "chr": chr,
     "math.sqrt": math.sqrt, "math.ceil": math.ceil, "math.floor": math.floor, "math.prod": math.prod,
+    "np.linspace": lambda a, b, n=50: [a + (b - a) * i / max(n - 1, 1) for i in range(n)],
     "math.log2": math.log2, "np.prod": math.prod, "np.sqrt": math.sqrt, "repeat": lambda item, n: [item] * n,
     "math.log": math.log, "np.log": math.log, "math.exp": math.exp,
 }  # fmt: skip
@@ -113,6 +127,10 @@ class Expressions:
     def is_known(self, symbol: Symbol) -> bool:
         """Return whether a name is that of a class or function of a library."""
         return False
+
+    def member_attribute(self, member: Member, name: str, node: ast.AST) -> Any:
+        """Return an attribute that the framework gives what is in a model; None where it has none of that name."""
+        raise NotImplementedError
 
     def fail(self, node: ast.AST, problem: str, kind: type[CallError] = CallError) -> CallError:
         """Return the error that a text cannot be read at this place."""
@@ -211,6 +229,8 @@ class Expressions:
         name = node.attr
         if isinstance(value, Symbol):
             return Symbol(f"{value.text}.{name}")
+        if name == "__doc__" and isinstance(value, Function | Class):
+            return None if isinstance(value.node, ast.Lambda) else ast.get_docstring(value.node)
         if isinstance(value, Tensor):
             return self.tensor_attribute(value, name, node)
         if isinstance(value, Module):
@@ -219,6 +239,8 @@ class Expressions:
             base = next((b for b in value.kind.bases if isinstance(b, Class)), None)
             method = base and base.find(name)
             return Function(method, base.scope, value.module) if base and method else Partial(MethodOf(value, name))
+        if isinstance(value, Member) and (known := self.member_attribute(value, name, node)) is not None:
+            return known
         if isinstance(value, Layer):
             known = self.layer_attribute(value, name)
             return Symbol(self.source(node)) if known is None else known
@@ -243,13 +265,18 @@ class Expressions:
             if has_decorator(method, "property"):
                 return self.call(made, [], {}, node)
             return made
+        if module.inner is not None and (known := self.member_attribute(module.inner, name, node)) is not None:
+            return known
         if isinstance(module.inner, Layer) and (known := self.layer_attribute(module.inner, name)) is not None:
             return known
         if isinstance(module.inner, Container):
             return module.inner.items.get(name, Partial(MethodOf(module.inner, name)))
         if field := module.kind.field(name):
             return self.evaluate(field, dict(module.kind.scope))
-        return Partial(MethodOf(module, name)) if name in MODULE_METHODS else Symbol(f"{module.path or 'self'}.{name}")
+        if isinstance(module.inner, Graph) or name in MODULE_METHODS:
+            return Partial(MethodOf(module.inner or module, name))
+        known = self.member_attribute(module, name, node)
+        return Symbol(f"{module.path or 'self'}.{name}") if known is None else known
 
     def _value_tuple(self, node: ast.Tuple, scope: Scope) -> Any:
         return tuple(self._list(node.elts, scope))

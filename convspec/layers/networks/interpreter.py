@@ -27,6 +27,7 @@ from convspec.layers.networks.values import (
     Class,
     Container,
     Function,
+    Graph,
     Layer,
     Member,
     Module,
@@ -87,7 +88,7 @@ class Interpreter(Expressions):
         value = self.evaluate(node.value, scope)
         if isinstance(value, Symbol) and isinstance(node.value, ast.Call) and not value.text.startswith("print("):
             given = [scope[a.id] for a in node.value.args if isinstance(a, ast.Name) and a.id in scope]
-            if has(given, list | dict):
+            if any(has(value, list | dict) for value in given):
                 self.notes.append(f"what {printable(value.text, 60)} does to its arguments is not known")
         self.expression_statement(value, node)
 
@@ -355,7 +356,7 @@ class Interpreter(Expressions):
 
     def _inner(
         self, module: Module, args: list[Any], kwargs: dict[str, Any], node: ast.AST
-    ) -> Container | Layer | None:
+    ) -> Container | Layer | Graph | None:
         made = self.inner_of(module.kind, args, kwargs, node)
         if made:
             made.owner = module
@@ -408,12 +409,16 @@ class Interpreter(Expressions):
             }
             if name in (*values, "children"):
                 return values.get(name, values["values"])
-            return value  # .to(device), .eval(), .cuda()
         if isinstance(value, str | list | tuple | dict | int | float) and not has([*args, *kwargs.values()], Symbol):
+            if name == "as_list":
+                return list(value) if isinstance(value, tuple) else Symbol(self.source(node))
+            if name == "format" and isinstance(value, str) and not set(value) & set(":.[!"):
+                return self._plain(node, lambda: value.format(*args, **kwargs))
             if name in ("format", "join", "ljust", "rjust", "center", "zfill", "replace", "translate"):
                 return Symbol(self.source(node))
             return self._plain(node, lambda: getattr(value, name)(*args, **kwargs))
-        return value if isinstance(value, Member) else Symbol(self.source(node))
+        trained = name in ("fit", "evaluate", "predict")  # others, as .to(device) and .eval(), return the model
+        return value if isinstance(value, Member) and not trained else Symbol(self.source(node))
 
     def _call_module_method(self, module: Module, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Call a method that an object of the text has from its framework."""
@@ -429,8 +434,10 @@ class Interpreter(Expressions):
         """Return a new member, with its name if it gets one when it is made."""
         return member
 
-    def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
-        """Return the framework's sequence or layer that an object of a class is, if its base is one; None else."""
+    def inner_of(
+        self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST
+    ) -> Container | Layer | Graph | None:
+        """Return the framework's sequence, layer or graph that an object of a class is, if its base is one; or None."""
         return None
 
 

@@ -328,7 +328,7 @@ def _before(search: _Search, expected: int, tensor: Tensor | None = None) -> Ite
             if tensor not in earlier.writes:
                 continue
             tensor = earlier.reads[0] if earlier.reads else tensor
-        if not earlier.is_layer:
+        if earlier.layer is None:
             continue
         numbers = [earlier.arguments.get(n) for n in _OUTPUTS if isinstance(earlier.arguments.get(n), int)]
         if numbers and isinstance(earlier.specs[0] if earlier.specs else None, ConvSpec | steps.Linear):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convspec.contract import registry
-from convspec.contract.network_words import Placed, Tensor, Vocabulary
+from convspec.contract.network_words import Placed, Symbol, Tensor, Vocabulary
 from convspec.errors import CallError, ShapeError, printable
 from convspec.layers.networks.expressions import Undecided
 from convspec.layers.networks.live import trace_live
+from convspec.layers.networks.models import ModelReading
 from convspec.layers.networks.printed import apply_printed
 from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading
 from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs
@@ -24,10 +25,12 @@ from convspec.layers.networks.values import (
     Graph,
     Layer,
     Member,
+    Module,
     Node,
     Partial,
     Scope,
     claim,
+    tensors_in,
 )  # fmt: skip
 from convspec.layers.networks.vocabularies import choose
 from convspec.layers.networks.writing import NetworkCode, write_network
@@ -137,21 +140,19 @@ class Network:
         shapes = [tuple(int(n) for n in shape) for shape in input_shapes]
         if self.model is not None:
             return trace_live(self.model, shapes)[1]
-        reading = Reading(self.text, self.vocabulary, shapes, edits)
+        reading = ModelReading(self.text, self.vocabulary, shapes, edits)
         try:
             nodes, results = _follow(reading, self.name)
         except RecursionError:
             raise CallError(printable(self.text.strip(), 60), "the text is nested too deeply") from None
         except LayerError as error:
-            rows = tuple(map(self._row, error.nodes))
-            row = self._row(error.node)
+            *rows, row = self._rows([*error.nodes, error.node])
             calls = [node.batched() if self.vocabulary.samples else node for node in (*error.nodes, error.node)]
-            raise NetworkError(f"{row.path}: {error}", row, rows, calls) from None
+            raise NetworkError(f"{row.path}: {error}", row, tuple(rows), calls) from None
         if len(shapes) > len(reading.inputs):
             raise ShapeError(f"the network has {len(reading.inputs)} input(s), and {len(shapes)} shapes are given")
-        rows = tuple(map(self._row, nodes))
         inputs, outputs = (tuple(t.number for t in tensors) for tensors in (reading.inputs, results))
-        return Trace(rows, inputs, outputs, tuple(dict.fromkeys(reading.notes)))
+        return Trace(self._rows(nodes), inputs, outputs, tuple(dict.fromkeys(reading.notes)))
 
     def source(self, to: str, *input_shapes: Sequence[int], name: str = "Net") -> NetworkCode:
         """Return the network in another framework's code; it is not run.
@@ -171,9 +172,20 @@ class Network:
             trace, shapes = trace.batched(), [(1, *shape) for shape in shapes]
         return write_network(trace, self.layout, to, shapes, name)
 
-    def _row(self, node: Node) -> Row:
+    def _rows(self, nodes: Sequence[Node]) -> tuple[Row, ...]:
+        """Return the rows of calls; arrays of a layer that was called before, or had its name before, count once."""
+        by_name = "names" in self.vocabulary.special.values()
+        seen: set[Layer | str | None] = set()
+        rows = []
+        for node in nodes:
+            key = node.path if by_name else node.layer
+            rows.append(self._row(node, again=key is not None and key in seen))
+            seen.add(key)
+        return tuple(rows)
+
+    def _row(self, node: Node, again: bool) -> Row:
         parameters: int | None = sum(map(self._parameters, node.steps))
-        parameters = 0 if node.again else None if node.is_layer and node.problem and not node.steps else parameters
+        parameters = 0 if again else None if node.layer and node.problem and not node.steps else parameters
         macs: int | None = 0
         shapes: Sequence[Any] = [t.shape for t in node.reads]
         for placed in node.steps:
@@ -186,8 +198,8 @@ class Network:
         return Row(
             node.path, node.kind, shape, parameters, None if node.problem else macs, node.text, node.place[0],
             node.specs, tuple(p.layout for p in node.steps), tuple(t.shape for t in node.reads),
-            tuple(t.number for t in node.reads), tuple(t.number for t in node.writes), node.problem, node.is_layer,
-            node.again,
+            tuple(t.number for t in node.reads), tuple(t.number for t in node.writes), node.problem,
+            node.layer is not None, again,
         )  # fmt: skip
 
     def _parameters(self, placed: Placed) -> int:
@@ -280,23 +292,49 @@ def _follow(reading: Reading, name: str | None) -> tuple[Sequence[Node], Sequenc
         nothing = CallError(printable(reading.text.strip(), 60), "it has no layer, no model and no class of one")
         raise left_out or nothing
     if isinstance(model, Function):
-        made = reading.call(model, [], {}, start)
-        model = made if made is not None else model
-    if isinstance(model, Graph):
-        results = model.results if isinstance(model.results, list | tuple) else [model.results]
-        return model.nodes, [t for t in results if isinstance(t, Tensor)]
+        model = _made_by(reading, model, scope, start)
     if isinstance(model, Partial):
         model = reading.call(model, [], {}, start)
     if isinstance(model, Class):
         model = reading.instantiate(model, [], {}, start)
+    if reading.words.default_name is None:
+        claim(model)
+    if isinstance(model, Member) and model.owner is None and not isinstance(model, Layer):
+        model.name = ""
     reading.forget_calls()
-    claim(model)
+    graph = model.inner if isinstance(model, Module) else model
+    if isinstance(graph, Graph):
+        return _graph(reading, graph, start)
     count = 1 if isinstance(model, Layer) else max(1, _inputs_of(reading, model))
     declared = _declared(model)
-    given = [reading.next_input(declared) for _ in range(count)]
-    results = reading.call(model, list(given), {}, start)
-    found = list(results.values()) if isinstance(results, dict) else results
-    return reading.nodes, [t for t in (found if isinstance(found, list | tuple) else [found]) if isinstance(t, Tensor)]
+    listed = isinstance(model, Module) and count == 1 < len(reading.shapes) and "call" in reading.words.forward
+    given: list[Any] = [reading.next_input(declared) for _ in range(len(reading.shapes) if listed else count)]
+    given = [given] if listed else given
+    return reading.nodes, tensors_in(reading.call(model, given, {}, start))
+
+
+def _graph(reading: Reading, graph: Graph, start: ast.AST) -> tuple[Sequence[Node], Sequence[Tensor]]:
+    """Return the calls of a model that is made of inputs and results, for the shapes that are given."""
+    reading.inputs = list(graph.inputs)
+    declared = [t.shape for t in graph.inputs]
+    if len(reading.shapes) > len(declared) or reading.shapes == declared[: len(reading.shapes)]:
+        return graph.nodes, tensors_in(graph.results)
+    reading.inputs = [reading.tensor(s) for s in [*reading.shapes, *declared[len(reading.shapes) :]]]
+    return reading.nodes, tensors_in(reading.call_member(graph, list(reading.inputs), {}, start))
+
+
+def _made_by(reading: Reading, function: Function, scope: Scope, start: ast.AST) -> Any:
+    """Return the model that a function makes, the last one of the text that makes one; what it needs is not known."""
+    functions = [v for v in scope.values() if isinstance(v, Function) and v is not function]
+    results = []
+    for one in (function, *reversed(functions)):
+        given = one.node.args
+        names = [a.arg for a in given.args]
+        needed = [n for n in names[: len(names) - len(given.defaults)] if n not in reading.left_out]
+        results.append(reading.call(one, [], {n: Symbol(n) for n in needed}, start))
+        if isinstance(results[-1], Member):
+            return results[-1]
+    return results[0] if isinstance(results[0], Function | Partial | Class) else function
 
 
 def _declared(model: Any) -> tuple[int, ...] | None:
@@ -312,7 +350,7 @@ def _declared(model: Any) -> tuple[int, ...] | None:
 
 def _inputs_of(reading: Reading, model: Any) -> int:
     """Return how many tensors the method of a model takes: parameters without a default, but for its object."""
-    method = reading._forward(model) if hasattr(model, "attributes") else None
+    method = reading._forward(model) if isinstance(model, Module) else None
     if method is None:
         return 1
     needed = method.args.args[1 : len(method.args.args) - len(method.args.defaults)]

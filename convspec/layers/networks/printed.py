@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from convspec.contract.network_words import Placed, Printed, PrintedLayer, Tensor
+from convspec.contract.network_words import Placed, Printed, PrintedLayer, Tensor, Word
 from convspec.errors import CallError, printable
 from convspec.layers.networks.reading import LayerError, Reading
 from convspec.layers.networks.values import Layer, Node
@@ -35,7 +35,6 @@ def apply_printed(reading: Reading, printed: Printed) -> Tensor:
             if printed.ordered:
                 raise
             del reading.nodes[before:]
-            member.called = False
             value = reading.call(member, [reading.tensor(None)], {}, call)
             reading.nodes[-1].problem = f"the print does not say what it reads ({error})"
             reading.notes.append(f"what {one.path} reads is not known, for the tensor before it does not fit: {error}")
@@ -45,7 +44,8 @@ def apply_printed(reading: Reading, printed: Printed) -> Tensor:
 def _of_print(reading: Reading, one: PrintedLayer, value: Tensor) -> Tensor:
     """Take down a layer of which a print says no settings that can be read."""
     kind = one.call.partition("(")[0]
-    made = Node(one.path, kind, one.call, (0, 0), [value])
+    layer = Layer(kind, Word("", steps.Other(kind)), {}, one.call, (0, 0))
+    made = Node(one.path, kind, one.call, (0, 0), [value], layer=layer)
     if one.shape is None and one.parameters is None:
         return reading.without_shape(made, f"the print does not say the settings of {printable(kind, 60)}")
     batch = value.shape[0] if value.shape else 1

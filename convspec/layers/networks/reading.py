@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -69,18 +69,15 @@ class Reading(TensorOperations):
         self.words = vocabulary
         self.item_path, self.left_out = vocabulary.item_path, vocabulary.left_out
         self._named = "names" in vocabulary.special.values()
-        self._called: set[str] = set()  # paths of layers
         self._mapped = 0  # calls of jax.vmap around this one
         self.shapes = list(input_shapes)
         self.nodes: list[Node] = []
         self.made: list[Any] = []  # members made by statements, in order
-        self.inputs: list[Tensor] = []
+        self.inputs: list[Tensor] = []  # of the model
         self._tensors = 0
         self.names: Counter[str] = Counter()
         self.constants: set[int] = set()  # tensors that depend on no input
-        self.learnt: dict[
-            int, tuple[Module | None, str]
-        ] = {}  # tensors that are parameters, by number, with their place
+        self.learnt: dict[int, tuple[Module | None, str]] = {}  # numbers of parameters, with their places
 
     # -- tensors ------------------------------------------------------------------------------------------------
 
@@ -166,13 +163,9 @@ class Reading(TensorOperations):
 
     def call_library(self, name: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         special = self.find(self.words.special, name)
-        kind = name.rpartition(".")[2]
+        kind = name.partition("(")[0].rpartition(".")[2]
         if special in ("sequence", "list", "dict"):
-            return self._container(kind, special, args, kwargs, node)
-        if special == "input":
-            return self._input(args, kwargs)
-        if special == "graph":
-            return self._graph(args, kwargs, node)
+            return self.created(self._container(kind, special, args, kwargs), kind, kwargs)
         if special == "parameter":
             made = self.tensor(args[0].shape if args and isinstance(args[0], Tensor) else None)
             self.learnt[made.number] = None, kind
@@ -194,9 +187,8 @@ class Reading(TensorOperations):
                                  f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
         raise LookupError(name)
 
-    def _container(self, kind: str, form: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container:
+    def _container(self, kind: str, form: str, args: list[Any], kwargs: dict[str, Any]) -> Container:
         made = Container(kind, form, joint=self.words.sequence_path if form == "sequence" else self.item_path)
-        made = self.created(made, kind, kwargs)
         values = args[0] if len(args) == 1 and isinstance(args[0], list | tuple | dict) else args
         values = values or next((v for v in kwargs.values() if isinstance(v, list | tuple | dict)), ())
         if isinstance(values, dict):
@@ -210,10 +202,13 @@ class Reading(TensorOperations):
 
     def forget_calls(self) -> None:
         """Forget what the text applied its model to."""
-        for kept in (self.nodes, self._called, self.names):
-            kept.clear()
+        self.nodes = []
+        if self.words.default_name is None:  # else layers have their names already
+            self.names.clear()
 
     def created(self, member: MemberT, kind: str, arguments: Mapping[str, Any]) -> MemberT:
+        if not isinstance(member, Container):
+            member.joint = f"{self.words.separator}{{}}"
         if self._named:
             own = arguments.get("name")
             member.name = own if isinstance(own, str) else ""
@@ -223,7 +218,9 @@ class Reading(TensorOperations):
                 member.name = member.name or self._numbered(kind, "layer ")
         return member
 
-    def inner_of(self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Container | Layer | None:
+    def inner_of(
+        self, kind: Class, args: list[Any], kwargs: dict[str, Any], node: ast.AST
+    ) -> Container | Layer | Graph | None:
         for base in kind.bases:
             if isinstance(base, Class):
                 if made := self.inner_of(base, args, kwargs, node):
@@ -231,33 +228,17 @@ class Reading(TensorOperations):
                 continue
             full = self.full_name(getattr(base, "text", ""))
             if (form := self.find(self.words.special, full)) in ("sequence", "list", "dict"):
-                return self._container(kind.name, form, args, {}, node)
+                return self._container(kind.name, form, args, {})
             if word := self.find(self.words.layers, full):
                 return Layer(
                     kind.name, word, word.bind(self.source(node), args, kwargs), self.source(node), place_of(node)
                 )
         return None
 
-    def _input(self, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        shape = kwargs.get("shape", args[0] if args else kwargs.get("batch_shape"))
-        sizes = list(shape) if isinstance(shape, tuple | list) else [None]
-        batch = kwargs.get("batch_shape") is None
-        declared = ([1] if batch else []) + [
-            1 if n is None and i == 0 and not batch else n for i, n in enumerate(sizes)
-        ]
-        known = tuple(n for n in declared if isinstance(n, int))
-        return self.next_input(known if len(known) == len(declared) else None)
-
-    def _graph(self, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Graph:
-        inputs, results = [*args[:2], None, None][:2]
-        inputs, results = kwargs.get("inputs", inputs), kwargs.get("outputs", results)
-        needed = {t.number for t in tensors_in([results])}
-        chosen = []
-        for one in reversed(self.nodes):
-            if needed & {t.number for t in one.writes}:
-                chosen.append(one)
-                needed |= {t.number for t in one.reads}
-        return Graph(tensors_in([inputs]), results, chosen[::-1])
+    def note(self, text: str) -> None:
+        """Keep a sentence on what is assumed, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     # -- calls --------------------------------------------------------------------------------------------------
 
@@ -266,7 +247,7 @@ class Reading(TensorOperations):
         match member:
             case Layer():
                 return self._call_layer(member, given, node, kwargs)
-            case Module(inner=Container() | Layer() as inside) if not self._forward(member):
+            case Module(inner=Container() | Layer() | Graph() as inside) if not self._forward(member):
                 return self.call_member(inside, args, kwargs, node)
             case Module():
                 method = self._forward(member)
@@ -282,14 +263,12 @@ class Reading(TensorOperations):
                 return self.call(Function(method, member.kind.scope, member), args, kwargs, node)
             case Container(form="sequence"):
                 value: Any = args[0] if args else None
-                for item in list(member.items.values()):
+                for item in [i for i in member.items.values() if not isinstance(i, Tensor)]:
                     value = self.call(item, [value], {}, node)
                     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Symbol):
                         value = value[0]
                 state = kwargs.get("state", args[1] if len(args) > 1 else None)
                 return value if state is None else (value, state)
-            case Graph():
-                return self._replay(member, given, node)
         raise self.fail(node, f"a {getattr(member, 'kind', 'list')} of layers cannot be called: call its items")
 
     def _forward(self, module: Module) -> ast.FunctionDef | None:
@@ -300,9 +279,7 @@ class Reading(TensorOperations):
         members = [v for v in module.attributes.values() if isinstance(v, Member)]
         if not members:
             raise self.fail(node, f"{module.kind.name} has no {' or '.join(self.words.forward)}, and no layers")
-        note = f"{module.kind.name} has no {self.words.forward[0]} in the text: its layers are taken in their order"
-        if note not in self.notes:
-            self.notes.append(note)
+        self.note(f"{module.kind.name} has no {self.words.forward[0]} in the text: its layers are taken in their order")
         value = args[0]
         for member in members:
             value = self.call(member, [self.flat_for(member, value)], {}, node)
@@ -325,41 +302,44 @@ class Reading(TensorOperations):
         return value
 
     def _call_layer(
-        self, layer: Layer, given: list[Tensor], node: ast.AST, kwargs: Mapping[str, Any] | None = None
+        self, layer: Layer, given: list[Tensor], node: ast.AST, kwargs: Mapping[str, Any] | None = None, path: str = ""
     ) -> Any:
-        again, layer.called = layer.called or (self._named and layer.path in self._called), True
         if layer.arguments.get(FLATTEN) and given:
             flatten = Word("x", steps.Flatten())
             given = [self.apply(flatten, "flatten", [given[0]], {}, ast.parse("flatten(x)", mode="eval").body)]
-        if not layer.name and layer.owner is None:
+        if layer.owner is None:
             layer.owner = self.modules[-1] if self.modules else None
             own = layer.arguments.get("name")
-            layer.name = own if isinstance(own, str) else self._default_name(layer)
+            layer.name = layer.name or (own if isinstance(own, str) else self._numbered(layer.kind))
         named = {name: value for name, value in (kwargs or {}).items() if name in layer.arguments}
         arguments = Arguments({**layer.arguments, **named}, given, self._mapped)
         made = Node(
-            layer.path or layer.kind, layer.kind, layer.text, layer.place, given, again=again,
+            path or layer.path or layer.kind, layer.kind, layer.text, layer.place, given, layer=layer,
             arguments=layer.arguments, called_at=place_of(node), word=layer.word,
         )  # fmt: skip
-        self._called.add(made.path)
-        result = self._record(
-            made, layer.word, arguments, node, lambda ts: self._call_layer(layer, list(ts), node, kwargs)
-        )
-        return (result, *layer.word.also) if layer.word.also else result
+        made.repeat = lambda tensors, path: self._call_layer(layer, list(tensors), node, kwargs, path)
+        layer.input, layer.output = next(iter(given), None), self._record(made, layer.word, arguments)
+        return (layer.output, *layer.word.also) if layer.word.also else layer.output
 
-    def _default_name(self, layer: Layer) -> str:
-        if self.words.default_name is None:
-            return self._numbered(layer.kind)
-        key = f"{layer.owner.path if layer.owner else ''}:{layer.kind}"
-        self.names[key] += 1
-        return self.words.default_name(layer.kind, self.names[key] - 1)
+    def joined(self, *names: str) -> str:
+        """Return the path of these names, as the framework writes it."""
+        return self.words.separator.join(filter(None, names))
+
+    def function_path(self, kind: str) -> str:
+        """Return the path of a function's next call."""
+        return self.joined(self._above(), self._numbered(kind))
+
+    def _above(self) -> str:
+        return self.modules[-1].path if self.modules else ""
 
     def _numbered(self, kind: str, role: str = "") -> str:
-        key = f"{role}{self.modules[-1].path if self.modules else ''}/{kind}"
+        key = f"{role}{self._above()}/{kind}"
         self.names[key] += 1
         return f"{kind}_{self.names[key] - 1}"
 
-    def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+    def apply(
+        self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST, path: str = ""
+    ) -> Any:
         """Call a function or method on its arguments; tensors are among them, or it gives a plain value."""
         try:
             bound = word.bind(self.source(node), args, kwargs) | dict(self.edits.get(place_of(node), {}))
@@ -373,27 +353,21 @@ class Reading(TensorOperations):
                 if isinstance(meaning := word.means(Arguments(bound)), Value):
                     return self._value_of(meaning)
             raise LookupError(kind)
-        path = self.modules[-1].path if self.modules else ""
+        if self.words.default_name is not None and isinstance(kwargs.get("name"), str):
+            path = path or self.joined(self._above(), kwargs["name"])
         made = Node(
-            "", kind, self.source(node), place_of(node), given, is_layer=False, arguments=bound,
-            called_at=place_of(node), word=word,
-        )  # fmt: skip
+            path, kind, self.source(node), place_of(node), given, arguments=bound, called_at=place_of(node), word=word
+        )
 
-        def repeat(tensors: Sequence[Tensor]) -> Any:
+        def repeat(tensors: Sequence[Tensor], path: str) -> Any:
             new = dict(zip((t.number for t in given), tensors, strict=True))
-            return self.apply(word, kind, replaced(args, new), replaced(kwargs, new), node)
+            return self.apply(word, kind, replaced(args, new), replaced(kwargs, new), node, path)
 
-        def name() -> str:
-            return ".".join(filter(None, (path, self._numbered(kind))))
-
-        return self._record(made, word, Arguments(bound, given), node, repeat, name)
-
-    def _record(
-        self, made: Node, word: Word, arguments: Arguments, node: ast.AST, repeat: Callable[[Sequence[Tensor]], Any],
-        name: Callable[[], str] | None = None,
-    ) -> Any:  # fmt: skip
-        """Take down a call, and return its results: a tensor, several, or a plain value."""
         made.repeat = repeat
+        return self._record(made, word, Arguments(bound, given))
+
+    def _record(self, made: Node, word: Word, arguments: Arguments) -> Any:
+        """Take down a call, and return its results: a tensor, several, or a plain value."""
         try:
             meaning = word.means(arguments)
             if isinstance(meaning, Value):
@@ -402,19 +376,19 @@ class Reading(TensorOperations):
             made.steps = [replace(p if isinstance(p, Placed) else Placed(p, word.layout), samples=self.words.samples)
                           for p in parts]  # fmt: skip
         except NotKnown as error:
-            return self.without_shape(made, str(error), name)
+            return self.without_shape(made, str(error))
         except (SpecError, TypeError, AttributeError, ValueError, IndexError, KeyError) as error:
             symbols = symbols_in(vars(arguments))
             if isinstance(error, ShapeError):
+                made.path = made.path or self.function_path(made.kind)
                 raise LayerError(str(error), made, self.nodes) from None
             if isinstance(error, CallError):
                 raise
             if symbols:
-                return self.without_shape(made, f"it depends on {printable(symbols[0].text, 60)}", name)
+                return self.without_shape(made, f"it depends on {printable(symbols[0].text, 60)}")
             words = str(error) if isinstance(error, SpecError) else f"it is not understood ({printable(error, 100)})"
             raise CallError(made.text, f"line {made.place[0]}: {words}" if "\n" in self.text else words) from None
-        if name is not None:
-            made.path = name()
+        made.path = made.path or self.function_path(made.kind)
         return self.results(made)
 
     def _value_of(self, meaning: Value) -> Any:
@@ -425,10 +399,9 @@ class Reading(TensorOperations):
             self.constants.add(value.number)
         return value
 
-    def without_shape(self, made: Node, problem: str, name: Callable[[], str] | None = None) -> Tensor:
+    def without_shape(self, made: Node, problem: str) -> Tensor:
         """Take down a call that is not understood, and return its result, of which nothing is known."""
-        if name is not None:
-            made.path = name()
+        made.path = made.path or self.function_path(made.kind)
         made.problem = problem
         self._note(made, [self.tensor(None)])
         return made.writes[0]
@@ -452,30 +425,18 @@ class Reading(TensorOperations):
         for t in made.reads:
             if t.number in self.learnt and not any(t in node.writes for node in self.nodes):
                 owner, name = self.learnt[t.number]
-                path = ".".join(filter(None, (owner.path if owner else "", name)))
+                path = self.joined(owner.path if owner else "", name)
                 batch = (1,) * self.words.samples
                 step = [] if t.shape is None else [Placed(steps.Parameter(batch + t.shape), samples=bool(batch))]
-                again, problem = path in self._called, "" if step else "its shape is not known"
-                self._called.add(path)
-                node = Node(path, "Parameter", "", made.place, (), [t], step, problem, again=again, is_layer=False)
-                self.nodes.append(node)
+                problem = "" if step else "its shape is not known"
+                self.nodes.append(Node(path, "Parameter", "", made.place, (), [t], step, problem))
         made.writes = results
         self.nodes.append(made)
 
-    def unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
-        made = Node("", kind, text, place_of(node), reads, is_layer=False)
-        path = self.modules[-1].path if self.modules else ""
-        return self.without_shape(made, problem, lambda: ".".join(filter(None, (path, self._numbered(kind)))))
-
-    def _replay(self, graph: Graph, given: list[Tensor], node: ast.AST) -> Any:
-        if len(given) != len(graph.inputs):
-            raise self.fail(node, f"the model has {len(graph.inputs)} inputs, and gets {len(given)}")
-        new = dict(zip((t.number for t in graph.inputs), given, strict=True))
-        for one in graph.nodes:
-            assert one.repeat is not None
-            made = one.repeat([new.get(t.number, t) for t in one.reads])
-            new.update(zip((t.number for t in one.writes), tensors_in([made]), strict=True))
-        return replaced(graph.results, new)
+    def unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str, path: str = "") -> Tensor:
+        made = Node(path, kind, text, place_of(node), reads)
+        made.repeat = lambda tensors, path: self.unknown(kind, text, list(tensors), node, problem, path)
+        return self.without_shape(made, problem)
 
     def _module_attribute(self, module: Module, name: str, node: ast.AST) -> Any:
         if self._named and name == "param" and name not in module.attributes:

@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from convspec.contract.network_words import NotKnown, Symbol, Tensor, Vocabulary, Word
+from convspec.errors import printable
 from convspec.layers.networks.interpreter import Interpreter
 from convspec.layers.networks.subscripts import moves_of
 from convspec.layers.networks.values import symbols_in, tensors_in
@@ -26,18 +27,23 @@ class TensorOperations(Interpreter):
 
     words: Vocabulary
 
-    def apply(self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+    def apply(
+        self, word: Word, kind: str, args: list[Any], kwargs: dict[str, Any], node: ast.AST, path: str = ""
+    ) -> Any:
         """Call a function or method on its arguments."""
         raise NotImplementedError
 
-    def unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str) -> Tensor:
+    def unknown(self, kind: str, text: str, reads: list[Tensor], node: ast.AST, problem: str, path: str = "") -> Tensor:
         """Take down a call of which nothing is known but what it reads."""
         raise NotImplementedError
 
     def tensor_operation(self, name: str, args: list[Any], node: ast.AST) -> Any:
         if name == "Subscript":
             return self._subscript(args[0], args[1], node)
-        if name in _OPERATORS and not symbols_in(args):
+        if symbols := symbols_in(args):
+            problem = f"it depends on {printable(symbols[0].text, 60)}"
+            return self.unknown(name.lower(), self.source(node), tensors_in(args), node, problem)
+        if name in _OPERATORS:
             numbers = [a for a in args if isinstance(a, int | float)]
             kind = _OPERATORS[name]
             fields = {"constant": float(numbers[0])} if numbers else {}

@@ -33,10 +33,10 @@ class Member:
         above = self.owner.path if self.owner else ""
         if not self.owner or not self.name:
             return above or self.name
-        return (above + self.owner.joint.format(self.name)).lstrip(".")
+        return (above + self.owner.joint.format(self.name)).lstrip("./")
 
     def adopt(self, name: str, value: object, item_path: str = ".{}") -> None:
-        """Give a member its place in this one, if it has none yet; those in lists and dictionaries too."""
+        """Give a member its place in this one, if it has none yet; those in lists too; a name stays."""
         if isinstance(value, list | tuple | dict):
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 self.adopt(name + item_path.format(key), item, item_path)
@@ -49,8 +49,8 @@ class Layer(Member):
     """A layer as its constructor was written.
 
     Attributes:
-        called: whether it was applied to a tensor before: its arrays count once.
         arrays: those that the text reads.
+        input, output: of its last call.
     """
 
     kind: str
@@ -58,8 +58,9 @@ class Layer(Member):
     arguments: Mapping[str, Any]
     text: str
     place: Place
-    called: bool = False
     arrays: dict[str, Tensor] = field(default_factory=dict)
+    input: Tensor | None = None
+    output: Any = None
 
 
 @dataclass(eq=False)
@@ -82,7 +83,7 @@ class Module(Member):
 
     kind: Class
     attributes: Scope = field(default_factory=dict)
-    inner: Container | Layer | None = None  # where its class is one of the framework's: a sequence, a convolution
+    inner: Container | Layer | Graph | None = None  # where its class is one of the framework's: a sequence, a graph
 
 
 @dataclass(eq=False)
@@ -174,8 +175,8 @@ class Node:
         kind: the class or function as written, without its module.
         reads: the tensors that it reads; ``writes``: those that it gives.
         steps: what it does, in order; ``problem``: why that is not known.
-        again: whether it is a layer that was called before.
-        repeat: makes the same call on other tensors.
+        layer: that is called; None: a function, or a parameter.
+        repeat: makes the same call on other tensors, under a path.
     """
 
     path: str
@@ -186,9 +187,8 @@ class Node:
     writes: Sequence[Tensor] = ()
     steps: Sequence[Placed] = ()
     problem: str = ""
-    again: bool = False
-    repeat: Callable[[Sequence[Tensor]], Any] | None = None
-    is_layer: bool = True
+    layer: Layer | None = None
+    repeat: Callable[[Sequence[Tensor], str], Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     called_at: Place = (0, 0)
     word: Word | None = None
@@ -216,13 +216,11 @@ def batch_of_one(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
 
 
 def claim(value: Any, seen: set[int] | None = None) -> None:
-    """Give all members of a model their places in it, whatever they were part of before, and forget their calls."""
+    """Give all members of a model their places in it, whatever they were part of before."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, Layer):
-        value.called = False
     parts = value.items if isinstance(value, Container) else value.attributes if isinstance(value, Module) else {}
     for name, part in parts.items():
         if isinstance(part, Member) and part.owner not in (None, value) and id(part) not in seen:
@@ -239,14 +237,14 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copied(item) for key, item in value.items()}
     if isinstance(value, Layer):
-        return replace(value, called=False, arrays={})
+        return replace(value, arrays={}, input=None, output=None)
     if isinstance(value, Container):
-        made = Container(value.kind, value.form)
+        made = Container(value.kind, value.form, joint=value.joint)
         for key, item in value.items.items():
             made.add(copied(item), key)
         return made
     if isinstance(value, Module):
-        module = Module(value.kind, inner=copied(value.inner))
+        module = Module(value.kind, inner=copied(value.inner), joint=value.joint)
         if module.inner:
             module.inner.owner = module
         for name, item in value.attributes.items():

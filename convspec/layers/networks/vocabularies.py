@@ -42,7 +42,7 @@ def choose(text: str, framework: str | None = None) -> tuple[str, Vocabulary]:
     best = max(scores.values(), default=(0, 0))
     if best[0] == 0 and (other := _foreign(names, imported)):
         raise CallError(other, f"{FOREIGN[other]} is no framework that is read here: {_titles(known)}")
-    if best <= (0, 0):
+    if best <= (0, 0) and not printed:
         raise _unknown(text, names, known)
     chosen = [name for name, score in scores.items() if score == best]
     name = min(chosen, key=lambda name: len(known[name].modules))  # whose short names are most likely its own
