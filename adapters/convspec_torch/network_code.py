@@ -106,21 +106,26 @@ def _global(step: Any, reads: Reads) -> Code | Sequence[Code]:
 
 def _batch_norm(step: Any, reads: Reads) -> Code:
     ndim = max(_ndim(reads), 1)
-    if step.scale != step.bias:
-        raise NotKnown("PyTorch's batch norm has a scale and a bias, or none")
-    return Code(layer=_call(f"nn.BatchNorm{ndim}d", step.channels, eps=(step.epsilon, 1e-5), affine=(step.scale, True)))
+    more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, True)}
+    return Code(layer=_call(f"nn.BatchNorm{ndim}d", step.channels, **more), remarks=_more_arrays(step))
 
 
 def _group_norm(step: Any, _: Reads) -> Code:
-    if step.scale != step.bias:
-        raise NotKnown("PyTorch's group norm has a scale and a bias, or none")
-    more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale, True)}
-    return Code(layer=_call("nn.GroupNorm", step.groups, step.channels, **more))
+    more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, True)}
+    return Code(layer=_call("nn.GroupNorm", step.groups, step.channels, **more), remarks=_more_arrays(step))
 
 
 def _instance_norm(step: Any, reads: Reads) -> Code:
-    more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale, False)}
-    return Code(layer=_call(f"nn.InstanceNorm{_ndim(reads)}d", step.channels, **more))
+    more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, False)}
+    return Code(layer=_call(f"nn.InstanceNorm{_ndim(reads)}d", step.channels, **more), remarks=_more_arrays(step))
+
+
+def _more_arrays(step: Any) -> tuple[str, ...]:
+    """Return the remark that a norm of PyTorch has an array that the source lacks."""
+    if step.scale == step.bias:
+        return ()
+    name, value = ("bias", "zeros") if step.scale else ("weight", "ones")
+    return (f"PyTorch's norms have a weight and a bias, or none: keep {name} at {value} where the source has none.",)
 
 
 def _layer_norm(step: Any, reads: Reads) -> Code | Sequence[Code]:
@@ -310,6 +315,12 @@ def _prelu(step: Any, reads: Reads) -> Code:
     return Code(layer=_call("nn.PReLU", num_parameters=(count, 1)))
 
 
+def _flatten(step: Any, _: Reads) -> Code:
+    moved = ".movedim(1, -1)" if step.order == "NHWC" else ""
+    item = "nn.Flatten()" if (step.start, step.end, moved) == (1, -1, "") else ""
+    return Code(f"torch.flatten({{x}}{moved}, {step.start}{'' if step.end == -1 else f', {step.end}'})", item=item)
+
+
 def _lp_norm(step: Any, _: Reads) -> Code:
     axes = _one(step.axes)
     return Code(f"F.normalize({{x}}, p={step.p!r}, dim={axes!r}, eps={step.epsilon!r})")
@@ -335,8 +346,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code | Sequence[Code]]], ...] = 
     (steps.ChannelShuffle, _layer_without_weights("nn.ChannelShuffle({s.groups})")),
     (steps.Identity, lambda *_: Code("{x}", item="nn.Identity()")),
     (steps.Embedding, lambda s, _: Code(layer=f"nn.Embedding({s.num_embeddings}, {s.features})")),
-    (steps.Flatten, lambda s, _: Code(f"torch.flatten({{x}}, {s.start}{'' if s.end == -1 else f', {s.end}'})",
-                                      item="nn.Flatten()" if (s.start, s.end) == (1, -1) else "")),
+    (steps.Flatten, _flatten),
     (steps.Parameter, lambda s, _: Code("{layer}", f"nn.Parameter(torch.zeros({tuple(s.shape)}))")),
     (steps.Permute, lambda s, _: Code(f"{{x}}.permute({_list(s.axes)})")),
     (steps.Concat, lambda s, _: Code(f"torch.cat([{{all}}], {s.axis})")),

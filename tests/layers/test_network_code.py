@@ -55,3 +55,57 @@ def test_what_has_no_counterpart_raises_in_its_place():
 def test_an_adapter_without_words_is_named():
     with pytest.raises(UnsupportedError, match="adapter 'openvino' writes no networks"):
         Network.parse(SEQUENCE).source("openvino", (2, 1, 16, 18))
+
+
+KERAS = "model = keras.Sequential([keras.Input(shape=(6, 8, 3)), {}])"
+
+
+def torch_code(text: str, *shapes: tuple[int, ...]):
+    code = Network.parse(text).source("torch", *shapes)
+    assert code.missing == ()
+    return code
+
+
+def test_an_image_of_keras_has_its_channels_first_in_pytorch_whatever_reads_it_first():
+    """A pad, a dense layer and a batch norm take the target's axes, so that no statement moves the input's."""
+    layers = "layers.ZeroPadding2D((1, 2)), layers.Dense(4), layers.BatchNormalization(), layers.Conv2D(5, 3)"
+    code = torch_code(KERAS.format(layers), (2, 6, 8, 3))
+    assert code.inputs == ((2, 3, 6, 8),)
+    assert "permute" not in code.source
+    assert "F.pad(x, [2, 2, 1, 1])" in code.source
+
+
+@pytest.mark.parametrize(("behind", "moved"), [
+    ("layers.ReLU(), layers.Dense(4)", False), ("layers.BatchNormalization(), layers.Dense(4)", True),
+    ("layers.ReLU()", True), ("layers.Reshape((6, 4, 5))", True),
+])  # fmt: skip
+def test_flattened_features_are_in_another_order_only_before_linear_layers(behind, moved):
+    """The weights of a linear layer are put in that order; whatever else reads the features needs the source's."""
+    code = torch_code(KERAS.format(f"layers.Conv2D(5, 3), layers.Flatten(), {behind}"), (2, 6, 8, 3))
+    assert ("x.permute(0, 2, 3, 1)" in code.source) == moved
+    assert any("in another order" in remark for remark in code.remarks) == (not moved)
+
+
+def test_a_layer_that_needs_its_axes_moved_is_no_member_of_a_sequence():
+    code = torch_code(KERAS.format("layers.Conv2D(5, 3), layers.LayerNormalization()"), (2, 6, 8, 3))
+    assert "self.layer_normalization(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)" in code.source
+
+
+def test_channels_that_are_first_in_keras_stay_there_in_pytorch():
+    layers = ("layers.Conv2D(5, 3, data_format='channels_first'), layers.BatchNormalization(axis=1), "
+              "layers.Flatten(data_format='channels_first')")  # fmt: skip
+    code = torch_code(f"model = keras.Sequential([keras.Input(shape=(3, 6, 8)), {layers}])", (2, 3, 6, 8))
+    assert code.inputs == ((2, 3, 6, 8),)
+    assert "permute" not in code.source
+    assert "torch.flatten(x.movedim(1, -1), 1)" in code.source
+    text = "keras.Sequential([keras.Input(shape=(3, 6, 8)), layers.Conv2D(5, 3, data_format='channels_first')])"
+    (missing,) = Network.parse(text).source("flax", (2, 3, 6, 8)).missing
+    assert missing == ("conv2d", "its channels are on another axis than those of other layers")
+
+
+def test_a_norm_without_a_scale_has_one_of_ones_in_pytorch():
+    code = torch_code(KERAS.format("layers.BatchNormalization(scale=False)"), (2, 6, 8, 3))
+    assert "nn.BatchNorm2d(3, eps=0.001)" in code.source
+    assert code.remarks == (
+        "PyTorch's norms have a weight and a bias, or none: keep weight at ones where the source has none.",
+    )

@@ -112,7 +112,7 @@ class _Writer:
             line.first
             and len(line.reads) == len(line.writes) == 1
             and line.reads == line.writes
-            and (line.code.item or line.layer)
+            and (line.code.item or (line.layer and line.code.call == "{layer}({x})"))
             for line in self.lines
         )
         program = Program(name, inputs, tuple(self.lines), tuple(results), chain and len(inputs) == len(results) == 1)
@@ -136,15 +136,16 @@ class _Writer:
         return tuple(shape[i] for i in self._axes(len(shape)))
 
     def _image_inputs(self) -> set[int]:
-        """Return the inputs that a step reads as images, perhaps after pointwise ones."""
+        """Return the inputs that a step reads as images, perhaps after steps that can have the target's axes."""
         found: set[int] = set()
-        follows = {n: n for n in self.trace.inputs}
+        follows = {n: {n} for n in self.trace.inputs}
         for row in self.trace.rows:
-            starts = {follows[n] for n in row.reads if n in follows}
-            if any(self._is_image(step, layout) for step, layout in zip(row.steps, row.layouts, strict=True)):
+            starts = {start for n in row.reads for start in follows.get(n, ())}
+            placed = list(zip(row.steps, row.layouts, strict=True))
+            if any(self._is_image(step, layout) and layout in ("", self.source) for step, layout in placed):
                 found |= starts
-            elif starts and all(isinstance(step, _POINTWISE) for step in row.steps):
-                follows |= dict.fromkeys(row.writes, min(starts))
+            elif starts and all(isinstance(s, _NORMS) or self._moved(s, len(row.shape or ())) for s in row.steps):
+                follows |= dict.fromkeys(row.writes, starts)
         return found
 
     def _is_image(self, step: ConvSpec | Step, layout: str) -> bool:
@@ -197,9 +198,9 @@ class _Writer:
         self, row: Row, step: ConvSpec | Step, layout: str, reads: list[_Tensor], free: Sequence[str], *, last: bool
     ) -> list[_Tensor]:
         """Write one step; return what it gives."""
-        step, layout, reads, image = self._placed(step, layout, reads)
+        step, layout, reads, image = self._placed(step, layout, reads, row.writes)
         shapes = [t.shape for t in reads]
-        made = outputs(Placed(step, self.target.layout if image and layout else ""), shapes)
+        made = outputs(Placed(step, self.target.layout if layout else ""), shapes)
         results: list[_Tensor] = []
         for shape in made:
             results.append(_Tensor(self._name(free, {t.name for t in results}), tuple(shape), image))
@@ -208,23 +209,31 @@ class _Writer:
         )
         return results
 
-    def _placed(self, step: ConvSpec | Step, layout: str, reads: list[_Tensor]) -> tuple[Any, str, list[_Tensor], bool]:
+    def _placed(
+        self, step: ConvSpec | Step, layout: str, reads: list[_Tensor], writes: Sequence[int]
+    ) -> tuple[Any, str, list[_Tensor], bool]:
         """Return a step with the target's axes, its layout, what it reads, and whether its result is an image."""
-        if isinstance(step, steps.BatchNorm | steps.GroupNorm | steps.InstanceNorm) and not layout:
-            rank = len(reads[0].shape)
+        rank = max((len(t.shape) for t in reads), default=0)
+        if isinstance(step, _NORMS) and not layout:
             channel = 1 if self.source == "NCHW" or rank < 3 else rank - 1
             if step.axis % rank == channel:
                 step, layout = replace(step, axis=1), self.source
+        if layout and layout != self.source and rank > 2:
+            if layout != self.target.layout:
+                raise NotKnown("its channels are on another axis than those of other layers")
+            return step, layout, [self._to(t, image=False) for t in reads], False
+        image = any(t.image and len(t.shape) > 2 for t in reads)
+        if isinstance(step, steps.Flatten) and not self.same and step.start == 1 and step.end in (-1, rank - 1):
+            if image and sum(n > 1 for n in reads[0].shape[1:]) > 1:
+                if not self._is_read_by_linear(writes):
+                    reads = [self._to(t, image=False) for t in reads]
+                else:
+                    self._remark("Flattened features are in another order than in the source: port_weights moves them.")
+            return steps.Flatten(), "", reads, False
         if self._is_image(step, layout):
             return step, layout or self.source, [self._to(t, image=True) for t in reads], True
-        rank = max((len(t.shape) for t in reads), default=0)
-        image = any(t.image and len(t.shape) > 2 for t in reads)
         if self.same or rank < 3 or not image:
             return step, "", reads, image
-        if isinstance(step, steps.Flatten) and step.start == 1 and step.end in (-1, rank - 1):
-            if sum(n > 1 for n in reads[0].shape[1:]) > 1:
-                self._remark("Flattened features are in another order than in the source: port_weights moves them.")
-            return step, "", reads, False
         if isinstance(step, steps.Reshape) and sum(n > 1 for n in reads[0].shape[1:]) <= 1:
             return step, "", reads, False
         if moved := self._moved(step, rank):
@@ -232,6 +241,18 @@ class _Writer:
         if isinstance(step, steps.Reduce) and not step.keepdims and len(step.axes) >= rank - 2:
             return replace(step, axes=tuple(self._axis(a, rank) for a in step.axes)), "", reads, False
         return step, "", [self._to(t, image=False) for t in reads], False
+
+    def _is_read_by_linear(self, tensors: Sequence[int]) -> bool:
+        """Return whether only linear layers read these tensors, perhaps after functions of each element."""
+        followed = set(tensors)
+        for row in self.trace.rows:
+            if not followed & {*row.reads}:
+                continue
+            kept = next((s for s in row.steps if not isinstance(s, _POINTWISE) or s.arrays), None)
+            if not isinstance(kept, steps.Linear) and (kept or not row.steps or not followed >= {*row.reads}):
+                return False
+            followed |= {*row.writes} if kept is None else set()
+        return not followed & {*self.trace.results}
 
     def _aligned(self, tensor: _Tensor, rank: int) -> _Tensor:
         """Return a tensor in the target's order; one of fewer axes as it is broadcast in the source."""
@@ -253,6 +274,8 @@ class _Writer:
 
     def _moved(self, step: Any, rank: int) -> Step | None:
         """Return a step of an image that keeps its axes, with its axes in the target's order; None for another one."""
+        if isinstance(step, steps.PReLU):
+            return replace(step, shape=self._order((1, *step.shape, *[1] * (rank - 1 - len(step.shape))))[1:])
         if isinstance(step, _POINTWISE):
             return step
         if isinstance(step, steps.Concat | steps.Softmax | steps.GLU | steps.Split | steps.Linear):
@@ -361,6 +384,7 @@ _MODES = {"reflect": "reflect", "replicate": "replicate", "circular": "circular"
 _POINTWISE = (
     steps.Activation, steps.Dropout, steps.Identity, steps.Elementwise,
 )  # fmt: skip
+_NORMS = (steps.BatchNorm, steps.GroupNorm, steps.InstanceNorm)
 
 
 def _beyond_steps(row: Row) -> str:
