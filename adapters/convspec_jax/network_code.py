@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from convspec.contract.network_code import Code, Reads
+from convspec.contract.network_code import Code, Reads, number
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 
@@ -44,7 +44,7 @@ _ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
     steps.HardShrink: lambda s: f"jnp.where(jnp.abs({{x}}) > {s.threshold!r}, {{x}}, 0)",
     steps.SoftShrink: lambda s: f"jnp.sign({{x}}) * jnp.maximum(jnp.abs({{x}}) - {s.threshold!r}, 0)",
     steps.Clip: lambda s: f"jnp.clip({{x}}, {s.minimum!r}, {s.maximum!r})",
-    steps.Pointwise: lambda s: f"jnp.{s.function}({{x}})", steps.Power: lambda s: f"{{x}} ** {s.exponent:g}",
+    steps.Pointwise: lambda s: f"jnp.{s.function}({{x}})", steps.Power: lambda s: f"{{x}} ** {number(s.exponent)}",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _elementwise(step: Any, reads: Reads) -> Code:
         if len(reads.shapes) > 2:
             return Code("sum([{all}])" if sign == "+" else "math.prod([{all}])")
         return Code(f"{{x}} {sign} {{y}}")
-    sides = ("{x}", f"{step.constant:g}")
+    sides = ("{x}", number(step.constant))
     return Code(f" {sign} ".join(sides[::-1] if getattr(step, "reflected", False) else sides))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec, same_pads
-from convspec.contract.network_code import Code, Line, Program, Reads, Target, native_layer
+from convspec.contract.network_code import Code, Line, Program, Reads, Target, native_layer, number
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -159,7 +159,7 @@ def _elementwise(step: Any, reads: Reads) -> Code:
         return Code(f"{{x}} {sign} {{y}}" if len(sign) == 1 else f"ops.{sign}({{all}})")
     if len(sign) > 1:
         return Code(f"ops.{sign}({{x}}, {step.constant!r})")
-    sides = ("{x}", f"{step.constant:g}")
+    sides = ("{x}", number(step.constant))
     return Code(f" {sign} ".join(sides[::-1] if getattr(step, "reflected", False) else sides))
 
 
@@ -251,7 +251,7 @@ _ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
     steps.HardShrink: lambda s: f"keras.activations.hard_shrink({{x}}, threshold={s.threshold!r})",
     steps.SoftShrink: lambda s: f"keras.activations.soft_shrink({{x}}, threshold={s.threshold!r})",
     steps.Squareplus: lambda s: f"keras.activations.squareplus({{x}}, b={s.b!r})",
-    steps.Power: lambda s: f"{{x}} ** {s.exponent:g}",
+    steps.Power: lambda s: f"{{x}} ** {number(s.exponent)}",
 }  # fmt: skip
 
 
@@ -309,7 +309,8 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code | Sequence[Code]]], ...] = 
     (steps.Squeeze, lambda s, _: Code(f"ops.squeeze({{x}}, {_axes(s)})")),
     (steps.Unsqueeze, lambda s, _: Code(f"ops.expand_dims({{x}}, {_axes(s)})")),
     (steps.Select, lambda s, _: Code(f"ops.take({{x}}, {s.index}, axis={s.axis})")),
-    (steps.LpNorm, lambda s, _: Code(f"ops.normalize({{x}}, axis={s.axes[0]}, order={s.p:g}, epsilon={s.epsilon!r})")),
+    (steps.LpNorm, lambda s, _: Code(
+        f"ops.normalize({{x}}, axis={s.axes[0]}, order={number(s.p)}, epsilon={s.epsilon!r})")),
 )  # fmt: skip
 
 

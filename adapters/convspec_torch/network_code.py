@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Program, Reads, Target, native_layer
+from convspec.contract.network_code import Code, Program, Reads, Target, native_layer, number
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -165,7 +165,7 @@ def _elementwise(step: Any, reads: Reads) -> Code:
         return Code(f"torch.{name}({{all}})")
     sign = {steps.Add: "+", steps.Subtract: "-", steps.Multiply: "*", steps.Divide: "/"}[type(step)]
     if step.constant is not None:
-        sides = [f"{step.constant:g}", "{x}"] if getattr(step, "reflected", False) else ["{x}", f"{step.constant:g}"]
+        sides = [number(step.constant), "{x}"] if getattr(step, "reflected", False) else ["{x}", number(step.constant)]
         return Code(f" {sign} ".join(sides))
     if len(reads.shapes) > 2:
         return Code("sum([{all}])") if sign == "+" else Code("math.prod([{all}])")
@@ -285,7 +285,7 @@ _ACTIVATIONS: dict[type, Callable[[Any], str]] = {
     steps.Clip: _clip,
     steps.ThresholdedReLU: _threshold,
     steps.Pointwise: _function,
-    steps.Power: lambda s: f"{{x}} ** {s.exponent:g}",
+    steps.Power: lambda s: f"{{x}} ** {number(s.exponent)}",
 }
 
 

@@ -103,6 +103,11 @@ class Program:
         return [(line.layer, line.code.layer) for line in self.lines if line.layer and line.first]
 
 
+def number(value: float) -> str:
+    """Return a number as Python writes it, with all its digits; a whole one without its point."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def native_layer(plan: Plan, **arguments: str) -> str:
     """Return the constructor of a plan's only layer, with other texts of some arguments (``rngs="rngs"``).
 

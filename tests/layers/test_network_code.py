@@ -109,3 +109,9 @@ def test_a_norm_without_a_scale_has_one_of_ones_in_pytorch():
     assert code.remarks == (
         "PyTorch's norms have a weight and a bias, or none: keep weight at ones where the source has none.",
     )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_number_has_all_its_digits(target):
+    code = Network.parse(KERAS.format("layers.Rescaling(1. / 255), layers.Conv2D(5, 3)")).source(target, (2, 6, 8, 3))
+    assert f"x * {1 / 255}\n" in code.source
