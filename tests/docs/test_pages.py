@@ -153,7 +153,7 @@ def test_the_front_page_answers_the_questions():
     text = (DOCS / "index.md").read_text("utf-8")
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)
     questions = [(question, answer) for question, answer in rows if "](" in answer]
-    assert len(questions) == 10
+    assert len(questions) == 11
     words = (
         "out_channels",
         "same",
@@ -161,6 +161,7 @@ def test_the_front_page_answers_the_questions():
         "NHWC",
         "size",
         "weights",
+        "mat1 and mat2",
         "groups",
         "Given groups=1",
         "auto_pad",
