@@ -247,8 +247,8 @@ PyTorch's own number.
 
 def cell(found: Found, truth: int) -> str:
     """Return a count as a cell: ``=`` where it is the truth, else with its factor."""
-    if found == truth or isinstance(found, str):
-        return "=" if found == truth else found
+    if isinstance(found, str) or found == truth:
+        return found if isinstance(found, str) else "="
     factor = f"{found / truth:.4g}"
     return f"**{found:,}**" if factor in ("0", "1") else f"**{found:,}** (× {factor})"
 
