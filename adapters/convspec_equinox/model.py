@@ -90,22 +90,27 @@ def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
     """A new module – of a pair a new pair – with these arrays; the old one is as it was."""
     module, state = model if isinstance(model, tuple) else (model, None)
     layers = steps.modules(module, _KINDS)
-    if missing := [path for path in arrays if path not in layers]:
-        raise UnsupportedError(f"{missing[0]} is no layer whose arrays are known by name")
-    own = {id(layers[path]): new for path, new in arrays.items()}
+    plain = {path: dict(new) for path, new in arrays.items() if path not in layers}  # by the names of attributes
+    own = {id(layers[path]): new for path, new in arrays.items() if path in layers}
 
-    def change(old: Any, new: Any, _: str) -> None:
+    def change(old: Any, new: Any, path: str) -> None:
         for ours, theirs in _names(old).items():
             if ours in own.get(id(old), {}):
                 values, like = _native(old, ours, own[id(old)][ours]), getattr(old, theirs)
                 object.__setattr__(new, theirs, jnp.asarray(values, like.dtype).reshape(like.shape))
 
+        for name in [name for name in plain.get(path, ()) if eqx.is_inexact_array(getattr(old, name, None))]:
+            like = getattr(old, name)
+            object.__setattr__(new, name, jnp.asarray(plain[path].pop(name), like.dtype).reshape(like.shape))
+
     written = steps.copied(module, change)
+    if missing := [path for path, left in plain.items() if left]:
+        raise UnsupportedError(f"{missing[0]} is no layer whose arrays are known by name")
     if state is None:
         return written
     state = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(state))  # setting makes the old one invalid
     for path, new in arrays.items():
-        if {"mean", "variance"} <= set(new):
+        if path in layers and {"mean", "variance"} <= set(new):
             state = _stored(layers[path], state, new["mean"], new["variance"])
     return written, state
 

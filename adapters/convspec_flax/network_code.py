@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from convspec_jax.network_code import call, write_function
+from convspec_jax.network_code import call, pool_pads, write_function
 
 from convspec.contract import ConvSpec
 from convspec.contract.network_code import Code, Program, Reads, Target, native_layer
@@ -18,6 +18,9 @@ from convspec_flax.plan import plan as nnx_plan
 
 def _one(values: Sequence[Any]) -> Any:
     return values[0] if len(set(values)) == 1 else tuple(values)
+
+
+_NAME = "'parameter'"  # in the place of the name of a parameter of linen
 
 
 class _Writer:
@@ -48,13 +51,7 @@ class _Writer:
     def pool(self, step: Any, reads: Reads) -> Code:
         if isinstance(step, steps.LpPool) or set(step.dilation) != {1} or getattr(step, "divisor", None):
             raise NotKnown(f"Flax has no {step}")
-        sizes, mean = reads.shapes[0][1:-1], isinstance(step, steps.AveragePool)
-        axes = list(zip(sizes, step.kernel_size, step.strides, step.pads(sizes), strict=True))
-        over = [max((out - 1) * s + k - (n + lo + hi), 0)
-                for out, (n, k, s, (lo, hi)) in zip(step.output_spatial(sizes), axes, strict=True)]  # fmt: skip
-        if mean and step.count_include_pad and any(over):
-            raise NotKnown("Flax's average pools count what overhangs")
-        pads = tuple((lo, hi + extra) for (*_, (lo, hi)), extra in zip(axes, over, strict=True))
+        mean, pads = isinstance(step, steps.AveragePool), pool_pads(step, reads.sizes)
         padding = f", padding={pads}" if any(map(any, pads)) else ""
         counted = ", count_include_pad=False" if mean and padding and not step.count_include_pad else ""
         name = self._function("avg_pool" if mean else "max_pool")
@@ -119,7 +116,7 @@ class _Writer:
         shape = tuple(step.shape)
         if self.nnx:
             return Code("{layer}[...]", f"nnx.Param(jnp.zeros({shape}))")
-        return Code(f"self.param('parameter', nn.initializers.zeros, {shape})")
+        return Code("{layer}", f"self.param({_NAME}, nn.initializers.zeros, {shape})")
 
     _kinds: tuple[tuple[Any, Callable[[_Writer, Any, Reads], Code]], ...] = (
         (steps.WindowPool, pool), (steps.AdaptivePool, adaptive), (steps.Norm, norm), (steps.Linear, linear),
@@ -142,7 +139,8 @@ def assemble_nnx(program: Program) -> str:
 
 def assemble_linen(program: Program) -> str:
     """Return the text of a program as a linen module with its variables."""
-    init = "".join(f"        self.{name} = {text}\n" for name, text in program.layers) or "        pass\n"
+    layers = [(name, text.replace(_NAME, repr(name))) for name, text in program.layers]
+    init = "".join(f"        self.{name} = {text}\n" for name, text in layers) or "        pass\n"
     body = "".join(f"        {line.statement(f'self.{line.layer}')}\n" for line in program.lines)
     names = ", ".join(name for name, _ in program.inputs)
     zeros = ", ".join(f"jnp.zeros({shape})" for _, shape in program.inputs)

@@ -77,8 +77,8 @@ def _pad(step: Any, reads: Reads) -> Code:
     if any(n < 0 for pair in pads for n in pair):
         if any(n > 0 for pair in pads for n in pair):
             raise NotKnown("a pad and a crop in one step")
-        cuts = ", ".join(f"{-lo}:{n + hi}" for n, (lo, hi) in zip(reads.shapes[0][1:], pads[1:], strict=True))
-        return Code(f"{{x}}[:, {cuts}]")
+        cuts = (f"{-lo or ''}:{n + hi if hi else ''}" for n, (lo, hi) in zip(reads.shapes[0], pads, strict=True))
+        return Code(f"{{x}}[{', '.join(cuts)}]")
     mode = {"replicate": "edge", "circular": "wrap"}.get(step.mode, step.mode)
     word = "" if mode == "constant" else f", mode={mode!r}"
     value = f", constant_values={step.value!r}" if step.value else ""
@@ -88,23 +88,21 @@ def _pad(step: Any, reads: Reads) -> Code:
 def _global(step: Any, reads: Reads) -> Code:
     if step.reduction == "lp":
         raise NotKnown("there is no global Lp pool")
-    rank, first = len(reads.shapes[0]), reads.first
-    axes = tuple(range(2, rank)) if first else tuple(range(1, rank - 1))
     name = "max" if step.reduction == "max" else "mean"
-    return Code(f"jnp.{name}({{x}}, axis={axes}{', keepdims=True' if step.keepdims else ''})")
+    return Code(f"jnp.{name}({{x}}, axis={tuple(reads.spatial)}{', keepdims=True' if step.keepdims else ''})")
 
 
 def _resize(step: Any, reads: Reads) -> Code:
-    shape, first = reads.shapes[0], reads.first
-    sizes = shape[2:] if first else shape[1:-1]
-    outs = step.output_spatial(sizes)
-    new = (*shape[1:2], *outs) if first else (*outs, shape[-1])
-    whole = all(out % n == 0 for n, out in zip(sizes, outs, strict=True))
+    shape = dict(enumerate(map(str, reads.shapes[0])))
+    outs = step.output_spatial(reads.sizes)
+    shape |= zip(reads.spatial, map(str, outs), strict=True)
+    new = ", ".join(([] if reads.samples else ["{x}.shape[0]"]) + [*shape.values()][not reads.samples :])
+    whole = all(out % n == 0 for n, out in zip(reads.sizes, outs, strict=True))
     if step.mode == "nearest" and whole and step.coordinates in ("half_pixel", "asymmetric"):
-        return Code(f"jax.image.resize({{x}}, ({{x}}.shape[0], {_list(new)}), 'nearest')")
+        return Code(f"jax.image.resize({{x}}, ({new}), 'nearest')")
     if step.mode == "linear" and step.coordinates == "half_pixel":
         alias = "" if step.antialias else ", antialias=False"
-        return Code(f"jax.image.resize({{x}}, ({{x}}.shape[0], {_list(new)}), 'linear'{alias})")
+        return Code(f"jax.image.resize({{x}}, ({new}), 'linear'{alias})")
     raise NotKnown(f"JAX has no {step}")
 
 
@@ -115,7 +113,7 @@ def _list(values: Sequence[int]) -> str:
 def _reshape(step: Any, reads: Reads) -> Code:
     shape = reads.shapes[0]
     sizes = [shape[i] if n == 0 and i else n for i, n in enumerate(step.shape)]
-    if sizes[:1] in ([0], [shape[0]]):
+    if not reads.samples and sizes[:1] in ([0], [shape[0]]):
         return Code(f"{{x}}.reshape({{x}}.shape[0], {_list(sizes[1:])})")
     return Code(f"{{x}}.reshape({_list(sizes)})")
 
@@ -123,8 +121,8 @@ def _reshape(step: Any, reads: Reads) -> Code:
 def _flatten(step: Any, reads: Reads) -> Code:
     shape = reads.shapes[0]
     start, end = step.bounds(shape)
-    if (start, end) == (1, len(shape)):
-        return Code("{x}.reshape({x}.shape[0], -1)")
+    if (start, end) == (int(not reads.samples), len(shape)):
+        return Code("{x}.reshape(-1)" if reads.samples else "{x}.reshape({x}.shape[0], -1)")
     sizes = (*shape[:start], prod(shape[start:end]), *shape[end:])
     return Code(f"{{x}}.reshape({_list(sizes)})")
 
@@ -141,30 +139,42 @@ def _split(step: Any, _: Reads) -> Code:
 
 def _shuffle(step: Any, reads: Reads) -> Code:
     """Return a pixel shuffle as its reshape and transpose, in either order of channels, in two dimensions."""
-    if len(reads.shapes[0]) != 4 or not isinstance(step, steps.PixelShuffle):
+    if len(reads.sizes) != 2 or not isinstance(step, steps.PixelShuffle):
         raise NotKnown(f"there is no {step} here")
-    r, first = step.factor, reads.first
-    rest = reads.shapes[0][1:]
-    c, h, w = rest if first else (rest[2], *rest[:2])
-    out, crd = c // r**2, step.order == "CRD"
+    r, first, crd = step.factor, reads.first, step.order == "CRD"
+    h, w = reads.sizes
+    out = reads.shapes[0][reads.spatial.start - 1 if first else -1] // r**2
     parts = (out, r, r) if crd else (r, r, out)
     if first:
-        split, axes = (*parts, h, w), (0, 1, 4, 2, 5, 3) if crd else (0, 3, 4, 1, 5, 2)
+        split, axes = (*parts, h, w), (0, 3, 1, 4, 2) if crd else (2, 3, 0, 4, 1)
         new: tuple[int, ...] = (out, h * r, w * r)
     else:
-        split, axes = (h, w, *parts), (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
+        split, axes = (h, w, *parts), (0, 3, 1, 4, 2) if crd else (0, 2, 1, 3, 4)
         new = (h * r, w * r, out)
-    return Code(f"{{x}}.reshape(-1, {_list(split)}).transpose({_list(axes)}).reshape(-1, {_list(new)})")
+    if reads.samples:
+        return Code(f"{{x}}.reshape({_list(split)}).transpose({_list(axes)}).reshape({_list(new)})")
+    moved = (0, *(axis + 1 for axis in axes))
+    return Code(f"{{x}}.reshape(-1, {_list(split)}).transpose({_list(moved)}).reshape(-1, {_list(new)})")
 
 
 def _channel_shuffle(step: Any, reads: Reads) -> Code:
-    shape, groups = reads.shapes[0], step.groups
-    c = shape[1] if reads.first else shape[-1]
+    groups, batch = step.groups, "" if reads.samples else "-1, "
+    shape = reads.shapes[0][not reads.samples :]
     if reads.first:
-        split = f"-1, {groups}, {c // groups}, {_list(shape[2:])}"
-        return Code(f"{{x}}.reshape({split}).swapaxes(1, 2).reshape(-1, {_list(shape[1:])})")
-    split = f"-1, {_list(shape[1:-1])}, {groups}, {c // groups}"
-    return Code(f"{{x}}.reshape({split}).swapaxes(-1, -2).reshape(-1, {_list(shape[1:])})")
+        split, axes = (groups, shape[0] // groups, *shape[1:]), "0, 1" if reads.samples else "1, 2"
+    else:
+        split, axes = (*shape[:-1], groups, shape[-1] // groups), "-1, -2"
+    return Code(f"{{x}}.reshape({batch}{_list(split)}).swapaxes({axes}).reshape({batch}{_list(shape)})")
+
+
+def pool_pads(step: Any, sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the pads of a pool with what its windows reach beyond them. Raises NotKnown for means that count these."""
+    axes = list(zip(sizes, step.kernel_size, step.strides, step.pads(sizes), strict=True))
+    over = [max((out - 1) * s + k - (n + lo + hi), 0)
+            for out, (n, k, s, (lo, hi)) in zip(step.output_spatial(sizes), axes, strict=True)]  # fmt: skip
+    if isinstance(step, steps.AveragePool) and step.count_include_pad and step.divisor is None and any(over):
+        raise NotKnown("average pools of JAX' frameworks count what overhangs")
+    return tuple((lo, hi + extra) for (*_, (lo, hi)), extra in zip(axes, over, strict=True))
 
 
 def _axes(step: Any) -> str:
@@ -184,5 +194,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code]], ...] = (
     (steps.Reduce, lambda s, _: Code(f"jnp.{s.reduction}({{x}}, {_axes(s)}{', keepdims=True' if s.keepdims else ''})")),
     (steps.Squeeze, lambda s, _: Code(f"jnp.squeeze({{x}}, {_axes(s)})")),
     (steps.Unsqueeze, lambda s, _: Code(f"jnp.expand_dims({{x}}, {_axes(s)})")),
-    (steps.Select, lambda s, _: Code(f"jnp.take({{x}}, {s.index}, axis={s.axis})")),
+    (steps.Select, lambda s, _: Code(f"{{x}}[{s.index}]" if s.axis == 0 else
+                                     f"jnp.take({{x}}, {s.index}, axis={s.axis})")),
+    (steps.Expand, lambda s, r: Code(f"jnp.broadcast_to({{x}}, {s.output_shape(*r.shapes)})")),
 )  # fmt: skip

@@ -44,11 +44,24 @@ class Reads:
         shapes: of the tensors.
         image: whether they are laid out as images, channels where the framework has them.
         first: whether images have their channels first.
+        samples: whether they are single samples, without an axis of a batch.
     """
 
     shapes: tuple[Shape, ...]
     image: bool
     first: bool
+    samples: bool = False
+
+    @property
+    def spatial(self) -> range:
+        """The spatial axes of an image."""
+        before, rank = not self.samples, len(self.shapes[0])
+        return range(before + 1, rank) if self.first else range(before, rank - 1)
+
+    @property
+    def sizes(self) -> Shape:
+        """The sizes of these axes."""
+        return tuple(self.shapes[0][i] for i in self.spatial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +148,12 @@ class Target:
         write: the code of a step, whose axes are counted in the target's order; an image's step has them as
             ``(N, C, *spatial)``. Raises :class:`~convspec.contract.network_words.NotKnown` where it has no counterpart.
         assemble: the text of a program, which defines ``model``.
+        samples: whether its tensors are single samples; axes of steps are then counted without that of a batch, but
+            shapes of inputs are of a batch.
     """
 
     title: str
     layout: str
     write: Callable[[ConvSpec | Step, Reads], Code | Sequence[Code]]
     assemble: Callable[[Program], str]
+    samples: bool = False

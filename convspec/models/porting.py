@@ -233,6 +233,9 @@ def port_weights(
     return report
 
 
+_AS_THEY_ARE = {"", "made by reshape", "made by view"}  # a parameter in another shape
+
+
 class _Other(NamedTuple):
     """An array that belongs to no convolution, norm or linear layer, and the lines that list it as not moved."""
 
@@ -278,7 +281,7 @@ def _other_arrays(a: Model, b: Model, flow: Mapping[str, str]) -> dict[tuple[str
         orders = [layers.feature_orders(model, path) for model, path in ((a, source), (b, target))]
         for name in ours.arrays.keys() & theirs.arrays.keys():
             keys = [_parameter(step.sources.get(name, ()), model) for step, model in ((ours, a), (theirs, b))]
-            if None in keys or ours.note or theirs.note:
+            if None in keys or not {ours.note, theirs.note} <= _AS_THEY_ARE:
                 continue
             shape = b.rest[str(keys[1])]
             array = _rearrange(

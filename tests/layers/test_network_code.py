@@ -9,7 +9,7 @@ import pytest
 from convspec import Network, UnsupportedError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "source"
-TARGETS = ("torch", "keras", "flax", "flax-linen")
+TARGETS = ("torch", "keras", "flax", "flax-linen", "equinox")
 SEQUENCE = (
     "nn.Sequential(nn.Conv2d(1, 6, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), "
     "nn.Linear(96, 10))"

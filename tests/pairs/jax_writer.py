@@ -385,7 +385,7 @@ def build_equinox(net: Net, weights: Weights) -> Any:
 
 
 def run_equinox(model: Any, x: np.ndarray) -> list[np.ndarray]:
-    """Return the results of a batch."""
-    module, state = model
-    found = jax.vmap(lambda y: module(y, state)[0], axis_name="batch")(jnp.asarray(x))
+    """Return the results of a batch; a model with state is a pair."""
+    call = (lambda y: model[0](y, model[1])[0]) if isinstance(model, tuple) else model
+    found = jax.vmap(call, axis_name="batch")(jnp.asarray(x))
     return [np.asarray(y) for y in (found if isinstance(found, tuple) else (found,))]

@@ -15,6 +15,7 @@ from convspec.contract.network_code import Code, Line, Program, Reads, Target
 from convspec.contract.network_words import NotKnown, Placed
 from convspec.errors import ShapeError, UnsupportedError
 from convspec.layers.networks.rows import Row, Trace, outputs
+from convspec.layers.networks.samples import of_sample
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import Step
 
@@ -68,11 +69,15 @@ def write_network(trace: Trace, layout: str, to: str, shapes: Sequence[Shape], n
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor of the program: its variable, its shape, and whether its axes are in the target's order."""
+    """A tensor of the program: its variable, its shape in a batch, and whether its axes are in the target's order.
+
+    ``batched`` says that it has an axis of samples, which weights have not.
+    """
 
     name: str
     shape: Shape
     image: bool
+    batched: bool = True
 
 
 class _Writer:
@@ -159,7 +164,7 @@ class _Writer:
         if not image:
             axes = tuple(axes.index(i) for i in range(len(axes)))
         shape = tuple(tensor.shape[i] for i in axes)
-        moved = _Tensor(self._name((), self.busy), shape, image)
+        moved = replace(tensor, name=self._name((), self.busy), shape=shape, image=image)
         self.busy.add(moved.name)
         self._statement(steps.Permute(axes), [tensor], [moved], "", image=False)
         return moved
@@ -199,11 +204,12 @@ class _Writer:
     ) -> list[_Tensor]:
         """Write one step; return what it gives."""
         step, layout, reads, image = self._placed(step, layout, reads, row.writes)
+        reads, batched = self._batched(step, reads)
         shapes = [t.shape for t in reads]
         made = outputs(Placed(step, self.target.layout if layout else ""), shapes)
         results: list[_Tensor] = []
         for shape in made:
-            results.append(_Tensor(self._name(free, {t.name for t in results}), tuple(shape), image))
+            results.append(_Tensor(self._name(free, {t.name for t in results}), tuple(shape), image, batched))
         self._statement(
             step, reads, results, row.path if row.is_layer or step.num_parameters else "", image=bool(layout)
         )
@@ -254,6 +260,26 @@ class _Writer:
             followed |= {*row.writes} if kept is None else set()
         return not followed & {*self.trace.results}
 
+    def _batched(self, step: ConvSpec | Step, reads: list[_Tensor]) -> tuple[list[_Tensor], bool]:
+        """Return what a step reads, and whether its results are of a batch: weights without an axis of samples then."""
+        rank = max((len(t.shape) for t in reads), default=0)
+        if not any(t.batched for t in reads) and not (isinstance(step, steps.Expand) and len(step.shape) == rank):
+            return reads, False
+        if not self.target.samples:
+            return reads, True
+        found = []
+        for tensor in reads:
+            if tensor.batched or len(tensor.shape) < rank:
+                found.append(tensor)
+                continue
+            if tensor.shape[0] != 1:
+                raise NotKnown(f"a weight of shape {tensor.shape} differs between the samples of a batch")
+            made = replace(tensor, name=self._name((), self.busy), batched=True)
+            self.busy.add(made.name)
+            self._statement(steps.Select(0, 0), [tensor], [made], "", image=False)
+            found.append(made)
+        return found, True
+
     def _aligned(self, tensor: _Tensor, rank: int) -> _Tensor:
         """Return a tensor in the target's order; one of fewer axes as it is broadcast in the source."""
         if len(tensor.shape) == rank:
@@ -262,7 +288,11 @@ class _Writer:
         shape = self._order(padded)
         if sum(n > 1 for n in padded) > 1:
             raise NotKnown(f"a tensor of shape {tensor.shape} is broadcast along other axes")
-        made = _Tensor(self._name((), self.busy), shape, image=True)
+        while len(shape) > 1 and shape[0] == 1 and not tensor.batched:
+            shape = shape[1:]
+        if shape == tensor.shape:
+            return replace(tensor, image=True)
+        made = replace(tensor, name=self._name((), self.busy), shape=shape, image=True)
         self.busy.add(made.name)
         self._statement(steps.Reshape(shape), [tensor], [made], "", image=False)
         return made
@@ -305,8 +335,7 @@ class _Writer:
         self, step: Any, reads: Sequence[_Tensor], writes: Sequence[_Tensor], path: str, *, image: bool
     ) -> None:
         """Write the code of a step; several codes run one after the other."""
-        shapes = Reads(tuple(t.shape for t in reads), image, self.target.layout == "NCHW")
-        codes = self._codes(step, shapes)
+        codes = self._codes(step, reads, image=image)
         names = tuple(t.name for t in reads)
         for i, code in enumerate(codes):
             out = tuple(t.name for t in writes) if i == len(codes) - 1 else (writes[0].name,)
@@ -319,19 +348,23 @@ class _Writer:
                 self._remark(remark)
             names = out
 
-    def _codes(self, step: Any, reads: Reads) -> Sequence[Code]:
+    def _codes(self, step: Any, reads: Sequence[_Tensor], *, image: bool) -> Sequence[Code]:
         """Return the code of a step; of a convolution that the target lacks, as a pad and a convolution."""
+        batches = [t.shape for t in reads if t.batched] if self.target.samples else []
+        shapes = tuple(t.shape[1:] if batches and t.batched else t.shape for t in reads)
+        own = of_sample(step, max(batches, key=len)) if batches else step
         try:
-            found = self.target.write(step, reads)
+            found = self.target.write(own, Reads(shapes, image, self.target.layout == "NCHW", bool(batches)))
         except UnsupportedError:
-            parts = _apart(step, reads.shapes[0], self.target.layout)
+            parts = _apart(step, reads[0].shape, self.target.layout)
             if parts is None:
                 raise NotKnown(f"{self.target.title} has no layer for {step!r}") from None
             codes: list[Code] = []
-            shape = reads.shapes[0]
+            read = reads[0]
             for part, layout in parts:
-                codes += self._codes(part, Reads((shape,), reads.image, reads.first))
-                (shape,) = outputs(Placed(part, layout), [shape])
+                codes += self._codes(part, [read], image=image)
+                (shape,) = outputs(Placed(part, layout), [read.shape])
+                read = replace(read, shape=tuple(shape))
             return codes
         return [found] if isinstance(found, Code) else found
 

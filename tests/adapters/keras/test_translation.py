@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.keras, pytest.mark.torch]
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "seed"), [("torch", "keras", 0), ("torch", "keras", 1), ("keras", "torch", 0)]
+    ("source", "target", "seed"),
+    [("torch", "keras", 0), ("torch", "keras", 1), ("keras", "torch", 0), ("keras", "torch", 4)],
 )
 def test_random_networks_are_proved(source, target, seed):
     assert judge_translation(seed, source, target) == ("proved", "")
