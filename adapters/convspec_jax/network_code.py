@@ -65,7 +65,7 @@ def _elementwise(step: Any, reads: Reads) -> Code:
         return Code(f"jnp.{name}({{x}}, {'{y}' if step.constant is None else repr(step.constant)})")
     if step.constant is None:
         if len(reads.shapes) > 2:
-            return Code("sum([{all}])" if sign == "+" else "math.prod([{all}])")
+            return Code("{sum}" if sign == "+" else "{product}")
         return Code(f"{{x}} {sign} {{y}}")
     sides = ("{x}", number(step.constant))
     return Code(f" {sign} ".join(sides[::-1] if getattr(step, "reflected", False) else sides))

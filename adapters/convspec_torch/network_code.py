@@ -168,7 +168,7 @@ def _elementwise(step: Any, reads: Reads) -> Code:
         sides = [number(step.constant), "{x}"] if getattr(step, "reflected", False) else ["{x}", number(step.constant)]
         return Code(f" {sign} ".join(sides))
     if len(reads.shapes) > 2:
-        return Code("sum([{all}])") if sign == "+" else Code("math.prod([{all}])")
+        return Code("{sum}" if sign == "+" else "{product}")
     return Code(f"{{x}} {sign} {{y}}")
 
 

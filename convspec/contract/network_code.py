@@ -23,8 +23,9 @@ class Code:
     """One step in a framework's code.
 
     Attributes:
-        call: an expression; ``{x}`` is the first input, ``{y}`` the second, ``{all}`` all with commas between, and
-            ``{layer}`` the layer: ``"{layer}({x})"``, ``"torch.cat([{all}], 1)"``.
+        call: an expression; ``{x}`` is the first input, ``{y}`` the second, ``{all}`` all with commas between,
+            ``{sum}`` and ``{product}`` all with these signs between, and ``{layer}`` the layer: ``"{layer}({x})"``,
+            ``"torch.cat([{all}], 1)"``.
         layer: the constructor of the layer that it needs: ``"nn.Conv2d(3, 16, 3)"``; empty where it needs none.
         item: the same as a member of a sequence of layers; empty: the layer.
         remarks: what a reader must know, a sentence each.
@@ -89,6 +90,8 @@ class Line:
             "x": "".join(self.reads[:1]),
             "y": "".join(self.reads[1:2]),
             "all": ", ".join(self.reads),
+            "sum": " + ".join(self.reads),
+            "product": " * ".join(self.reads),
             "layer": layer,
         }
         return f"{', '.join(self.writes)} = {self.code.call.format(**names)}"

@@ -21,6 +21,19 @@ def build():
                         nn.Flatten(), nn.Linear(24, 5))
     return net.eval()
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(3, 4, 3), nn.Parameter(torch.rand(4))
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * self.scale.view(1, -1, 1, 1) + x + x
+
+def scaled():
+    torch.manual_seed(0)
+    return Scaled().eval()
+
 def odd():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.LPPool2d(3, 2))
 """
@@ -53,6 +66,12 @@ def test_the_command_proves_what_it_prints(module):
     scope = {}
     exec(program, scope)
     assert len(scope["model"]) == 6
+
+
+def test_a_scale_that_is_seen_in_another_shape_is_moved(module):
+    done = command("source", f"{module}:scaled", "--to", "torch", "--input", "1,3,8,12")
+    assert done.exit_code == 0, done.output
+    assert "the models agree" in done.stdout
 
 
 def test_what_has_no_counterpart_is_status_1(module):
