@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from convspec.layers.networks.network import Network
 
 _SHOWN = 4  # mends
+_MOST_ROWS = 12_000  # that are read anew in the search for mends: seconds
 _LARGEST_INPUT = 1024  # pixels along an axis, in the search for sizes that fit
 _INPUTS = ("in_features", "in_channels", "num_features", "num_channels", "channels", "features", "input_size")
 _OUTPUTS = ("out_channels", "out_features", "filters", "units", "features")
@@ -85,12 +86,17 @@ def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Seq
     node = error.nodes[-1]
     if node.steps:
         node, step, shapes = _failing(error)
-        proposals, what = [*_proposals(search, node, step, shapes)], _problem(error, node, step, shapes)
+        proposals, what = _proposals(search, node, step, shapes), _problem(error, node, step, shapes)
     else:  # a layer that does not take such a tensor at all
         reason, name = str(error).removeprefix(f"{error.path}: "), _name(node)
-        proposals = [*_flatten_before(node)]
+        proposals = _flatten_before(node)
         what = reason if reason.startswith(name) else f"{name} does not fit: {reason}"
-    tried = [search.completed(mend) for mend in map(search.tried, proposals) if mend is not None]
+    tried: list[Mend] = []
+    for proposal in proposals:
+        if (mend := search.tried(proposal)) is not None:
+            tried.append(search.completed(mend))
+        if sum(mend.complete for mend in tried) == _SHOWN:
+            break
     found = sorted(tried, key=lambda mend: not mend.complete)
     kept = tuple({str(mend): mend for mend in reversed(found)}.values())[::-1][:_SHOWN]
     return Mends(what, kept)
@@ -186,6 +192,7 @@ class _Search:
         self, network: Network, inputs: tuple[tuple[int, ...], ...], reached: int, nodes: Sequence[Node]
     ) -> None:
         self.network, self.inputs, self.reached, self.nodes = network, inputs, reached, nodes
+        self.left = _MOST_ROWS
 
     def tried(self, mend: Mend) -> Mend | None:
         """Return a mend if the layer fits after it, and whether all others do."""
@@ -195,10 +202,14 @@ class _Search:
         return replace(mend, complete=False) if rows > self.reached else None
 
     def rows(self, mend: Mend) -> int | None:
-        """Return how many rows fit after a mend; None: all."""
+        """Return how many rows fit after a mend; None: all. After some number of rows no more mends are tried: -1."""
+        if self.left <= 0:
+            return -1
         try:
-            self.network.trace(*(self.inputs if mend.input_shapes is None else mend.input_shapes), edits=mend.edits)
+            shapes = self.inputs if mend.input_shapes is None else mend.input_shapes
+            self.left -= len(self.network.trace(*shapes, edits=mend.edits).rows)
         except NetworkError as error:
+            self.left -= len(error.rows) + 1
             return len(error.rows)
         except ConvspecError:
             return -1
@@ -232,6 +243,7 @@ class _Search:
             new = tuple(size if i in axes else n for i, n in enumerate(shape))
             mend = Mend("", f"an input of {times(new)}", input_shapes=(new,))
             if size <= _LARGEST_INPUT and self.rows(mend) is None:
+                self.left = max(self.left, self.reached + 1)  # it is tried once more
                 yield mend
                 return
 
