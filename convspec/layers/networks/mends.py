@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from convspec.layers.networks.network import Network
 
 _SHOWN = 4  # mends
-_MOST_ROWS = 12_000  # that are read anew in the search for mends: seconds
+_MOST_ROWS = 6_000  # that are read anew in the search for mends: seconds
 _LARGEST_INPUT = 1024  # pixels along an axis, in the search for sizes that fit
 _INPUTS = ("in_features", "in_channels", "num_features", "num_channels", "channels", "features", "input_size")
 _OUTPUTS = ("out_channels", "out_features", "filters", "units", "features")
