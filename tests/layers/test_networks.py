@@ -319,3 +319,13 @@ def test_a_script_that_trains_its_network_is_read():
         ("body.0", (1, 4, 6, 6), 112), ("body.1", (1, 4, 6, 6), 0), ("body.2", (1, 144), 0),
     ]  # fmt: skip
     assert trace.notes == ("the loop over loader is left out",)
+
+
+def test_a_misfit_with_an_input_that_the_text_declares_is_shown_as_any_other():
+    text = (
+        "inputs = keras.Input((32, 32, 3))\nx = layers.Conv2D(16, 3, padding='same')(inputs)\n"
+        "y = layers.Conv2D(16, 3, strides=2, padding='same')(x)\nmodel = keras.Model(inputs, layers.add([x, y]))\n"
+    )
+    document = summarize(Network.parse(text))
+    assert document["error"]["path"] == "add"
+    assert [mend["words"] for mend in document["error"]["mends"]] == ["strides=1 in conv2d_1"]

@@ -74,7 +74,7 @@ class Network:
             raise CallError(text[:40] + "…", f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
         adapter, vocabulary = choose(text, framework)
         network = cls(text, adapter, vocabulary, name)
-        with contextlib.suppress(Undecided):  # a branch may depend on shapes
+        with contextlib.suppress(Undecided, NetworkError):  # a branch, or a shape in the text: the rows show it
             network.trace()
         return network
 
