@@ -191,6 +191,12 @@ def _parameters(signature: str) -> tuple[tuple[str, ...], str, dict[str, Any], s
     return names, rest, defaults, others
 
 
+def repeated(value: Any, ndim: int) -> tuple[Any, ...]:
+    """Return a value for each of ``ndim`` axes; one counts for all."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values * ndim if len(values) == 1 else values
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What a framework's users write.

@@ -15,6 +15,7 @@ from convspec.layers.translation import translate
 from convspec.spec import layouts
 from convspec.strategies import specs
 
+RESULT = "found['network']['outputs']"
 TORCH = "nn.Conv2d(3, 16, (3, 5), stride=2, padding=1)"
 
 
@@ -176,14 +177,32 @@ def test_large_numbers_cost_nothing(huge):
     assert found["no_picture"] == "a picture has at most 64 elements along an axis"
 
 
-def test_it_needs_the_standard_library_only():
+@pytest.mark.parametrize(
+    ("text", "size", "shown"),
+    [
+        (TORCH, "32", "found['layers'][0]['rows'][3][1] == '1 × 16 × 16 × 15'"),
+        ("nn.Conv2d(3, 16, kernel)", "32", "'must be a literal' in found['error']['lines'][0]"),
+        (NETWORK, "28", f"{RESULT} == [[1, 10]]"),
+        (
+            "keras.Sequential([keras.Input((9, 9, 1)), layers.Conv2D(2, 3)])",
+            "9",
+            "found['network']['outputs'] == [[1, 7, 7, 2]]",
+        ),
+        (
+            "nnx.Sequential(nnx.Conv(1, 2, (3, 3), rngs=rngs), nnx.relu)",
+            "9",
+            "found['network']['outputs'] == [[1, 9, 9, 2]]",
+        ),
+    ],
+)
+def test_it_needs_the_standard_library_only(text, size, shown):
     blocked = ["numpy", "rich", "typer", "torch", "flax", "jax", "keras", "tensorflow", "onnx", "onnxruntime"]
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
-         f"from convspec.layers import calculate\nprint(calculate({TORCH!r}, '32')['layers'][0]['rows'][3])"],
+         f"from convspec.layers import calculate\nfound = calculate({text!r}, {size!r})\nassert {shown}, found"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.strip() == "['output (NCHW)', '1 × 16 × 16 × 15']", done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_layouts_of_a_chain_are_the_first_layers():

@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from convspec.contract import Reading, layouts
-from convspec.contract.tracing import Link, NoWord, einsum_product, repeated
+from convspec.contract.network_words import repeated
+from convspec.contract.tracing import Link, NoWord, einsum_product
 from convspec.spec import steps
 from convspec_keras import read
 from convspec_keras.steps.operations import interpolation, resize

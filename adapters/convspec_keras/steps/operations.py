@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from convspec.contract import layouts, tracing
-from convspec.contract.tracing import Link, NoWord, repeated
+from convspec.contract.network_words import repeated
+from convspec.contract.tracing import Link, NoWord
 from convspec.spec import steps
 from convspec.spec.shapes import same_pads
 from convspec.spec.steps import Step

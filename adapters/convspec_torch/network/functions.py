@@ -6,8 +6,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from convspec.contract.network_words import Arguments, Placed, Symbol, Tensor, Value, Word
-from convspec.contract.tracing import repeated
+from convspec.contract.network_words import Arguments, Placed, Symbol, Tensor, Value, Word, repeated
 from convspec.spec import steps
 from convspec_torch.network import meanings
 from convspec_torch.network.activations import FUNCTIONS as ACTIVATIONS

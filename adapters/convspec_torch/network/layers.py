@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from convspec.contract.network_words import Arguments, Meanings, NotKnown, Word
-from convspec.contract.tracing import repeated
+from convspec.contract.network_words import Arguments, Meanings, NotKnown, Word, repeated
 from convspec.spec import steps
 from convspec_torch.network import meanings
 from convspec_torch.network.meanings import with_axes

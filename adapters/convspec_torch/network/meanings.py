@@ -7,8 +7,7 @@ from math import prod
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Shape, Tensor
-from convspec.contract.tracing import repeated
+from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Shape, Tensor, repeated
 from convspec.errors import ShapeError
 from convspec.spec import steps
 from convspec.spec.steps import Step

@@ -17,7 +17,6 @@ from convspec.contract.tracing.step_links import (
     index_links,
     paths_of_links,
     repeat_links,
-    repeated,
     slice_range,
     stack_links,
     tile_links,
@@ -26,6 +25,6 @@ from convspec.contract.tracing.step_links import (
 
 __all__ = [
     "VARIES", "Answer", "Array", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product",
-    "folded", "index_links", "layer_inference", "pads_met", "pads_of", "paths_of_links", "repeat_links", "repeated",
+    "folded", "index_links", "layer_inference", "pads_met", "pads_of", "paths_of_links", "repeat_links",
     "slice_range", "stack_links", "tile_links", "unstack_links",
 ]  # fmt: skip

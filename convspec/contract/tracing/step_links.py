@@ -93,12 +93,6 @@ def paths_of_links(path: str, made: Sequence[Link], joint: str = ".") -> list[st
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def repeated(value: Any, ndim: int) -> tuple[Any, ...]:
-    """Return a value for each of ``ndim`` axes; one counts for all."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return values * ndim if len(values) == 1 else values
-
-
 def index_links(x: Any, index: Any, y: Any, ndim: int, take: Callable[[Any, Any], Any]) -> Iterator[Link]:
     """Yield the links of ``y = x[index]``: a slice, positions and new axes, one after the other.
 
