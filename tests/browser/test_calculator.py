@@ -273,3 +273,23 @@ def test_a_newer_python_computes_the_same_of_every_layer(page, site):
     theirs, here = json.loads(found[1]), json.loads(str(ours["facts"]))
     assert len(here[0]) > 150
     assert theirs == here
+
+
+NETWORK = "nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(864, 10))"
+
+
+@pytest.mark.parametrize("size", ["28", "32"])
+def test_a_network_is_a_table_and_what_does_not_fit_is_marked(page, size):
+    typed(page, NETWORK, size)
+    assert told(page) == ""
+    wanted = calculate(NETWORK, size)["network"]
+    shown = [row.inner_text().split("\t") for row in page.query_selector_all("table.network tbody tr")]
+    assert shown == wanted["table"]["rows"]
+    assert page.locator("#answer svg.convspec").count() == 1
+    marked = [row.inner_text().split("\t")[0] for row in page.query_selector_all("tr.misfit")]
+    assert marked == (["4"] if size == "32" else [])
+    if size == "32":
+        assert page.inner_text("p.misfit") == wanted["error"]["message"]
+        assert [li.inner_text() for li in page.query_selector_all("#answer ul li")] == [
+            mend["words"] for mend in wanted["error"]["mends"]
+        ]
