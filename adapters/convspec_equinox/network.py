@@ -155,6 +155,7 @@ VOCABULARY = Vocabulary(
     title="Equinox",
     modules={"equinox.nn": (), "equinox": ("eqx",), **MODULES},
     layout="NCHW",
+    flatten=("{module}Lambda(jnp.ravel)", "jnp.ravel({x})"),
     layers=_LAYERS,
     functions=functions(samples=True),
     methods=methods(samples=True),

@@ -229,6 +229,8 @@ class Vocabulary:
         left_out: values of parameters that the text of a network need not give, by name, such as random keys.
         samples: whether its users' tensors are single samples: the text's shapes have no batch axis, those of steps do.
         learnt_arrays: whether every array that is an attribute of a model is a parameter.
+        flatten: a flatten as an item of a sequence, where ``{module}`` is what stands before the next layer's class,
+            and as a call on ``{x}``; mends write it.
     """
 
     title: str
@@ -250,6 +252,7 @@ class Vocabulary:
     left_out: Mapping[str, object] = field(default_factory=dict)
     samples: bool = False
     learnt_arrays: bool = False
+    flatten: tuple[str, str] = ("lambda x: x.reshape(x.shape[0], -1)", "{x}.reshape({x}.shape[0], -1)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,27 @@ def test_what_does_not_fit_is_named_with_a_mend_that_works(text, shape, path, wo
         assert mended.text != text
 
 
+@pytest.mark.parametrize(
+    ("text", "shape", "written"),
+    [
+        ("import jax.numpy as jnp\nclass N(eqx.Module):\n def __init__(self, key):\n"
+         "  self.a = eqx.nn.Conv2d(1, 2, 3, key=key)\n  self.b = eqx.nn.Linear(32, 3, key=key)\n"
+         " def __call__(self, x):\n  return self.b(self.a(x))\n", (1, 6, 6), "self.b(jnp.ravel(self.a(x)))"),
+        ("class N(nnx.Module):\n def __init__(self, rngs):\n"
+         "  self.a = nnx.Conv(1, 2, (3, 3), padding='VALID', rngs=rngs)\n"
+         "  self.b = nnx.Linear(32, 3, rngs=rngs)\n def __call__(self, x):\n  x = self.a(x)\n  return self.b(x)\n",
+         (2, 6, 6, 1), "self.b(x.reshape(x.shape[0], -1))"),
+    ],
+    ids=["equinox", "nnx"],
+)  # fmt: skip
+def test_a_flatten_is_written_in_the_words_of_the_framework(text, shape, written):
+    network, error = error_of(text, shape)
+    mend = next(one for one in find_mends(network, error, [shape]).found if "a flatten" in str(one))
+    mended = mend.apply(text)
+    assert written in mended
+    assert Network.parse(mended).shapes(shape)
+
+
 def test_the_sizes_are_followed_back_to_the_input():
     network, error = error_of(LENET, (1, 1, 32, 32))
     sentence = find_mends(network, error, [(1, 1, 32, 32)]).sentence

@@ -42,6 +42,7 @@ VOCABULARY = Vocabulary(
     modules={"torch": ("torch",), "torch.nn": ("nn",), "torch.nn.functional": ("F", "functional"),
              "torchvision.ops": ("ops",), "torchvision": ("torchvision",)},
     layout="NCHW",
+    flatten=("{module}Flatten()", "torch.flatten({x}, 1)"),
     layers={**activations.LAYERS, **layers.LAYERS},
     functions={**functions.FUNCTIONS, "weight_norm": Word("module, name='weight', dim=0", _weight_norm)},
     methods=functions.METHODS,

@@ -48,6 +48,7 @@ class Mend:
     words: tuple[tuple[Place, Word], ...] = ()
     kind: str = ""
     called_at: Place = (0, 0)
+    flatten: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
         return f"{self.change} in {_label(self.path, self.kind)}" if self.kind else self.change
@@ -61,7 +62,7 @@ class Mend:
                 word = dict(self.words).get(place)
                 body = _replace_call(body, place, partial(_with_arguments, arguments=given, word=word))
             if arguments.get(FLATTEN):
-                body = _flattened(body, place, self.called_at)
+                body = _flattened(body, place, self.called_at, self.flatten)
         return body
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,8 +99,8 @@ def find_mends(network: Network, error: NetworkError, input_shapes: Sequence[Seq
         if sum(mend.complete for mend in tried) == _SHOWN:
             break
     found = sorted(tried, key=lambda mend: not mend.complete)
-    kept = tuple({str(mend): mend for mend in reversed(found)}.values())[::-1][:_SHOWN]
-    return Mends(what, kept)
+    kept = list({str(mend): mend for mend in reversed(found)}.values())[::-1][:_SHOWN]
+    return Mends(what, tuple(replace(mend, flatten=network.vocabulary.flatten) for mend in kept))
 
 
 def _failing(error: NetworkError) -> tuple[Node, ConvSpec | steps.Step, list[tuple[int, ...]]]:
@@ -441,7 +442,7 @@ def _replace_call(text: str, place: Place, write: Callable[[ast.Call], str]) -> 
     return (raw[:begin] + write(call).encode() + raw[end:]).decode()
 
 
-def _flattened(text: str, place: Place, called_at: Place) -> str:
+def _flattened(text: str, place: Place, called_at: Place, flatten: tuple[str, str]) -> str:
     """Return a text with a flatten before a layer: an item of its sequence, else around what it is called on."""
     tree, _ = _calls(text)
     calls = [argument for n in ast.walk(tree) if isinstance(n, ast.Call) for argument in n.args]
@@ -451,13 +452,13 @@ def _flattened(text: str, place: Place, called_at: Place) -> str:
 
         def before(call: ast.Call) -> str:
             module = ast.unparse(call.func).rpartition(".")[0]
-            return f"{f'{module}.' if module else ''}Flatten(), {ast.unparse(call)}"
+            return f"{flatten[0].format(module=f'{module}.' if module else '')}, {ast.unparse(call)}"
 
         return _replace_call(text, place, before)
 
     def around(call: ast.Call) -> str:
         given = ast.unparse(call.args[0])
-        call.args[0] = ast.parse(f"torch.flatten({given}, 1)", mode="eval").body
+        call.args[0] = ast.parse(flatten[1].format(x=given), mode="eval").body
         return ast.unparse(call)
 
     return _replace_call(text, called_at, around)
