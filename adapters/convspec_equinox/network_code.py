@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from typing import Any
 
-from convspec_jax.network_code import call, pool_pads, write_function
+from convspec_jax.network_code import pool_pads, write_function
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Line, Program, Reads, Target, native_layer
+from convspec.contract.network_code import Code, Line, Program, Reads, Target, call, native_layer, one
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -43,14 +43,10 @@ def _pool(step: Any, reads: Reads) -> Code:
         raise NotKnown("Equinox' average pools count their pads")
     if any(max(pair) > k for pair, k in zip(pads, size, strict=True)):
         raise NotKnown("Equinox' pools have pads no wider than the window")
-    given: tuple[Any, ...] = ([_one(pair) for pair in pads], tuple(step.strides), size)
-    padding, stride, window = map(_one, given)
+    given: tuple[Any, ...] = ([one(pair) for pair in pads], tuple(step.strides), size)
+    padding, stride, window = map(one, given)
     more = {"stride": (stride, 1), "padding": (padding if isinstance(padding, int) else pads, 0)}
     return Code(layer=call(f"eqx.nn.{'Avg' if mean else 'Max'}Pool{len(size)}d", window, **more))
-
-
-def _one(values: Sequence[Any]) -> Any:
-    return values[0] if len(set(values)) == 1 else tuple(values)
 
 
 def _adaptive(step: Any, reads: Reads) -> Code:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from convspec_jax.network_code import call, pool_pads, write_function
+from convspec_jax.network_code import pool_pads, write_function
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Program, Reads, Target, native_layer
+from convspec.contract.network_code import Code, Program, Reads, Target, call, native_layer
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_flax.linen.plan import plan as linen_plan
 from convspec_flax.plan import plan as nnx_plan
-
-
-def _one(values: Sequence[Any]) -> Any:
-    return values[0] if len(set(values)) == 1 else tuple(values)
-
 
 _NAME = "'parameter'"  # in the place of the name of a parameter of linen
 

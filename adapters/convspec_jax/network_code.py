@@ -6,15 +6,9 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from convspec.contract.network_code import Code, Reads, number
+from convspec.contract.network_code import Code, Reads, number, write_slice
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
-
-
-def call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
-    """Return a call with the keywords, each ``(value, default)``, that are not the default."""
-    given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
-    return f"{name}({', '.join([*map(repr, args), *given])})"
 
 
 def write_function(step: Any, reads: Reads) -> Code:
@@ -127,11 +121,6 @@ def _flatten(step: Any, reads: Reads) -> Code:
     return Code(f"{{x}}.reshape({_list(sizes)})")
 
 
-def _slice(step: Any, _: Reads) -> Code:
-    parts = [f"{'' if a is None else a}:{'' if b is None else b}{f':{c}' if c != 1 else ''}" for a, b, c in step.ranges]
-    return Code(f"{{x}}[{', '.join(parts)}]")
-
-
 def _split(step: Any, _: Reads) -> Code:
     ends = [sum(step.sizes[: i + 1]) for i in range(len(step.sizes) - 1)]
     return Code(f"jnp.split({{x}}, {ends}, axis={step.axis})")
@@ -184,7 +173,7 @@ def _axes(step: Any) -> str:
 _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code]], ...] = (
     (steps.Elementwise, _elementwise), (steps.Activation, _activation),
     (steps.Pad, _pad), (steps.GlobalPool, _global), (steps.Resize, _resize), (steps.Reshape, _reshape),
-    (steps.Flatten, _flatten), (steps.Slice, _slice), (steps.Split, _split), (steps.PixelShuffle, _shuffle),
+    (steps.Flatten, _flatten), (steps.Slice, write_slice), (steps.Split, _split), (steps.PixelShuffle, _shuffle),
     (steps.ChannelShuffle, _channel_shuffle), (steps.Identity, lambda *_: Code("{x}")),
     (steps.Softmax, lambda s, _: Code(f"jax.nn.{'log_' if s.log else ''}softmax({{x}}, axis={s.axis})")),
     (steps.GLU, lambda s, _: Code(f"jax.nn.glu({{x}}, axis={s.axis})")),

@@ -7,7 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec, same_pads
-from convspec.contract.network_code import Code, Line, Program, Reads, Target, native_layer, number
+from convspec.contract.network_code import (
+    Code,
+    Line,
+    Program,
+    Reads,
+    Target,
+    call,
+    native_layer,
+    number,
+    one,
+    write_slice,
+)
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -24,16 +35,6 @@ def write(step: ConvSpec | Step, reads: Reads) -> Code | Sequence[Code]:
     raise NotKnown(f"Keras has no counterpart of {step}")
 
 
-def _one(values: Sequence[Any]) -> Any:
-    return values[0] if len(set(values)) == 1 else tuple(values)
-
-
-def _call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
-    """Return a call with the keywords, each ``(value, default)``, that are not the default."""
-    given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
-    return f"layers.{name}({', '.join([*map(repr, args), *given])})"
-
-
 def _ndim(reads: Reads) -> int:
     return len(reads.shapes[0]) - 2
 
@@ -48,16 +49,16 @@ def _pool(step: Any, reads: Reads) -> Code | Sequence[Code]:
     name = f"{'Average' if mean else 'Max'}Pooling{ndim}D"
     axes = list(zip(sizes, step.kernel_size, step.strides, strict=True))
     same = [list(same_pads(n, k, s, 1, lower=False)) for n, k, s in axes]
-    strides = (_one(step.strides), _one(step.kernel_size))
+    strides = (one(step.strides), one(step.kernel_size))
     fits = any(map(any, pads)) and pads == same and outs == tuple(-(-n // s) for n, _, s in axes)
     if fits and not (mean and step.count_include_pad):
-        return Code(layer=_call(name, _one(step.kernel_size), strides=strides, padding=("same", "valid")))
+        return Code(layer=call(f"layers.{name}", one(step.kernel_size), strides=strides, padding=("same", "valid")))
     overhang = [max((out - 1) * s + k - (n + lo + hi), 0)
                 for out, (n, k, s), (lo, hi) in zip(outs, axes, pads, strict=True)]  # fmt: skip
     if mean and (any(overhang) or (any(map(any, pads)) and not step.count_include_pad)):
         raise NotKnown(f"Keras' average pools count otherwise than {step}")
     pads = [[lo, hi + over] for (lo, hi), over in zip(pads, overhang, strict=True)]
-    pool = Code(layer=_call(name, _one(step.kernel_size), strides=strides))
+    pool = Code(layer=call(f"layers.{name}", one(step.kernel_size), strides=strides))
     if not any(map(any, pads)):
         return pool
     value = "0.0" if mean else 'float("-inf")'
@@ -72,14 +73,14 @@ def _adaptive(step: Any, reads: Reads) -> Code:
         return Code(layer=f"layers.Global{name}Pooling{ndim}D(keepdims=True)")
     if any(out == 0 or n % out for n, out in zip(sizes, outs, strict=True)):
         raise NotKnown(f"Keras has no {step} of {sizes}")
-    return Code(layer=_call(f"{name}Pooling{ndim}D", _one([n // out for n, out in zip(sizes, outs, strict=True)])))
+    return Code(layer=call(f"layers.{name}Pooling{ndim}D", one([n // out for n, out in zip(sizes, outs, strict=True)])))
 
 
 def _global(step: Any, reads: Reads) -> Code:
     if step.reduction == "lp":
         raise NotKnown("Keras has no global Lp pool")
     name = "Max" if step.reduction == "max" else "Average"
-    return Code(layer=_call(f"Global{name}Pooling{_ndim(reads)}D", keepdims=(step.keepdims, False)))
+    return Code(layer=call(f"layers.Global{name}Pooling{_ndim(reads)}D", keepdims=(step.keepdims, False)))
 
 
 def _pad(step: Any, reads: Reads) -> Code:
@@ -111,13 +112,13 @@ def _sides(pads: Sequence[tuple[int, int]]) -> str:
 
 
 def _batch_norm(step: Any, _: Reads) -> Code:
-    return Code(layer=_call("BatchNormalization", epsilon=(step.epsilon, 1e-3), center=(step.bias, True),
+    return Code(layer=call("layers.BatchNormalization", epsilon=(step.epsilon, 1e-3), center=(step.bias, True),
                             scale=(step.scale, True)))  # fmt: skip
 
 
 def _group_norm(step: Any, _: Reads) -> Code:
     groups = step.channels if isinstance(step, steps.InstanceNorm) else step.groups
-    return Code(layer=_call("GroupNormalization", groups, epsilon=(step.epsilon, 1e-3), center=(step.bias, True),
+    return Code(layer=call("layers.GroupNormalization", groups, epsilon=(step.epsilon, 1e-3), center=(step.bias, True),
                             scale=(step.scale, True)))  # fmt: skip
 
 
@@ -129,14 +130,14 @@ def _layer_norm(step: Any, reads: Reads) -> Code:
     if isinstance(step, steps.RMSNorm):
         if step.bias or not step.scale or len(axes) != 1:
             raise NotKnown("Keras' RMS norm has a scale, no bias, and one axis")
-        return Code(layer=_call("RMSNormalization", axis=(axes[0], -1), epsilon=(step.epsilon, 1e-6)))
+        return Code(layer=call("layers.RMSNormalization", axis=(axes[0], -1), epsilon=(step.epsilon, 1e-6)))
     more = {"center": (step.bias, True), "scale": (step.scale, True)}
-    axis = (_one(axes) if len(axes) == 1 else axes, -1)
-    return Code(layer=_call("LayerNormalization", axis=axis, epsilon=(step.epsilon, 1e-3), **more))
+    axis = (one(axes) if len(axes) == 1 else axes, -1)
+    return Code(layer=call("layers.LayerNormalization", axis=axis, epsilon=(step.epsilon, 1e-3), **more))
 
 
 def _linear(step: Any, reads: Reads) -> Code:
-    layer = _call("Dense", step.out_features, use_bias=(step.bias, True))
+    layer = call("layers.Dense", step.out_features, use_bias=(step.bias, True))
     rank = len(reads.shapes[0])
     if step.axis % rank == rank - 1:
         return Code(layer=layer)
@@ -172,8 +173,8 @@ def _resize(step: Any, reads: Reads) -> Code:
     factors = [out // n for n, out in zip(sizes, outs, strict=True)]
     if whole and (nearest or (smooth and step.mode == "linear" and len(sizes) == 2)):
         if nearest and len(sizes) != 2:
-            return Code(layer=f"layers.UpSampling{len(sizes)}D({_one(factors)!r})")
-        return Code(layer=_call(f"UpSampling{len(sizes)}D", _one(factors),
+            return Code(layer=f"layers.UpSampling{len(sizes)}D({one(factors)!r})")
+        return Code(layer=call(f"layers.UpSampling{len(sizes)}D", one(factors),
                                 interpolation=("nearest" if nearest else "bilinear", "nearest")))  # fmt: skip
     if len(sizes) == 2 and smooth and step.mode == "linear":
         return Code(layer=f"layers.Resizing({outs[0]}, {outs[1]}, interpolation='bilinear')")
@@ -188,11 +189,6 @@ def _reshape(step: Any, reads: Reads) -> Code:
     if sizes[:1] == [shape[0]]:
         return Code(layer=f"layers.Reshape({tuple(sizes[1:])})")
     return Code(f"ops.reshape({{x}}, {tuple(sizes)})")
-
-
-def _slice(step: Any, _: Reads) -> Code:
-    parts = [f"{'' if a is None else a}:{'' if b is None else b}{f':{c}' if c != 1 else ''}" for a, b, c in step.ranges]
-    return Code(f"{{x}}[{', '.join(parts)}]")
 
 
 def _split(step: Any, _: Reads) -> Code:
@@ -267,7 +263,7 @@ def _activation(step: Any, _: Reads) -> Code:
                      'float("inf")' if step.maximum is None else repr(step.maximum))  # fmt: skip
         return Code(f"ops.clip({{x}}, {low}, {high})")
     if isinstance(step, steps.ThresholdedReLU):
-        return Code(layer=_call("ReLU", max_value=(step.maximum, None), negative_slope=(step.slope, 0.0),
+        return Code(layer=call("layers.ReLU", max_value=(step.maximum, None), negative_slope=(step.slope, 0.0),
                                 threshold=(step.threshold, 0.0)))  # fmt: skip
     if isinstance(step, steps.Pointwise):
         return Code(f"ops.{step.function}({{x}})")
@@ -291,7 +287,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code | Sequence[Code]]], ...] = 
     (steps.WindowPool, _pool), (steps.AdaptivePool, _adaptive), (steps.GlobalPool, _global), (steps.Pad, _pad),
     (steps.BatchNorm, _batch_norm), (steps.GroupNorm | steps.InstanceNorm, _group_norm),
     (steps.LayerNorm, _layer_norm), (steps.Linear, _linear), (steps.Elementwise, _elementwise),
-    (steps.Resize, _resize), (steps.Reshape, _reshape), (steps.Slice, _slice), (steps.Split, _split),
+    (steps.Resize, _resize), (steps.Reshape, _reshape), (steps.Slice, write_slice), (steps.Split, _split),
     (steps.PixelShuffle | steps.PixelUnshuffle, _shuffle), (steps.ChannelShuffle, _channel_shuffle),
     (steps.PReLU, _prelu), (steps.Activation, _activation),
     (steps.Dropout, lambda s, _: Code(layer=f"layers.{'Spatial' if s.unit == 'channel' else ''}Dropout"

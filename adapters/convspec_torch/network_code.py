@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Program, Reads, Target, native_layer, number
+from convspec.contract.network_code import Code, Program, Reads, Target, call, native_layer, number, one, write_slice
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -21,17 +21,6 @@ def write(step: ConvSpec | Step, reads: Reads) -> Code | Sequence[Code]:
         if isinstance(step, kinds):
             return make(step, reads)
     raise NotKnown(f"PyTorch has no counterpart of {step}")
-
-
-def _one(values: Sequence[Any]) -> Any:
-    """Return one number for equal ones."""
-    return values[0] if len(set(values)) == 1 else tuple(values)
-
-
-def _call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
-    """Return a call with the keywords, each ``(value, default)``, that are not the default."""
-    given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
-    return f"{name}({', '.join([*map(repr, args), *given])})"
 
 
 def _ndim(reads: Reads) -> int:
@@ -62,10 +51,10 @@ def _pool(step: Any, reads: Reads) -> Code | Sequence[Code]:
         counted = step.count_include_pad or uneven
         more |= {"count_include_pad": (counted or plain, True), "divisor_override": (step.divisor, None)}
     else:
-        more = {"dilation": (_one(step.dilation), 1), **more}
-    stride = (_one(step.strides), _one(step.kernel_size))
-    layer = _call(f"nn.{name}Pool{ndim}d", _one(step.kernel_size), stride=stride,
-                  padding=(_one([lo for lo, _ in pads]), 0), **more)  # fmt: skip
+        more = {"dilation": (one(step.dilation), 1), **more}
+    stride = (one(step.strides), one(step.kernel_size))
+    layer = call(f"nn.{name}Pool{ndim}d", one(step.kernel_size), stride=stride,
+                  padding=(one([lo for lo, _ in pads]), 0), **more)  # fmt: skip
     return [*before, Code(layer=layer)]
 
 
@@ -107,17 +96,17 @@ def _global(step: Any, reads: Reads) -> Code | Sequence[Code]:
 def _batch_norm(step: Any, reads: Reads) -> Code:
     ndim = max(_ndim(reads), 1)
     more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, True)}
-    return Code(layer=_call(f"nn.BatchNorm{ndim}d", step.channels, **more), remarks=_more_arrays(step))
+    return Code(layer=call(f"nn.BatchNorm{ndim}d", step.channels, **more), remarks=_more_arrays(step))
 
 
 def _group_norm(step: Any, _: Reads) -> Code:
     more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, True)}
-    return Code(layer=_call("nn.GroupNorm", step.groups, step.channels, **more), remarks=_more_arrays(step))
+    return Code(layer=call("nn.GroupNorm", step.groups, step.channels, **more), remarks=_more_arrays(step))
 
 
 def _instance_norm(step: Any, reads: Reads) -> Code:
     more = {"eps": (step.epsilon, 1e-5), "affine": (step.scale or step.bias, False)}
-    return Code(layer=_call(f"nn.InstanceNorm{_ndim(reads)}d", step.channels, **more), remarks=_more_arrays(step))
+    return Code(layer=call(f"nn.InstanceNorm{_ndim(reads)}d", step.channels, **more), remarks=_more_arrays(step))
 
 
 def _more_arrays(step: Any) -> tuple[str, ...]:
@@ -135,7 +124,7 @@ def _layer_norm(step: Any, reads: Reads) -> Code | Sequence[Code]:
     learnt = step.scale or step.bias
     more = {"eps": (step.epsilon, None if rms else 1e-5), "elementwise_affine": (learnt, True)}
     more |= {} if rms else {"bias": (step.bias or not learnt, True)}
-    layer = _call(f"nn.{'RMS' if rms else 'Layer'}Norm", tuple(step.shape), **more)
+    layer = call(f"nn.{'RMS' if rms else 'Layer'}Norm", tuple(step.shape), **more)
     if axes == tuple(range(rank - len(axes), rank)) and not step.parameter_axes:
         return Code(layer=layer)
     if len(axes) == 1 and step.parameter_axes in ((), step.axes):
@@ -150,7 +139,7 @@ def _list(values: Sequence[int]) -> str:
 
 
 def _linear(step: Any, reads: Reads) -> Code:
-    layer = _call("nn.Linear", step.in_features, step.out_features, bias=(step.bias, True))
+    layer = call("nn.Linear", step.in_features, step.out_features, bias=(step.bias, True))
     rank = len(reads.shapes[0])
     if step.axis % rank == rank - 1:
         return Code(layer=layer)
@@ -181,7 +170,7 @@ def _resize(step: Any, reads: Reads) -> Code:
     fits = step.mode != "nearest" or step.coordinates in ("asymmetric", "half_pixel")
     if mode is None or not fits or step.coordinates not in ("asymmetric", "half_pixel", "align_corners"):
         raise NotKnown(f"PyTorch has no {step}")
-    size = f"size={tuple(step.size)!r}" if step.size else f"scale_factor={_one(step.scale)!r}"
+    size = f"size={tuple(step.size)!r}" if step.size else f"scale_factor={one(step.scale)!r}"
     word = "nearest-exact" if exact else mode
     corners = ", align_corners=True" if step.coordinates == "align_corners" else ""
     if step.mode != "nearest" and step.coordinates == "asymmetric":
@@ -198,11 +187,6 @@ def _reshape(step: Any, reads: Reads) -> Code:
     rest = ", ".join(map(str, sizes[1:] if batch else sizes))
     item = f"nn.Unflatten(1, ({rest},))" if batch and len(shape) == 2 and len(sizes) > 2 and -1 not in sizes else ""
     return Code(f"{{x}}.reshape({f'{{x}}.shape[0], {rest}' if batch else rest})", item=item)
-
-
-def _slice(step: Any, _: Reads) -> Code:
-    parts = [f"{'' if a is None else a}:{'' if b is None else b}{f':{c}' if c != 1 else ''}" for a, b, c in step.ranges]
-    return Code(f"{{x}}[{', '.join(parts)}]")
 
 
 def _reduce(step: Any, _: Reads) -> Code:
@@ -271,15 +255,15 @@ def _function(step: Any) -> str:
 
 _ACTIVATIONS: dict[type, Callable[[Any], str]] = {
     steps.LeakyReLU: lambda s: f"LeakyReLU({s.slope!r})",
-    steps.ELU: lambda s: _call("ELU", alpha=(s.alpha, 1.0)),
-    steps.CELU: lambda s: _call("CELU", alpha=(s.alpha, 1.0)),
+    steps.ELU: lambda s: call("ELU", alpha=(s.alpha, 1.0)),
+    steps.CELU: lambda s: call("CELU", alpha=(s.alpha, 1.0)),
     steps.GELU: lambda s: {"none": "GELU()", "tanh": "GELU(approximate='tanh')"}.get(
         s.approximation, "{x} * torch.sigmoid(1.702 * {x})"
     ),
     steps.Sigmoid: lambda s: "LogSigmoid()" if s.log else "Sigmoid()",
     steps.HardSigmoid: lambda s: _hard(s, "Hardsigmoid"),
     steps.HardSwish: lambda s: _hard(s, "Hardswish"),
-    steps.Softplus: lambda s: _call("Softplus", beta=(s.beta, 1.0), threshold=(s.threshold or 1e9, 20.0)),
+    steps.Softplus: lambda s: call("Softplus", beta=(s.beta, 1.0), threshold=(s.threshold or 1e9, 20.0)),
     steps.HardShrink: lambda s: f"Hardshrink({s.threshold!r})",
     steps.SoftShrink: lambda s: f"Softshrink({s.threshold!r})",
     steps.Clip: _clip,
@@ -312,7 +296,7 @@ def _prelu(step: Any, reads: Reads) -> Code:
     count = max(step.shape)
     if count != 1 and (len(reads.shapes[0]) < 2 or reads.shapes[0][1] != count):
         raise NotKnown("PyTorch's PReLU has one slope, or one for each channel")
-    return Code(layer=_call("nn.PReLU", num_parameters=(count, 1)))
+    return Code(layer=call("nn.PReLU", num_parameters=(count, 1)))
 
 
 def _flatten(step: Any, _: Reads) -> Code:
@@ -322,7 +306,7 @@ def _flatten(step: Any, _: Reads) -> Code:
 
 
 def _lp_norm(step: Any, _: Reads) -> Code:
-    axes = _one(step.axes)
+    axes = one(step.axes)
     return Code(f"F.normalize({{x}}, p={step.p!r}, dim={axes!r}, eps={step.epsilon!r})")
 
 
@@ -337,7 +321,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code | Sequence[Code]]], ...] = 
     (steps.LpPool, _pool), (steps.WindowPool, _pool), (steps.AdaptivePool, _adaptive), (steps.GlobalPool, _global),
     (steps.Pad, _pad), (steps.BatchNorm, _batch_norm), (steps.GroupNorm, _group_norm),
     (steps.InstanceNorm, _instance_norm), (steps.LayerNorm, _layer_norm), (steps.Linear, _linear),
-    (steps.Elementwise, _elementwise), (steps.Resize, _resize), (steps.Reshape, _reshape), (steps.Slice, _slice),
+    (steps.Elementwise, _elementwise), (steps.Resize, _resize), (steps.Reshape, _reshape), (steps.Slice, write_slice),
     (steps.Reduce, _reduce), (steps.Dropout, _dropout), (steps.PReLU, _prelu), (steps.Activation, _activation),
     (steps.Softmax, _layer_without_weights("nn.Softmax({s.axis})")), (steps.Split, _split), (steps.LpNorm, _lp_norm),
     (steps.GLU, _layer_without_weights("nn.GLU({s.axis})")),

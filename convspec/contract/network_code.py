@@ -8,12 +8,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from convspec.contract.plan import Plan
 from convspec.errors import UnsupportedError
 from convspec.spec import ConvSpec
-from convspec.spec.steps import Step
+from convspec.spec.steps import Slice, Step
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -140,6 +140,23 @@ def native_layer(plan: Plan, **arguments: str) -> str:
         if word.arg in arguments:
             word.value = ast.parse(arguments[word.arg], mode="eval").body
     return ast.unparse(call)
+
+
+def one(values: Sequence[Any]) -> Any:
+    """Return one number for equal ones, else all of them."""
+    return values[0] if len(set(values)) == 1 else tuple(values)
+
+
+def call(name: str, *args: object, **kwargs: tuple[Any, Any]) -> str:
+    """Return the text of a call with the keywords, each ``(value, default)``, that are not the default."""
+    given = [f"{key}={value!r}" for key, (value, default) in kwargs.items() if value != default]
+    return f"{name}({', '.join([*map(repr, args), *given])})"
+
+
+def write_slice(step: Slice, _: Reads) -> Code:
+    """Return a slice as NumPy writes it."""
+    parts = [f"{'' if a is None else a}:{'' if b is None else b}{f':{c}' if c != 1 else ''}" for a, b, c in step.ranges]
+    return Code(f"{{x}}[{', '.join(parts)}]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,7 @@ def test_the_receptive_field_is_that_of_the_chain():
          " def forward(self, x):\n  return self.c(x)", "needs n"),
         ("nn.ReLU()\n\x1b[31m", "control character"),
         ("2 ** 2 ** 100, nn.ReLU()", "an exponent above 40"),
+        ("nn.Sequential(nn.utils.spectral_norm())", "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told_with_its_place(text, words):

@@ -81,6 +81,10 @@ class Undecided(CallError):
     """Which branch is taken, or how often a loop runs, cannot be told; it may depend on the shapes of the inputs."""
 
 
+class UnknownWord(Exception):
+    """A name of which no vocabulary knows anything."""
+
+
 class Expressions:
     """The values of expressions; a subclass says what names of libraries are, and what calls of layers do."""
 
@@ -105,7 +109,7 @@ class Expressions:
         return layer.arguments.get(name)
 
     def call_library(self, name: str, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
-        """Call what a library has under this name; raises LookupError where nothing is known of it."""
+        """Call what a library has under this name; raises UnknownWord where nothing is known of it."""
         raise NotImplementedError
 
     def call(self, function: Any, args: list[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:

@@ -20,6 +20,7 @@ from convspec.layers.networks.expressions import (
     Inner,
     MethodOf,
     Undecided,
+    UnknownWord,
     has,
     has_decorator,
 )
@@ -254,8 +255,10 @@ class Interpreter(Expressions):
         if short not in BUILT_IN or (("." in short or short in ("abs", "round")) and has(args, Tensor)):
             try:
                 return self.call_library(full, args, kwargs, node)  # type: ignore[arg-type]
+            except UnknownWord:
+                pass  # Python has it, or it is a symbol
             except LookupError:
-                pass
+                raise self.fail(node, "its arguments are not understood") from None
         plain = BUILT_IN.get(full, BUILT_IN.get(short))
         loose = any(isinstance(a, Symbol | Tensor) for a in args) if short in STRUCTURAL else has(args, Symbol | Tensor)
         if plain is not None and not loose:

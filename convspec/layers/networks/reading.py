@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from convspec.contract.network_words import Arguments, NotKnown, Placed, Symbol, Tensor, Value, Vocabulary, Word
 from convspec.errors import CallError, ConvspecError, ShapeError, SpecError, printable
-from convspec.layers.networks.expressions import has
+from convspec.layers.networks.expressions import UnknownWord, has
 from convspec.layers.networks.interpreter import MemberT
 from convspec.layers.networks.rows import array_shape, possible_outputs
 from convspec.layers.networks.tensor_operations import MethodOfTensor, TensorOperations
@@ -185,7 +185,7 @@ class Reading(TensorOperations):
         if has([*args, *kwargs.values()], Tensor):
             return self.unknown(kind, self.source(node), tensors_in([*args, *kwargs.values()]), node,
                                  f"{self.words.title}'s {printable(name, 60)} is not known")  # fmt: skip
-        raise LookupError(name)
+        raise UnknownWord(name)
 
     def _container(self, kind: str, form: str, args: list[Any], kwargs: dict[str, Any]) -> Container:
         made = Container(kind, form, joint=self.words.sequence_path if form == "sequence" else self.item_path)
@@ -346,13 +346,13 @@ class Reading(TensorOperations):
         except CallError:
             if tensors_in([*args, *kwargs.values()]):
                 raise
-            raise LookupError(kind) from None
+            raise UnknownWord(kind) from None
         given = tensors_in(list(bound.values()))
         if not given:
             with suppress(NotKnown, ConvspecError, TypeError, AttributeError, ValueError):
                 if isinstance(meaning := word.means(Arguments(bound)), Value):
                     return self._value_of(meaning)
-            raise LookupError(kind)
+            raise UnknownWord(kind)
         if self.words.default_name is not None and isinstance(kwargs.get("name"), str):
             path = path or self.joined(self._above(), kwargs["name"])
         made = Node(
