@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,7 +144,7 @@ class Expressions:
 
     def source(self, node: ast.AST) -> str:
         """Return the text of an expression in one line."""
-        return " ".join(ast.unparse(node).split())
+        return _one_line(node)
 
     def _count(self, node: ast.AST) -> None:
         self._left -= 1
@@ -478,3 +479,8 @@ def has(values: Any, kinds: Any) -> bool:
     if isinstance(values, dict):
         values = list(values.values())
     return isinstance(values, kinds) or (isinstance(values, list | tuple) and any(has(v, kinds) for v in values))
+
+
+@functools.lru_cache(maxsize=4096)
+def _one_line(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -203,18 +204,36 @@ class _Search:
         return replace(mend, complete=False) if rows > self.reached else None
 
     def rows(self, mend: Mend) -> int | None:
-        """Return how many rows fit after a mend; None: all. After some number of rows no more mends are tried: -1."""
+        """Return how many rows fit after a mend; None: all; -1: not known."""
+        error = self.error(mend)
+        if error is None:
+            return None
+        return len(error.rows) if isinstance(error, NetworkError) else -1
+
+    def error(self, mend: Mend) -> ConvspecError | None:
+        """Return what does not fit after a mend; None: nothing. After some number of rows no more mends are tried."""
         if self.left <= 0:
-            return -1
+            return ShapeError("it was not tried")
         try:
             shapes = self.inputs if mend.input_shapes is None else mend.input_shapes
             self.left -= len(self.network.trace(*shapes, edits=mend.edits).rows)
         except NetworkError as error:
             self.left -= len(error.rows) + 1
-            return len(error.rows)
-        except ConvspecError:
-            return -1
+            return error
+        except ConvspecError as error:
+            return error
         return None
+
+    def too_small(self, mend: Mend) -> bool | None:
+        """Return whether the input of a mend is too small for its network, or too large; None: not known."""
+        error = self.error(mend)
+        if not isinstance(error, NetworkError) or not error.nodes[-1].steps:
+            return None
+        node, step, shapes = _failing(error)
+        expected, given = _channels(node, step, shapes[0])
+        if isinstance(step, steps.Linear) and expected and given:
+            return given < expected
+        return (isinstance(step, ConvSpec | steps.WindowPool) and expected == given) or None
 
     def completed(self, mend: Mend) -> Mend:
         """Return a mend after which a later layer gets other features, with the number of features set there, too."""
@@ -240,13 +259,34 @@ class _Search:
         shape, first = self.inputs[0], self.network.layout.startswith("NC")
         axes = range(2, len(shape)) if first else range(1, len(shape) - 1)
         largest = max(shape[i] for i in axes)
-        for size in sorted(range(1, 4 * largest + 64), key=lambda n: abs(n - largest))[:260]:
+        last = min(4 * largest + 63, _LARGEST_INPUT)
+
+        def resized(size: int) -> Mend:
             new = tuple(size if i in axes else n for i, n in enumerate(shape))
-            mend = Mend("", f"an input of {times(new)}", input_shapes=(new,))
-            if size <= _LARGEST_INPUT and self.rows(mend) is None:
+            return Mend("", f"an input of {times(new)}", input_shapes=(new,))
+
+        for size in self.nearest(largest, last, lambda size: self.too_small(resized(size))):
+            mend = resized(size)
+            if self.error(mend) is None:
                 self.left = max(self.left, self.reached + 1)  # it is tried once more
                 yield mend
                 return
+
+    def nearest(self, size: int, last: int, too_small: Callable[[int], bool | None]) -> Iterator[int]:
+        """Yield sizes up to ``last`` that may fit, the nearest first; none of those that are all too small or large."""
+        small = too_small(size)
+        if small is None:
+            yield from sorted(range(1, last + 1), key=lambda n: abs(n - size))[:260]
+            return
+        outside = last + 1 if small else 0
+        while abs(outside - size) > 1:
+            middle = (outside + size) // 2
+            if too_small(middle) is small:
+                size = middle
+            else:
+                outside = middle
+        ahead = range(outside, last + 1) if small else range(outside, 0, -1)
+        yield from itertools.takewhile(lambda n: too_small(n) is None, ahead[:32])
 
 
 def _set(node: Node, **arguments: Any) -> Mend:

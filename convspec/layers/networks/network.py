@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -251,8 +252,11 @@ def read_network(text: str, error: CallError, name: str | None = None) -> Networ
     return network
 
 
+@functools.lru_cache(maxsize=8)
 def parsed(text: str) -> list[ast.stmt]:
     """Return the statements of a text; layers one a line, with commas behind them, are one. Lines are counted as there.
+
+    A search for mends reads one text many times: its tree is kept, and nobody changes it.
 
     Raises:
         CallError: where it is no Python, with the line.
