@@ -22,8 +22,9 @@ SAME = frozenset(
 )
 """Operations that give the same values, if the dtype stays the same."""
 
-WAITING = frozenset(("broadcast_in_dim", "reduce_sum", "reduce_window_sum"))
-"""Operations that may be a part of the one that reads their result."""
+_POSITIVE = {"ge": True, "gt": True, "le": False, "lt": False}
+WAITING = frozenset(("broadcast_in_dim", "reduce_sum", "reduce_window_sum", *_POSITIVE))
+"""Operations that may be a part of the one that reads their result; so may a product that is chosen from."""
 
 WHOLE = (None, None, 1)
 
@@ -98,6 +99,30 @@ def _power(op: Operation) -> list[Link]:
     if exponent is None or not op.x.data:
         raise NoWord("the exponent is a tensor")
     return [op.link(steps.Power(float(exponent)))]
+
+
+def _select(op: Operation) -> list[Link]:
+    """Return the leaky ReLU or PReLU that a choice is between a tensor, where it is positive, and its multiple."""
+    test = op.x.origin
+    if test is None or test.name not in _POSITIVE or len(op.values) != 3:
+        raise NoWord("a choice by a tensor")
+    x, zero = test.values
+    positive = _POSITIVE[test.name]
+    if x.constant is not None:
+        x, zero, positive = zero, x, not positive
+    same, multiple = op.values[:0:-1] if positive else op.values[1:]
+    product = multiple.origin
+    if zero.constant != 0 or same is not x or product is None or product.name != "mul" or x not in product.values:
+        raise NoWord("a choice by a tensor")
+    slope = next((v for v in product.values if v is not x), x)
+    shape = (1,) * (x.array.ndim - slope.array.ndim) + slope.array.shape
+    if slope.data or (shape and shape[0] != 1):
+        raise NoWord("a choice between tensors")
+    if slope.constant is not None:
+        return [op.link(steps.LeakyReLU(slope.constant), x)]
+    slope = _unrepeated(slope)
+    step = steps.PReLU(((1,) * (x.array.ndim - slope.array.ndim) + slope.array.shape)[1:] or (1,))
+    return [op.link(step, x, slope=Value(slope.array.reshape(step.shape), sources=slope.sources))]
 
 
 def _reduce(reduction: str) -> Builder:
@@ -397,6 +422,7 @@ TABLE: dict[str, Builder] = {
     "round": _round,
     "logistic": _plain(steps.Sigmoid()),
     "tanh": _plain(steps.Tanh()),
+    "select_n": _select,
     **{f"reduce_{name}": _reduce(name) for name in ("sum", "max", "min")},
     "dot_general": _dot,
     "conv_general_dilated": _convolution,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,7 @@ from convspec_jax.steps.values import Operation, Value
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat2": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "checkpoint": "jaxpr"}  # fmt: skip
+_CHOICES = {"select_n", "_where"}
 _RANDOM = ("random_bits", "threefry2x32")
 
 
@@ -103,6 +104,11 @@ class Recorder:
 
         uses = Counter(a for e in (*jaxpr.eqns, jaxpr) for a in getattr(e, "outvars" if e is jaxpr else "invars")
                        if not isinstance(a, Literal))  # fmt: skip
+        readers: defaultdict[Any, set[str]] = defaultdict(set)
+        for eqn in jaxpr.eqns:
+            for a in eqn.invars:
+                if not isinstance(a, Literal):
+                    readers[a].add(eqn.params.get("name", eqn.primitive.name))
         place = 0
         while place < len(jaxpr.eqns):
             eqn = jaxpr.eqns[place]
@@ -114,7 +120,8 @@ class Recorder:
                 known |= zip(rows[-1].outvars, [self._function(found, rows, value(found.operand))], strict=True)
                 place += found.length
             else:
-                known |= zip(eqn.outvars, self._results(eqn, values), strict=True)
+                chosen = eqn.primitive.name == "mul" and set() < readers[eqn.outvars[0]] <= _CHOICES
+                known |= zip(eqn.outvars, self._results(eqn, values, chosen), strict=True)
                 place += 1
         return list(map(value, jaxpr.outvars))
 
@@ -129,7 +136,8 @@ class Recorder:
         self._links(found.name, [Link(step, (x,), (y,), layout=layout)])
         return y
 
-    def _results(self, eqn: Any, values: list[Value]) -> list[Value]:
+    def _results(self, eqn: Any, values: list[Value], chosen: bool = False) -> list[Value]:
+        """Return the results of an operation; one of which only a choice reads waits for that."""
         name, layer = eqn.primitive.name, eqn.primitive is LAYER
         data = any(v.data for v in values) or (layer and not self.samples)
         if data and name in _CALLS:
@@ -145,7 +153,7 @@ class Recorder:
         operation = Operation(name, eqn.params, values, results, self.samples, self.layout, self._around)
         for value in results:
             value.origin = operation
-        if data and name not in WAITING:
+        if data and name not in WAITING and not chosen:
             self._list(operation)
         return results
 

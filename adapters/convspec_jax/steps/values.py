@@ -28,7 +28,6 @@ class Value:
         random: whether it was drawn.
         number: its position in the trace; None if it is not listed.
         origin: the operation that made it.
-        waits: whether its operation is listed only when another one reads it.
     """
 
     array: Any
@@ -38,7 +37,6 @@ class Value:
     random: bool = False
     number: int | None = None
     origin: Operation | None = field(default=None, repr=False)
-    waits: bool = False
 
     @property
     def constant(self) -> float | None:

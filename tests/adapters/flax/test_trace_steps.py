@@ -235,6 +235,11 @@ CALLS = {
     "product of two": (lambda x: x @ x.swapaxes(2, 3), [S.Permute((0, 1, 3, 2)), S.MatMul()]),
     "attention": (lambda x: jnp.einsum("bthd,bshd->bhts", x, x),
                   [S.Permute((0, 2, 1, 3)), S.Permute((0, 2, 3, 1)), S.MatMul()]),
+    "a leaky relu": (lambda x: jnp.where(x > 0, x, 0.25 * x), [S.LeakyReLU(0.25)]),
+    "a leaky relu from below": (lambda x: jnp.where(x <= 0, x * 0.25, x), [S.LeakyReLU(0.25)]),
+    "a prelu": (lambda x: jnp.where(jnp.less_equal(0, x), x, W[:, 0] * x), [S.PReLU((1, 1, 8))]),
+    "a prelu of rows": (lambda x: jnp.where(x < 0, W[:6, :1, None] * x, x), [S.PReLU((6, 1, 1))]),
+    "a scale": (lambda x: W[:, 0] * x, [S.Parameter((8,)), S.Multiply()]),
     "no step": (lambda x: jax.lax.stop_gradient(jnp.asarray(x, jnp.float32)) * 1.5, [S.Multiply(1.5)]),
 }  # fmt: skip
 
@@ -252,7 +257,10 @@ def test_the_settings_of_a_call(name):
 
 WITHOUT = {
     "cumsum": (lambda x: jnp.cumsum(x, 1), "cumsum", ""),
-    "mask": (lambda x: jnp.where(x > 0, x, 0), "select_n", ""),
+    "mask": (lambda x: jnp.where(x > 0, x, 0), "select_n", "a choice by a tensor"),
+    "leaky above one": (lambda x: jnp.where(x > 1, x, 0.2 * x), "select_n", "a choice by a tensor"),
+    "another's sign": (lambda x: jnp.where(-x > 0, x, 0.2 * x), "select_n", "a choice by a tensor"),
+    "a slope by the data": (lambda x: jnp.where(x > 0, x, x[:1] * x), "select_n", "a choice between tensors"),
     "zeros between": (lambda x: jax.lax.pad(x, 0.0, ((0, 0, 0),) * 3 + ((0, 0, 1),)), "pad", "zeros between elements"),
     "pool of channels": (lambda x: nnx.max_pool(x.swapaxes(1, 3), (2, 2))[..., 0] * 0 + jax.lax.reduce_window(
         x, -jnp.inf, jax.lax.max, (1, 2, 2, 2), (1, 1, 1, 1), "SAME")[0, 0, 0, 0], "reduce_window_max",
