@@ -9,6 +9,7 @@ import generate_docs
 import site_calculator
 import site_photos
 import site_pictures
+import site_widget
 
 import convspec
 
@@ -58,5 +59,6 @@ def setup(app):
     app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")
     app.add_css_file("photos.css")
+    site_widget.setup(app)
     app.connect("autodoc-process-docstring", spare_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_bars)
