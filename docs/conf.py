@@ -7,7 +7,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
 import site_calculator
+import site_photos
 import site_pictures
+import site_widget
 
 import convspec
 
@@ -29,7 +31,7 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = "convspec"
-html_static_path = ["_static"]
+html_static_path = ["_static", "_generated/static"]
 
 generate_docs.main()
 
@@ -54,6 +56,9 @@ def add_calculator(app, exception):
 def setup(app):
     app.connect("build-finished", add_calculator)
     app.add_directive("picture", site_pictures.Picture)
+    app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")
+    app.add_css_file("photos.css")
+    site_widget.setup(app)
     app.connect("autodoc-process-docstring", spare_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_bars)

@@ -15,8 +15,11 @@ import site_evidence
 import site_frameworks
 import site_networks
 import site_parameters
+import site_photos
+import site_pictures
 import site_schemas
 import site_support
+import site_widths
 
 from convspec import adapter, adapters, corpora
 from convspec.contract import PlanAdapter
@@ -110,7 +113,7 @@ def mistake_list() -> str:
 
 
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
+    site_photos.STATIC.mkdir(parents=True, exist_ok=True)
     parts = {
         "adapters": adapter_table,
         "gaps": gap_list,
@@ -123,6 +126,9 @@ def main() -> None:
     parts["self_mutation"] = partial(site_evidence.self_mutation_tables, table)
     parts["bugs"] = partial(site_evidence.bug_tables, table)
     parts["support"] = partial(site_support.support_table, table)
+    parts["pictures"] = site_pictures.listing
+    parts["photos"] = site_photos.listing
+    parts["widths"] = partial(site_widths.parts, table)
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
