@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
 import site_calculator
+import site_navigation
 import site_pictures
 
 import convspec
@@ -30,6 +31,7 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = "convspec"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 
 generate_docs.main()
 
@@ -53,6 +55,7 @@ def add_calculator(app, exception):
 
 def setup(app):
     app.connect("build-finished", add_calculator)
+    app.connect("html-page-context", site_navigation.breadcrumbs)
     app.add_directive("picture", site_pictures.Picture)
     app.add_css_file("site.css")
     app.connect("autodoc-process-docstring", spare_colons, priority=400)
