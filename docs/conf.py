@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
 import site_calculator
+import site_messages
 import site_navigation
 import site_pictures
 
@@ -47,6 +48,11 @@ def escape_bars(_app, _what, _name, _object, _options, lines):
     lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
 
 
+def add_messages(app, exception):
+    if exception is None and app.builder.format == "html":
+        site_messages.main(Path(app.outdir))
+
+
 def add_calculator(app, exception):
     """What the calculator needs; without a network the rest of the site is whole, and this says so."""
     if exception is None and app.builder.format == "html" and (missing := site_calculator.main(Path(app.outdir))):
@@ -55,6 +61,7 @@ def add_calculator(app, exception):
 
 def setup(app):
     app.connect("build-finished", add_calculator)
+    app.connect("build-finished", add_messages)
     app.connect("html-page-context", site_navigation.breadcrumbs)
     app.add_directive("picture", site_pictures.Picture)
     app.add_css_file("site.css")
