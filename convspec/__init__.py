@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from convspec.errors import SpecError as SpecError
     from convspec.errors import UnsupportedError as UnsupportedError
     from convspec.layers import Network as Network
+    from convspec.layers import explain as explain
     from convspec.layers import translate as translate
     from convspec.models import ModelFile as ModelFile
     from convspec.models import compare as compare
@@ -59,7 +60,7 @@ _FACES = {
         "SpecError",
         "UnsupportedError",
     ),
-    "layers": ("Network", "translate"),
+    "layers": ("Network", "explain", "translate"),
     "models": ("ModelFile", "compare", "convs", "match_weights", "port", "port_weights", "verify"),
     "spec": ("Chain", "ConvParams", "ConvSpec"),
 }

@@ -8,6 +8,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import generate_docs
 import site_calculator
 import site_photos
+import site_messages
+import site_navigation
 import site_pictures
 import site_widget
 
@@ -18,7 +20,7 @@ author = "the convspec authors"
 copyright = "2026, the convspec authors"  # noqa: A001
 release = version = convspec.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_generated", "_data"]
@@ -32,6 +34,7 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = "convspec"
 html_static_path = ["_static", "_generated/static"]
+templates_path = ["_templates"]
 
 generate_docs.main()
 
@@ -47,6 +50,11 @@ def escape_bars(_app, _what, _name, _object, _options, lines):
     lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
 
 
+def add_messages(app, exception):
+    if exception is None and app.builder.format == "html":
+        site_messages.main(Path(app.outdir))
+
+
 def add_calculator(app, exception):
     """What the calculator needs; without a network the rest of the site is whole, and this says so."""
     if exception is None and app.builder.format == "html" and (missing := site_calculator.main(Path(app.outdir))):
@@ -55,6 +63,8 @@ def add_calculator(app, exception):
 
 def setup(app):
     app.connect("build-finished", add_calculator)
+    app.connect("build-finished", add_messages)
+    app.connect("html-page-context", site_navigation.breadcrumbs)
     app.add_directive("picture", site_pictures.Picture)
     app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")

@@ -13,6 +13,7 @@ from pathlib import Path
 import site_commands
 import site_evidence
 import site_frameworks
+import site_messages
 import site_networks
 import site_parameters
 import site_photos
@@ -104,7 +105,7 @@ def mistake_list() -> str:
         intro = sys.modules[kinds[0].module].__doc__
         parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
         for kind in kinds:
-            links = ", ".join(f"[{site_parameters.thread(link)}]({link})" for link in kind.evidence)
+            links = ", ".join(f"[{site_messages.thread(link)}]({link})" for link in kind.evidence)
             parts.append(
                 f"### {kind.title}\n\n`{kind.id}` · {', '.join(kind.frameworks)}\n\n"
                 f"{kind.explanation}\n\n**Fix:** {kind.fix}\n\nSeen in {links}.\n"
@@ -132,6 +133,7 @@ def main() -> None:
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
+    texts |= site_messages.parts()
     for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 

@@ -6,9 +6,10 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from site_parameters import DATA, EXPLAINED, FRAMEWORKS, parameters
+import site_messages
+from site_messages import EXPLAINED
+from site_parameters import FRAMEWORKS, parameters
 
 from convspec import ConvSpec, UnsupportedError, adapter, adapters
 from convspec.contract import PlanAdapter
@@ -125,8 +126,7 @@ def divergences(name: str) -> str:
 
 
 def messages(name: str) -> str:
-    found: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["error"]
-    return "\n".join(f"* [{e['title']}](#{e['id']})" for e in found if e["framework"] == name) + "\n"
+    return "\n".join(f"* [{e['title']}](#{e['id']})" for e in site_messages.tables(name).get("error", ())) + "\n"
 
 
 def parts(table: Table) -> dict[str, str]:

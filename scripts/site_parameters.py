@@ -13,24 +13,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from site_messages import EXPLAINED, error_list, errors
+
 from convspec import ConvSpec, UnsupportedError, adapter
 from convspec.contract import PlanAdapter
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "_data"
-FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax (nnx)", "keras": "Keras", "onnx": "ONNX"}
-EXPLAINED = FRAMEWORKS | {"equinox": "Equinox", "openvino": "OpenVINO"}  # the pages explain their words and messages
+FRAMEWORKS = {name: EXPLAINED[name] for name in ("torch", "flax", "keras", "onnx")}
 SHORT = 14  # lines; a longer source is folded
 
 
 def parameters() -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = tomllib.loads((DATA / "parameters.toml").read_text("utf-8"))
-    return table
-
-
-def errors(kind: str = "error") -> list[dict[str, Any]]:
-    """Return the messages of errors that ran, or that were ``reported`` from other devices, runtimes and releases."""
-    table: list[dict[str, Any]] = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))[kind]
     return table
 
 
@@ -102,62 +97,12 @@ def calculator(spec: ConvSpec, shape: list[int]) -> str:
     return f'<a href="../../calculator.html#{escape(query)}">In the calculator</a>'
 
 
-def error_list(found: list[dict[str, Any]]) -> str:
-    lines = []
-    for error in found:
-        said = error["says"] or error["title"]
-        where = error.get("where") or EXPLAINED[error["framework"]]
-        lines += [f"[{where}](#{error['id']}): {_code(said)}", f": {error['means']}\n"]
-    return "\n".join(lines) or "None of the frameworks has an error message of its own here.\n"
-
-
-def _code(text: str) -> str:
-    """Return the text as code, even with backticks of its own."""
-    return f"`` {text} ``" if "`" in text else f"`{text}`"
-
-
-def error_index(found: list[dict[str, Any]]) -> str:
-    """Return all errors by framework: the text, the code that raises it, its meaning, the pages that explain it."""
-    before = tomllib.loads((DATA / "errors.toml").read_text("utf-8"))["setup"]
-    parts = []
-    for key, framework in EXPLAINED.items():
-        setup = f"<details><summary>setup code</summary>\n\n```python\n{before[key].strip()}\n```\n\n</details>\n"
-        parts += [f"## {framework}\n", setup]
-        for error in (e for e in found if e["framework"] == key):
-            parts += [*_explained(error), f"```python\n{error['code'].strip()}\n```\n"]
-    return "\n".join(parts)
-
-
-def _explained(error: dict[str, Any]) -> list[str]:
-    pages = ", ".join(f"[`{name}`](parameters/{name}.md)" for name in error["parameters"])
-    return [
-        f"({error['id']})=\n### {error['title']}\n",
-        f"```text\n{error['says'] or 'AssertionError'}\n```\n",
-        f"{error['means']} See {pages}.\n",
-    ]
-
-
-def reported_index(found: list[dict[str, Any]]) -> str:
-    """Return the reported messages: their source, their meaning, and links to the reports."""
-    parts = []
-    for error in found:
-        links = ", ".join(f"[{thread(link)}]({link})" for link in error["links"])
-        parts += [*_explained(error), f"{error['where'][0].upper()}{error['where'][1:]}; seen in {links}.\n"]
-    return "\n".join(parts)
-
-
-def thread(link: str) -> str:
-    """Return ``owner/repository#number`` of an issue or a pull request."""
-    owner, repository, _, number = link.removeprefix("https://github.com/").split("/")
-    return f"{owner}/{repository}#{number}"
-
-
 def parts(folder: Path) -> dict[str, str]:
     """Return every generated file of the parameter pages, by name without ending."""
     pages, known, others = parameters(), errors(), errors("reported")
     wanted = [request for entry in pages.values() for request in requests(entry)]
     outcomes = iter(run(wanted, folder / "outcomes.json"))
-    written = {"errors": error_index(known), "reported-errors": reported_index(others)}
+    written = {}
     for name, entry in pages.items():
         written[f"{name}-names"] = names(entry)
         written[f"{name}-errors"] = error_list([e for e in [*known, *others] if name in e["parameters"]])

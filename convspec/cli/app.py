@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from convspec.cli import adapters, check, diagnose, fuzz, layer, models, replay, report, vectors, verify
+from convspec.cli import adapters, check, diagnose, explain, fuzz, layer, models, replay, report, vectors, verify
 from convspec.cli.console import print_text, report_errors
 from convspec.cli.streams import standard_streams
 
@@ -39,6 +39,7 @@ app.command()(report_errors(adapters.adapters))
 app.command(epilog=layer.SOURCE_EXAMPLES)(report_errors(layer.source))
 app.command(epilog=layer.SHOW_EXAMPLES)(report_errors(layer.show))
 app.command(epilog=diagnose.EXAMPLES)(report_errors(diagnose.diagnose))
+app.command(epilog=explain.EXAMPLES)(report_errors(explain.explain))
 app.command(epilog=models.COMPARE_EXAMPLES)(report_errors(models.compare))
 app.command(epilog=models.PORT_EXAMPLES)(report_errors(models.port))
 app.command(epilog=models.WEIGHTS_EXAMPLES)(report_errors(models.weights))

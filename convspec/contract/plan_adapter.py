@@ -68,6 +68,7 @@ class PlanAdapter(Adapter):
     ``weight_files.py``   ``load_weights(path) -> dict[str, Array]``
     ``script.py``         ``script(plan, request, adapter) -> str``: the text of :meth:`Adapter.script`
     ``known_gaps.toml``   the declared gaps
+    ``messages.toml``     the framework's errors and warnings, explained
     ====================  =============================================================================================
 
     Only ``plan.py`` and ``layer.py`` must exist; without another module the adapter raises UnsupportedError there.
@@ -154,10 +155,16 @@ class PlanAdapter(Adapter):
         return target
 
     def gaps(self) -> str:
+        return self._text("known_gaps.toml")
+
+    def messages(self) -> str:
+        return self._text("messages.toml")
+
+    def _text(self, name: str) -> str:
         from importlib import resources
 
-        file = resources.files(self.package).joinpath("known_gaps.toml")
-        return file.read_text("utf-8") if file.is_file() else super().gaps()
+        file = resources.files(self.package).joinpath(name)
+        return file.read_text("utf-8") if file.is_file() else ""
 
     def script(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> str:
         module = self._optional("script")

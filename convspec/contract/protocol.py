@@ -216,6 +216,10 @@ class Adapter(ABC):
         """Return the adapter's declared gaps: the text of its ``known_gaps.toml``."""
         return ""
 
+    def messages(self) -> str:
+        """Return the framework's messages with their meaning, for ``explain``: the text of ``messages.toml``."""
+        return ""
+
     def script(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> str:
         """Return plain framework code that builds the layer, runs it and assigns its result to ``actual``.
 

@@ -8,6 +8,7 @@ browser.
 from convspec.layers import facts, kernel_orders, pictures, sentences
 from convspec.layers.calculator import calculate
 from convspec.layers.facts import FEATURES, constructor
+from convspec.layers.messages import Explanation, explain
 from convspec.layers.networks import (
     Mend,
     Mends,
@@ -27,8 +28,8 @@ from convspec.layers.remarks.port import NAMES, framework
 from convspec.layers.translation import Translation, layer_of, layers_of, layout_of, translate
 
 __all__ = [
-    "FEATURES", "NAMES", "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Translation", "calculate",
-    "constructor", "drawing", "facts", "find_mends", "framework", "kernel_orders", "layer_of", "layers_of",
-    "layout_of", "network_table", "pictures", "read_network", "sentences", "summarize", "trace_live", "translate",
-    "write_network",
+    "FEATURES", "NAMES", "Explanation", "Mend", "Mends", "Network", "NetworkCode", "NetworkError", "Row", "Translation",
+    "calculate", "constructor", "drawing", "explain", "facts", "find_mends", "framework", "kernel_orders", "layer_of",
+    "layers_of", "layout_of", "network_table", "pictures", "read_network", "sentences", "summarize", "trace_live",
+    "translate", "write_network",
 ]  # fmt: skip

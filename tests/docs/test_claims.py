@@ -9,6 +9,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = DOCS / "reference" / "parameters"
+ADAPTERS = DOCS.parent / "adapters"
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def _quiet():
 
 def says(page, words):
     """The claim stands on the page: who changes one, changes both."""
-    file = DOCS / "_data" / page if page.endswith(".toml") else PAGES / f"{page}.md"
+    file = ADAPTERS / page / "messages.toml" if page.startswith("convspec_") else PAGES / f"{page}.md"
     text = re.sub(r"\s+", " ", file.read_text("utf-8"))
     assert words in text, f"{file.name} no longer says {words!r}"
 
@@ -160,18 +161,18 @@ def test_equinox():
     import jax.numpy as jnp
 
     key = jax.random.key(0)
-    says("errors.toml", "Lower case is accepted, too")
+    says("convspec_equinox", "Lower case is accepted, too")
     assert eqx.nn.Conv2d(3, 8, 3, padding="same", key=key)(jnp.zeros((3, 9, 11))).shape == (8, 9, 11)
 
-    says("errors.toml", "`'SAME'` is what ONNX calls `SAME_UPPER`: the odd pad goes after the input")
+    says("convspec_equinox", "`'SAME'` is what ONNX calls `SAME_UPPER`: the odd pad goes after the input")
     layer = eqx.nn.Conv1d(1, 1, 2, padding="SAME", use_bias=False, key=key)
     layer = eqx.tree_at(lambda at: at.weight, layer, jnp.ones((1, 1, 2)))
     assert layer(jnp.array([[1.0, 2.0, 4.0]])).ravel().tolist() == [3, 6, 4]
 
-    says("errors.toml", "Map the layer over the batch's axis: `jax.vmap(layer)(x)`")
+    says("convspec_equinox", "Map the layer over the batch's axis: `jax.vmap(layer)(x)`")
     assert jax.vmap(eqx.nn.Conv2d(3, 8, 3, key=key))(jnp.zeros((2, 3, 9, 11))).shape == (2, 8, 7, 9)
 
-    says("errors.toml", "The constructor does not check this; only the call raises the error")
+    says("convspec_equinox", "The constructor does not check this; only the call raises the error")
     assert eqx.nn.Conv2d(4, 6, 3, groups=4, key=key).weight.shape == (6, 1, 3, 3)
 
     says("bias", "Equinox draws them, too, and stores them as `(out_channels, 1, 1)`")
@@ -204,18 +205,18 @@ def test_openvino():
         arguments = {"pads_begin": [0, 0], "pads_end": [0, 0], "dilations": [1, 1], **more}
         return operation(data, np.zeros(filters, np.float32), strides=list(strides), **arguments)
 
-    says("errors.toml", "Where the width happens to be 8, there is no message")
+    says("convspec_openvino", "Where the width happens to be 8, there is no message")
     assert [*ops.add(ops.parameter([1, 8, 7, 8], np.float32), np.zeros(8, np.float32)).shape] == [1, 8, 7, 8]
 
-    says("errors.toml", "The words are `same_upper`, `same_lower`, `valid` and `explicit`")
+    says("convspec_openvino", "The words are `same_upper`, `same_lower`, `valid` and `explicit`")
     for word, size in (("same_upper", [9, 11]), ("same_lower", [9, 11]), ("valid", [7, 9]), ("explicit", [7, 9])):
         assert [*conv((8, 3, 3, 3), auto_pad=word).shape] == [1, 8, *size]
 
-    says("errors.toml", "reshape them to (2, 4, 2, 3, 3) and take `group_convolution`")
+    says("convspec_openvino", "reshape them to (2, 4, 2, 3, 3) and take `group_convolution`")
     four = ops.parameter([1, 4, 9, 11], np.float32)
     assert [*conv((2, 4, 2, 3, 3), ops.group_convolution, four).shape] == [1, 8, 7, 9]
 
-    says("errors.toml", "OpenVINO does not require them to be smaller than the strides")
+    says("convspec_openvino", "OpenVINO does not require them to be smaller than the strides")
     up = conv((3, 6, 3, 3), ops.convolution_backprop_data, strides=(2, 2), output_padding=[2, 2])
     assert [*up.shape] == [1, 6, 21, 25]
 
@@ -228,9 +229,9 @@ def test_openvino():
     compiled = ov.compile_model(ov.Model([once], [row]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert compiled(np.array([[[1, 2, 3]]], np.float32))[0].ravel().tolist() == [10, 102, 20, 203, 30, 300]
 
-    says("errors.toml", "The modes are `constant`, `edge`, `reflect` and `symmetric`")
+    says("convspec_openvino", "The modes are `constant`, `edge`, `reflect` and `symmetric`")
     for mode in ("constant", "edge", "reflect", "symmetric"):
         assert [*ops.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], mode).shape] == [1, 3, 11, 13]
 
-    says("errors.toml", "`ov.Core().available_devices` lists the available ones")
+    says("convspec_openvino", "`ov.Core().available_devices` lists the available ones")
     assert "CPU" in ov.Core().available_devices

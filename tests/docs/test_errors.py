@@ -2,13 +2,17 @@
 
 import inspect
 import tomllib
+import traceback
 import warnings
 from pathlib import Path
 
 import pytest
+import site_messages
+
+import convspec
 
 ROOT = Path(__file__).parents[2]
-DATA = tomllib.loads((ROOT / "docs" / "_data" / "errors.toml").read_text("utf-8"))
+DATA = {kind: site_messages.errors(kind) for kind in ("error", "reported")}
 PAGES = tomllib.loads((ROOT / "docs" / "_data" / "parameters.toml").read_text("utf-8"))
 FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
 _spaces: dict[str, dict[str, object]] = {}
@@ -17,25 +21,30 @@ _spaces: dict[str, dict[str, object]] = {}
 def namespace(framework):
     if framework not in _spaces:
         _spaces[framework] = {}
-        exec(DATA["setup"][framework], _spaces[framework])
+        exec(site_messages.tables(framework)["setup"], _spaces[framework])
     return _spaces[framework]
 
 
 @pytest.mark.parametrize(
     "error", [pytest.param(e, id=e["id"], marks=getattr(pytest.mark, e["framework"])) for e in DATA["error"]]
 )
-def test_the_framework_says_so(error):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        space = namespace(error["framework"])
-        with pytest.raises(Exception) as caught:  # noqa: PT011 – which it is, is what the message tells
+def test_the_framework_says_so_and_it_is_explained(error):
+    space = namespace(error["framework"])
+    if error.get("warning"):
+        with pytest.warns(UserWarning) as warned:  # noqa: PT030 – the message is compared below
             exec(error["code"], space)
-    said = " ".join(str(caught.value).split())
-    if error["says"]:
-        assert " ".join(error["says"].split()) in said
+        said = text = " ".join(" ".join(str(one.message) for one in warned).split())
     else:
-        assert said == ""
-        assert error["title"].startswith(caught.type.__name__)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(Exception) as caught:  # noqa: PT011 – which it is, is what the message tells
+                exec(error["code"], space)
+        said, text = " ".join(str(caught.value).split()), "".join(traceback.format_exception(caught.value))
+        if not error["says"]:
+            assert said == ""
+            assert error["title"].startswith(caught.type.__name__)
+    assert " ".join(error["says"].split()) in said
+    assert error["id"] in [one.id for one in convspec.explain(text)]
 
 
 # What people quote most when they ask for help; some words stand for the numbers of one of them.
@@ -90,6 +99,9 @@ def test_every_error_is_whole():
         assert set(error["parameters"]) <= set(PAGES), error["id"]
         assert error["title"]
         assert error["means"].endswith((".", ".)", "`"))
+        for fix in error.get("fix", ()):
+            assert fix["text"].endswith((".", "`."))
+        assert "when" not in error.get("fix", [{}])[-1], "the last fix is for every number"
 
 
 @pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in FRAMEWORKS])

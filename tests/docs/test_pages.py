@@ -149,11 +149,14 @@ def test_the_commands_page_has_every_command_and_option(monkeypatch):
     assert "convspec check --corpus timm --sample 500 --seed 1\n" in sections["check"]
 
 
+CARD = re.compile(r"^:::\{grid-item-card\} ([^\n]+)\n:link: (\S+)\n:link-type: (doc|ref)\n(.*?)^:::$", re.M | re.S)
+
+
 def test_the_front_page_answers_the_questions():
     text = (DOCS / "index.md").read_text("utf-8")
-    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M)
-    questions = [(question, answer) for question, answer in rows if "](" in answer]
-    assert len(questions) == 11
+    part = text[text.index("## Questions") : text.index("## Wrong numbers")]
+    cards = CARD.findall(part)
+    assert len(cards) == 11
     words = (
         "out_channels",
         "same",
@@ -167,8 +170,21 @@ def test_the_front_page_answers_the_questions():
         "auto_pad",
         "ONNX",
     )
-    for word, (question, _) in zip(words, questions, strict=True):
+    for word, (question, _, _, answer) in zip(words, cards, strict=True):
         assert word in question
+        assert answer.count("\n") == 1, "the answer is one line"
+        assert answer.rstrip().endswith(".")
+
+
+def test_the_numbers_of_the_front_page_are_printed_by_the_scripts_of_their_pages():
+    text = (DOCS / "index.md").read_text("utf-8")
+    cards = CARD.findall(text[text.index("## Wrong numbers") :])
+    assert len(cards) == 3
+    for _, page, _, shown in cards:
+        printed = re.search(r"^```text\n(.*?)^```$", (DOCS / f"{page}.md").read_text("utf-8"), re.M | re.S)[1]
+        for word in ("expected", "actual"):
+            numbers = re.search(rf"^{word} `\[(.+)\]`$", shown, re.M)[1]
+            assert re.search(rf"^{word} +\[+{re.escape(numbers)}\]", printed, re.M), (page, word)
 
 
 @pytest.mark.torch

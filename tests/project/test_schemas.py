@@ -13,6 +13,7 @@ import pytest
 
 import convspec
 from convspec import Case, ConvParams, ConvSpec, diagnose, reference
+from convspec.cli import explain as explain_command
 from convspec.cli import vectors as vector_commands
 from convspec.cli import verify as verify_commands
 from convspec.cli.reports.diff import Difference
@@ -123,10 +124,14 @@ def baseline():
     return kept
 
 
+def explained():
+    return explain_command.document(convspec.explain("running_mean should contain 16 elements not 8"))
+
+
 DOCUMENTS = {
     "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
     "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
-    "weights": weights,
+    "weights": weights, "explain": explained,
 }  # fmt: skip
 
 
