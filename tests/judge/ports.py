@@ -71,7 +71,7 @@ def wrong(folder: Path, seed: int, kind: str, *, flax: bool = False) -> Tried:
     named = source(folder, right_)
     networks.write(net, folder / "port" / "port.py", name="Port", flax=flax, prefix="p_")
     judged = _judge(folder, named, flax=flax)
-    seen = places(net, op) if op in net.ops else set(right_.weights)
+    seen = places(net, op) | (right_.weights.keys() - net.weights.keys())
     placed = any(f"({name})" in judged.divergence if name else "last layer" in judged.divergence for name in seen)
     return Tried(kind, judged, judged.verdict == "refused", placed)
 

@@ -189,8 +189,8 @@ def trial(verdict, kind="normal numbers", size=draws.GIVEN, batch=2, again=False
     ("trials", "words"),
     [
         ([trial("agree"), trial("differ", again=True)], "earlier calls: right for new inputs; wrong for inputs sent"),
-        ([trial("agree"), trial("differ", size="another batch", batch=5)], "batch: right for batches of 2; wrong for batches of 5"),
-        ([trial("agree"), trial("differ", size="another size")], "the images: right for as given; wrong for another size"),
+        ([trial("agree"), trial("differ", size=draws.OTHER_BATCH, batch=5)], "right for batches of 2; wrong for"),
+        ([trial("agree"), trial("differ", size="another size")], "images: right for as given; wrong for another"),
         ([trial("agree"), trial("differ", "large numbers")], "numbers: right for normal numbers; wrong for large"),
         ([trial("agree"), trial("not tried", size="another size"), trial("differ")], ""),
         ([trial("differ"), trial("differ", "large numbers")], ""),

@@ -1,19 +1,24 @@
 """Right ports are accepted, wrong ones refused with their place, cheating ones refused: a sample of ``ports.py``."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import convspec
 from tests.judge import networks, ports
 from tests.prepared import Program
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.processes]
 CHEATS = (
     "keeps the result of each shape", "looks at the stack", "runs the source's file",
-    "is wrong when an input comes again", "ends with status 0 when imported", "puts a pipe in the place of its results", "returns float16",
+    "is wrong when an input comes again", "ends with status 0 when imported", "returns float16",
+    "puts a pipe in the place of its results",
 )  # fmt: skip
+ROOT = Path(__file__).parents[2]
 WRONG = {0: "epsilon", 1: "padding larger", 2: "skip halved", 3: "values cut"}
 
 
@@ -64,3 +69,22 @@ def test_the_command_repeats_a_judgement(tmp_path, quick):
     assert found[0] == found[1]
     assert found[0]["seed"] == 11
     assert {tuple(one["shapes"][0]) for one in found[0]["trials"]} == {(2, 3, 22, 19)}
+
+
+@pytest.mark.flax
+def test_the_page_shows_what_the_command_prints(tmp_path, monkeypatch):
+    page = (ROOT / "docs/how-to/judge-a-port.md").read_text("utf-8")
+    net, port = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    (shown,) = re.findall(r"^```text\n(Repeat.*?)^```", page, re.M | re.S)
+    for name, text in (("mine/net", net), ("agent/port", port)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.py").write_text(text)
+    words: dict = {}
+    exec(net, words)
+    np.savez(tmp_path / "agent/weights.npz", **{k: v.numpy() for k, v in words["Net"]().state_dict().items()})
+    monkeypatch.chdir(tmp_path)
+    judged = convspec.judge("agent/port.py:Port", "mine/net.py:Net", [((2, 3, 16, 12),)], seed=7)
+    found = str(judged).splitlines()[-5:]
+    assert [re.sub(r"explains .*", "", line) for line in found] == [
+        re.sub(r"explains .*", "", line) for line in shown.splitlines()
+    ]

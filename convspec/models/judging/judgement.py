@@ -113,8 +113,9 @@ _TRAITS = {
 
 def _values(trial: Trial) -> dict[str, str]:
     size = trial.draw.size
-    return {"again": "inputs sent again" if trial.again else "new inputs", "kind": trial.draw.kind,
-            "batch": f"batches of {trial.draw.shapes[0][0]}", "size": GIVEN if size == OTHER_BATCH else size}  # fmt: skip
+    sent = "inputs sent again" if trial.again else "new inputs"
+    return {"again": sent, "batch": f"batches of {trial.draw.shapes[0][0]}", "kind": trial.draw.kind,
+            "size": GIVEN if size == OTHER_BATCH else size}  # fmt: skip
 
 
 def common_cause(trials: Sequence[Trial]) -> tuple[str, str]:
