@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convspec.models import ModelFile as ModelFile
     from convspec.models import compare as compare
     from convspec.models import convs as convs
+    from convspec.models import judge as judge
     from convspec.models import match_weights as match_weights
     from convspec.models import port as port
     from convspec.models import port_weights as port_weights
@@ -61,7 +62,7 @@ _FACES = {
         "UnsupportedError",
     ),
     "layers": ("Network", "explain", "translate"),
-    "models": ("ModelFile", "compare", "convs", "match_weights", "port", "port_weights", "verify"),
+    "models": ("ModelFile", "compare", "convs", "judge", "match_weights", "port", "port_weights", "verify"),
     "spec": ("Chain", "ConvParams", "ConvSpec"),
 }
 _HOME = {name: face for face, names in _FACES.items() for name in names}

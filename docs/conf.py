@@ -7,9 +7,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
 import site_calculator
-import site_photos
 import site_messages
 import site_navigation
+import site_photos
 import site_pictures
 import site_widget
 

@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SCHEMAS = (
     *("spec", "report", "run", "record", "fuzz", "verify", "baseline"),
-    *("diagnosis", "comparison", "port", "weights", "diff", "vectors", "explain"),
+    *("diagnosis", "comparison", "judgement", "port", "weights", "diff", "vectors", "explain"),
 )
 
 

@@ -11,6 +11,19 @@ def run(layer, x):
     return jax.vmap(layer)(x)
 
 """
+CALL = """\
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+
+def call(model, arrays):
+    module, state = model if isinstance(model, tuple) else (model, None)
+    module = eqx.nn.inference_mode(module)
+    if state is None:
+        return jax.vmap(module)(*map(jnp.asarray, arrays))
+    return jax.vmap(lambda *x: module(*x, state)[0], axis_name="batch")(*map(jnp.asarray, arrays))
+"""
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's

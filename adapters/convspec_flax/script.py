@@ -12,6 +12,14 @@ def run(state, x):
     return nnx.merge(structure, state)(x)
 
 """
+CALL = """\
+import jax.numpy as jnp
+
+
+def call(model, arrays):
+    model.eval()
+    return model(*map(jnp.asarray, arrays))
+"""
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's

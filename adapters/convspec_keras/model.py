@@ -17,7 +17,7 @@ from convspec_keras import read, weights
 from convspec_keras.graph import SavedModel
 from convspec_keras.steps import trace_steps
 
-__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "write"]
+__all__ = ["input_shapes", "parameters", "parts", "save", "trace_model", "trace_steps", "write"]
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization,
           keras.layers.RMSNormalization)  # fmt: skip
@@ -106,6 +106,12 @@ def _layers(model: Any) -> dict[str, Any]:
     """The layers that can be watched, by path."""
     kinds = (*read._CONVOLUTIONS, *read._SEPARABLE, *_NORMS, keras.layers.Dense)
     return {path: layer for path, layer in read._walk(model) if isinstance(layer, kinds) and layer.built}
+
+
+def input_shapes(model: Any) -> list[list[int | None]] | None:
+    """The declared shapes of the model's inputs; None where a subclass declares none."""
+    inputs = getattr(model, "inputs", None)
+    return [list(tensor.shape) for tensor in inputs] if inputs else None
 
 
 def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> ModelTrace:

@@ -34,6 +34,14 @@ with keras.device("{place}"):
 {steps}
 {end}
 """
+CALL = """\
+import keras
+
+
+def call(model, arrays):
+    y = model(arrays[0] if len(arrays) == 1 else arrays, training=False)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, y)
+"""
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:

@@ -15,9 +15,10 @@ from convspec.errors import UnsupportedError
 from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, epsilon_of, find_convolutions
 from convspec_onnx.loading import DetachedModel, to_proto
+from convspec_onnx.loading.inputs import free_inputs
 from convspec_onnx.trace_steps import feeds_of, run_for, trace_steps
 
-__all__ = ["parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
+__all__ = ["input_shapes", "parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
 
 _NORM_INPUTS = {"gain": 1, "shift": 2, "mean": 3, "variance": 4}
 
@@ -118,6 +119,12 @@ def trace_model(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> Mo
     values = run_for(proto, feeds, wanted)
     calls = [Call(part.path, values[x], values[y]) for part, x, y in layers]
     return ModelTrace(calls, [values[name] for name in results])
+
+
+def input_shapes(model: Any) -> list[list[int | None]]:
+    """The declared shapes of the graph's inputs; symbolic sizes are open."""
+    entries = free_inputs(to_proto(model).graph)
+    return [[dim.dim_value or None for dim in entry.type.tensor_type.shape.dim] for entry in entries]
 
 
 def traces_plainly(_: Any) -> bool:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from convspec.contract import Adapter, LayerRequest, Plan
 
+CALL = """\
+import torch
+
+
+def call(model, arrays):
+    like = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    model.eval()
+    with torch.no_grad():
+        return model(*(torch.from_numpy(x).to(like) if x.dtype.kind == "f" else torch.from_numpy(x) for x in arrays))
+"""
+
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
     """Return code that builds the layer, loads ``kernel`` and ``bias``, and computes ``actual``."""

@@ -11,7 +11,21 @@ from typing import Annotated
 
 import typer
 
-from convspec.cli import adapters, check, diagnose, explain, fuzz, layer, models, replay, report, vectors, verify
+from convspec.cli import (
+    adapters,
+    check,
+    diagnose,
+    explain,
+    fuzz,
+    judge,
+    layer,
+    models,
+    replay,
+    report,
+    tool_server,
+    vectors,
+    verify,
+)
 from convspec.cli.console import print_text, report_errors
 from convspec.cli.streams import standard_streams
 
@@ -43,7 +57,9 @@ app.command(epilog=explain.EXAMPLES)(report_errors(explain.explain))
 app.command(epilog=models.COMPARE_EXAMPLES)(report_errors(models.compare))
 app.command(epilog=models.PORT_EXAMPLES)(report_errors(models.port))
 app.command(epilog=models.WEIGHTS_EXAMPLES)(report_errors(models.weights))
+app.command(epilog=judge.EXAMPLES)(report_errors(judge.judge))
 app.command(epilog=verify.EXAMPLES)(report_errors(verify.verify))
+app.command(epilog=tool_server.EXAMPLES)(report_errors(tool_server.mcp))
 app.add_typer(vectors.app)
 app.add_typer(report.app)
 

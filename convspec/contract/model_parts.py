@@ -127,6 +127,8 @@ class ModelModule:
         traces_plainly: ``traces_plainly(model) -> bool``: whether ``trace_steps`` runs the model as any run does, so
             that one run gives its steps and its results; compiled functions are run as they are written.
         widen: ``widen(model) -> model``, a copy that computes in float64; None where the framework has no simple one.
+        input_shapes: ``input_shapes(model) -> list | None``: the declared shapes of its inputs, None for open sizes;
+            None where it declares none.
         writes_in_memory: whether ``write`` is quick and can be undone by a second one; of a file, it is not.
     """
 
@@ -141,6 +143,7 @@ class ModelModule:
     results: Callable[[Any, Sequence[Array] | Mapping[str, Array]], list[Array]] | None = None
     traces_plainly: Callable[[Any], bool] = field(default=lambda _: False)
     widen: Callable[[Any], Any] | None = None
+    input_shapes: Callable[[Any], list[list[int | None]] | None] = field(default=lambda _: None)
     writes_in_memory: bool = True
 
 

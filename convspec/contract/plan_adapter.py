@@ -66,7 +66,8 @@ class PlanAdapter(Adapter):
     ``model.py``          the functions of :class:`ModelModule`
     ``files.py``          ``load(path)``; ``store(model, path)``
     ``weight_files.py``   ``load_weights(path) -> dict[str, Array]``
-    ``script.py``         ``script(plan, request, adapter) -> str``: the text of :meth:`Adapter.script`
+    ``script.py``         ``script(plan, request, adapter) -> str``: the text of :meth:`Adapter.script`;
+                          ``CALL``: that of :meth:`Adapter.plain_calls`
     ``known_gaps.toml``   the declared gaps
     ``messages.toml``     the framework's errors and warnings, explained
     ====================  =============================================================================================
@@ -173,6 +174,10 @@ class PlanAdapter(Adapter):
         plan = self.plan(spec, request.layout or self.native_layout, request.dtype)
         text: str = module.script(plan, request, self)
         return text
+
+    def plain_calls(self) -> Mapping[str, str]:
+        text = vars(self._optional("script", object)).get("CALL", "")
+        return dict.fromkeys(self.roots, text) if text else {}
 
     # -- layers and models of others -----------------------------------------------------------------------------------
 

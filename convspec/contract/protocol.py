@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -231,6 +231,13 @@ class Adapter(ABC):
             UnsupportedError: with the reason, where there is no such script.
         """
         raise UnsupportedError(f"adapter {self.name!r} writes no scripts")
+
+    def plain_calls(self) -> Mapping[str, str]:
+        """Return, by the modules of its models' classes, code that defines ``call(model, arrays)`` without convspec.
+
+        It returns the model's result in evaluation, nested lists and dictionaries of what ``np.asarray`` takes.
+        """
+        return {}
 
     # -- layers and models of others -----------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Whole models: find their convolutions, compare two of them, move weights, verify an exported graph.
 
 In go models of any framework, or files of them; out come a :class:`Comparison`, a :class:`PortReport` or a
-:class:`VerifyReport`. ``matching`` pairs layers, ``comparison`` judges pairs, ``porting`` moves weights,
-``verification`` audits ONNX graphs, ``files`` reads model files in a child process, ``weight_files`` needs no model.
+:class:`VerifyReport`. ``matching`` pairs layers, ``comparison`` judges pairs, ``porting`` moves weights, ``judging``
+decides on ports of unknown origin, ``verification`` audits ONNX graphs, ``files`` reads model files in a child process,
+``weight_files`` needs no model.
 """
 
 from convspec.models import arguments, text_table
@@ -13,6 +14,8 @@ from convspec.models.comparison.run_both import Inputs as Inputs
 from convspec.models.comparison.run_both import compare
 from convspec.models.files.messages import unpack
 from convspec.models.files.model_file import ModelFile
+from convspec.models.judging.deciding import judge
+from convspec.models.judging.judgement import Judgement
 from convspec.models.matching import split_layers
 from convspec.models.matching.differences import (
     Difference,
@@ -34,9 +37,10 @@ from convspec.models.weight_files import WeightMatch, WeightMatches, match_weigh
 from convspec.spec import Array as Array
 
 __all__ = [
-    "BatchNorm", "Comparison", "Difference", "Layer", "ModelFile", "ModelTranslation", "Node", "PortReport",
-    "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences", "check_layer",
-    "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "layer_differences",
-    "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port", "port_weights", "spec_differences",
-    "split_layers", "text_table", "translate_model", "unpack", "verify", "verify_and_repair", "weight_differences",
+    "BatchNorm", "Comparison", "Difference", "Judgement", "Layer", "ModelFile", "ModelTranslation", "Node",
+    "PortReport", "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences",
+    "check_layer", "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "judge",
+    "layer_differences", "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port",
+    "port_weights", "spec_differences", "split_layers", "text_table", "translate_model", "unpack", "verify",
+    "verify_and_repair", "weight_differences",
 ]  # fmt: skip

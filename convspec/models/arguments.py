@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +21,35 @@ from convspec.models.files.model_file import ModelFile
 from convspec.models.run_model import adapter_for
 
 
+class Named(NamedTuple):
+    """Where Python code has a model: in a file or a module, and the attributes that lead to it."""
+
+    file: str
+    module: str
+    words: tuple[str, ...]
+
+
+def named(name: str) -> Named | None:
+    """Return what ``module:factory`` or ``FILE.py:factory`` names; None for the file of a model.
+
+    Raises:
+        RequestError: if the name is neither, or there is no such file.
+    """
+    if Path(name).exists() or name.endswith(".onnx") or (":" not in name and "." in Path(name).name):
+        return None
+    path, colon, attribute = name.rpartition(":")
+    words = tuple(attribute.split("."))
+    file = path if path.endswith(".py") else ""
+    module = Path(path).stem if file else path
+    if not colon or not all(word.isidentifier() for word in (*([] if file else module.split(".")), *words)):
+        raise RequestError(f"{printable(name)!r} must be the path of a model file, module:factory or FILE.py:factory")
+    if file and not Path(file).is_file():
+        raise RequestError(f"file not found: {printable(file)!r}")
+    return Named(os.path.abspath(file) if file else "", module, words)  # noqa: PTH100 – links stay as they are
+
+
 def load_model(name: str) -> Any:
-    """Return the model that a command line names: a file, or ``module:factory``.
+    """Return the model that a command line names: a file, ``module:factory`` or ``FILE.py:factory``.
 
     An .onnx file is its path, any other a :class:`~convspec.models.files.model_file.ModelFile`. The module is imported,
     also from the working directory; a model in it – of a class that an adapter knows, or ``(module, variables)`` – is
@@ -33,34 +63,51 @@ def load_model(name: str) -> Any:
         if not Path(name).is_file():
             raise RequestError(f"file not found: {printable(name)!r}")
         return name
-    if Path(name).exists() or (":" not in name and "." in Path(name).name):
+    place = named(name)
+    if place is None:
         return ModelFile(name)
-    path, colon, attribute = name.partition(":")
-    if not colon or not all(word.isidentifier() for word in (*path.split("."), *attribute.split("."))):
-        raise RequestError(f"{printable(name)!r} must be the path of a model file, or module:factory")
-    named = _import(path)
+    found = _import_file(place) if place.file else _import(place.module)
     try:
-        for word in attribute.split("."):
-            named = getattr(named, word)
+        for word in place.words:
+            found = getattr(found, word)
     except AttributeError:
-        raise RequestError(f"module {path!r} has no {attribute!r}") from None
-    return named if _is_model(named) else _call(named, name)
+        raise RequestError(f"module {place.module!r} has no {'.'.join(place.words)!r}") from None
+    return found if _is_model(found) else _call(found, name)
 
 
-def _import(path: str) -> Any:
-    folder = os.getcwd()  # noqa: PTH109 – an entry of sys.path is text
+@contextmanager
+def working_folder(folder: str | None = None) -> Iterator[None]:
+    """Let modules be imported from a folder, too; None: from the working directory."""
+    folder = os.getcwd() if folder is None else folder  # noqa: PTH109 – an entry of sys.path is text
     added = folder not in sys.path and "" not in sys.path
     if added:
         sys.path.insert(0, folder)
     try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise RequestError(f"there is no module {path!r}") from None
+        yield
     finally:
         if added:
             sys.path.remove(folder)
+
+
+def _import(path: str) -> Any:
+    with working_folder():
+        try:
+            return importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+                raise
+            raise RequestError(f"there is no module {path!r}") from None
+
+
+def _import_file(place: Named) -> Any:
+    """Import a file as a module of its own name; what it imports is looked for beside it, too."""
+    spec = importlib.util.spec_from_file_location(place.module, place.file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[place.module] = module = importlib.util.module_from_spec(spec)
+    with working_folder(str(Path(place.file).parent)):
+        spec.loader.exec_module(module)
+    return module
 
 
 def _is_model(named: Any) -> bool:
@@ -93,7 +140,8 @@ def load_inputs(file: str | None, shape: str | None, seed: int) -> Any:
     if file is not None and shape is not None:
         raise RequestError("give an input file or a shape, not both")
     if shape is not None:
-        return [_random(text, seed + place) for place, text in enumerate(shape.split(";"))]
+        sizes = enumerate(input_shapes(shape))
+        return [np.random.default_rng(seed + place).standard_normal(size, np.float32) for place, size in sizes]
     if file is None:
         return None
     arrays = read_arrays(file)
@@ -119,11 +167,20 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         raise RequestError(f"{name} is not an .npz or .npy file of plain arrays ({reason})") from None
 
 
-def _random(text: str, seed: int) -> NDArray[np.float32]:
+def input_shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes in ``1,3,32,32``, of several inputs separated by ``;``.
+
+    Raises:
+        RequestError: if one is malformed or too large.
+    """
+    return tuple(map(_shape, text.split(";")))
+
+
+def _shape(text: str) -> tuple[int, ...]:
     try:
         sizes = tuple(int(size) for size in text.split(","))
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1 or np.prod(sizes, dtype=object) > 1 << 28:
         raise RequestError(f"{printable(text, 80)!r} is not a shape: write 1,3,32,32, with sizes of 1 or more")
-    return np.random.default_rng(seed).standard_normal(sizes, np.float32)
+    return sizes

@@ -23,6 +23,8 @@ from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
 from convspec.models.comparison.outcomes import Outcome
 from convspec.models.comparison.results import Comparison, Row
+from convspec.models.judging.draws import Draw
+from convspec.models.judging.judgement import Judgement, Trial
 from convspec.models.porting import Move, PortReport
 from convspec.models.verification.report import Node, VerifyReport, collect
 
@@ -110,6 +112,12 @@ def outcomes():
     return {"schema": "convspec.vectors/1", "results": [vector_commands._result("onnx", None, said)]}
 
 
+def judgement():
+    drawn = Draw([np.zeros((2, 3, 9, 9), np.float32)], "normal numbers")
+    trials = [Trial(drawn, False, Outcome("normal numbers", "differ", 0.5, 1e-6, "the results differ"))]
+    return Judgement("port.py:Net", "net.py:Net", "refused", 7, "they differ", trials=trials)
+
+
 def weights():
     kernel = np.arange(24.0).reshape(2, 3, 4)
     return convspec.match_weights({"a": kernel, "gone": np.ones(2)}, {"b": kernel.T, "more": np.zeros(2)})
@@ -131,7 +139,7 @@ def explained():
 DOCUMENTS = {
     "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
     "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
-    "weights": weights, "explain": explained,
+    "weights": weights, "judgement": judgement, "explain": explained,
 }  # fmt: skip
 
 

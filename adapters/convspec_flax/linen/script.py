@@ -11,6 +11,14 @@ def run(variables, x):
     return layer.apply(variables, x)
 
 """
+CALL = """\
+import jax.numpy as jnp
+
+
+def call(model, arrays):
+    module, variables = model if isinstance(model, tuple) else model.unbind()
+    return module.apply(variables, *map(jnp.asarray, arrays))
+"""
 
 
 def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:  # noqa: ARG001 – the contract's

@@ -22,8 +22,9 @@ from convspec.contract.isolation.memory_limit import (
     parse_size,
     resident,
 )
+from convspec.contract.isolation.separation import beneath, landlock, separate
 
 __all__ = [
-    "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "encode", "format_size", "in_child",
-    "installed", "limit_memory", "out_of_memory", "parse_size", "resident", "send",
+    "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "beneath", "encode", "format_size",
+    "in_child", "installed", "landlock", "limit_memory", "out_of_memory", "parse_size", "resident", "send", "separate",
 ]  # fmt: skip

@@ -53,10 +53,14 @@ class ChildProcess:
     Args:
         threads: for the libraries that take their number of threads from the environment; None leaves that alone.
         environment: further variables.
+        prefix: how the folder's name begins.
     """
 
-    def __init__(self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.gettempdir()) / f"convspec-{os.getpid()}-{os.urandom(8).hex()}"
+    def __init__(
+        self, module: str, threads: int | None = None, environment: Mapping[str, str] | None = None,
+        prefix: str = "convspec",
+    ) -> None:  # fmt: skip
+        self.folder = Path(tempfile.gettempdir()) / f"{prefix}-{os.getpid()}-{os.urandom(8).hex()}"
         self._stderr = _appended_file()
         variables = {**_KEEP_PAGES, **os.environ, **_variables(threads), **(environment or {})}
         self._process, self._requests, self._replies = _start(module, self.folder, variables, self._stderr)
