@@ -127,7 +127,7 @@ MISTAKES: dict[str, Plant] = {
     "padding larger": _setting("conv", "pads", _moved(1), _outside),
     "padding left out": _setting("conv", "pads", lambda pads: ((0, 0), (0, 0)), _outside),
     "padding after only": _setting("conv", "pads", lambda pads: tuple((0, a + b) for a, b in pads)),
-    "dilation": _setting("conv", "dilation", lambda d: (1, 1) if d != (1, 1) else (2, 1), _outside),
+    "dilation": _setting("conv", "dilation", lambda d: (1, 1) if d != (1, 1) else (2, 2), _outside),
     "reflected border": _setting("conv", "mode", lambda _: "reflect", _plain),
     "kernel flipped": _array("conv", "weight", lambda w: w[:, :, ::-1, ::-1]),
     "kernel transposed": _array("conv", "weight", lambda w: w.swapaxes(2, 3) if w.shape[2] == w.shape[3] else w),

@@ -225,9 +225,9 @@ def _steps(op: Op, prefix: str, *, flax: bool) -> list[str]:
         return [f"x = {PLAIN[op.kind][op.set['word']][flax]}"]
     if op.kind == "code":
         return [op.set["flax" if flax else "torch"]]
-    call, before = f"self.{prefix}{op.name}(x)", []
+    own = "x"
     if op.kind == "conv" and not flax and any(a != b for a, b in op.set["pads"]):
         (top, bottom), (left, right) = op.set["pads"]
-        before = [f"x = nn.functional.pad(x, ({left}, {right}, {top}, {bottom}))"]
-    skip = op.set.get("skip", 0.0)
-    return [*before, f"x = {call}" if not skip else f"x = x + {call}" if skip == 1 else f"x = {skip} * x + {call}"]
+        own = f"nn.functional.pad(x, ({left}, {right}, {top}, {bottom}))"
+    call, skip = f"self.{prefix}{op.name}({own})", op.set.get("skip", 0.0)
+    return [f"x = {call}" if not skip else f"x = x + {call}" if skip == 1 else f"x = {skip} * x + {call}"]

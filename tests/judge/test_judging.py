@@ -94,6 +94,14 @@ def test_only_a_plain_file_of_ones_own_is_read(tmp_path):
         read_arrays(tmp_path / "b", [["float32", [2]]])
 
 
+def test_arrays_are_written_past_links(tmp_path):
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "a").symlink_to(tmp_path / "victim")
+    write_arrays(tmp_path / "a", [np.zeros(2)])
+    assert (tmp_path / "victim").read_text() == "kept"
+    assert (tmp_path / "a").stat().st_size == 16
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from convspec.errors import RequestError, printable
 from convspec.models import arguments
 from convspec.models.comparison.outcomes import Outcome, distances, judge_results
 from convspec.models.judging.draws import GIVEN, NORMAL, Draw, Shapes, draw
-from convspec.models.judging.judgement import BY_CALLS, Judgement, Trial, common_cause
+from convspec.models.judging.judgement import BY_CALLS, CHANGING, Judgement, Trial, common_cause
 from convspec.models.judging.runners import (
     PlainRunner,
     RunError,
@@ -113,6 +113,7 @@ class _Case:
         self.draws: list[Draw] = []
         self.spreads: dict[int, Spread] = {}
         self.refusals: dict[int, str] = {}
+        self.changes = False  # whether the port's results change from call to call
 
     def run_port(
         self, opening: dict[str, Any], sizes: Sequence[Shapes], seed: int | None, layout: str | None, *, fixed: bool
@@ -163,10 +164,11 @@ class _Case:
         for number in dict.fromkeys(number for number, _ in answers):
             self._run_source(number)
         outcomes = self._judge(answers)
-        seen: set[int] = set()
-        for (number, _), outcome in zip(answers, outcomes, strict=True):
-            self.result.trials.append(Trial(self.draws[number], number in seen, outcome))
-            seen.add(number)
+        first: dict[int, list[Array] | str] = {}
+        for (number, answer), outcome in zip(answers, outcomes, strict=True):
+            self.result.trials.append(Trial(self.draws[number], number in first, outcome))
+            same = _same(first.setdefault(number, answer), answer)
+            self.changes = self.changes or (outcome.verdict == "differ" and not same)
         self._conclude()
 
     def _run_source(self, number: int) -> None:
@@ -231,7 +233,7 @@ class _Case:
         if wrong is not None:
             result.verdict, again = "refused", ", sent again" * wrong.again
             result.reason = f"on {wrong.draw.kind}{again} ({_shape_words(wrong.draw)}): {wrong.outcome.reason}"
-            result.cause, result.fix = common_cause(result.trials)
+            result.cause, result.fix = CHANGING if self.changes else common_cause(result.trials)
             if wrong.outcome.difference is None and wrong.draw.size != GIVEN and result.cause:
                 result.fix += "; a port for given sizes alone is judged with --fixed, and --shape for each of them"
         elif open_ is not None:
@@ -263,8 +265,18 @@ class _Case:
             if words["cause"] and not self.result.cause.startswith(BY_CALLS):  # a layer says more than numbers or sizes
                 self.result.cause, self.result.fix = words["cause"], words["fix"]
         elif not self.result.cause:
-            self.result.cause = "its results depend on the process that runs it: it agrees where convspec compares it"
-            self.result.fix = "compute the same everywhere: ask nothing of the stack, the arguments or the environment"
+            self.result.cause = (
+                "it agrees where it is run once: it depends on earlier calls, or on the process around it"
+            )
+            self.result.fix = (
+                "keep nothing between calls, and ask nothing of the stack, the arguments or the environment"
+            )
+
+
+def _same(first: list[Array] | str, again: list[Array] | str) -> bool:
+    if isinstance(first, str) or isinstance(again, str):
+        return first == again
+    return len(first) == len(again) and all(x.tobytes() == y.tobytes() for x, y in zip(first, again, strict=True))
 
 
 def _is_near(outcome: Outcome) -> bool:

@@ -102,9 +102,13 @@ class _Trait(NamedTuple):
     fix: str
 
 
-BY_CALLS = ("it depends on earlier calls", "it depends on the size of the batch")  # which one run of a layer hides
+CHANGING = (
+    "its results for the same input change from call to call",
+    "keep nothing between calls – no cache, counter or statistics –, and draw no random numbers",
+)
+BY_CALLS = ("it depends on earlier calls", "it depends on the size of the batch", CHANGING[0])  # one run hides them
 _TRAITS = {
-    "again": _Trait("it depends on earlier calls: {}", "keep nothing between calls: no cache, counter or statistics"),
+    "again": _Trait("it depends on earlier calls: {}", "keep nothing between calls"),
     "batch": _Trait("it depends on the size of the batch: {}", "compute each sample by itself, for any number of them"),
     "size": _Trait("it depends on the size of the images: {}", "compute sizes from the input, not from one example"),
     "kind": _Trait("it depends on the numbers: {}", "compute from the input; look for limits, casts and kept results"),

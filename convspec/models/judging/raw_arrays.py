@@ -19,10 +19,11 @@ _DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIqQefd")
 
 
 def write_arrays(path: Path, arrays: Sequence[Array]) -> list[tuple[str, list[int]]]:
-    """Write arrays of numbers one after another; return the form of each."""
-    with path.open("wb") as file:
-        for array in arrays:
-            file.write(np.ascontiguousarray(array).tobytes())
+    """Write arrays of numbers one after another into a new file, which follows no link; return the form of each."""
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "wb") as stream:
+        stream.writelines(np.ascontiguousarray(array).tobytes() for array in arrays)
     return [(array.dtype.name, list(array.shape)) for array in arrays]
 
 

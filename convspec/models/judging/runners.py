@@ -28,7 +28,7 @@ class Runner:
     """A process that runs one model: in a plain Python, or by its adapter."""
 
     def __init__(self, opening: dict[str, Any], seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds, self._ended = seconds, ""
         self._child = ChildProcess(_CHILD, threads=1, prefix="tmp")
         try:
             self.confined = bool(self.ask({**opening, "folder": str(self._child.folder)}).get("confined"))
@@ -46,11 +46,13 @@ class Runner:
         self.close()
 
     def ask(self, request: Any) -> dict[str, Any]:
-        """Return the answer to a request; raises RunError where there is none, or it is an error."""
+        """Return the answer to a request; raises RunError where it is an error, or none comes, now and ever after."""
         try:
             answer = self._child.ask(request, self.seconds)
         except ChildError as error:
-            raise RunError(str(error)) from None
+            self._ended = str(error)
+            self.close()
+            raise RunError(self._ended) from None
         if not isinstance(answer, dict):
             raise RunError("the process answered with nonsense")
         if "error" in answer:
@@ -62,7 +64,11 @@ class Runner:
 
     def write(self, arrays: Sequence[Array]) -> list[tuple[str, list[int]]]:
         """Write the inputs of a request; return their forms."""
-        return write_arrays(self._child.folder / "inputs", arrays)
+        try:
+            return write_arrays(self._child.folder / "inputs", arrays)
+        except OSError as error:
+            words = f"its process has changed the folder of its inputs: {error.strerror}"
+            raise RunError(self._ended or words) from None
 
     def results(self, answer: dict[str, Any]) -> list[Array]:
         """Return the arrays that an answer speaks of."""
