@@ -102,10 +102,13 @@ class _Writer:
         rngs = ", rngs=rngs" if self.nnx else ""
         return Code(layer=f"{name}({step.num_embeddings}, {step.features}{rngs})")
 
-    def prelu(self, step: Any, _: Reads) -> Code:
-        if max(step.shape) != 1:
-            raise NotKnown("Flax's PReLU has one slope")
-        return Code(layer=f"{self._function('PReLU')}()")
+    def prelu(self, step: Any, reads: Reads) -> Code:
+        if max(step.shape) == 1:
+            return Code(layer=f"{self._function('PReLU')}()")
+        slope = self.parameter(
+            steps.Parameter((*step.shape, *[1] * (len(reads.shapes[0]) - 1 - len(step.shape)))), reads
+        )
+        return Code(f"jnp.where({{x}} >= 0, {{x}}, {slope.call} * {{x}})", slope.layer)
 
     def parameter(self, step: Any, _: Reads) -> Code:
         shape = tuple(step.shape)

@@ -274,9 +274,9 @@ def _activation(step: Any, _: Reads) -> Code:
 
 
 def _prelu(step: Any, reads: Reads) -> Code:
-    if reads.image and len(reads.shapes[0]) > 2 and max(step.shape) == reads.shapes[0][-1]:
-        return Code(layer=f"layers.PReLU(shared_axes={list(range(1, len(reads.shapes[0]) - 1))})")
-    raise NotKnown("Keras' PReLU has a slope for each channel")
+    slopes = (*step.shape, *[1] * (len(reads.shapes[0]) - 1 - len(step.shape)))
+    shared = [axis for axis, n in enumerate(slopes, 1) if n == 1]
+    return Code(layer=call("layers.PReLU", shared_axes=(shared, [])))
 
 
 def _axes(step: Any) -> str:
@@ -305,9 +305,29 @@ _KINDS: tuple[tuple[Any, Callable[[Any, Reads], Code | Sequence[Code]]], ...] = 
     (steps.Squeeze, lambda s, _: Code(f"ops.squeeze({{x}}, {_axes(s)})")),
     (steps.Unsqueeze, lambda s, _: Code(f"ops.expand_dims({{x}}, {_axes(s)})")),
     (steps.Select, lambda s, _: Code(f"ops.take({{x}}, {s.index}, axis={s.axis})")),
+    (steps.Parameter, lambda s, _: Code(_PARAMETER, f"Parameter({tuple(s.shape)})")),
     (steps.LpNorm, lambda s, _: Code(
         f"ops.normalize({{x}}, axis={s.axes[0]}, order={number(s.p)}, epsilon={s.epsilon!r})")),
 )  # fmt: skip
+
+
+_PARAMETER = "{layer}(input_x)"  # of the network's first input, which tells a layer that it is called
+_PARAMETER_LAYER = '''
+class Parameter(layers.Layer):
+    """A weight by itself."""
+
+    def __init__(self, sizes, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes = sizes
+        self.value = self.add_weight(shape=sizes, initializer="zeros", name="value")
+
+    def call(self, _):
+        return ops.convert_to_tensor(self.value)
+
+    def get_config(self):
+        return {**super().get_config(), "sizes": self.sizes}
+
+'''
 
 
 def assemble(program: Program) -> str:
@@ -319,14 +339,16 @@ def assemble(program: Program) -> str:
         )
         return f"import keras\nfrom keras import layers\n\nmodel = keras.Sequential([\n{items}])\n"
     uses = Counter(line.layer for line in program.lines if line.layer)
-    text = "".join(f"{name} = keras.Input({shape[1:]})\n" for name, shape in program.inputs)
     names = [name for name, _ in program.inputs]
+    own = any(line.code.call == _PARAMETER for line in program.lines)
+    text = f"{_PARAMETER_LAYER}\n" if own else ""
+    text += "".join(f"{name} = keras.Input({shape[1:]})\n" for name, shape in program.inputs)
     text += "".join(f"input_{name} = {name}\n" for name in names)
     for line in program.lines:
         layer = f"layer_{line.layer}" if uses[line.layer] > 1 else _named(line)
         if uses[line.layer] > 1 and line.first:
             text += f"{layer} = {_named(line)}\n"
-        text += f"{line.statement(layer)}\n"
+        text += f"{line.statement(layer)}\n".replace("input_x)", f"input_{names[0]})")
     inputs = [f"input_{name}" for name in names]
     given = [inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]",
              program.results[0] if len(program.results) == 1 else f"[{', '.join(program.results)}]"]  # fmt: skip

@@ -16,7 +16,7 @@ from convspec.spec import layouts
 from convspec_onnx.graph import Scope, attributes_of, epsilon_of, find_convolutions
 from convspec_onnx.loading import DetachedModel, to_proto
 from convspec_onnx.loading.inputs import free_inputs
-from convspec_onnx.trace_steps import feeds_of, run_for, trace_steps
+from convspec_onnx.trace_steps import feeds_of, paths_of, run_for, trace_steps
 
 __all__ = ["input_shapes", "parameters", "parts", "save", "trace_model", "trace_steps", "traces_plainly", "write"]
 
@@ -28,17 +28,20 @@ _NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "
 
 def parts(model: Any) -> list[Part]:
     """All Convs, BatchNormalizations and linear layers (Gemm; MatMul with an Add) of the graph, in its order."""
-    proto = to_proto(model)
-    return [part for part, _, _ in _walk(proto)]
+    found: dict[str, Part] = {}
+    for part, _, _ in _walk(to_proto(model)):
+        found.setdefault(part.path, part)
+    return [*found.values()]
 
 
 def _walk(proto: onnx.ModelProto) -> Iterator[tuple[Part, str, str]]:
     """Yield each layer with the names of the tensors that it reads and writes."""
     scope = Scope(proto.graph)
-    convs = {conv.path: conv for conv in find_convolutions(DetachedModel(proto)) if not conv.owners}
+    convs = {conv.node.output[0]: conv for conv in find_convolutions(DetachedModel(proto)) if not conv.owners}
+    paths = paths_of(proto.graph)
     for index, node in enumerate(proto.graph.node):
-        path = _path(node, index)
-        if conv := convs.get(path):
+        path = paths[index]
+        if conv := convs.get(node.output[0]):
             reading = None
             if conv.spec is not None and conv.params is not None:
                 reading = Reading(conv.spec, conv.params, layouts.CHANNELS_FIRST, str(conv.params.kernel.dtype))
@@ -133,13 +136,14 @@ def traces_plainly(_: Any) -> bool:
 
 
 def write(model: Any, arrays: Mapping[str, Mapping[str, Array]]) -> Any:
-    """Replace the initialisers; returns the model, a new one where it was a path."""
+    """Replace the initialisers; returns the model, a new one where it was a path. Those of no layer have no path."""
     proto = to_proto(model)
     scope = Scope(proto.graph)
     nodes = {_path(node, index): node for index, node in enumerate(proto.graph.node)}
     for path, own in arrays.items():
         for name, values in own.items():
-            target, transposed = _target(nodes[path], name, scope)
+            whole = f"{path}/{name}" if path else name  # an initialiser whose own name has slashes
+            target, transposed = (whole, False) if whole in scope.tensors else _target(nodes[path], name, scope)
             if target not in scope.tensors:
                 raise UnsupportedError(f"the {name} of {path} is not an initialiser of the graph")
             numbers = np.ascontiguousarray(values.T if transposed else values)

@@ -9,33 +9,23 @@ from dataclasses import dataclass, field
 
 from convspec.contract import LayerRequest, Plan
 from convspec.spec import ComputePrecision, ConvSpec, layouts, resolve_padding
+from convspec_onnx.graph_text import NUMPY_TYPES, OPSET, make_node, model_text
 
-# Opset 19 is the first whose Pad has the mode "wrap", opset 22 the first whose Conv has bfloat16. A lower opset is
-# better: more runtimes load the model, and more of their graph optimisations support its operators.
-_OPSET, _IR_VERSION = 19, 9
-_OPSET_BFLOAT16, _IR_VERSION_BFLOAT16 = 22, 10
-
-_TYPES = {
-    "float32": ("np.float32", "FLOAT"), "float64": ("np.float64", "DOUBLE"),
-    "float16": ("np.float16", "FLOAT16"), "bfloat16": ("ml_dtypes.bfloat16", "BFLOAT16"),
-}  # fmt: skip
+_OPSET_BFLOAT16 = 22  # the first whose Conv has bfloat16
 _AUTO_PAD = "ONNX Runtime's auto_pad fails with a dilation, and errs where the stride exceeds the kernel"
-_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     """Return the layer's model: initialisers ``weight`` and ``bias`` in canonical order, input ``x``, output ``y``."""
-    program = _Program(spec, dtype)
+    program = LayerText(spec, dtype)
     program.parameters()
     data, result = "x", "y"
     if layout == layouts.CHANNELS_LAST:
         program.reasons.append("ONNX convolutions are channels first: the data are transposed before and after")
         data, result = "x_first", "y_first"
         program.node("Transpose", ["x"], data, perm=list(layouts.permutation("N*C", "NC*", spec.ndim)))
-    if spec.transposed:
-        program.conv_transpose(data, result)
-    else:
-        program.conv(data, result)
+    program.layer(data, result)
     if layout == layouts.CHANNELS_LAST:
         program.node("Transpose", [result], "y", perm=list(layouts.permutation("NC*", "N*C", spec.ndim)))
     return Plan(spec, layout, dtype, program.text(layout), reasons=tuple(program.reasons))
@@ -53,32 +43,35 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
 
 
 @dataclass
-class _Program:
-    """The tensors and nodes of a graph, from input to output."""
+class LayerText:
+    """The tensors and nodes of a layer, from input to output; ``prefix`` begins the names that are its own."""
 
     spec: ConvSpec
     dtype: str
+    prefix: str = ""
     tensors: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     def parameters(self) -> None:
-        spec, (numpy_type, _) = self.spec, _TYPES[self.dtype]
+        spec, numpy_type = self.spec, NUMPY_TYPES[self.dtype]
         first, second = ("in", "out") if spec.transposed else ("out", "in")
         order = f"({first}_channels, {second}_channels / group, {', '.join(layouts.spatial_letters(spec.ndim))})"
-        self.tensors.append(f'"weight": np.zeros({spec.kernel_shape}, {numpy_type}),  # {order}')
+        comment = "" if self.prefix else f"  # {order}"
+        self.tensors.append(f'"{self.prefix}weight": np.zeros({spec.kernel_shape}, {numpy_type}),{comment}')
         if spec.bias:
-            self.tensors.append(f'"bias": np.zeros({spec.out_channels}, {numpy_type}),')
+            self.tensors.append(f'"{self.prefix}bias": np.zeros({spec.out_channels}, {numpy_type}),')
 
     def integers(self, **named: list[int]) -> None:
-        self.tensors += [f'"{name}": np.array({values}, np.int64),' for name, values in named.items()]
+        self.tensors += [f'"{self.prefix}{name}": np.array({values}, np.int64),' for name, values in named.items()]
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> None:
-        arguments = [_quoted(op), _quoted(inputs), _quoted([output])]
-        arguments += [f"{name}={_quoted(value)}" for name, value in attributes.items()]
-        line = f"helper.make_node({', '.join(arguments)}),"
-        broken = "helper.make_node(\n" + "".join(f"        {a},\n" for a in arguments) + "    ),"
-        self.nodes.append(line if len(line) <= 100 else broken)
+        names = [name if name[:1] in ("", "{") else self.prefix + name for name in (*inputs, output)]
+        self.nodes.append(make_node(op, names[:-1], names[-1:], **attributes))
+
+    def layer(self, data: str, result: str) -> None:
+        """Add the convolution."""
+        (self.conv_transpose if self.spec.transposed else self.conv)(data, result)
 
     def conv(self, data: str, result: str) -> None:
         """Add a Conv, after a Pad if its own padding cannot express the spec's."""
@@ -103,7 +96,7 @@ class _Program:
         """Add a Pad of the spatial axes of ``data`` by the tensor ``pads``."""
         self.reasons.append(reason)
         self.integers(axes=list(range(2, 2 + self.spec.ndim)))
-        self.node("Pad", [data, "pads", "", "axes"], "padded", mode=_PAD_MODES[self.spec.padding_mode])
+        self.node("Pad", [data, "pads", "", "axes"], "padded", mode=PAD_MODES[self.spec.padding_mode])
         return "padded"
 
     def same_pads(self, data: str) -> None:
@@ -154,32 +147,9 @@ class _Program:
                 "dilations": list(spec.dilation), "group": spec.groups}  # fmt: skip
 
     def text(self, layout: str) -> str:
-        bfloat16 = self.dtype == "bfloat16"
-        opset, ir_version = (_OPSET_BFLOAT16, _IR_VERSION_BFLOAT16) if bfloat16 else (_OPSET, _IR_VERSION)
-        element = f"TensorProto.{_TYPES[self.dtype][1]}"
-        x, y = (_quoted(shape) for shape in _symbolic_shapes(self.spec, layout))
-        tensors = "\n".join(f"    {line}" for line in self.tensors)
-        nodes = "\n".join(f"    {line}" for line in self.nodes)
-        return f"""\
-{"import ml_dtypes" if bfloat16 else ""}
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-
-tensors = {{
-{tensors}
-}}
-nodes = [
-{nodes}
-]
-graph = helper.make_graph(
-    nodes,
-    "conv",
-    inputs=[helper.make_tensor_value_info("x", {element}, {x})],
-    outputs=[helper.make_tensor_value_info("y", {element}, {y})],
-    initializer=[numpy_helper.from_array(values, name) for name, values in tensors.items()],
-)
-layer = helper.make_model(graph, opset_imports=[helper.make_opsetid("", {opset})], ir_version={ir_version})
-""".lstrip("\n")
+        x, y = _symbolic_shapes(self.spec, layout)
+        opset = _OPSET_BFLOAT16 if self.dtype == "bfloat16" else OPSET
+        return model_text("layer", "conv", self.tensors, self.nodes, {"x": x}, {"y": y}, opset, self.dtype)
 
 
 def _auto_pad_is_right(spec: ConvSpec) -> bool:
@@ -215,7 +185,3 @@ def _symbolic_shapes(spec: ConvSpec, layout: str) -> tuple[list[object], list[ob
         axes = layouts.permutation("NC*", layouts.order(layout, spec.ndim), spec.ndim)
         shapes.append([first[i] for i in axes])
     return shapes[0], shapes[1]
-
-
-def _quoted(value: object) -> str:
-    return repr(value).replace("'", '"')

@@ -64,6 +64,19 @@ def run_for(proto: onnx.ModelProto, feeds: Arrays, wanted: Sequence[str]) -> Arr
         raise RequestError(f"the ONNX model does not take these inputs: {printable(error)}") from None
 
 
+def paths_of(graph: onnx.GraphProto) -> dict[int, str]:
+    """Return the path of each node by its place; convolutions and linear layers of the same weights are one layer."""
+    scope, layers = Scope(graph), dict[tuple[Any, ...], str]()
+    paths = {index: node.name or f"{node.op_type}_{index}" for index, node in enumerate(graph.node)}
+    for index, node in enumerate(graph.node):
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and node.input[1] in scope.tensors:
+            adds = [add for add in scope.consumers.get(node.output[0], ()) if add.op_type == "Add"]
+            rows = sorted(name for add in adds for name in add.input if name != node.output[0])
+            key = (node.op_type, *node.input[1:], *rows, *sorted(one.SerializeToString() for one in node.attribute))
+            paths[index] = layers.setdefault(key, paths[index])
+    return paths
+
+
 class _Trace:
     """Makes the steps of one run; ``values`` holds what every tensor of the graph held."""
 
@@ -72,7 +85,7 @@ class _Trace:
         self.scope = Scope(proto.graph)
         self.fixed = fixed_tensors(proto.graph)
         self.opsets = opsets_of(proto)
-        self.convs = {c.path: c for c in find_convolutions(DetachedModel(proto)) if not c.owners}
+        self.convs = {c.node.output[0]: c for c in find_convolutions(DetachedModel(proto)) if not c.owners}
         self.tensors: list[Array] = []
         self.numbers: dict[str, int] = {}
         self.steps: list[TracedStep] = []
@@ -82,13 +95,13 @@ class _Trace:
         initial = {tensor.name for tensor in self.proto.graph.initializer}
         given = tuple(self.add(name) for name in self.given)
         joined: set[str] = set()
+        paths = paths_of(self.proto.graph)
         for index, node in enumerate(self.proto.graph.node):
             written = [name for name in node.output if name]
             if node.name in joined or all(name in self.fixed for name in written):
                 continue
-            path = node.name or f"{node.op_type}_{index}"
             bias = self.scope.row_after(node, self.fixed_value) if node.op_type == "MatMul" else None
-            self.add_steps(path, node, bias)
+            self.add_steps(paths[index], node, bias)
             joined |= {bias[0].name} if bias else set()
         outputs = tuple(self.number(entry.name) for entry in self.proto.graph.output)
         floats = {name for name in initial if self.value(name).dtype.kind == "f" and self.value(name).ndim}
@@ -116,14 +129,14 @@ class _Trace:
         """Return the number of a tensor; of a fixed one, which is a parameter, after listing it."""
         if name not in self.numbers:
             step = Parameter(self.value(name).shape)
-            sources = {"value": self.fixed[name]}
+            sources = {"value": tuple(one for one in self.fixed[name] if self.value(one).dtype.kind == "f")}
             array = {"value": self.value(name)}
             self.steps.append(TracedStep(name, step, (), (self.add(name),), array, sources, "Constant"))
         return self.numbers[name]
 
     def add_steps(self, path: str, node: onnx.NodeProto, bias: tuple[onnx.NodeProto, str, Array] | None) -> None:
         """List one node as a step."""
-        word, names = self.word(path, node)
+        word, names = self.word(node)
         if bias is not None and isinstance(word.step, Linear):
             step = Linear(word.step.in_features, word.step.out_features)
             arrays = {**word.arrays, "bias": bias[2].reshape(-1)}
@@ -138,7 +151,7 @@ class _Trace:
             TracedStep(path, word.step, reads, writes, word.arrays, sources, node.op_type, word.layout, word.note)
         )
 
-    def word(self, path: str, node: onnx.NodeProto) -> tuple[Word, list[str]]:
+    def word(self, node: onnx.NodeProto) -> tuple[Word, list[str]]:
         """Return the word for a node, and the names of what it reads."""
         names = list(node.input)
         if not holds_tensors(node) or any(
@@ -146,7 +159,7 @@ class _Trace:
         ):
             known = [name for name in names if name in self.numbers]
             return Word(Other(node.op_type), tuple(range(len(known)))), known
-        if conv := self.convs.get(path):
+        if conv := self.convs.get(node.output[0]):
             return self.convolution(conv), names
         if any(
             attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute

@@ -103,7 +103,7 @@ class Program:
 
     Attributes:
         inputs: names and shapes, in the target's axis order.
-        results: names.
+        results: names; ``result_shapes``: their shapes.
         sequence: whether it is a plain sequence of layers.
     """
 
@@ -111,6 +111,7 @@ class Program:
     inputs: tuple[tuple[str, Shape], ...]
     lines: tuple[Line, ...]
     results: tuple[str, ...]
+    result_shapes: tuple[Shape, ...]
     sequence: bool
 
     @property

@@ -17,7 +17,8 @@ from convspec.models import ModelTranslation, translate_model
 from tests.pairs import draw, judge, network, targets, torch_writer
 
 SOURCES = ("torch", "keras", "nnx", "linen", "equinox")
-_ADAPTERS = {"torch": "torch", "keras": "keras", "nnx": "flax", "linen": "flax-linen", "equinox": "equinox"}
+_ADAPTERS = {"torch": "torch", "keras": "keras", "nnx": "flax", "linen": "flax-linen", "equinox": "equinox",
+             "onnx": "onnx"}  # fmt: skip
 _FIRST = ("torch", "equinox")  # those with channels first
 
 
@@ -49,6 +50,11 @@ def judge_translation(seed: int, source: str, target: str) -> tuple[str, str]:
 
 
 def _run(target: str, model: Any, x: np.ndarray) -> list[np.ndarray]:
+    if target == "onnx":
+        from onnxruntime import InferenceSession
+
+        session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return list(session.run(None, {session.get_inputs()[0].name: x}))
     return torch_writer.run(model, x) if target == "torch" else targets.writer(target).run(model, x)
 
 

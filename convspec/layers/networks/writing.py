@@ -71,13 +71,15 @@ def write_network(trace: Trace, layout: str, to: str, shapes: Sequence[Shape], n
 class _Tensor:
     """A tensor of the program: its variable, its shape in a batch, and whether its axes are in the target's order.
 
-    ``batched`` says that it has an axis of samples, which weights have not.
+    ``batched`` says that it has an axis of samples, which weights have not. ``line``: the number of the statement that
+    makes a weight which nothing else reads, and which can be made in another shape.
     """
 
     name: str
     shape: Shape
     image: bool
     batched: bool = True
+    line: int | None = None
 
 
 class _Writer:
@@ -90,6 +92,7 @@ class _Writer:
         self.remarks: list[str] = []
         self.layers: dict[str, str] = {}
         self.busy: set[str] = set()  # variables that the current row reads
+        self.paths = Counter(row.path for row in trace.rows)
         self.uses = Counter(n for row in trace.rows for n in row.reads) + Counter(trace.results)
         self.images = self._image_inputs()
 
@@ -107,10 +110,8 @@ class _Writer:
         inputs = tuple((self.tensors[n].name, self.tensors[n].shape) for n in self.trace.inputs)
         for row in self.trace.rows:
             self._row(row)
-        results = []
-        for number in self.trace.results:
-            tensor = self.tensors[number]
-            results.append(tensor.name)
+        results = [self.tensors[number] for number in self.trace.results]
+        for tensor in results:
             if not self.same and len(tensor.shape) > 2 and not tensor.image:
                 self._remark("A result has its axes in the order of the source.")
         chain = all(
@@ -120,7 +121,9 @@ class _Writer:
             and (line.code.item or (line.layer and line.code.call == "{layer}({x})"))
             for line in self.lines
         )
-        program = Program(name, inputs, tuple(self.lines), tuple(results), chain and len(inputs) == len(results) == 1)
+        names, made = tuple(t.name for t in results), tuple(t.shape for t in results)
+        sequence = chain and len(inputs) == len(results) == 1
+        program = Program(name, inputs, tuple(self.lines), names, made, sequence)
         return NetworkCode(
             adapter,
             self.target.assemble(program),
@@ -164,7 +167,7 @@ class _Writer:
         if not image:
             axes = tuple(axes.index(i) for i in range(len(axes)))
         shape = tuple(tensor.shape[i] for i in axes)
-        moved = replace(tensor, name=self._name((), self.busy), shape=shape, image=image)
+        moved = replace(tensor, name=self._name((), self.busy), shape=shape, image=image, line=None)
         self.busy.add(moved.name)
         self._statement(steps.Permute(axes), [tensor], [moved], "", image=False)
         return moved
@@ -203,7 +206,10 @@ class _Writer:
         self, row: Row, step: ConvSpec | Step, layout: str, reads: list[_Tensor], free: Sequence[str], *, last: bool
     ) -> list[_Tensor]:
         """Write one step; return what it gives."""
+        own = step
         step, layout, reads, image = self._placed(step, layout, reads, row.writes)
+        if isinstance(own, steps.Permute) and isinstance(step, steps.Identity):
+            return [replace(reads[0], image=image, line=None)]
         reads, batched = self._batched(step, reads)
         shapes = [t.shape for t in reads]
         made = outputs(Placed(step, self.target.layout if layout else ""), shapes)
@@ -213,6 +219,8 @@ class _Writer:
         self._statement(
             step, reads, results, row.path if row.is_layer or step.num_parameters else "", image=bool(layout)
         )
+        if isinstance(step, steps.Parameter) and self.paths[row.path] == 1 == self.uses[row.writes[0]]:
+            return [replace(results[0], line=len(self.lines) - 1)]
         return results
 
     def _placed(
@@ -229,6 +237,10 @@ class _Writer:
                 raise NotKnown("its channels are on another axis than those of other layers")
             return step, layout, [self._to(t, image=False) for t in reads], False
         image = any(t.image and len(t.shape) > 2 for t in reads)
+        if isinstance(step, steps.PReLU) and (layout or image) and not self.same and rank > 2:
+            return self._moved(step, rank), "", [self._to(t, image=True) for t in reads], True
+        if isinstance(step, steps.Permute) and not self.same and rank > 2:
+            return self._permuted(step, reads[0])
         if isinstance(step, steps.Flatten) and not self.same and step.start == 1 and step.end in (-1, rank - 1):
             if image and sum(n > 1 for n in reads[0].shape[1:]) > 1:
                 if not self._is_read_by_linear(writes):
@@ -247,6 +259,16 @@ class _Writer:
         if isinstance(step, steps.Reduce) and not step.keepdims and len(step.axes) >= rank - 2:
             return replace(step, axes=tuple(self._axis(a, rank) for a in step.axes)), "", reads, False
         return step, "", [self._to(t, image=False) for t in reads], False
+
+    def _permuted(self, step: steps.Permute, read: _Tensor) -> tuple[Any, str, list[_Tensor], bool]:
+        """Return a permutation of the target's axes; an identity where the tensor has the wanted order."""
+        given = tuple(range(len(read.shape)))
+        order = self._axes(len(given))
+        axes = tuple(a % len(given) for a in step.axes)
+        if not read.image and tuple(axes[i] for i in order) == given:
+            return steps.Identity(), "", [read], True
+        axes = tuple(order.index(a) for a in axes) if read.image else axes
+        return steps.Identity() if axes == given else steps.Permute(axes), "", [read], False
 
     def _is_read_by_linear(self, tensors: Sequence[int]) -> bool:
         """Return whether only linear layers read these tensors, perhaps after functions of each element."""
@@ -274,7 +296,7 @@ class _Writer:
                 continue
             if tensor.shape[0] != 1:
                 raise NotKnown(f"a weight of shape {tensor.shape} differs between the samples of a batch")
-            made = replace(tensor, name=self._name((), self.busy), batched=True)
+            made = replace(tensor, name=self._name((), self.busy), batched=True, line=None)
             self.busy.add(made.name)
             self._statement(steps.Select(0, 0), [tensor], [made], "", image=False)
             found.append(made)
@@ -292,6 +314,10 @@ class _Writer:
             shape = shape[1:]
         if shape == tensor.shape:
             return replace(tensor, image=True)
+        if tensor.line is not None:
+            (code,) = self._codes(steps.Parameter(shape), [], image=False)
+            self.lines[tensor.line] = replace(self.lines[tensor.line], code=code)
+            return replace(tensor, shape=shape, image=True)
         made = replace(tensor, name=self._name((), self.busy), shape=shape, image=True)
         self.busy.add(made.name)
         self._statement(steps.Reshape(shape), [tensor], [made], "", image=False)
