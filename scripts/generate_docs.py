@@ -10,6 +10,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import site_calculator
 import site_commands
 import site_evidence
 import site_frameworks
@@ -133,6 +134,7 @@ def main() -> None:
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
+    (FOLDER / "calculator-built.html").write_text(site_calculator.built_answers(), "utf-8")
     texts |= site_messages.parts()
     for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""The files of the calculator page: Python for the browser, and the project's wheel.
+"""The files of the calculator page: Python for the browser, the project's wheel, and answers to the page's examples.
 
 Python is the npm package ``pyodide``, one pinned release with its checksum. It is fetched once, into ``docs/_build``;
 without npm or a network the site is built without it, and the page says what is missing.
@@ -7,18 +7,26 @@ without npm or a network the site is built without it, and the page says what is
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
+
+from convspec.layers import calculate
 
 ROOT = Path(__file__).parents[1]
 VERSION = "314.0.7"
 INTEGRITY = "0YvXxEhfEdpLfb/XkM2BFAeMROq0iMUX2bzzH9pOttyMcWkwq+HbE5uyuGD82LN7y2q+SNvi/6V5JEsOlD2R1A=="  # SHA-512
 NEEDED = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+PACKED = ("pyodide.asm.mjs", "pyodide.asm.wasm")  # the page asks for them compressed: a third of the bytes
 ARCHIVE = ROOT / "docs" / "_build" / f"pyodide-{VERSION}.tgz"
 SECONDS = 180
 
@@ -68,6 +76,27 @@ def unpack(folder: Path) -> None:
             member = archive.extractfile(f"package/{name}")
             assert member is not None, name
             (folder / name).write_bytes(member.read())
+    for name in PACKED:
+        packed = folder / f"{name}.gz"
+        if not packed.exists() or packed.stat().st_mtime < (folder / name).stat().st_mtime:
+            packed.write_bytes(gzip.compress((folder / name).read_bytes(), 9, mtime=0))
+
+
+def built_answers() -> str:
+    """Return the answers to the page's examples as a script of JSON; the page opens with the first of them."""
+    page = (ROOT / "docs" / "_data" / "calculator.html").read_text("utf-8")
+    requests = [dict(parse_qsl(unescape(found))) for found in re.findall(r'href="#(layer=[^"]+)"', page)]
+    answers = [
+        {
+            "request": request,
+            "answer": calculate(
+                request["layer"], request.get("input", ""), request.get("layout", ""), request.get("in_channels", "")
+            ),
+        }
+        for request in requests
+    ]
+    text = json.dumps(answers, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="built">{text}</script>\n'
 
 
 if __name__ == "__main__":

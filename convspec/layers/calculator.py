@@ -32,12 +32,13 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
     Args:
         text: a spec, its JSON, or a constructor of any framework; for a chain one per line, or a JSON list; or a
             network as :meth:`Network.parse` reads it.
-        input_shape: of the chain's input: ``1, 3, 32, 32``, or its spatial sizes only, or nothing.
-        layout: layout of that shape; empty: that of the first layer's own framework.
+        input_shape: of the chain's input: ``1, 3, 32, 32``, without the batch, its spatial sizes only, or nothing.
+        layout: layout of that shape; empty: that of the first layer's framework, or the other one if only that fits.
         in_channels: input channels, if the first layer does not have them.
 
     A network is ``{"network": …}``: the document of ``show --json``, and its table as texts.
 
+    ``note`` says that the input is read in another layout than the framework's own.
     ``error`` has the ``kind`` of error, the form field ``at`` which it is, and the ``lines`` of its message.
     """
     at = "layer"
@@ -53,10 +54,10 @@ def calculate(text: str, input_shape: str = "", layout: str = "", in_channels: s
         if len(layers) > MAX_LAYERS:
             raise RequestError(f"{len(layers)} layers are more than {MAX_LAYERS}")
         chain = Chain(spec for spec, _ in layers)
-        layout = layout or layout_of(layers[0][1])
+        own = layout_of(layers[0][1])
         at = "input"
-        shape = _shape(input_shape, chain.specs[0], layout)
-        return _result(chain, [item for _, item in layers], shape, layout)
+        shape, read = _shape(input_shape, chain.specs[0], layout, own)
+        return {**_result(chain, [item for _, item in layers], shape, read), **_note(shape, read, layout or own)}
     except SpecError as error:
         return {"error": {"kind": "SpecError", "at": at, "lines": list(error.problems)}}
     except ConvspecError as error:
@@ -74,15 +75,14 @@ def _network(text: str, input_shape: str, error: CallError) -> dict[str, Any]:
 
 
 def _network_input(network: Network, text: str) -> list[tuple[int, ...]]:
-    """Return the shape of a network's input; spatial sizes alone are of one sample with the first layer's channels."""
-    sizes = _sizes(text)
-    if sizes is None:
-        return []
+    """Return the shape of a network's input, of one sample unless the text has a batch, in the network's own layout."""
     first = next((step for row in network.shapes() for step in row.steps if isinstance(step, ConvSpec)), None)
-    if first is None or len(sizes) > first.ndim:
-        return [sizes]
-    sizes = sizes * first.ndim if len(sizes) == 1 else sizes
-    return [layouts.shape_in((1, first.in_channels, *sizes), network.layout, first.ndim)]
+    sizes = _sizes(text)
+    if sizes is None or first is None or len(sizes) >= first.ndim + 2:
+        return [] if sizes is None else [sizes]
+    shape, layout = _shape(text, first, "", network.layout)
+    whole = layouts.shape_in(layouts.canonical_shape(shape or (), layout, first.ndim), network.layout, first.ndim)
+    return [whole[1:] if network.vocabulary.samples else whole]
 
 
 def written(fields: Mapping[str, str]) -> str:
@@ -135,16 +135,34 @@ def _number(text: str) -> int | None:
     return int(number)  # strip() removes more than int() ignores
 
 
-def _shape(text: str, spec: ConvSpec, layout: str) -> tuple[int, ...] | None:
-    """Return the whole shape; spatial sizes alone (one for all axes, or one per axis) mean a single sample."""
+def _shape(text: str, spec: ConvSpec, layout: str, own: str) -> tuple[tuple[int, ...] | None, str]:
+    """Return the whole shape and its layout; sizes without a batch mean one sample, spatial ones alone any channels.
+
+    Without a ``layout`` it is the ``own`` one, unless only the other one has the layer's channels in their place.
+    """
     sizes = _sizes(text)
     if sizes is None:
-        return None
+        return None, layout or own
     if len(sizes) == 1:
         sizes *= spec.ndim
     if len(sizes) == spec.ndim:
-        return layouts.shape_in((1, spec.in_channels, *sizes), layout, spec.ndim)
-    return sizes
+        return layouts.shape_in((1, spec.in_channels, *sizes), layout or own, spec.ndim), layout or own
+    if len(sizes) == spec.ndim + 1:
+        sizes = (1, *sizes)
+    if not layout and len(sizes) == spec.ndim + 2:
+        fits = [
+            name for name in layouts.LAYOUTS if layouts.canonical_shape(sizes, name, spec.ndim)[1] == spec.in_channels
+        ]
+        own = fits[0] if len(fits) == 1 else own
+    return sizes, layout or own
+
+
+def _note(shape: tuple[int, ...] | None, layout: str, own: str) -> dict[str, str]:
+    """Return the note of a size that is read in another layout than expected; empty if it is not."""
+    if shape is None or layout == own:
+        return {}
+    name, other = layouts.name(layout, len(shape) - 2), layouts.name(own, len(shape) - 2)
+    return {"note": f"{times(shape)} is read as {name}; the tensors of this layer's framework are {other}."}
 
 
 def _sizes(text: str) -> tuple[int, ...] | None:

@@ -1,6 +1,7 @@
 """The calculator as a reader meets it: the page, Python in the browser, and what comes out."""
 
 import json
+import random
 import urllib.parse
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from convspec.layers import calculate
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
-READY = 60_000  # ms, Python's start on a slow machine
+READY = 120_000  # ms, Python's start on a slow machine
 TYPED = "nn.Conv2d(3, 8, (3, 5), stride=2, padding=1)"
 
 
@@ -24,6 +25,7 @@ def opened(browser, site):
     page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
     page.goto(f"{site}/calculator.html")
     page.wait_for_selector("#answer table", timeout=READY)
+    page.wait_for_function("document.getElementById('status').textContent === 'ready'", timeout=READY)
     yield page, errors
     context.close()
 
@@ -76,6 +78,92 @@ def test_it_starts_with_an_example(page):
     assert page.inner_text("#status") == "ready"
 
 
+def test_the_first_answers_are_in_the_page(browser, site):
+    """Without Python: the examples have whole answers, and other simple layers their numbers and a widget."""
+    context = browser.new_context()
+    found = context.new_page()
+    found.route("**/calculator-worker.js", lambda route: None)  # never answered
+    found.goto(f"{site}/calculator.html")
+    assert ["output H", "⌊(32 + 1 + 1 - 3) / 2⌋ + 1 = 16"] in rows(found)
+    assert found.locator("[role=tab]").count() >= 4
+    for i in range(found.locator(".examples a").count()):
+        found.locator(".examples a").nth(i).click()
+        assert found.locator("#answer svg.convspec").count() >= 1
+    assert found.locator("tr.misfit").count() == 1
+    link = urllib.parse.urlencode({"layer": "nn.Conv2d(4, 8, 3, stride=2)", "input": "33"})
+    found.evaluate("link => { location.hash = link }", link)
+    found.wait_for_selector("#answer conv-window svg")
+    assert rows(found) == calculate("nn.Conv2d(4, 8, 3, stride=2)", "33")["layers"][0]["rows"]
+    context.close()
+
+
+WRITTEN = {
+    "nn.Conv{n}d": ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias"),
+    "nn.ConvTranspose{n}d": ("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding",
+                             "groups", "bias", "dilation"),
+    "keras.layers.Conv{n}D": ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate"),
+    "nnx.Conv": ("in_features", "out_features", "kernel_size", "strides", "padding", "kernel_dilation",
+                 "feature_group_count", "use_bias"),
+    "ConvSpec": ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias",
+                 "padding_mode", "transposed", "output_padding", "ndim"),
+}  # fmt: skip
+
+
+def random_text(rng):
+    """A constructor with random arguments, some in order and some by name; and the size and channels of the form."""
+    name, order = rng.choice([*WRITTEN.items()])
+    n = rng.randint(1, 3)
+
+    def each(low, high):
+        return rng.choice([rng.randint(low, high), tuple(rng.randint(low, high) for _ in range(n))])
+
+    groups = rng.choice([1, 1, 1, 2, 3])
+    words = ["'same'", "'valid'", "'same_lower'", "'causal'"] if name == "ConvSpec" else ["'same'", "'valid'", "'SAME'"]
+    pairs = tuple((rng.randint(0, 2), rng.randint(0, 2)) for _ in range(n))
+    values = {
+        "in_channels": groups * rng.randint(1, 4), "out_channels": groups * rng.randint(1, 900),
+        "kernel_size": each(1, 5), "stride": each(1, 4), "dilation": each(1, 3),
+        "padding": rng.choice([each(0, 3), pairs, rng.choice(words)]),
+        "groups": groups, "bias": rng.choice([True, False]), "output_padding": each(0, 2), "padding_mode": "'zeros'",
+        "transposed": rng.choice([True, False]), "ndim": n, "data_format": "'channels_last'",
+    }  # fmt: skip
+    alike = {
+        "filters": "out_channels", "in_features": "in_channels", "out_features": "out_channels", "strides": "stride",
+        "dilation_rate": "dilation", "kernel_dilation": "dilation", "feature_group_count": "groups", "use_bias": "bias",
+    }  # fmt: skip
+    least = 2 if "keras" in name else 3
+    chosen = [key for i, key in enumerate(order) if i < least or rng.random() < 0.4]
+    if name == "nnx.Conv":
+        values["kernel_size"] = tuple(rng.randint(1, 5) for _ in range(n))
+    placed = next((i for i, key in enumerate(order) if key not in chosen), len(order))
+    first = min(rng.randint(0, placed), 4 if "keras" in name else 5 if name == "nnx.Conv" else placed)
+    shown = [str(values[alike.get(key, key)]) for key in order[:first]]
+    shown += [f"{key}={values[alike.get(key, key)]}" for key in chosen if key not in order[:first]]
+    channels = rng.choice(["", str(values["in_channels"])])
+    sizes = [rng.randint(1, 40) for _ in range(n)]
+    size = rng.choice([[], sizes[:1], sizes, [values["in_channels"], *sizes], [2, values["in_channels"], *sizes],
+                       [1, *sizes, values["in_channels"]]])  # fmt: skip
+    text = f"{name.format(n=n)}({', '.join(shown)})"
+    return text, rng.choice([", ", "×", "x"]).join(map(str, size)), rng.choice(["", "", "NCHW", "NHWC"]), channels
+
+
+def test_the_first_answer_is_pythons_on_random_layers(page, site):
+    """Python's rows, or no answer at all: wrong ones are never shown; of the layers that exist, most have one."""
+    rng = random.Random(3)
+    requests = [random_text(rng) for _ in range(500)]
+    found = page.evaluate(
+        "async ([module, requests]) => { const { firstAnswer } = await import(module);"
+        " return requests.map((request) => firstAnswer(...request)?.rows ?? null) }",
+        [f"{site}/_static/calculator/first.js", requests],
+    )
+    wanted = [calculate(*request) for request in requests]
+    exist = [i for i, answer in enumerate(wanted) if "layers" in answer]
+    for request, answer, shown in zip(requests, wanted, found, strict=True):
+        assert shown is None or ("layers" in answer and shown == answer["layers"][0]["rows"]), request
+    assert len(exist) > 150
+    assert sum(found[i] is not None for i in exist) > 0.85 * len(exist)
+
+
 def test_what_it_shows_is_what_python_says_here(page):
     typed(page, TYPED, "9, 11")
     wanted = calculate(TYPED, "9, 11")["layers"][0]
@@ -118,11 +206,65 @@ def test_a_wrong_layer_says_what_must_be(page):
     assert pointer.strip() == "^"
     typed(page, "Conv2D(16, 3)", "32")
     assert page.get_attribute("#in_channels", "aria-invalid") == "true"
-    typed(page, "nn.Conv2d(3, 16, 3)", "1, 32, 32, 3")
+    typed(page, "nn.Conv2d(3, 16, 3)", "1, 32, 32, 3", layout="NCHW")
     assert "this looks like NHWC" in told(page)
     assert page.get_attribute("#input", "aria-invalid") == "true"
     typed(page, "nn.Conv2d(3, 16, 3)", "32")
     assert told(page) == ""
+
+
+def test_sizes_may_be_written_in_many_ways_and_nhwc_is_recognised(page):
+    for size in ("224", "3,224,224", "1×3×224×224"):
+        typed(page, "nn.Conv2d(3, 16, 3)", size)
+        assert ["output (NCHW)", "1 × 16 × 222 × 222"] in rows(page)
+    typed(page, "nn.Conv2d(3, 16, 3)", "1, 224, 224, 3")
+    assert ["output (NHWC)", "1 × 222 × 222 × 16"] in rows(page)
+    assert "is read as NHWC" in page.inner_text("#answer .note")
+
+
+def test_an_error_stands_at_its_field_after_a_pause_and_the_answer_is_grey(page):
+    typed(page, "nn.Conv2d(3, 16, 3)", "32")
+    page.locator("#layer").press_sequentially("x")
+    page.wait_for_timeout(500)
+    assert told(page) == ""  # half a word is no mistake
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.evaluate("document.getElementById('problem').previousElementSibling.id") == "layer"
+    assert "old" in page.get_attribute("#answer", "class")
+    typed(page, "nn.Conv2d(3, 16, 3)", "a lot")
+    assert page.evaluate("document.querySelector('.row:has(#input)').nextElementSibling.id") == "problem"
+    typed(page, "nn.Conv2d(3, 16, 3)", "32")
+    assert "old" not in page.get_attribute("#answer", "class")
+
+
+def test_frameworks_are_tabs_with_coloured_code_that_can_be_copied(page):
+    typed(page, TYPED, "9, 11")
+    names = [tab.inner_text() for tab in page.query_selector_all("[role=tab]")]
+    assert names[:4] == ["PyTorch", "Flax", "Keras", "ONNX"]
+    page.click("[role=tab]:text-is('Keras')")
+    assert [panel.is_visible() for panel in page.query_selector_all("[role=tabpanel]")].count(True) == 1
+    assert "keras" in page.inner_text("[role=tabpanel]:not([hidden]) pre")
+    assert page.locator("[role=tabpanel]:not([hidden]) pre .kn").first.inner_text() in ("from", "import")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("[role=tab][aria-selected=true]") == "ONNX"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    source = page.inner_text("[role=tabpanel]:not([hidden]) pre")
+    page.click("[role=tabpanel]:not([hidden]) button.copy")
+    page.wait_for_selector("[role=tabpanel]:not([hidden]) button.copy:text-is('Copied')")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == source.strip()
+    typed(page, "nn.Conv2d(3, 8, 5)", "32")  # the choice is remembered
+    assert page.inner_text("[role=tab][aria-selected=true]") == "ONNX"
+    page.click("[role=tab]:text-is('PyTorch')")
+
+
+def test_every_row_links_to_its_page(page, site):
+    typed(page, TYPED, "9, 11")
+    links = page.evaluate("[...document.querySelectorAll('#answer th a')].map(a => [a.textContent, a.href])")
+    assert ["output H", f"{site}/reference/parameters/padding.html"] in links
+    assert ["stride", f"{site}/reference/parameters/stride.html"] in links
+    root = Path(__file__).parents[2] / "docs" / "_build" / "html"
+    for _, link in links:
+        assert (root / link.removeprefix(f"{site}/")).exists(), link
+    assert page.locator("#answer th").count() == len(links)
 
 
 def test_a_chain(page):

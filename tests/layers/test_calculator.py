@@ -54,6 +54,26 @@ def test_sizes_may_be_written_in_many_ways(size):
 
 
 @pytest.mark.parametrize(
+    "size", ["3,32,30", "3×32×30", "1×3×32×30", "32, 30", "1, 32, 30, 3", "32x30x3", "[1, 32, 30, 3]"]
+)
+def test_a_batch_may_be_left_out_and_nhwc_is_recognised(size):
+    found = calculate(TORCH, size)
+    first = size.strip("[").startswith(("3,", "3×", "1×", "32, 30"))
+    assert rows(found)["output (NCHW)" if first else "output (NHWC)"] == (
+        "1 × 16 × 16 × 14" if first else "1 × 16 × 14 × 16"
+    )
+    assert found.get("note", "") == (
+        "" if first else "1 × 32 × 30 × 3 is read as NHWC; the tensors of this layer's framework are NCHW."
+    )
+
+
+def test_a_layout_that_was_chosen_is_not_guessed():
+    assert "this looks like NHWC" in calculate(TORCH, "1, 32, 30, 3", "NCHW")["error"]["lines"][0]
+    assert "this looks like NCHW" in calculate(TORCH, "3, 32, 30", "NHWC")["error"]["lines"][0]
+    assert calculate(TORCH, "3, 32, 3")["layout"] == "NCHW"  # both fit: the framework's own
+
+
+@pytest.mark.parametrize(
     ("size", "said"),
     [
         ("224, 225", "Drawn for an input of 8 × 9, with the same pads and windows as for yours."),
@@ -99,7 +119,7 @@ def test_a_chain_of_pasted_lines():
 NETWORK = "nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(864, 10))"
 
 
-@pytest.mark.parametrize("size", ["28", "28, 28", "1, 1, 28, 28"])
+@pytest.mark.parametrize("size", ["28", "28, 28", "1, 1, 28, 28", "1,28,28", "28×28×1"])
 def test_a_network_is_a_table(size):
     found = calculate(NETWORK, size)["network"]
     assert found["table"]["head"] == ["layer", "kind", "settings", "output", "parameters", "MACs", "field"]
@@ -108,6 +128,13 @@ def test_a_network_is_a_table(size):
     assert ET.fromstring(found["picture"]).find("{*}desc").text == (
         "Boxes to scale, one for each size on the way: input 1 × 28 × 28; 0 6 × 24 × 24; 2 6 × 12 × 12; 3 864; 4 10."
     )
+
+
+@pytest.mark.parametrize("size", ["28", "1, 28, 28", "28, 28, 1"])
+def test_a_network_of_single_samples_has_no_batch(size):
+    text = "eqx.nn.Sequential([eqx.nn.Conv2d(1, 6, 5, key=key), eqx.nn.Lambda(jax.nn.relu), eqx.nn.MaxPool2d(2, 2)])"
+    found = calculate(text, size)["network"]
+    assert [row[3] for row in found["table"]["rows"]] == ["6×24×24", "6×24×24", "6×12×12"]
 
 
 def test_a_network_that_does_not_fit_marks_its_row_and_names_mends():

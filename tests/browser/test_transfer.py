@@ -1,0 +1,62 @@
+"""What a reader's connection has to carry: bytes, which are the same on every machine, at 12 Mbit/s."""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
+RATE = 12e6 / 8  # bytes per second
+LANDING, FIRST, WHOLE = 1.5, 1.0, 8.0  # seconds that the front page, the first answer and Python's answer may take
+COMPUTING = 2.0  # of them for starting Python, beside the transfer
+
+
+class Counting(http.server.SimpleHTTPRequestHandler):
+    """A static server that knows how many bytes it has sent, of which file."""
+
+    sent: dict[str, int] = {}
+
+    def copyfile(self, source, outputfile):
+        self.sent[self.path] = Path(source.name).stat().st_size
+        shutil.copyfileobj(source, outputfile)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def counted(site):  # the site with this tree's scripts
+    class Handler(Counting):
+        sent: dict[str, int] = {}
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", Handler.sent
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_front_page_is_small(browser, counted):
+    address, sent = counted
+    page = browser.new_page()
+    page.goto(f"{address}/index.html", wait_until="networkidle")
+    page.close()
+    assert sum(sent.values()) < LANDING * RATE, sent
+
+
+def test_the_first_answer_needs_no_python_and_the_whole_one_is_compressed(browser, counted):
+    address, sent = counted
+    page = browser.new_page()
+    page.goto(f"{address}/calculator.html")
+    page.wait_for_selector("#answer table")
+    before = {path: size for path, size in sent.items() if not path.startswith("/calculator/")}
+    assert sum(before.values()) < FIRST * RATE, before
+    page.wait_for_function("document.getElementById('status').textContent === 'ready'", timeout=120_000)
+    page.close()
+    assert "/calculator/pyodide/pyodide.asm.wasm.gz" in sent
+    assert not {"/calculator/pyodide/pyodide.asm.wasm", "/calculator/pyodide/pyodide.asm.mjs"} & {*sent}
+    assert sum(sent.values()) < (WHOLE - COMPUTING) * RATE, sent
