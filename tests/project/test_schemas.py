@@ -21,6 +21,8 @@ from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
+from convspec.corpora import pack
+from convspec.corpora.pack import folder
 from convspec.models.comparison.outcomes import Outcome
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.judging.draws import Draw
@@ -118,6 +120,13 @@ def judgement():
     return Judgement("port.py:Net", "net.py:Net", "refused", 7, "they differ", trials=trials)
 
 
+def manifest():
+    some = [v for v in pack.vectors() if v.id.startswith(("001", "003"))]
+    assert {v.kind for v in some} == {"exact", "random", "quantized"}
+    entries = [folder._entry(v) | {"graph": None} for v in some]
+    return json.loads(folder._manifest(entries, {"index.tsv": "0" * 64}))
+
+
 def weights():
     kernel = np.arange(24.0).reshape(2, 3, 4)
     return convspec.match_weights({"a": kernel, "gone": np.ones(2)}, {"b": kernel.T, "more": np.zeros(2)})
@@ -140,6 +149,7 @@ DOCUMENTS = {
     "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
     "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
     "weights": weights, "judgement": judgement, "explain": explained,
+    "pack": manifest,
 }  # fmt: skip
 
 
