@@ -1,9 +1,11 @@
 """The readers of the pack in C, Rust, JavaScript and Python: they pass it, and a faulty one fails."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,17 @@ def test_a_reader_is_short(language):
     lines = (READERS / SOURCES[language]).read_text("utf-8").splitlines()
     assert len(lines) <= 200
     assert max(map(len, lines)) <= 120
+
+
+def test_the_how_to_shows_this_pack(folder):
+    text = (ROOT / "docs" / "how-to" / "test-a-runtime.md").read_text("utf-8")
+    kinds = Counter(v.kind for v in pack.vectors())
+    for kind, number in kinds.items():
+        assert f"| `{kind}` | {number} |" in text
+    assert text.count(f"{kinds.total()} vectors, 0 failed") == 5
+    hashes = json.loads((ROOT / "tests" / "golden" / "vector_packs.json").read_text("utf-8"))
+    assert f"version {pack.VERSION}: {kinds.total()} vectors" in text
+    assert hashes[str(pack.VERSION)] in text
 
 
 # faults planted into the text of the C reader: what is there, and what stands in its place

@@ -96,8 +96,8 @@ def vectors() -> Iterator[Vector]:
 
 def _draw(vector: Vector, array: str, shape: tuple[int, ...], magnitude: int, digits: int = 0) -> Array:
     """Return integers, or with ``digits`` integers · 2^-digits."""
-    numbers = draw_integers(f"{vector.id}/{array}", math.prod(shape), magnitude)
-    return np.array(numbers, np.float64).reshape(shape) / 2**digits
+    numbers = np.array(draw_integers(f"{vector.id}/{array}", math.prod(shape), magnitude), np.float64)
+    return np.asarray(numbers.reshape(shape) / 2**digits)
 
 
 def _given(vector: Vector, x: int, kernel: int, bias: int, digits: int = 0) -> dict[str, Array]:
@@ -133,7 +133,8 @@ def _gradient(vector: Vector) -> dict[str, Array]:
 
 def _random(vector: Vector) -> dict[str, Array]:
     digits = min(format_of(vector.dtype).digits, _DIGITS)
-    arrays = _given(vector, *(3 * [2**digits]), digits)
+    largest = 2**digits
+    arrays = _given(vector, largest, largest, largest, digits)
     layer = _layer(vector, arrays)
     relative, absolute = rounding_bound(vector.dtype, products(vector.spec))
     size = reference.magnitude(*layer)
