@@ -1,18 +1,21 @@
 """Which corpus catches which faulty convolution: ``python scripts/mutation.py``, into ``docs/_data/mutation.json``.
 
 Every mutant runs as an adapter, in this process, through the code that judges a framework; the store has for each
-corpus the first case that catches it. The Conv and ConvTranspose tests of ONNX's backend suite are run on the mutants
-too, with that suite's own comparison.
+corpus the first case that catches it. The pack of test vectors is run on the mutants by its Python reader, and the Conv
+and ConvTranspose tests of ONNX's backend suite with that suite's own comparison.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -25,12 +28,13 @@ from convspec import corpora
 from convspec.conformance import Selection
 from convspec.conformance.checks import checks
 from convspec.conformance.checks import expected as oracle
-from convspec.corpora import Case
-from convspec.errors import ConvspecError
+from convspec.corpora import Case, pack
+from convspec.errors import ConvspecError, ShapeError
 
 STORE = Path(__file__).parents[1] / "docs" / "_data" / "mutation.json"
 CORPORA = ("features", "pairwise", "threewise")
-ONNX = "ONNX node tests"
+ONNX, PACK = "ONNX node tests", "pack of vectors"
+READER = Path(__file__).parents[1] / "vectors" / "readers" / "python" / "vectors.py"
 
 Kills = dict[str, str | None]  # mutant → the first case that catches it, None if none does
 
@@ -48,6 +52,39 @@ def kills(cases: Iterable[Case], mutants: Iterable[Mutant] = MUTANTS) -> Kills:
                     caught[name] = problem.case.id
                     del alive[name]
     return caught
+
+
+def reader() -> ModuleType:
+    """Return the Python reader of the pack of vectors, as a module."""
+    spec = importlib.util.spec_from_file_location("vector_reader", READER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pack_kills(mutants: Iterable[Mutant] = MUTANTS) -> tuple[Kills, int]:
+    """Return the first vector of the pack that catches each mutant, by the Python reader, and the number of vectors."""
+    own = reader()
+    with tempfile.TemporaryDirectory() as folder:
+        pack.write(Path(folder), lambda _: {})
+        read = own.read(folder)
+    made = {vector.id: vector for vector in pack.vectors()}
+    forward = [vector for vector in read if vector.kind in ("exact", "random", "refused")]
+    return {m.id: next((v.id for v in forward if _caught(own, v, made[v.id], m)), None) for m in mutants}, len(read)
+
+
+def _caught(own: ModuleType, vector: Any, made: pack.Vector, mutant: Mutant) -> bool:
+    def conv(_: Any, x: Any, *__: Any) -> Any:
+        adapter = MutantAdapter(mutant)
+        layer = adapter.build(made.spec, made.params, made.layout, made.dtype, "cpu")
+        try:
+            return adapter.apply(layer, x.astype(np.float64), made.layout, "cpu")
+        except ShapeError as error:
+            raise own.Refused(str(error)) from None
+
+    return bool(own.check(vector, conv))
 
 
 def onnx_tests() -> Iterator[tuple[str, Layer, Any, Any]]:
@@ -100,8 +137,9 @@ def run(names: Iterable[str]) -> dict[str, Any]:
         cases = corpora.load(name)
         sizes[name], caught[name] = len(cases), kills(cases)
         sys.stderr.write(f"{name}, {sizes[name]} cases: {summary(caught[name])}\n")
-    caught[ONNX], sizes[ONNX] = onnx_kills()
-    sys.stderr.write(f"{ONNX}, {sizes[ONNX]}: {summary(caught[ONNX])}\n")
+    for name, found in ((PACK, pack_kills()), (ONNX, onnx_kills())):
+        caught[name], sizes[name] = found
+        sys.stderr.write(f"{name}, {sizes[name]}: {summary(caught[name])}\n")
     return {
         "sizes": sizes,
         "mutants": {m.id: {name: kills[m.id] for name, kills in caught.items()} for m in MUTANTS},

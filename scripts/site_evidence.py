@@ -37,7 +37,7 @@ def mutation_tables(table: Table) -> str:
     sizes = stored["sizes"] | {"features + pairwise": stored["sizes"]["features"] + stored["sizes"]["pairwise"]}
     scores: list[tuple[object, ...]] = [
         (name, sizes[name], f"{len(caught[name])} of {len(faulty)}", f"{100 * len(caught[name]) / len(faulty):.1f} %")
-        for name in ("features", "pairwise", "features + pairwise", "threewise", mutation.ONNX)
+        for name in ("features", "pairwise", "features + pairwise", "threewise", mutation.PACK, mutation.ONNX)
     ]
     rows: list[tuple[object, ...]] = [
         (f"`{m.id}`", m.title, *("✓" if m.id in caught[name] else "–" for name in names)) for m in faulty

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 SCHEMAS = (
     *("spec", "report", "run", "record", "fuzz", "verify", "baseline"),
     *("diagnosis", "comparison", "judgement", "port", "weights", "diff", "vectors", "explain"),
+    *("pack", "gate-file", "gate"),
 )
 
 

@@ -44,7 +44,7 @@ ADAPTER = _Runtime(
     name="onnx", package="convspec_onnx", requires=("onnx", "onnxruntime"), distributions=("onnx", "onnxruntime"),
     native_layout="NCHW", dtypes=("float32", "float16"), variants=("all", "off"), variant="all", roots=("onnx",),
     graph_files=(".onnx",), weight_files=(".onnx",), audit_module="convspec_onnx.audit",
-    vectors_module="convspec_onnx.vectors",
+    vectors_module="convspec_onnx.vectors", messages_module="convspec_onnx.messages",
 )  # fmt: skip
 
 REFERENCE = _Reference(

@@ -17,6 +17,7 @@ from convspec.cli import (
     diagnose,
     explain,
     fuzz,
+    gate,
     judge,
     layer,
     models,
@@ -60,6 +61,7 @@ app.command(epilog=models.WEIGHTS_EXAMPLES)(report_errors(models.weights))
 app.command(epilog=judge.EXAMPLES)(report_errors(judge.judge))
 app.command(epilog=verify.EXAMPLES)(report_errors(verify.verify))
 app.command(epilog=tool_server.EXAMPLES)(report_errors(tool_server.mcp))
+app.command(epilog=gate.EXAMPLES)(report_errors(gate.gate))
 app.add_typer(vectors.app)
 app.add_typer(report.app)
 

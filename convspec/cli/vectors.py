@@ -1,4 +1,4 @@
-"""The command ``vectors``: export conformance cases as ONNX backend tests, and run them."""
+"""The command ``vectors``: write the frozen pack of test vectors, export cases as ONNX backend tests, and run these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from convspec.errors import FrameworkAbsent, RequestError, printable
 PATIENCE = 120.0  # seconds for one test
 
 app = typer.Typer(
-    name="vectors", no_args_is_help=True, help="Export conformance cases as ONNX backend tests, or run such tests."
+    name="vectors",
+    no_args_is_help=True,
+    help="Test vectors for any language: a frozen pack, and conformance cases as ONNX backend tests.",
 )
 
 
@@ -30,6 +32,22 @@ def _vectors() -> Any:
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
     return importlib.import_module(adapter.vectors_module)
+
+
+@app.command()
+@report_errors
+def pack(folder: Annotated[str, typer.Argument(metavar="DIR", help="New or empty folder for the pack.")]) -> None:
+    """Write the frozen pack of test vectors: plain files for any language, the same bytes on every machine."""
+    from convspec.contract import registry
+    from convspec.corpora.pack import VERSION, write
+
+    graph_test = importlib.import_module(registry.vectors_adapter().messages_module).backend_test
+    made = write(Path(folder), graph_test)
+    lines = [
+        f"version {VERSION}: {made.vectors} vectors, {made.graphs} of them also as ONNX backend tests, in {folder}",
+        f"{made.size / (1 << 20):.2f} MiB; SHA-256 of manifest.json, which has those of all files: {made.sha256}",
+    ]
+    print_lines([(line, "") for line in lines], console())
 
 
 @app.command()

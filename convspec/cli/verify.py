@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json as json_module
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +72,7 @@ def verify(
     from convspec.models import verify as run_verify
 
     require_writable(json, html, markdown, junit, write_baseline, repair)
-    dims, (accepted, expected) = _dims(dim or []), _read_baseline(baseline)
+    dims, (accepted, expected) = _dims(dim or []), read_baseline(baseline)
     expected |= _expected(expect or [])
     with progress.display(console(stderr=True), "verifying") as shown:
         source = None if against is None else arguments.load_model(against)
@@ -126,7 +127,7 @@ def _dims(given: list[str]) -> dict[str, list[int]]:
     return dims
 
 
-def _read_baseline(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
+def read_baseline(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[str, str]]:
     """Return the (node, id) pairs of a baseline file, and the accuracy class that it expects of each provider."""
     if path is None:
         return frozenset(), {}
@@ -141,7 +142,11 @@ def _read_baseline(path: str | None) -> tuple[frozenset[tuple[str, str]], dict[s
 
 
 def _baseline(report: VerifyReport) -> str:
-    pairs = dict.fromkeys((node, name) for node, name, _ in report.problems() if name != "nothing-agreed")
-    accepted = [{"node": node, "id": name} for node, name in pairs]
-    document = {"schema": BASELINE, "expect": report.environment["expect"], "accepted": accepted}
-    return json_module.dumps(document, indent=1) + "\n"
+    pairs = ((node, name) for node, name, _ in report.problems() if name != "nothing-agreed")
+    return baseline_text(pairs, report.environment["expect"])
+
+
+def baseline_text(pairs: Iterable[tuple[str, str]], expect: Mapping[str, str]) -> str:
+    """Return the text of a baseline that accepts these pairs (node, id)."""
+    accepted = [{"node": node, "id": name} for node, name in dict.fromkeys(pairs)]
+    return json_module.dumps({"schema": BASELINE, "expect": expect, "accepted": accepted}, indent=1) + "\n"

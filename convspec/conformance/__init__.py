@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convspec.conformance.compressed_list import CompressedList
     from convspec.conformance.gap_ledger import Tally
     from convspec.conformance.journal import resume_command
+    from convspec.conformance.json_rules import JsonRules
     from convspec.conformance.records.array_files import journal_path
     from convspec.conformance.remote.dask_cluster import Cluster
     from convspec.conformance.results import SCHEMA, Report, Result, report_rules, reproduction, sort_results
@@ -30,6 +31,7 @@ _HOMES = {
     "compressed_list": ("CompressedList",),
     "gap_ledger": ("Tally",),
     "journal": ("resume_command",),
+    "json_rules": ("JsonRules",),
     "records.array_files": ("journal_path",),
     "remote.dask_cluster": ("Cluster",),
     "results": ("SCHEMA", "Report", "Result", "report_rules", "reproduction", "sort_results"),
@@ -41,9 +43,9 @@ _HOMES = {
     "validation": ("validate",),
 }  # fmt: skip
 __all__ = [
-    "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "Progress", "Report",
-    "Result", "SavedVerdicts", "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger", "journal",
-    "journal_path", "replay", "report_rules", "reproduction", "resume", "resume_command", "sort_results",
+    "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "JsonRules", "Progress",
+    "Report", "Result", "SavedVerdicts", "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger",
+    "journal", "journal_path", "replay", "report_rules", "reproduction", "resume", "resume_command", "sort_results",
     "table_lines", "validate",
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ from convspec.spec import ConvSpec
 
 SECONDS = 30.0  # that a child process may take for one import
 _LONGEST = 600  # characters of a reason
-_TEXTS = ("name", "native_layout", "variant", "audit_module", "vectors_module")
+_TEXTS = ("name", "native_layout", "variant", "audit_module", "vectors_module", "messages_module")
 _ANNOUNCED = "\0"  # begins the message that names the next call
 _TUPLES = ("requires", "dtypes", "layouts", "variants", "files", "graph_files", "weight_files")
 

@@ -95,6 +95,7 @@ class PlanAdapter(Adapter):
     weight_files: tuple[str, ...] = ()
     audit_module: str = ""
     vectors_module: str = ""
+    messages_module: str = ""
 
     def devices(self) -> tuple[str, ...]:
         return self._layer().devices()

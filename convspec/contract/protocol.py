@@ -102,6 +102,7 @@ class Adapter(ABC):
         weight_files: how names of files end whose arrays :meth:`load_weights` returns (``".pth"``).
         audit_module: a child process serves it to audit a graph file; empty where the adapter has no audit.
         vectors_module: writes and runs cases as the backend tests of a graph format; empty where there is none.
+        messages_module: writes vectors of the pack in that format without the framework; empty where there is none.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Adapter(ABC):
     weight_files: tuple[str, ...] = ()
     audit_module: str = ""
     vectors_module: str = ""
+    messages_module: str = ""
 
     def with_variant(self, name: str) -> Self:
         """Return the same adapter in another of its ``variants``; raises UnknownName."""

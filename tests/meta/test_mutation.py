@@ -65,6 +65,16 @@ def test_features_and_pairwise_catch_every_faulty_mutant():
             assert not alive, f"{cases[name].name}: {alive}"
 
 
+@pytest.mark.slow
+def test_the_pack_of_vectors_catches_every_faulty_mutant_and_no_equivalent_one():
+    with np.errstate(all="ignore"):
+        found, number = mutation.pack_kills()
+    assert number == STORED["sizes"][mutation.PACK]
+    assert found == {name: caught[mutation.PACK] for name, caught in STORED["mutants"].items()}
+    assert all(found[m.id] for m in FAULTY)
+    assert not any(found[m.id] for m in EQUIVALENT)
+
+
 def test_the_layer_without_a_fault_is_the_oracle_and_is_not_caught():
     for case, layer in layers(7):
         right = reference.conv(case.spec, layer.params, layer.x)

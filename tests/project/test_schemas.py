@@ -16,11 +16,15 @@ from convspec import Case, ConvParams, ConvSpec, diagnose, reference
 from convspec.cli import explain as explain_command
 from convspec.cli import vectors as vector_commands
 from convspec.cli import verify as verify_commands
+from convspec.cli.gate import Outcome as Checked
+from convspec.cli.reports import gate_files
 from convspec.cli.reports.diff import Difference
 from convspec.conformance.fuzzing.session import Finding, FuzzReport
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
 from convspec.contract.known_gaps import parse
+from convspec.corpora import pack
+from convspec.corpora.pack import folder
 from convspec.models.comparison.outcomes import Outcome
 from convspec.models.comparison.results import Comparison, Row
 from convspec.models.judging.draws import Draw
@@ -118,6 +122,19 @@ def judgement():
     return Judgement("port.py:Net", "net.py:Net", "refused", 7, "they differ", trials=trials)
 
 
+def gate():
+    found, known = ("conv 0 (a)", "diverges", "why"), ("model", "differ", "why")
+    outcome = Checked("pair", "compare", "a ↔ b", "failed", "differ: why", (found, known), frozenset({known}), 0.5)
+    return gate_files.document("convspec.toml", 1, [outcome], ["pair: gone: differ"])
+
+
+def manifest():
+    some = [v for v in pack.vectors() if v.id.startswith(("001", "003"))]
+    assert {v.kind for v in some} == {"exact", "random", "quantized"}
+    entries = [folder._entry(v) | {"graph": None} for v in some]
+    return json.loads(folder._manifest(entries, {"index.tsv": "0" * 64}))
+
+
 def weights():
     kernel = np.arange(24.0).reshape(2, 3, 4)
     return convspec.match_weights({"a": kernel, "gone": np.ones(2)}, {"b": kernel.T, "more": np.zeros(2)})
@@ -139,7 +156,7 @@ def explained():
 DOCUMENTS = {
     "report": report, "fuzz": fuzzed, "verify": verification, "diagnosis": diagnosis, "comparison": comparison,
     "port": port, "diff": changed, "vectors": outcomes, "baseline": baseline,
-    "weights": weights, "judgement": judgement, "explain": explained,
+    "weights": weights, "judgement": judgement, "explain": explained, "pack": manifest, "gate": gate,
 }  # fmt: skip
 
 
@@ -149,14 +166,14 @@ def written(name):
     return json.loads(json.dumps(found if isinstance(found, dict) else found.to_dict(), allow_nan=False))
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "spec", "run", "record"])
+@pytest.mark.parametrize("name", [*DOCUMENTS, "spec", "run", "record", "gate-file"])
 def test_it_is_a_schema(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
     assert schema(name)["$id"] == f"convspec.{name}/1"
 
 
 def test_every_document_that_names_a_schema_has_one():
-    assert FILES.keys() == {*DOCUMENTS, "spec", "run", "record"}
+    assert FILES.keys() == {*DOCUMENTS, "spec", "run", "record", "gate-file"}
 
 
 @pytest.mark.parametrize("name", FILES)

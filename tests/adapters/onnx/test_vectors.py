@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from convspec import corpora
 from convspec.cli.app import app
+from convspec.corpora import pack
 from convspec.corpora.cases import Case
 from convspec.errors import ConvspecError
 from tests.adapters.onnx.verifying import conv, model, node_cases, saved, weights
@@ -181,3 +182,71 @@ def test_a_wrong_request_is_status_2(tmp_path):
     assert command("run", tmp_path / "none").exit_code == 2
     assert command("run", tmp_path).exit_code == 2
     assert command("run", DATA / "pytorch-operator", "--adapters", "abacus").exit_code == 2
+
+
+# -- the pack's folders, which are written without onnx ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vectors") / "pack"
+    assert command("pack", folder).exit_code == 0
+    return folder / "onnx"
+
+
+def test_each_model_of_the_pack_is_valid_and_has_the_bytes_that_onnx_would_write(packed):
+    files_of = [*packed.glob("*/model.onnx")]
+    assert len(files_of) >= 200
+    for file in files_of:
+        loaded = onnx.load(file)
+        onnx.checker.check_model(loaded, full_check=True)
+        assert loaded.SerializeToString(deterministic=True) == file.read_bytes()
+    for file in packed.glob("*/test_data_set_0/*.pb"):
+        tensor = onnx.TensorProto.FromString(file.read_bytes())
+        assert tensor.SerializeToString(deterministic=True) == file.read_bytes()
+
+
+def test_float_models_of_the_pack_have_the_nodes_that_the_adapter_builds(packed):
+    from convspec_onnx import REFERENCE
+
+    compared = 0
+    for vector in pack.vectors():
+        file = packed / vector.id / "model.onnx"
+        if vector.kind in ("exact", "random") and file.exists():
+            built = REFERENCE.build(vector.spec.explicit(vector.input_shape), vector.params, "NCHW", "float32")
+            graph, expected = onnx.load(file).graph, built.graph
+            assert [n.SerializeToString() for n in graph.node] == [n.SerializeToString() for n in expected.node]
+            own, other = ({t.name: numpy_helper.to_array(t) for t in g.initializer} for g in (graph, expected))
+            assert own.keys() == other.keys()
+            assert all((own[name] == other[name]).all() for name in own)
+            compared += 1
+    assert compared >= 200
+
+
+@pytest.mark.slow
+def test_the_packs_own_outputs_are_right_and_failures_of_runtimes_are_declared(packed, tmp_path):
+    done, found = results(packed, "onnx", tmp_path / "r.json")
+    assert done.exit_code == 0, done.output
+    unsupported = {entry["name"].partition("/")[0] for entry in found["expected", "unsupported"]}
+    assert all("-quantized-" in name for name in unsupported)
+    known = json.loads((Path(__file__).parents[3] / "vectors" / "onnxruntime-web" / "known.json").read_text("utf-8"))
+    failed = [entry for key, entries in found.items() for entry in entries if key[1] not in ("agree", "unsupported")]
+    assert {entry["name"].partition("/")[0] for entry in failed} == known.keys()
+
+
+def test_onnx_runtime_rounds_the_packs_quantised_layers_within_their_limits(packed):
+    import numpy as np
+    import onnxruntime
+
+    tried = 0
+    for vector in pack.vectors():
+        if vector.kind != "quantized" or not (packed / vector.id).exists():
+            continue
+        x, y = (
+            numpy_helper.to_array(onnx.load_tensor(packed / vector.id / "test_data_set_0" / f"{name}_0.pb"))
+            for name in ("input", "output")
+        )
+        session = onnxruntime.InferenceSession(str(packed / vector.id / "model.onnx"))
+        assert np.array_equal(session.run(None, {"x": x})[0], y), vector.id
+        tried += 1
+    assert tried >= 10
