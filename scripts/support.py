@@ -6,7 +6,7 @@ results on exact data came from a native layer, from a composed one, were declar
 The site's table and the page on the run are written from it. ``make support`` does the run, too.
 
 Counts add up: ``--new`` prints the cases that are not counted yet, ``--add`` adds a report of them to what is there;
-``make support-new`` does both.
+``make support-new`` does both. ``--adapters`` adds reports of adapters or variants, or replaces their counts.
 """
 
 from __future__ import annotations
@@ -77,6 +77,18 @@ def added(old: Any, new: Any) -> Any:
     return round(old + new, 1) if isinstance(old, int | float) else new
 
 
+def replaced(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Counts in which the adapters of ``new``, of the same cases, stand in the place of their old ones.
+
+    Raises:
+        SystemExit: where the others were counted with other versions.
+    """
+    differ = [name for name, version in new["versions"].items() if old["versions"].get(name, version) != version]
+    if differ or old["cases"] != new["cases"]:
+        raise SystemExit(f"the others were counted with other cases or versions ({', '.join(differ)}): make support")
+    return {key: {**old[key], **new[key]} if isinstance(old[key], dict) else new[key] for key in old}
+
+
 def _features(result: Result) -> Iterator[str]:
     """Of the outputs: the layer's features, layout and dtype; of the gradients only whose they are."""
     if result.direction != "forward":
@@ -138,11 +150,13 @@ def main() -> None:
             "".join(f"{case.to_json()}\n" for name, case in cases.items() if name not in counted()["cases"])
         )
         return
-    adding = words[:1] == ["--add"]
-    if not words[adding:]:
-        raise SystemExit(f"usage: {sys.argv[0]} [--add] REPORT.json … | --new")
-    report = load.merged([load.load(path) for path in words[adding:]])
-    if adding:
+    option = words[0] if words[:1] in (["--add"], ["--adapters"]) else ""
+    if not words[bool(option) :]:
+        raise SystemExit(f"usage: {sys.argv[0]} [--add | --adapters] REPORT.json … | --new")
+    report = load.merge([load.load(path) for path in words[bool(option) :]])
+    if option == "--adapters":
+        found = replaced(counted(), condensed(report, cases))
+    elif option:
         old = counted()
         new = condensed(report, cases.keys() - set(old["cases"]))
         if {**old["versions"], **new["versions"]} != old["versions"] or new["support"].keys() != old["support"].keys():

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from convspec import spec as _spec
 from convspec.contract import known_gaps, registry
-from convspec.contract.constructor_calls import FOREIGN, ConstructorCall, Unread, adapter_of, parse_call
+from convspec.contract.constructor_calls import (
+    FOREIGN,
+    ConstructorCall,
+    Unread,
+    adapter_of,
+    imported_modules,
+    parse_call,
+)
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part, StepTrace, TracedStep
@@ -49,9 +56,9 @@ __all__ = [
     "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
     "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
     "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text",
-    "check_layout", "column_roundings", "copies", "create", "family", "format_of", "kernel_axes", "known_dtype",
-    "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape", "registry",
-    "resolve_padding", "rounded", "same_pads", "xla_precision",
+    "check_layout", "column_roundings", "copies", "create", "family", "format_of", "imported_modules", "kernel_axes",
+    "known_dtype", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape",
+    "registry", "resolve_padding", "rounded", "same_pads", "xla_precision",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ FOREIGN = {
     "slim": "TF-Slim", "tflearn": "TFLearn", "pax": "Pax", "stax": "stax", "trax": "Trax", "objax": "Objax",
     "penzai": "Penzai", "dynet": "DyNet", "cntk": "CNTK", "Flux": "Flux",
 }  # fmt: skip
-"""Modules of libraries that are not read, with the library's name; some of their layers have the names of others."""
+"""Modules of libraries whose networks are not read, with the library's name; some layers have the names of others."""
 _HEADS = {
     "torch": ("torch", "nn", "tnn"), "equinox": ("eqx", "equinox", "nn"), "onnx": ("onnx", "helper", "oh"),
     "keras": ("keras", "layers", "tf", "tensorflow", "tfk", "tfkl", "K", "L", "kl", "k"),
@@ -95,7 +95,7 @@ def parse_call(text: str) -> ConstructorCall:
     """Parse the text of one constructor call as people write and print it.
 
     A leading ``self.conv =`` or ``(conv1): ``, a comma at the end, the tensor that the layer is applied to and a weight
-    norm around it are left out.
+    norm around it are left out. Imports before it say which module a name is.
 
     Raises:
         CallError: with the position of an argument that is not a literal; where it is no call, or too long or deep.
@@ -112,6 +112,7 @@ def parse_call(text: str) -> ConstructorCall:
         column = getattr(error, "offset", None)
         place = None if column is None else column - 1
         raise CallError(text, f"not a valid Python expression: {error.args[0]}", place) from None
+    modules, body = imported_modules(body), [each for each in body if not isinstance(each, ast.Import | ast.ImportFrom)]
     statement = body[0] if len(body) == 1 else None
     node = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign) else None
     while isinstance(node, ast.Call) and (inner := _inner_call(node)):
@@ -121,6 +122,8 @@ def parse_call(text: str) -> ConstructorCall:
     name = _dotted(node.func)
     if name is None:
         raise CallError(text, "the constructor must be a plain name, such as nn.Conv2d", node.func.col_offset)
+    head, dot, rest = name.partition(".")
+    name = f"{modules.get(head, head)}{dot}{rest}"
     for argument in node.args:
         if isinstance(argument, ast.Starred):
             raise CallError(text, "*arguments cannot be read", argument.col_offset)
@@ -130,6 +133,17 @@ def parse_call(text: str) -> ConstructorCall:
             raise CallError(text, "**arguments cannot be read", keyword.value.col_offset)
         kwargs[keyword.arg] = _literal(text, keyword.value, 0)
     return ConstructorCall(text, name, tuple(_literal(text, a, 0) for a in node.args), kwargs)
+
+
+def imported_modules(body: Sequence[ast.stmt]) -> dict[str, str]:
+    """Return the dotted names that imports give to names: ``nn`` is ``mlx.nn`` after ``import mlx.nn as nn``."""
+    found: dict[str, str] = {}
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            found |= {one.asname: one.name for one in statement.names if one.asname}
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            found |= {one.asname or one.name: f"{statement.module}.{one.name}" for one in statement.names}
+    return found
 
 
 _EQUINOX = re.compile(r"Conv(Transpose)?(\dd)?")
@@ -146,8 +160,9 @@ _NNX_WORDS = {"in_features", "out_features", "rngs"}
 def adapter_of(call: ConstructorCall) -> str:
     """Return the adapter whose framework has this constructor: by its name, else by its arguments' names.
 
-    Equinox's layers have PyTorch's names, and are recognised by the module or the ``key``. nnx, linen and ONNX have
-    ``Conv`` and ``ConvTranspose``: without an argument that only one of them has, the module must be written.
+    Equinox's and MLX's layers have PyTorch's names, and are recognised by the module, or by Equinox's ``key``. nnx,
+    linen and ONNX have ``Conv`` and ``ConvTranspose``: without an argument that only one of them has, the module must
+    be written.
 
     Raises:
         CallError: where no framework has it, or more than one could.
@@ -156,6 +171,8 @@ def adapter_of(call: ConstructorCall) -> str:
     if _EQUINOX.fullmatch(call.function) and ({"eqx", "equinox"} & set(modules) or {"key", "num_spatial_dims"} & words):
         return "equinox"
     head = modules[0] if modules else ""
+    if head == "mlx":
+        return "mlx"
     if head in FOREIGN:
         raise CallError(
             call.text, f"{FOREIGN[head]} is no framework that is read here, and its {call.function} may differ", 0

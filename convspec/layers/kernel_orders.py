@@ -9,6 +9,7 @@ Keras     ``(*K, I/g, O)``, depthwise ``(*K, C, M)`` ``(*K, O, I)``; groups: one
 Flax      ``(*K, I/g, O)``                         ``(*K, O, I)``, by default ``(*K, I, O)`` and flipped;
                                                    groups: ``(*K, I/g, O)`` and flipped
 Equinox   ``(O, I/g, *K)``                         ``(O, I/g, *K)`` and flipped
+MLX       ``(O, *K, I/g)``                         ``(O, *K, I/g)``
 OpenVINO  ``(O, I, *K)``, groups                   ``(I, O, *K)``, groups ``(g, I/g, O/g, *K)``
           ``(g, O/g, I/g, *K)``
 ========= ======================================== ===================================================
@@ -32,7 +33,8 @@ class Stored:
         order: its axes, ``*`` for all spatial axes; O and I without the division by the groups.
         flipped: whether it is flipped along the spatial axes, compared with a scatter (or a correlation).
         kind: ``"plain"``, or an order that is not a permutation: ``"depthwise"``, ``(*K, C, M)``; ``"dilated"``, the
-            grouped kernel of a transposed layer that is a convolution of the dilated input; ``"split"`` into one kernel
+            grouped kernel of a transposed layer in the order of the convolution of the dilated input, ``(O, I/g)``;
+            ``"split"`` into one kernel
             per group; ``"grouped"`` with an axis of groups before the others.
     """
 
@@ -85,6 +87,8 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
         return flax(spec, dilated="input_dilation=" in text)
     if framework == "equinox":
         return equinox(spec)
+    if framework == "mlx":
+        return mlx(spec)
     if framework == "openvino" and spec.groups > 1:
         return Stored(canonical(spec).order, kind="grouped")
     return canonical(spec)
@@ -111,6 +115,11 @@ def equinox(spec: ConvSpec) -> Stored:
     if not spec.transposed:
         return canonical(spec)
     return Stored("OI*", flipped=True, kind="dilated" if spec.groups > 1 else "plain")
+
+
+def mlx(spec: ConvSpec) -> Stored:
+    """Return MLX' order, channels last as its tensors are."""
+    return Stored("O*I", kind="dilated" if spec.transposed and spec.groups > 1 else "plain")
 
 
 def moves(spec: ConvSpec, source: Stored, target: Stored) -> tuple[str, ...]:
@@ -146,9 +155,10 @@ def _to_canonical(spec: ConvSpec, source: Stored) -> tuple[str, ...]:
         axes = layouts.permutation(source.order, "IO*", n)
         return (f"kernel = np.concatenate([np.transpose(part, {axes}) for part in kernels])",)
     parts = (*spec.kernel_size, spec.in_channels // groups, groups, spec.out_channels // groups)
+    turned = f"np.flip(kernel, {spatial})" if source.flipped else "kernel"
     return (
         *_permuted(spec, Stored(source.order), Stored("*IO")),
-        f"kernel = np.flip(kernel, {spatial}).reshape{parts}",
+        f"kernel = {turned}.reshape{parts}",
         f"kernel = np.transpose(kernel, {(n + 1, n, n + 2, *spatial)}).reshape{spec.kernel_shape}",
     )
 
@@ -167,8 +177,9 @@ def _from_canonical(spec: ConvSpec, target: Stored) -> tuple[str, ...]:
         axes = layouts.permutation("IO*", target.order, n)
         return (f"kernels = [np.transpose(part, {axes}) for part in np.split(kernel, {groups})]",)
     parts = (groups, spec.in_channels // groups, spec.out_channels // groups, *spec.kernel_size)
+    whole = f"kernel.reshape{_of_dilated(spec)}"
     return (
         f"kernel = np.transpose(kernel.reshape{parts}, {(*range(3, 3 + n), 1, 0, 2)})",
-        f"kernel = np.flip(kernel.reshape{_of_dilated(spec)}, {spatial})",
+        f"kernel = np.flip({whole}, {spatial})" if target.flipped else f"kernel = {whole}",
         *_permuted(spec, Stored("*IO"), Stored(target.order)),
     )

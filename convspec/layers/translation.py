@@ -10,14 +10,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convspec.contract import Adapter, ConstructorCall, Support, Unread, adapter_of, parse_call, registry
+from convspec.contract import (
+    Adapter,
+    ConstructorCall,
+    Support,
+    Unread,
+    adapter_of,
+    imported_modules,
+    parse_call,
+    registry,
+)
 from convspec.errors import RequestError, SpecError
 from convspec.layers.remarks import Port, Remark, remarks_on
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.spec import FIELDS, ConvSpec, layouts, shapes
 
 MAX_PROGRAM = 20_000  # characters of a text with several layers
-_CHANNELS_LAST = ("flax", "keras")
+_CHANNELS_LAST = ("flax", "keras", "mlx")
 _WIDTH = 100
 
 
@@ -140,7 +149,8 @@ def _agreed(spec: ConvSpec, in_channels: int | None, what: str) -> ConvSpec:
 def layers_of(texts: Iterable[str], in_channels: int | None = None) -> list[tuple[ConvSpec, str]]:
     """Return the layers of texts, first to last, each with its text.
 
-    A text has one layer, a JSON list of layers, or one constructor per statement; imports are ignored. A constructor
+    A text has one layer, a JSON list of layers, or one constructor per statement, with the modules that imports name.
+    A constructor
     without an argument for input channels gets the output channels of the layer before it.
 
     Raises:
@@ -171,8 +181,13 @@ def _statements(text: str) -> list[str]:
         body = ast.parse(program).body if len(program) <= MAX_PROGRAM else []
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         body = []
+    if len(body) < 2:
+        return [text]
     calls = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
-    return [ast.get_source_segment(program, node) or "" for node in calls] if len(body) > 1 else [text]
+    found = [ast.get_source_segment(program, node) or "" for node in calls]
+    for name, module in imported_modules(body).items():
+        found = [re.sub(rf"(?<![\w.]){name}(?=[.(])", module, call, count=1) for call in found]
+    return found
 
 
 def layout_of(layer: str) -> str:

@@ -337,11 +337,13 @@ def _describe(arrays: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _taps(kernel: Array) -> str:
-    """Return whether the small axes of a kernel are its last or its first ones; empty where the sizes do not tell."""
+    """Return where the small axes of a kernel are: last, first or in the middle; empty where the sizes do not tell."""
     small = [size <= _SMALL for size in kernel.shape]
     number = kernel.ndim - 2
     if all(small[-number:]) and not any(small[:2]):
         return "the last axes, as in PyTorch and ONNX"
+    if all(small[1:-1]) and not small[0] and not small[-1]:
+        return "the axes between the channels, as in MLX"
     return "the first axes, as in Keras and Flax" if all(small[:number]) and not any(small[-2:]) else ""
 
 

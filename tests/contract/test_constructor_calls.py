@@ -179,9 +179,24 @@ def test_the_zero_that_a_lazy_layer_prints_is_no_number_of_channels():
 
 @pytest.mark.parametrize(("text", "title"), [
     ("hk.Conv2D(32, 3)", "Haiku"), ("snt.Conv2D(32, 3)", "Sonnet"), ("paddle.nn.Conv2D(3, 32, 3)", "PaddlePaddle"),
-    ("mindspore.nn.Conv2d(3, 64, 3)", "MindSpore"), ("mlx.nn.Conv2d(3, 64, 3)", "MLX"),
+    ("mindspore.nn.Conv2d(3, 64, 3)", "MindSpore"),
     ("other.Conv2d(3, 4, 3)", "other"),
 ])  # fmt: skip
 def test_a_layer_of_a_library_that_is_not_read_is_refused_by_name(text, title):
     with pytest.raises(CallError, match=title):
         adapter_of(parse_call(text))
+
+
+@pytest.mark.parametrize(("text", "name", "adapter"), [
+    ("mlx.nn.Conv2d(3, 64, 3)", "mlx.nn.Conv2d", "mlx"),
+    ("import mlx.nn as nn\nnn.Conv2d(3, 64, 3)", "mlx.nn.Conv2d", "mlx"),
+    ("import mlx.core as mx\nfrom mlx import nn\nconv = nn.Conv2d(3, 64, 3)", "mlx.nn.Conv2d", "mlx"),
+    ("import torch.nn as nn\nnn.Conv2d(3, 64, 3)", "torch.nn.Conv2d", "torch"),
+    ("from equinox import nn\nnn.ConvTranspose2d(3, 64, 3)", "equinox.nn.ConvTranspose2d", "equinox"),
+    ("from flax import linen as nn\nnn.Conv(64, (3, 3))", "flax.linen.Conv", "flax-linen"),
+    ("from keras.layers import Conv2D\nConv2D(64, 3)", "keras.layers.Conv2D", "keras"),
+    ("nn.Conv2d(3, 64, 3)", "nn.Conv2d", "torch"),
+])  # fmt: skip
+def test_imports_say_whose_layer_a_name_is(text, name, adapter):
+    call = parse_call(text)
+    assert (call.name, adapter_of(call)) == (name, adapter)

@@ -104,7 +104,7 @@ def test_every_error_is_whole():
         assert "when" not in error.get("fix", [{}])[-1], "the last fix is for every number"
 
 
-@pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in FRAMEWORKS])
+@pytest.mark.parametrize("framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in (*FRAMEWORKS, "mlx")])
 def test_names_and_defaults_are_the_frameworks(framework):
     """The table of names of every parameter, compared with the installed constructors."""
     for parameter, page in PAGES.items():
@@ -143,6 +143,10 @@ def layers_of(framework):
         import equinox as eqx
 
         return eqx.nn.Conv2d, eqx.nn.ConvTranspose2d
+    if framework == "mlx":
+        from mlx import nn
+
+        return nn.Conv2d, nn.ConvTranspose2d
     from keras import layers
 
     return layers.Conv2D, layers.Conv2DTranspose

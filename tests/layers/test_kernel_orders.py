@@ -5,13 +5,14 @@ import pytest
 from convspec_equinox.weights import to_equinox
 from convspec_flax.weights import to_flax
 from convspec_keras.weights import native as to_keras
+from convspec_mlx.weights import to_mlx
 from convspec_openvino.weights import to_openvino
 
 from convspec import ConvSpec, adapter, corpora
 from convspec.layers import kernel_orders
 from convspec.layers.kernel_orders import Stored, canonical, flax, moves
 
-FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 
@@ -26,6 +27,8 @@ def arrays(framework, spec, kernel):
         return to_flax(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "openvino":
         return to_openvino(kernel, spec.groups)
+    if framework == "mlx":
+        return to_mlx(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "equinox":
         return to_equinox(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "keras":

@@ -100,3 +100,14 @@ def test_counts_of_parts_add_up_to_those_of_the_whole(scripts):
     support = scripts["support"]
     parts = [support.condensed(replace(WHOLE, results=WHOLE.results[i : i + 1]), IDS[i : i + 1]) for i in (0, 1)]
     assert support.added(*parts) == support.condensed(WHOLE, IDS)
+
+
+def test_one_adapter_is_counted_anew_among_the_others(scripts):
+    support = scripts["support"]
+    whole = support.condensed(WHOLE, IDS)
+    other = replace(WHOLE, results=tuple(replace(result, adapter="b", request="b") for result in WHOLE.results))
+    found = support.replaced(whole, support.condensed(other, IDS))
+    assert (found["support"]["a"], set(found["support"])) == (whole["support"]["a"], {"a", "b"})
+    old = {**whole, "versions": {"python": "3"}}
+    with pytest.raises(SystemExit, match="other cases or versions"):
+        support.replaced(old, {**whole, "versions": {"python": "4"}})

@@ -13,6 +13,7 @@ from convspec.spec import ConvSpec, Pads, layouts
 
 NAMES = {
     "torch": "PyTorch", "flax": "Flax", "keras": "Keras", "onnx": "ONNX", "equinox": "Equinox", "openvino": "OpenVINO",
+    "mlx": "MLX",
 }  # fmt: skip
 
 
@@ -105,6 +106,8 @@ class Port:
             before = kernel_orders.flax(spec, dilated=dilated, transpose_kernel=turned)
         elif self.of == "equinox":
             before = kernel_orders.equinox(spec)
+        elif self.of == "mlx":
+            before = kernel_orders.mlx(spec)
         return before, kernel_orders.of_plan(spec, self.to, self.text)
 
 
