@@ -108,7 +108,7 @@ class _Writer:
         slope = self.parameter(
             steps.Parameter((*step.shape, *[1] * (len(reads.shapes[0]) - 1 - len(step.shape)))), reads
         )
-        return Code(f"jnp.where({{x}} >= 0, {{x}}, {slope.call} * {{x}})", slope.layer)
+        return Code(f"jax.nn.leaky_relu({{x}}, {slope.call})", slope.layer)
 
     def parameter(self, step: Any, _: Reads) -> Code:
         shape = tuple(step.shape)

@@ -88,6 +88,8 @@ def _convolutions(layer: Any) -> list[Any]:
     """The layer itself, or the convolutions in it."""
     if hasattr(layer, "kernel_size"):
         return [layer]
+    if isinstance(layer, keras.Sequential):
+        return [layer.get_layer("conv")]
     if hasattr(layer, "conv"):
         return [layer.conv]
     names = itertools.takewhile(lambda name: hasattr(layer, name), map("conv_{}".format, itertools.count()))

@@ -23,6 +23,7 @@ from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
 from convspec_keras.plan import plan
+from convspec_keras.text import sides
 
 
 def write(step: ConvSpec | Step, reads: Reads) -> Code | Sequence[Code]:
@@ -92,23 +93,16 @@ def _pad(step: Any, reads: Reads) -> Code:
             raise NotKnown("Keras pads and crops apart")
         if not any(map(any, outer)) and 1 <= rank - 2 <= 3:
             crops = [(-lo, -hi) for lo, hi in inner]
-            return Code(layer=f"layers.Cropping{rank - 2}D({_sides(crops)})")
+            return Code(layer=f"layers.Cropping{rank - 2}D({sides(crops)})")
         cuts = ", ".join(f"{-lo}:{n + hi}" for n, (lo, hi) in zip(reads.shapes[0][1:], pads[1:], strict=True))
         return Code(f"{{x}}[:, {cuts}]")
     if step.mode == "constant" and not step.value and not any(map(any, outer)) and 1 <= rank - 2 <= 3:
-        return Code(layer=f"layers.ZeroPadding{rank - 2}D({_sides(inner)})")
+        return Code(layer=f"layers.ZeroPadding{rank - 2}D({sides(inner)})")
     if step.mode not in ("constant", "reflect", "symmetric"):
         raise NotKnown(f"Keras has no {step.mode} pad")
     value = f", constant_values={step.value!r}" if step.value else ""
     mode = "" if step.mode == "constant" else f", mode={step.mode!r}"
     return Code(f"ops.pad({{x}}, {[list(pair) for pair in pads]}{mode}{value})")
-
-
-def _sides(pads: Sequence[tuple[int, int]]) -> str:
-    """Return pads of spatial axes as Keras' layers take them; in one dimension they are no list of lists."""
-    if len(pads) == 1:
-        return str(pads[0][0]) if pads[0][0] == pads[0][1] else str(pads[0])
-    return str(pads[0][0]) if {n for pair in pads for n in pair} == {pads[0][0]} else str(tuple(pads))
 
 
 def _batch_norm(step: Any, _: Reads) -> Code:

@@ -32,6 +32,7 @@ class Steps:
         before, after: statements around the convolution, from ``x`` to ``x``; ``after`` adds a bias that is apart.
         split: number of convolutions that the channels are split over.
         bias: whether the bias is the layer's own, added apart from the convolutions.
+        pad: the layer of Keras that does all that is before.
         name: of the steps around the convolution, for the class name.
         reasons: why it is no plain layer.
     """
@@ -44,6 +45,7 @@ class Steps:
     after: tuple[str, ...] = ()
     split: int = 1
     bias: bool = False
+    pad: str = ""
     name: str = ""
     reasons: tuple[str, ...] = ()
 
@@ -69,6 +71,9 @@ def plan(spec: ConvSpec, layout: str, dtype: str) -> Plan:
     if not steps.reasons:
         call = call_text(function, arguments, "layer", indent=0)
         return Plan(spec, layout, dtype, f"import keras\n\nlayer = {call}\n")
+    if steps.pad and not steps.after and dtype == "float32":
+        call = call_text(function, [*arguments, 'name="conv"'], "", indent=4)
+        return Plan(spec, layout, dtype, text.sequential(steps.pad, call), ("conv",), None, steps.reasons)
     convs = ("conv",) if steps.split == 1 else tuple(f"conv_{i}" for i in range(steps.split))
     call = call_text(function, arguments, f"self.{convs[-1]}", indent=8)
     bias = spec.out_channels if steps.bias else None
@@ -97,7 +102,9 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     if word is None:
         reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: an explicit pad is added first"
         helpers, before = _padding(spec, layout)
-        steps = steps.but(reason, helpers=helpers, before=before, name=steps.name or "Padded")
+        plain = not helpers and not isinstance(spec.padding, str) and spec.padding_mode == "zeros"
+        pad = text.zero_padding(spec.padding, layout) if plain else ""
+        steps = steps.but(reason, helpers=helpers, before=before, pad=pad, name=steps.name or "Padded")
     elif word != "valid":
         arguments |= {"padding": word}
     return replace(steps, arguments=arguments)

@@ -69,7 +69,7 @@ def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
 
 
 def _weights(plan: Plan) -> list[str]:
-    spec, convs = plan.spec, [f"layer.{name}" for name in plan.convs] or ["layer"]
+    spec, convs = plan.spec, _convs(plan)
     if depthwise_layer(spec):
         parts = (spec.in_channels, spec.out_channels // spec.in_channels, *spec.kernel_size)
         lines = [f"{convs[0]}.kernel.assign(np.moveaxis(kernel.reshape{parts}, (0, 1), (-2, -1)))"]
@@ -85,13 +85,19 @@ def _weights(plan: Plan) -> list[str]:
     return [*lines, *(f"{conv}.bias.assign({_part('bias', len(convs), i)})" for i, conv in enumerate(convs))]
 
 
+def _convs(plan: Plan) -> list[str]:
+    """Return how the convolutions of a plan's layer are written."""
+    form = 'layer.get_layer("{}")' if "keras.Sequential(" in plan.text else "layer.{}"
+    return [form.format(name) for name in plan.convs] or ["layer"]
+
+
 def _part(name: str, count: int, place: int) -> str:
     return name if count == 1 else f"np.split({name}, {count})[{place}]"
 
 
 def _sources(plan: Plan) -> dict[str, list[str]]:
     """Return the variables of each direction's gradient."""
-    convs = [f"layer.{name}" for name in plan.convs] or ["layer"]
+    convs = _convs(plan)
     biased = [f"layer.{plan.bias}"] if plan.bias else [f"{conv}.bias" for conv in convs]
     return {"input": ["inputs"], "kernel": [f"{conv}.kernel" for conv in convs], "bias": biased}
 

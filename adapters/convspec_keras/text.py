@@ -43,8 +43,8 @@ def spread(x, axis, stride):
 '''
 _LAYER = """
 class {name}(keras.layers.Layer):
-    def __init__(self):
-        super().__init__({dtype})
+    def __init__(self, {dtype}**kwargs):
+        super().__init__({given}**kwargs)
 {weights}
 
     def call(self, x):
@@ -63,15 +63,22 @@ def layer(
 ) -> str:
     """The program that defines a subclass of ``Layer`` and one ``layer`` of it; ``bias``: filters of one of its own."""
     weights = [f"self.{conv} = {call}" for conv in convs]
-    dtype = "" if dtype == "float32" else f'dtype="{dtype}"'
+    dtype = "" if dtype == "float32" else f'dtype="{dtype}", '
     if bias is not None:
         weights.append(f'self.bias = self.add_weight(shape=({bias},), initializer="zeros", name="bias")')
     *steps, last = steps
     steps = [*steps, last.replace("x = ", "return ", 1)]
-    body = _LAYER.format(name=name, dtype=dtype, weights=_indented(weights), steps=_indented(steps))
+    given = "dtype=dtype, " if dtype else ""
+    body = _LAYER.format(name=name, dtype=dtype, given=given, weights=_indented(weights), steps=_indented(steps))
     uses_ops = "ops." in body or any("ops." in function for function in funcs)
     imports = "import keras\nfrom keras import ops\n" if uses_ops else "import keras\n"
     return "\n".join([imports, *funcs, body])
+
+
+def sequential(*layers: str) -> str:
+    """The program of layers one after the other."""
+    lines = "".join(f"    {line},\n" for line in layers)
+    return f"import keras\n\nlayer = keras.Sequential([\n{lines}])\n"
 
 
 def arguments(given: Mapping[str, object]) -> list[str]:
@@ -106,6 +113,19 @@ def convolve(convs: Sequence[str], layout: str) -> str:
         f"convs = [{members}\n]\nparts = ops.split(x, {len(convs)}, axis={axis})\n"
         f"x = ops.concatenate(\n    [conv(part) for conv, part in zip(convs, parts)], axis={axis}\n)"
     )
+
+
+def sides(pads: Sequence[tuple[int, int]]) -> str:
+    """Return pads or crops of spatial axes as Keras' layers take them; in one dimension they are no list of lists."""
+    if len(pads) == 1:
+        return str(pads[0][0]) if pads[0][0] == pads[0][1] else str(pads[0])
+    return str(pads[0][0]) if {n for pair in pads for n in pair} == {pads[0][0]} else str(tuple(pads))
+
+
+def zero_padding(pads: Sequence[tuple[int, int]], layout: str) -> str:
+    """Return the layer that pads by zeros."""
+    order = ', data_format="channels_first"' if layout == layouts.CHANNELS_FIRST else ""
+    return f"keras.layers.ZeroPadding{len(pads)}D({sides(pads)}{order})"
 
 
 def pad(pads: Pads, layout: str) -> tuple[str, ...]:

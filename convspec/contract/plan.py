@@ -50,7 +50,7 @@ class Plan:
         layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the layer takes and gives.
         dtype: name of the layer's format.
         text: Python that defines ``layer``; ``build`` executes this text.
-        convs: attribute names of the convolutions inside a composed ``layer`` – several where groups are split –
+        convs: names of the convolutions inside a composed ``layer`` – several where groups are split –
             or empty where ``layer`` itself is the framework's convolution.
         bias: attribute name of a bias that is added after the convolutions, None where they have it.
         reasons: why the layer is composed, one sentence each; empty for a native one.

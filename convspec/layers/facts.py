@@ -96,7 +96,7 @@ def _support(adapter: Adapter, spec: ConvSpec, layout: str) -> str:
 
 
 def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
-    """Return the layer in a framework's own layout: support, constructor, shape of the kernel."""
+    """Return the layer in a framework's own layout: support, code, constructor, shape of the kernel."""
     layout = adapter.native_layout
     support, _, reason = _support(adapter, spec, layout).partition(": ")
     result: dict[str, Any] = {"layout": layouts.name(layout, spec.ndim), "support": support}
@@ -106,11 +106,20 @@ def _written(adapter: Adapter, spec: ConvSpec) -> dict[str, Any]:
         text = adapter.source(spec, layout)
         stored = kernel_orders.of_plan(spec, framework(adapter.name), text)
         order = stored.axes(spec) + (", flipped" if stored.flipped else "")
+        if support == "composed":
+            result["code"] = code(text)
         return {**result, "constructor": constructor(text), "kernel": list(stored.shape(spec)), "order": order}
     except UnsupportedError:
         return result
     except Exception as error:  # noqa: BLE001 – an adapter may raise anything
         return {**result, "support": "error", "reason": f"{type(error).__name__}: {printable(error)}"}
+
+
+def code(text: str) -> str:
+    """Return a program without its imports."""
+    imports = (ast.Import, ast.ImportFrom)
+    first = next((node.lineno for node in ast.parse(text).body if not isinstance(node, imports)), 1)
+    return "\n".join(text.splitlines()[first - 1 :]).strip("\n")
 
 
 def constructor(text: str) -> str:

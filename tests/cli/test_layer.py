@@ -173,6 +173,11 @@ def test_what_show_writes_of_a_layer_it_reads():
         assert ConvSpec.from_dict(json.loads(again.stdout)["spec"]) == spec, name
 
 
+def test_the_code_of_a_composed_layer_is_whole():
+    shown = command("show", TORCH).stdout
+    assert "keras.layers.ZeroPadding2D(1),\n                keras.layers.Conv2D(16, 3, strides=2" in shown
+
+
 def test_a_spec_may_come_by_standard_input():
     assert command("show", "-", stdin=TORCH).stdout == command("show", TORCH).stdout
 

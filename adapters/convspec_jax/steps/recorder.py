@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from convspec.contract import Array, StepTrace, TracedStep
 from convspec.contract.tracing import Frame, Link, NoWord, paths_of_links
 from convspec.errors import ConvspecError
-from convspec.spec.steps import Parameter
+from convspec.spec.steps import Parameter, PReLU
 from convspec_jax.steps import functions
 from convspec_jax.steps.layer_calls import LAYER, kind_and_path, modules_of, run_layer
 from convspec_jax.steps.operations import SAME, TABLE, WAITING, layer_links
@@ -140,6 +140,8 @@ class Recorder:
         """Return the results of an operation; one of which only a choice reads waits for that."""
         name, layer = eqn.primitive.name, eqn.primitive is LAYER
         data = any(v.data for v in values) or (layer and not self.samples)
+        if data and eqn.params.get("name") == "leaky_relu" and (y := self._slopes(eqn, values)):
+            return [y]
         if data and name in _CALLS:
             inner = eqn.params[_CALLS[name]]
             consts = [Value(c) for c in getattr(inner, "consts", ())]
@@ -156,6 +158,19 @@ class Recorder:
         if data and name not in WAITING and not chosen:
             self._list(operation)
         return results
+
+    def _slopes(self, eqn: Any, values: Sequence[Value]) -> Value | None:
+        """List ``leaky_relu`` with weights for slopes as a PReLU, and return its result; None where it is none."""
+        x, slope = values[0], values[-1]
+        rank = x.array.ndim
+        shape = (*[1] * (rank - slope.array.ndim), *slope.array.shape)
+        if len(values) != 2 or slope.data or not slope.sources or len(shape) > rank or shape[:1] != (1,):
+            return None
+        step = PReLU(shape[1:] or (1,))
+        y = Value(self._evaluate(eqn, values)[0], data=True)
+        arrays = {"slope": replace(slope, array=slope.array.reshape(step.shape))}
+        self._links("leaky_relu", [Link(step, (x,), (y,), arrays)])
+        return y
 
     def _evaluate(self, eqn: Any, values: Sequence[Value]) -> list[Any]:
         """Return the results of an operation; in a function of samples, for all samples of the batch."""

@@ -77,7 +77,8 @@ def _written_lines(frameworks: dict[str, Any]) -> Iterator[tuple[str, str]]:
         head = f"  {NAMES.get(name, name):9} {entry['layout']}, {entry['support']}{reason}"
         yield from ((line, "") for line in textwrap.wrap(head, _WIDTH, subsequent_indent=" " * 12))
         if "constructor" in entry:
-            yield from ((line, "cyan") for line in _folded(entry["constructor"]))
+            whole = [f"{'':12}{line}".rstrip() for line in entry.get("code", "").splitlines()]
+            yield from ((line, "cyan") for line in whole or _folded(entry["constructor"]))
             yield f"            kernel of shape {_tuple(entry['kernel'])}, axes {entry['order']}", ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
+import keras
 from convspec_keras import ADAPTER, JAX, TORCH
 from convspec_keras.plan import compute_precision, sums_halves_on_tensorflow_cpu
 
@@ -248,7 +250,9 @@ def test_layers_are_keras_own() -> None:
         layer = ADAPTER.build(spec, arrays(Case(spec, shape))[0], "NHWC")
         assert isinstance(layer, keras.layers.Layer)
         assert layer.built
-        assert type(layer).__module__.startswith("keras.") == (support == "native"), name
+        own = type(layer).__module__.startswith("keras.")
+        assert own == (support == "native" or isinstance(layer, keras.Sequential)), name
+        assert isinstance(layer, keras.Sequential) == (name in ("conv-padding", "conv-padding-1d")), name
         assert layer.count_params() == spec.num_parameters
 
 
@@ -372,3 +376,25 @@ def test_the_bias_is_right_beside_the_gap() -> None:
     for shape in [(1, 3, 6, 4), (1, 3, 5, 6)]:
         assert_exact(ADAPTER, Case(ConvSpec(3, 5, 1), shape, "NCHW"))
     assert_exact(ADAPTER, Case(ConvSpec(3, 5, 1), (1, 3, 6, 5), "NHWC"))
+
+
+PADDED = ConvSpec(3, 4, 3, 2, padding=1)
+
+
+def test_a_padded_layer_is_a_sequential_that_is_saved_without_a_class_of_its_own(tmp_path):
+    params, x = ConvParams.random(PADDED, seed=0), np.ones((1, 6, 7, 3), "float32")
+    layer = ADAPTER.build(PADDED, params)
+    assert isinstance(layer, keras.Sequential)
+    assert [type(one).__name__ for one in layer.layers] == ["ZeroPadding2D", "Conv2D"]
+    layer.save(tmp_path / "layer.keras")
+    again = keras.models.load_model(tmp_path / "layer.keras")
+    np.testing.assert_array_equal(again(x), layer(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_layer_of_its_own_class_is_made_again_from_its_configuration(dtype):
+    spec = replace(PADDED, padding_mode="circular")
+    layer = ADAPTER.build(spec, ConvParams.random(spec, seed=0), dtype=dtype)
+    again = type(layer).from_config(layer.get_config())
+    assert (again.name, again.compute_dtype) == (layer.name, dtype)
+    assert again.conv.get_config() == layer.conv.get_config() | {"name": again.conv.name}

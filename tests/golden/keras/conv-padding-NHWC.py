@@ -1,15 +1,6 @@
 import keras
-from keras import ops
 
-
-class PaddedConv2D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
-        self.conv = keras.layers.Conv2D(4, (3, 5), strides=(2, 3))
-
-    def call(self, x):
-        x = ops.pad(x, ((0, 0), (0, 3), (2, 1), (0, 0)))
-        return self.conv(x)
-
-
-layer = PaddedConv2D()
+layer = keras.Sequential([
+    keras.layers.ZeroPadding2D(((0, 3), (2, 1))),
+    keras.layers.Conv2D(4, (3, 5), strides=(2, 3), name="conv"),
+])

@@ -12,8 +12,8 @@ def reflect_pad(x, axis, before, after):
 
 
 class PaddedConv2D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2D(4, (3, 2))
 
     def call(self, x):

@@ -12,8 +12,8 @@ def replicate_pad(x, axis, before, after):
 
 
 class PaddedConv1D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv1D(3, 4)
 
     def call(self, x):

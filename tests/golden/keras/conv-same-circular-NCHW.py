@@ -18,8 +18,8 @@ def circular_pad(x, axis, before, after):
 
 
 class PaddedConv3D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv3D(
             3, (2, 1, 3), strides=(2, 1, 3), data_format="channels_first"
         )

@@ -9,8 +9,8 @@ def same_pads(size, kernel, stride):
 
 
 class SubsampledConv2D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2D(4, (3, 4), dilation_rate=(1, 2))
 
     def call(self, x):

@@ -2,8 +2,8 @@ import keras
 
 
 class SubsampledConv2D(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2D(5, (3, 2), dilation_rate=(1, 2))
 
     def call(self, x):

@@ -11,8 +11,8 @@ def spread(x, axis, stride):
 
 
 class SpreadExtendedConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2DTranspose(
             2, (2, 3), dilation_rate=(3, 1), use_bias=False
         )

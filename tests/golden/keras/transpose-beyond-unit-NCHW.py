@@ -3,8 +3,8 @@ from keras import ops
 
 
 class ExtendedConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2DTranspose(
             3, 2, data_format="channels_first", dilation_rate=3, use_bias=False
         )

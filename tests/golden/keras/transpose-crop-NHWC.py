@@ -2,8 +2,8 @@ import keras
 
 
 class CroppedConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2DTranspose(
             4, (3, 5), strides=(2, 3), output_padding=(1, 0)
         )

@@ -3,8 +3,8 @@ from keras import ops
 
 
 class CroppedConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2DTranspose(
             3,
             (1, 2),

@@ -3,8 +3,8 @@ from keras import ops
 
 
 class SplitConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv_0 = keras.layers.Conv2DTranspose(
             1, (3, 2), strides=2, data_format="channels_first", use_bias=False
         )

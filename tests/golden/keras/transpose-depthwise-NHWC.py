@@ -3,8 +3,8 @@ from keras import ops
 
 
 class SplitConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv_0 = keras.layers.Conv2DTranspose(1, (3, 2), strides=2, use_bias=False)
         self.conv_1 = keras.layers.Conv2DTranspose(1, (3, 2), strides=2, use_bias=False)
         self.conv_2 = keras.layers.Conv2DTranspose(1, (3, 2), strides=2, use_bias=False)

@@ -11,8 +11,8 @@ def spread(x, axis, stride):
 
 
 class SpreadConv2DTranspose(keras.layers.Layer):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = keras.layers.Conv2DTranspose(
             3,
             (2, 3),
