@@ -122,10 +122,11 @@ def _worst(cases: list[dict[str, list[str]]]) -> dict[str, list[str]]:
 
 def version_tables(table: Table) -> str:
     """The versions that this site is built with, and those of the runs that ``scripts/tested_versions.py`` has kept."""
-    kept = {(one["set"], one["framework"]): one for one in json.loads(VERSIONS.read_text("utf-8"))}
+    runs = json.loads(VERSIONS.read_text("utf-8")) if VERSIONS.exists() else []
+    kept = {(one["set"], one["framework"]): one for one in runs}
     extras = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     rows: list[tuple[object, ...]] = []
-    for name in dict.fromkeys(framework for _, framework in sorted(kept)):
+    for name in ("torch", "flax", "keras", "onnx", "equinox", "openvino"):
         pins = [requirement.partition(">=")[0] for requirement in extras[name]]
         here = "<br>".join(f"{pin} {metadata.version(pin)}" for pin in pins)
         rows.append((f"`{name}`", here, *(_run_of(kept.get((kind, name)), pins) for kind in ("lowest", "newest"))))
