@@ -14,6 +14,9 @@
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
 #   make drills   real faults – kills, full disks, damaged and hostile files – against the command, as a table; half an hour
+#   make dist    sdist and wheel, each installed and tried in fresh environments of Python 3.11, 3.12 and 3.13
+#   make lowest  every framework's lowest version that is supported, in an environment of its own; into the docs
+#   make newest  every framework's newest version, likewise; what fails is reported, and fails nothing
 #   make bench   measurements beside named peers, as ratios, into docs/performance.md; half an hour
 #   make clean   removes the virtual environment and everything generated
 
@@ -32,7 +35,7 @@ KERAS_TESTS := $(addprefix tests/adapters/keras/,test_read.py test_models.py tes
 CORPORA := tutorial features architectures
 
 .PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new drills \
-	bench clean
+	dist lowest newest bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -132,6 +135,16 @@ support-new: $(STAMP)
 drills: $(STAMP)
 	@echo "== fault drills; make drills DRILLS='--short --only kill,journals' for some"
 	$(BIN)/python scripts/drills.py $(DRILLS)
+
+dist: $(STAMP)
+	@echo "== sdist and wheel, in fresh environments"
+	$(BIN)/python scripts/distributions.py
+
+VERSIONS ?= torch flax keras onnx equinox openvino
+
+lowest newest: $(STAMP)
+	@echo "== the $@ versions of $(VERSIONS)"
+	$(BIN)/python scripts/tested_versions.py $@ $(VERSIONS)
 
 bench: $(STAMP)
 	@echo "== benchmarks, into docs/performance.md"

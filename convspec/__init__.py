@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from convspec.spec import ConvParams as ConvParams
     from convspec.spec import ConvSpec as ConvSpec
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _FACES = {
     "conformance": ("Cluster", "check", "replay", "resume"),

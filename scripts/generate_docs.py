@@ -127,6 +127,7 @@ def main() -> None:
     parts["mutation"] = partial(site_evidence.mutation_tables, table)
     parts["self_mutation"] = partial(site_evidence.self_mutation_tables, table)
     parts["bugs"] = partial(site_evidence.bug_tables, table)
+    parts["versions"] = partial(site_evidence.version_tables, table)
     parts["support"] = partial(site_support.support_table, table)
     parts["pictures"] = site_pictures.listing
     parts["photos"] = site_photos.listing

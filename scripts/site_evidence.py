@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mutants import MUTANTS
 
 _ROOT = Path(__file__).parents[1]
 SELF_MUTATION = _ROOT / "docs" / "_data" / "self_mutation.json"
+VERSIONS = _ROOT / "docs" / "_data" / "tested_versions.json"
 EQUIVALENT = _ROOT / "scripts" / "self_mutants" / "equivalent.toml"
 
 Table = Callable[[tuple[str, ...], list[tuple[object, ...]]], str]
@@ -116,3 +118,26 @@ def _worst(cases: list[dict[str, list[str]]]) -> dict[str, list[str]]:
             if name not in worst or order(verdict[0]) > order(worst[name][0]):
                 worst[name] = verdict
     return {name: worst[name] for name in regressions.ADAPTERS if name in worst}
+
+
+def version_tables(table: Table) -> str:
+    """The versions that this site is built with, and those of the runs that ``scripts/tested_versions.py`` has kept."""
+    runs = json.loads(VERSIONS.read_text("utf-8")) if VERSIONS.exists() else []
+    kept = {(one["set"], one["framework"]): one for one in runs}
+    extras = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    rows: list[tuple[object, ...]] = []
+    for name in ("torch", "flax", "keras", "onnx", "equinox", "openvino"):
+        pins = [requirement.partition(">=")[0] for requirement in extras[name]]
+        here = "<br>".join(f"{pin} {metadata.version(pin)}" for pin in pins)
+        rows.append((f"`{name}`", here, *(_run_of(kept.get((kind, name)), pins) for kind in ("lowest", "newest"))))
+    return table(("extra", "all tests", "lowest", "newest"), rows)
+
+
+def _run_of(one: dict[str, Any] | None, pins: list[str]) -> str:
+    if one is None:
+        return "not tried"
+    if one["problem"]:
+        return f"not tried: {one['problem']}"
+    versions = "<br>".join(f"{pin} {one['versions'].get(pin, '')}" for pin in pins)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in one["verdicts"].items() if count)
+    return f"{versions}<br>{'passes' if one['passes'] else 'fails'}: {counts}"

@@ -32,10 +32,10 @@ that are named by `module:factory` or `FILE.py:factory` are imported, but the po
 Example, in the settings of an agent: {"command": "convspec", "args": ["mcp"]}
 """
 INSTRUCTIONS = (
-    "Answers on convolution layers and models in PyTorch, Keras, Flax, Equinox and ONNX, by code that runs. Show a "
-    "layer or network, write it in another framework, compare two models, verify an ONNX export, and judge a port: do "
-    "not call a port right before `judge` says `accepted`. Models are named `module:factory`, `FILE.py:factory` or by "
-    "a file."
+    "Answers on convolution layers and models in PyTorch, Keras, Flax, Equinox and ONNX, by code that runs. Explain an "
+    "error, show a layer or network, write it in another framework, compare two models, verify an ONNX export, and "
+    "judge a port: do not call a port right before `judge` says `accepted`. Models are named `module:factory`, "
+    "`FILE.py:factory` or by a file."
 )
 _LIMITED = """
 import sys
@@ -45,6 +45,7 @@ from convspec.cli.app import main
 main()
 """
 _MOST = 4 << 20  # bytes of a document
+_LONGEST = 1 << 15  # characters of a message that is explained
 _WORDS = 4000  # characters of messages
 
 
@@ -52,7 +53,7 @@ def mcp(
     timeout: Annotated[float, option("Time limit of one call, in seconds.", "SECONDS", min=1)] = 300.0,
     memory: Annotated[str, option("Memory limit of one call, e.g. 4GiB.", "SIZE")] = "8GiB",
 ) -> None:
-    """Serve read-only tools to agents by the Model Context Protocol: show, source, compare, verify, judge."""
+    """Serve read-only tools to agents by the Model Context Protocol: explain, show, source, compare, verify, judge."""
     from convspec.contract.isolation import parse_size
 
     served = server(timeout, parse_size(memory))
@@ -80,6 +81,10 @@ def tools(timeout: float, memory: int) -> list[Callable[..., Answer]]:
 
     def run(*words: str, **options: Any) -> Answer:
         return _run([words[0], *_options(options), "--json=-", "--", *words[1:]], timeout, memory)
+
+    def explain(message: str) -> Answer:
+        """Explain an error, a warning or a whole traceback of a framework, with the fix in its own numbers."""
+        return run("explain", message[-_LONGEST:])
 
     def show(layers: list[str], input_shapes: list[str] | None = None, in_channels: int | None = None) -> Answer:
         """Explain a layer, a sequence of layers or a network: sizes, cost, and where it does not fit.
@@ -115,7 +120,7 @@ def tools(timeout: float, memory: int) -> list[Callable[..., Answer]]:
         """
         return run("judge", port, source=source, shape=shapes, layouts=layouts, seed=seed)
 
-    return [show, source, compare, verify, judge]
+    return [explain, show, source, compare, verify, judge]
 
 
 def _options(options: dict[str, Any]) -> list[str]:

@@ -36,7 +36,7 @@ def test_the_server_speaks_over_standard_streams():
             return tools, answer.structured_content, client.instructions
 
     tools, answer, instructions = anyio.run(talk)
-    assert [tool.name for tool in tools] == ["show", "source", "compare", "verify", "judge"]
+    assert [tool.name for tool in tools] == ["explain", "show", "source", "compare", "verify", "judge"]
     assert all(tool.annotations.read_only_hint and tool.description for tool in tools)
     assert answer["exit_status"] == 0
     assert "judge" in instructions
@@ -47,6 +47,12 @@ def test_a_layer_is_written_in_another_framework():
     failed, answer = ask("source", layer=LAYER, to="flax")
     assert not failed
     assert "nnx.Conv(" in answer["result"]["source"]
+
+
+def test_a_message_is_explained():
+    message = "Traceback …\nRuntimeError: mat1 and mat2 shapes cannot be multiplied (1x10816 and 12544x10)"
+    _, answer = ask("explain", message=message)
+    assert (answer["exit_status"], answer["result"]["known"]) == (0, True)
 
 
 def test_a_bad_request_is_an_answer_with_the_reason():

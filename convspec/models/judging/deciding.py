@@ -15,7 +15,7 @@ from convspec.errors import RequestError, printable
 from convspec.models import arguments
 from convspec.models.comparison.outcomes import Outcome, distances, judge_results
 from convspec.models.judging.draws import GIVEN, NORMAL, Draw, Shapes, draw
-from convspec.models.judging.judgement import BY_CALLS, CHANGING, Judgement, Trial, common_cause
+from convspec.models.judging.judgement import BY_CALLS, CHANGING, ELSEWHERE, Judgement, Trial, common_cause
 from convspec.models.judging.runners import (
     PlainRunner,
     RunError,
@@ -265,12 +265,7 @@ class _Case:
             if words["cause"] and not self.result.cause.startswith(BY_CALLS):  # a layer says more than numbers or sizes
                 self.result.cause, self.result.fix = words["cause"], words["fix"]
         elif not self.result.cause:
-            self.result.cause = (
-                "it agrees where it is run once: it depends on earlier calls, or on the process around it"
-            )
-            self.result.fix = (
-                "keep nothing between calls, and ask nothing of the stack, the arguments or the environment"
-            )
+            self.result.cause, self.result.fix = ELSEWHERE
 
 
 def _same(first: list[Array] | str, again: list[Array] | str) -> bool:

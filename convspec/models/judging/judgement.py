@@ -106,6 +106,10 @@ CHANGING = (
     "its results for the same input change from call to call",
     "keep nothing between calls – no cache, counter or statistics –, and draw no random numbers",
 )
+ELSEWHERE = (
+    "it agrees where it is run once: it depends on earlier calls, or on the process around it",
+    "keep nothing between calls, and ask nothing of the stack, the arguments or the environment",
+)
 BY_CALLS = ("it depends on earlier calls", "it depends on the size of the batch", CHANGING[0])  # one run hides them
 _TRAITS = {
     "again": _Trait("it depends on earlier calls: {}", "keep nothing between calls"),
