@@ -5,13 +5,14 @@ import pytest
 from convspec_equinox.weights import to_equinox
 from convspec_flax.weights import to_flax
 from convspec_keras.weights import native as to_keras
+from convspec_litert.weights import ORDERS, to_litert
 from convspec_openvino.weights import to_openvino
 
 from convspec import ConvSpec, adapter, corpora
 from convspec.layers import kernel_orders
 from convspec.layers.kernel_orders import Stored, canonical, flax, moves
 
-FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "litert")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 
@@ -26,6 +27,9 @@ def arrays(framework, spec, kernel):
         return to_flax(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "openvino":
         return to_openvino(kernel, spec.groups)
+    if framework == "litert":
+        kind = next(kind for kind in ORDERS if f'operator("{kind}"' in plan("litert", spec).text)
+        return to_litert(kernel, kind) if spec.ndim > 1 else np.squeeze(to_litert(kernel, kind), 1)
     if framework == "equinox":
         return to_equinox(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "keras":
