@@ -24,7 +24,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FRAMEWORKS := torch flax keras onnx equinox openvino mlx
+FRAMEWORKS := torch flax keras onnx equinox openvino mlx litert
 # a test that needs several frameworks runs once, with the last of them
 LATER = $(foreach name,$(shell echo '$(FRAMEWORKS)' | sed 's/.*$(1)//'), and not $(name))
 NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
@@ -62,7 +62,7 @@ test: $(STAMP)
 
 # the longest first, so that no core waits for the last one; what a suite prints comes when it has ended
 SUITES := test-onnx test-torch test-flax test-keras test-keras-on-jax test-browser test-equinox test-keras-on-torch \
-	test-openvino test-mlx
+	test-openvino test-mlx test-litert
 .PHONY: $(SUITES)
 
 $(FRAMEWORKS:%=test-%): test-%: $(STAMP)

@@ -104,7 +104,7 @@ def padding_forms(name: str, table: Table) -> str:
 def _short(own: PlanAdapter, spec: ConvSpec) -> str:
     call = constructor(own.source(spec, own.native_layout))
     call = re.sub(r", (rngs=[^,]*\(0\)|key=[^,]*\(0\))", "", call)
-    return f"`{call}`"
+    return f"`{call}`" if call else ""
 
 
 def gaps(name: str) -> str:

@@ -146,7 +146,7 @@ def _check_source(adapter: Any) -> None:
         if adapter.support(spec, layout, dtype) == "unsupported":
             continue
         text = adapter.source(spec, layout, dtype)
-        demand(text == adapter.plan(spec, layout, dtype).text, f"source is not the plan's text ({spec!r})")
+        demand(text == adapter.plan(spec, layout, dtype).shown, f"source is not what the plan shows ({spec!r})")
         assigned = (node.targets for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign))
         names = {target.id for targets in assigned for target in targets if isinstance(target, ast.Name)}
         demand("layer" in names, f"the source does not define `layer` ({spec!r})")
@@ -191,7 +191,7 @@ STATIC = (
     Promise("named", "name, layouts, dtypes and variants are valid", _check_names, by_request=True),
     Promise("gaps", "its known gaps can be read", _check_gaps),
     Promise("support", "support and plan agree, with a reason unless the support is native", _check_support),
-    Promise("source", "the source is the plan's text, defines `layer` and does not import convspec", _check_source),
+    Promise("source", "the source is what the plan shows, defines `layer` and does not import convspec", _check_source),
     Promise("precision", "compute_precision names the accumulator of every dtype and direction", _check_precision),
     Promise("parse", "text that is not a constructor of the framework is refused", _check_parse),
 )

@@ -50,6 +50,8 @@ class Plan:
         layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the layer takes and gives.
         dtype: name of the layer's format.
         text: Python that defines ``layer``; ``build`` executes this text.
+        usual: another program for the layer, where users of the framework do not write code like ``text``: it is shown
+            in its place, and the adapter's tests show that both give the same layer. Empty: ``text`` is shown.
         convs: names of the convolutions inside a composed ``layer`` – several where groups are split –
             or empty where ``layer`` itself is the framework's convolution.
         bias: attribute name of a bias that is added after the convolutions, None where they have it.
@@ -63,6 +65,12 @@ class Plan:
     convs: tuple[str, ...] = ()
     bias: str | None = None
     reasons: tuple[str, ...] = ()
+    usual: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The program that users see."""
+        return self.usual or self.text
 
     @property
     def support(self) -> Support:

@@ -162,8 +162,8 @@ class Adapter(ABC):
         """Return the layer's program. Raises UnsupportedError with the reason where the framework has none."""
 
     def source(self, spec: ConvSpec, layout: str = "NCHW", dtype: str = "float32") -> str:
-        """Return the plan's text: runnable, idiomatic code that defines ``layer``."""
-        return self.plan(spec, layout, dtype).text
+        """Return the program that the plan shows: runnable, idiomatic code that defines ``layer``."""
+        return self.plan(spec, layout, dtype).shown
 
     @abstractmethod
     def build(

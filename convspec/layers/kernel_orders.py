@@ -12,6 +12,8 @@ Equinox   ``(O, I/g, *K)``                         ``(O, I/g, *K)`` and flipped
 MLX       ``(O, *K, I/g)``                         ``(O, *K, I/g)``
 OpenVINO  ``(O, I, *K)``, groups                   ``(I, O, *K)``, groups ``(g, I/g, O/g, *K)``
           ``(g, O/g, I/g, *K)``
+LiteRT    ``(O, *K, I/g)``, depthwise ``(1, *K, O)``; ``(O, *K, I)``; 3-D ``(*K, O, I)``
+          3-D ``(*K, I, O)``
 ========= ======================================== ===================================================
 """
 
@@ -91,7 +93,7 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
         return mlx(spec)
     if framework == "openvino" and spec.groups > 1:
         return Stored(canonical(spec).order, kind="grouped")
-    return canonical(spec)
+    return litert(spec) if framework == "litert" else canonical(spec)
 
 
 def keras(spec: ConvSpec, *, depthwise: bool = False, split: bool = False) -> Stored:
@@ -120,6 +122,13 @@ def equinox(spec: ConvSpec) -> Stored:
 def mlx(spec: ConvSpec) -> Stored:
     """Return MLX' order, channels last as its tensors are."""
     return Stored("O*I", kind="dilated" if spec.transposed and spec.groups > 1 else "plain")
+
+
+def litert(spec: ConvSpec) -> Stored:
+    """Return the order of LiteRT's operators; those of 2-D layers, which 1-D ones are too, differ from 3-D ones."""
+    if spec.ndim == 3:
+        return Stored("*OI" if spec.transposed else "*IO")
+    return Stored("I*O" if spec.depthwise and spec.in_channels > 1 else "O*I")
 
 
 def moves(spec: ConvSpec, source: Stored, target: Stored) -> tuple[str, ...]:

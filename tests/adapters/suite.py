@@ -165,6 +165,7 @@ class AdapterSuite:
     resized_layers: ClassVar[Iterable[str] | None] = None  # None: all
     empty_batches: ClassVar[Iterable[str] | None] = None  # None: all
     gap_examples: ClassVar[Mapping[str, Iterable[Case]]] = {}
+    tensor_layouts: ClassVar[Iterable[str]] = layouts.LAYOUTS
     absent_devices: ClassVar[Iterable[str]] = ("cuda", "cuda:1", "tpu")
     examples: ClassVar[int] = 40  # random layers for each runner
     sizes: ClassVar[Mapping[str, int]] = {}  # of strategies.cases
@@ -174,7 +175,7 @@ class AdapterSuite:
         cls = metafunc.cls
         every = list(cls.layers)
         choices = {
-            "runner": cls.runners, "name": every, "layout": layouts.LAYOUTS, "golden": cls.goldens,
+            "runner": cls.runners, "name": every, "layout": cls.tensor_layouts, "golden": cls.goldens,
             "gradient_layer": every if cls.gradient_layers is None else cls.gradient_layers,
             "resized": every if cls.resized_layers is None else cls.resized_layers,
             "empty": every if cls.empty_batches is None else cls.empty_batches,
@@ -221,7 +222,11 @@ class AdapterSuite:
         adapter = self.runners[runner]
 
         @settings(max_examples=self.examples, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(strategies.cases(**self.sizes), st.sampled_from(layouts.LAYOUTS), st.sampled_from(list(self.dtypes)))
+        @given(
+            strategies.cases(**self.sizes),
+            st.sampled_from(list(self.tensor_layouts)),
+            st.sampled_from(list(self.dtypes)),
+        )
         def any_layer(case: Case, layout: str, dtype: str) -> None:
             shape = layouts.shape_in(case.input_shape, layout, case.spec.ndim)
             drawn = case.varied(layout=layout, dtype=dtype)

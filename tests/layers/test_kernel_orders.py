@@ -5,6 +5,7 @@ import pytest
 from convspec_equinox.weights import to_equinox
 from convspec_flax.weights import to_flax
 from convspec_keras.weights import native as to_keras
+from convspec_litert.weights import ORDERS, to_litert
 from convspec_mlx.weights import to_mlx
 from convspec_openvino.weights import to_openvino
 
@@ -12,7 +13,7 @@ from convspec import ConvSpec, adapter, corpora
 from convspec.layers import kernel_orders
 from convspec.layers.kernel_orders import Stored, canonical, flax, moves
 
-FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 
@@ -29,6 +30,9 @@ def arrays(framework, spec, kernel):
         return to_openvino(kernel, spec.groups)
     if framework == "mlx":
         return to_mlx(kernel, transposed=spec.transposed, groups=spec.groups)
+    if framework == "litert":
+        kind = next(kind for kind in ORDERS if f'operator("{kind}"' in plan("litert", spec).text)
+        return to_litert(kernel, kind) if spec.ndim > 1 else np.squeeze(to_litert(kernel, kind), 1)
     if framework == "equinox":
         return to_equinox(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "keras":

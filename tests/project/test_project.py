@@ -19,7 +19,10 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted([*ROOT.glob("convspec/**/*.py"), *ROOT.glob("adapters/**/*.py")])
 STANDARD_LIBRARY_ONLY = ["errors", "spec", "contract", "layers"]
 PACKAGES = ["convspec", *sorted(p.name for p in (ROOT / "adapters").iterdir() if p.is_dir())]
-FRAMEWORKS = ("torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino", "mlx")
+FRAMEWORKS = (
+    "torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino", "mlx",
+    "ai_edge_litert",
+)  # fmt: skip
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from convspec.spec import ConvSpec, Pads, layouts
 
 NAMES = {
     "torch": "PyTorch", "flax": "Flax", "keras": "Keras", "onnx": "ONNX", "equinox": "Equinox", "openvino": "OpenVINO",
-    "mlx": "MLX",
+    "mlx": "MLX", "litert": "LiteRT",
 }  # fmt: skip
 
 
