@@ -13,8 +13,8 @@ import site_messages
 import site_navigation
 import site_photos
 import site_pictures
-import site_widget
 import site_search
+import site_widget
 
 import convspec
 
