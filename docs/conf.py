@@ -1,5 +1,6 @@
 """Sphinx: the site."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,10 +8,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import generate_docs
 import site_calculator
+import site_divergences
 import site_messages
 import site_navigation
 import site_photos
 import site_pictures
+import site_search
 import site_widget
 
 import convspec
@@ -20,7 +23,8 @@ author = "the convspec authors"
 copyright = "2026, the convspec authors"  # noqa: A001
 release = version = convspec.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design", "site_math"]
+html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_generated", "_data"]
@@ -35,6 +39,11 @@ html_theme = "furo"
 html_title = "convspec"
 html_static_path = ["_static", "_generated/static"]
 templates_path = ["_templates"]
+html_favicon = "_static/favicon.svg"
+html_baseurl = os.environ.get(
+    "CONVSPEC_SITE_URL", ""
+)  # with it: canonical addresses, a sitemap, a picture for shared links
+html_copy_source = False
 
 generate_docs.main()
 
@@ -64,7 +73,10 @@ def add_calculator(app, exception):
 def setup(app):
     app.connect("build-finished", add_calculator)
     app.connect("build-finished", add_messages)
+    app.connect("build-finished", site_search.finish, priority=900)
+    app.connect("source-read", site_divergences.add_issue)
     app.connect("html-page-context", site_navigation.breadcrumbs)
+    app.connect("html-page-context", site_search.describe)
     app.add_directive("picture", site_pictures.Picture)
     app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")

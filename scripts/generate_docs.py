@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import site_calculator
+import site_cheat_sheet
 import site_commands
+import site_divergences
 import site_evidence
 import site_frameworks
 import site_messages
@@ -136,7 +138,8 @@ def main() -> None:
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
     (FOLDER / "calculator-built.html").write_text(site_calculator.built_answers(), "utf-8")
-    texts |= site_messages.parts()
+    texts |= site_messages.parts() | site_cheat_sheet.parts(table)
+    texts["divergences"] = f"```{{raw}} html\n{site_divergences.table()}```\n"
     for name, text in texts.items():
         (FOLDER / f"{name}.md").write_text(text, "utf-8")
 

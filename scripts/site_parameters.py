@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -75,20 +76,20 @@ def run(wanted: list[Any], store: Path) -> list[str]:
 def layers(entry: dict[str, Any], outcomes: list[str]) -> str:
     spec = ConvSpec.from_dict(entry["layer"])
     parts = [f"```text\n{spec!r}\n```\n", f"{calculator(spec, entry['input'])}\n"]
+    parts.append("::::{tab-set}\n:sync-group: framework\n")
     for (name, _, _, layout, dtype, _), outcome in zip(requests(entry), outcomes, strict=True):
         found = adapter(name)
         support = found.support(spec, layout, dtype)
         reason = f": {support.reason}" if support.reason else ""
-        parts.append(f"**{FRAMEWORKS[name]}**, {layout}, *{support}*{reason}\n")
-        try:
+        parts.append(f":::{{tab-item}} {FRAMEWORKS[name]}\n:sync: {name}\n\n{layout}, *{support}*{reason}\n")
+        with suppress(UnsupportedError):
             text = found.source(spec, layout, dtype).strip()
-        except UnsupportedError:
-            continue
-        code = f"```python\n{text}\n```\n"
-        if len(text.splitlines()) > SHORT:
-            code = f"<details><summary>{len(text.splitlines())} lines</summary>\n\n{code}\n</details>\n"
-        parts += [code, f"```text\n{outcome}\n```\n"]
-    return "\n".join(parts)
+            code = f"```python\n{text}\n```\n"
+            if len(text.splitlines()) > SHORT:
+                code = f"<details><summary>{len(text.splitlines())} lines</summary>\n\n{code}\n</details>\n"
+            parts += [code, f"```text\n{outcome}\n```\n"]
+        parts.append(":::\n")
+    return "\n".join([*parts, "::::\n"])
 
 
 def calculator(spec: ConvSpec, shape: list[int]) -> str:

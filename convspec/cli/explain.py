@@ -26,7 +26,7 @@ Examples:
 NEXT = (
     "Paste the whole traceback: some messages are known only by the framework's name in it.",
     "Show every layer's size, and the layer that does not fit: convspec show model.py:Net --input 1,3,224,224",
-    "If the numbers are wrong and nothing raises, compare the two models: convspec compare A B --input 1,3,224,224",
+    "If the numbers are wrong and nothing raises, compare the models: convspec compare A B --shape 1,3,224,224",
 )
 
 

@@ -59,7 +59,7 @@ const make = (tag, properties = {}, ...children) => {
 };
 const words = (text) => text.split(/(`[^`]+`)/).map((part) => (part.startsWith("`") ? make("code", {}, part.slice(1, -1)) : part.replace(/\*(\S.*?\S|\S)\*/g, "$1")));
 
-function card(one) {
+export function card(one) {
   const parts = [make("h2", {}, `${one.where}: ${one.title}`)];
   if (one.fix) parts.push(make("p", { className: "fix" }, make("strong", {}, "What to do: "), ...words(one.fix)));
   parts.push(make("p", {}, make("strong", {}, "Meaning: "), ...words(one.means)));

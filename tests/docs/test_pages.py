@@ -1,5 +1,7 @@
 """The pages are whole: one with all its parts per parameter, pictures that can be drawn, answers to the questions."""
 
+import inspect
+import pkgutil
 import re
 import tomllib
 from html import unescape
@@ -21,13 +23,13 @@ PICTURES = [
     for page in sorted(DOCS.rglob("*.md"))
     for i, m in enumerate(re.finditer(r"^```\{picture\}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S))
 ]
-SECTIONS = (
-    "Formula",
-    "What each framework calls it",
+SECTIONS = (  # in this order
     "The same layer in four frameworks",
+    "Formula",
     "Where they differ",
-    "Error messages",
     "Classic mistakes",
+    "Error messages",
+    "What each framework calls it",
 )
 
 
@@ -49,7 +51,11 @@ def test_there_is_a_page_for_every_field_of_a_spec():
 def test_a_parameter_page_has_all_parts(name):
     text = page(name)
     headings = re.findall(r"^## (.+)$", text, re.M)
-    assert set(SECTIONS) <= set(headings)
+    assert [heading for heading in headings if heading in SECTIONS] == [*SECTIONS]
+    title, first = re.search(r"^# (.+)\n\n(.+)", text, re.M).groups()
+    assert title.startswith(f"{name}: ")
+    assert title.endswith("?")
+    assert first.startswith("**")
     assert "{picture}" in text
     for part in ("names", "errors", "layers"):
         assert f"_generated/{name}-{part}.md" in text
@@ -87,6 +93,59 @@ def test_the_tables_of_a_framework_are_its_own(monkeypatch):
     for page in (DOCS / "divergences").glob("[!i]*.md"):
         listed = [name for name, text in found.items() if name.endswith("-divergences") and page.name in text]
         assert len(listed) == 1, page
+
+
+def test_every_divergence_has_its_row_and_its_text_for_the_issue_tracker(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import site_divergences
+
+    pages = {page.stem: page.read_text("utf-8") for page in (DOCS / "divergences").glob("*.md") if page.stem != "index"}
+    known = site_divergences.facts()
+    assert known.keys() == pages.keys(), "add the page to docs/_data/divergences.toml"
+    table = site_divergences.table()
+    for name, text in pages.items():
+        entry = known[name]
+        assert entry["kind"] in site_divergences.KINDS
+        assert ("upstream" in entry) == ("state" in entry)
+        assert entry.get("upstream", "https://github.com/").startswith("https://github.com/")
+        assert entry.get("state", "reported").split(",")[0] in ("reported", "confirmed", "fixed")
+        assert f'<a href="{name}.html">' in table
+        issue = site_divergences.issue(text)
+        for part in ("Expected: ", "Versions: ", site_divergences.block(text, "python")):
+            assert part in issue
+        source = [text]
+        site_divergences.add_issue(None, f"divergences/{name}", source)
+        assert source[0].startswith(text)
+        assert issue in source[0]
+
+
+def test_the_transposes_of_the_cheat_sheet_give_the_other_kernel(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import generate_docs
+    import numpy as np
+    import site_cheat_sheet
+
+    found = site_cheat_sheet.parts(generate_docs.table)
+    lines = found["sheet-transposes"].splitlines()
+    assert lines[2] == "| PyTorch |  | `(2, 3, 1, 0)` | `(2, 3, 1, 0)` | as it is | as it is | as it is |"
+    assert np.zeros((6, 4, 3, 5)).transpose(2, 3, 1, 0).shape == (3, 5, 4, 6)
+    assert '| k3 s2 "same" | 4 | 7 | 14 | 14 | 16 | 112 |' in found["sheet-sizes"]
+
+
+DEFAULTS = tomllib.loads((DOCS / "_data" / "defaults.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "framework", [pytest.param(f, marks=getattr(pytest.mark, f)) for f in ("torch", "flax", "keras")]
+)
+def test_the_defaults_of_the_cheat_sheet_are_the_frameworks(framework):
+    for name, entry in DEFAULTS.items():
+        for where, place, argument, default in entry["checks"]:
+            if where == framework:
+                called = pkgutil.resolve_name(place)
+                called = called.__init__ if inspect.isclass(called) else called
+                found = inspect.signature(called).parameters[argument].default
+                assert repr(found) == default, (name, place)
 
 
 def test_every_example_layer_opens_in_the_calculator(monkeypatch):
