@@ -81,6 +81,7 @@ def setup(app):
     app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")
     app.add_css_file("photos.css")
+    app.add_js_file("accessible.js", loading_method="defer")
     site_widget.setup(app)
     app.connect("autodoc-process-docstring", spare_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_bars)

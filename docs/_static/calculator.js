@@ -51,7 +51,7 @@ async function compute() {
   history.replaceState(null, "", `#${address(request)}`);
   let found = known.get(key(request));
   const first = firstAnswer(request.layer, request.input, request.layout, request.in_channels);
-  if (!found && !ready) first ? show(firstAnswered(first)) : answer.classList.add("old");
+  if (!found && !ready) first ? show(firstAnswered(first)) : awaitPython();
   try {
     found ??= await ask("calculate", request.layer, request.input, request.layout, request.in_channels);
     if (mine !== round) return;
@@ -69,6 +69,12 @@ async function compute() {
   } finally {
     if (mine === round) document.body.dataset.round = String(mine);
   }
+}
+
+function awaitPython() {
+  answer.classList.add("old");
+  if (!answer.children.length) answer.append(Object.assign(document.createElement("p"), {
+    className: "soft", textContent: "The answer follows when Python has loaded: 8 MB, the first time only." }));
 }
 
 async function compose() {

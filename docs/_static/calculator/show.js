@@ -64,7 +64,7 @@ let count = 0;
 
 function frameworks(entries) {
   const mark = `tabs-${++count}`;
-  const slug = (entry) => entry.name.toLowerCase();
+  const slug = (entry) => entry.adapter;
   const tabs = entries.map((entry, i) => make("button", { type: "button", role: "tab", id: `${mark}-${i}` }, entry.name));
   const panels = entries.map((entry, i) => {
     const panel = framework(entry);
