@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from convspec.contract.network_code import Code, Reads, number, write_slice
+from convspec.contract.network_code import Code, Reads, literal, number, write_slice
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 
@@ -75,7 +75,7 @@ def _pad(step: Any, reads: Reads) -> Code:
         return Code(f"{{x}}[{', '.join(cuts)}]")
     mode = {"replicate": "edge", "circular": "wrap"}.get(step.mode, step.mode)
     word = "" if mode == "constant" else f", mode={mode!r}"
-    value = f", constant_values={step.value!r}" if step.value else ""
+    value = f", constant_values={literal(step.value)}" if step.value else ""
     return Code(f"jnp.pad({{x}}, {tuple(pads)}{word}{value})")
 
 

@@ -14,6 +14,7 @@ from convspec.contract.network_code import (
     Reads,
     Target,
     call,
+    literal,
     native_layer,
     number,
     one,
@@ -100,7 +101,7 @@ def _pad(step: Any, reads: Reads) -> Code:
         return Code(layer=f"layers.ZeroPadding{rank - 2}D({sides(inner)})")
     if step.mode not in ("constant", "reflect", "symmetric"):
         raise NotKnown(f"Keras has no {step.mode} pad")
-    value = f", constant_values={step.value!r}" if step.value else ""
+    value = f", constant_values={literal(step.value)}" if step.value else ""
     mode = "" if step.mode == "constant" else f", mode={step.mode!r}"
     return Code(f"ops.pad({{x}}, {[list(pair) for pair in pads]}{mode}{value})")
 

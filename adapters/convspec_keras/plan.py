@@ -102,9 +102,7 @@ def _regular(spec: ConvSpec, layout: str) -> Steps:
     if word is None:
         reason = f"Keras has no padding={spec.padding!r} of mode {spec.padding_mode!r}: an explicit pad is added first"
         helpers, before = _padding(spec, layout)
-        pad = ""
-        if not helpers and not isinstance(spec.padding, str) and spec.padding_mode == "zeros":
-            pad = text.zero_padding(spec.padding, layout)
+        pad = "" if helpers or isinstance(spec.padding, str) else text.zero_padding(spec.padding, layout)
         steps = steps.but(reason, helpers=helpers, before=before, pad=pad, name=steps.name or "Padded")
     elif word != "valid":
         arguments |= {"padding": word}

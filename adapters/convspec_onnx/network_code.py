@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from math import inf, prod
+from math import prod
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Line, Program, Reads, Shape, Target
+from convspec.contract.network_code import Code, Line, Program, Reads, Shape, Target, literal
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -63,7 +63,7 @@ def _ints(values: Any) -> str:
 
 
 def _float(value: float) -> str:
-    return f"np.array({value!r}, np.float32)" if abs(value) < inf else f'np.array(float("{value}"), np.float32)'
+    return f"np.array({literal(value)}, np.float32)"
 
 
 def _full(shape: Sequence[int], value: int = 0) -> str:

@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec
-from convspec.contract.network_code import Code, Program, Reads, Target, call, native_layer, number, one, write_slice
+from convspec.contract.network_code import (
+    Code,
+    Program,
+    Reads,
+    Target,
+    call,
+    literal,
+    native_layer,
+    number,
+    one,
+    write_slice,
+)
 from convspec.contract.network_words import NotKnown
 from convspec.spec import steps
 from convspec.spec.steps import Step
@@ -69,12 +80,13 @@ def _pad(step: Any, reads: Reads) -> Code:
     )
     if mode is None:
         raise NotKnown("PyTorch has no pad that repeats the edge twice")
-    value = f", value={step.value!r}" if step.value else ""
+    value = f", value={literal(step.value)}" if step.value else ""
     word = "" if mode == "constant" else f", mode={mode!r}"
     crops = any(n < 0 for pair in step.padding for n in pair)
     item = ""
     if mode == "constant" and not crops and len(step.padding) == _ndim(reads):
-        item = f"nn.ConstantPad{_ndim(reads)}d({tuple(n for p in reversed(step.padding) for n in p)}, {step.value!r})"
+        pads = tuple(n for p in reversed(step.padding) for n in p)
+        item = f"nn.ConstantPad{_ndim(reads)}d({pads}, {literal(step.value)})"
     return Code(f"F.pad({{x}}, {_torch_pads(step.padding)}{word}{value})", item=item)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeAlias
 
 from convspec.contract.plan import Plan
@@ -123,6 +124,11 @@ class Program:
 def number(value: float) -> str:
     """Return a number as Python writes it, with all its digits; a whole one without its point."""
     return repr(float(value)).removesuffix(".0")
+
+
+def literal(value: float) -> str:
+    """Return a float as Python reads it, an infinite one too."""
+    return repr(value) if abs(value) < inf else f'float("{value}")'
 
 
 def native_layer(plan: Plan, **arguments: str) -> str:

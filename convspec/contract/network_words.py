@@ -220,6 +220,7 @@ class Vocabulary:
         counts_statistics: whether running means and variances count as parameters, as in Keras.
         read_printed: reads what the framework prints of a model, and returns None for any other text; None where it
             prints nothing that can be read.
+        read_config: the code of a model that the framework has as data, and None for any other text.
         default_name: the first name of layers of a class that were given none: ``conv2d``, then ``conv2d_1``; a layer
             has it from when it is made. None: a layer without a place in a model is named as a function is.
         separator: between the names of a path.
@@ -244,6 +245,7 @@ class Vocabulary:
     forward: tuple[str, ...] = ("forward",)
     counts_statistics: bool = False
     read_printed: Callable[[str], Printed | None] | None = None
+    read_config: Callable[[str], str | None] | None = None
     default_name: Callable[[str], str] | None = None
     separator: str = "."
     prepare: str = ""

@@ -20,7 +20,7 @@ from convspec.contract import (
     parse_call,
     registry,
 )
-from convspec.errors import RequestError, SpecError
+from convspec.errors import CallError, RequestError, SpecError
 from convspec.layers.remarks import Port, Remark, remarks_on
 from convspec.layers.remarks.port import NAMES, framework
 from convspec.spec import FIELDS, ConvSpec, layouts, shapes
@@ -129,6 +129,8 @@ def layer_of(
         CallError, SpecError: as :func:`translate`.
         RequestError: if ``in_channels`` contradicts the spec.
     """
+    if isinstance(layer, str) and layer.lstrip().startswith("{") and "class_name" in layer:
+        raise CallError(f"{layer[:40]}…", "it is the configuration of a model, not a layer")
     if isinstance(layer, ConvSpec) or layer.lstrip().startswith("{"):
         spec = layer if isinstance(layer, ConvSpec) else ConvSpec.from_json(layer)
         return _agreed(spec, in_channels, "the spec"), None, None

@@ -115,3 +115,11 @@ def test_a_norm_without_a_scale_has_one_of_ones_in_pytorch():
 def test_a_number_has_all_its_digits(target):
     code = Network.parse(KERAS.format("layers.Rescaling(1. / 255), layers.Conv2D(5, 3)")).source(target, (2, 6, 8, 3))
     assert f"x * {1 / 255}\n" in code.source
+
+
+@pytest.mark.parametrize("to", ["torch", "keras", "flax", "onnx"])
+def test_a_pad_by_an_infinite_number_is_python(to):
+    text = "x = keras.Input((6, 6, 3))\nmodel = keras.Model(x, ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "
+    code = Network.parse(text + 'constant_values=float("-inf")))').source(to, (1, 6, 6, 3))
+    assert code.missing == ()
+    assert 'float("-inf")' in code.source

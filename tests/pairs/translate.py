@@ -1,14 +1,17 @@
 """Random networks in another framework's code: written, run, given the weights, and judged by what both compute.
 
-``python -m tests.pairs.translate SOURCE TARGET COUNT [FIRST]`` prints a line for each network that is not translated
-and proved, and the counts.
+``python -m tests.pairs.translate SOURCE TARGET COUNT [FIRST [FILE]]`` prints a line for each network that is not
+translated and proved, and the counts; these are a line of JSON in FILE, from which ``scripts/network_campaigns.py``
+writes the report.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,10 +71,10 @@ def _verdict(made: ModelTranslation, ours: list[np.ndarray], theirs: list[np.nda
     return ("proved" if made.comparison.evidence in ("proved", "equal") else "measured"), ""
 
 
-def main(source: str, target: str, count: int, first: int = 0) -> None:
+def main(source: str, target: str, count: str, first: str = "0", file: str = "") -> None:
     """Print what is not translated, and the counts."""
     counts: Counter[str] = Counter()
-    for seed in range(first, first + count):
+    for seed in range(int(first), int(first) + int(count)):
         try:
             verdict, words = judge_translation(seed, source, target)
         except Exception as error:  # noqa: BLE001 – every fault is a line
@@ -81,7 +84,11 @@ def main(source: str, target: str, count: int, first: int = 0) -> None:
         if verdict not in ("proved", "measured", "skipped"):
             print(f"{seed} {verdict}: {words}", flush=True)
     print(f"{source} → {target}: {dict(counts)}", flush=True)
+    if file:
+        entry = {"campaign": "translate", "source": source, "target": target, "first": int(first), "counts": counts}
+        with Path(file).open("a", encoding="utf-8") as lines:
+            lines.write(f"{json.dumps(entry)}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    main(*sys.argv[1:])

@@ -299,8 +299,8 @@ _LAYERS: dict[str, Word] = {
         "input_length=None"),
     "BatchNormalization": layer(f"axis=-1, momentum=0.99, epsilon=1e-3, {_NORM}", _batch_norm, _NORMS, *(
         f"{n}=None" for n in ("moving_mean_initializer", "moving_variance_initializer", "synchronized", "renorm",
-                              "fused", "virtual_batch_size"))),
-    "LayerNormalization": layer(f"axis=-1, epsilon=1e-3, {_NORM}", _layer_norm, _NORMS),
+                              "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size"))),
+    "LayerNormalization": layer(f"axis=-1, epsilon=1e-3, {_NORM}", _layer_norm, _NORMS, "rms_scaling=False"),
     "RMSNormalization": layer("axis=-1, epsilon=1e-6", _rms_norm),
     "GroupNormalization": layer(f"groups=32, axis=-1, epsilon=1e-3, {_NORM}", _group_norm, _NORMS),
     "UnitNormalization": layer("axis=-1", lambda a: steps.LpNorm(_axes(a.axis), 2.0, 1e-6)),

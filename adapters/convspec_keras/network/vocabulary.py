@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from convspec.contract.network_words import Vocabulary
+from convspec_keras.network.config import code_of
 from convspec_keras.network.functions import FUNCTIONS
 from convspec_keras.network.layers import ALIASES, LAYERS
 from convspec_keras.network.summary import read_summary
@@ -39,6 +40,7 @@ VOCABULARY = Vocabulary(
     forward=("call",),
     counts_statistics=True,
     read_printed=read_summary,
+    read_config=code_of,
     default_name=first_name,
     separator="/",
     sequence_path="/{}",

@@ -33,11 +33,12 @@ from convspec.layers.networks.values import (
     claim,
     tensors_in,
 )  # fmt: skip
-from convspec.layers.networks.vocabularies import choose
+from convspec.layers.networks.vocabularies import as_code, choose
 from convspec.layers.networks.writing import NetworkCode, write_network
 from convspec.spec.steps import Other, Step
 
 MAX_LENGTH = 100_000  # characters
+MAX_CONFIG = 2_000_000  # of a configuration, whose code is much shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,15 @@ class Network:
         """Read the text of a network in any framework that an adapter has the words of; nothing is evaluated.
 
         Args:
-            text: a constructor such as ``nn.Sequential(…)``, a class, statements, a printed model, or a layer on each
-                line.
+            text: a constructor such as ``nn.Sequential(…)``, a class, statements, a printed model, the
+                configuration of one, or a layer on each line.
             name: the class, function or variable of the text that is meant; None: the last one.
             framework: an adapter's name, where the text could be of several frameworks.
 
         Raises:
             CallError: where it cannot be read, with the line.
         """
+        text = as_code(text) if len(text) <= MAX_CONFIG else text
         if len(text) > MAX_LENGTH:
             raise CallError(text[:40] + "…", f"the text has {len(text):,} characters, more than {MAX_LENGTH:,}")
         adapter, vocabulary = choose(text, framework)

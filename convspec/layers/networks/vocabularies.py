@@ -19,6 +19,12 @@ def vocabularies() -> Mapping[str, Vocabulary]:
     return {name: words for name, words in found.items() if words is not None}
 
 
+def as_code(text: str) -> str:
+    """Return the code of a model whose text is a configuration; any other text as it is."""
+    codes = (words.read_config(text) for words in vocabularies().values() if words.read_config)
+    return next((code for code in codes if code), text)
+
+
 def choose(text: str, framework: str | None = None) -> tuple[str, Vocabulary]:
     """Return the adapter whose framework's text it is, and its words.
 
