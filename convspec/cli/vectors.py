@@ -41,7 +41,7 @@ def pack(folder: Annotated[str, typer.Argument(metavar="DIR", help="New or empty
     from convspec.contract import registry
     from convspec.corpora.pack import VERSION, write
 
-    graph_test = importlib.import_module(registry.vectors_adapter().messages_module).backend_test
+    graph_test = importlib.import_module(registry.messages_adapter().messages_module).backend_test
     made = write(Path(folder), graph_test)
     lines = [
         f"version {VERSION}: {made.vectors} vectors, {made.graphs} of them also as ONNX backend tests, in {folder}",

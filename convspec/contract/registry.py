@@ -260,6 +260,11 @@ def vectors_adapter() -> Adapter:
     return _first(lambda one: one.vectors_module, "writes backend tests")
 
 
+def messages_adapter() -> Adapter:
+    """Return the adapter that writes backend tests without its framework. Raises RequestError where there is none."""
+    return _first(lambda one: one.messages_module, "writes backend tests without its framework")
+
+
 def _first(ability: Callable[[Adapter], str], words: str) -> Adapter:
     able = next((one for one in _each() if ability(one)), None)
     if able is None:

@@ -188,4 +188,4 @@ def test_the_graph_format_is_written_without_its_package():
     """The graph format is written by bytes: no framework is imported, so the pack is the same with and without it."""
     code = "import sys; sys.modules['onnx'] = None; import convspec_onnx.messages"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert registry.vectors_adapter().messages_module == "convspec_onnx.messages"
+    assert registry.messages_adapter().messages_module == "convspec_onnx.messages"

@@ -90,6 +90,15 @@ def test_a_reader_is_short(language):
     assert max(map(len, lines)) <= 120
 
 
+def test_the_script_for_onnxruntime_web_can_be_parsed_and_knows_only_folders_of_the_pack():
+    folder = ROOT / "vectors" / "onnxruntime-web"
+    known = json.loads((folder / "known.json").read_text("utf-8"))
+    assert known.keys() <= {v.id for v in pack.vectors()}
+    node = shutil.which("node") or pytest.skip("node is not installed")
+    for script in (folder / "run.mjs", READERS / "javascript" / "example.mjs"):
+        assert subprocess.run([node, "--check", str(script)], check=False).returncode == 0
+
+
 def test_the_how_to_shows_this_pack(folder):
     text = (ROOT / "docs" / "how-to" / "test-a-runtime.md").read_text("utf-8")
     kinds = Counter(v.kind for v in pack.vectors())

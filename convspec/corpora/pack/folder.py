@@ -84,7 +84,7 @@ def _type(vector: Vector, name: str) -> str:
 
 
 def _bytes(vector: Vector, name: str) -> bytes:
-    stored = vector.arrays[name].astype("<f8" if _type(vector, name) == "float64" else "<i4")
+    stored = vector.arrays[name].astype(np.dtype(_type(vector, name)).newbyteorder("<"))
     assert np.array_equal(stored, vector.arrays[name]), (vector.id, name)
     return stored.tobytes()
 
@@ -92,13 +92,11 @@ def _bytes(vector: Vector, name: str) -> bytes:
 def _row(vector: Vector) -> dict[str, str]:
     """Return the line of the index, by column."""
     spec, (pads, output_padding) = vector.spec, vector.numbers
-    shapes = {name: vector.arrays[name].shape if name in vector.arrays else () for name in ("x", "kernel", "dy", "y")}
-    if vector.kind == "quantized":
-        shapes["y"] = vector.arrays["lower"].shape
+    y = next((vector.arrays[name].shape for name in ("y", "dy", "lower") if name in vector.arrays), ())
     columns: dict[str, Iterable[int]] = {
         "stride": spec.stride, "dilation": spec.dilation, "pads": [n for pair in pads for n in pair],
-        "output_padding": output_padding, "x": shapes["x"], "kernel": shapes["kernel"],
-        "y": shapes["y"] or shapes["dy"], "zeros": vector.zeros,
+        "output_padding": output_padding, "x": vector.arrays["x"].shape, "kernel": spec.kernel_shape, "y": y,
+        "zeros": vector.zeros,
     }  # fmt: skip
     texts = {name: ",".join(map(str, numbers)) or "-" for name, numbers in columns.items()}
     words = {
