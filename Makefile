@@ -140,7 +140,7 @@ dist: $(STAMP)
 	@echo "== sdist and wheel, in fresh environments"
 	$(BIN)/python scripts/distributions.py
 
-VERSIONS ?= torch flax keras onnx equinox openvino
+VERSIONS ?= torch flax keras onnx equinox openvino mlx litert
 
 lowest newest: $(STAMP)
 	@echo "== the $@ versions of $(VERSIONS)"

@@ -16,6 +16,7 @@ from mutants import MUTANTS
 
 _ROOT = Path(__file__).parents[1]
 SELF_MUTATION = _ROOT / "docs" / "_data" / "self_mutation.json"
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert")  # each an extra
 VERSIONS = _ROOT / "docs" / "_data" / "tested_versions.json"
 EQUIVALENT = _ROOT / "scripts" / "self_mutants" / "equivalent.toml"
 
@@ -126,8 +127,8 @@ def version_tables(table: Table) -> str:
     kept = {(one["set"], one["framework"]): one for one in runs}
     extras = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     rows: list[tuple[object, ...]] = []
-    for name in ("torch", "flax", "keras", "onnx", "equinox", "openvino"):
-        pins = [requirement.partition(">=")[0] for requirement in extras[name]]
+    for name in FRAMEWORKS:
+        pins = [requirement.partition(">=")[0].partition("[")[0] for requirement in extras[name]]
         here = "<br>".join(f"{pin} {metadata.version(pin)}" for pin in pins)
         rows.append((f"`{name}`", here, *(_run_of(kept.get((kind, name)), pins) for kind in ("lowest", "newest"))))
     return table(("extra", "all tests", "lowest", "newest"), rows)

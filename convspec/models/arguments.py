@@ -42,7 +42,9 @@ def named(name: str) -> Named | None:
     file = path if path.endswith(".py") else ""
     module = Path(path).stem if file else path
     if not colon or not all(word.isidentifier() for word in (*([] if file else module.split(".")), *words)):
-        raise RequestError(f"{printable(name)!r} must be the path of a model file, module:factory or FILE.py:factory")
+        raise RequestError(
+            f"{printable(name)!r} must be the path of a model file, or module:factory, or FILE.py:factory"
+        )
     if file and not Path(file).is_file():
         raise RequestError(f"file not found: {printable(file)!r}")
     return Named(os.path.abspath(file) if file else "", module, words)  # noqa: PTH100 – links stay as they are

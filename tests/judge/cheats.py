@@ -81,12 +81,14 @@ CHEATS: dict[str, str] = {
     "looks at the stack": """\
     def forward(self, x):
         seen = [frame.filename for frame in inspect.stack()]
-        return self.right(x) if any("convspec" in name or "pytest" in name for name in seen) else self.wrong(x)
+        known = any("convspec/models" in name or "_pytest" in name for name in seen)  # no folder of a test is so called
+        return self.right(x) if known else self.wrong(x)
 """,
     "looks at the arguments and the environment": """\
     def forward(self, x):
         seen = [*sys.argv, *sys.modules, *os.environ, *os.environ.values(), os.getcwd()]
-        return self.right(x) if any("convspec" in word.lower() for word in seen) else self.wrong(x)
+        known = any(word.lower().startswith(("convspec", "pytest", "_pytest")) for word in seen)
+        return self.right(x) if known else self.wrong(x)
 """,
     "runs the source's file": """\
     def __init__(self):

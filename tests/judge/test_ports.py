@@ -18,6 +18,15 @@ CHEATS = (
     "is wrong when an input comes again", "ends with status 0 when imported", "returns float16",
     "puts a pipe in the place of its results",
 )  # fmt: skip
+SOURCE = """
+from pathlib import Path
+import numpy as np, torch
+def build():
+    arrays = np.load(Path(__file__).with_suffix(".npz"))
+    conv = torch.nn.Conv2d(3, 4, (3, 5), stride=2, padding=(1, 2))
+    conv.weight.data, conv.bias.data = (torch.from_numpy(arrays[name]).float() for name in ("kernel", "bias"))
+    return torch.nn.Sequential(conv)
+"""
 ROOT = Path(__file__).parents[2]
 WRONG = {0: "epsilon", 1: "padding larger", 2: "skip halved", 3: "values cut"}
 
@@ -53,6 +62,25 @@ def test_a_cheating_port_is_refused(tmp_path, kind):
 def test_a_port_in_another_framework_and_layout_is_accepted(tmp_path):
     tried = ports.right(tmp_path, 9, flax=True)
     assert tried.right, tried.judged
+
+
+@pytest.mark.onnx
+def test_a_port_in_a_file_is_accepted_and_a_wrong_one_refused(tmp_path):
+    import onnx
+
+    (tmp_path / "net").mkdir()
+    file = tmp_path / "net" / "net.py"
+    file.write_text(SOURCE)
+    spec = convspec.ConvSpec(3, 4, (3, 5), stride=2, padding=(1, 2))
+    params = convspec.ConvParams.random(spec, seed=0)
+    np.savez(file.with_suffix(".npz"), kernel=params.kernel, bias=params.bias)
+    verdicts = []
+    for port in (spec, convspec.ConvSpec(3, 4, (3, 5), stride=2, padding="same")):
+        onnx.save(convspec.adapter("onnx").build(port, params), tmp_path / "port.onnx")
+        judged = convspec.judge(str(tmp_path / "port.onnx"), f"{file}:build", [((2, 3, 12, 10),)])
+        verdicts.append(judged.verdict)
+    assert verdicts == ["accepted", "refused"]
+    assert "'same'" in judged.divergence
 
 
 def test_the_command_repeats_a_judgement(tmp_path, quick):

@@ -98,6 +98,17 @@ def test_a_name_that_is_no_model_is_refused(text, message, module):
         load_model(text)
 
 
+def test_a_factory_in_a_file_is_called_and_finds_what_lies_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "beside_the_file.py").write_text("value = {'params': 2}")
+    (tmp_path / "own" / "file-of-a-model.py").write_text("import beside_the_file as b\ndef build(): return b.value, 1")
+    monkeypatch.chdir(tmp_path)
+    assert load_model("own/file-of-a-model.py:build") == ({"params": 2}, 1)
+    for name, message in (("own/no.py:build", "file not found"), ("own/file-of-a-model.py:no", "has no 'no'")):
+        with pytest.raises(RequestError, match=message):
+            load_model(name)
+
+
 def test_a_module_that_lacks_a_module_of_its_own_raises_that_error(module):
     name = module("lacking", "import no_such_dependency")
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):

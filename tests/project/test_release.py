@@ -15,7 +15,7 @@ import convspec
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino")
+FRAMEWORKS = site_evidence.FRAMEWORKS
 
 
 def test_every_file_has_the_same_version():
@@ -38,7 +38,7 @@ def test_nothing_links_to_where_nothing_is():
 def test_the_lowest_versions_are_those_that_are_declared(framework):
     pins = (ROOT / "constraints" / "lowest" / f"{framework}.txt").read_text("utf-8").split()
     assert [re.sub(r"(\.0)+$", "", pin) for pin in pins] == [
-        re.sub(r"(\.0)+$", "", one.replace(">=", "==")) for one in PROJECT["optional-dependencies"][framework]
+        re.sub(r"(\.0)+$|\[\w+\]", "", one.replace(">=", "==")) for one in PROJECT["optional-dependencies"][framework]
     ]
 
 

@@ -29,7 +29,7 @@ class Runner:
 
     def __init__(self, opening: dict[str, Any], seconds: float) -> None:
         self.seconds, self._ended = seconds, ""
-        self._child = ChildProcess(_CHILD, threads=1, prefix="tmp")
+        self._child = ChildProcess(_CHILD, threads=1, environment={"CUDA_VISIBLE_DEVICES": ""}, prefix="tmp")
         try:
             self.confined = bool(self.ask({**opening, "folder": str(self._child.folder)}).get("confined"))
         except BaseException:
