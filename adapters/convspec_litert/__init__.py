@@ -21,4 +21,5 @@ ADAPTER = _LiteRT(
     name="litert", package="convspec_litert", requires=("ai_edge_litert",), distributions=("ai-edge-litert", "numpy"),
     native_layout="NHWC", layouts=("NHWC",), dtypes=("float32", "float16"),
     variants=("xnnpack", "builtin", "reference"), variant="xnnpack", roots=("ai_edge_litert",), files=(".tflite",),
+    audit_module="convspec_litert.audit", audit_levels=("xnnpack", "builtin", "reference"),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,10 +202,12 @@ class Graph:
 
     def _invoke(self, inputs: Sequence[Array], variant: str, threads: int | None, *, keep: bool) -> Interpreter:
         fixed = self.fixed([x.shape for x in inputs])
-        interpreter = Interpreter(
-            model_content=fixed.pack(), num_threads=threads, experimental_op_resolver_type=RESOLVERS[variant],
-            experimental_preserve_all_tensors=keep,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors takes memory
+            interpreter = Interpreter(
+                model_content=fixed.pack(), num_threads=threads, experimental_op_resolver_type=RESOLVERS[variant],
+                experimental_preserve_all_tensors=keep,
+            )  # fmt: skip
         for number, x in zip(self.inputs, inputs, strict=True):
             if x.shape != self.signature(number):
                 interpreter.resize_tensor_input(number, x.shape)

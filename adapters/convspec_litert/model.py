@@ -83,10 +83,10 @@ def traces_plainly(_: Any) -> bool:
 def trace_steps(model: Any, inputs: Sequence[Array] | Mapping[str, Array]) -> StepTrace:
     """Run the model once by LiteRT's own kernels; steps on constants and sizes alone are left out."""
     graph, values = _run(model, inputs)
-    return _Trace(graph, values).read()
+    return Trace(graph, values).read()
 
 
-class _Trace:
+class Trace:
     """Makes the steps of one run; ``values`` has what every tensor held."""
 
     def __init__(self, graph: Graph, values: Mapping[int, Array]) -> None:

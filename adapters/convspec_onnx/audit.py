@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from convspec.contract.isolation import send
-from convspec.errors import ConvspecError, printable
+from convspec.contract.isolation import serve_audit
 from convspec.reference import Verdict
 from convspec_onnx.graph import lint_graph
 from convspec_onnx.loading import inputs
@@ -29,24 +27,8 @@ from convspec_onnx.verify import (
 
 
 def serve(requests: BinaryIO, replies: int) -> None:
-    """Answer one request; an error becomes the message ``refused``."""
-
-    def report(message: Mapping[str, Any]) -> None:
-        send(replies, json.dumps(message, allow_nan=False, default=str).encode() + b"\n")
-
-    def ask(wanted: dict[str, Any]) -> dict[str, Any]:
-        report({"wanted": wanted})
-        answer: dict[str, Any] = json.loads(requests.readline())
-        return answer
-
-    try:
-        audit(json.loads(requests.readline()), report, ask)
-    except ConvspecError as error:
-        report({"refused": printable(error)})
-    except MemoryError:
-        report({"refused": "the model needs more memory than is allowed; if you trust it, raise --memory"})
-    except RecursionError:
-        report({"refused": "the model is nested too deeply"})
+    """Answer one request."""
+    serve_audit(audit, requests, replies)
 
 
 def audit(request: Mapping[str, Any], report: Report, ask: Ask | None = None) -> None:

@@ -34,20 +34,23 @@ Examples:
 
     convspec verify model.onnx --levels off,basic,extended,all,evaluator --providers CPU,CUDA --expect CUDA=tf32
 
+    convspec verify model.tflite --against model.keras
+
     convspec verify model.onnx --markdown "$GITHUB_STEP_SUMMARY" --junit verify.xml --baseline accepted.json
 """
 _MIB = 1 << 20
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file to verify.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="ONNX or .tflite file to verify.")],
     against: Annotated[str | None, option("Source of the export: `module:factory`, or a model file.", "SOURCE")] = None,
     inputs: Annotated[str | None, option("Inputs as .npz, .npy, or a folder in ONNX's test format.", "FILE")] = None,
     source_inputs: Annotated[str | None, option(
         "Inputs of the source, if it takes others: .npz in its order, .npy.", "FILE")] = None,
     dim: Annotated[list[str] | None, option("Size of a symbolic axis; two sizes make two runs.", "NAME=N[,N]")] = None,
-    levels: Annotated[str, option(
-        "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`.", "L,…")] = "off,all",
+    levels: Annotated[str | None, option(
+        "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`; default off,all. Of a .tflite "
+        "file: xnnpack, builtin, reference; default all.", "L,…")] = None,
     providers: Annotated[str, option(
         "Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….", "P,…")] = "CPU",
     expect: Annotated[list[str] | None, option(
@@ -66,7 +69,7 @@ def verify(
     markdown: MarkdownOption = None,
     junit: JunitOption = None,
 ) -> None:  # fmt: skip
-    """Verify every node of an ONNX model, and compare it with the model that it was exported from."""
+    """Verify every node of an ONNX or LiteRT model, and compare it with the model that it was exported from."""
     from convspec.cli.reports import progress, verify_files
     from convspec.models import arguments, verify_and_repair
     from convspec.models import verify as run_verify
@@ -79,8 +82,8 @@ def verify(
         run = run_verify if repair is None else functools.partial(verify_and_repair, out=repair)
         report = run(
             model, against=source, inputs=inputs, source_inputs=source_inputs,
-            dims=dims, levels=split(levels), providers=split(providers), expect=expected, oracle=oracle,
-            memory=None if memory is None else memory * _MIB, timeout=timeout, accepted=accepted,
+            dims=dims, levels=split(levels) if levels else None, providers=split(providers), expect=expected,
+            oracle=oracle, memory=None if memory is None else memory * _MIB, timeout=timeout, accepted=accepted,
             progress=progress.count_steps(shown),
         )  # fmt: skip
     taken = write(

@@ -94,6 +94,7 @@ class PlanAdapter(Adapter):
     graph_files: tuple[str, ...] = ()
     weight_files: tuple[str, ...] = ()
     audit_module: str = ""
+    audit_levels: tuple[str, ...] = ()
     vectors_module: str = ""
     messages_module: str = ""
 

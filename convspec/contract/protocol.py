@@ -101,6 +101,7 @@ class Adapter(ABC):
             and to the model module (``".onnx"``).
         weight_files: how names of files end whose arrays :meth:`load_weights` returns (``".pth"``).
         audit_module: a child process serves it to audit a graph file; empty where the adapter has no audit.
+        audit_levels: the ways to run a file that an audit compares, where they are no levels of graph optimisation.
         vectors_module: writes and runs cases as the backend tests of a graph format; empty where there is none.
         messages_module: writes vectors of the pack in that format without the framework; empty where there is none.
     """
@@ -116,6 +117,7 @@ class Adapter(ABC):
     graph_files: tuple[str, ...] = ()
     weight_files: tuple[str, ...] = ()
     audit_module: str = ""
+    audit_levels: tuple[str, ...] = ()
     vectors_module: str = ""
     messages_module: str = ""
 

@@ -246,13 +246,13 @@ def graph_files() -> tuple[str, ...]:
 
 
 def audit_adapter(path: str | os.PathLike[str]) -> Adapter:
-    """Return the adapter that audits this graph file, by the end of its name, else the first that audits any.
+    """Return the adapter that audits this file, by the end of its name, else the first that audits graph files.
 
     Raises:
         RequestError: where no adapter audits graphs.
     """
-    able = (one for one in _each() if one.audit_module and os.fspath(path).endswith(one.graph_files))
-    return next(able, None) or _first(lambda one: one.audit_module, "audits graphs")
+    able = (one for one in _each() if one.audit_module and os.fspath(path).endswith((*one.graph_files, *one.files)))
+    return next(able, None) or _first(lambda one: one.audit_module * bool(one.graph_files), "audits graphs")
 
 
 def vectors_adapter() -> Adapter:

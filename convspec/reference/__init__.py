@@ -2,7 +2,7 @@
 
 The input is a spec, its weights and an input in the canonical order; the result is the layer's output and gradients
 (:func:`conv`, :func:`gradients`), the error bounds of rounding, and the verdict on an actual result. ``steps`` does the
-same for what stands between convolutions. NumPy only, at any rank.
+same for what stands between convolutions, ``quantized`` for convolutions of integers. NumPy only, at any rank.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from convspec.reference.rounding_spread import SPREAD_FACTOR, Spread, move_numbe
 from convspec.reference.verdict import EXACT_KINDS, VERDICTS, Verdict, judge
 
 if TYPE_CHECKING:
+    from convspec.reference import quantized as quantized
     from convspec.reference import steps as steps
 
 __all__ = [
     "EXACT_KINDS", "LADDER", "SPREAD_FACTOR", "STATISTICAL_MINIMUM", "VERDICTS", "Bounds", "Spread", "Verdict",
     "accuracy_probes", "bounds", "conv", "error_bounds", "gamma", "gradient_magnitudes", "gradients", "judge",
-    "judge_class", "magnitude", "measure", "move_numbers", "probes", "products", "quick_check", "source_indices",
-    "spread_limits", "steps", "units_for", "verdict",
+    "judge_class", "magnitude", "measure", "move_numbers", "probes", "products", "quantized", "quick_check",
+    "source_indices", "spread_limits", "steps", "units_for", "verdict",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``steps`` on first use: workers, which compute convolutions alone, start without it."""
-    if name == "steps":
-        return importlib.import_module("convspec.reference.steps")
+    """Import ``steps`` and ``quantized`` on first use: workers, which compute convolutions alone, do not need them."""
+    if name in ("quantized", "steps"):
+        return importlib.import_module(f"convspec.reference.{name}")
     raise AttributeError(f"module 'convspec.reference' has no attribute {name!r}")

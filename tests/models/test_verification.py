@@ -152,7 +152,7 @@ def test_what_is_asked_for_reaches_the_process_and_the_source_answers_it(tmp_pat
     """))  # fmt: skip
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
-    adapter = SimpleNamespace(audit_module="fake_audit", graph_files=(".onnx",), versions=dict)
+    adapter = SimpleNamespace(audit_levels=(), audit_module="fake_audit", graph_files=(".onnx",), versions=dict)
     monkeypatch.setattr(verifier.registry, "audit_adapter", lambda path: adapter)
     monkeypatch.setattr(verifier.registry, "absence", lambda adapter: "")
 

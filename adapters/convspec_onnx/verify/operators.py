@@ -7,7 +7,7 @@ quotient leaves open. A node of another kind is not judged, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -86,37 +86,10 @@ def judge_operation(call: Operation) -> tuple[str, Verdict]:
     if not isinstance(word.step, Other | ConvSpec) and call.y.dtype.name in _FLOATS:
         outputs = call.results[:1] if "positions" in word.note else call.results
         xs = [call.value(number) for number in word.reads]
-        return str(word.step), _judge_step(word.step, xs, outputs, word.arrays)
+        return str(word.step), reference.steps.judge_step(word.step, xs, outputs, word.arrays)
     if name in _MOVES or not isinstance(word.step, Other) or all(y.dtype.kind in "iub" for y in call.results):
         return name, _judge_exact(call)
     return name, Verdict("unsupported", f"{word.step.name}: there is no reference for it")
-
-
-def _judge_step(step: Any, xs: Sequence[Array], ys: Sequence[Array], arrays: Arrays | Any) -> Verdict:
-    dtype = ys[0].dtype.name
-    if reference.steps.is_within(step, xs, ys, arrays, dtype):
-        return Verdict("agree")
-    worst = 0.0
-    for y, (expected, bound) in zip(ys, reference.steps.evaluate_bounded(step, xs, arrays, dtype), strict=True):
-        if y.shape != expected.shape:
-            return Verdict("disagree", f"shape: expected {expected.shape}, got {y.shape}")
-        if np.isinf(bound).any() and np.isfinite(expected).all() and all(np.isfinite(x).all() for x in xs):
-            return Verdict("unsupported", "the bound on its rounding says nothing")
-        ratio = reference.steps.error_ratio(y, expected, bound)
-        if (ratio > 1).any():
-            at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-            return _wrong(y, expected, ratio > 1, at, f"{float(ratio[at]):.3g} times the bound")
-        worst = max(worst, float(np.max(ratio, initial=0.0)))
-    return Verdict("agree", evidence={"worst_q": worst, "bound": 1.0})
-
-
-def _wrong(y: Array, expected: Array, wrong: Array, at: tuple[Any, ...], words: str) -> Verdict:
-    """Return the verdict on a result with wrong elements, of which that ``at`` a place is the worst."""
-    index = [int(i) for i in at]
-    evidence = {"total": int(y.size), "wrong": int(wrong.sum()), "index": index, "got": float(y[at]),
-                "expected": float(expected[at])}  # fmt: skip
-    reason = f"value: {evidence['wrong']} of {y.size} elements; the worst at {index} is {y[at]:.9g}, {words}"
-    return Verdict("disagree", f"{reason}; expected {float(expected[at]):.9g}", evidence=evidence)
 
 
 def _judge_exact(call: Operation) -> Verdict:
@@ -134,7 +107,7 @@ def _judge_exact(call: Operation) -> Verdict:
             wrong &= np.isfinite(call.x) & (call.x > info.min - 1.0) & (call.x < info.max + 1.0)
         if wrong.any():
             at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-            return _wrong(y, expected, wrong, at, "and nothing is rounded here")
+            return reference.steps.wrong_elements(y, expected, wrong, at, "and nothing is rounded here")
     return Verdict("agree")
 
 
@@ -175,7 +148,9 @@ def _judge_rounded(y: Array, ideal: Array, zero: Array, unit: float) -> Verdict:
     if not wrong.any():
         return Verdict("agree")
     at = np.unravel_index(int(np.argmax(np.where(wrong, np.abs(y - low), -1.0))), y.shape)
-    return _wrong(y, np.broadcast_to(ideal + zero, y.shape), wrong, at, "which no legal rounding gives")
+    return reference.steps.wrong_elements(
+        y, np.broadcast_to(ideal + zero, y.shape), wrong, at, "which no legal rounding gives"
+    )
 
 
 def _quantize(call: Operation) -> Verdict:
@@ -197,7 +172,7 @@ def _dequantize(call: Operation) -> Verdict:
     if not (ratio > 1).any():
         return Verdict("agree")
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    return _wrong(call.y, expected, ratio > 1, at, f"{float(ratio[at]):.3g} times the bound")
+    return reference.steps.wrong_elements(call.y, expected, ratio > 1, at, f"{float(ratio[at]):.3g} times the bound")
 
 
 def _quantize_dynamically(call: Operation) -> Verdict:
@@ -207,7 +182,7 @@ def _quantize_dynamically(call: Operation) -> Verdict:
     unit = format_of("float32").unit_roundoff
     expected = np.asarray((high - low) / 255.0)
     if abs(float(scale) - expected) > gamma(_ROUNDINGS, unit) * expected:
-        return _wrong(scale.reshape(()), expected, np.asarray(True), (), "and is the scale")
+        return reference.steps.wrong_elements(scale.reshape(()), expected, np.asarray(True), (), "and is the scale")
     if not scale:
         return Verdict("agree")
     verdict = _judge_rounded(zero.reshape(()), np.asarray(-low / float(scale)), np.zeros(()), unit)

@@ -4,6 +4,7 @@ In go the name of a module and requests; out come its answers, or how the proces
 validation, and the audit and the test vectors of ONNX use the same child process, reaper and memory limit.
 """
 
+from convspec.contract.isolation.audit_service import serve_audit
 from convspec.contract.isolation.child_process import (
     ChildError,
     ChildProcess,
@@ -27,4 +28,5 @@ from convspec.contract.isolation.separation import beneath, landlock, separate
 __all__ = [
     "EXIT_STATUS", "ChildError", "ChildProcess", "ChildTimeout", "alive", "beneath", "encode", "format_size",
     "in_child", "installed", "landlock", "limit_memory", "out_of_memory", "parse_size", "resident", "send", "separate",
+    "serve_audit",
 ]  # fmt: skip

@@ -43,6 +43,7 @@ from convspec.contract.isolation import ChildError, ChildProcess, ChildTimeout, 
 from convspec.errors import ConvspecError, FrameworkAbsent, RequestError, printable
 from convspec.models import run_model
 from convspec.models.arguments import read_arrays
+from convspec.models.comparison.run_both import compare
 from convspec.models.files.messages import pack
 from convspec.models.files.model_file import ModelFile
 from convspec.models.matching.kernels import Layer
@@ -68,7 +69,7 @@ def verify(
     *,
     source_inputs: Inputs | None = None,
     dims: Mapping[str, int | Sequence[int]] | None = None,
-    levels: Sequence[str] = LEVELS,
+    levels: Sequence[str] | None = None,
     providers: Sequence[str] = ("CPU",),
     expect: Mapping[str, str] | None = None,
     oracle: bool = True,
@@ -78,10 +79,10 @@ def verify(
     progress: Callable[[int, int], None] | None = None,
     draft: str | os.PathLike[str] | None = None,
 ) -> VerifyReport:
-    """Judge every convolution of an ONNX model by its actual inputs and outputs, and compare it with its source.
+    """Judge every convolution of an ONNX or LiteRT model by its inputs and outputs, and compare it with its source.
 
     Args:
-        path: of the model; external data are read from its own folder only.
+        path: of the model, ``.onnx`` or ``.tflite``; external data are read from its own folder only.
         against: the source: a model of any framework with an installed adapter, another ONNX file, or a file that
             :class:`~convspec.models.files.model_file.ModelFile` reads.
         inputs: arrays, one or by name or in order; or a ``.npz``, ``.npy``, or folder in ONNX's test format. None:
@@ -89,7 +90,8 @@ def verify(
         source_inputs: the source's inputs, where it takes others than the graph: in the order of its arguments, or by
             name; or a ``.npz`` or ``.npy``. The outputs are compared all the same.
         dims: sizes of symbolic axes by name, one or one per set.
-        levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own.
+        levels: of ONNX Runtime's graph optimisation, and ``"evaluator"``, onnx's own; default ``off`` and ``all``. Of
+            another format, the ways to run it that its adapter has; default all.
         providers: execution providers of ONNX Runtime, each at every level: ``"CPU"``, ``"CUDA"``, ….
         expect: the accuracy class of a provider, ``{"CUDA": "tf32"}``: the bounds allow it, and probes of every layer
             must measure exactly it. Without: float32's bounds, and no probes.
@@ -110,8 +112,10 @@ def verify(
     adapter = registry.audit_adapter(path)
     if absence := registry.absence(adapter):
         raise FrameworkAbsent(absence)
-    if unknown := [level for level in levels if level not in ALL_LEVELS]:
-        raise RequestError(f"unknown level {unknown[0]!r}; the levels are {', '.join(ALL_LEVELS)}")
+    known = adapter.audit_levels or ALL_LEVELS
+    levels = levels if levels is not None else adapter.audit_levels or LEVELS
+    if unknown := [level for level in levels if level not in known]:
+        raise RequestError(f"unknown level {unknown[0]!r}; the levels are {', '.join(known)}")
     if not levels or not providers:
         raise RequestError("levels and providers must each name at least one")
     if not oracle and against is None:
@@ -253,6 +257,8 @@ class SourceModel:
         """Run the model on the inputs of one request, and write what its layers read and returned to files."""
         with np.load(request["feeds"], allow_pickle=False) as stored:
             feeds = {name: stored[f"input_{place}"] for place, name in enumerate(request["names"])}
+        if "graph" in request:
+            return self._compare(request["graph"], list(feeds.values()))
         try:
             if self.inputs is not None:
                 model = run_model.open_model(self.model, self.inputs)
@@ -266,6 +272,16 @@ class SourceModel:
         index = target / "index.json"
         index.write_text(json.dumps(_describe(model, target)))
         return {"index": str(index)}
+
+    def _compare(self, path: str, feeds: list[Array]) -> dict[str, Any]:
+        """Compare the model with a file that an adapter loads, layer by layer."""
+        try:
+            rows = compare(self.model, ModelFile(path), feeds if self.inputs is None else self.inputs).rows
+        except ConvspecError as error:
+            return {"problem": str(error)}
+        return {"rows": [{"a": row.a, "b": row.b, "verdict": row.verdict, "why": row.differences or row.reason,
+                          "finding": row.diagnosis.findings[0].id if row.diagnosis and row.diagnosis.findings else ""}
+                         for row in rows if row.label.startswith("conv ")]}  # fmt: skip
 
     def _run(self, feeds: Mapping[str, Array], declared: Mapping[str, str | None]) -> Model:
         """Return the model, run on the inputs as they are, or in the layout of its convolutions, whichever it takes."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
-from convspec_onnx.verify import quantized, runtimes
 from convspec_onnx.verify import run as running
+from convspec_onnx.verify import runtimes
 from onnx import TensorProto, helper, numpy_helper
 
 from convspec import ConvParams, ConvSpec, reference
@@ -124,7 +124,7 @@ def test_a_fixed_point_rounding_is_legal_though_it_rounds_twice(tmp_path, monkey
     one = Quantised(inputs=1, scale=0.05)
     sums = one.sums()
     name = "fixed point, half away from zero"
-    y = np.clip(quantized.RULES[name](sums, one.factors()) + 100, 0, 255)
+    y = np.clip(reference.quantized.RULES[name](sums, one.factors()) + 100, 0, 255)
     node = one.judged(monkeypatch, tmp_path, y)
     assert node.verdict == "agree"
     assert any(name in note["title"] for note in node.notes)
