@@ -15,7 +15,7 @@ def inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
     formulas = convert(node.astext(), display="block")
-    self.body.append(f'<div class="math" role="math" tabindex="0">{formulas}</div>')
+    self.body.append(f'<div class="math">{formulas}</div>')
     raise nodes.SkipNode
 
 
