@@ -13,6 +13,7 @@
 #   make regressions   what public bugs do on the installed frameworks today, into the docs; minutes
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
+#   make grid    every combination of the parameters on every adapter and variant, into the docs; resumes where it was; hours
 #   make drills   real faults – kills, full disks, damaged and hostile files – against the command, as a table; half an hour
 #   make dist    sdist and wheel, each installed and tried in fresh environments of Python 3.11, 3.12 and 3.13
 #   make lowest  every framework's lowest version that is supported, in an environment of its own; into the docs
@@ -24,7 +25,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FRAMEWORKS := torch flax keras onnx equinox openvino mlx litert
+FRAMEWORKS := torch flax keras onnx equinox openvino mlx litert ncnn
 # a test that needs several frameworks runs once, with the last of them
 LATER = $(foreach name,$(shell echo '$(FRAMEWORKS)' | sed 's/.*$(1)//'), and not $(name))
 NONE := not browser$(foreach name,$(FRAMEWORKS), and not $(name))
@@ -34,8 +35,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_
 KERAS_TESTS := $(addprefix tests/adapters/keras/,test_read.py test_models.py test_trace_steps.py)
 CORPORA := tutorial features architectures
 
-.PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new drills \
-	dist lowest newest bench clean
+.PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new grid \
+	drills dist lowest newest bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -62,7 +63,7 @@ test: $(STAMP)
 
 # the longest first, so that no core waits for the last one; what a suite prints comes when it has ended
 SUITES := test-onnx test-torch test-flax test-keras test-keras-on-jax test-browser test-equinox test-keras-on-torch \
-	test-openvino test-mlx test-litert
+	test-openvino test-mlx test-litert test-ncnn
 .PHONY: $(SUITES)
 
 $(FRAMEWORKS:%=test-%): test-%: $(STAMP)
@@ -131,6 +132,16 @@ support-new: $(STAMP)
 	$(BIN)/python scripts/support.py --new > build/new.jsonl
 	$(BIN)/convspec check --corpus build/new.jsonl $(EVERYTHING) --json build/support.json
 	$(BIN)/python scripts/support.py --add build/support.json
+
+GRID ?= --adapters all
+
+grid: $(STAMP)
+	@echo "== the grid; make grid GRID='--adapters mlx,ncnn' for some; build/grid.journal resumes, remove it to begin anew"
+	@mkdir -p build
+	$(BIN)/python scripts/grid.py --cells > build/grid.jsonl
+	if test -f build/grid.journal; then $(BIN)/convspec check --resume build/grid.journal --json build/grid.json; \
+	else $(BIN)/convspec check --corpus build/grid.jsonl $(GRID) --data exact --journal build/grid.journal --json build/grid.json; fi
+	$(BIN)/python scripts/grid.py build/grid.json
 
 drills: $(STAMP)
 	@echo "== fault drills; make drills DRILLS='--short --only kill,journals' for some"

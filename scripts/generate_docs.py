@@ -10,6 +10,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import grid
 import site_calculator
 import site_cheat_sheet
 import site_commands
@@ -134,6 +135,7 @@ def main() -> None:
     parts["pictures"] = site_pictures.listing
     parts["photos"] = site_photos.listing
     parts["widths"] = partial(site_widths.parts, table)
+    parts["grid"] = grid.page
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)

@@ -23,7 +23,7 @@ os.environ.setdefault("JAX_THREEFRY_PARTITIONABLE", "false")
 hypothesis.settings.register_profile("convspec", deadline=None)  # a busy machine is slow, and fails nothing
 hypothesis.settings.load_profile("convspec")
 
-SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert", "browser"}
+SUITES = {"torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert", "ncnn", "browser"}
 
 
 def _marks(path: Path) -> dict[str, bool]:

@@ -10,6 +10,7 @@ Flax      ``(*K, I/g, O)``                         ``(*K, O, I)``, by default ``
                                                    groups: ``(*K, I/g, O)`` and flipped
 Equinox   ``(O, I/g, *K)``                         ``(O, I/g, *K)`` and flipped
 MLX       ``(O, *K, I/g)``                         ``(O, *K, I/g)``
+ncnn      ``(O, I/g, *K)``                         ``(O, I/g, *K)``
 OpenVINO  ``(O, I, *K)``, groups                   ``(I, O, *K)``, groups ``(g, I/g, O/g, *K)``
           ``(g, O/g, I/g, *K)``
 LiteRT    ``(O, *K, I/g)``, depthwise ``(1, *K, O)``; ``(O, *K, I)``; 3-D ``(*K, O, I)``
@@ -89,8 +90,8 @@ def of_plan(spec: ConvSpec, framework: str, text: str) -> Stored:
         return flax(spec, dilated="input_dilation=" in text)
     if framework == "equinox":
         return equinox(spec)
-    if framework == "mlx":
-        return mlx(spec)
+    if framework in ("mlx", "ncnn"):
+        return unflipped(spec, "O*I" if framework == "mlx" else "OI*")
     if framework == "openvino" and spec.groups > 1:
         return Stored(canonical(spec).order, kind="grouped")
     return litert(spec) if framework == "litert" else canonical(spec)
@@ -119,9 +120,9 @@ def equinox(spec: ConvSpec) -> Stored:
     return Stored("OI*", flipped=True, kind="dilated" if spec.groups > 1 else "plain")
 
 
-def mlx(spec: ConvSpec) -> Stored:
-    """Return MLX' order, channels last as its tensors are."""
-    return Stored("O*I", kind="dilated" if spec.transposed and spec.groups > 1 else "plain")
+def unflipped(spec: ConvSpec, order: str) -> Stored:
+    """Return MLX' and ncnn's order: O is first in transposed layers too."""
+    return Stored(order, kind="dilated" if spec.transposed and spec.groups > 1 else "plain")
 
 
 def litert(spec: ConvSpec) -> Stored:

@@ -19,7 +19,7 @@ from typing import Any
 from self_mutants.blocks import block_of, blocks, moved
 from self_mutants.mutants import ROOT, Mutant
 
-_FRAMEWORKS = ("torch", "onnx", "keras", "flax", "equinox", "openvino", "mlx", "litert")
+_FRAMEWORKS = ("torch", "onnx", "keras", "flax", "equinox", "openvino", "mlx", "litert", "ncnn")
 GROUPS = {  # tests that share a process; one that needs several frameworks is in the last of them
     "none": " and ".join(f"not {name}" for name in ("browser", *_FRAMEWORKS)),
     **{

@@ -58,9 +58,9 @@ LARGER = [
 MARKS = {
     "torch": "torch", "flax": "flax", "flax-linen": "flax", "keras": "keras", "keras-jax": "keras",
     "keras-torch": "keras", "onnx": "onnx", "onnx-reference": "onnx", "equinox": "equinox", "openvino": "openvino",
-    "mlx": "mlx", "litert": "litert",
+    "mlx": "mlx", "litert": "litert", "ncnn": "ncnn",
 }  # fmt: skip
-FORWARD_ONLY = ("onnx", "onnx-reference", "openvino", "litert")
+FORWARD_ONLY = ("onnx", "onnx-reference", "openvino", "litert", "ncnn")
 EVERY = [pytest.param(name, marks=getattr(pytest.mark, mark)) for name, mark in MARKS.items()]
 
 

@@ -7,13 +7,14 @@ from convspec_flax.weights import to_flax
 from convspec_keras.weights import native as to_keras
 from convspec_litert.weights import ORDERS, to_litert
 from convspec_mlx.weights import to_mlx
+from convspec_ncnn.weights import to_ncnn
 from convspec_openvino.weights import to_openvino
 
 from convspec import ConvSpec, adapter, corpora
 from convspec.layers import kernel_orders
 from convspec.layers.kernel_orders import Stored, canonical, flax, moves
 
-FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert")
+FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert", "ncnn")
 SPECS = list(dict.fromkeys(case.spec for case in corpora.load("features")))
 
 
@@ -28,6 +29,8 @@ def arrays(framework, spec, kernel):
         return to_flax(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "openvino":
         return to_openvino(kernel, spec.groups)
+    if framework == "ncnn":
+        return to_ncnn(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "mlx":
         return to_mlx(kernel, transposed=spec.transposed, groups=spec.groups)
     if framework == "litert":

@@ -21,7 +21,7 @@ STANDARD_LIBRARY_ONLY = ["errors", "spec", "contract", "layers"]
 PACKAGES = ["convspec", *sorted(p.name for p in (ROOT / "adapters").iterdir() if p.is_dir())]
 FRAMEWORKS = (
     "torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino", "mlx",
-    "ai_edge_litert",
+    "ai_edge_litert", "ncnn",
 )  # fmt: skip
 
 

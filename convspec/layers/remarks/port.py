@@ -13,7 +13,7 @@ from convspec.spec import ConvSpec, Pads, layouts
 
 NAMES = {
     "torch": "PyTorch", "flax": "Flax", "keras": "Keras", "onnx": "ONNX", "equinox": "Equinox", "openvino": "OpenVINO",
-    "mlx": "MLX", "litert": "LiteRT",
+    "mlx": "MLX", "litert": "LiteRT", "ncnn": "ncnn",
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ class Port:
         elif self.of == "equinox":
             before = kernel_orders.equinox(spec)
         elif self.of == "mlx":
-            before = kernel_orders.mlx(spec)
+            before = kernel_orders.unflipped(spec, "O*I")
         return before, kernel_orders.of_plan(spec, self.to, self.text)
 
 
