@@ -40,6 +40,9 @@ TRANSLATED = """
 results are compared (`python -m tests.pairs.translate SOURCE TARGET COUNT`). A judge without convspec compares the
 results too, to 2e-5 of the largest.
 
+A network that showed a fault which was mended is counted as after the mend. Some runs were on earlier
+commits of the same day.
+
 * **proved**: every step of both is within its own rounding bound; **measured**: the results agree, some
   steps are not judged.
 * **missing**: a step has no counterpart, which the code and the status say. **skipped**: the source's framework cannot
