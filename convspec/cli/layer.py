@@ -147,7 +147,8 @@ def show(
     """Explain a layer: meaning of the numbers, sizes, cost, code in each framework, a drawing.
 
     Or a whole network as it is written or printed in any framework: the shape, the parameters and the cost of every
-    layer, and where it does not fit, why, and what would mend it. The text is read, never run.
+    layer, and where it does not fit, why, and what would mend it. The text is read, never run. Or a live model as
+    `module:factory`, which is made and run once.
     """
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of
@@ -187,7 +188,7 @@ def _show_network(
     from convspec.layers import network_table as table
     from convspec.layers import pictures, summarize
 
-    network = _network(texts, error)
+    network = _live(texts, shapes) or _network(texts, error)
     document = summarize(network, *shapes)
     if svg is not None and not shapes:
         raise RequestError("--svg needs --input SHAPE: the picture is to scale")
@@ -197,6 +198,18 @@ def _show_network(
         print_lines(table.lines(document, screen.width), screen)
     if "error" in document:
         raise typer.Exit(1)
+
+
+def _live(texts: list[str], shapes: list[tuple[int, ...]]) -> Network | None:
+    """Return a live model, which is run on inputs of these shapes; None where the text names none."""
+    from convspec.layers import Network
+    from convspec.models import arguments
+
+    if len(texts) != 1 or texts[0].endswith(".py") or not re.fullmatch(r"[\w.]+:[\w.]+", texts[0]):
+        return None
+    if not shapes:
+        raise RequestError("a model needs --input SHAPE: it is run")
+    return Network.read(arguments.load_model(texts[0]), *shapes)
 
 
 def _network(texts: list[str], error: CallError) -> Network:

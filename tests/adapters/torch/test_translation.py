@@ -99,3 +99,9 @@ def test_a_model_needs_an_input(module):
     done = command("source", f"{module}:build", "--to", "torch")
     assert done.exit_code == 2
     assert "--input" in done.stderr
+
+
+def test_show_takes_a_live_model():
+    done = command("show", "torch.nn:ReLU", "--input", "1,3,8,8")
+    assert "PyTorch: 0 parameters" in done.stdout
+    assert "a model needs --input SHAPE: it is run" in command("show", "torch.nn:ReLU").output
