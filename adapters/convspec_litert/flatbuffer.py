@@ -95,7 +95,7 @@ class Graph:
         """The numbers of a constant, as the operators read them; None for a tensor that is computed."""
         own = self.graph.tensors[self.source(tensor)]
         data = self.model.buffers[own.buffer].data
-        if data is None or not len(data):
+        if data is None or not len(data) or _DTYPES[own.type] not in np.sctypeDict:  # NumPy has no int4
             return None
         array = np.frombuffer(bytes(data), _DTYPES[own.type]).reshape(_ints(own.shape))
         return array.astype(_DTYPES[self.graph.tensors[tensor].type])
@@ -244,7 +244,10 @@ def parse(data: bytes) -> Any:
     """
     if data[4:8] != b"TFL3":
         raise RequestError("it is not a LiteRT model: bytes 5 to 8 must be TFL3")
-    model = read_model_from_bytearray(bytearray(data))
+    try:
+        model = read_model_from_bytearray(bytearray(data))
+    except Exception as error:  # noqa: BLE001 – of offsets that point anywhere
+        raise RequestError(f"it is not a valid LiteRT model: {type(error).__name__}: {printable(error)}") from None
     if not model.subgraphs:
         raise RequestError("the model has no graph")
     return model

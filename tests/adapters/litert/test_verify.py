@@ -117,9 +117,10 @@ def test_requests_that_are_refused(tmp_path):
         convspec.verify(str(path), levels=["off"])
     with pytest.raises(RequestError, match="takes 1 inputs, but 2 are given"):
         convspec.verify(str(path), inputs=[np.zeros((1, 9, 9, 2)), np.zeros(3)])
-    (tmp_path / "wrong.tflite").write_bytes(b"not a model")
-    with pytest.raises(RequestError, match="TFL3"):
-        convspec.verify(str(tmp_path / "wrong.tflite"))
+    for content, words in ((b"not a model", "TFL3"), (path.read_bytes()[:300], "not a valid LiteRT model")):
+        (tmp_path / "wrong.tflite").write_bytes(content)
+        with pytest.raises(RequestError, match=words):
+            convspec.verify(str(tmp_path / "wrong.tflite"))
     report = convspec.verify(str(path), inputs=np.ones((2, 9, 9, 2), np.float32))
     assert report.nodes[0].input_shape == [2, 2, 9, 9]
     assert report.summary["agree"] == 1
