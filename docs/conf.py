@@ -80,7 +80,6 @@ def setup(app):
     app.add_directive("picture", site_pictures.Picture)
     app.add_directive("photos", site_photos.Photos)
     app.add_css_file("site.css")
-    app.add_js_file("focus.js")
     app.add_css_file("photos.css")
     app.add_js_file("accessible.js", loading_method="defer")
     site_widget.setup(app)

@@ -10,7 +10,7 @@ for (const tools of document.querySelectorAll(".content-icon-container")) {
 }
 
 function reach() {
-  for (const box of document.querySelectorAll(".highlight pre, .table-wrapper, .picture")) {
+  for (const box of document.querySelectorAll("pre, .table-wrapper, .picture, div.math")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
 }
