@@ -351,7 +351,11 @@ def test_opened_as_a_file_the_page_says_what_is_missing(browser, site):
     page = context.new_page()
     page.goto((Path(__file__).parents[2] / "docs" / "_build" / "html" / "calculator.html").as_uri())
     assert "make docs-serve" in page.inner_text("#status")
-    page.goto((Path(__file__).parents[2] / "docs" / "_build" / "html" / "index.html").as_uri())
+    page.goto(
+        (
+            Path(__file__).parents[2] / "docs" / "_build" / "html" / "reference" / "parameters" / "out_channels.html"
+        ).as_uri()
+    )
     assert page.locator("svg.convspec").count() > 0
     context.close()
 
