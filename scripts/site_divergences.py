@@ -15,7 +15,7 @@ PAGES = ROOT / "docs" / "divergences"
 FRAMEWORKS = {
     "tensorflow": "TensorFlow", "onnxruntime": "ONNX Runtime", "onnx": "ONNX", "torch": "PyTorch", "jax": "JAX",
     "flax": "Flax", "keras": "Keras", "openvino": "OpenVINO", "equinox": "Equinox",
-    "mlx": "MLX", "litert": "LiteRT",
+    "mlx": "MLX", "litert": "LiteRT", "ncnn": "ncnn",
 }  # fmt: skip
 KINDS = ("wrong numbers", "shape", "crash", "refusal", "other meaning")
 
