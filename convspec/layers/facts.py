@@ -123,14 +123,15 @@ def code(text: str) -> str:
 
 
 def constructor(text: str) -> str:
-    """Return the constructor call of a program's convolution, in one line; empty if there is none."""
+    """Return the constructor call, or the line of a .param text, of a program's convolution; empty if there is none."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             operator = ast.unparse(node.args[0]).strip("'") if name == "helper.make_node" else name.rpartition(".")[2]
             if "." in name and re.search("Conv|convolution", operator):
                 return ast.unparse(node)
-    return ""
+    line = re.search(r"^(C|Dec)onvolution\w* .*$", text, re.MULTILINE)
+    return line[0] if line else ""
 
 
 def _flatten(chain: Chain, input_shape: tuple[int, ...], layout: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import convspec
 from convspec import ConvParams, ConvSpec, strategies
 from convspec.corpora.cases import Case
 from convspec.errors import CallError, RequestError, UnsupportedError
+from convspec.layers import constructor
 from convspec.spec import layouts
 from tests.adapters import round_trip
 from tests.adapters.suite import AdapterSuite, covering, outcome, sized
@@ -122,6 +123,11 @@ def test_a_users_files_are_listed(tmp_path):
     (tmp_path / "net.param").write_text("7767517\n1 1\nInput x\n")
     with pytest.raises(UnsupportedError, match=r"not a \.param file"):
         convspec.convs(str(tmp_path / "net.param"))
+
+
+def test_the_line_of_a_layer_is_shown_as_its_constructor():
+    line = constructor(ADAPTER.source(ConvSpec(3, 8, 3), "NHWC"))
+    assert line.startswith("Convolution conv 1 1 first conv 0=8 1=3 ")
 
 
 def test_the_files_of_a_net_are_forgotten_with_it():
