@@ -70,7 +70,7 @@ def pack_kills(mutants: Iterable[Mutant] = MUTANTS) -> tuple[Kills, int]:
     with tempfile.TemporaryDirectory() as folder:
         pack.write(Path(folder), lambda _: {})
         read = own.read(folder)
-    made = {vector.id: vector for vector in pack.vectors()}
+    made = {vector.id: vector for vector in pack.draw_vectors()}
     forward = [vector for vector in read if vector.kind in ("exact", "random", "refused")]
     return {m.id: next((v.id for v in forward if _caught(own, v, made[v.id], m)), None) for m in mutants}, len(read)
 

@@ -25,7 +25,7 @@ from convspec.spec import ComputePrecision, exact_limit
 ROOT = Path(__file__).parents[2]
 HASHES = json.loads((ROOT / "tests" / "golden" / "vector_packs.json").read_text("utf-8"))
 ARCHIVE = ROOT / "vectors" / f"convspec-vectors-{pack.VERSION}.zip"
-ALL = list(pack.vectors())
+ALL = list(pack.draw_vectors())
 BY_KIND = {kind: [v for v in ALL if v.kind == kind] for kind in ("exact", "random", "gradient", "quantized", "refused")}
 
 

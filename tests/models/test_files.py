@@ -191,7 +191,7 @@ def test_which_adapter_reads_which_file(tmp_path, monkeypatch):
     folder = tmp_path / "saved"
     folder.mkdir()
     with pytest.raises(
-        RequestError, match=r"must be a model's file, ending in \.onnx, \.fake, or a folder with fake.pb"
+        RequestError, match=r"must be a model's file, ending in (\.\w+, )*\.onnx, \.fake, or a folder with fake.pb"
     ):
         ModelFile(folder)
     written(folder, "", "fake.pb")

@@ -129,7 +129,7 @@ def gate():
 
 
 def manifest():
-    some = [v for v in pack.vectors() if v.id.startswith(("001", "003"))]
+    some = [v for v in pack.draw_vectors() if v.id.startswith(("001", "003"))]
     assert {v.kind for v in some} == {"exact", "random", "quantized"}
     entries = [folder._entry(v) | {"graph": None} for v in some]
     return json.loads(folder._manifest(entries, {"index.tsv": "0" * 64}))

@@ -60,7 +60,7 @@ def test_a_reader_notices_one_wrong_number_of_each_kind(language, folder, tmp_pa
     """The last byte of a file is that of its last result: y, bound, dbias, upper; of a refused one, a kernel's."""
     command = built(READERS / SOURCES[language], tmp_path / "reader")
     shutil.copytree(folder, tmp_path / "pack")
-    kinds = {v.kind: v.id for v in pack.vectors() if v.kind != "random" and (v.kind != "gradient" or v.spec.bias)}
+    kinds = {v.kind: v.id for v in pack.draw_vectors() if v.kind != "random" and (v.kind != "gradient" or v.spec.bias)}
     wrong = [name for kind, name in kinds.items() if kind != "refused"]
     for name in wrong:
         file = tmp_path / "pack" / "vectors" / f"{name}.bin"
@@ -93,7 +93,7 @@ def test_a_reader_is_short(language):
 def test_the_script_for_onnxruntime_web_can_be_parsed_and_knows_only_folders_of_the_pack():
     folder = ROOT / "vectors" / "onnxruntime-web"
     known = json.loads((folder / "known.json").read_text("utf-8"))
-    assert known.keys() <= {v.id for v in pack.vectors()}
+    assert known.keys() <= {v.id for v in pack.draw_vectors()}
     node = shutil.which("node") or pytest.skip("node is not installed")
     for script in (folder / "run.mjs", READERS / "javascript" / "example.mjs"):
         assert subprocess.run([node, "--check", str(script)], check=False).returncode == 0
@@ -101,7 +101,7 @@ def test_the_script_for_onnxruntime_web_can_be_parsed_and_knows_only_folders_of_
 
 def test_the_how_to_shows_this_pack(folder):
     text = (ROOT / "docs" / "how-to" / "test-a-runtime.md").read_text("utf-8")
-    kinds = Counter(v.kind for v in pack.vectors())
+    kinds = Counter(v.kind for v in pack.draw_vectors())
     for kind, number in kinds.items():
         assert f"| `{kind}` | {number} |" in text
     assert text.count(f"{kinds.total()} vectors, 0 failed") == 5

@@ -7,6 +7,6 @@ exactly, so that no order of summation and no library changes a bit (``vectors``
 
 from convspec.corpora.pack.drawing import draw_integers
 from convspec.corpora.pack.folder import VERSION, Pack, write
-from convspec.corpora.pack.vectors import Vector, vectors
+from convspec.corpora.pack.vectors import Vector, draw_vectors
 
-__all__ = ["VERSION", "Pack", "Vector", "draw_integers", "vectors", "write"]
+__all__ = ["VERSION", "Pack", "Vector", "draw_integers", "draw_vectors", "write"]

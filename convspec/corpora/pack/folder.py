@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from convspec.atomic_files import write_file
-from convspec.corpora.pack.vectors import Vector, vectors
+from convspec.corpora.pack.vectors import Vector, draw_vectors
 from convspec.errors import RequestError
 
 VERSION = 1  # of the content: a change of any byte is a new version
@@ -63,7 +63,7 @@ def _write(folder: Path, graph_test: Callable[[Vector], Files]) -> Pack:
         sizes += len(content)
 
     entries, rows = [], []
-    for vector in vectors():
+    for vector in draw_vectors():
         put(f"vectors/{vector.id}.bin", b"".join(_bytes(vector, name) for name in vector.arrays))
         files = graph_test(vector)
         for name, content in files.items():

@@ -79,7 +79,7 @@ class Vector:
         return traits(self.spec, self.input_shape) | {"layout": self.layout, "dtype": self.dtype, "kind": self.kind}
 
 
-def vectors() -> Iterator[Vector]:
+def draw_vectors() -> Iterator[Vector]:
     """Yield every vector, in the order of the pack."""
     for number, text in enumerate(LAYERS.read_text("utf-8").splitlines()):
         line = json.loads(text)

@@ -210,7 +210,7 @@ def test_float_models_of_the_pack_have_the_nodes_that_the_adapter_builds(packed)
     from convspec_onnx import REFERENCE
 
     compared = 0
-    for vector in pack.vectors():
+    for vector in pack.draw_vectors():
         file = packed / vector.id / "model.onnx"
         if vector.kind in ("exact", "random") and file.exists():
             built = REFERENCE.build(vector.spec.explicit(vector.input_shape), vector.params, "NCHW", "float32")
@@ -239,7 +239,7 @@ def test_onnx_runtime_rounds_the_packs_quantised_layers_within_their_limits(pack
     import onnxruntime
 
     tried = 0
-    for vector in pack.vectors():
+    for vector in pack.draw_vectors():
         if vector.kind != "quantized" or not (packed / vector.id).exists():
             continue
         x, y = (
