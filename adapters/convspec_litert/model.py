@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from convspec.contract import Array, Call, ModelTrace, Part, StepTrace, TracedStep, refuse_inputs
+from convspec.contract.tracing import OperatorStep
 from convspec.errors import ConvspecError, RequestError, UnsupportedError
 from convspec.spec.steps import Parameter
 from convspec_litert import files
 from convspec_litert.flatbuffer import Graph, Operator
 from convspec_litert.read import bias_input, data_input, read_conv, sizes_of
-from convspec_litert.steps import Word, word_of
+from convspec_litert.steps import word_of
 from convspec_litert.weights import ORDERS, to_litert
 
 _INTEGERS = ("int8", "uint8", "int16", "int4")
@@ -113,18 +114,18 @@ class Trace:
         parameters = {self.graph.name(n): x.shape for n, x in floats.items() if self.graph.constant(n) is not None}
         return StepTrace(self.steps, self.tensors, given, tuple(map(self.number, self.graph.outputs)), parameters)
 
-    def word(self, operator: Operator) -> Word:
+    def word(self, operator: Operator) -> OperatorStep:
         if operator.kind not in ORDERS:
             return word_of(self.graph, operator, self.values, self.fixed)
         try:
             reading = read_conv(self.graph, operator, {n: x.shape for n, x in self.values.items()})
         except ConvspecError as error:
             present = tuple(i for i, n in enumerate(operator.inputs) if n >= 0 and n not in self.fixed)
-            return Word.other(operator.kind, present, str(error))
+            return OperatorStep.other(operator.kind, present, str(error))
         params, bias = reading.params, bias_input(operator)
         sources = {"kernel": 1} | ({} if params.bias is None or bias is None else {"bias": len(operator.inputs) - 1})
         arrays = {"kernel": params.kernel} | ({} if params.bias is None else {"bias": params.bias})
-        return Word(reading.spec, (operator.inputs.index(data_input(operator)),), arrays, sources, "NHWC")
+        return OperatorStep(reading.spec, (operator.inputs.index(data_input(operator)),), arrays, sources, "NHWC")
 
     def add(self, number: int) -> int:
         self.numbers[number] = len(self.tensors)

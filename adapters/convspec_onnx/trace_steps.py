@@ -10,11 +10,12 @@ import onnx
 from onnx import helper
 
 from convspec.contract import StepTrace, TracedStep
+from convspec.contract.tracing import OperatorStep
 from convspec.errors import ConvspecError, RequestError, printable
 from convspec.spec.steps import Linear, Other, Parameter
 from convspec_onnx.graph import Conv, Scope, find_convolutions, resolve_layer
 from convspec_onnx.loading import Array, Arrays, DetachedModel, inputs, tensors_read, to_proto
-from convspec_onnx.steps import FIRST, Operation, Word, fixed_tensors, holds_tensors, opset_of, opsets_of, word_of
+from convspec_onnx.steps import FIRST, Operation, fixed_tensors, holds_tensors, opset_of, opsets_of, word_of
 from convspec_onnx.verify import runtimes
 
 _QUANTISED = {"QLinearConv", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
@@ -140,7 +141,7 @@ class _Trace:
         if bias is not None and isinstance(word.step, Linear):
             step = Linear(word.step.in_features, word.step.out_features)
             arrays = {**word.arrays, "bias": bias[2].reshape(-1)}
-            word = Word(step, word.reads, arrays, word.sources)
+            word = OperatorStep(step, word.reads, arrays, word.sources)
         sources = {name: self.fixed[names[number]] for name, number in word.sources.items()}
         if bias is not None:
             sources["bias"] = self.fixed[bias[1]]
@@ -151,21 +152,21 @@ class _Trace:
             TracedStep(path, word.step, reads, writes, word.arrays, sources, node.op_type, word.layout, word.note)
         )
 
-    def word(self, node: onnx.NodeProto) -> tuple[Word, list[str]]:
+    def word(self, node: onnx.NodeProto) -> tuple[OperatorStep, list[str]]:
         """Return the word for a node, and the names of what it reads."""
         names = list(node.input)
         if not holds_tensors(node) or any(
             name and name not in self.numbers and name not in self.fixed for name in names
         ):
             known = [name for name in names if name in self.numbers]
-            return Word(Other(node.op_type), tuple(range(len(known)))), known
+            return OperatorStep(Other(node.op_type), tuple(range(len(known)))), known
         if conv := self.convs.get(node.output[0]):
             return self.convolution(conv), names
         if any(
             attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
         ):
             read = [name for name in sorted(tensors_read(node)) if name in self.numbers or name in self.fixed]
-            return Word(Other(node.op_type), tuple(range(len(read)))), read
+            return OperatorStep(Other(node.op_type), tuple(range(len(read)))), read
         operation = Operation(
             node, opset_of(node, self.opsets),
             [self.value(name) if name else None for name in names], [name in self.fixed for name in names],
@@ -173,19 +174,19 @@ class _Trace:
         )  # fmt: skip
         return word_of(operation), names
 
-    def convolution(self, conv: Conv) -> Word:
+    def convolution(self, conv: Conv) -> OperatorStep:
         """Return the word for a convolution; a kernel or bias that is computed is read after the input."""
         names = list(conv.node.input)
         present = [i for i, name in enumerate(names) if name]
         if conv.node.op_type not in ("Conv", "ConvTranspose"):
-            return Word(Other(conv.node.op_type), tuple(present))
+            return OperatorStep(Other(conv.node.op_type), tuple(present))
         computed = tuple(i for i in present[1:] if names[i] not in self.fixed)
         bias = self.value(names[2]) if 2 in present else None
         try:
             spec, params = resolve_layer(conv, self.value(names[1]), bias, self.value(names[0]).shape)
         except ConvspecError as error:
-            return Word(Other(conv.node.op_type), tuple(present), note=str(error))
+            return OperatorStep(Other(conv.node.op_type), tuple(present), note=str(error))
         arrays = {"kernel": params.kernel} | ({} if params.bias is None else {"bias": params.bias})
         sources = {name: i for name, i in (("kernel", 1), ("bias", 2)) if i in present and i not in computed}
         note = "its kernel or bias is computed" if computed else ""
-        return Word(spec, (0, *computed), arrays, sources, FIRST, note)
+        return OperatorStep(spec, (0, *computed), arrays, sources, FIRST, note)

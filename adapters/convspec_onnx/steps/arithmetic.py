@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract.tracing import NoWord
+from convspec.contract.tracing import NoWord, OperatorStep
 from convspec.spec import steps
 from convspec_onnx.graph import epsilon_of
 from convspec_onnx.loading import Array
-from convspec_onnx.steps.operation import FIRST, Builder, Operation, Word, plain
+from convspec_onnx.steps.operation import FIRST, Builder, Operation, plain
 
 
 def _elementwise(make: type[steps.Elementwise]) -> Builder:
     """Return the builder of an operation on two tensors, or more; a number in the file is a constant of the step."""
 
-    def build(call: Operation) -> Word:
+    def build(call: Operation) -> OperatorStep:
         call.require_floats()
         places = range(len(call.values))
         if len(places) == 2:
@@ -29,26 +29,26 @@ def _elementwise(make: type[steps.Elementwise]) -> Builder:
                     and number.ndim <= call.value(other).ndim
                 ):
                     first = {"reflected": True} if own == 0 and issubclass(make, steps.Subtract | steps.Divide) else {}
-                    return Word(make(constant=plain(number.reshape(-1)[0]), **first), reads=(other,))
+                    return OperatorStep(make(constant=plain(number.reshape(-1)[0]), **first), reads=(other,))
         if len(places) == 1:
-            return Word(steps.Identity())
-        return Word(make(), reads=tuple(places))
+            return OperatorStep(steps.Identity())
+        return OperatorStep(make(), reads=tuple(places))
 
     return build
 
 
-def _matmul(call: Operation) -> Word:
+def _matmul(call: Operation) -> OperatorStep:
     call.require_floats()
     kernel = call.value(1)
     if call.fixed[1] and kernel.ndim == 2 and call.x.ndim > 1:
         step = steps.Linear(kernel.shape[0], kernel.shape[1], bias=False)
-        return Word(step, arrays={"weight": kernel.T}, sources={"weight": 1})
+        return OperatorStep(step, arrays={"weight": kernel.T}, sources={"weight": 1})
     if min(call.x.ndim, kernel.ndim) < 2:
         raise NoWord("of a vector")
-    return Word(steps.MatMul(), reads=(0, 1))
+    return OperatorStep(steps.MatMul(), reads=(0, 1))
 
 
-def _gemm(call: Operation) -> Word:
+def _gemm(call: Operation) -> OperatorStep:
     call.require_floats()
     given = call.attributes
     if given.get("transA") or given.get("alpha", 1.0) != 1.0 or (call.has(2) and given.get("beta", 1.0) != 1.0):
@@ -62,16 +62,16 @@ def _gemm(call: Operation) -> Word:
             raise NoWord(f"with a bias of shape {bias.shape}")
         arrays["bias"] = np.broadcast_to(bias.reshape(-1), (len(weight),))
     step = steps.Linear(weight.shape[1], weight.shape[0], bias="bias" in arrays)
-    return Word(step, arrays=arrays, sources={"weight": 1} | ({"bias": 2} if "bias" in arrays else {}))
+    return OperatorStep(step, arrays=arrays, sources={"weight": 1} | ({"bias": 2} if "bias" in arrays else {}))
 
 
 def _reduce(reduction: str) -> Builder:
-    def build(call: Operation) -> Word:
+    def build(call: Operation) -> OperatorStep:
         call.require_floats()
         axes = call.ints("axes", 1) or ()
         if not axes and call.attributes.get("noop_with_empty_axes"):
-            return Word(steps.Identity())
-        return Word(steps.Reduce(reduction, axes, keepdims=bool(call.attributes.get("keepdims", 1))))
+            return OperatorStep(steps.Identity())
+        return OperatorStep(steps.Reduce(reduction, axes, keepdims=bool(call.attributes.get("keepdims", 1))))
 
     return build
 
@@ -85,29 +85,29 @@ def _arrays(call: Operation, **numbers: int) -> dict[str, Any]:
     return {"arrays": {name: call.constant(number) for name, number in present.items()}, "sources": present}
 
 
-def _batch_norm(call: Operation) -> Word:
+def _batch_norm(call: Operation) -> OperatorStep:
     if call.attributes.get("training_mode") or len(call.results) > 1:
         raise NoWord("in training")
     step = steps.BatchNorm(call.value(1).size, epsilon=epsilon_of(call.attributes))
-    return Word(step, layout=FIRST, **_arrays(call, scale=1, bias=2, mean=3, variance=4))
+    return OperatorStep(step, layout=FIRST, **_arrays(call, scale=1, bias=2, mean=3, variance=4))
 
 
-def _instance_norm(call: Operation) -> Word:
+def _instance_norm(call: Operation) -> OperatorStep:
     step = steps.InstanceNorm(call.value(1).size, epsilon=epsilon_of(call.attributes))
-    return Word(step, layout=FIRST, **_arrays(call, scale=1, bias=2))
+    return OperatorStep(step, layout=FIRST, **_arrays(call, scale=1, bias=2))
 
 
-def _group_norm(call: Operation) -> Word:
+def _group_norm(call: Operation) -> OperatorStep:
     channels, own = call.x.shape[1], _arrays(call, scale=1, bias=2)
     own["arrays"] = {n: a if a.size == channels else np.repeat(a, channels // a.size) for n, a in own["arrays"].items()}
     step = steps.GroupNorm(
         channels, call.attributes["num_groups"], epsilon=epsilon_of(call.attributes), fast_variance=True
     )
-    return Word(step, layout=FIRST, **own)
+    return OperatorStep(step, layout=FIRST, **own)
 
 
 def _layer_norm(make: type[steps.LayerNorm]) -> Builder:
-    def build(call: Operation) -> Word:
+    def build(call: Operation) -> OperatorStep:
         if len(call.results) > 1:
             raise NoWord("that returns its statistics")
         rank = call.x.ndim
@@ -117,30 +117,30 @@ def _layer_norm(make: type[steps.LayerNorm]) -> Builder:
         shape = tuple(call.x.shape[axis] for axis in axes)
         own["arrays"] = {name: np.broadcast_to(array, shape) for name, array in own["arrays"].items()}
         present = {name: name in own["arrays"] for name in ("scale", "bias")}
-        return Word(make(shape, axes, epsilon=epsilon_of(call.attributes), **present), **own)
+        return OperatorStep(make(shape, axes, epsilon=epsilon_of(call.attributes), **present), **own)
 
     return build
 
 
-def _mean_variance(call: Operation) -> Word:
+def _mean_variance(call: Operation) -> OperatorStep:
     axes = tuple(call.attributes.get("axes", (0, 2, 3)))
     shape = tuple(call.x.shape[axis] for axis in axes)
-    return Word(steps.LayerNorm(shape, axes, epsilon=0.0, scale=False, bias=False))
+    return OperatorStep(steps.LayerNorm(shape, axes, epsilon=0.0, scale=False, bias=False))
 
 
-def _lp_norm(call: Operation) -> Word:
+def _lp_norm(call: Operation) -> OperatorStep:
     step = steps.LpNorm((call.attributes.get("axis", -1),), float(call.attributes.get("p", 2)), epsilon=0.0)
-    return Word(step)
+    return OperatorStep(step)
 
 
-def _local_response_norm(call: Operation) -> Word:
+def _local_response_norm(call: Operation) -> OperatorStep:
     given = call.attributes
     if not given["size"] % 2:
         raise NoWord("over an even number of channels")
     alpha, beta, k = (
         plain(np.float32(given.get(*setting))) for setting in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     )
-    return Word(steps.LocalResponseNorm(given["size"], alpha, beta, k), layout=FIRST)
+    return OperatorStep(steps.LocalResponseNorm(given["size"], alpha, beta, k), layout=FIRST)
 
 
 TABLE: dict[str, Builder] = {

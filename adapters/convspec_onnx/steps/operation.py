@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 
-from convspec.contract.tracing import NoWord
-from convspec.spec import ConvSpec
-from convspec.spec.steps import Step
+from convspec.contract.tracing import NoWord, OperatorStep
 from convspec_onnx.graph import attributes_of
 from convspec_onnx.loading import Array, tensors_read
 
@@ -22,28 +20,7 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 _NO_TENSORS = ("Sequence", "SplitToSequence", "Optional")
 
 
-@dataclass(frozen=True, eq=False)
-class Word:
-    """What a node is.
-
-    Attributes:
-        step: its step.
-        reads: numbers of its inputs that the step reads, in the step's order.
-        arrays: those of the step, by name.
-        sources: the number of the input that each array was made of.
-        layout: ``"NCHW"`` for an operator that says where channels are.
-        note: what the step cannot say.
-    """
-
-    step: ConvSpec | Step
-    reads: tuple[int, ...] = (0,)
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-    sources: Mapping[str, int] = field(default_factory=dict)
-    layout: str = ""
-    note: str = ""
-
-
-Builder: TypeAlias = "Callable[[Operation], Word]"
+Builder: TypeAlias = "Callable[[Operation], OperatorStep]"
 
 
 @dataclass(frozen=True, eq=False)

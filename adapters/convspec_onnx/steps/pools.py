@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from convspec.contract.tracing import NoWord
+from convspec.contract.tracing import NoWord, OperatorStep
 from convspec.spec import steps
-from convspec_onnx.steps.operation import FIRST, Builder, Operation, Word, plain
+from convspec_onnx.steps.operation import FIRST, Builder, Operation, plain
 
 _AUTO_PAD = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
@@ -28,28 +28,28 @@ def _window(call: Operation) -> dict[str, Any]:
     }
 
 
-def _max(call: Operation) -> Word:
+def _max(call: Operation) -> OperatorStep:
     note = "it returns the positions of the maxima too" if len(call.results) > 1 else ""
-    return Word(steps.MaxPool(**_window(call)), layout=FIRST, note=note)
+    return OperatorStep(steps.MaxPool(**_window(call)), layout=FIRST, note=note)
 
 
-def _average(call: Operation) -> Word:
+def _average(call: Operation) -> OperatorStep:
     counted = bool(call.attributes.get("count_include_pad", 0))
-    return Word(steps.AveragePool(**_window(call), count_include_pad=counted), layout=FIRST)
+    return OperatorStep(steps.AveragePool(**_window(call), count_include_pad=counted), layout=FIRST)
 
 
-def _lp(call: Operation) -> Word:
-    return Word(steps.LpPool(**_window(call), p=float(call.attributes.get("p", 2))), layout=FIRST)
+def _lp(call: Operation) -> OperatorStep:
+    return OperatorStep(steps.LpPool(**_window(call), p=float(call.attributes.get("p", 2))), layout=FIRST)
 
 
 def _global(reduction: str) -> Builder:
-    def build(call: Operation) -> Word:
-        return Word(steps.GlobalPool(reduction, p=float(call.attributes.get("p", 2))), layout=FIRST)
+    def build(call: Operation) -> OperatorStep:
+        return OperatorStep(steps.GlobalPool(reduction, p=float(call.attributes.get("p", 2))), layout=FIRST)
 
     return build
 
 
-def _resize(call: Operation) -> Word:
+def _resize(call: Operation) -> OperatorStep:
     given = call.attributes
     coordinates, mode = given.get("coordinate_transformation_mode", "half_pixel"), given.get("mode", "nearest")
     if coordinates == "tf_crop_and_resize":
@@ -63,7 +63,7 @@ def _resize(call: Operation) -> Word:
         exclude_outside=bool(given.get("exclude_outside", 0)),
         antialias=bool(given.get("antialias", 0)),
     )
-    return Word(step, layout=FIRST)
+    return OperatorStep(step, layout=FIRST)
 
 
 def _target(call: Operation, scales: int, sizes: int) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _target(call: Operation, scales: int, sizes: int) -> dict[str, Any]:
     return {name: tuple(own.get(axis, other[axis]) for axis in range(2, call.x.ndim))}
 
 
-def _upsample(call: Operation) -> Word:
+def _upsample(call: Operation) -> OperatorStep:
     if "scales" in call.attributes:
         scale = tuple(call.attributes["scales"])[2:]
     else:
@@ -88,7 +88,7 @@ def _upsample(call: Operation) -> Word:
     if call.x.shape[:2] != call.y.shape[:2]:
         raise NoWord("of other axes than the spatial ones")
     mode = call.attributes.get("mode", "nearest")
-    return Word(steps.Resize(scale=scale, mode=mode, coordinates="asymmetric", rounding="floor"), layout=FIRST)
+    return OperatorStep(steps.Resize(scale=scale, mode=mode, coordinates="asymmetric", rounding="floor"), layout=FIRST)
 
 
 TABLE: dict[str, Builder] = {

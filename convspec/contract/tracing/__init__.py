@@ -12,6 +12,7 @@ from convspec.contract.tracing.step_links import (
     Frame,
     Link,
     NoWord,
+    OperatorStep,
     Whole,
     einsum_product,
     index_links,
@@ -24,7 +25,7 @@ from convspec.contract.tracing.step_links import (
 )
 
 __all__ = [
-    "VARIES", "Answer", "Array", "Frame", "Link", "NoWord", "Pad", "Run", "Whole", "described", "einsum_product",
-    "folded", "index_links", "layer_inference", "pads_met", "pads_of", "paths_of_links", "repeat_links",
-    "slice_range", "stack_links", "tile_links", "unstack_links",
+    "VARIES", "Answer", "Array", "Frame", "Link", "NoWord", "OperatorStep", "Pad", "Run", "Whole", "described",
+    "einsum_product", "folded", "index_links", "layer_inference", "pads_met", "pads_of", "paths_of_links",
+    "repeat_links", "slice_range", "stack_links", "tile_links", "unstack_links",
 ]  # fmt: skip

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from convspec.contract.tracing.cell_tracing import Array
 from convspec.spec import ConvSpec, steps
-from convspec.spec.steps import Step
+from convspec.spec.steps import Other, Step
 
 _MOST = 16  # copies that become a concatenation
 
@@ -28,6 +29,32 @@ class Link:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     layout: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OperatorStep:
+    """What an operator of a graph in a file is.
+
+    Attributes:
+        step: its step.
+        reads: places of the inputs that the step reads, in its order.
+        arrays: those of the step, by name.
+        sources: the place of the input that each array was made of.
+        layout: ``"NCHW"`` or ``"NHWC"`` for an operator that says where channels are.
+        note: what the step cannot say.
+    """
+
+    step: ConvSpec | Step
+    reads: tuple[int, ...] = (0,)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    sources: Mapping[str, int] = field(default_factory=dict)
+    layout: str = ""
+    note: str = ""
+
+    @classmethod
+    def other(cls, name: str, reads: tuple[int, ...], note: str = "") -> OperatorStep:
+        """Return an operator without a word."""
+        return cls(Other(name), reads, note=note)
 
 
 Whole: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Sequence[Link]]
