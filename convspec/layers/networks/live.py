@@ -22,9 +22,10 @@ def trace_live(model: Any, input_shapes: Sequence[Sequence[int]]) -> tuple[str, 
     """
     import numpy as np
 
-    adapter = registry.owner(type(model))
+    kind = type(model[0]) if isinstance(model, tuple) and model else type(model)  # a module with its variables or state
+    adapter = registry.owner(kind)
     if adapter is None:
-        raise RequestError(f"no adapter knows a {type(model).__module__}.{type(model).__name__}")
+        raise RequestError(f"no adapter knows a {kind.__module__}.{kind.__name__}")
     trace_steps = adapter.model_module().trace_steps
     if trace_steps is None:
         raise RequestError(f"adapter {adapter.name!r} traces no steps of a model")
