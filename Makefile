@@ -151,7 +151,7 @@ dist: $(STAMP)
 	@echo "== sdist and wheel, in fresh environments"
 	$(BIN)/python scripts/distributions.py
 
-VERSIONS ?= torch flax keras onnx equinox openvino mlx litert
+VERSIONS ?= torch flax keras onnx equinox openvino mlx litert ncnn
 
 lowest newest: $(STAMP)
 	@echo "== the $@ versions of $(VERSIONS)"
