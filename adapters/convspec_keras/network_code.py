@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from convspec.contract import ConvSpec, same_pads
@@ -336,13 +337,14 @@ def assemble(program: Program) -> str:
     uses = Counter(line.layer for line in program.lines if line.layer)
     names = [name for name, _ in program.inputs]
     own = any(line.code.call == _PARAMETER for line in program.lines)
+    called = {name for line in program.lines for name in re.findall(r"\.(\w+)\(", line.code.call)}
     text = f"{_PARAMETER_LAYER}\n" if own else ""
     text += "".join(f"{name} = keras.Input({shape[1:]})\n" for name, shape in program.inputs)
     text += "".join(f"input_{name} = {name}\n" for name in names)
     for line in program.lines:
-        layer = f"layer_{line.layer}" if uses[line.layer] > 1 else _named(line)
+        layer = f"layer_{line.layer}" if uses[line.layer] > 1 else _named(line, called)
         if uses[line.layer] > 1 and line.first:
-            text += f"{layer} = {_named(line)}\n"
+            text += f"{layer} = {_named(line, called)}\n"
         text += f"{line.statement(layer)}\n".replace("input_x)", f"input_{names[0]})")
     inputs = [f"input_{name}" for name in names]
     given = [inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]",
@@ -350,10 +352,10 @@ def assemble(program: Program) -> str:
     return f"{head}{text}model = keras.Model({', '.join(given)})\n"
 
 
-def _named(line: Line) -> str:
-    """Return the constructor of a layer with its name."""
-    text = line.code.layer.removesuffix(")")
-    return f"{text}{'' if text.endswith('(') else ', '}name={line.layer!r})"
+def _named(line: Line, called: Collection[str] = ()) -> str:
+    """Return the constructor of a layer with its name, which may not be one that Keras gives a function's operation."""
+    text, name = line.code.layer.removesuffix(")"), f"{line.layer}{'_layer' if line.layer in called else ''}"
+    return f"{text}{'' if text.endswith('(') else ', '}name={name!r})"
 
 
 TARGET = Target("Keras", "NHWC", write, assemble)

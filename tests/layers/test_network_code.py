@@ -123,3 +123,18 @@ def test_a_pad_by_an_infinite_number_is_python(to):
     code = Network.parse(text + 'constant_values=float("-inf")))').source(to, (1, 6, 6, 3))
     assert code.missing == ()
     assert 'float("-inf")' in code.source
+
+
+def test_a_layer_of_keras_has_no_name_that_a_function_gets():
+    text = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gelu = nn.GELU()
+
+    def forward(self, x):
+        return self.gelu(x) + F.gelu(x, approximate="tanh")
+"""
+    source = Network.parse(text).source("keras", (1, 3, 8, 9)).source
+    assert "keras.activations.gelu(" in source
+    assert "name='gelu_layer'" in source
