@@ -83,6 +83,23 @@ def test_a_port_in_a_file_is_accepted_and_a_wrong_one_refused(tmp_path):
     assert "'same'" in judged.divergence
 
 
+def test_the_place_is_named_where_the_port_does_not_run(tmp_path, quick):
+    text = """
+import torch
+def build():
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 5, padding=2)
+    return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 7, 5)).eval()
+"""
+    files = [tmp_path / name / "net.py" for name in ("source", "port")]
+    for file, own in zip(files, (text, text.replace("padding=2", "padding=1")), strict=True):
+        file.parent.mkdir()
+        file.write_text(own)
+    judged = convspec.judge(f"{files[1]}:build", f"{files[0]}:build", [((1, 3, 8, 7),)])
+    assert judged.verdict == "refused"
+    assert judged.divergence == "conv 1 (1): pads (2, 2) against (1, 1)"
+
+
 def test_the_command_repeats_a_judgement(tmp_path, quick):
     net = networks.draw(5)
     source = ports.source(tmp_path, net)

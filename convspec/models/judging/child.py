@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from convspec.contract.isolation import encode, limit_memory, send, separate
-from convspec.errors import printable
+from convspec.errors import ConvspecError, printable
 from convspec.models import arguments
 from convspec.models.comparison.run_both import compare
 from convspec.models.comparison.temporary_weights import measure, measure_wide
@@ -120,10 +120,19 @@ class _Served:
         return {"forms": write_arrays(self.folder / "results", self.runs[which][1].moved)}
 
     def explain(self, port: str, forms: Sequence[Any], layouts: Sequence[str], seconds: float) -> Message:
-        """Compare the source with the port layer by layer on these inputs."""
+        """Compare the source with the port layer by layer on these inputs; without a run where one has none."""
         inputs = read_arrays(self.folder / "inputs", forms)
         models = [arguments.load_model(name) for name in (self.model, port)]
-        found = compare(models[0], models[1], inputs, layouts=(layouts[0], layouts[1]), seconds=seconds, one_input=True)
+        try:
+            found = compare(
+                models[0], models[1], inputs, layouts=(layouts[0], layouts[1]), seconds=seconds, one_input=True
+            )
+        except ConvspecError:
+            row = next((row for row in compare(models[0], models[1]).rows if row.differences), None)
+            if row is None:
+                raise
+            words = f"{row.place}: {row.differences}"
+            return {"verdict": "differ", "divergence": printable(words, 1000), "cause": row.differences, "fix": ""}
         finding = next(iter(found.diagnosis.findings), None) if found.diagnosis is not None else None
         fix = " ".join(kind.fix for kind in finding.mistakes) if finding else ""
         cause = finding.title if finding else (found.first.reason if found.first is not None else "")
