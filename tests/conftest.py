@@ -6,6 +6,7 @@ That is every helper (``--doctest-modules`` would look into it), and every test 
 from __future__ import annotations
 
 import ast
+import faulthandler
 import functools
 import os
 import re
@@ -63,6 +64,12 @@ def pytest_collection_finish() -> None:
     """Have the tests build the command's parser once, not for each call: that takes longer than most calls."""
     if testing := sys.modules.get("typer.testing"):
         testing._get_command = functools.cache(testing._get_command)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """End a process that does not end by itself when its tests have, and say where it stands."""
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
 
 
 PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
