@@ -6,11 +6,13 @@ That is every helper (``--doctest-modules`` would look into it), and every test 
 from __future__ import annotations
 
 import ast
+import atexit
 import faulthandler
 import functools
 import os
 import re
 import sys
+import threading
 from itertools import product
 from pathlib import Path
 
@@ -66,10 +68,29 @@ def pytest_collection_finish() -> None:
         testing._get_command = functools.cache(testing._get_command)
 
 
+_FINISHED: list[int] = []  # the exit status, when all tests have run
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """End a process that does not end by itself when its tests have, and say where it stands."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    if getattr(sys.modules["__main__"].__spec__, "name", "") == "pytest.__main__":
+        _FINISHED.append(int(exitstatus))
+        watch = threading.Timer(60, _leave, (True,))
+        watch.daemon = True
+        watch.start()
+
+
+def _leave(late: bool = False) -> None:
+    """End the process as the tests ended: what frameworks do when an interpreter ends has hung before, for hours."""
+    if _FINISHED:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if late:
+            faulthandler.dump_traceback(sys.__stderr__)
+        os._exit(_FINISHED[-1])
+
+
+atexit.register(_leave)  # here, so that it is the last of all: they run in reverse
 
 
 PROCESSES = {  # below tests/: files whose tests start workers, clusters or other interpreters, and kill some
