@@ -6,6 +6,7 @@ cannot be read or written; 130: interrupted; 141: the reader of the output has c
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Annotated
 
@@ -41,6 +42,23 @@ app = typer.Typer(
 
 
 def main() -> None:
+    """Run the command, and end the process: what frameworks do at an interpreter's end takes seconds, and has hung."""
+    status: list[int] = []
+    atexit.register(_end, status)  # before any framework's, so that it is the last
+    try:
+        run()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            status.append((ended.code or 0) & 0xFF)
+        raise
+
+
+def _end(status: list[int]) -> None:
+    if status:
+        os._exit(status[0])
+
+
+def run() -> None:
     """Run the command; the oracle's linear algebra uses one thread per process."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; workers get their own value
     with standard_streams():

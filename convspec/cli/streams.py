@@ -86,6 +86,7 @@ def standard_streams() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.stderr.flush()
         sys.stdout.flush()
 
 

@@ -237,3 +237,20 @@ def test_show_prints_the_facts_of_a_layer():
     assert found["padding"] == [[0, 1], [0, 1]]
     assert command("show", spec, "--input", "1,4,32,30").exit_code == 2
     assert command("show", spec, "--input", "1,four").exit_code == 2
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["show", "nope"], 2)])
+def test_the_process_ends_without_what_frameworks_do_at_an_interpreters_end(arguments, status):
+    code = f"""if True:
+        import sys
+        class Framework:
+            def __del__(self, write=sys.stderr.write):
+                write("its end")
+        framework = Framework()
+        from convspec.cli import main
+        sys.argv[1:] = {arguments}
+        main()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == status
+    assert done.stdout or done.stderr
+    assert "its end" not in done.stderr

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from convspec import Case, ConvSpec, RequestError, atomic_files
 from convspec.cli import console, streams
-from convspec.cli.app import app, main
+from convspec.cli.app import app
+from convspec.cli.app import run as run_command
 from convspec.cli.terminal import Terminal
 from convspec.conformance.gap_ledger import Tally
 from convspec.conformance.results import Report, Result
@@ -62,7 +63,7 @@ def saved(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run ``main`` in this process with files as its streams; return the status, and what was written, as bytes."""
+    """Run the command in this process with files as its streams; return the status, and what was written, as bytes."""
 
     def run(*arguments, encoding="utf-8", out=None, stdin=""):
         paths = {"stdout": Path(out or tmp_path / "stdout"), "stderr": tmp_path / "stderr"}
@@ -73,7 +74,7 @@ def run(tmp_path, monkeypatch):
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin.encode()))))
             patch.setattr(sys, "argv", ["convspec", *arguments])
             with pytest.raises(SystemExit) as ended:
-                main()
+                run_command()
             sys.stderr.flush()
         return ended.value.code or 0, b"" if out else paths["stdout"].read_bytes(), paths["stderr"].read_bytes()
 
