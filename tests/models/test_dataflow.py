@@ -227,6 +227,18 @@ def test_a_pad_before_and_a_crop_after_a_convolution_belong_to_it():
     assert not same_steps(opened(transposed, X), opened(lambda run, x: transposed(run, x, 0, 2), X), [])
 
 
+def test_a_division_after_a_pool_is_its_divisor():
+    def summed(run, x, step):
+        y = run("sum", S.AveragePool(2, divisor=1), x)
+        return run("divided", step, run("order", S.Permute((0, 1, 3, 2)), y)) if step else y
+
+    mean = opened(lambda run, x: run("order", S.Permute((0, 1, 3, 2)), run("mean", S.AveragePool(2), x)), X)
+    for step in (S.Divide(4), S.Multiply(0.25), S.Divide(3), S.Divide(4, reflected=True), None):
+        other = opened(lambda run, x, step=step: summed(run, x, step), X)
+        assert same_steps(mean, other, []) == (step in (S.Divide(4), S.Multiply(0.25)))
+    assert len(opened(lambda run, x: summed(run, x, S.Divide(4)), X).graph.live) == 3
+
+
 def test_a_step_beyond_its_bound_or_without_one_is_not_judged():
     def wrong(run, x):
         y = run("relu", S.ReLU(), x, function=lambda x: np.maximum(x, np.float32(0.1)))

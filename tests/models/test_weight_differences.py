@@ -271,6 +271,13 @@ def test_pads_by_a_word_and_by_numbers_are_told(a, b, words):
     assert spec_differences(*specs) == [words]
 
 
+def test_a_transposed_convolution_leaves_out_the_same_pixels_by_its_padding_or_its_output_padding():
+    a, b, c = (ConvSpec(3, 4, 3, stride=2, padding=pads, output_padding=out, transposed=True)
+               for pads, out in ((1, 1), (((1, 0), (1, 0)), 0), (1, 0)))  # fmt: skip
+    assert spec_differences(a, b) == []
+    assert spec_differences(a, c) == ["output padding (1, 1) against (0, 0)"]
+
+
 def test_a_factor_shows_in_two_weights_of_a_channel():
     spec = ConvSpec(2, 64, 1, ndim=1)
     source = layer(spec=spec, norm=normalised(64))

@@ -245,6 +245,8 @@ def _pool(op: Operation, y: Value, divisor: Value | None = None) -> list[Link]:
         (1,) * op.samples + tuple(map(int, p[f"window_{name}"])) for name in ("dimensions", "strides", "dilation")
     )
     pads = (*one, *((int(lo), int(hi)) for lo, hi in p["padding"]))
+    new = _has_new_axis(op)  # Equinox gives each sample a batch axis of its own, and the channels the last one
+    window, strides, dilation, pads = (own[:1] + own[1 + new :] for own in (window, strides, dilation, pads))
     ndim = len(window)
     spatial = {"NHWC": slice(1, ndim - 1), "NCHW": slice(2, ndim)}
     outer = list(zip(window, strides, pads, strict=True))
@@ -268,11 +270,17 @@ def _pool(op: Operation, y: Value, divisor: Value | None = None) -> list[Link]:
     elif op.name == "reduce_window_sum":
         words["divisor"] = 1
     kind: Any = steps.MaxPool if op.name == "reduce_window_max" else steps.AveragePool
-    return [Link(kind(*own, **words), (op.x,), (y,), layout=layout)]
+    return _with_one_batch_axis(Link(kind(*own, **words), (op.x,), (y,), layout=layout), ndim)
+
+
+def _has_new_axis(op: Operation) -> bool:
+    """Return whether samples were given a first axis of size 1 right before."""
+    shape, before = op.x.array.shape, op.x.origin
+    return op.samples and before is not None and before.x.array.shape == shape[:1] + shape[2:] != shape[1:]
 
 
 def _counts(window: Any, strides: Any, pads: Any, dilation: Any, op: Operation) -> Any:
-    ones = jnp.ones(op.x.array.shape, jnp.float32)
+    ones = jnp.ones(op.x.array.shape[-len(window) :], jnp.float32)
     return jax.lax.reduce_window(ones, 0.0, jax.lax.add, window, strides, pads, window_dilation=dilation)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from convspec.contract import StepTrace, TracedStep
 from convspec.models.dataflow import views
 from convspec.models.dataflow.forms import Form, Orders, arrange, form, viewed
-from convspec.models.dataflow.settings import ZEROS, Windows, crops, is_not_negative, kind_of
+from convspec.models.dataflow.settings import ZEROS, Windows, crops, is_not_negative, kind_of, pooled_and_divided
 from convspec.models.dataflow.views import Axis, View, canonical_order, merge, move
 from convspec.spec import Array, ConvSpec, steps
 
@@ -163,7 +163,7 @@ class Graph:
             for part, write in zip(_slices(step.step, len(self._shape(step.reads[0]))), step.writes, strict=True):
                 self._add_step(place, replace(step, step=part, writes=(write,)))
             return
-        if self._crop(place, step):
+        if self._crop(place, step) or self._scale(place, step):
             return
         operands = [self._tensors[i] for i in step.reads]
         values = [self.values[seen.value].shape for seen in operands]
@@ -267,6 +267,30 @@ class Graph:
         cropped = node.settings.cropped([(r.start, len(r)) for r in ordered[2:]])
         self.nodes.append(replace(node, settings=cropped, writes=(number,), moves=(*node.moves, place)))
         return True
+
+    def _scale(self, place: int, step: TracedStep) -> bool:
+        """Add a division of an average pool as that pool with another divisor; return whether it is one."""
+        seen = self._tensors[step.reads[0]] if len(step.reads) == 1 and not step.note else None
+        divisor = _divisor(step.step)
+        if seen is None or not divisor or self.values[seen.value].node == INPUT:
+            return False
+        node = self.nodes[self.values[seen.value].node]
+        settings = pooled_and_divided(node.settings, divisor)
+        if settings is None or not all(stride for axis in seen.view for _, stride in axis):
+            return False
+        number = len(self.values)
+        self._tensors[step.writes[0]] = _Seen(number, seen.view)
+        self.values.append(Value(self.values[seen.value].shape, len(self.nodes), 0))
+        moves = (*node.moves, *seen.moves, place)
+        self.nodes.append(replace(node, settings=settings, writes=(number,), moves=moves))
+        return True
+
+
+def _divisor(step: steps.Step | ConvSpec) -> float:
+    """Return the number that a step divides by; 0 for another step."""
+    if not isinstance(step, steps.Divide | steps.Multiply) or not step.constant or getattr(step, "reflected", False):
+        return 0.0
+    return step.constant if isinstance(step, steps.Divide) else 1 / step.constant
 
 
 def _with_features(node: Node, order: NDArray[np.intp]) -> Node:

@@ -129,6 +129,14 @@ def pool(step: steps.WindowPool, x: Shape, y: Shape) -> Windows:
     return Windows(kind, mode, tuple(lo for lo, _ in pads), y[2:], tuple(-s for s in step.strides))
 
 
+def pooled_and_divided(own: Hashable, divisor: float) -> Windows | None:
+    """Return the settings of an average pool and a division after it as one pool; None where they are none."""
+    if not isinstance(own, Windows) or own.kind[0] != "AveragePool" or not isinstance(own.kind[1], int):
+        return None
+    whole = own.kind[1] * divisor
+    return own._replace(kind=(own.kind[0], round(whole), *own.kind[2:])) if whole == round(whole) > 0 else None
+
+
 def _divisor(
     step: steps.AveragePool, x: Shape, pads: Sequence[tuple[int, int]], windows: Sequence[list[range]]
 ) -> Hashable:

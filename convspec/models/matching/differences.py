@@ -70,8 +70,16 @@ def spec_differences(a: ConvSpec, b: ConvSpec) -> list[str]:
 
 
 def _differing(a: ConvSpec, b: ConvSpec) -> list[tuple[str, Any, Any]]:
-    values = ((name, getattr(a, name), getattr(b, name)) for name in _FIELDS)
-    return [(name, x, y) for name, x, y in values if x != y]
+    values = [(name, getattr(a, name), getattr(b, name)) for name in _FIELDS]
+    same = {"padding", "output_padding"} if _crop(a) == _crop(b) else ()
+    return [(name, x, y) for name, x, y in values if x != y and name not in same]
+
+
+def _crop(spec: ConvSpec) -> Any:
+    """Return what a transposed convolution leaves out at both ends: the pad, less the output padding at the end."""
+    if not spec.transposed or isinstance(spec.padding, str):
+        return spec.padding, spec.output_padding
+    return [(lo, hi - out) for (lo, hi), out in zip(spec.padding, spec.output_padding, strict=True)]
 
 
 def _pads(a: ConvSpec, b: ConvSpec) -> str:

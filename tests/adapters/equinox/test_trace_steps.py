@@ -191,6 +191,10 @@ CALLS = {
     "mean with axes kept": (lambda x: x.mean((1, 2), keepdims=True), [S.Reduce("mean", (2, 3), keepdims=True)]),
     "resize": (lambda x: jax.image.resize(x, (6, 8, 16), "nearest"), [S.Resize((8, 16))]),
     "pool": (lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2), (1, 2, 2), "VALID"), [S.MaxPool(2)]),
+    "layer of a pool": (eqx.nn.MaxPool2d(2, 2), [
+        S.Permute((0, 2, 3, 1)), S.Unsqueeze(1), S.Reshape((2, 4, 8, 6)), S.MaxPool(2), S.Reshape((2, 1, 2, 4, 6)),
+        S.Squeeze(1), S.Permute((0, 3, 1, 2))]),
+    "layer of an average": (eqx.nn.AvgPool2d(2, 1, 1), None),
     "pad": (lambda x: jnp.pad(x, ((0, 0), (1, 2), (3, 0)), mode="edge"),
             [S.Pad([(0, 0), (1, 2), (3, 0)], "replicate")]),
     "slice": (lambda x: x[1:, ::-1], [S.Slice([ALL, (1, None, 1)]), S.Slice([ALL, ALL, (None, None, -1)])]),
