@@ -139,7 +139,9 @@ def main() -> None:
     parts["features-run"] = partial(site_support.run_tables, table)
     texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
-    (FOLDER / "calculator-built.html").write_text(site_calculator.built_answers(), "utf-8")
+    opening, others = site_calculator.built_answers()
+    (FOLDER / "calculator-built.html").write_text(opening, "utf-8")
+    (FOLDER / "static" / "calculator-answers.json").write_text(others, "utf-8")
     texts |= site_messages.parts() | site_cheat_sheet.parts(table)
     texts["divergences"] = f"```{{raw}} html\n{site_divergences.table()}```\n"
     for name, text in texts.items():

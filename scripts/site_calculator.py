@@ -1,7 +1,8 @@
 """The files of the calculator page: Python for the browser, the project's wheel, and answers to the page's examples.
 
 Python is the npm package ``pyodide``, one pinned release with its checksum. It is fetched once, into ``docs/_build``;
-without npm or a network the site is built without it, and the page says what is missing.
+without npm or a network the site is built without it, and the page says what is missing. The page loads the modules
+that it needs, compiled; the whole library and the wheel lie beside them for a request that needs another module.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ def main(site: Path) -> str | None:
     problem = fetch()
     if problem is None:
         unpack(folder / "pyodide")
+        bundle(folder)
     return problem
+
+
+def bundle(folder: Path) -> None:
+    """Write the modules that the page needs, compiled by the page's own Python."""
+    command = ["node", str(ROOT / "scripts" / "site_bundle.mjs"), str(folder)]
+    subprocess.run(command, input=json.dumps(requests()), text=True, check=True, timeout=SECONDS)
 
 
 def wheel(target: Path) -> None:
@@ -76,16 +84,22 @@ def unpack(folder: Path) -> None:
             member = archive.extractfile(f"package/{name}")
             assert member is not None, name
             (folder / name).write_bytes(member.read())
+    lock = folder / "pyodide-lock.json"
+    lock.write_text(json.dumps(json.loads(lock.read_text("utf-8")) | {"packages": {}}), "utf-8")  # none of them is used
     for name in PACKED:
         packed = folder / f"{name}.gz"
         if not packed.exists() or packed.stat().st_mtime < (folder / name).stat().st_mtime:
             packed.write_bytes(gzip.compress((folder / name).read_bytes(), 9, mtime=0))
 
 
-def built_answers() -> str:
-    """Return the answers to the page's examples as a script of JSON; the page opens with the first of them."""
+def requests() -> list[dict[str, str]]:
+    """Return the page's examples as requests."""
     page = (ROOT / "docs" / "_data" / "calculator.html").read_text("utf-8")
-    requests = [dict(parse_qsl(unescape(found))) for found in re.findall(r'href="#(layer=[^"]+)"', page)]
+    return [dict(parse_qsl(unescape(found))) for found in re.findall(r'href="#(layer=[^"]+)"', page)]
+
+
+def built_answers() -> tuple[str, str]:
+    """Return the answers to the page's examples: a script with the first, which opens the page, and the others as JSON."""
     answers = [
         {
             "request": request,
@@ -93,10 +107,10 @@ def built_answers() -> str:
                 request["layer"], request.get("input", ""), request.get("layout", ""), request.get("in_channels", "")
             ),
         }
-        for request in requests
+        for request in requests()
     ]
-    text = json.dumps(answers, ensure_ascii=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="built">{text}</script>\n'
+    text = json.dumps(answers[:1], ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="built">{text}</script>\n', json.dumps(answers[1:], ensure_ascii=False)
 
 
 if __name__ == "__main__":

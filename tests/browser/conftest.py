@@ -40,7 +40,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def site():
-    """The address of the built site, its scripts and its wheel those of this very tree."""
+    """The address of the built site, its scripts and its Python those of this very tree."""
     import site_calculator
 
     if not (SITE / "calculator.html").exists():
@@ -48,6 +48,7 @@ def site():
     if not (SITE / "calculator" / "pyodide" / "pyodide.asm.wasm").exists():
         pytest.skip("the site was built without pyodide, for want of npm or a network")
     site_calculator.wheel(SITE / "calculator" / "convspec.whl")
+    site_calculator.bundle(SITE / "calculator")
     shutil.copytree(ROOT / "docs" / "_static", SITE / "_static", dirs_exist_ok=True)
     server = serve(SITE)
     yield f"http://127.0.0.1:{server.server_address[1]}"

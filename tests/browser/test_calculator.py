@@ -83,17 +83,22 @@ def test_the_first_answers_are_in_the_page(browser, site):
     context = browser.new_context()
     found = context.new_page()
     found.route("**/calculator-worker.js", lambda route: None)  # never answered
-    found.goto(f"{site}/calculator.html")
+    with found.expect_response("**/calculator-answers.json"):
+        found.goto(f"{site}/calculator.html")
     assert ["output H", "⌊(32 + 1 + 1 - 3) / 2⌋ + 1 = 16"] in rows(found)
     assert found.locator("[role=tab]").count() >= 4
     for i in range(found.locator(".examples a").count()):
         found.locator(".examples a").nth(i).click()
-        assert found.locator("#answer svg.convspec").count() >= 1
+        found.wait_for_selector("#answer:not(.old) svg.convspec")
     assert found.locator("tr.misfit").count() == 1
     link = urllib.parse.urlencode({"layer": "nn.Conv2d(4, 8, 3, stride=2)", "input": "33"})
     found.evaluate("link => { location.hash = link }", link)
     found.wait_for_selector("#answer conv-window svg")
     assert rows(found) == calculate("nn.Conv2d(4, 8, 3, stride=2)", "33")["layers"][0]["rows"]
+    link = urllib.parse.urlencode({"layer": NETWORK, "input": "32"})
+    found.evaluate("link => { location.hash = link }", link)
+    found.wait_for_selector("tr.misfit")
+    assert found.inner_text("p.misfit") == "4 (Linear) expects 864 features, but gets 1,176"
     context.close()
 
 
@@ -162,6 +167,56 @@ def test_the_first_answer_is_pythons_on_random_layers(page, site):
         assert shown is None or ("layers" in answer and shown == answer["layers"][0]["rows"]), request
     assert len(exist) > 150
     assert sum(found[i] is not None for i in exist) > 0.85 * len(exist)
+
+
+def random_network(rng):
+    """A Sequential that mostly fits, and its input's size; sometimes a layer has another number of channels."""
+    rank, channels = rng.randint(1, 3), rng.randint(1, 4)
+    size = [rng.randint(4, 40) for _ in range(rank)]
+    shape, layers = (1, channels, *size), []
+
+    def each(low, high):
+        return rng.choice([rng.randint(low, high), tuple(rng.randint(low, high) for _ in range(rank))])
+
+    for i in range(rng.randint(2, 7)):
+        kind = "conv" if i == 0 else rng.choice(["conv", "up", "max", "avg", "norm", "same", "adaptive"])
+        slip = rng.choice([0] * 12 + [1])
+        ins, outs, kernel = shape[1] + slip, rng.randint(1, 9), each(1, 4)
+        layers.append({
+            "conv": f"nn.Conv{rank}d({ins}, {outs}, {kernel}, padding={each(0, 2)}, stride={each(1, 2)})",
+            "up": f"nn.ConvTranspose{rank}d({ins}, {outs}, {kernel}, 2, bias=False)",
+            "max": f"nn.MaxPool{rank}d({kernel}, {rng.choice([2, 'stride=1', 'padding=1'])})",
+            "avg": f"nn.AvgPool{rank}d({kernel})", "norm": f"nn.BatchNorm{rank}d({ins})",
+            "same": rng.choice(["nn.ReLU()", "nn.ReLU(inplace=True)", "nn.Dropout(0.25)", "nn.LeakyReLU(0.2)", "nn.Mish()"]),
+            "adaptive": f"torch.nn.AdaptiveAvgPool{rank}d({each(1, 3)})",
+        }[kind])  # fmt: skip
+        shape = shape if kind not in ("conv", "up") else (1, outs, *size)
+    if rng.random() < 0.5:
+        layers += ["nn.Flatten()", f"nn.Linear({rng.randint(1, 900)}, {rng.randint(1, 9)})"]
+    return f"model = nn.Sequential(\n  {', '.join(layers)})", ", ".join(map(str, size))
+
+
+def test_the_first_answer_of_a_network_is_pythons_on_random_networks(page, site):
+    """The columns are those of Python's table, up to the layer that does not fit, or there is no answer."""
+    rng = random.Random(11)
+    requests = [random_network(rng) for _ in range(300)]
+    found = page.evaluate(
+        "async ([module, requests]) => { const { firstNetwork } = await import(module);"
+        " return requests.map((request) => firstNetwork(...request)) }",
+        [f"{site}/_static/calculator/network.js", requests],
+    )
+    answered, misfits = 0, 0
+    for request, shown in zip(requests, found, strict=True):
+        if shown is None:
+            continue
+        wanted = calculate(*request)["network"]
+        assert shown["rows"] == [[row[i] for i in (0, 1, 3, 4)] for row in wanted["table"]["rows"]], request
+        assert ("misfit" in shown) == ("error" in wanted), request
+        if "misfit" in shown:
+            assert wanted["error"]["message"].startswith(shown["misfit"])
+        answered, misfits = answered + 1, misfits + ("misfit" in shown)
+    assert answered > 100
+    assert misfits > 20
 
 
 def test_what_it_shows_is_what_python_says_here(page):
@@ -254,6 +309,30 @@ def test_frameworks_are_tabs_with_coloured_code_that_can_be_copied(page):
     typed(page, "nn.Conv2d(3, 8, 5)", "32")  # the choice is remembered
     assert page.inner_text("[role=tab][aria-selected=true]") == "ONNX"
     page.click("[role=tab]:text-is('PyTorch')")
+
+
+def test_the_framework_is_remembered_over_the_site_and_over_visits(browser, site, tmp_path):
+    """A tab chosen on a parameter's page is open on the next page, in the calculator, and after the browser's restart."""
+    context = browser.new_context()
+    found = context.new_page()
+    found.route("**/calculator-worker.js", lambda route: None)
+
+    def chosen(address, tab):
+        found.goto(f"{site}/{address}")
+        return found.locator(tab).first.inner_text()
+
+    label = ".sd-tab-set > input:checked + label"
+    assert chosen("reference/parameters/stride.html", label) == "PyTorch"
+    found.locator(".sd-tab-label:text-is('Keras')").first.click()
+    assert chosen("reference/parameters/padding.html", label) == "Keras"
+    assert chosen("calculator.html", "[role=tab][aria-selected=true]") == "Keras"
+    found.locator("[role=tab]:text-is('ONNX')").click()
+    context.storage_state(path=tmp_path / "state.json")  # what the browser keeps between visits: no session storage
+    context.close()
+    context = browser.new_context(storage_state=tmp_path / "state.json")
+    found = context.new_page()
+    assert chosen("reference/parameters/groups.html", label) == "ONNX"
+    context.close()
 
 
 def test_every_row_links_to_its_page(page, site):

@@ -214,3 +214,30 @@ def test_nothing_sticks_out_and_a_finger_chooses(browser, site, width):
     found.locator("conv-window figure:first-child .cell").first.tap()
     assert sum_of(found).startswith("input (0, 0) = 1 is added to 4 outputs")
     context.close()
+
+
+def test_height_and_width_of_a_window_may_differ(browser, site):
+    """What the widget draws and says of a layer with pairs is what Python computes."""
+    context = browser.new_context()
+    found = context.new_page()
+    found.goto(f"{site}/reference/parameters/kernel_size.html")
+    found.get_by_label("height ≠ width").check()
+    for name, number in (("kernel_size, width", "5"), ("stride, height", "2"), ("size, width", "8"),
+                         ("padding before, width", "2"), ("padding after, height", "1")):  # fmt: skip
+        found.get_by_role("slider", name=name, exact=True).fill(number)
+    spec = ConvSpec(1, 1, (3, 5), stride=(2, 1), padding=((0, 1), (2, 0)))
+    assert found.inner_text("conv-window .layer code").startswith(
+        "ConvSpec(1, 1, (3, 5), stride=(2, 1), padding=((0, 1), (2, 0))"
+    )
+    _, _, high, wide = spec.output_shape((1, 1, 6, 8))
+    assert f"so {high} × {wide}" in found.inner_text("conv-window .formula")
+    cells = [figure.locator(".cell") for figure in found.locator("conv-window figure").all()]
+    x, w = ([int(text.replace("−", "-")) for text in part.locator(".number").all_text_contents()] for part in cells[:2])
+    padded = np.array(x, float).reshape(1, 1, 7, 10)
+    params = ConvParams(np.array(w, float).reshape(1, 1, 3, 5), None)
+    wanted = reference.conv(ConvSpec(1, 1, (3, 5), stride=(2, 1), bias=False), params, padded)[0, 0]
+    said = [int(text.replace("−", "-")) for text in cells[2].locator(".number").all_text_contents()]
+    assert np.array_equal(np.reshape(said, (high, wide)), wanted)
+    found.get_by_label("height ≠ width").uncheck()
+    assert found.inner_text("conv-window .layer code").startswith("ConvSpec(1, 1, 3, stride=2, padding=((0, 1), (0, 1))")
+    context.close()

@@ -5,8 +5,8 @@ import { readLayer } from "./reading.js";
 const LETTERS = { 1: "W", 2: "HW", 3: "DHW" };
 const times = (numbers) => numbers.join(" × ");
 const dots = (numbers) => numbers.join("·");
-const product = (numbers) => numbers.reduce((a, b) => a * b, 1);
-const grouped = (number) => number.toLocaleString("en-US");
+export const product = (numbers) => numbers.reduce((a, b) => a * b, 1);
+export const grouped = (number) => number.toLocaleString("en-US");
 const MOST = Number.MAX_SAFE_INTEGER;
 
 const named = (layout, ndim) => layout === "NCHW" ? `NC${LETTERS[ndim]}` : `N${LETTERS[ndim]}C`;
@@ -18,7 +18,7 @@ export const axis = (spec, i) => ({
 });
 
 /** { batch, spatial, layout } of a size as it may be written; null if Python must explain it, undefined without one. */
-function readSize(text, spec, layout, own) {
+export function readSize(text, spec, layout, own) {
   if (!text.trim()) return undefined;
   let sizes = text.trim().replace(/^[([\s]+|[)\]\s]+$/g, "").split(/[\s,x×]+/).filter(Boolean);
   if (!sizes.length || !sizes.every((size) => /^\d{1,6}$/.test(size))) return null;

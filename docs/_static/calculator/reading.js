@@ -1,7 +1,7 @@
 // Reads the constructors that people type most, as literals: those of PyTorch, Keras, Flax' nnx, and ConvSpec. Whatever else
 // a text may hold – other layers, networks, mistakes – is left to Python: the answer here is then null.
 
-const TOKEN = /\s*(?:(?<number>-?(?:0|[1-9]\d*)(?![\w.]))|(?<text>"[^"\\\n]*"|'[^'\\\n]*')|(?<name>[A-Za-z_][\w.]*)|(?<mark>[()[\],=]))/y;
+const TOKEN = /\s*(?:(?<number>-?(?:0|[1-9]\d*)(?:\.\d+)?(?![\w.]))|(?<text>"[^"\\\n]*"|'[^'\\\n]*')|(?<name>[A-Za-z_][\w.]*)|(?<mark>[()[\],=]))/y;
 const WORDS = { True: true, False: false, None: null };
 
 function tokens(text) {
@@ -16,8 +16,8 @@ function tokens(text) {
   return found;
 }
 
-/** A call as { name, args, kwargs }; null if it is not one call with literal arguments. */
-export function parseCall(text) {
+/** A call as { name, args, kwargs }; null if it is not one call with literal arguments – or, if `nested`, calls. */
+export function parseCall(text, nested = false) {
   const left = tokens(text.replace(/^\s*(?:self\.)?\w+\s*=(?!=)/, ""));
   if (!left) return null;
   const take = (mark) => left[0]?.mark === mark && left.shift();
@@ -26,6 +26,7 @@ export function parseCall(text) {
     if (token?.number) return Number(token.number);
     if (token?.text) return token.text.slice(1, -1);
     if (token?.name in WORDS) return WORDS[token.name];
+    if (nested && token?.name && take("(")) return called(token.name);
     const close = { "(": ")", "[": "]" }[token?.mark];
     if (!close) throw new SyntaxError();
     const items = [];
@@ -37,21 +38,25 @@ export function parseCall(text) {
     }
     return close === ")" && items.length === 1 && !commas ? items[0] : items;
   }
-  try {
-    const name = left.shift()?.name;
-    if (!name || !take("(")) return null;
+  function called(name) {
     const args = [], kwargs = {};
     while (!take(")")) {
       if (left[0]?.name && left[1]?.mark === "=") {
         const key = left.shift().name;
         left.shift();
-        if (key in kwargs) return null;
+        if (key in kwargs) throw new SyntaxError();
         kwargs[key] = literal();
-      } else if (Object.keys(kwargs).length) return null;
+      } else if (Object.keys(kwargs).length) throw new SyntaxError();
       else args.push(literal());
-      if (!take(",") && left[0]?.mark !== ")") return null;
+      if (!take(",") && left[0]?.mark !== ")") throw new SyntaxError();
     }
-    return left.length ? null : { name, args, kwargs };
+    return { name, args, kwargs };
+  }
+  try {
+    const name = left.shift()?.name;
+    if (!name || !take("(")) return null;
+    const call = called(name);
+    return left.length ? null : call;
   } catch {
     return null;
   }
@@ -67,7 +72,7 @@ const NNX = { in_features: "in_channels", out_features: "out_channels", kernel_s
   kernel_dilation: "dilation", feature_group_count: "groups", use_bias: "bias" };
 
 /** Bind a call's arguments to names; `positional` of them may stand without one. */
-function bind({ args, kwargs }, names, positional = names.length) {
+export function bind({ args, kwargs }, names, positional = names.length) {
   if (args.length > positional || Object.keys(kwargs).some((key) => !names.includes(key))) return null;
   const given = Object.fromEntries(args.map((value, i) => [names[i], value]));
   if (Object.keys(kwargs).some((key) => key in given)) return null;
@@ -115,7 +120,7 @@ function fieldsOf(call, channels) {
 
 const whole = (value, least) => Number.isInteger(value) && value >= least && value < 1e6;
 
-function perAxis(value, ndim, least) {
+export function perAxis(value, ndim, least) {
   const values = Array.isArray(value) ? value : Array(ndim).fill(value);
   return values.length === ndim && values.every((number) => whole(number, least)) ? values : null;
 }
@@ -131,7 +136,12 @@ function padsOf(value, ndim) {
 /** The layer of a text as { spec, layout }, its fields canonical as those of a ConvSpec; null if Python must read it. */
 export function readLayer(text, channels = null) {
   const call = parseCall(text);
-  const found = call && fieldsOf(call, channels);
+  return call && specOf(call, channels);
+}
+
+/** The layer of a call, likewise. */
+export function specOf(call, channels) {
+  const found = fieldsOf(call, channels);
   if (!found) return null;
   const { given, layout } = found;
   const { in_channels, out_channels, kernel_size, stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, padding_mode = "zeros",

@@ -110,13 +110,27 @@ function layer(entry, first) {
   return parts;
 }
 
-function network(found) {
-  const { table: { head: names, rows, totals, misfit }, notes, error, picture } = found;
+/** A table of layers; if one does not fit, it is the last. */
+function layers(names, rows, misfit) {
   const cell = (text, i) => make("td", { className: /^[\d,]+$/.test(text) && names[i] !== "layer" ? "number" : "" }, text);
   const body = rows.map((row, i) => make("tr", { className: misfit && i === rows.length - 1 ? "misfit" : "" },
     ...row.map((text, j) => j ? cell(text, j) : make("th", { scope: "row" }, text))));
-  const parts = [make("div", { className: "table-wrapper", tabIndex: 0 }, make("table", { className: "docutils network" },
-    make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...body)))];
+  return make("div", { className: "table-wrapper", tabIndex: 0 }, make("table", { className: "docutils network" },
+    make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ...body)));
+}
+
+const NETWORK = "The network, layer by layer";
+
+/** The elements of a network's first answer, before Python. */
+export function firstNetworkAnswered({ rows, misfit }) {
+  return [make("h2", {}, NETWORK), layers(["layer", "kind", "output", "parameters"], rows, misfit),
+    ...(misfit ? [make("p", { className: "misfit", role: "status" }, misfit)] : []),
+    make("p", { className: "soft" }, `Settings, cost, ${misfit ? "what mends it" : "receptive fields"} and a drawing follow when Python has loaded.`)];
+}
+
+function network(found) {
+  const { table: { head: names, rows, totals, misfit }, notes, error, picture } = found;
+  const parts = [layers(names, rows, misfit)];
   if (error) {
     parts.push(make("p", { className: "misfit", role: "status" }, `${error.message}${error.line > 1 ? ` (line ${error.line})` : ""}`));
     if (error.mends.length) parts.push(make("p", {}, "What mends it:"), make("ul", {}, ...error.mends.map((mend) =>
@@ -124,7 +138,7 @@ function network(found) {
   }
   if (picture) parts.push(drawing(picture));
   parts.push(...totals.map((text) => make("p", {}, text)), ...notes.map((text) => make("p", { className: "soft" }, text)));
-  return [make("h2", {}, "The network, layer by layer"), ...parts];
+  return [make("h2", {}, NETWORK), ...parts];
 }
 
 /** The elements of an answer of convspec.layers.calculate; `first` is the first answer, if there is one. */
@@ -143,23 +157,24 @@ export function firstAnswered({ spec, spatial, rows }) {
     make("p", { className: "soft" }, "The drawing, the meaning of the numbers and the code of every framework follow when Python has loaded.")];
 }
 
-const equal = (values) => values.every((value) => JSON.stringify(value) === JSON.stringify(values[0]));
-
-/** The layer as a sliding window, if it is alike along both axes and within the widget's sliders. */
+/** The layer as a sliding window, if it is within the widget's sliders. */
 function widget({ ndim, kernel, stride, dilation, padding, output_padding: extra, transposed }, spatial) {
   const word = typeof padding === "string";
-  if (ndim !== 2 || ![kernel, stride, dilation, extra, word ? [0] : padding].every(equal) || (spatial && !equal(spatial))) return [];
-  if (kernel[0] > 5 || stride[0] > 4 || dilation[0] > 3 || extra[0] > 3 || (!word && Math.max(...padding[0]) > 4)) return [];
-  const largest = transposed ? 4 : 8;
-  const least = Math.max((kernel[0] - 1) * dilation[0] + 1, 2);
-  let size = Math.min(spatial?.[0] ?? 6, 10);
-  if (size < (spatial?.[0] ?? 0) || size > largest) { // the same remainder by the stride has the same pads
-    size = Math.max(least, largest - stride[0] + 1);
-    while (spatial && (spatial[0] - size) % stride[0] && size < 10) size++;
-  }
+  const above = (values, most) => Math.max(...values) > most;
+  if (ndim !== 2 || above(kernel, 5) || above(stride, 4) || above(dilation, 3) || above(extra, 3) || (!word && above(padding.flat(), 4))) return [];
+  const sizes = kernel.map((_, i) => drawnSize({ kernel: kernel[i], stride: stride[i], dilation: dilation[i], transposed }, spatial?.[i]));
   const element = document.createElement("conv-window");
-  const attributes = { size, kernel: kernel[0], stride: stride[0], dilation: dilation[0], padding: word ? padding : padding[0].join(","),
-    "output-padding": extra[0], controls: "size", ...(transposed ? { transposed: "" } : {}) };
+  const attributes = { size: sizes, kernel, stride, dilation, padding: word ? padding : padding.join(";"), "output-padding": extra,
+    controls: "size", ...(transposed ? { transposed: "" } : {}) };
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return [element];
+}
+
+/** A size that the widget can show: the given one, or a smaller one with the same remainder by the stride, so with the same pads. */
+function drawnSize({ kernel, stride, dilation, transposed }, given) {
+  const largest = transposed ? 4 : 8;
+  if ((given ?? 6) <= largest) return Math.max(given ?? 6, 1);
+  let size = Math.max((kernel - 1) * dilation + 1, 2, largest - stride + 1);
+  while (given && (given - size) % stride && size < 10) size++;
+  return size;
 }
