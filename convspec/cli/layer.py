@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convspec.cli.console import console, print_lines, print_text, write, write_json
+from convspec.cli.console import console, print_lines, print_message, print_text, write, write_json
 from convspec.cli.options import JsonOption, option
 from convspec.cli.streams import read_input
 from convspec.errors import CallError, RequestError, UnsupportedError, printable
@@ -25,6 +25,8 @@ Examples:
     convspec source "keras.layers.Conv2D(16, 3, strides=2, padding='same')" --in-channels 3 --to torch
 
     convspec source my_model:build --to keras --input 1,3,224,224
+
+    convspec source "torchvision.models:resnet18(num_classes=10)" --to keras --input 1,3,224,224
 """
 SHOW_EXAMPLES = """
 Examples:
@@ -34,6 +36,8 @@ Examples:
     convspec show "nn.Conv2d(1, 6, 5, padding=2)" "nn.Conv2d(6, 16, 5, stride=2)" --input 1,1,28,28 --flatten
 
     convspec show net.py:Net --input 1,3,224,224
+
+    convspec show keras.applications:MobileNetV2 --input 1,224,224,3
 """
 
 SpecArgument = Annotated[
@@ -72,14 +76,14 @@ def source(
 ) -> None:
     """Print a layer as another framework's code, with the differences to mind as comments.
 
-    Or a whole network: its text, or a live model as `module:factory`; then the program is run, gets the weights, and
-    both models are compared. Both need --input.
+    Or a whole network: its text, or a live model as `module:factory` or `module:factory(depth=18)`; then the program is
+    run, gets the weights, and both models are compared. Both need --input.
     """
     from convspec.layers import translate
 
     shapes = [_shape(one) for one in inputs or ()]
     text = _read(spec)
-    if re.fullmatch(r"[\w.]+:[\w.]+", text) and not text.endswith(".py"):
+    if _is_factory(text):
         _write_model(text, to, shapes, json)
         return
     try:
@@ -116,7 +120,7 @@ def _write_model(name: str, to: str, shapes: list[tuple[int, ...]], json: str | 
 
     if not shapes:
         raise RequestError("a model needs --input SHAPE: it is run")
-    translation = translate_model(arguments.load_model(name), to, *shapes)
+    translation = translate_model(arguments.load_model(name, print_message), to, *shapes)
     if not write_json(json, translation.to_dict()):
         print_text(str(translation))
     if not translation.agrees:
@@ -148,7 +152,7 @@ def show(
 
     Or a whole network as it is written or printed in any framework: the shape, the parameters and the cost of every
     layer, and where it does not fit, why, and what would mend it. The text is read, never run. Or a live model as
-    `module:factory`, which is made and run once.
+    `module:factory` or `module:factory(depth=18)`, which is made, without trained weights, and run once.
     """
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of
@@ -205,11 +209,17 @@ def _live(texts: list[str], shapes: list[tuple[int, ...]]) -> Network | None:
     from convspec.layers import Network
     from convspec.models import arguments
 
-    if len(texts) != 1 or texts[0].endswith(".py") or not re.fullmatch(r"[\w.]+:[\w.]+", texts[0]):
+    if len(texts) != 1 or not _is_factory(texts[0]):
         return None
     if not shapes:
         raise RequestError("a model needs --input SHAPE: it is run")
-    return Network.read(arguments.load_model(texts[0]), *shapes)
+    return Network.read(arguments.load_model(texts[0], print_message), *shapes)
+
+
+def _is_factory(text: str) -> bool:
+    """Return whether a text is ``module:factory``, perhaps with arguments: of a model that is made and run."""
+    name = re.fullmatch(r"([\w.]+:[\w.]+)(\(.*\))?", text, re.DOTALL)
+    return name is not None and not name[1].endswith(".py")
 
 
 def _network(texts: list[str], error: CallError) -> Network:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from convspec.models import Comparison, PortReport, VerifyReport, WeightMatches
 
 COMPARE_EXAMPLES = """
-A model is `module:factory` or `FILE.py:factory`, which is imported and called – an instance is taken as it is –, or a
-file: ONNX, TorchScript, `torch.export`, `.keras`, `.tflite`, or the folder of a SavedModel. All but ONNX are loaded in
-a child process. Exit status 0: the models' results agree within rounding; 1: they differ, or that is unknown, as
-without inputs; 2: a bad request, or a file that cannot be read. A quantised ONNX file, or one whose inputs the other
-model does not take as they are, is compared as by `convspec verify --against`.
+A model is `module:factory` or `FILE.py:factory`, which is imported and called – an instance is taken as it is –,
+perhaps with arguments, as in `keras.applications:MobileNetV2(weights=None)`; or a file: ONNX, TorchScript,
+`torch.export`, `.keras`, `.tflite`, or the folder of a SavedModel. All but ONNX are loaded in a child process. Exit
+status 0: the models' results agree within rounding; 1: they differ, or that is unknown, as without inputs; 2: a bad
+request, or a file that cannot be read. A quantised ONNX file, or one whose inputs the other model does not take as they
+are, is compared as by `convspec verify --against`.
 
 Examples:
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import enum
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
+import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,22 +25,25 @@ from convspec.models.run_model import adapter_for
 
 
 class Named(NamedTuple):
-    """Where Python code has a model: in a file or a module, and the attributes that lead to it."""
+    """Where Python code has a model: in a file or a module, the attributes that lead to it, and arguments for it."""
 
     file: str
     module: str
     words: tuple[str, ...]
+    given: tuple[Sequence[Any], Mapping[str, Any]] | None = None
 
 
 def named(name: str) -> Named | None:
-    """Return what ``module:factory`` or ``FILE.py:factory`` names; None for the file of a model.
+    """Return what ``module:factory`` or ``FILE.py:factory`` names, or with arguments; None for the file of a model.
 
     Raises:
-        RequestError: if the name is neither, or there is no such file.
+        RequestError: if the name is neither, there is no such file, or an argument is no literal.
     """
     if Path(name).exists() or name.endswith(".onnx") or (":" not in name and "." in Path(name).name):
         return None
-    path, colon, attribute = name.rpartition(":")
+    bare, bracket, inside = name.partition("(")
+    given = _given(name, inside) if bracket and inside.endswith(")") else None
+    path, colon, attribute = (bare if given else name).rpartition(":")
     words = tuple(attribute.split("."))
     file = path if path.endswith(".py") else ""
     module = Path(path).stem if file else path
@@ -47,19 +53,38 @@ def named(name: str) -> Named | None:
         )
     if file and not Path(file).is_file():
         raise RequestError(f"file not found: {printable(file)!r}")
-    return Named(os.path.abspath(file) if file else "", module, words)  # noqa: PTH100 – links stay as they are
+    file = os.path.abspath(file) if file else ""  # noqa: PTH100 – links stay as they are
+    return Named(file, module, words, given)
 
 
-def load_model(name: str) -> Any:
-    """Return the model that a command line names: a file, ``module:factory`` or ``FILE.py:factory``.
+def _given(name: str, inside: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the positional arguments and the keywords of ``inside``, the text behind the opening bracket."""
+    try:
+        call = ast.parse(f"call({inside}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        keywords = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg}
+        if len(keywords) == len(call.keywords):
+            return [ast.literal_eval(node) for node in call.args], keywords
+    except (SyntaxError, ValueError, TypeError, AssertionError, MemoryError, RecursionError):
+        pass
+    raise RequestError(f"the arguments in {printable(name)!r} must be literals, such as weights=None") from None
+
+
+def load_model(name: str, untrained: Callable[[str], object] | None = None) -> Any:
+    """Return the model that a command line names: a file, ``module:factory``, ``FILE.py:factory``, or a call of one.
 
     An .onnx file is its path, any other a :class:`~convspec.models.files.model_file.ModelFile`. The module is imported,
     also from the working directory; a model in it – of a class that an adapter knows, or ``(module, variables)`` – is
-    returned as it is, also where it is callable; a class, a function and any other callable is called without
-    arguments.
+    returned as it is, also where it is callable; a class, a function and any other callable is called, without
+    arguments if the name has none.
+
+    Args:
+        untrained: given where the weights do not matter: a factory that would load trained ones is called without
+            them, and this function is told so in a sentence.
 
     Raises:
-        RequestError: if there is no such file, module or object, or it cannot be called without arguments.
+        RequestError: if there is no such file, module or object, or its call fails.
     """
     if name.endswith(".onnx"):
         if not Path(name).is_file():
@@ -74,7 +99,9 @@ def load_model(name: str) -> Any:
             found = getattr(found, word)
     except AttributeError:
         raise RequestError(f"module {place.module!r} has no {'.'.join(place.words)!r}") from None
-    return found if _is_model(found) else _call(found, name)
+    if place.given is None and _is_model(found):
+        return found
+    return _call(found, name, place.given or ((), {}), untrained if place.given is None else None)
 
 
 @contextmanager
@@ -123,14 +150,48 @@ def _is_model(named: Any) -> bool:
     return True
 
 
-def _call(factory: Any, name: str) -> Any:
+def _call(
+    factory: Any, name: str, given: tuple[Sequence[Any], Mapping[str, Any]], untrained: Callable[[str], object] | None
+) -> Any:
+    """Call a factory; a failure says what was called, what failed where, and what to write instead."""
+    args, kwargs = given
     try:
-        inspect.signature(factory).bind()
+        signature = inspect.signature(factory)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise RequestError(f"{name} must be a model, or take no arguments: {error}") from None
+        rule = "does not take these arguments" if args or kwargs else "must be a model, or take no arguments"
+        hint = "" if args or kwargs else "; give them, as in module:factory(depth=18)"
+        raise RequestError(f"{printable(name, 200)} {rule}: {error}{hint}") from None
     except ValueError:  # written in C, without a signature
-        pass
-    return factory()
+        signature = inspect.Signature()
+    trained = {key: one.default for key, one in signature.parameters.items() if key not in kwargs and _loads(one)}
+    without = {key: False if value is True else None for key, value in trained.items()}
+    if untrained and trained:
+        loaded = ", ".join(f"{key}={value!r}" for key, value in trained.items())
+        untrained(f"called {_called(name, without)} (default: {loaded}): the weights do not matter here")
+        kwargs = {**kwargs, **without}
+    try:
+        return factory(*args, **kwargs)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        place = next((f" ({f.filename}:{f.lineno})" for f in reversed(frames) if f.filename == frames[0].filename), "")
+        words = f"{name if '(' in name else f'{name}()'} failed: {type(error).__name__}: {error}{place}"
+        step = f"; for random weights write {_called(name, without)!r}" if trained and not untrained else ""
+        raise RequestError(f"{printable(words, 2000)}{step}") from error
+
+
+def _loads(parameter: inspect.Parameter) -> bool:
+    """Return whether a factory loads trained weights if this parameter keeps its default."""
+    default = parameter.default
+    if parameter.name == "pretrained":
+        return default is True or isinstance(default, str)
+    return "weights" in parameter.name and default is not parameter.empty and isinstance(default, str | enum.Enum)
+
+
+def _called(name: str, kwargs: Mapping[str, Any]) -> str:
+    """Return the name with these arguments: ``keras.applications:MobileNetV2(weights=None)``."""
+    start = f"{name[:-1]}, " if name.endswith(")") and not name.endswith("()") else f"{name.removesuffix('()')}("
+    return f"{start}{', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
 
 
 def load_inputs(file: str | None, shape: str | None, seed: int) -> Any:

@@ -58,6 +58,19 @@ def test_a_cheating_port_is_refused(tmp_path, kind):
     assert tried.right, tried.judged
 
 
+def test_a_source_and_a_port_may_have_arguments(tmp_path, monkeypatch, quick):
+    text = "import torch\ndef build(width, *, scale=1.0):\n    torch.manual_seed(0)\n"
+    net = "    return torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), torch.nn.Threshold(scale, 0.0))\n"
+    for name in ("source", "port"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"own_{name}.py").write_text(text + net)
+    monkeypatch.chdir(tmp_path)
+    for scale, verdict in (("0.5", "accepted"), ("0.25", "refused")):
+        judged = convspec.judge(f"port/own_port.py:build(4, scale={scale})", "source/own_source.py:build(4, scale=0.5)",
+                                [((1, 3, 12, 11),)], seconds=60.0)  # fmt: skip
+        assert judged.verdict == verdict, judged
+
+
 @pytest.mark.flax
 def test_a_port_in_another_framework_and_layout_is_accepted(tmp_path):
     tried = ports.right(tmp_path, 9, flax=True)

@@ -85,6 +85,10 @@ def test_an_object_that_is_not_callable_is_the_model_itself(module):
         ("broken_names:none", "module 'broken_names' has no 'none'"),
         ("no_such_module:build", "there is no module 'no_such_module'"),
         ("broken_names:build", "must be a model, or take no arguments: missing a required argument: 'channels'"),
+        ("broken_names:build(size=2)", "does not take these arguments: "),
+        ("broken_names:build(open('x'))", "must be literals, such as weights=None"),
+        ("broken_names:build(*[1])", "must be literals"),
+        ("broken_names:build(1)(2)", "must be literals"),
         ("broken_names", "must be the path of a model file, or module:factory"),
         ("broken names:build", "must be the path of a model file, or module:factory"),
         ("no.onnx", "file not found: 'no.onnx'"),
@@ -107,6 +111,48 @@ def test_a_factory_in_a_file_is_called_and_finds_what_lies_beside_it(tmp_path, m
     for name, message in (("own/no.py:build", "file not found"), ("own/file-of-a-model.py:no", "has no 'no'")):
         with pytest.raises(RequestError, match=message):
             load_model(name)
+
+
+FACTORIES = """
+import enum
+
+class Weights(enum.Enum):
+    BEST = "https://example.org/best.pth"
+
+def trained(weights="imagenet", weights_backbone=Weights.BEST, pretrained=True, class_weights=None, weights_only=True):
+    if weights or weights_backbone or pretrained:
+        raise OSError("no network")
+    return {"params": (class_weights, weights_only)}, 0
+
+def sized(depth, *, width=(1, 2)): return {"params": depth}, width
+"""
+
+
+def test_arguments_of_a_factory_are_literals(module):
+    name = module("sized_factories", FACTORIES)
+    assert load_model(f"{name}:sized(3)") == ({"params": 3}, (1, 2))
+    assert load_model(f"{name}.py:sized(width=[4, -5], depth='x')") == ({"params": "x"}, [4, -5])
+
+
+def test_a_factory_that_would_load_weights_is_called_without_them_where_they_do_not_matter(module):
+    name, said = module("trained_factories", FACTORIES), []
+    without = f"{name}:trained(weights=None, weights_backbone=None, pretrained=False)"
+    assert load_model(f"{name}:trained", said.append) == ({"params": (None, True)}, 0) == load_model(without)
+    (sentence,) = said
+    assert sentence.startswith(f"called {without} (default: weights='imagenet', weights_backbone=<Weights.BEST")
+    assert load_model(f"{name}:sized(3)", said.append)
+    assert len(said) == 1
+
+
+def test_a_factory_that_fails_is_named_with_the_place_and_the_next_step(module):
+    name = module("failing_factories", FACTORIES)
+    place = r"\(.*failing_factories.py:9\)"
+    for call, step in (("trained", "weights=None, weights_backbone=None, pretrained=False"),
+                       ("trained(weights=None)", "weights=None, weights_backbone=None, pretrained=False")):  # fmt: skip
+        with pytest.raises(RequestError, match=rf"failed: OSError: no network {place}; for random weights write ") as e:
+            load_model(f"{name}:{call}")
+        assert str(e.value).endswith(f"'{name}:trained({step})'")
+        assert isinstance(e.value.__cause__, OSError)
 
 
 def test_a_module_that_lacks_a_module_of_its_own_raises_that_error(module):

@@ -95,7 +95,7 @@ def _absolute(name: str) -> str:
     place = arguments.named(name)
     if place is None:
         return os.path.abspath(name)  # noqa: PTH100 – links stay as they are
-    return f"{place.file}:{'.'.join(place.words)}" if place.file else name
+    return place.file + name.removeprefix(name.partition("(")[0].rpartition(":")[0]) if place.file else name
 
 
 def _declared(shapes: Any) -> Shapes:

@@ -45,8 +45,9 @@ class Host:
         _hide(set(opening["hidden"]))
         model = _named(opening["file"], opening["module"], opening["path"])
         found = _framework(model, opening["calls"])
-        if isinstance(model, type) or (found is None and callable(model)):
-            model = model()
+        if opening["given"] or isinstance(model, type) or (found is None and callable(model)):
+            args, kwargs = opening["given"] or ((), {})
+            model = model(*args, **kwargs)
             found = _framework(model, opening["calls"])
         if found is None:
             raise TypeError(f"{type(model).__module__}.{type(model).__qualname__} is no model of a framework")

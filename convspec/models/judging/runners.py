@@ -91,7 +91,14 @@ class PlainRunner(Runner):
         calls = [(root, text, name) for name, one in registry.importable().items()
                  for root, text in one.plain_calls().items()]  # fmt: skip
         hashes = [] if self.confined else [hashlib.sha256(path.encode()).hexdigest() for path in hidden]
-        opened = {"file": place.file, "module": place.module, "path": place.words, "calls": calls, "hidden": hashes}
+        opened = {
+            "file": place.file,
+            "module": place.module,
+            "path": place.words,
+            "given": place.given,
+            "calls": calls,
+            "hidden": hashes,
+        }
         try:
             framework = self.ask(opened).get("framework")
         except BaseException:
