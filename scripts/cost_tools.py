@@ -178,9 +178,8 @@ PyTorch. `{command}` installs the packages, counts, and writes this page.
 
 * **`torch.utils.flop_counter.FlopCounterMode`** counts what the definition says everywhere on this page. It comes with
   PyTorch and needs a run of the model. Divide its number by 2: a multiplication and an addition are two flops.
-* **`convspec show net.py`** counts the same from the text, without PyTorch and without a run. Attention and `einsum`
-  are outside its vocabulary: it says so, and gives no total. It leaves out layers that do not run, and their
-  parameters.
+* **`convspec show net.py`** counts the same from the text, without PyTorch and without a run, attention and
+  `einsum` too. It leaves out layers that do not run, and their parameters.
 * **fvcore** is right for every layer; its flops are multiply-accumulate operations. It adds norms and some pools to
   them. It leaves out layers whose output is not used, such as one of WaveNet, and counts operators that it does not
   know as 0, such as fused attention, with a warning.

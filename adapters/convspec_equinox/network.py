@@ -11,6 +11,7 @@ from typing import Any
 
 from convspec_jax.network import LEFT_OUT, MODULES, SPECIAL, activation, functions, methods, other
 
+from convspec.contract.matrix_products import projected_attention_macs
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Symbol, Vocabulary, Word
 from convspec.errors import ShapeError
 from convspec.spec import steps
@@ -116,7 +117,8 @@ def _attention(a: Arguments) -> Meanings:
     qk, vo = (a.num_heads * (a.query_size // a.num_heads if n is None else n) for n in (a.qk_size, a.vo_size))
     biases = (a.use_query_bias, qk), (a.use_key_bias, qk), (a.use_value_bias, vo), (a.use_output_bias, out)
     parameters = qk * (a.query_size + key) + vo * (value + out) + sum(n for used, n in biases if used)
-    return other("attention", (*a.shape[:-1], out), parameters)
+    macs = None if a.mapped else projected_attention_macs([t.shape for t in a.tensors[:3]], (qk, vo, out))
+    return other("attention", (*a.shape[:-1], out), parameters, macs)
 
 
 def _not_known(_: Arguments) -> Meanings:

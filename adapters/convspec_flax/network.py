@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from convspec_jax.network import LEFT_OUT, MODULES, SPECIAL, functions, methods, other
 
 from convspec.contract import ConvSpec
+from convspec.contract.matrix_products import projected_attention_macs
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Vocabulary, Word
 from convspec.errors import SpecError
 from convspec.spec import steps
@@ -91,14 +92,16 @@ def _general(a: Arguments) -> Meanings:
     kept = tuple(n for i, n in enumerate(a.shape) if i not in axes)
     if axes == (a.rank - 1,) and len(outputs) == 1:
         return steps.Linear(inputs, size, bool(a.use_bias))
-    return other("linear over several axes", (*kept, *outputs), inputs * size + size * bool(a.use_bias))
+    macs = prod(kept) * inputs * size
+    return other("linear over several axes", (*kept, *outputs), inputs * size + size * bool(a.use_bias), macs)
 
 
 def _attention(a: Arguments) -> Meanings:
     inputs, bias = _channels(a, "in_features"), int(a.use_bias)
     inner, outputs = a.qkv_features or inputs, a.out_features or inputs
     parameters = 3 * inner * (inputs + bias) + outputs * (inner + bias)
-    return other("attention", (*a.shape[:-1], outputs), parameters)
+    macs = projected_attention_macs([t.shape for t in a.tensors[:3]], (inner, inner, outputs))
+    return other("attention", (*a.shape[:-1], outputs), parameters, macs)
 
 
 def _norm(kind: str) -> Build:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from convspec.contract import einops_words
+from convspec.contract.matrix_products import attention_macs, einsum
 from convspec.contract.network_words import (
     Arguments,
     Meanings,
@@ -73,19 +74,17 @@ def activation(value: object) -> list[steps.Step]:
     return [step] if isinstance(step, steps.Step) else []
 
 
-def other(name: str, shape: tuple[int, ...], parameters: int = 0) -> Placed:
+def other(name: str, shape: tuple[int, ...], parameters: int = 0, macs: int | None = None) -> Placed:
     """Return an operation outside the vocabulary of steps that has a result of this shape."""
-    return Placed(steps.Other(name), parameters=parameters, shapes=[shape])
+    return Placed(steps.Other(name), parameters=parameters, shapes=[shape], macs=macs)
 
 
-def _einsum(a: Arguments) -> Meanings:
-    """Return a sum of products; letters of one size each, as in ``"hdn,hen->hde"``."""
-    inputs, arrow, result = a.subscripts.replace(" ", "").partition("->")
-    if not arrow or "." in a.subscripts:
-        raise NotKnown("such subscripts are not known")
-    sizes = dict(pair for names, t in zip(inputs.split(","), a.tensors, strict=True)
-                 for pair in zip(names, t.sizes, strict=True))  # fmt: skip
-    return other("einsum", tuple(sizes[name] for name in result))
+def dot_product_attention(a: Arguments) -> Placed:
+    """Return attention of ``(…, length, heads, features)``."""
+    (*batch, queries, heads, _), (keys, _, width) = a.query.sizes, a.key.sizes[-3:]
+    values = a.value.sizes[-1]
+    return other("attention", (*batch, queries, heads, values), 0,
+                 attention_macs(queries, keys, width + values, prod(batch) * heads))  # fmt: skip
 
 
 def _binary(kind: Any, *, ordered: bool = False) -> Word:
@@ -283,7 +282,8 @@ def functions(samples: bool) -> dict[str, Word]:
            {"subtract": steps.Subtract, "divide": steps.Divide, "true_divide": steps.Divide}.items()},
         "power": Word("x1, x2", lambda a: steps.Power(a.x2)),
         "tanh": Word("x", steps.Tanh()),
-        "einsum": Word("subscripts, *operands, precision=None, optimize=None", _einsum),
+        "einsum": Word("subscripts, *operands, precision=None, optimize=None",
+                       lambda a: einsum(a.subscripts, a.tensors)),
         "matmul": Word("a, b", steps.MatMul()),
         "mean": Word(f"a, {_AXIS}", of.reduce("mean")),
         "sum": Word(f"a, {_AXIS}", of.reduce("sum")),
@@ -319,6 +319,8 @@ def functions(samples: bool) -> dict[str, Word]:
         **einops_words.words(samples),
         "softmax": Word("x, axis=-1, where=None", lambda a: steps.Softmax(of.axis(a.axis))),
         "log_softmax": Word("x, axis=-1, where=None", lambda a: steps.Softmax(of.axis(a.axis), log=True)),
+        **dict.fromkeys(("dot_product_attention", "nn.dot_product_attention", "nnx.dot_product_attention"), Word(
+            "query, key, value, *rest, **kwargs", dot_product_attention)),
         "glu": Word("x, axis=-1", lambda a: steps.GLU(of.axis(a.axis))),
         **{f"jnp.{name}": word for name, word in numpy.items()},
         **{f"lax.{name}": word for name, word in pointwise.items()},

@@ -171,6 +171,7 @@ class TracedStep:
         layout: ``"NCHW"`` or ``"NHWC"`` where the operation itself says where channels are (whatever the number of
             spatial axes); empty where it works in any layout.
         note: what the spec cannot say, such as a setting that it has no field for; empty if it says all.
+        macs: its multiply-accumulate operations, where the step does not say them.
     """
 
     path: str
@@ -182,6 +183,7 @@ class TracedStep:
     name: str = ""
     layout: str = ""
     note: str = ""
+    macs: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

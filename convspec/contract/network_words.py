@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from convspec.errors import CallError
+from convspec.errors import CallError, ConvspecError
 from convspec.spec import ConvSpec
 from convspec.spec.steps import Step
 
@@ -63,6 +63,7 @@ class Placed:
         shapes: of the results, where the step does not say them; None for one that is not known. More than one: the
             call returns them together.
         samples: whether the tensors are single samples: the step is for a batch of them.
+        macs: multiply-accumulate operations, where the step does not say them.
     """
 
     step: ConvSpec | Step
@@ -70,6 +71,7 @@ class Placed:
     parameters: int | None = None
     shapes: Sequence[Shape | None] | None = None
     samples: bool = False
+    macs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,24 @@ class Word:
         """Return the steps that it means for these arguments; raises :class:`NotKnown`, and SpecError."""
         return self.build(arguments) if callable(self.build) else self.build
 
+    def macs(self, args: Sequence[Any], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]) -> int | None:
+        """Return the cost of a call in a run where the word says it, as no step does; None elsewhere."""
+        try:
+            made = self.means(Arguments(self.bind("", args, kwargs), tensors))
+        except (NotKnown, ConvspecError, AttributeError, TypeError, ValueError, IndexError):
+            return None  # a run has other arguments than a text
+        return made.macs if isinstance(made, Placed) else None
+
     @property
     def parameters(self) -> tuple[tuple[str, ...], str]:
         """The names of the parameters in the order of positions, and that of ``*args``, empty without one."""
         return _parameters(self.signature)[:2]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        positional, rest, defaults, others = _parameters(self.signature)
+        return (*positional, rest, *defaults, others)
 
     def bind(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name, with defaults.

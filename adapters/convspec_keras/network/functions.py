@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from convspec.contract.matrix_products import einsum
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Symbol, Tensor, Value, Word
 from convspec.spec import steps
 from convspec_keras.network.activations import ACTIVATIONS
@@ -204,6 +205,7 @@ FUNCTIONS: dict[str, Word] = {
     "average": Word("xs, name=None", average),
     **_pairs("power pow", Word("x1, x2, name=None", _power)),
     **{f"{prefix}{name}": _reduce(r) for prefix in ("", "reduce_") for name, r in _REDUCTIONS.items()},
+    "einsum": Word("subscripts, *operands", lambda a: einsum(a.subscripts, a.tensors)),
     "matmul": Word("x1, x2, transpose_a=False, transpose_b=False, name=None", _matmul),
     "concatenate": _concat(-1), "ops.concatenate": _concat(0), "concat": _concat(None),
     "stack": Word("x, axis=0, name=None", _stack),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from convspec.contract.network_words import Arguments, NotKnown, Placed, Shape
+from convspec.contract.matrix_products import attention_macs, einsum, projected_attention_macs
+from convspec.contract.network_words import Arguments, NotKnown, Placed, Shape, repeated
 from convspec.spec.steps import Other
 from convspec_keras.parse import spec_of
 
 
-def stated(shapes: Sequence[Shape | None], parameters: int | None, name: str) -> Placed:
+def stated(shapes: Sequence[Shape | None], parameters: int | None, name: str, macs: int | None = None) -> Placed:
     """Return an operation that no step describes, with what is known of it."""
-    return Placed(Other(name), "", parameters, shapes)
+    return Placed(Other(name), "", parameters, shapes, macs=macs)
 
 
 def _recurrent(gates: int, extra: int = 0) -> Callable[[Arguments], Placed]:
@@ -21,16 +22,18 @@ def _recurrent(gates: int, extra: int = 0) -> Callable[[Arguments], Placed]:
     def build(a: Arguments) -> Placed:
         batch, time, features = a.shape
         bias = a.use_bias * (1 + extra * getattr(a, "reset_after", True))
-        return _sequence(a, (batch, time), (a.units,), gates * a.units * (features + a.units + bias))
+        products = gates * a.units * (features + a.units)
+        macs = batch * time * products
+        return _sequence(a, (batch, time), (a.units,), products + gates * a.units * bias, macs)
 
     return build
 
 
-def _sequence(a: Arguments, steps: Shape, state: Shape, parameters: int) -> Placed:
+def _sequence(a: Arguments, steps: Shape, state: Shape, parameters: int, macs: int | None = None) -> Placed:
     """Return the outputs of a recurrent layer: of the last step or of all, and its states."""
     output = (*steps, *state) if a.return_sequences else (steps[0], *state)
     states = [(steps[0], *state)] * a.return_state * (2 if hasattr(a, "unit_forget_bias") else 1)
-    return stated([output, *states], parameters, "recurrent layer")
+    return stated([output, *states], parameters, "recurrent layer", macs)
 
 
 def _conv_lstm(a: Arguments) -> Placed:
@@ -49,7 +52,8 @@ def _bidirectional(a: Arguments) -> Placed:
     (output, *states), double = one.shapes or (), a.merge_mode == "concat"
     assert output is not None
     outputs = [output] * 2 if a.merge_mode is None else [(*output[:-1], output[-1] * (1 + double))]
-    return stated([*outputs, *states * 2], None if one.parameters is None else 2 * one.parameters, str(one.step))
+    parameters, macs = (None if n is None else 2 * n for n in (one.parameters, one.macs))
+    return stated([*outputs, *states * 2], parameters, str(one.step), macs)
 
 
 def _inner(a: Arguments) -> Placed:
@@ -61,17 +65,27 @@ def _inner(a: Arguments) -> Placed:
 
 def _multi_head(a: Arguments) -> Placed:
     """Return attention with projections of the query, the key and the value, and one of the result."""
-    query, value = a.shape, a.tensors[min(1, len(a.tensors) - 1)].sizes
+    query, value, key = a.shape, *_value_and_key(a)
     keys, values = a.num_heads * a.key_dim, a.num_heads * (a.value_dim or a.key_dim)
     features = tuple(a.output_shape) if isinstance(a.output_shape, list | tuple) else (a.output_shape or query[-1],)
     wide = [(query[-1], keys), (value[-1], keys), (value[-1], values), (values, prod(features))]
-    return stated([(*query[:-1], *features)], sum((n + a.use_bias) * m for n, m in wide), "attention")
+    axes = range(1, len(key) - 1) if a.attention_axes is None else repeated(a.attention_axes, 1)
+    macs = projected_attention_macs([query, key, value], (keys, values, prod(features)), axes)
+    return stated([(*query[:-1], *features)], sum((n + a.use_bias) * m for n, m in wide), "attention", macs)
+
+
+def _value_and_key(a: Arguments) -> tuple[Shape, Shape]:
+    """Return the shapes of the value and of the key, which follow the query and may be left out."""
+    given = a.tensors if len(a.tensors) > 1 else a.tensors * 2
+    return given[1].sizes, given[min(2, len(given) - 1)].sizes
 
 
 def _attention(a: Arguments) -> Placed:
-    query, value = a.shape, a.tensors[min(1, len(a.tensors) - 1)].sizes
-    scales = (query[-1] if hasattr(a, "additive") else 1) if a.use_scale else 0
-    return stated([(*query[:-1], value[-1])], scales, "attention")
+    query, value, key = a.shape, *_value_and_key(a)
+    additive = hasattr(a, "additive")
+    scales = (query[-1] if additive else 1) if a.use_scale else 0
+    macs = attention_macs(query[-2], key[-2], value[-1] + query[-1] * (not additive), prod(query[:-2]))
+    return stated([(*query[:-1], value[-1])], scales, "attention", macs)
 
 
 def _dot(a: Arguments) -> Placed:
@@ -79,7 +93,8 @@ def _dot(a: Arguments) -> Placed:
     axes = a.axes if isinstance(a.axes, list | tuple) else (a.axes, a.axes)
     left, right = ([n for i, n in enumerate(s) if i and i != axis % len(s)]
                    for s, axis in zip((one, two), axes, strict=True))  # fmt: skip
-    return stated([(one[0], *left, *right) if left or right else (one[0], 1)], 0, "product along axes")
+    macs = one[0] * prod(left) * prod(right) * one[axes[0]]
+    return stated([(one[0], *left, *right) if left or right else (one[0], 1)], 0, "product along axes", macs)
 
 
 def _einsum_dense(a: Arguments) -> Placed:
@@ -91,7 +106,8 @@ def _einsum_dense(a: Arguments) -> Placed:
     sizes = dict(zip(right[len(right) - len(given) :], given, strict=True)) | dict(zip(data, a.shape, strict=True))
     arrays = [kernel, a.bias_axes] if a.bias_axes else [kernel]
     count = sum(prod(sizes[letter] for letter in letters) for letters in arrays)
-    return stated([tuple(sizes[letter] for letter in right)], count, "product by an equation")
+    macs = einsum(a.equation, [a.shape, tuple(sizes[letter] for letter in kernel)]).macs
+    return stated([tuple(sizes[letter] for letter in right)], count, "product by an equation", macs)
 
 
 def _normalization(a: Arguments) -> Placed:

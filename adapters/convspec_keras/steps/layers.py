@@ -10,10 +10,12 @@ import numpy as np
 from keras import layers, ops
 
 from convspec.contract import Reading, layouts
-from convspec.contract.network_words import repeated
+from convspec.contract.network_words import Tensor, repeated
 from convspec.contract.tracing import Link, NoWord, einsum_product
 from convspec.spec import steps
 from convspec_keras import read
+from convspec_keras.network.functions import FUNCTIONS
+from convspec_keras.network.layers import LAYERS
 from convspec_keras.steps.operations import interpolation, resize
 from convspec_keras.steps.tensors import Builder, Call, Learnt, Traced, axes_of, traced_in
 
@@ -24,6 +26,17 @@ _OPAQUE = (layers.RNN, layers.Bidirectional, layers.TimeDistributed, layers.Mult
 def is_opaque(layer: Any) -> bool:
     """Return whether a layer is one step without a word: recurrent layers, attention, and those with few bits."""
     return isinstance(layer, _OPAQUE) or getattr(layer, "quantization_mode", None) is not None
+
+
+def macs_of(call: Call) -> int | None:
+    """Return the cost of a layer or operation without a step, where Keras' vocabulary says it."""
+    given = [Tensor(0, tuple(t.shape)) for t in keras.tree.flatten((call.args, call.kwargs)) if hasattr(t, "shape")]
+    if hasattr(call.op, "subscripts"):
+        return FUNCTIONS["einsum"].macs([call.op.subscripts, *given], {}, given)
+    word = LAYERS.get(type(call.op).__name__)
+    if word is None or not isinstance(call.op, layers.Layer):
+        return None
+    return word.macs((), {k: v for k, v in call.op.get_config().items() if k in word.names}, given)
 
 
 def builder_of(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Builder | None:

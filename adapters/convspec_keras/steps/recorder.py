@@ -197,14 +197,16 @@ class Recorder:
         if not made:
             own = weights_of(call.op).items() if isinstance(call.op, keras.layers.Layer) else ()
             weights = {p.removeprefix(f"{call.op.name}/"): Learnt(read._array(t), self.sources(t)) for p, t in own}
-            made = [Link(Other(name), traced_in((call.args, call.kwargs)), call.results, weights, note=note)]
+            reads = traced_in((call.args, call.kwargs))
+            made = [Link(Other(name), reads, call.results, weights, note=note, macs=layers.macs_of(call))]
         parts = ("depthwise", "pointwise") if name.startswith("SeparableConv") and len(made) == 2 else ()
         paths = [f"{path}/{part}" for part in parts] or paths_of_links(path, made, "/")
         for inner, link in zip(paths, made, strict=True):
             reads, writes = tuple(map(self.number, link.reads)), tuple(map(self.list_tensor, link.writes))
             arrays = {key: learnt.values for key, learnt in link.arrays.items()}
             sources = {key: learnt.sources for key, learnt in link.arrays.items()}
-            self._step(TracedStep(inner, link.step, reads, writes, arrays, sources, name, link.layout, link.note))
+            self._step(TracedStep(inner, link.step, reads, writes, arrays, sources, name, link.layout, link.note,
+                                  link.macs))  # fmt: skip
             self._frames[-1].own.append((len(self.steps) - 1, path))
         self.read.clear()
 

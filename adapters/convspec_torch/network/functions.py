@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from convspec.contract.matrix_products import einsum
 from convspec.contract.network_words import Arguments, Placed, Symbol, Tensor, Value, Word, repeated
 from convspec.spec import steps
 from convspec_torch.network import meanings
@@ -113,10 +114,10 @@ _ARITHMETIC = {
     "minimum": Word("input, other", steps.Minimum()),
     "pow": Word("input, exponent", meanings.power),
     **dict.fromkeys(("matmul", "bmm", "mm"), Word("input, other, *, out=None", meanings.product)),
-    "einsum": Word("equation, *operands", meanings.einsum),
+    "einsum": Word("equation, *operands", lambda a: einsum(a.equation, a.tensors)),
     "scaled_dot_product_attention": Word(
         "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False",
-        lambda a: meanings.other("attention", (*a.query.sizes[:-1], a.value.sizes[-1])),
+        meanings.dot_product_attention,
     ),
     **{name: Word(f"input, {_DIM}", meanings.reduce(name)) for name in ("mean", "sum")},
     **{f"a{name}": Word(f"input, {_DIM}", meanings.reduce(name)) for name in ("max", "min")},

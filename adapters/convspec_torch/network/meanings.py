@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from convspec.contract import ConvSpec
+from convspec.contract.matrix_products import attention_macs, projected_attention_macs
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Shape, Tensor, repeated
 from convspec.errors import ShapeError
 from convspec.spec import steps
@@ -27,9 +28,9 @@ def with_axes(count: int, build: Callable[[Arguments], Step]) -> Callable[[Argum
     return built
 
 
-def other(name: str, *shapes: Shape | None, parameters: int = 0) -> Placed:
+def other(name: str, *shapes: Shape | None, parameters: int = 0, macs: int | None = None) -> Placed:
     """Return an operation outside the vocabulary of steps that has results of these shapes."""
-    return Placed(steps.Other(name), parameters=parameters, shapes=shapes)
+    return Placed(steps.Other(name), parameters=parameters, shapes=shapes, macs=macs)
 
 
 def axis_of(a: Arguments) -> Any:
@@ -359,14 +360,12 @@ def product(a: Arguments) -> Step:
     return steps.MatMul()
 
 
-def einsum(a: Arguments) -> Placed:
-    """Return a sum of products with the shape that its letters say."""
-    left, arrow, right = a.equation.replace(" ", "").partition("->")
-    if not arrow or "." in left:
-        raise NotKnown("its letters do not say the shape")
-    sizes = {letter: n for letters, t in zip(left.split(","), a.tensors, strict=True)
-             for letter, n in zip(letters, t.sizes, strict=True)}  # fmt: skip
-    return other("einsum", tuple(sizes[letter] for letter in right))
+def dot_product_attention(a: Arguments) -> Placed:
+    """Return attention of ``(…, heads, L, E)``."""
+    (*heads, queries, _), (keys, width) = a.query.sizes, a.key.sizes[-2:]
+    values = a.value.sizes[-1]
+    macs = attention_macs(queries, keys, width + values, prod(heads))
+    return other("attention", (*heads, queries, values), macs=macs)
 
 
 # -- layers whose values have no words -------------------------------------------------------------------------------
@@ -384,7 +383,9 @@ def recurrent(gates: int) -> Callable[[Arguments], Placed]:
         shape = a.tensors[0].shape if a.tensors else None
         if shape is not None and shape[-1] != a.input_size:
             raise ShapeError(f"the last axis of shape {shape} must be input_size={a.input_size}")
-        return other("recurrent", shape and (*shape[:-1], hidden * ways), None, parameters=numbers)
+        products = numbers - sum(2 * ways * gates * hidden * a.bias for _ in inputs)
+        macs = None if shape is None else prod(shape[:-1]) * products
+        return other("recurrent", shape and (*shape[:-1], hidden * ways), None, parameters=numbers, macs=macs)
 
     return build
 
@@ -394,11 +395,24 @@ def attention(a: Arguments) -> Placed:
     width = a.embed_dim
     inner = width + (a.kdim or width) + (a.vdim or width) + width
     extra = (4 * width if a.bias else 0) + (2 * width if a.add_bias_kv else 0)
-    return other("attention", a.tensors[0].shape if a.tensors else None, None, parameters=width * inner + extra)
+    shape = a.tensors[0].shape if a.tensors else None
+    macs = projected_attention_macs(
+        [t.shape for t in a.tensors[:3]], (width, width, width), [_length(a)], a.add_bias_kv + a.add_zero_attn
+    )
+    return other("attention", shape, None, parameters=width * inner + extra, macs=macs)
+
+
+def _length(a: Arguments) -> int:
+    """Return the axis of a sequence's positions."""
+    rank = len(a.tensors[0].shape or ()) if a.tensors else 0
+    return -2 if a.batch_first or rank < 3 else 0
 
 
 def encoder(a: Arguments) -> Placed:
     """Return the step of ``nn.TransformerEncoderLayer``."""
     width, wide, bias = a.d_model, a.dim_feedforward, int(a.bias)
     numbers = 4 * width * (width + bias) + 2 * width * wide + bias * (width + wide) + 2 * width * (1 + bias)
-    return other("transformer encoder", a.tensors[0].shape if a.tensors else None, parameters=numbers)
+    shape = a.tensors[0].shape if a.tensors else None
+    macs = projected_attention_macs([shape], (width, width, width), [_length(a)])
+    macs = None if macs is None or shape is None else macs + 2 * prod(shape) * wide
+    return other("transformer encoder", shape, parameters=numbers, macs=macs)

@@ -128,6 +128,29 @@ def _value(given: Any) -> Any:
     return tuple(given) if isinstance(given, list) else given
 
 
+def macs_of(name: str, args: Any, kwargs: Mapping[str, Any]) -> int | None:
+    """Return the cost of a function without a step, where PyTorch's vocabulary says it."""
+    word = VOCABULARY.functions.get(name)
+    if word is None:
+        return None
+    given = {key: _value(value) for key, value in kwargs.items()}
+    return word.macs([_value(a) for a in args], given, words_of(tensors_in((args, kwargs))))
+
+
+def macs_of_layer(layer: Any, reads: Iterable[Tensor]) -> int | None:
+    """Return the cost of a layer without a step, where PyTorch's vocabulary says it."""
+    word = VOCABULARY.layers.get(type(layer).__name__)
+    if word is None:
+        return None
+    given = {name: getattr(layer, name) for name in word.names if hasattr(layer, name)}
+    return word.macs((), given, words_of(reads))
+
+
+def words_of(tensors: Iterable[Tensor]) -> list[words.Tensor]:
+    """Return tensors as a vocabulary takes them."""
+    return [words.Tensor(0, tuple(t.shape)) for t in tensors]
+
+
 def by_word(name: str) -> Builder:
     """Return the builder of a function whose step its word in PyTorch's vocabulary says."""
     return lambda call: call.link(step_of(call, name), layout=VOCABULARY.functions[name].layout)

@@ -19,7 +19,7 @@ from convspec.errors import ConvspecError
 from convspec.spec.steps import Other, Parameter
 from convspec_torch.functions import NO_LAYER, Functions, dtype_of
 from convspec_torch.steps import activations, arithmetic, layers, moves, pools
-from convspec_torch.steps.calls import Call, tensors_in
+from convspec_torch.steps.calls import Call, macs_of, tensors_in
 from convspec_torch.steps.flow import Flow, Known, copied
 
 _LAYER_FUNCTIONS = frozenset(("linear", "batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"))
@@ -226,7 +226,9 @@ class Recorder:
                 arrays[array], sources[array] = self._values(t, known), known.sources
         writes = tuple(self._write(t, changed=id(t) in changed) for t in link.writes)
         self._step(
-            TracedStep(path, link.step, reads, writes, arrays, sources, name.lstrip("_"), link.layout, link.note)
+            TracedStep(
+                path, link.step, reads, writes, arrays, sources, name.lstrip("_"), link.layout, link.note, link.macs
+            )
         )
 
     def _step(self, step: TracedStep) -> None:
@@ -393,4 +395,5 @@ def links(call: Call) -> list[Link]:
             note = str(error)
     kwargs = {key: value for key, value in call.kwargs.items() if key != "out"}
     reads = list({id(t): t for t in tensors_in((call.args, kwargs))}.values())
-    return [Link(Other(call.name.lstrip("_")), reads, call.results, note=note)]
+    macs = macs_of(call.name, call.args, kwargs)
+    return [Link(Other(call.name.lstrip("_")), reads, call.results, note=note, macs=macs)]

@@ -17,7 +17,7 @@ from convspec.contract.tracing import Frame, Link, Whole
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec.spec.steps import Other
 from convspec_torch import programs, read, weights
-from convspec_torch.steps.calls import FIRST, tensors_in, without_batch
+from convspec_torch.steps.calls import FIRST, macs_of_layer, tensors_in, without_batch
 from convspec_torch.steps.recorder import FunctionsOf, OperatorsOf, Recorder
 
 _PARAMETERS = {"kernel": "weight", "bias": "bias"}
@@ -123,7 +123,8 @@ def _frame(path: str, module: nn.Module, plain: bool) -> Frame:
 
 def _without_word(module: nn.Module) -> Whole:
     arrays = dict(parameters_of(module))
-    return lambda given, results: (Link(Other(type(module).__name__), given, results, arrays),)
+    other = Other(type(module).__name__)
+    return lambda given, results: (Link(other, given, results, arrays, macs=macs_of_layer(module, given)),)
 
 
 def _convolution(module: Any) -> Whole | None:

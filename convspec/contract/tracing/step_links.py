@@ -29,6 +29,7 @@ class Link:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     layout: str = ""
     note: str = ""
+    macs: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ def rows_of(trace: StepTrace, *, counts_statistics: bool) -> Trace:
         counted = [array.shape for name, array in step.arrays.items() if name not in uncounted]
         count = 0 if again else sum(map(prod, counted))
         inputs = tuple(shapes[n] for n in step.reads)
-        macs = sum(_macs(spec, inputs, step.layout) for spec in known)
+        macs = sum(_macs(spec, inputs, step.layout) for spec in known) if known else step.macs
         rows.append(Row(
             step.path, step.name or type(step.step).__name__, shapes[step.writes[0]] if step.writes else None, count,
             macs, steps=known, layouts=(step.layout,) * len(known), inputs=inputs, reads=tuple(step.reads),

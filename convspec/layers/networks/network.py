@@ -192,10 +192,10 @@ class Network:
         macs: int | None = 0
         shapes: Sequence[Any] = [t.shape for t in node.reads]
         for placed in node.steps:
-            if macs is None or any(s is None for s in shapes) or isinstance(placed.step, Other):
+            if placed.macs is None and (any(s is None for s in shapes) or isinstance(placed.step, Other)):
                 macs = None
                 break
-            macs += _macs(placed, shapes)
+            macs += _macs(placed, shapes) if placed.macs is None else placed.macs
             shapes = _shapes(placed, shapes)
         shape = node.writes[0].shape if node.writes else None
         return Row(

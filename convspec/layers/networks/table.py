@@ -91,8 +91,9 @@ def _totals(document: Mapping[str, Any]) -> list[str]:
     parts = []
     if totals["parameters"] is not None:
         parts.append(f"{totals['parameters']:,} parameters")
-    if totals["macs"]:
-        parts.append(f"{totals['macs']:,} MACs")
+    macs = sum(row["macs"] or 0 for row in document["rows"])
+    if macs:
+        parts.append(f"{'' if totals['macs'] else 'at least '}{macs:,} MACs")
     if totals["activation bytes"]:
         parts.append(f"{bytes_words(totals['activation bytes'])} of activations in float32")
     results = [_shape(shape) for shape in document["outputs"] if shape is not None]

@@ -169,3 +169,30 @@ def test_a_shape_that_decides_is_asked_for_when_it_is_known():
     _, text, shapes = PUBLISHED["linen ResNet"]
     network = Network.parse(text)
     assert network.shapes(*shapes)[0].path == "conv_init"
+
+
+PRODUCTS = """
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.attend = nnx.MultiHeadAttention(4, 16, decode=False, rngs=rngs)
+        self.general = nnx.LinearGeneral((4, 4), 6, axis=(-2, -1), rngs=rngs)
+
+    def __call__(self, x):
+        x = self.attend(x)
+        y = jnp.einsum("...ij,...kj->...ik", x, x)
+        z = x.reshape(x.shape[0], x.shape[1], 4, 4)
+        return self.general(jax.nn.dot_product_attention(z, z, z)), y @ y
+"""
+
+
+def test_the_cost_of_attention_and_einsum_is_that_of_the_products_that_run():
+    names, shape = {}, (2, 6, 16)
+    exec(PRODUCTS, names)
+    rows = Network.parse(PRODUCTS).shapes(shape)
+    live = Network.read(names["Net"](nnx.Rngs(0)), shape).shapes(shape)
+    assert sum(row.macs for row in rows) == sum(row.macs for row in live)
+    assert [row.macs for row in rows if row.macs] == [14592, 1152, 2304, 1152, 432]

@@ -114,7 +114,10 @@ def test_a_class_with_its_call(seed, monkeypatch):
 @pytest.mark.parametrize("form", ["sequence", "graph"])
 def test_a_summary(seed, form, monkeypatch):
     writer = Writer(seed)
-    model = made_of(getattr(writer, form)())
+    try:
+        model = made_of(getattr(writer, form)())
+    except ValueError as error:
+        pytest.skip(f"Keras refuses this model, which prints nothing then: {error}")
     wide, narrow = [], []
     for printed, columns in ((wide, 180), (narrow, 90)):
         monkeypatch.setenv("COLUMNS", str(columns))  # wider tables are cut
@@ -139,3 +142,23 @@ def test_the_source_of_a_published_model(name):
     known = [(p, tuple(m if n is None else n for n, m in zip(s, r[1], strict=True)), c)
              for (p, s, c), r in zip(made, rows, strict=True)]  # fmt: skip
     assert rows == known
+
+
+PRODUCTS = """
+a = keras.Input((6, 16), batch_size=2)
+b = keras.Input((9, 12), batch_size=2)
+x = layers.MultiHeadAttention(4, 5)(a, b)
+x = layers.Attention()([x, x])
+x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 8))(x)
+x = layers.Dot(axes=(2, 1))([ops.einsum("abc,adc->abd", x, x), x])
+model = keras.Model([a, b], layers.LSTM(7, return_sequences=True)(x))
+"""
+
+
+def test_the_cost_of_attention_einsum_and_recurrent_layers():
+    shapes = (2, 6, 16), (2, 9, 12)
+    attention = 12 * 20 * (16 + 16) + 2 * 18 * 12 * 20 + 2 * 2 * 6 * 9 * 20
+    costs = [attention, 2 * 2 * 6 * 6 * 16, 12 * 16 * 8, 2 * 6 * 6 * 8, 2 * 6 * 6 * 8, 12 * 4 * 7 * (8 + 7)]
+    assert [row.macs for row in Network.parse(PRODUCTS).shapes(*shapes)] == costs
+    live = Network.read(made_of(PRODUCTS), *shapes).shapes(*shapes)
+    assert [row.macs for row in live if row.macs] == costs

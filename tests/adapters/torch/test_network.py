@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from convspec_torch.network import VOCABULARY
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.flop_counter import FlopCounterMode
 
 from convspec.errors import ShapeError
 from convspec.layers.networks import Network, Row
@@ -169,3 +170,45 @@ def test_a_function_has_the_parameters_of_pytorch_with_its_defaults(name):
     }
     assert [k for k in own if k in real] == [k for k in real if k in own]
     assert set(own) - {"axis"} <= set(real) or "args" in inspect.signature(getattr(F, name)).parameters
+
+
+PRODUCTS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.mix = nn.MultiheadAttention(16, 2, batch_first=True, kdim=12, vdim=8)
+        self.encode = nn.TransformerEncoderLayer(16, 4, 30)
+        self.rnn = nn.LSTM(16, 8, 2, bidirectional=True)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        z = torch.einsum("bij,bkj->bik", q, k) + torch.einsum("...ij,...jk", q, k.transpose(1, 2))
+        y, _ = self.mix(y, torch.cat([k, v], 1)[..., :12], torch.cat([k, v], 1)[..., :8])
+        y, _ = self.rnn(self.encode(y))
+        return y, z @ y
+"""
+
+
+def test_the_cost_of_attention_einsum_and_recurrent_layers(monkeypatch):
+    """PyTorch's counter misses fused attention and the LSTM, whose 3,072 products run for each of 10 positions."""
+    names, x = {}, torch.zeros(2, 5, 16)
+    exec(PRODUCTS, names)
+    model = names["Net"]().eval()
+
+    def plain(q, k, v, *args, **kwargs):
+        return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+    rows = Network.parse(PRODUCTS).shapes(tuple(x.shape))
+    live = Network.read(model, x.shape).shapes(x.shape)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
+    monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    expected = counter.get_total_flops() // 2 + 10 * 3072
+    assert sum(row.macs for row in rows) == sum(row.macs for row in live) == expected
