@@ -14,6 +14,7 @@
 #   make support   the table of support from a run of the corpus features on everything, into the docs; an hour
 #   make support-new   the same for the cases that were not there at the last run
 #   make grid    every combination of the parameters on every adapter and variant, into the docs; resumes where it was; hours
+#   make nightly   what takes too long for every change: compiled PyTorch layers with gradients, another sample every day; an hour
 #   make drills   real faults – kills, full disks, damaged and hostile files – against the command, as a table; half an hour
 #   make dist    sdist and wheel, each installed and tried in fresh environments of Python 3.11, 3.12 and 3.13
 #   make lowest  every framework's lowest version that is supported, in an environment of its own; into the docs
@@ -36,7 +37,7 @@ KERAS_TESTS := $(addprefix tests/adapters/keras/,test_read.py test_models.py tes
 CORPORA := tutorial features architectures
 
 .PHONY: help check test test-fast lint docs docs-serve generated mutation self-mutation regressions support support-new grid \
-	drills dist lowest newest bench clean
+	nightly drills dist lowest newest bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -142,6 +143,14 @@ grid: $(STAMP)
 	if test -f build/grid.journal; then $(BIN)/convspec check --resume build/grid.journal --json build/grid.json; \
 	else $(BIN)/convspec check --corpus build/grid.jsonl $(GRID) --data exact --journal build/grid.journal --json build/grid.json; fi
 	$(BIN)/python scripts/grid.py build/grid.json
+
+DAY := $(shell expr `date +%s` / 86400)
+NIGHTLY := --adapters torch:compile --gradients --dtypes float32,float16,bfloat16
+
+nightly: $(STAMP)
+	@echo "== compiled PyTorch layers, with gradients; the sample is that of day $(DAY)"
+	$(BIN)/convspec check --corpus tutorial $(NIGHTLY)
+	$(BIN)/convspec check --corpus features --sample 50 --seed $(DAY) $(NIGHTLY)
 
 drills: $(STAMP)
 	@echo "== fault drills; make drills DRILLS='--short --only kill,journals' for some"

@@ -39,13 +39,18 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
+def variants(found: PlanAdapter) -> str:
+    named = (f"{name} (where it is named)" if name in found.costly else name for name in found.variants)
+    return ", ".join(named)
+
+
 def adapter_table() -> str:
     rows: list[tuple[object, ...]] = []
     for name in adapters():
         found = adapter(name)
         if isinstance(found, PlanAdapter):
             needs = ", ".join(f"`{package}`" for package in found.distributions)
-            rows.append((f"`{name}`", needs, found.native_layout, ", ".join(found.dtypes), ", ".join(found.variants)))
+            rows.append((f"`{name}`", needs, found.native_layout, ", ".join(found.dtypes), variants(found)))
     return table(("adapter", "runs on", "own layout", "dtypes", "variants"), rows)
 
 

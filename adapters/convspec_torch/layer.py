@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def build(plan: Plan, params: ConvParams, device: str, variant: str = "default")
     with _NoInitialisation():
         layer: torch.nn.Module = plan.execute()
     weights.load(weights.convolution(layer), params, device, _memory_format(variant, plan.spec.ndim))
-    return layer
+    return _compiled(layer) if variant == "compile" else layer
 
 
 def apply(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: str = "default") -> Array:
@@ -59,12 +60,29 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
-def configure(*, precision: str, threads: int | None, **_: str) -> None:
-    """Set the number of threads; with precision ``strict`` no float32 work is done in tf32 or bfloat16."""
+def configure(*, precision: str, threads: int | None, variant: str = "default", **_: str) -> None:
+    """Set the number of threads; with precision ``strict`` no float32 work is done in tf32 or bfloat16.
+
+    The compiler is started once, on a layer of no account: its first run takes many times as long as any other.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     if precision == "strict":
         torch.backends.fp32_precision = "ieee"
+    if variant == "compile":
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes of its own
+        _compiled(torch.nn.Conv2d(1, 1, 2))(torch.zeros(1, 1, 3, 3))
+
+
+def _compiled(layer: torch.nn.Module) -> torch.nn.Module:
+    """Return the layer that Inductor compiles when it first runs.
+
+    All layers of a class share one limit of compilations, after which they would run uncompiled, in silence: earlier
+    ones are forgotten, and ``fullgraph`` makes it an error.
+    """
+    torch._dynamo.reset()
+    compiled: torch.nn.Module = torch.compile(layer, fullgraph=True, dynamic=False)
+    return compiled
 
 
 def _check_device(device: str) -> None:
@@ -76,7 +94,7 @@ def _input(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: 
     """``x`` on the device, checked against the layer; only bfloat16 is converted, from float32."""
     conv = weights.convolution(layer)
     ndim = len(conv.kernel_size)
-    if conv is layer and layouts.family(layout, ndim) == layouts.CHANNELS_LAST:
+    if conv is getattr(layer, "_orig_mod", layer) and layouts.family(layout, ndim) == layouts.CHANNELS_LAST:
         raise ShapeError(f"{type(layer).__name__} takes {layouts.name('NCHW', ndim)} only, not {layout}")
     check_layout(x, conv.in_channels, layout, ndim)
     _check_device(device)

@@ -27,6 +27,8 @@ def script(plan: Plan, request: LayerRequest, adapter: Adapter) -> str:
         f"conv = layer.{plan.convs[0]}" if plan.convs else "conv = layer",
         f'conv.weight = torch.nn.Parameter(torch.from_numpy(kernel).to("{device}", {dtype}){form})',
     ]  # fmt: skip
+    if adapter.variant == "compile":
+        lines.append("layer = torch.compile(layer, fullgraph=True, dynamic=False)")
     if plan.spec.bias:
         lines.append(f'conv.bias = torch.nn.Parameter(torch.from_numpy(bias).to("{device}", {dtype}))')
     lines.append(f'inputs = torch.from_numpy(x).to("{device}", {dtype}){first}')

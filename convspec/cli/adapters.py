@@ -13,6 +13,7 @@ from convspec.cli.console import console, write_json
 from convspec.cli.options import JsonOption, option
 from convspec.contract import Gap, applying, create, registry
 from convspec.errors import ConvspecError, printable
+from convspec.spec import ConvSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,7 @@ class _Entry:
     layouts: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    costly: Mapping[str, str] = field(default_factory=dict)  # with the reason where one cannot run here
     gaps: tuple[Gap, ...] = ()
     fault: str | None = None
     importable: bool = True
@@ -89,7 +91,7 @@ class _Entry:
     def of(cls, name: str, adapter: Adapter) -> _Entry:
         found = cls(name, registry.absence(adapter), {}, adapter.layouts, adapter.dtypes, adapter.variants)
         try:
-            found = replace(found, versions=registry.versions(adapter))
+            found = replace(found, versions=registry.versions(adapter), costly=_costly(adapter))
             return found if found.absence else replace(found, gaps=applying(adapter, found.versions))
         except (ConvspecError, OSError) as error:
             return replace(found, fault=str(error))
@@ -100,13 +102,20 @@ class _Entry:
         return {
             "name": self.name, "present": self.importable and self.absence is None, "absence": self.absence,
             "versions": self.versions, "layouts": self.layouts, "dtypes": self.dtypes, "variants": self.variants,
-            "fault": self.fault,
+            "costly": self.costly, "fault": self.fault,
             "gaps": [
                 {"id": gap.id, "kind": gap.kind, "when": gap.when.text, "fails": gap.fails, "versions": gap.versions,
                  "reason": gap.reason, "link": gap.link}
                 for gap in self.gaps
             ],
         }  # fmt: skip
+
+
+def _costly(adapter: Adapter) -> dict[str, str]:
+    """Return the costly variants, each with the reason why it computes no plain layer here, else empty."""
+    layer = ConvSpec(2, 2, (3, 3))
+    supports = {name: adapter.with_variant(name).support(layer, adapter.native_layout) for name in adapter.costly}
+    return {name: support.reason if support == "unsupported" else "" for name, support in supports.items()}
 
 
 def _show(entries: list[_Entry], console: Console, *, gaps: bool) -> None:
@@ -127,6 +136,9 @@ def _show(entries: list[_Entry], console: Console, *, gaps: bool) -> None:
         table.add_row(Text(entry.name), state, ", ".join(entry.dtypes), variants, str(len(entry.gaps) or ""))
     console.print(table)
     for entry in entries:
+        for variant, reason in entry.costly.items():
+            said = f"cannot run here: {reason}" if reason else "runs only where it is named, as it takes long"
+            console.print(Text(f"{entry.name}:{variant} {said}", "yellow" if reason else ""), soft_wrap=True)
         if entry.fault:
             text = entry.fault if not entry.importable else f"{entry.name}: {entry.fault}"
             console.print(Text(f"\n{text}", "red"), soft_wrap=True)

@@ -43,8 +43,8 @@ _output = functools.partial(option, panel="Output")
 
 # fmt: off
 Adapters = Annotated[str | None, what(
-    "Adapters: `name`, `name:variant`, `name:*`, or `all` for every variant. Default: all installed.", "A,B",
-    several="adapter")]
+    "Adapters: `name`, `name:variant`, `name:*`, or `all`: every variant but costly ones. Default: all installed.",
+    "A,B", several="adapter")]
 Layouts = Annotated[str | None, how("Layouts. Default: both.", "NCHW,NHWC", several="layout")]
 Dtypes = Annotated[str | None, how("Dtypes, or `all`. Default: the dtype of each case.", "D,…", several="dtype")]
 Gradients = Annotated[bool, how("Also check the gradients of input, kernel and bias.", None, "--gradients")]

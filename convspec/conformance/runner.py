@@ -64,8 +64,8 @@ def check(
     no ``__main__`` guard.
 
     Args:
-        adapters: names; by default all whose framework is installed. ``"torch:*"`` means every variant, ``["all"]``
-            every variant of every adapter whose framework is installed.
+        adapters: names; by default all whose framework is installed. ``"torch:*"`` means every variant that is not
+            costly, ``["all"]`` all those of every adapter whose framework is installed.
         layouts: ``"NCHW"``, ``"NHWC"``; both by default.
         dtypes: names; by default the dtype of each case.
         devices: names; by default the device of each case.

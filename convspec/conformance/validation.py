@@ -112,6 +112,8 @@ def _check_names(adapter: Any, request: str) -> None:
     demand(adapter.variant in adapter.variants, f"variant {adapter.variant!r} is not among {adapter.variants}")
     for variant in adapter.variants:
         demand(adapter.with_variant(variant).variant == variant, f"with_variant({variant!r}) gives another one")
+    unknown = set(adapter.costly) - set(adapter.variants)
+    demand(not unknown, f"costly has {sorted(unknown)}, which are no variants")
     try:
         adapter.with_variant("no such variant")
     except UnknownName:

@@ -26,7 +26,7 @@ SECONDS = 30.0  # that a child process may take for one import
 _LONGEST = 600  # characters of a reason
 _TEXTS = ("name", "native_layout", "variant", "audit_module", "vectors_module", "messages_module")
 _ANNOUNCED = "\0"  # begins the message that names the next call
-_TUPLES = ("requires", "dtypes", "layouts", "variants", "files", "graph_files", "weight_files")
+_TUPLES = ("requires", "dtypes", "layouts", "variants", "costly", "files", "graph_files", "weight_files")
 
 
 @dataclass(frozen=True, slots=True)

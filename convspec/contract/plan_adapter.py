@@ -88,6 +88,7 @@ class PlanAdapter(Adapter):
     dtypes: tuple[str, ...]
     variants: tuple[str, ...] = ("default",)
     variant: str = "default"
+    costly: tuple[str, ...] = ()
     layouts: tuple[str, ...] = layouts.LAYOUTS
     roots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()

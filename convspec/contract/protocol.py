@@ -95,6 +95,7 @@ class Adapter(ABC):
         dtypes: formats that some layer of the framework has.
         layouts: layouts that some layer of the framework takes.
         variants: names of ways to run the same layer, for example memory formats; ``variant`` is this adapter's.
+        costly: those variants that take too long for ``all`` and ``name:*``: they run only where they are named.
         files: model files that are programs, loaded in a child process by :meth:`load`: how a name ends
             (``".keras"``), or what a folder contains (``"saved_model.pb"``).
         graph_files: how names of graph files end that are data, no programs: such a path is a model to :meth:`convs`
@@ -113,6 +114,7 @@ class Adapter(ABC):
     layouts: tuple[str, ...] = layouts.LAYOUTS
     variants: tuple[str, ...] = ("default",)
     variant: str = "default"
+    costly: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     graph_files: tuple[str, ...] = ()
     weight_files: tuple[str, ...] = ()

@@ -201,9 +201,9 @@ def _each() -> Iterator[Adapter]:
 
 
 def expanded(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names, each once; ``"name:*"`` is an adapter with all its variants.
+    """Return the names, each once; ``"name:*"`` is an adapter with its variants, except the costly ones.
 
-    ``"all"`` is every adapter that can be imported, with all its variants.
+    ``"all"`` is every adapter that can be imported, with the same variants.
     """
     out: list[str] = []
     for name in names:
@@ -211,7 +211,7 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
             out.append(base)
             if name == "all" or name.endswith(":*"):
                 one = adapter(base)
-                out += [f"{base}:{variant}" for variant in one.variants if variant != one.variant]
+                out += [f"{base}:{variant}" for variant in one.variants if variant not in (one.variant, *one.costly)]
     return tuple(dict.fromkeys(out))
 
 

@@ -472,8 +472,12 @@ def test_a_worker_is_replaced_at_three_quarters_of_its_limit_at_most(run_of, mem
 
 
 def test_a_worker_has_the_start_timeout_to_start(run_of):
-    for limits, patience in (({"start_timeout": 3.5}, 3.5), ({}, worker_pool.START)):
-        assert run_of(1, **limits).scheduler._pool._patience == patience
+    costly = "convspec_fakes:GOOD:costly"
+    for request, limits, patience in (
+        ("convspec_fakes:GOOD", {}, worker_pool.START), (costly, {}, worker_pool.COSTLY_START),
+        ("convspec_fakes:GOOD", {"start_timeout": 3.5}, 3.5), (costly, {"start_timeout": 3.5}, 3.5),
+    ):  # fmt: skip
+        assert run_of(1, **limits).scheduler._pool.patience(request) == patience
 
 
 def test_nobody_is_occupied_with_a_suspect_before_its_worker_has_started(run_of):

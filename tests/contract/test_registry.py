@@ -51,7 +51,7 @@ def test_an_unknown_variant_is_told_the_known_ones():
         registry.adapter("convspec_fakes:GOOD:fastest")
 
 
-def test_a_star_stands_for_every_variant():
+def test_a_star_stands_for_every_variant_that_is_not_costly():
     found = registry.expanded(["convspec_fakes:GOOD:*", "torch", "torch"])
     assert found == ("convspec_fakes:GOOD", "convspec_fakes:GOOD:other", "torch")
 

@@ -35,8 +35,9 @@ class Fake(Adapter):
     requires: tuple[str, ...] = ()
     native_layout: str = "NCHW"
     dtypes: tuple[str, ...] = ("float32", "float64")
-    variants: tuple[str, ...] = ("default", "other")
+    variants: tuple[str, ...] = ("default", "other", "costly")
     variant: str = "default"
+    costly: tuple[str, ...] = ("costly",)
 
     def versions(self):
         return {"fakeframe": "2.5.0"}

@@ -24,6 +24,7 @@ _LOOK = 0.1  # seconds between looks at its memory
 _ORACLE = 10.0, 600.0  # seconds for the arrays of one unit: at least, at most
 _SLOWEST = 10**6  # products and bytes that the oracle computes in a second, at least
 START = 60.0  # seconds that a worker may take to start if the timeout is shorter
+COSTLY_START = 600.0  # the same for a costly variant, which may start a compiler
 _BRIEF = 0.02  # seconds
 _AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, at most _MOST of them
 _MOST = 64
@@ -203,7 +204,8 @@ class WorkerPool:
     Args:
         jobs: how many workers may be busy at a time.
         threads: of each worker.
-        timeout: seconds that a worker may take to start if ``start_timeout`` is None, but at least :data:`START`.
+        timeout: seconds that a worker may take to start if ``start_timeout`` is None, but at least :data:`START`, or
+            :data:`COSTLY_START`.
         memory: bytes that each worker may allocate.
     """
 
@@ -212,7 +214,7 @@ class WorkerPool:
     ) -> None:
         self.lanes: dict[Target, Lane] = {}
         self._jobs, self._threads, self._memory = jobs, threads, memory
-        self._patience = max(timeout, START) if start_timeout is None else start_timeout
+        self._timeout, self._start_timeout = timeout, start_timeout
         self._events = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -239,7 +241,15 @@ class WorkerPool:
         return max(x.ahead * (self._jobs + 1) - len(x.waiting) for x in lanes)
 
     def start(self, lane: Lane) -> None:
-        self.adopt(Worker(lane.target, self._threads, self._patience, self._memory, self._cores(lane)))
+        patience = self.patience(lane.target.request)
+        self.adopt(Worker(lane.target, self._threads, patience, self._memory, self._cores(lane)))
+
+    def patience(self, request: str) -> float:
+        """Return how many seconds a worker of an adapter may take to start."""
+        if self._start_timeout is not None:
+            return self._start_timeout
+        adapter = registry.adapter(request)
+        return max(self._timeout, COSTLY_START if adapter.variant in adapter.costly else START)
 
     def _cores(self, lane: Lane) -> tuple[int, ...]:
         """Return the cores reserved for the lane's next worker; empty if several lanes share them.
