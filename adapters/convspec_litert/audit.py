@@ -21,6 +21,7 @@ from convspec_litert.flatbuffer import Graph, Operator, parse
 from convspec_litert.judge import judge_conv, spec_at
 from convspec_litert.model import Trace
 from convspec_litert.read import data_input
+from convspec_litert.rounded import compare_rounded, weights_type
 from convspec_litert.weights import ORDERS
 
 _TO_RUN, _COPIES = 768 << 20, 8  # bytes, and copies of the file that exist at once
@@ -78,8 +79,9 @@ def _feeds(graph: Graph, path: str | None, seed: int) -> list[Array]:
     for shape, number in zip(graph.shapes(), graph.inputs, strict=True):
         dtype = np.dtype(graph.dtype(number))
         if dtype.kind in "iu":
-            info = np.iinfo(dtype)
-            feeds.append(rng.integers(max(info.min, -128), min(info.max, 255), shape, dtype, endpoint=True))
+            low, high = max(np.iinfo(dtype).min, -128), min(np.iinfo(dtype).max, 255)
+            middle, deviation = (low + high + 1) / 2, (high - low + 1) / 8  # as of a calibration on normal numbers
+            feeds.append(np.rint(rng.normal(middle, deviation, shape)).clip(low, high).astype(dtype))
         else:
             feeds.append(rng.standard_normal(shape).astype(dtype))
     return feeds
@@ -140,6 +142,9 @@ def _judge_step(step: TracedStep, tensors: Sequence[Array]) -> Verdict:
 
 def _compare(graph: Graph, request: Mapping[str, Any], feeds: Sequence[Array], report: Any, ask: Any) -> None:
     """Have the source compared with the file, and report its layers; what was not compared is an error."""
+    if weights_type(graph) != "float32":
+        compare_rounded(graph, feeds, Path(request["folder"]), report, ask)
+        return
     target = Path(request["folder"]) / "feeds.npz"
     np.savez(target, allow_pickle=False, **{f"input_{i}": x for i, x in enumerate(feeds)})
     names = [graph.name(number) for number in graph.inputs]

@@ -12,6 +12,7 @@ from convspec import reference
 from convspec.contract import ConvParams, ConvSpec, LayerRequest
 from convspec.contract.tracing import Array
 from convspec.errors import UnsupportedError
+from convspec.models import rounding
 from convspec.reference import Verdict
 from convspec_litert import ADAPTER
 from convspec_litert.flatbuffer import Graph, Operator
@@ -32,16 +33,21 @@ def spec_at(conv: Operator, values: Values) -> ConvSpec:
     return spec_of(conv, kernel.shape, *shapes, bias=bias_input(conv) is not None)
 
 
+def ends_of(conv: Operator) -> tuple[float, float]:
+    """Return the ends of an operator's own activation. Raises UnsupportedError for one that is no clamp."""
+    activation = int(conv.options.fusedActivationFunction)
+    if activation and activation not in _CLAMPS:
+        raise UnsupportedError(f"convspec does not judge a convolution with activation {activation}")
+    return _CLAMPS.get(activation, (-np.inf, np.inf))
+
+
 def judge_conv(graph: Graph, conv: Operator, values: Values, level: str) -> Verdict:
     """Return the verdict on an operator's output. Raises UnsupportedError for formats that are not judged."""
     x, y = (np.moveaxis(values[n], -1, 1) for n in (data_input(conv), conv.outputs[0]))
     weight: Array = from_litert(values[conv.inputs[1]], conv.kind)
     number = bias_input(conv)
     bias = None if number is None else values[number]
-    spec, activation = spec_at(conv, values), int(conv.options.fusedActivationFunction)
-    if activation and activation not in _CLAMPS:
-        raise UnsupportedError(f"convspec does not judge a convolution with activation {activation}")
-    ends = _CLAMPS.get(activation, (-np.inf, np.inf))
+    spec, ends = spec_at(conv, values), ends_of(conv)
     kinds = x.dtype.kind, weight.dtype.kind, y.dtype.kind
     if kinds == ("f", "f", "f"):
         params = ConvParams(weight, bias)
@@ -49,31 +55,34 @@ def judge_conv(graph: Graph, conv: Operator, values: Values, level: str) -> Verd
         arithmetic = ADAPTER.with_variant(level).compute_precision(spec, LayerRequest("NHWC", str(y.dtype)))
         return reference.judge(y, expected, reference.magnitude(spec, params, x), dtype=str(y.dtype), data="captured",
                                products=reference.products(spec), arithmetic=arithmetic)  # fmt: skip
-    scales, zeros = _grid(graph, conv.inputs[1])
+    grid = grid_of(graph, conv.inputs[1])
+    scales, zeros = np.atleast_1d(grid.scale, grid.zero)
     if kinds[0] == kinds[2] == "f" and not zeros.any():
-        return _judge_hybrid(spec, x, weight.astype(float) * _along(scales, spec), bias, y, ends)
+        return _judge_hybrid(spec, x, weight.astype(float) * along(scales, spec), bias, y, ends)
     if kinds[0] in "iu" and kinds[2] in "iu":
-        (x_scale, x_zero), (y_scale, y_zero) = (_grid(graph, n) for n in (data_input(conv), conv.outputs[0]))
-        info, zero = np.iinfo(y.dtype), float(y_zero[0])
-        low, high = (np.rint(end / y_scale[0]) + zero for end in ends)
+        own, to = (grid_of(graph, n) for n in (data_input(conv), conv.outputs[0]))
+        x_scale, y_scale, zero = float(own.scale), float(to.scale), float(to.zero)
+        low, high = (np.rint(end / y_scale) + zero for end in ends)
         layer = reference.quantized.QuantizedLayer(
-            spec, x, weight, x_zero, zeros if zeros.any() else None, bias, x_scale[0] * scales / y_scale[0], zero,
-            max(float(info.min), low), min(float(info.max), high),
-            np.float32(x_scale[0]) * scales.astype(np.float32) / np.float32(y_scale[0]),
+            spec, x, weight, np.atleast_1d(own.zero), zeros if zeros.any() else None, bias,
+            x_scale * scales / y_scale, zero,
+            max(to.low, low), min(to.high, high),
+            np.float32(x_scale) * scales.astype(np.float32) / np.float32(y_scale),
         )  # fmt: skip
         return reference.quantized.judge_quantized(layer, y)
     raise UnsupportedError(f"convspec does not judge a convolution of {x.dtype} by {weight.dtype} to {y.dtype}")
 
 
-def _grid(graph: Graph, tensor: int) -> tuple[Array, Array]:
-    """Return scales and zero points of a tensor. Raises UnsupportedError for one without."""
-    own = graph.graph.tensors[tensor].quantization
-    if own is None or own.scale is None or not len(own.scale):
-        raise UnsupportedError(f"tensor {graph.name(tensor)} has integers without a scale")
-    return np.asarray(own.scale, np.float64), np.asarray(own.zeroPoint, np.float64)
+def grid_of(graph: Graph, tensor: int) -> rounding.Grid:
+    """Return scales and zero points of a tensor. Raises UnsupportedError for one without, and for 4-bit integers."""
+    own, dtype = graph.graph.tensors[tensor].quantization, graph.dtype(tensor)
+    if own is None or own.scale is None or not len(own.scale) or dtype not in np.sctypeDict:
+        raise UnsupportedError(f"tensor {graph.name(tensor)} has {dtype} numbers without a scale")
+    scale, zero = (np.asarray(a).reshape(() if len(a) == 1 else -1) for a in (own.scale, own.zeroPoint))
+    return rounding.Grid.of(scale, zero, np.dtype(dtype))
 
 
-def _along(numbers: Array, spec: ConvSpec) -> Array:
+def along(numbers: Array, spec: ConvSpec) -> Array:
     """Return numbers of the output channels, to be broadcast over a canonical kernel."""
     shape = (1, -1) if spec.transposed else (-1, 1)
     return numbers.reshape(*shape, *(1,) * spec.ndim)

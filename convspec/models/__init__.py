@@ -16,7 +16,7 @@ from convspec.models.files.messages import unpack
 from convspec.models.files.model_file import ModelFile
 from convspec.models.judging.deciding import judge
 from convspec.models.judging.judgement import Judgement
-from convspec.models.matching import split_layers
+from convspec.models.matching import rounding, split_layers
 from convspec.models.matching.differences import (
     Difference,
     array_differences,
@@ -32,15 +32,16 @@ from convspec.models.porting import PortReport, port, port_weights
 from convspec.models.run_model import adapter_for, convs
 from convspec.models.translation import ModelTranslation, translate_model
 from convspec.models.verification.report import Node, VerifyReport
+from convspec.models.verification.source_run import SourceRun, match_layout, read_run
 from convspec.models.verification.verifier import verify, verify_and_repair
 from convspec.models.weight_files import WeightMatch, WeightMatches, match_weights
 from convspec.spec import Array as Array
 
 __all__ = [
     "BatchNorm", "Comparison", "Difference", "Judgement", "Layer", "ModelFile", "ModelTranslation", "Node",
-    "PortReport", "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments", "array_differences",
-    "check_layer", "common_rank", "compare", "convs", "field_differences", "fold", "grouped_kernel", "judge",
-    "layer_differences", "match_weights", "nearest_stages", "pair_layers", "permuted_kernels", "port",
-    "port_weights", "spec_differences", "split_layers", "text_table", "translate_model", "unpack", "verify",
-    "verify_and_repair", "weight_differences",
+    "PortReport", "SourceRun", "VerifyReport", "WeightMatch", "WeightMatches", "adapter_for", "arguments",
+    "array_differences", "check_layer", "common_rank", "compare", "convs", "field_differences", "fold",
+    "grouped_kernel", "judge", "layer_differences", "match_layout", "match_weights", "nearest_stages",
+    "pair_layers", "permuted_kernels", "port", "port_weights", "read_run", "rounding", "spec_differences",
+    "split_layers", "text_table", "translate_model", "unpack", "verify", "verify_and_repair", "weight_differences",
 ]  # fmt: skip

@@ -15,23 +15,29 @@ import numpy as np
 
 from convspec import ConvParams, ConvSpec, diagnosis
 from convspec.errors import ConvspecError
-from convspec.models import Difference, check_layer, common_rank, field_differences, layer_differences
+from convspec.models import (
+    Difference,
+    SourceRun,
+    check_layer,
+    common_rank,
+    field_differences,
+    layer_differences,
+    match_layout,
+    rounding,
+)
 from convspec.models.comparison.common_rank import AlignedSpecs, CommonRank
-from convspec.models.matching.split_layers import LayerPart
 from convspec_onnx import ADAPTER
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
-from convspec_onnx.source import rounding
 from convspec_onnx.source.factors import Factors, find_factors, output_stages
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
-from convspec_onnx.source.quantized import Grid, Quantized, grid_of, mismatch, producer_of, read_quantized
+from convspec_onnx.source.quantized import dequantize, grid_of, mismatch, producer_of, read_quantized
 from convspec_onnx.source.repair import Edit, plan_edit, write_repaired
-from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, SourceRun, match_layout, match_results
+from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, match_results
 from convspec_onnx.verify import Report, open_model
 
 _SECONDS = 3.0  # for the search among pairs of mistakes
 _EXPLAINABLE = {"kernel-differs", "kernel-sign", "bias-differs", "bias-lost", "bias-added", "batch-norm-lost"}
-_NOISY, _LOST = 20.0, 6.0  # dB: below the first, a factor or shift is looked for; below the other, the signal is lost
 _MISMATCH = "scale-mismatch"
 _CROPS = ("padding-differs", "output-padding-differs")
 
@@ -43,7 +49,6 @@ class SourceComparison:
     Attributes:
         source_run: the source's run on the current inputs.
         diverged: paths of the nodes that compute or read other numbers than the source.
-        used: files of the source's layer inputs that a node of this run has been compared with.
         explained: the factors by which a node is right although its weights or its input differ, by its path.
         pending: paths of the explained nodes that are right only if the results agree.
         quantized: the quantised convolutions, by their paths.
@@ -59,10 +64,9 @@ class SourceComparison:
     source_run: SourceRun | None = None
     matches: Matches = field(default_factory=Matches)
     diverged: set[str] = field(default_factory=set)
-    used: set[tuple[Path, LayerPart | None]] = field(default_factory=set)
     explained: dict[str, Factors] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
-    quantized: dict[str, Quantized] = field(default_factory=dict)
+    quantized: dict[str, rounding.Quantized] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
     repairing: bool = False
     edits: dict[str, Edit] = field(default_factory=dict)
@@ -86,7 +90,6 @@ class SourceComparison:
         """Run the source on the graph's inputs; match the layers the first time."""
         first = self.source_run is None
         self.source_run = self.source.run(title, feeds)
-        self.used.clear()
         if self.source_run.problem:
             self.report({"broken": f"the source: {self.source_run.problem}", "level": "", "inputs": title})
         if first:
@@ -151,7 +154,7 @@ class SourceComparison:
     def _compare_quantized(self, conv: Conv, form: CommonRank, arrays: Arrays) -> None:
         """Compare a node of a quantised graph in float: rounding explains half a step, and noise has no bound."""
         node = self.quantized.get(conv.path)
-        given = node.dequantize(arrays) if node else (as_float(arrays[name]) for name in "xy")
+        given = dequantize(node, arrays) if node else (as_float(arrays[name]) for name in "xy")
         x, y = map(form.reshape_ours, given)
         settled, read = self._settle(conv, form, x)
         differences = self._compare_fields(conv, form, settled, x)
@@ -176,7 +179,9 @@ class SourceComparison:
             self.diverged.add(conv.path)
             self._plan_edit(conv, form, settled, x)
 
-    def _measure_noise(self, conv: Conv, form: CommonRank, node: Quantized | None, y: Array, read: Array) -> None:
+    def _measure_noise(
+        self, conv: Conv, form: CommonRank, node: rounding.Quantized | None, y: Array, read: Array
+    ) -> None:
         """Keep the signal-to-noise ratio of a node's output."""
         best = -math.inf
         for mine, _, own, _ in output_stages(form, read, y):
@@ -185,26 +190,23 @@ class SourceComparison:
         if np.isfinite(best):
             self.noise[conv.path] = min(self.noise.get(conv.path, math.inf), best)
 
-    def _compare_activation(self, name: str, grid: Grid | None, x: Array, source: Array, conv: Conv | None) -> None:
+    def _compare_activation(
+        self, name: str, grid: rounding.Grid | None, x: Array, source: Array, conv: Conv | None
+    ) -> None:
         """Name what is wrong with a tensor between the convolutions, at the one that made it or reads it."""
         scope = conv.scope if conv else Scope(self.model.graph, weights=self.model.weights)
-        noise = rounding.signal_to_noise(x, source)
-        blamed = (producer_of(scope, name, self.convs) if grid else None) or conv
-        words = rounding.name_saturation(grid, source) if grid else ""
-        if words:
-            found = Difference("activation-saturates", f"the output {words}", fix="quantise with a larger scale")
-        else:
-            others = [dB for path, dB in self.noise.items() if conv is None or path != conv.path]
-            cause = rounding.name_error(x, source) if noise < _NOISY else ""
-            if not cause and not (noise < _LOST and min(others, default=_NOISY) > 2 * _LOST):
-                return
-            words = cause or f"not the source's: {noise:.1f} dB of signal over noise"
-            fix = "check the scales and the operators between this tensor and the convolutions before it"
-            found, blamed = Difference("input-differs", f"input of this node: {words}", fix=fix), conv
+        others = [dB for path, dB in self.noise.items() if conv is None or path != conv.path]
+        found = rounding.activation_difference(grid, x, source, others)
+        if found is None:
+            return
+        saturates = found.id == rounding.SATURATES
+        blamed = (saturates and producer_of(scope, name, self.convs)) or conv
         if blamed is not None and blamed.path in self.matches.differences:
-            self._diverge(blamed, [found])
+            where = "the output" if saturates else "input of this node:"
+            self._diverge(blamed, [replace(found, title=f"{where} {found.title}")])
         else:
-            self.report({"model": [{"id": "output-differs", "title": f"{name}: {words}", "level": "error"}]})
+            title = f"{name}: {found.title}"
+            self.report({"model": [{"id": "output-differs", "title": title, "level": "error"}]})
 
     def _explain(self, conv: Conv, form: CommonRank, read: Array | None, y: Array) -> bool:
         """Whether factors per channel explain the differences, by themselves or if the results agree."""
@@ -226,23 +228,7 @@ class SourceComparison:
                 self.edits[conv.path] = edit
 
     def _settle(self, conv: Conv, form: CommonRank, x: Array) -> tuple[AlignedSpecs, Array | None]:
-        """Return both specs for this input, and the source's input; of several calls, of the one that fits."""
-        piece, paths = form.theirs.part, self.source_run.inputs.get(form.theirs.path, []) if self.source_run else []
-        files = [(path, piece) for path in paths if (path, piece) not in self.used]
-        channels = slice(piece.start, piece.end) if piece else slice(None)
-        stored = [form.reshape_theirs(np.load(path, mmap_mode="r")[:, channels]) for path, _ in files]
-        if conv.owners and len(stored) > 1 and sum(len(s) for s in stored) == len(x):
-            whole = np.concatenate(stored)
-            return common_rank.align_specs(form, x, whole), whole
-        tries: list[tuple[AlignedSpecs, Array | None]] = []
-        for file, source in zip(files, stored, strict=True):
-            tries.append((common_rank.align_specs(form, x, source), source))
-            if not tries[-1][0].input_difference:
-                self.used.add(file)
-                return tries[-1]
-        if tries:
-            self.used.add(files[0])
-        return tries[0] if tries else (common_rank.align_specs(form, x, None), None)
+        return (self.source_run or SourceRun()).settle(form, x, joined=bool(conv.owners))
 
     def _compare_fields(self, conv: Conv, form: CommonRank, settled: AlignedSpecs, x: Array) -> list[Difference]:
         """Return the differences of the specs on this input; a crop after a transposed node may replace its pads."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
-from convspec.models import BatchNorm, Difference, Layer, common_rank, pair_layers, split_layers
+from convspec.models import BatchNorm, Difference, Layer, SourceRun, common_rank, pair_layers, split_layers
 from convspec_onnx.graph import Conv, Scope, attributes_of, epsilon_of, find_products, read_pad
 from convspec_onnx.loading import Array, DetachedModel
 from convspec_onnx.source.quantized import read_quantized, rescaled_output
-
-if TYPE_CHECKING:
-    from convspec_onnx.source.run_source import SourceRun
 
 Window = tuple[tuple[int, int], ...]
 Axes = list[int | None]  # the canonical axis that each axis of a tensor is; None for an axis that is none

@@ -7,12 +7,12 @@ as its float layer and the grids that its numbers are rounded to.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from convspec.models import rounding
 from convspec.spec import ConvParams
 from convspec_onnx.graph import Conv, Scope, along_axis, as_float, attributes_of
 from convspec_onnx.loading import Array
@@ -26,85 +26,7 @@ _OUTPUT_SCALE = {  # the input of each operator that is the scale of its output;
 _FAR = 12  # nodes
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The numbers that a quantised tensor can hold: (q - zero)·scale for each q of its type.
-
-    ``scale`` and ``zero`` are one number each, or aligned with the axes of the tensor.
-    """
-
-    scale: Array
-    zero: Array
-    low: int
-    high: int
-
-    @classmethod
-    def of(cls, scale: Array, zero: Array | None, dtype: np.dtype, ndim: int, axis: int = 0) -> Grid:
-        """Return a grid, its numbers along ``axis`` where there are several."""
-        info, numbers = np.iinfo(dtype), (scale, np.zeros(1) if zero is None else zero)
-        step, origin = (along_axis(own.astype(np.float64), axis, ndim) for own in numbers)
-        return cls(step, origin, int(info.min), int(info.max))
-
-    def dequantize(self, q: Array) -> Array:
-        return np.asarray((q.astype(np.float64) - self.zero) * self.scale)
-
-    def saturated(self, x: Array) -> float:
-        """Return which part of a float tensor is a step or more outside of the grid."""
-        q = x / self.scale + self.zero
-        return float(((q < self.low - 1) | (q > self.high + 1)).mean()) if x.size else 0.0
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the stored numbers."""
-        return next(t for t in map(np.dtype, "BbHhi") if (np.iinfo(t).min, np.iinfo(t).max) == (self.low, self.high))
-
-    def limit(self, x: Array) -> Array:
-        """Return a float tensor within the ends of the grid."""
-        return np.clip(x, (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale)
-
-    def clip(self, y: Array) -> Array:
-        """Return an output with the activation that the ends of the grid stand for: ReLU or ReLU6."""
-        if self.zero.size > 1 or self.zero != self.low:
-            return y
-        top = float(self.scale * (self.high - self.low))
-        return np.clip(y, 0, top if abs(top - 6) < 0.06 else None)
-
-
-@dataclass(frozen=True, eq=False)
-class Quantized:
-    """A quantised convolution.
-
-    Attributes:
-        stored: its weights as the file holds them.
-        weight: their grid.
-        params: the dequantised parameters.
-        bias: the stored bias and its scale; None for a bias in float, or none.
-        x, y: the grids of its input and output; None for tensors in float, or grids that depend on the input.
-        integers: whether its own input and output are integers.
-    """
-
-    stored: Array
-    weight: Grid
-    params: ConvParams
-    bias: tuple[Array, Array] | None
-    x: Grid | None
-    y: Grid | None
-    integers: bool
-
-    def dequantize(self, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Return the node's input and output in float; ``scale`` and ``zero`` are those of a dynamic input."""
-        x, y = as_float(arrays["x"]), as_float(arrays["y"])
-        if not self.integers:
-            return x, y
-        if self.x and self.y:
-            return self.x.dequantize(arrays["x"]), self.y.dequantize(arrays["y"])
-        scale = float(arrays["scale"])
-        x = (x.astype(np.float64) - float(arrays["zero"])) * scale
-        ones = (1,) * (y.ndim - 2)
-        return x, np.asarray(y * (scale * self.weight.scale.reshape(1, -1, *ones)))
-
-
-def read_quantized(conv: Conv) -> Quantized | None:
+def read_quantized(conv: Conv) -> rounding.Quantized | None:
     """Return a node as a quantised convolution; None for one in float, and for scales that are computed."""
     op = conv.node.op_type
     if conv.spec is None or conv.params is None or conv.rows:
@@ -114,21 +36,34 @@ def read_quantized(conv: Conv) -> Quantized | None:
     return _of_integers(conv) if op == "ConvInteger" else _of_float(conv)
 
 
-def _of_linear(conv: Conv) -> Quantized | None:
+def dequantize(node: rounding.Quantized, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return a node's input and output in float; ``scale`` and ``zero`` are those of a dynamic input."""
+    x, y = as_float(arrays["x"]), as_float(arrays["y"])
+    if not node.integers:
+        return x, y
+    if node.x and node.y:
+        return node.x.dequantize(arrays["x"]), node.y.dequantize(arrays["y"])
+    scale = float(arrays["scale"])
+    x = (x.astype(np.float64) - float(arrays["zero"])) * scale
+    ones = (1,) * (y.ndim - 2)
+    return x, np.asarray(y * (scale * node.weight.scale.reshape(1, -1, *ones)))
+
+
+def _of_linear(conv: Conv) -> rounding.Quantized | None:
     names = [*conv.node.input, *[""] * 9]
     values = [conv.scope.constant(name) if name else None for name in names[:9]]
     x_scale, x_zero, stored, w_scale, w_zero, y_scale, y_zero, bias = values[1:]
     if x_scale is None or stored is None or w_scale is None or y_scale is None:
         return None
-    weight = Grid.of(w_scale, w_zero, stored.dtype, stored.ndim)
+    weight = _grid(w_scale, w_zero, stored.dtype, stored.ndim)
     x_type, y_type = (np.dtype(np.uint8) if z is None else z.dtype for z in (x_zero, y_zero))
     step = np.broadcast_to(x_scale.astype(np.float64).reshape(-1)[0] * w_scale.reshape(-1), (len(stored),))
     params = ConvParams(weight.dequantize(stored), None if bias is None else bias * step)
-    x, y = Grid.of(x_scale, x_zero, x_type, 0), Grid.of(y_scale, y_zero, y_type, 0)
-    return Quantized(stored, weight, params, None if bias is None else (bias, step), x, y, integers=True)
+    x, y = _grid(x_scale, x_zero, x_type), _grid(y_scale, y_zero, y_type)
+    return rounding.Quantized(stored, weight, params, None if bias is None else (bias, step), x, y, integers=True)
 
 
-def _of_integers(conv: Conv) -> Quantized | None:
+def _of_integers(conv: Conv) -> rounding.Quantized | None:
     """Read ConvInteger, Cast, Mul by the product of both scales, of which the weight's is a constant."""
     stored, last = conv.scope.constant(conv.weight), rescaled_output(conv)
     product = conv.scope.producer(last)
@@ -142,8 +77,16 @@ def _of_integers(conv: Conv) -> Quantized | None:
     if scale is None or conv.dynamic is None:
         return None
     zero = conv.scope.constant(conv.node.input[3]) if len(conv.node.input) > 3 else None
-    weight = Grid.of(scale, zero, stored.dtype, stored.ndim)
-    return Quantized(stored, weight, ConvParams(weight.dequantize(stored), None), None, None, None, integers=True)
+    weight = _grid(scale, zero, stored.dtype, stored.ndim)
+    return rounding.Quantized(
+        stored, weight, ConvParams(weight.dequantize(stored), None), None, None, None, integers=True
+    )
+
+
+def _grid(scale: Array, zero: Array | None, dtype: np.dtype[Any], ndim: int = 0, axis: int = 0) -> rounding.Grid:
+    """Return the grid of a tensor; several numbers are along ``axis``."""
+    origin = None if zero is None else along_axis(zero, axis, ndim)
+    return rounding.Grid.of(along_axis(scale, axis, ndim), origin, dtype)
 
 
 def rescaled_output(conv: Conv) -> str:
@@ -158,7 +101,7 @@ def rescaled_output(conv: Conv) -> str:
     return name
 
 
-def _of_float(conv: Conv) -> Quantized | None:
+def _of_float(conv: Conv) -> rounding.Quantized | None:
     """Read a Conv or ConvTranspose whose weight is dequantised."""
     node = conv.scope.producer(conv.weight)
     grid = grid_of(conv.scope, node, "DequantizeLinear")
@@ -178,10 +121,10 @@ def _of_float(conv: Conv) -> Quantized | None:
         if (y := grid_of(conv.scope, reader, "QuantizeLinear")) is not None:
             break
         name = str(reader.output[0])
-    return Quantized(stored, grid, conv.params, bias, x, y, integers=False)
+    return rounding.Quantized(stored, grid, conv.params, bias, x, y, integers=False)
 
 
-def grid_of(scope: Scope, node: onnx.NodeProto | None, op: str) -> Grid | None:
+def grid_of(scope: Scope, node: onnx.NodeProto | None, op: str) -> rounding.Grid | None:
     """Return the grid of a node that quantises or dequantises; None for another node, blocks and computed scales."""
     if node is None or node.op_type != op or attributes_of(node).get("block_size"):
         return None
@@ -193,19 +136,19 @@ def grid_of(scope: Scope, node: onnx.NodeProto | None, op: str) -> Grid | None:
     dtype = np.dtype(np.uint8) if zero is None and stored is None else (zero if stored is None else stored).dtype  # type: ignore[union-attr]
     if dtype.kind not in "iu":
         return None
-    return Grid.of(scale, zero, dtype, 0 if stored is None else stored.ndim, attributes_of(node).get("axis", 1))
+    return _grid(scale, zero, dtype, 0 if stored is None else stored.ndim, attributes_of(node).get("axis", 1))
 
 
 # -- between the convolutions ---
 
 
-def mismatch(scope: Scope, conv: Conv, grid: Grid) -> tuple[str, Grid] | None:
+def mismatch(scope: Scope, conv: Conv, grid: rounding.Grid) -> tuple[str, rounding.Grid] | None:
     """Return how the grid of the node that quantised this node's input differs from the node's own, and that grid."""
     for node in _upstream(scope, conv.data):
         other = grid_of(scope, node, "QuantizeLinear")
         if (place := _OUTPUT_SCALE.get(node.op_type)) is not None:
             scale, zero = (scope.constant(name) for name in node.input[place : place + 2])
-            other = None if scale is None or zero is None else Grid.of(scale, zero, zero.dtype, 0)
+            other = None if scale is None or zero is None else _grid(scale, zero, zero.dtype)
         if other is not None and other.scale.size == other.zero.size == 1:
             pairs = [
                 ("scale", float(other.scale), float(grid.scale)),

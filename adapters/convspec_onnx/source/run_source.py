@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +11,20 @@ import numpy as np
 import onnx
 
 from convspec.errors import RequestError
-from convspec.models import Layer, common_rank, unpack
+from convspec.models import SourceRun, common_rank, match_layout, read_run
 from convspec.spec import layouts
 from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel
 from convspec_onnx.loading import inputs as graph_inputs
 from convspec_onnx.source.match_nodes import layer_of
-from convspec_onnx.source.quantized import read_quantized
+from convspec_onnx.source.quantized import dequantize, read_quantized
 from convspec_onnx.verify import Run
 from convspec_onnx.verify.runtimes import RunConfig
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
-_TO_LAST = ((0, 2, 1), (0, 2, 3, 1), (0, 2, 3, 4, 1))
 _TO_FIRST = ((0, 2, 1), (0, 3, 1, 2), (0, 4, 1, 2, 3))
 _ELEMENTWISE = ("Cast", "Identity", "Pad", "Add", "Sub", "Mul", "Div", "Relu", "BatchNormalization", "Clip")
-
-
-@dataclass
-class SourceRun:
-    """One run of a source.
-
-    Attributes:
-        layers: its convolutions and linear layers, in the order of their first calls.
-        calls: the paths of the layers called, in this order.
-        inputs: files of what each layer read, by path, in the order of the calls; canonical.
-        outputs: the model's outputs, in the model's own layout.
-        problem: why it could not be run.
-    """
-
-    layers: list[Layer] = field(default_factory=list)
-    calls: list[str] = field(default_factory=list)
-    inputs: dict[str, list[Path]] = field(default_factory=dict)
-    outputs: list[Array] = field(default_factory=list)
-    problem: str = ""
-
-    @property
-    def called_layers(self) -> list[Layer]:
-        """One layer per call, in the order of the calls, and then the layers without a call."""
-        known = {layer.path: layer for layer in self.layers}
-        rest = [layer for layer in self.layers if layer.path not in self.calls]
-        return [*(known[path] for path in self.calls if path in known), *rest]
 
 
 @dataclass
@@ -81,7 +53,7 @@ class GraphSource:
         def store(conv: Conv, arrays: Arrays) -> None:
             path = self.folder / f"{self.runs}_{len(source.inputs)}.npy"
             node = read_quantized(conv)
-            np.save(path, node.dequantize(arrays)[0] if node else as_float(arrays["x"]), allow_pickle=False)
+            np.save(path, dequantize(node, arrays)[0] if node else as_float(arrays["x"]), allow_pickle=False)
             source.inputs.setdefault(conv.path, []).append(path)
             source.calls.append(conv.path)
 
@@ -119,16 +91,6 @@ class RemoteSource:
         return SourceRun(problem=answer["problem"]) if "problem" in answer else read_run(Path(answer["index"]))
 
 
-def read_run(index: Path) -> SourceRun:
-    """Read what another process wrote of a source (:mod:`convspec.models.verification.verifier`)."""
-    document = json.loads(index.read_text("utf-8"))
-    files = {file.stem: file for file in index.parent.glob("*.npy")}
-    arrays = {name: np.load(files[name], allow_pickle=False) for name in document["loaded"]}
-    layers, outputs = (list(unpack(document[name], arrays)) for name in ("layers", "outputs"))
-    inputs = {layer.path: list(read) for layer, read in zip(layers, unpack(document["inputs"], files), strict=True)}
-    return SourceRun(layers, document["calls"], inputs, outputs)
-
-
 def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
     """Return the layout of an input: ``"NCHW"`` if a convolution reads it, ``"NHWC"`` if transposed for one."""
     consumers = Scope(graph).consumers
@@ -145,13 +107,6 @@ def layout_of(graph: onnx.GraphProto, name: str) -> str | None:
                 seen.add(node.output[0])
                 tensors.append(node.output[0])
     return None
-
-
-def match_layout(source: Array, x: Array) -> Array:
-    """Return the source's tensor, transposed to the shape of ``x`` if another layout has this shape."""
-    same = tuple(range(source.ndim))
-    orders = (order for order in (same, *_TO_LAST, *_TO_FIRST) if len(order) == source.ndim)
-    return source.transpose(next((o for o in orders if tuple(source.shape[i] for i in o) == x.shape), same))
 
 
 def match_results(

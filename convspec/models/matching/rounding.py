@@ -6,23 +6,94 @@ bound: their signal-to-noise ratio is measured, and a factor, a shift, or satura
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from convspec.models import Difference, Layer, nearest_stages, permuted_kernels
+from convspec.contract.tracing import Array
+from convspec.models.matching.differences import Difference, nearest_stages, permuted_kernels
+from convspec.models.matching.kernels import Layer
 from convspec.reference import gamma
-from convspec.spec import ConvSpec
-from convspec_onnx.loading import Array
-from convspec_onnx.source.quantized import Grid, Quantized
+from convspec.spec import ConvParams, ConvSpec
 
 _HALF = 0.5 * (1 + 2.0**-10)  # of a step: the quantiser rounds the quotient, which is itself rounded
 _ROUNDING = gamma(16, 2.0**-24)
 _CLIPPED = 25.0  # dB: clipped numbers that lose more than this are named; a calibration on other inputs loses less
 _EQUAL = 200.0  # dB, of equal tensors
-_FIX = "quantise the source's weights again"
+_NOISY, _LOST = 20.0, 6.0  # dB: below the first, a factor or shift is looked for; below the other, the signal is lost
+_FIX = "round the source's weights again"
+SATURATES = "activation-saturates"
 _FIX_BIAS = "store the bias as round(bias / (sx·sw))"
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The numbers that a quantised tensor can hold: (q - zero)·scale for each q of its type.
+
+    ``scale`` and ``zero`` are one number each, or aligned with the axes of the tensor.
+    """
+
+    scale: Array
+    zero: Array
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, scale: Array, zero: Array | None, dtype: np.dtype[Any]) -> Grid:
+        """Return the grid of an integer type."""
+        info, origin = np.iinfo(dtype), np.zeros(()) if zero is None else zero.astype(np.float64)
+        return cls(scale.astype(np.float64), origin, int(info.min), int(info.max))
+
+    def dequantize(self, q: Array) -> Array:
+        return np.asarray((q.astype(np.float64) - self.zero) * self.scale)
+
+    def saturated(self, x: Array) -> float:
+        """Return which part of a float tensor is a step or more outside of the grid."""
+        q = x / self.scale + self.zero
+        return float(((q < self.low - 1) | (q > self.high + 1)).mean()) if x.size else 0.0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the stored numbers."""
+        return next(t for t in map(np.dtype, "BbHhi") if (np.iinfo(t).min, np.iinfo(t).max) == (self.low, self.high))
+
+    def limit(self, x: Array) -> Array:
+        """Return a float tensor within the ends of the grid."""
+        return np.clip(x, (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale)
+
+    def clip(self, y: Array) -> Array:
+        """Return an output with the activation that the ends of the grid stand for: ReLU or ReLU6."""
+        if self.zero.size > 1 or self.zero != self.low:
+            return y
+        top = float(self.scale * (self.high - self.low))
+        return np.clip(y, 0, top if abs(top - 6) < 0.06 else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantised convolution.
+
+    Attributes:
+        stored: its weights as the file holds them.
+        weight: their grid.
+        params: the dequantised parameters.
+        bias: the stored bias and its scale; None for a bias in float, or none.
+        x, y: the grids of its input and output; None for tensors in float, or grids that depend on the input.
+        integers: whether its own input and output are integers.
+    """
+
+    stored: Array
+    weight: Grid
+    params: ConvParams
+    bias: tuple[Array, Array] | None
+    x: Grid | None
+    y: Grid | None
+    integers: bool
+
+
+# -- weights ---
 
 
 def weight_differences(node: Quantized, ours: Layer, theirs: Layer) -> list[Difference]:
@@ -68,15 +139,17 @@ class _Weights:
         wrong, step = ~self.near(self.kernel), self.step()
         others = tuple(n for n in range(self.kernel.ndim) if n != self.axis)
         channels = np.flatnonzero(wrong.any(axis=others))
-        yield from self.axis_of_scales()
-        yield from self.zero_point(channels)
+        integers = self.node.stored.dtype.kind in "iu"
+        if integers:
+            yield from self.axis_of_scales()
+            yield from self.zero_point(channels)
         yield from self.factors(channels, others)
         for words, name, kernel in permuted_kernels(self.right, self.spec):
             if kernel.shape == self.right.shape and replace(self, right=kernel).near(self.kernel).all():
                 title = f"the kernel is that of the source with {words}"
                 yield Difference(name, title, fix=_FIX, right=self.requantised())
         q, grid = self.node.stored.astype(np.int64).reshape(self.kernel.shape), self.node.weight
-        if ((q == grid.low) | (np.abs(q) == grid.high))[wrong].all():
+        if integers and ((q == grid.low) | (np.abs(q) == grid.high))[wrong].all():
             title = f"{int(wrong.sum())} weights of output {_channels(channels)} saturate: the scale is too small"
             yield Difference("weights-saturate", title, fix="quantise with a larger scale")
         steps = np.abs(self.kernel - self.right) / step
@@ -129,6 +202,10 @@ class _Weights:
         whole = self.node.weight.scale.size == 1 and len(channels) == self.kernel.shape[self.axis]
         which = "the weight's scale" if whole else f"the scale of output {_channels(channels)}"
         scale = self.node.weight.scale.reshape(-1).copy()
+        if self.node.stored.dtype.kind == "f":
+            title = f"the kernel of output {_channels(channels)} is {times} times the source's"
+            yield Difference("kernel-scaled", title, fix=_FIX)
+            return
         fits = whole or scale.size == self.kernel.shape[self.axis]
         if fits:
             scale[channels if scale.size > 1 else slice(None)] /= numbers if scale.size > 1 else numbers[0]
@@ -213,6 +290,27 @@ def _channels(indices: Array) -> str:
 
 
 # -- activations ---
+
+
+def activation_difference(
+    grid: Grid | None, x: Array, source: Array, others: Iterable[float], finer: float = 0.0
+) -> Difference | None:
+    """Return what is wrong with a tensor between two layers beyond rounding, in words about the tensor.
+
+    Args:
+        grid: of the tensor; None for one in float.
+        source: the same tensor of the source.
+        others: the signal-to-noise ratios of the outputs of the layers.
+        finer: how much less noise than of 8-bit integers is to be expected, in dB.
+    """
+    if grid and (words := name_saturation(grid, source)):
+        return Difference(SATURATES, words, fix="quantise with a larger scale")
+    noise = signal_to_noise(x, source) - finer
+    words = name_error(x, source) if noise < _NOISY else ""
+    if not words and noise < _LOST and min(others, default=_NOISY + finer) - finer > 2 * _LOST:
+        words = f"not the source's: {noise + finer:.1f} dB of signal over noise"
+    fix = "check the scales and the operators between this tensor and the convolutions before it"
+    return Difference("input-differs", words, fix=fix) if words else None
 
 
 def signal_to_noise(x: Array, source: Array) -> float:
