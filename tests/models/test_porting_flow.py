@@ -89,6 +89,38 @@ def test_calls_of_a_shared_layer_are_paired_by_what_they_read():
     assert [row.verdict for row in found.rows] == ["agree"] * 4
 
 
+def branched(run, x, order=(1, 2), crop=0):
+    """Two branches with dilations of their own, and two layers in a row."""
+    parts = []
+    for d in order:
+        wide = [(-crop, -crop), (-crop, -crop)]
+        y = run(f"b{d}", conv(3, 4, padding=d + crop, dilation=d), x)
+        parts.append((d, run(f"r{d}", S.ReLU(), run(f"crop{d}", S.Pad(wide), y) if crop else y)))
+    y = run("cat", S.Concat(run.axis(1)), *(part for _, part in sorted(parts)))
+    return run("c2", conv(8, 8), run("act", S.Tanh(), run("c1", conv(8, 8), y)))
+
+
+@pytest.mark.parametrize("layers", [("b1", "b2"), ("c1", "c2")])
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_weights_that_were_exchanged_are_named_at_their_places(layers, order):
+    a = numpy_models.opened(branched, X)
+    first, second = layers
+    weights = a.native.weights | {first: a.native.weights[second], second: a.native.weights[first]}
+    found = compare_open(a, numpy_models.opened(partial(branched, order=order), X, weights=weights), seconds=0)
+    assert found.first.a == found.first.b == first
+    assert f"the kernel is that of '{second}' in the source" in found.divergence
+    assert {row.a for row in found.rows if row.verdict == "diverges"} == {first, second}
+
+
+def test_a_mistake_beside_a_crop_after_the_layer_is_named_alone():
+    a = numpy_models.opened(branched, X)
+    weights = {path: dict(own) for path, own in a.native.weights.items()}
+    weights["b1"]["kernel"] = weights["b1"]["kernel"][..., ::-1, ::-1]
+    found = compare_open(a, numpy_models.opened(partial(branched, crop=1), X, weights=weights))
+    assert (found.first.a, [finding.id for finding in found.diagnosis][:1]) == ("b1", ["kernel-flipped"])
+    assert "pads" not in found.divergence
+
+
 def dead(run, x, *, name="dead"):
     """A network with a layer whose output nothing reads, between two of its shape."""
     y = run("c1", conv(3, 4), x)

@@ -151,7 +151,7 @@ def judge_conv(row: Row, pair: Pair, calls: Calls, a: Model, b: Model, errors: E
     else:
         equal = spec_a == spec_b and _did_the_same(row, difference, ya, yb)
         check = LayerCheck(True) if equal else layer_check.check_layer(right, params, xb, yb, b.adapter, theirs.dtype)
-        search = functools.partial(_diagnose, spec_b, right, params, xb, yb, dtype=theirs.dtype)
+        search = functools.partial(_diagnose, right, params, xb, read=spec_b, y=yb, dtype=theirs.dtype)
     cropped = "" if check.ok is not False or row.weights else _crop_words(right, params, xb, yb, b, theirs.dtype)
     return CallCheck(check, difference, largest_difference(end_a, end_b), xa, end_a,
                      input_reason=_explain_input(xa, xb, difference), diagnose=search, cropped=cropped)  # fmt: skip
@@ -176,7 +176,7 @@ def _crop_words(spec: ConvSpec, params: ConvParams, x: Array, y: Array, b: Model
     return ""
 
 
-def _diagnose(read: ConvSpec, right: ConvSpec, params: ConvParams, x: Array, y: Array, **options: Any) -> Diagnosis:
+def _diagnose(right: ConvSpec, params: ConvParams, x: Array, *, read: ConvSpec, y: Array, **options: Any) -> Diagnosis:
     """Return the diagnosis, first the mistakes that give the settings that were read from b's layer."""
     found = diagnosis.diagnose(right, params, x, y, **options)
     settings = replace(read, bias=right.bias)
@@ -196,7 +196,7 @@ def _include_pads(spec_a: ConvSpec, xa: Array, spec_b: ConvSpec, xb: Array) -> t
         wide_a, wide_b = add_zero_pads(spec_a, both[0]), add_zero_pads(spec_b, both[1])
         if wide_a is not None and wide_b is not None:
             return (wide_a, crop(xa, both[0])), (wide_b, crop(xb, both[1]))
-    if xa.shape != xb.shape and xa.ndim == xb.ndim and not spec_a.transposed and spec_a.padding_mode == "zeros":
+    if xa.shape != xb.shape and xa.ndim == xb.ndim and not spec_a.transposed:
         if (pads := zero_margins(xb, xa)) and (wider := add_zero_pads(spec_b, pads)):
             return (spec_a, xa), (wider, crop(xb, pads))
         if (pads := zero_margins(xa, xb)) and (wider := add_zero_pads(spec_a, pads)):

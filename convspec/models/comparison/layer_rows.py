@@ -15,6 +15,7 @@ from convspec.models.matching.flow import match_calls
 from convspec.models.matching.layers import Pair, align
 from convspec.models.matching.pointwise import in_common_kinds
 from convspec.models.run_model import Model
+from convspec.spec import Array
 
 
 class LayerRows:
@@ -38,7 +39,7 @@ class LayerRows:
         self.parts: dict[int, Pair] = {}
         self._errors = ErrorPropagation()
         self._others = a.ordered("conv")
-        self.pairs = align(a, b)
+        self.pairs = align(a, b, differ=seconds is not None)
         self._flows = layers.flow_of(a), layers.flow_of(b)
         self._place = "", 0
         self._add_all()
@@ -99,6 +100,16 @@ class LayerRows:
         pairs = (self._nodes(path) for path in self.counterparts)
         return Between(ours.graph, theirs.graph, {i: j for both in pairs for i, j in both})
 
+    def name_small_difference(self) -> None:
+        """Let the first layer before which steps differ diverge, where rounding would explain each layer's input."""
+        between = None if self._diverged else self.between
+        for row in self.rows if between is not None else ():
+            assert between is not None
+            words = next((words for i, _ in self._nodes(row.a) if (words := between.before(i))), "")
+            if words:
+                row.verdict, row.reason = "input_differs", words
+                return
+
     def _nodes(self, path: str) -> list[tuple[int, int]]:
         """Return the nodes of both graphs for each call of a's layer and its counterpart, as far as they are seen."""
         ours, theirs = self._flows
@@ -132,16 +143,16 @@ class LayerRows:
         nodes = self._nodes(path)
         return between.before(nodes[number][0]) if between is not None and number < len(nodes) else ""
 
-    def _crops_later(self) -> tuple[bool, float | None]:
-        """Return whether the crops after the layers that are judged make them the same, and what is left to differ."""
+    def _crops_later(self) -> tuple[bool, float | None, Array | None]:
+        """Return whether the crops after the layers make their settings equal, what is left to differ, and b's result."""
         (ours, theirs), (path, number) = self._flows, self._place
         nodes = self._nodes(path)
         if ours is None or theirs is None or number >= len(nodes):
-            return self.seconds is None, None  # the results agree
+            return self.seconds is None, None, None  # the results agree
         mine, other = ours.graph.nodes[nodes[number][0]], theirs.graph.nodes[nodes[number][1]]
         x, y = ours.graph.numbers(mine.writes[0]), theirs.graph.numbers(other.writes[0])
         difference = None if x is None or y is None else largest_difference(x, y)
-        return self.seconds is None or mine.settings == other.settings, difference
+        return self.seconds is None or mine.settings == other.settings, difference, y
 
     def _explain_layer(self) -> str:
         """Return in what the settings of the layers that are judged differ, as their steps show."""
@@ -198,8 +209,12 @@ class LayerRows:
         if self.seconds is None:
             row.reason = "; ".join([*row.spec, *row.weights]) or row.reason
             return
+        same, _, y = self._crops_later() if row.spec else (False, None, None)
+        whole = {"y": y} if same and y is not None else {}
+        if whole:
+            row.spec, settings = [], ""
         try:
-            row.diagnosis = check.diagnose(seconds=self.seconds if first else 0.0)
+            row.diagnosis = check.diagnose(seconds=self.seconds if first else 0.0, **whole)
         except ConvspecError as error:  # the layer of model a cannot take b's input
             row.reason = settings or str(error)
             return

@@ -98,6 +98,8 @@ def compare_open(
     if result.agrees:
         _settle_orders(result, explained)
     _explain_differences(result, explained)
+    if result.verdict == "differ" and result.first is None:
+        explained.name_small_difference()
     between = explained.between if result.verdict == "differ" and result.first is None else None
     if between is not None and (words := between.results()):
         result.outcomes = [replace(one, reason=f"{words}; {one.reason}") if one is result.outcome else one

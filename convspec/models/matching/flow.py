@@ -80,13 +80,16 @@ def _operands(operands: Iterable[tuple[int, int]], *, commutes: bool) -> Iterato
     return iter(sorted((colour, 0) for colour, _ in operands)) if commutes else iter(operands)
 
 
-def match_by_flow(a: Flow, b: Flow, known: Mapping[str, str]) -> dict[str, str]:
-    """Return b's layers by those of a, ``known`` ones included, as far as the data flow tells."""
+def match_by_flow(a: Flow, b: Flow, known: Mapping[str, str], *, strict: bool = False) -> dict[str, str]:
+    """Return b's layers by those of a, ``known`` ones included, as far as the data flow tells.
+
+    ``strict``: layers that are alike in all that they read and feed are not paired.
+    """
     matches = dict(known)
     if matches.keys() >= a.layers.keys() or {*matches.values()} >= b.layers.keys():
         return matches
     for fine, rounds in itertools.product((True, False), _ROUNDS):
-        while more := _pairs(a, b, matches, rounds, fine=fine):
+        while more := _pairs(a, b, matches, rounds, fine=fine, strict=strict):
             matches |= more
     return matches
 
@@ -96,7 +99,7 @@ def _seeds(matches: Mapping[str, str]) -> tuple[Seeds, Seeds]:
             {path: ("pair", i) for i, path in enumerate(matches.values())})  # fmt: skip
 
 
-def _pairs(a: Flow, b: Flow, matches: Mapping[str, str], rounds: int, *, fine: bool) -> dict[str, str]:
+def _pairs(a: Flow, b: Flow, matches: Mapping[str, str], rounds: int, *, fine: bool, strict: bool) -> dict[str, str]:
     """Return the layers that have a colour which no other has, in both models.
 
     Where there are none, and many rounds tell as many layers apart in both, these are alike in all that they read and
@@ -112,7 +115,7 @@ def _pairs(a: Flow, b: Flow, matches: Mapping[str, str], rounds: int, *, fine: b
         sides.append(own)
     shared = [(paths, sides[1][colour]) for colour, paths in sides[0].items() if colour in sides[1]]
     unique = {ours[0]: theirs[0] for ours, theirs in shared if len(ours) == len(theirs) == 1}
-    if unique or rounds < _ROUNDS[0]:
+    if unique or strict or rounds < _ROUNDS[0]:
         return unique
     return next(({ours[0]: theirs[0]} for ours, theirs in shared if len(ours) == len(theirs)), {})
 

@@ -45,16 +45,20 @@ class Pair:
         return self.a, self.b
 
 
-def align(a: Model, b: Model) -> list[Pair]:
+def align(a: Model, b: Model, *, differ: bool = False) -> list[Pair]:
     """Pair all layers of both models in the order of a's execution; b's layers without a counterpart come last.
 
-    By names and numbers, in any order of elements; by what they read and feed, where the adapters see that; then by
-    name, shape and order; batch norms by the convolutions before them.
+    By names and numbers, in any order of elements, unless layers have each other's numbers; by what they read and feed,
+    where the adapters see that; then by name, shape and order; batch norms by the convolutions before them.
+
+    ``differ``: whether the results do, so that weights may have been exchanged.
     """
     pairs: list[Pair] = []
     before: dict[int, int] = {}
-    flow = _flow_key(a, b)
-    keys = (*_BY_NUMBERS, flow, *_BY_SHAPE)
+    known = _pairs_by_numbers(a, b)
+    exchanged = _exchanged(a, b, known) if differ else {}
+    flow = _path_key(pairs_by_flow(a, b, known | exchanged), b)
+    keys = (_path_key(exchanged, b), *_BY_NUMBERS, flow, *_BY_SHAPE)
     convs = a.ordered("conv"), b.ordered("conv")
     for place, (ours, theirs) in enumerate(pairs_of(*convs, match(*convs, keys))):
         norms = norm_after(a, ours), norm_after(b, theirs)
@@ -87,17 +91,48 @@ def pairs_by_flow(a: Model, b: Model, known: Mapping[str, str]) -> dict[str, str
     return dict(known) if ours is None or theirs is None else match_by_flow(ours, theirs, known)
 
 
-def _flow_key(a: Model, b: Model) -> Key[Part]:
-    """Return a key that is equal for layers that the data flow pairs, given those that names and numbers pair."""
+def _pairs_by_numbers(a: Model, b: Model) -> dict[str, str]:
+    """Return b's layers by those of a that names and numbers pair."""
     known: dict[str, str] = {}
     for kind in KINDS:
         sides = a.ordered(kind), b.ordered(kind)
         found = match(*sides, (*_BY_NUMBERS, _BY_SHAPE[0]))
         known |= {sides[0][i].path: sides[1][j].path for i, j in found.items()}
-    pairs = pairs_by_flow(a, b, known)
-    names = {id(part): (part.kind, pairs.get(part.path)) for part in a.parts if part.path in pairs}
-    names |= {id(part): (part.kind, part.path) for part in b.parts}
-    return lambda part: names.get(id(part))
+    return known
+
+
+def _exchanged(a: Model, b: Model, known: Mapping[str, str]) -> dict[str, str]:
+    """Return b's layers by those of a, of one shape, of which each has the numbers of another one in b.
+
+    The data flow must pair all of them without a doubt.
+    """
+    shapes = [{part.path: shape_key(part) for part in model.parts} for model in (a, b)]
+    groups: dict[Hashable, list[str]] = {}
+    for path, other in known.items():
+        if shapes[0][path] == shapes[1][other]:
+            groups.setdefault(shapes[0][path], []).append(path)
+    ours, theirs = flow_of(a), flow_of(b)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        if len(group) < 2 or ours is None or theirs is None:
+            continue
+        rest = {path: other for path, other in known.items() if path not in group}
+        by_flow = match_by_flow(ours, theirs, rest, strict=True)
+        moved = {path: by_flow[path] for path in group if by_flow.get(path, known[path]) != known[path]}
+        if {*moved.values()} == {known[path] for path in moved}:
+            found |= moved
+    return found
+
+
+def _path_key(pairs: Mapping[str, str], b: Model) -> Key[Part]:
+    """Return a key that is equal for a layer of a and its counterpart among these pairs."""
+    of_b = {id(part) for part in b.parts}
+
+    def key(part: Part) -> Hashable:
+        path = part.path if id(part) in of_b else pairs.get(part.path)
+        return path and (part.kind, path)
+
+    return key
 
 
 def _is_folded(ours: Part, theirs: Part, norm_a: Part | None, norm_b: Part | None) -> bool:
