@@ -17,8 +17,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convspec.models.comparison.temporary_weights import Spread, measure
+from convspec.models.comparison.temporary_weights import measure
 from convspec.models.run_model import open_model
+from convspec.reference import Spread
 
 INPUTS = 6
 

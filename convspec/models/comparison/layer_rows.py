@@ -144,7 +144,7 @@ class LayerRows:
         return between.before(nodes[number][0]) if between is not None and number < len(nodes) else ""
 
     def _crops_later(self) -> tuple[bool, float | None, Array | None]:
-        """Return whether the crops after the layers make their settings equal, what is left to differ, and b's result."""
+        """Return whether crops after the layers make their settings equal, what is left to differ, and b's result."""
         (ours, theirs), (path, number) = self._flows, self._place
         nodes = self._nodes(path)
         if ours is None or theirs is None or number >= len(nodes):
