@@ -99,7 +99,7 @@ def requests() -> list[dict[str, str]]:
 
 
 def built_answers() -> tuple[str, str]:
-    """Return the answers to the page's examples: a script with the first, which opens the page, and the others as JSON."""
+    """Return the answers to the page's examples: the first as a script for the page, the others as JSON."""
     answers = [
         {
             "request": request,

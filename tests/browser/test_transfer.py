@@ -71,10 +71,11 @@ def test_a_module_that_was_not_packed_is_loaded_with_the_whole_library(browser, 
     page.goto(f"{address}/404.html")
     found = page.evaluate(
         """async (address) => {
-            const code = await (await fetch(`${address}/_static/calculator-worker.js`)).text();
-            const changed = code.replaceAll("import.meta.url", JSON.stringify(`${address}/_static/calculator-worker.js`))
+            const file = `${address}/_static/calculator-worker.js`;
+            const code = (await (await fetch(file)).text()).replaceAll("import.meta.url", JSON.stringify(file))
               .replace("return json.dumps", "import wave\\n    return json.dumps");
-            const worker = new Worker(URL.createObjectURL(new Blob([changed], { type: "text/javascript" })), { type: "module" });
+            const place = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+            const worker = new Worker(place, { type: "module" });
             const told = () => new Promise((done) => { worker.onmessage = ({ data }) => done(data); });
             const ready = await told();
             worker.postMessage({ id: 1, call: "calculate", args: ["nn.Conv2d(3, 16, 3)", "32"] });

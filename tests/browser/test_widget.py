@@ -239,5 +239,7 @@ def test_height_and_width_of_a_window_may_differ(browser, site):
     said = [int(text.replace("−", "-")) for text in cells[2].locator(".number").all_text_contents()]
     assert np.array_equal(np.reshape(said, (high, wide)), wanted)
     found.get_by_label("height ≠ width").uncheck()
-    assert found.inner_text("conv-window .layer code").startswith("ConvSpec(1, 1, 3, stride=2, padding=((0, 1), (0, 1))")
+    assert found.inner_text("conv-window .layer code").startswith(
+        "ConvSpec(1, 1, 3, stride=2, padding=((0, 1), (0, 1))"
+    )
     context.close()

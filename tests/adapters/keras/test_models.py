@@ -41,7 +41,6 @@ def test_a_resnet_is_ported_and_every_layer_agrees(resnet, tmp_path):
     other = keras_models.resnet()
     other.load_weights(tmp_path / "ported.weights.h5")
     assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), target.get_weights(), strict=True))
-    shown(report, "port", "resnet")
 
 
 def test_a_mobilenet_is_ported_back_and_forth():
@@ -61,21 +60,18 @@ def test_same_where_pytorch_pads_both_sides(resnet):
     assert found.first.label == "conv 5"
     assert found.first.spec == ["stride (2, 2): pads (1, 1) against (0, 1)"]
     assert found.diagnosis[0].id == "symmetric-as-same"
-    shown(found, "compare", "resnet_same")
 
 
 def test_epsilon(resnet):
     found = convspec.compare(resnet, planted.resnet_epsilon(), planted.RESNET_INPUT)
     assert [row.b for row in found.rows if row.verdict == "diverges"] == ["stage3_block1_1_bn"]
     assert found.divergence == "norm 10 (layer3.0.bn1): epsilon 1e-05 against 0.001"
-    shown(found, "compare", "resnet_epsilon")
 
 
 def test_flatten_order():
     found = convspec.compare(torch_models.mobilenet(), planted.mobilenet_flatten(), planted.MOBILENET_INPUT)
     assert [row.label for row in found.rows if row.verdict == "diverges"] == ["linear 0"]
     assert "flatten-order" in found.divergence
-    shown(found, "compare", "mobilenet_flatten")
 
 
 def test_a_depthwise_kernel_with_its_axes_swapped():
@@ -147,15 +143,32 @@ def test_activations_within_a_convolution_are_left_out():
     assert found.divergence.startswith("before conv 1 (2)")
 
 
-def shown(found, command, name):
-    """What the page shows is what came out, but for the digits of distances, which differ from machine to machine."""
-    if BACKEND.backend != "tensorflow":
-        return  # the page shows Keras on TensorFlow
-    actual = [_without_distances(line) for line in str(found).splitlines()]
-    (block,) = re.findall(rf"\$ convspec {command} \S+ \S+:{name} [^\n]*\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    told = [_without_distances(line) for line in block.splitlines() if line.strip() not in ("", "…")]
-    assert len(told) > 5
-    assert [line for line in told if line not in actual] == []
+@pytest.fixture(scope="module")
+def nets():
+    """The module of the page, ``nets.py``."""
+    names: dict[str, object] = {"__name__": "nets"}
+    exec(re.search(r"```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)[1], names)
+    return names
+
+
+@pytest.mark.skipif(BACKEND.backend != "tensorflow", reason="the page shows Keras on TensorFlow")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("port", "target"),
+        *(("compare", name) for name in ("ported", "wrong_pad", "wrong_pool", "wrong_epsilon", "wrong_order")),
+    ],
+)
+def test_the_page_shows_what_came_out(nets, command, name):
+    """But for the digits of distances, which differ from machine to machine."""
+    run = {"port": convspec.port_weights, "compare": convspec.compare}[command]
+    actual = [_without_distances(line) for line in str(run(nets["source"](), nets[name](), nets["x"])).splitlines()]
+    shape = ",".join(map(str, nets["x"].shape))
+    told = rf"\$ convspec {command} nets:source nets:{name} --shape {shape}[^\n]*\n(.*?)```"
+    (block,) = re.findall(told, PAGE.read_text("utf-8"), re.DOTALL)
+    lines = [_without_distances(line) for line in block.splitlines() if line.strip() not in ("", "…")]
+    assert len(lines) > 1
+    assert [line for line in lines if line not in actual] == []
 
 
 def _without_distances(line: str) -> str:
