@@ -151,7 +151,7 @@ def show(
     """Explain a layer: meaning of the numbers, sizes, cost, code in each framework, a drawing.
 
     Or a whole network as it is written or printed in any framework: the shape, the parameters and the cost of every
-    layer, and where it does not fit, why, and what would mend it. The text is read, never run. Or a live model as
+    layer, and where it does not fit, why, and how to fix it. The text is read, never run. Or a live model as
     `module:factory` or `module:factory(depth=18)`, which is made, without trained weights, and run once.
     """
     from convspec.cli.reports import layers as report

@@ -66,7 +66,7 @@ def test_flax():
     says("bias", "Flax and Keras start at zero")
     assert not layer.bias[...].any()
 
-    says("padding", "Flax alone pads by default")
+    says("padding", "Only Flax pads by default")
     assert layer(jnp.zeros((1, 9, 11, 3))).shape == (1, 9, 11, 8)
 
     says("in_channels", "PyTorch and Flax take it for a single image")

@@ -124,7 +124,7 @@ class Network:
             return self.trace(*input_shapes).rows
         except NetworkError as error:
             mends = find_mends(self, error, input_shapes)
-            words = "\n".join([mends.sentence, *(f"  mend: {mend}" for mend in mends.found)])
+            words = "\n".join([mends.sentence, *(f"  fix: {mend}" for mend in mends.found)])
             raise NetworkError(words, error.row, error.rows, error.nodes) from None
 
     def table(self, *input_shapes: Sequence[int], width: int = 100) -> str:

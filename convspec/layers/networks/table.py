@@ -117,5 +117,5 @@ def _error(error: Mapping[str, Any], width: int) -> list[str]:
     found = textwrap.wrap(f"does not fit: {error['message']}{where}", width, subsequent_indent="  ")
     for mend in error["mends"]:
         rest = "" if mend["complete"] else ", then a later layer does not fit"
-        found += textwrap.wrap(f"  mend: {mend['words']}{rest}", width, subsequent_indent="    ")
+        found += textwrap.wrap(f"  fix: {mend['words']}{rest}", width, subsequent_indent="    ")
     return found

@@ -125,7 +125,7 @@ const NETWORK = "The network, layer by layer";
 export function firstNetworkAnswered({ rows, misfit }) {
   return [make("h2", {}, NETWORK), layers(["layer", "kind", "output", "parameters"], rows, misfit),
     ...(misfit ? [make("p", { className: "misfit", role: "status" }, misfit)] : []),
-    make("p", { className: "soft" }, `Settings, cost, ${misfit ? "what mends it" : "receptive fields"} and a drawing follow when Python has loaded.`)];
+    make("p", { className: "soft" }, `Settings, cost, ${misfit ? "how to fix it" : "receptive fields"} and a drawing follow when Python has loaded.`)];
 }
 
 function network(found) {
@@ -133,7 +133,7 @@ function network(found) {
   const parts = [layers(names, rows, misfit)];
   if (error) {
     parts.push(make("p", { className: "misfit", role: "status" }, `${error.message}${error.line > 1 ? ` (line ${error.line})` : ""}`));
-    if (error.mends.length) parts.push(make("p", {}, "What mends it:"), make("ul", {}, ...error.mends.map((mend) =>
+    if (error.mends.length) parts.push(make("p", {}, "How to fix it:"), make("ul", {}, ...error.mends.map((mend) =>
       make("li", {}, `${mend.words}${mend.complete ? "" : ", then a later layer does not fit"}`))));
   }
   if (picture) parts.push(drawing(picture));
