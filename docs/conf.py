@@ -40,9 +40,7 @@ html_title = "convspec"
 html_static_path = ["_static", "_generated/static"]
 templates_path = ["_templates"]
 html_favicon = "_static/favicon.svg"
-html_baseurl = os.environ.get(
-    "CONVSPEC_SITE_URL", ""
-)  # with it: canonical addresses, a sitemap, a picture for shared links
+html_baseurl = site_search.base(os.environ.get("CONVSPEC_SITE_URL", ""))  # with it: canonical addresses, a sitemap
 html_copy_source = False
 
 generate_docs.main()

@@ -32,17 +32,17 @@ _SHOWN = 40
 
 HEAD = """# Random pairs of models: what do compare and port_weights say?
 
-Networks of the blocks that people write – plain, depthwise and grouped convolutions, residual blocks, branches with
-other dilations, squeeze-and-excitation, U-Net skips, ConvNeXt blocks with a layer scale, shared heads, several results,
-generators from a latent vector, four norms, PReLU – are drawn at random, and written in PyTorch and in a target
-framework.
+The networks are random, and are written in PyTorch and in a target framework. Their blocks are those that people use:
+plain, depthwise and grouped convolutions, residual blocks, branches with other dilations, squeeze-and-excitation, U-Net
+skips, ConvNeXt blocks with a layer scale, shared heads, several results, generators from a latent vector, four norms,
+PReLU.
 
 * A **right** pair starts with other weights in the target; `port_weights` must move them, and `compare` must agree.
 * A **planted** pair has one mistake; `compare` must differ, at the right layer, and name the mistake first.
 
-The truth is that of the models' own results on three inputs: right pairs differ by at most 2e-5 of the largest result,
-planted ones by at least 1e-4. Other pairs are not judged (skipped). *Place right* and *named first* are shares of all
-planted pairs.
+Which answer is right is decided by the models' own results on three inputs: right pairs differ by at most 2e-5 of the
+largest result, planted pairs by at least 1e-4. Other pairs are not judged (skipped). *Place right* and *named first*
+are shares of all planted pairs.
 
 ```
 {command}

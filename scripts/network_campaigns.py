@@ -24,38 +24,38 @@ NAMES = {"torch": "PyTorch", "keras": "Keras", "nnx": "Flax nnx", "linen": "Flax
 HEAD = """\
 # Random networks: read, translated and broken
 
-Networks of the blocks that people write are drawn at random.
+The networks are random, made of the blocks that people use.
 
 ## Read from text
 
-Each network is written as text, read by `Network.parse`, and run by the framework. Right: path, output shape and number
-of parameters of every layer are the framework's (`CONVSPEC_NETWORKS=1000 pytest tests/adapters/torch/test_network.py`,
-likewise for the others).
+Each network is written as text, read by `Network.parse`, and run by the framework. It is right if path, output shape
+and number of parameters of every layer are those of the framework
+(`CONVSPEC_NETWORKS=1000 pytest tests/adapters/torch/test_network.py`; other frameworks have tests of the same name).
 
 """
 TRANSLATED = """
 ## Translated
 
-`convspec source` writes a live network in another framework's code; that code is run, gets the weights, and both
-results are compared (`python -m tests.pairs.translate SOURCE TARGET COUNT`). A judge without convspec compares the
-results too, to 2e-5 of the largest.
+`convspec source` writes the code of a live network for another framework. The code is run with the same weights, and
+both results are compared (`python -m tests.pairs.translate SOURCE TARGET COUNT`). A program without convspec compares
+the results too; the limit is 2e-5 of the largest result.
 
-A network that showed a fault which was mended is counted as after the mend. Some runs were on earlier
-commits of the same day.
+If a network showed a bug of convspec that was then fixed, the result after the fix is counted. Some runs were on
+earlier commits of the same day.
 
-* **proved**: every step of both is within its own rounding bound; **measured**: the results agree, some
-  steps are not judged.
-* **missing**: a step has no counterpart, which the code and the status say. **skipped**: the source's framework cannot
-  express the network.
-* **differs** and **raises**: wrong, and said; **false proof**: wrong, and not said; **false alarm**: right, and not
-  said.
+* **proved**: every step of both is within its own rounding bound; **measured**: the results agree, but some steps are
+  not judged.
+* **missing**: a step has no counterpart, and the code and the exit status say so. **skipped**: the source's framework
+  cannot express the network.
+* **differs** and **raises**: the code is wrong, and convspec reports it; **false proof**: the code is wrong, and
+  convspec does not report it; **false alarm**: the code is right, but convspec reports a mistake.
 
 """
 BROKEN = """
 ## Broken
 
-Each network has one of 15 kinds of mistake (`python -m tests.networks.broken COUNT`). Right: the layer that fails is
-named, and the text with the change that `convspec show` proposes runs.
+Each network has one of 15 kinds of mistake (`python -m tests.networks.broken COUNT`). The answer is right if
+`convspec show` names the layer that fails, and the text runs after the proposed change.
 
 """
 

@@ -43,17 +43,17 @@ SPEECH = {"input": np.random.default_rng(0).standard_normal((1, 576)).astype(np.
           "state": np.zeros((2, 1, 128), np.float32), "sr": np.array(16000)}  # fmt: skip
 HEAD = """# ONNX files of published packages
 
-What `convspec verify FILE` says of {files} ONNX files that {packages} packages of the Python Package Index ship:
-detectors, recognisers of text and speech, pitch, table and layout models, some of them quantised, of half precision or
-with loops. The files are not in the repository; `{command}` downloads them and writes this page.
+`convspec verify FILE` was run on {files} ONNX files from {packages} packages of the Python Package Index: detectors,
+recognisers of text and speech, pitch, table and layout models. Some are quantised, in half precision, or with loops.
+The files are not in the repository; `{command}` downloads them and writes this page.
 
-{counts}. A file that needs an option is first refused with status 2 or 1 and the name of the option.
+{counts}. If a file needs an option, the command first refuses it with exit status 2 or 1, and names the option.
 
-* *judged*: nodes that a reference judged, of all nodes. Those that no reference can judge are in the last column.
+* *judged*: nodes that a reference judged, of all nodes. The last column has the nodes without a reference.
 * *verdict*: `rounding, proved`: every node is right, and so are the results at all four levels of optimisation.
-  `rounding, measured`: some nodes were not judged, and the results at all levels differ by rounding.
-* *seconds* and *MiB*: of the whole command, one thread, beside other work, on a machine with
-  {machine}; two sets of inputs where sizes are open.
+  `rounding, measured`: some nodes were not judged, and the results at all levels differ only by rounding.
+* *seconds* and *MiB*: of the whole command, with one thread, on a machine shared with other work,
+  {machine}; two sets of inputs if sizes are open.
 
 | package | file | SHA-256 | convolutions | judged | verdict | seconds | MiB | what it says |
 |---|---|---|--:|--:|---|--:|--:|---|

@@ -18,6 +18,13 @@ LONGEST = 160  # characters of a description
 SECONDS = 120
 
 
+def base(address: str) -> str:
+    """Return the site's address with a slash at its end, empty if none is set; raise ValueError for another text."""
+    if address and not address.startswith(("http://", "https://")):
+        raise ValueError(f"CONVSPEC_SITE_URL={address!r} must start with http:// or https://")
+    return address and f"{address.rstrip('/')}/"
+
+
 def searchable(page: str) -> bool:
     """Return whether the search finds a page."""
     return not page.startswith(HIDDEN)
@@ -26,10 +33,11 @@ def searchable(page: str) -> bool:
 def describe(
     app: Sphinx, pagename: str, _template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Give a page's template its description and its synonyms: those of its front matter, else its first paragraph."""
+    """Give a page's template the site's address, and description and synonyms: of its front matter, else its text."""
     meta = app.env.metadata.get(pagename, {})
     context["keywords"] = _keywords(app, pagename)
     context["searchable"] = searchable(pagename)
+    context["site"] = app.config.html_baseurl
     paragraph = None if doctree is None else next(doctree.findall(nodes.paragraph), None)
     text = meta.get("description") or ("" if paragraph is None else " ".join(paragraph.astext().split()))
     context["description"] = text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " …"
@@ -68,7 +76,7 @@ def _keywords(app: Sphinx, page: str) -> str:
 
 def sitemap(base: str, pages: list[str]) -> str:
     """Return the sitemap of a site at this address."""
-    places = [escape(f"{base.rstrip('/')}/{page}.html") for page in pages]
+    places = [escape(f"{base}{page}.html") for page in pages]
     urls = "".join(f"  <url><loc>{place}</loc></url>\n" for place in places)
     head = '<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
     return f"{head}{urls}</urlset>\n"

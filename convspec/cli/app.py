@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="One convolution layer in PyTorch, Flax, Keras and ONNX, and the proof that they agree.",
+    help="Explain convolution layers, port them between frameworks, and check that all compute the same numbers.",
 )
 
 

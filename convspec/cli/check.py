@@ -52,7 +52,7 @@ def check(
     data: Annotated[str, how(
         "Kinds of data, or `all`; `probe` measures the accuracy class, `metamorphic` needs no oracle.", "KIND,…",
         several="data")] = "exact,random",
-    precision: Annotated[str, how("`shipped`: default precision switches; `strict`: TF32 and the like are off.", "P,…",
+    precision: Annotated[str, how("`shipped`: the framework's defaults; `strict`: full precision, no TF32.", "P,…",
         several="precision")] = "shipped",
     gradients: options.Gradients = False,
     jobs: Annotated[int | None, how(

@@ -21,8 +21,8 @@ from convspec.cli.verify import baseline_text, read_baseline
 from convspec.errors import ConvspecError, RequestError, printable
 
 EXAMPLES = """
-Every check runs, whatever the ones before it say. Exit status 0: nothing is wrong that the baseline does not accept;
-1: something is unexpected; 2: the file is malformed, or a check could not be run.
+Every check runs, even if one before it failed. Exit status 0: everything is right or accepted by the baseline; 1:
+something is unexpected; 2: the file is malformed, or a check could not be run.
 
 Examples:
 

@@ -12,8 +12,8 @@ from convspec.errors import RequestError
 
 EXAMPLES = """
 A model is `module:factory`, `FILE.py:factory`, or a file, as for `convspec compare`. The port runs in a process of its
-own, without convspec and kept from the source's files; its inputs are drawn once it is loaded. Exit status 0: accepted;
-1: refused, or it cannot be told; 2: a bad request, such as a source that does not run.
+own, without convspec and without access to the source's files; its inputs are drawn after it is loaded. Exit status 0:
+accepted; 1: refused, or the answer is unknown; 2: a bad request, for example a source that does not run.
 
 Examples:
 
@@ -29,22 +29,22 @@ def judge(
     shape: Annotated[
         list[str] | None,
         option(
-            "Shape of the input in the source's layout; several inputs are separated by `;`. Again: another size. "
-            "Default: what the source declares.",
+            "Shape of the input in the source's layout; several inputs are separated by `;`. Repeat it for another "
+            "size. Default: the shape that the source declares.",
             "N,C,H,W",
         ),
     ] = None,
     seed: Annotated[int | None, option("Draw the inputs of an earlier judgement again.", "S", min=0)] = None,
     layouts: Annotated[str | None, option("Layouts of the port's and the source's inputs.", "L,L")] = None,
-    fixed: Annotated[bool, option("Try no batches and sizes but those of --shape.", None, "--fixed")] = False,
+    fixed: Annotated[bool, option("Try only the batch and the sizes of --shape.", None, "--fixed")] = False,
     readable: Annotated[
-        list[str] | None, option("File or folder that the port may read, beside its own folder. Again: more.", "PATH")
+        list[str] | None, option("File or folder that the port may read besides its own; may be repeated.", "PATH")
     ] = None,
     timeout: Annotated[float, option("Time limit of one run, in seconds.", "SECONDS", min=0.1)] = 60.0,
     memory: Memory = None,
     json: JsonOption = None,
 ) -> None:
-    """Judge a port by inputs that its author has not seen, in a process kept from the source."""
+    """Judge a port by inputs that its author has not seen, in a process that cannot read the source."""
     from convspec.contract.isolation import parse_size
     from convspec.models import arguments
     from convspec.models import judge as judge_port

@@ -70,14 +70,14 @@ def source(
     dtype: Annotated[str, option("Data type of the weights.")] = "float32",
     inputs: Annotated[
         list[str] | None,
-        option("Input shape of the source, e.g. `1,3,32,32`; of a network once for each input.", "SHAPE", "--input"),
+        option("Input shape of the source, e.g. `1,3,32,32`; for a network once per input.", "SHAPE", "--input"),
     ] = None,
     json: JsonOption = None,
 ) -> None:
     """Print a layer as another framework's code, with the differences to mind as comments.
 
-    Or a whole network: its text, or a live model as `module:factory` or `module:factory(depth=18)`; then the program is
-    run, gets the weights, and both models are compared. Both need --input.
+    Or a whole network (with --input): its text, or a live model as `module:factory` or `module:factory(depth=18)`. Of a
+    live model, the printed program is run with the same weights, and both models are compared.
     """
     from convspec.layers import translate
 
@@ -150,9 +150,9 @@ def show(
 ) -> None:
     """Explain a layer: meaning of the numbers, sizes, cost, code in each framework, a drawing.
 
-    Or a whole network as it is written or printed in any framework: the shape, the parameters and the cost of every
-    layer, and where it does not fit, why, and how to fix it. The text is read, never run. Or a live model as
-    `module:factory` or `module:factory(depth=18)`, which is made, without trained weights, and run once.
+    Or a whole network, its code or printed form in any framework: the shape, the parameters and the cost of every
+    layer; if a layer does not fit, why, and how to fix it. The text is read, never run. Or a live model as
+    `module:factory` or `module:factory(depth=18)`, which is created, without trained weights, and run once.
     """
     from convspec.cli.reports import layers as report
     from convspec.layers import facts, layers_of, layout_of

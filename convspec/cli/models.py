@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from convspec.models import Comparison, PortReport, VerifyReport, WeightMatches
 
 COMPARE_EXAMPLES = """
-A model is `module:factory` or `FILE.py:factory`, which is imported and called – an instance is taken as it is –,
-perhaps with arguments, as in `keras.applications:MobileNetV2(weights=None)`; or a file: ONNX, TorchScript,
-`torch.export`, `.keras`, `.tflite`, or the folder of a SavedModel. All but ONNX are loaded in a child process. Exit
-status 0: the models' results agree within rounding; 1: they differ, or that is unknown, as without inputs; 2: a bad
-request, or a file that cannot be read. A quantised ONNX file, or one whose inputs the other model does not take as they
-are, is compared as by `convspec verify --against`.
+A model is `module:factory` or `FILE.py:factory` (the factory is called, perhaps with arguments:
+`keras.applications:MobileNetV2(weights=None)`; an instance is used as it is), or a file: ONNX, TorchScript,
+`torch.export`, `.keras`, `.tflite`, or the folder of a SavedModel. All except ONNX are loaded in a child process. Exit
+status 0: the models' results agree within rounding; 1: they differ, or it is unknown (for example without inputs); 2: a
+bad request, or a file that cannot be read. If an ONNX file is quantised or takes other inputs than the other model,
+`compare` does the same as `convspec verify --against`.
 
 Examples:
 
@@ -43,10 +43,10 @@ Examples:
     convspec port model.pt mynet.keras --shape 1,3,64,48 --out ported.keras
 """
 WEIGHTS_EXAMPLES = """
-The numbers decide which array is which, never a shape alone. Files: `.safetensors`, `.npz`, `.pt`, `.pth`, `.bin`
-(tensors only), `.h5`, `.keras`, `.msgpack`, `.onnx`. Nothing in them is run. Exit status 0: B has all arrays of A, each
-moved as the others of its kind; 1: some are missing, or moved unlike the others; 2: a bad request, or a file that
-cannot be read.
+Arrays are matched by their numbers, never by a shape alone. Files: `.safetensors`, `.npz`, `.pt`, `.pth`, `.bin`
+(tensors only), `.h5`, `.keras`, `.msgpack`, `.onnx`. Nothing in them is run. Exit status 0: B has all arrays of A, and
+arrays of one kind were moved in one way; 1: some are missing, or were moved in another way; 2: a bad request, or a file
+that cannot be read.
 
 Examples:
 
@@ -59,10 +59,12 @@ Input = Annotated[str | None, option("Inputs as .npz or .npy, in the first model
 Shape = Annotated[str | None, option("Shape of a random input; several are separated by `;`.", "N,C,H,W")]
 Shapes = Annotated[
     list[str] | None,
-    option("Shape of a random input; several inputs are separated by `;`. Again: another size to try.", "N,C,H,W"),
+    option("Shape of a random input; several inputs are separated by `;`. Repeat it for another size.", "N,C,H,W"),
 ]
 Seed = Annotated[int, option("Random seed for --shape.", "S")]
-Layouts = Annotated[str | None, option("Layouts of the two models' inputs, e.g. NCHW,NHWC; default: theirs.", "L,L")]
+Layouts = Annotated[
+    str | None, option("Layouts of the two models' inputs, e.g. NCHW,NHWC; default: each framework's own.", "L,L")
+]
 
 
 def compare(
@@ -77,7 +79,7 @@ def compare(
         bool, option("Count a pad right before a convolution as the convolution's padding.", None, "--fold-pads")
     ] = False,
     one_input: Annotated[
-        bool, option("Try the given inputs only, no second draw and no scaled ones.", None, "--one-input")
+        bool, option("Use only the given inputs: no second random input, no scaled one.", None, "--one-input")
     ] = False,
     json: JsonOption = None,
 ) -> None:
@@ -143,7 +145,7 @@ def weights(
     b: Annotated[str | None, typer.Argument(metavar="[B]", help="The file that may be wrong.")] = None,
     json: JsonOption = None,
 ) -> None:
-    """Say which array of one file of weights is which of another, or what one file's names and sizes tell."""
+    """Match the arrays of two files of weights by their numbers, or show the layout of one file."""
     from convspec.models import match_weights
 
     require_writable(json)

@@ -53,7 +53,7 @@ Timeout = Annotated[float, how("Time limit of one build and run, in seconds.", "
 StartTimeout = Annotated[float | None, how(
     "Time limit for the start of a worker, in seconds. Default: --timeout, at least 60.", "SECONDS")]
 Memory = Annotated[str | None, how("Memory limit per worker, e.g. 4GiB; exceeding it counts as a crash.", "SIZE")]
-Journal = Annotated[str | None, long("Write each verdict to this new file as the run goes on.", "FILE")]
+Journal = Annotated[str | None, long("Write each verdict to this new file immediately.", "FILE")]
 JsonOption = Annotated[str | None, _output("Write the result as JSON (`-`: standard output).", "FILE", "--json")]
 HtmlOption = Annotated[str | None, _output("Write a self-contained HTML report.", "FILE", "--html")]
 MarkdownOption = Annotated[

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Answer: TypeAlias = dict[str, Any]
 
 EXAMPLES = """
-The server speaks over standard input and output. It needs `pip install convspec[mcp]`. Its tools write no files; models
-that are named by `module:factory` or `FILE.py:factory` are imported, but the port of `judge` is kept from everything.
+The server uses standard input and output. It needs convspec's extra `mcp`. Its tools write no files. Models that are
+named by `module:factory` or `FILE.py:factory` are imported; the port of `judge` runs in a process of its own.
 
 Example, in the settings of an agent: {"command": "convspec", "args": ["mcp"]}
 """

@@ -46,22 +46,22 @@ def verify(
     against: Annotated[str | None, option("Source of the export: `module:factory`, or a model file.", "SOURCE")] = None,
     inputs: Annotated[str | None, option("Inputs as .npz, .npy, or a folder in ONNX's test format.", "FILE")] = None,
     source_inputs: Annotated[str | None, option(
-        "Inputs of the source, if it takes others: .npz in its order, .npy.", "FILE")] = None,
+        "Inputs of the source, if they differ: .npz in the order of its arguments, or .npy.", "FILE")] = None,
     dim: Annotated[list[str] | None, option("Size of a symbolic axis; two sizes make two runs.", "NAME=N[,N]")] = None,
     levels: Annotated[str | None, option(
-        "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`; default off,all. Of a .tflite "
-        "file: xnnpack, builtin, reference; default all.", "L,…")] = None,
+        "Optimisation levels: off, basic, extended, all, and onnx's own `evaluator`; default off,all. For a .tflite "
+        "file: xnnpack, builtin, reference; default all three.", "L,…")] = None,
     providers: Annotated[str, option(
-        "Execution providers of ONNX Runtime, each run at every level: CPU, CUDA, ….", "P,…")] = "CPU",
+        "Execution providers of ONNX Runtime: CPU, CUDA, …; each runs every level.", "P,…")] = "CPU",
     expect: Annotated[list[str] | None, option(
-        "Accuracy class expected of a provider: float32, tf32, float16, bfloat16.", "PROVIDER=CLASS")] = None,
+        "Expected accuracy class of a provider: float32, tf32, float16, bfloat16.", "PROVIDER=CLASS")] = None,
     oracle: Annotated[bool, option(
         "Compare nodes with the float64 reference, or with --against only.", None, "--oracle/--no-oracle")] = True,
     memory: Annotated[int | None, option(
         "Memory limit beyond 6× the model's size; default 768.", "MIB", min=64)] = None,
     timeout: Annotated[float, option("Time limit for the whole verification.", "SECONDS")] = 1800.0,
     repair: Annotated[str | None, option(
-        "Write the graph with what --against shows to be wrong set right, and verify that.", "OUT.onnx")] = None,
+        "Correct the mistakes that --against finds, write the graph, and verify it.", "OUT.onnx")] = None,
     baseline: Annotated[str | None, option("Accept the findings listed in FILE.", "FILE")] = None,
     write_baseline: Annotated[str | None, option("Write the current findings as a baseline.", "FILE")] = None,
     json: JsonOption = None,
