@@ -122,6 +122,12 @@ def mistake_list() -> str:
     return "\n".join(parts)
 
 
+def write(file: Path, text: str) -> None:
+    """Write a file only if its text has changed, so that Sphinx does not read the pages that include it again."""
+    if not file.exists() or file.read_text("utf-8") != text:
+        file.write_text(text, "utf-8")
+
+
 def main() -> None:
     site_photos.STATIC.mkdir(parents=True, exist_ok=True)
     parts = {
@@ -142,15 +148,15 @@ def main() -> None:
     parts["widths"] = partial(site_widths.parts, table)
     parts["grid"] = grid.page
     parts["features-run"] = partial(site_support.run_tables, table)
-    texts = {name: write() for name, write in parts.items()} | site_parameters.parts(FOLDER)
+    texts = {name: make() for name, make in parts.items()} | site_parameters.parts(FOLDER)
     texts |= site_frameworks.parts(table) | site_networks.parts(table) | site_schemas.parts(table)
     opening, others = site_calculator.built_answers()
-    (FOLDER / "calculator-built.html").write_text(opening, "utf-8")
-    (FOLDER / "static" / "calculator-answers.json").write_text(others, "utf-8")
     texts |= site_messages.parts() | site_cheat_sheet.parts(table)
     texts["divergences"] = f"```{{raw}} html\n{site_divergences.table()}```\n"
-    for name, text in texts.items():
-        (FOLDER / f"{name}.md").write_text(text, "utf-8")
+    files = {f"{name}.md": text for name, text in texts.items()}
+    files |= {"calculator-built.html": opening, "static/calculator-answers.json": others}
+    for name, text in files.items():
+        write(FOLDER / name, text)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def test_same_beside_padding_1(page):
 def test_nothing_sticks_out_and_a_finger_chooses(browser, site, width):
     context = browser.new_context(viewport={"width": width, "height": 800}, has_touch=True, reduced_motion="reduce")
     found = context.new_page()
-    for name in ("padding", "kernel_size", "transposed", "out_channels"):
+    for name in ("padding", "kernel_size", "transposed", "output_padding", "out_channels"):
         found.goto(f"{site}/reference/parameters/{name}.html")
         assert found.evaluate("document.documentElement.scrollWidth") <= width, name
     found.goto(f"{site}/reference/parameters/transposed.html")

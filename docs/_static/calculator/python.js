@@ -19,8 +19,8 @@ export function start(told, failed) {
   });
   running = running.then(() => tell("ready"), (error) => {
     tell("");
-    throw new Error("Python could not be loaded: this page has to be served over http, by a site that was built with " +
-      `a network (make docs, then make docs-serve).\n${error.message}`);
+    throw new Error("Python could not be loaded: the page must be served over http, and the site must be built with " +
+      `a network connection (make docs, then make docs-serve).\n${error.message}`);
   });
   running.catch((error) => broken(error));
 }
