@@ -14,7 +14,7 @@ from convspec.contract.network_words import Arguments, Meanings, NotKnown, Place
 from convspec.errors import SpecError
 from convspec.spec import steps
 from convspec_flax.parse import spec_of
-from convspec_flax.printed import read_printed
+from convspec_flax.printed import read_printed, read_table
 
 Build: TypeAlias = Callable[[Arguments], Meanings]
 
@@ -188,7 +188,7 @@ def _vocabulary(linen: bool) -> Vocabulary:
         item_path="_{}" if linen else ".{}",
         sequence_path=".layers_{}" if linen else ".layers.{}",
         left_out=LEFT_OUT,
-        read_printed=None if linen else lambda text: read_printed(text, layers),
+        read_printed=lambda text: read_table(text, linen) or (None if linen else read_printed(text, layers)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What nnx prints of a model, ``print(model)``: its layers with their settings, which includes defaults."""
+"""What Flax prints: ``print(model)`` of nnx, settings and defaults; ``tabulate``, shapes and numbers of parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from convspec.contract.network_words import Printed, PrintedLayer, Word
+from convspec.contract.printed_tables import boxes
 
 
 def read_printed(text: str, layers: Mapping[str, Word]) -> Printed | None:
@@ -25,6 +26,38 @@ def read_printed(text: str, layers: Mapping[str, Word]) -> Printed | None:
         return None
     found = list(_layers(tree, "", layers))
     return Printed(found, ordered=len(found) == 1 or _is_sequence(tree)) if found else None
+
+
+def read_table(text: str, linen: bool) -> Printed | None:
+    """Return the layers of the table of ``nnx.tabulate``, or of linen's ``module.tabulate``; None for other texts."""
+    rows = iter([" ".join(cell.split()) for cell in row] for row in boxes(text))
+    kind, learnt = ("module", "params") if linen else ("type", "Param")
+    head = next((row for row in rows if row[:1] == ["path"] and {kind, "outputs"} <= {*row}), None)
+    if head is None:
+        return None
+    found = [dict(zip(head, row, strict=False)) for row in rows]
+    above = {row["path"].rpartition("/")[0] for row in found}
+    layers = [
+        PrintedLayer(
+            row["path"].replace("/", "."), row[kind] if row[kind].isidentifier() else "Layer",
+            _output(row["outputs"]), _count(row[learnt]),
+        )
+        for row in ({**dict.fromkeys(head, ""), learnt: "", **row} for row in found)
+        if row["path"] not in above  # among them the model itself, and the totals
+    ]  # fmt: skip
+    return Printed(layers, ordered=False) if layers else None
+
+
+def _output(cell: str) -> tuple[int, ...] | None:
+    """Return the shape of the first array in a cell, ``float32[3,3,6,12]``; narrow columns break or cut it."""
+    found = re.search(r"\w\[([\d,]*)\]", cell.replace(" ", ""))
+    return None if found is None else tuple(int(n) for n in found[1].split(",") if n)
+
+
+def _count(cell: str) -> int | None:
+    """Return the number below the arrays of a cell: ``660 (2.6 KB)``; None where it is cut."""
+    found = re.search(r"([\d,]+) \([\d.]+ \w?B\)", cell)
+    return int(found[1].replace(",", "")) if found else None if cell else 0
 
 
 def _is_sequence(node: ast.expr) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from convspec.contract.network_words import Printed, PrintedLayer
+from convspec.contract.printed_tables import RULES, boxes
 
 _HEADER = re.compile(r"Layer \(type\).*Output Shape.*Param #.*")
 _ROW = re.compile(
@@ -13,8 +14,6 @@ _ROW = re.compile(
     r"(?P<shape>\[?\([\dNone, ]*(?P<whole>\))?.*?|multiple|\?)\s+"
     r"(?P<parameters>[\d,]+)(?P<unbuilt> \(unbuilt\))?(?:\s|$)"
 )
-_RULES = re.compile(r"[\s_=¯+|\-┏┳┓┡╇┩├┼┤└┴┘┌┬┐━─│┃╞╪╡]*")
-_EDGES = "│┃|"
 
 
 def read_summary(text: str) -> Printed | None:
@@ -39,24 +38,10 @@ def read_summary(text: str) -> Printed | None:
 
 def _rows(text: str) -> Iterator[re.Match[str]]:
     """Return the rows below the header, each in one line."""
-    boxes = any(line.lstrip()[:2] in ("│ ", "┃ ", "+-") for line in text.splitlines())
-    for line in _in_boxes(text) if boxes else _in_lines(text):
+    edges = any(line.lstrip()[:2] in ("│ ", "┃ ", "+-") for line in text.splitlines())
+    for line in map("  ".join, boxes(text)) if edges else _in_lines(text):
         if found := _ROW.match(line):
             yield found
-
-
-def _in_boxes(text: str) -> Iterator[str]:
-    """Return the rows of a table with edges; the lines of a cell are joined."""
-    cells: list[str] = []
-    for line in text.splitlines():
-        if _RULES.fullmatch(line):
-            yield "  ".join(cells)
-            cells = []
-        elif line.strip()[:1] in _EDGES:
-            parts = [part.rstrip() for part in re.split(f"[{_EDGES}]", line.strip().strip(_EDGES))]
-            cells = [f"{a} {b.strip()}".rstrip() for a, b in zip(cells or [""] * len(parts), parts, strict=False)] \
-                if cells else parts  # fmt: skip
-    yield "  ".join(cells)
 
 
 def _in_lines(text: str) -> Iterator[str]:
@@ -68,7 +53,7 @@ def _in_lines(text: str) -> Iterator[str]:
             row = f"{row[: found.end('shape')]}{rest[1].strip()}{row[found.end('shape') :]}"
         if found and found["closed"] != ")" and (rest := re.match(r"\s*([A-Za-z]\w*)\)", line)):
             row = f"{row[: found.end('kind')]}{rest[1]}){row[found.end('closed') :]}"
-        elif not found and not _RULES.fullmatch(line):
+        elif not found and not RULES.fullmatch(line):
             yield row
             row = line
     yield row

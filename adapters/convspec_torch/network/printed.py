@@ -1,4 +1,4 @@
-"""PyTorch's own print of a model: its layers in the order in which they were made."""
+"""PyTorch's own print of a model, its layers in the order in which they were made; torchinfo's and torchsummary's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _SEQUENCES = ("Sequential", "Conv2dNormActivation", "Conv3dNormActivation", "Con
 
 def read_printed(text: str) -> Printed | None:
     """Return the layers of what ``print(model)`` writes, or of some of its lines; None for any other text."""
+    if summary := read_summary(text):
+        return summary
     if not _CHILD.search(text) and not (_WORD.search(text) and _ITEM.fullmatch(text.strip())):
         return None
     items = _items(text.strip("\n").split("\n"))
@@ -23,6 +25,40 @@ def read_printed(text: str) -> Printed | None:
     own = [head["kind"] for head in heads if not head["kind"].startswith("Parametriz")
            and head["name"] != "parametrizations"]  # fmt: skip
     return Printed(_layers(items), ordered=len(items) == 1 and all(kind in _SEQUENCES for kind in own))
+
+
+_HEADER = re.compile(r"^ *Layer \(type.*\bParam #.*$", re.MULTILINE)
+_ROW = re.compile(r"(?P<indent>[│├└─\s]*)(?P<kind>\w+)(?: \((?P<name>[\w.]+)\))?(?:: (?P<index>[\d-]+)|-\d+)?\s\s.*\S")
+
+
+def read_summary(text: str) -> Printed | None:
+    """Return the layers of the table that torchinfo or torchsummary prints; None for any other text."""
+    header = _HEADER.search(text)
+    if header is None or "Connected to" in header[0]:
+        return None
+    rows = [found for line in text[header.end() :].splitlines() if (found := _ROW.fullmatch(line.rstrip()))]
+    rows = [row for row in rows if "[" in row[0] or "─" in row[0]]
+    depths = [len(row["indent"]) if "─" in row["indent"] else 0 for row in rows]
+    layers, names = [], dict[int, str]()
+    for row, depth, below in zip(rows, depths, [*depths[1:], 0], strict=True):
+        names = {n: name for n, name in names.items() if n < depth} | (
+            {depth: row["name"]} if row["name"] and depth else {}
+        )
+        path = ".".join(names.values()) or row["index"] or row[0].split()[0]
+        shape, count = _stated(row[0], header[0])
+        if below <= depth or count:  # what has layers below it may have parameters of its own
+            layers.append(PrintedLayer(path, row["kind"], shape, count))
+    return Printed(layers, ordered=False) if layers else None
+
+
+def _stated(line: str, header: str) -> tuple[tuple[int | None, ...] | None, int]:
+    """Return the output shape and the number of parameters of a row; the shape may be left out."""
+    tree = "depth" in header or "var_name" in header  # torchinfo's columns begin where their names do
+    sizes = re.search(r"\[(-?\d+(?:, -?\d+)*)\]", line[max(header.find("Output Shape"), 0) if tree else 0 :])
+    shape = None if sizes is None else tuple(int(n) if int(n) >= 0 else None for n in sizes[1].split(","))
+    count = line[header.index("Param #") :].split(maxsplit=1)[0] if tree else line.rsplit(maxsplit=1)[-1]
+    number = count.replace(",", "")
+    return shape, int(number) if number.isdecimal() else 0
 
 
 def _items(lines: Sequence[str]) -> list[list[str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
@@ -196,3 +198,33 @@ def test_the_cost_of_attention_and_einsum_is_that_of_the_products_that_run():
     live = Network.read(names["Net"](nnx.Rngs(0)), shape).shapes(shape)
     assert sum(row.macs for row in rows) == sum(row.macs for row in live)
     assert [row.macs for row in rows if row.macs] == [14592, 1152, 2304, 1152, 432]
+
+
+def table_of(flavour: str, text: str, shape: tuple[int, ...], width: int) -> str:
+    """Return what Flax prints of a model as a table."""
+    x, console = jnp.zeros(shape), {"width": width, "force_terminal": False}
+    model = built(text)["model"]
+    if flavour == "nnx":
+        return str(nnx.tabulate(model, x, console_kwargs=console))
+    return str(model.tabulate(jax.random.key(0), x, console_kwargs=console))
+
+
+@pytest.mark.parametrize("flavour", ["nnx", "linen"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_has_the_layers_that_run_with_their_shapes_and_parameters(flavour, seed):
+    text, shape, _ = network_text(flavour, seed)
+    (layers, _) = read(text, shape)
+    expected = {path: (output, count) for path, output, count in reversed(layers)}
+    rows = Network.parse(table_of(flavour, text, shape, 200)).shapes()
+    found = {row.path: (row.shape, row.parameters) for row in rows}
+    assert {path: one for path, one in found.items() if one[1]} == {p: one for p, one in expected.items() if one[1]}
+    assert {path: expected[path] for path in found} == found
+
+
+@pytest.mark.parametrize("flavour", ["nnx", "linen"])
+def test_a_narrow_table_says_less(flavour):
+    text, shape, _ = network_text(flavour, 1)
+    wide, narrow = (Network.parse(table_of(flavour, text, shape, width)).shapes() for width in (200, 100))
+    for one, cut in zip(wide, narrow, strict=True):
+        assert cut.parameters in (one.parameters, None)
+        assert cut.shape in (one.shape, None)

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convspec.errors import ShapeError
 from convspec.layers.networks import Network, Row
+from tests.adapters.torch import summary_texts
 from tests.adapters.torch.network_writer import Writer
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:Using padding=:UserWarning")]
@@ -212,3 +213,24 @@ def test_the_cost_of_attention_einsum_and_recurrent_layers(monkeypatch):
         model(x)
     expected = counter.get_total_flops() // 2 + 10 * 3072
     assert sum(row.macs for row in rows) == sum(row.macs for row in live) == expected
+
+
+def test_the_tables_of_torchinfo_and_torchsummary():
+    """Block has a parameter of its own, which torchsummary leaves out; one row stands for two calls of a ReLU."""
+    named = [
+        ("conv1", (2, 6, 12, 12), 456), ("act", (2, 6, 12, 12), 0), ("features.0", (2, 12, 6, 6), 12),
+        ("features.0.conv", (2, 12, 6, 6), 648), ("features.0.bn", (2, 12, 6, 6), 24), ("features.1", (2, 12, 6, 6), 0),
+        ("act", (2, 12, 6, 6), 0), ("fc", (2, 10), 4330),
+    ]  # fmt: skip
+    tables = [Network.parse(text).shapes() for text in (
+        summary_texts.TORCHINFO_NAMES, summary_texts.TORCHINFO, summary_texts.TORCHINFO_WITHOUT_INPUT)]  # fmt: skip
+    names, plain, blind = ([(row.path, row.shape, row.parameters) for row in rows] for rows in tables)
+    assert names == named
+    assert [one[1:] for one in plain] == [one[1:] for one in named]
+    assert [path for path, *_ in plain] == ["1-1", "1-2", "2-1", "3-1", "3-2", "2-2", "1-4", "1-5"]
+    assert blind == [(path, None, count) for path, count in zip(
+        ("1-1", "2-1", "3-1", "3-2", "2-2", "1-3", "1-4"), (456, 12, 648, 24, 0, 0, 4330), strict=True)]  # fmt: skip
+    rows = Network.parse(summary_texts.TORCHSUMMARY).shapes((5, 3, 16, 16))
+    assert [(row.kind, row.parameters) for row in rows if row.parameters] == [
+        ("Conv2d", 456), ("Conv2d", 648), ("BatchNorm2d", 24), ("Linear", 4330)]  # fmt: skip
+    assert {row.shape[0] for row in rows} == {5}
