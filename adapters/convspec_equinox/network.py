@@ -15,7 +15,7 @@ from convspec.contract.matrix_products import projected_attention_macs
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Symbol, Vocabulary, Word
 from convspec.errors import ShapeError
 from convspec.spec import steps
-from convspec_equinox.parse import spec_of
+from convspec_equinox.arguments import spec_of
 
 _CHANNELS = "in_channels, out_channels, kernel_size, stride=1, "
 _CONV_END = "dilation=1, groups=1, use_bias=True, padding_mode='ZEROS', dtype=None, key=None"

@@ -13,7 +13,7 @@ import numpy as np
 from convspec.contract import ConvParams, FoundConv, Reading, format_of, known_dtype, no_convolutions, refuse_shape
 from convspec.contract.tracing import Answer, Array, Run, layer_inference
 from convspec.errors import UnsupportedError
-from convspec_equinox.parse import spec_of
+from convspec_equinox.arguments import spec_of
 from convspec_equinox.weights import from_equinox
 
 _CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.ConvTranspose)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convspec.contract import PlanAdapter
+from convspec.contract import ConvSpec, PlanAdapter, adapter_of, parse_call
+from convspec.errors import CallError
 
 
 @dataclass(frozen=True)
 class _FlaxAdapter(PlanAdapter):
-    """Both APIs use the same convolution of JAX, so their gaps are in one file."""
+    """Both APIs use the same convolution of JAX, so their gaps are in one file; each reads the other's layers."""
+
+    def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
+        try:
+            name = adapter_of(parse_call(call))
+        except CallError:
+            name = self.name
+        owner = {ADAPTER.name: ADAPTER, LINEN.name: LINEN}.get(name, self)
+        return super(_FlaxAdapter, owner).parse(call, in_channels)
 
     def gaps(self) -> str:
         return super().gaps() if self.package == __name__ else ADAPTER.gaps()

@@ -13,7 +13,7 @@ from flax import nnx, serialization
 from convspec.contract import Array, Call, ModelTrace, Part, refuse_inputs
 from convspec.errors import UnsupportedError
 from convspec_flax import read
-from convspec_flax.parse import dilates_input
+from convspec_flax.arguments import dilates_input
 from convspec_flax.steps import trace_steps
 from convspec_flax.weights import to_flax
 

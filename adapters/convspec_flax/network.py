@@ -13,7 +13,7 @@ from convspec.contract.matrix_products import projected_attention_macs
 from convspec.contract.network_words import Arguments, Meanings, NotKnown, Placed, Vocabulary, Word
 from convspec.errors import SpecError
 from convspec.spec import steps
-from convspec_flax.parse import spec_of
+from convspec_flax.arguments import spec_of
 from convspec_flax.printed import read_printed, read_table
 
 Build: TypeAlias = Callable[[Arguments], Meanings]

@@ -23,7 +23,7 @@ from convspec.contract import (
 )
 from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import UnsupportedError
-from convspec_flax.parse import spec_of
+from convspec_flax.arguments import spec_of
 from convspec_flax.weights import from_flax
 
 _ATTRIBUTES = (

@@ -23,8 +23,8 @@ from convspec.contract import (
 from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import UnsupportedError
 from convspec_keras import weights
+from convspec_keras.arguments import spec_of
 from convspec_keras.graph import SavedModel
-from convspec_keras.parse import spec_of
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)

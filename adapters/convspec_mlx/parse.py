@@ -8,7 +8,7 @@ from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError
 
 _NAME = re.compile(r"Conv(Transpose)?([123])d")
-_FIRST = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+_FIRST = "in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, "
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – MLX always has it
@@ -23,8 +23,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG00
     if match is None:
         raise CallError(text, f"MLX has no convolution {call.function!r}; it has nn.Conv1d … nn.ConvTranspose3d")
     transposed, ndim = bool(match[1]), int(match[2])
-    own = ("output_padding",) if transposed else ("groups",) if ndim < 3 else ()
-    arguments = call.bind((*_FIRST, *own, "bias"), required=3)
-    if isinstance(arguments.get("padding"), str):
+    own = "output_padding=0, " if transposed else "groups=1, " if ndim < 3 else ""
+    arguments = call.bind(f"{_FIRST}{own}bias=True")
+    if isinstance(arguments["padding"], str):
         raise CallError(text, "padding must be numbers: MLX has no words for it")
     return ConvSpec(**arguments, transposed=transposed, ndim=ndim)

@@ -9,8 +9,9 @@ from convspec.contract import ConstructorCall, parse_call
 from convspec.errors import CallError, SpecError
 from convspec.spec import ConvSpec
 
-_ATTRIBUTES = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad", "output_padding", "output_shape")
-_IGNORED = ("name", "doc_string", "domain", "overload")
+_ATTRIBUTES = "kernel_shape strides pads dilations group auto_pad output_padding output_shape"
+_FREE = "name doc_string domain overload"
+_SIGNATURE = ", ".join(["W", *(f"{name}=None" for name in f"B {_ATTRIBUTES} {_FREE}".split())])
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:
@@ -28,8 +29,8 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
         call = _from_make_node(call)
     if call.function not in ("Conv", "ConvTranspose"):
         raise CallError(text, f"{call.function} is not a convolution; expected Conv or ConvTranspose")
-    arguments = call.bind(("W", "B", *_ATTRIBUTES, *_IGNORED), required=1, ignored=_IGNORED)
-    weight, bias = arguments.pop("W"), arguments.pop("B", None)
+    arguments = call.bind(_SIGNATURE, _FREE.split())
+    weight, bias = arguments["W"], arguments["B"]
     if not isinstance(weight, tuple) or len(weight) < 3 or not all(type(n) is int and n > 0 for n in weight):
         raise CallError(text, "W must be the weight's shape, such as [16, 3, 3, 3]")
     spec = spec_of(arguments, weight, bias=bool(bias), transposed=call.function == "ConvTranspose")

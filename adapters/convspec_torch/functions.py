@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from convspec.contract import Call, ConvParams, ConvSpec, Part, Reading, known_dtype, layouts
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import weights
-from convspec_torch.parse import REGULAR_CALL, TRANSPOSED_CALL, spec_of
+from convspec_torch.arguments import REGULAR_CALL, TRANSPOSED_CALL, spec_of
 
 NO_LAYER = "it is called as a function: no layer holds its weights"
 

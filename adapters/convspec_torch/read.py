@@ -18,8 +18,8 @@ from convspec.contract import ConvSpec, FoundConv, Reading, layouts, no_convolut
 from convspec.contract.tracing import Answer, Array, layer_inference
 from convspec.errors import ConvspecError, UnsupportedError
 from convspec_torch import programs, weights
+from convspec_torch.arguments import spec_of
 from convspec_torch.functions import CALLS, bound, called, dtype_of, params_of
-from convspec_torch.parse import spec_of
 
 _ATTRIBUTES = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),

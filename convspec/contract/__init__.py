@@ -16,8 +16,10 @@ from convspec.contract.constructor_calls import (
     ConstructorCall,
     Unread,
     adapter_of,
+    as_written,
     imported_modules,
     parse_call,
+    read_layer,
 )
 from convspec.contract.gap_expressions import Predicate
 from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
@@ -55,10 +57,10 @@ __all__ = [
     "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "FOREIGN", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
     "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
     "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
-    "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "call_text",
-    "check_layout", "column_roundings", "copies", "create", "family", "format_of", "imported_modules", "kernel_axes",
-    "known_dtype", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "refuse_inputs", "refuse_shape",
-    "registry", "resolve_padding", "rounded", "same_pads", "xla_precision",
+    "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "as_written",
+    "call_text", "check_layout", "column_roundings", "copies", "create", "family", "format_of", "imported_modules",
+    "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "read_layer",
+    "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads", "xla_precision",
 ]  # fmt: skip
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from convspec.errors import CallError
+from convspec.contract.network_words import Arguments, NotKnown, Tensor, Vocabulary, Word
+from convspec.errors import CallError, SpecError
+from convspec.spec import ConvSpec
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 12
 MAX_DIGITS = 9
 _PRINTED = re.compile(r"\(\w[\w.\-]*\): ")  # PyTorch prints the name of a layer before it
-_WORDS = ("same", "valid", "reflect", "replicate", "circular")  # it prints these without quotes
+_WORD = re.compile(r"=(same|valid|reflect|replicate|circular)(?=[,)])")  # it prints these without quotes
+_LAZY = re.compile(r"\b(Lazy\w+)\((in_features=)?0(, |(?=\)))")  # and 0 for the channels that are not known yet
 _ARITHMETIC: Mapping[type, Callable[[int, int], int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
@@ -59,36 +63,74 @@ class ConstructorCall:
         """The last part of the name: ``Conv2d``."""
         return self.name.rpartition(".")[2]
 
-    def bind(self, parameters: Sequence[str], *, required: int, ignored: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the arguments by parameter name, without ``ignored`` parameters.
+    def bind(self, signature: str | Word, free: Collection[str] = ()) -> dict[str, Any]:
+        """Return the arguments by parameter name, with the defaults of the signature.
 
         Args:
-            parameters: names in positional order.
-            required: how many of the first must be given.
-            ignored: parameters that do not change the layer (initialisers, names, devices, …).
+            signature: parameters as Python writes them: ``"filters, kernel_size, stride=1"``.
+            free: parameters that do not change the layer (initialisers, names, devices, …), and need not be literals.
 
         Raises:
             CallError: for too many arguments, unknown or missing names, or a value that is no literal.
         """
-        if len(self.args) > len(parameters):
-            raise CallError(self.text, f"{self.function} takes at most {len(parameters)} positional arguments")
-        given = dict(zip(parameters, self.args, strict=False))
-        for name, value in self.kwargs.items():
-            if name in given:
-                raise CallError(self.text, f"{name} is given twice")
-            if name not in parameters and name not in ignored:
-                near = get_close_matches(name, [*parameters, *ignored], n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise CallError(self.text, f"{self.function} has no argument {name!r}{hint}")
-            given[name] = value
-        missing = [name for name in parameters[:required] if name not in given]
-        if missing:
-            raise CallError(self.text, f"{self.function} needs {', '.join(missing)}")
-        bound = {name: value for name, value in given.items() if name not in ignored}
+        word = Word(signature, ()) if isinstance(signature, str) else signature
+        try:
+            bound = word.bind(f"{self.function}()", self.args, self.kwargs)
+        except CallError as error:
+            raise CallError(self.text, error.problem) from None
         for name, value in bound.items():
-            if isinstance(value, Unread):
+            if isinstance(value, Unread) and name not in free:
                 raise CallError(self.text, f"{name} must be a literal, not {value.text!r}", value.column)
         return bound
+
+
+_SETTINGS = {
+    "in_channels", "out_channels", "in_features", "out_features", "features", "filters", "depth_multiplier",
+    "num_spatial_dims", "kernel_size", "stride", "strides", "padding", "output_padding", "padding_mode", "dilation",
+    "dilation_rate", "kernel_dilation", "input_dilation", "groups", "feature_group_count", "bias", "use_bias",
+}  # fmt: skip
+"""What parameters of convolutions are called; all others do not change the layer, but for where its channels are."""
+
+
+def read_layer(text: str, words: Vocabulary, in_channels: int | None = None) -> ConvSpec:
+    """Return the convolution that a constructor describes in the words of its framework.
+
+    Raises:
+        CallError: where the text is no such constructor, with the position; where the input channels are not known.
+        SpecError: where the layer that it describes breaks a rule.
+    """
+    call = parse_call(text)
+    word = words.layers.get(call.function) if "Conv" in call.function else None
+    kinds = ", ".join(name for name in words.layers if "Conv" in name and "LSTM" not in name)
+    unknown = CallError(text, f"{words.title} has no convolution {call.function!r}; it has {kinds}")
+    if word is None:
+        raise unknown
+    places = {"data_format", "input_shape"}
+    bound = call.bind(word, {*word.names} - _SETTINGS)
+    values = {name: value if name in _SETTINGS or (name in places and not isinstance(value, Unread)) else None
+              for name, value in bound.items()}  # fmt: skip
+    try:
+        specs = _convolutions(word, values, in_channels)
+    except NotKnown as error:
+        specs = []
+        with suppress(NotKnown, SpecError):
+            specs = _convolutions(word, values, 1)
+        if len(specs) < 2:
+            layers = f"{'lazy ' * call.function.startswith('Lazy')}{words.title} layers"
+            infers = f"{layers} infer their input channels: give in_channels as well (--in-channels N)"
+            raise CallError(text, infers if in_channels is None else str(error)) from None
+    if len(specs) > 1:
+        raise CallError(text, f"{call.function} is {'two' if len(specs) == 2 else 'several'} layers: write them apart")
+    if not specs:
+        raise unknown
+    return specs[0]
+
+
+def _convolutions(word: Word, values: Mapping[str, Any], channels: int | None) -> list[ConvSpec]:
+    """Return the convolutions that a word means for these arguments, on a tensor of so many channels."""
+    made: Any = word.means(Arguments(values, [] if channels is None else [Tensor(0, (1, channels))]))
+    parts = made if isinstance(made, list) else [made]
+    return [one for part in parts if isinstance(one := getattr(part, "step", part), ConvSpec)]
 
 
 def parse_call(text: str) -> ConstructorCall:
@@ -105,7 +147,7 @@ def parse_call(text: str) -> ConstructorCall:
     control = next((c for c in text if not c.isprintable() and c not in "\n\r\t"), None)
     if control is not None:  # its place is not shown: the line would reach the terminal
         raise CallError(text, f"it has the control character {control!r}")
-    text = _PRINTED.sub("", text.strip()).removesuffix(",")
+    text = as_written(_PRINTED.sub("", text.strip()).removesuffix(","))
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -133,6 +175,11 @@ def parse_call(text: str) -> ConstructorCall:
             raise CallError(text, "**arguments cannot be read", keyword.value.col_offset)
         kwargs[keyword.arg] = _literal(text, keyword.value, 0)
     return ConstructorCall(text, name, tuple(_literal(text, a, 0) for a in node.args), kwargs)
+
+
+def as_written(printed: str) -> str:
+    """Return the code of a layer that PyTorch has printed: words have quotes, and a lazy layer no 0 as channels."""
+    return _LAZY.sub(r"\1(", _WORD.sub(r"='\1'", printed))
 
 
 def imported_modules(body: Sequence[ast.stmt]) -> dict[str, str]:
@@ -236,8 +283,6 @@ def _literal(text: str, node: ast.expr, depth: int) -> Any:
         if abs(node.value) >= 10**MAX_DIGITS:
             raise CallError(text, f"a number of more than {MAX_DIGITS} digits", node.col_offset)
         return sign * node.value
-    if isinstance(node, ast.Name) and node.id in _WORDS:
-        return node.id
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
         left, right = (_literal(text, side, depth + 1) for side in (node.left, node.right))
         if type(left) is type(right) is int and not (right == 0 and isinstance(node.op, ast.FloorDiv | ast.Mod)):

@@ -184,7 +184,7 @@ class Word:
                     text, f"{name} has no argument {key!r}{f' (did you mean {near[0]!r}?)' if near else ''}"
                 )
             if key in bound:
-                raise CallError(text, f"{name} is given {key} twice")
+                raise CallError(text, f"{key} is given twice")
             bound[key] = value
         bound = {**defaults, **bound}
         bound = {key: bound[key] for key in (*positional, rest, *defaults, others) if key in bound}

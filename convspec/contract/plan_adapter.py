@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from convspec.contract.constructor_calls import read_layer
 from convspec.contract.model_parts import ModelModule
 from convspec.contract.plan import Plan
 from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading
@@ -60,8 +61,8 @@ class PlanAdapter(Adapter):
     ``layer.py``          the functions of :class:`LayerModule`
     ``read.py``           ``read(layer, input_shape) -> Reading``; ``convs(model, input_shape) -> list[FoundConv]``
     ``pads.py``           ``before(model, input_shape)``: the pads before each convolution, by its path
-    ``parse.py``          ``parse(text, in_channels) -> ConvSpec``
-    ``network.py``        ``VOCABULARY``: the words in which its users write networks
+    ``network.py``        ``VOCABULARY``: the words in which its users write layers and networks
+    ``parse.py``          ``parse(text, in_channels) -> ConvSpec``, where there is no vocabulary
     ``network_code.py``   ``TARGET``: how a network is written for it
     ``model.py``          the functions of :class:`ModelModule`
     ``files.py``          ``load(path)``; ``store(model, path)``
@@ -146,7 +147,10 @@ class PlanAdapter(Adapter):
         self._layer().configure(**given, **self._variant())
 
     def parse(self, call: str, in_channels: int | None = None) -> ConvSpec:
-        spec: ConvSpec = self._optional("parse", super()).parse(call, in_channels)
+        module, words = self._optional("parse"), self.vocabulary()
+        if module is None and words is not None:
+            return read_layer(call, words, in_channels)
+        spec: ConvSpec = super().parse(call, in_channels) if module is None else module.parse(call, in_channels)
         return spec
 
     def vocabulary(self) -> Vocabulary | None:

@@ -23,11 +23,13 @@ from convspec.contract import (
 from convspec.errors import CallError, RequestError, SpecError
 from convspec.layers.remarks import Port, Remark, remarks_on
 from convspec.layers.remarks.port import NAMES, framework
-from convspec.spec import FIELDS, ConvSpec, layouts, shapes
+from convspec.spec import ConvSpec, layouts, shapes
 
 MAX_PROGRAM = 20_000  # characters of a text with several layers
 _CHANNELS_LAST = ("flax", "keras", "mlx")
 _WIDTH = 100
+_SPEC = "in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, " \
+        "padding_mode='zeros', transposed=False, output_padding=0, ndim=None"  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,7 +138,7 @@ def layer_of(
         return _agreed(spec, in_channels, "the spec"), None, None
     call = parse_call(layer)
     if call.function == "ConvSpec":
-        spec = ConvSpec(**call.bind([*FIELDS, "ndim"], required=3))
+        spec = ConvSpec(**call.bind(_SPEC))
         return _agreed(spec, in_channels, call.name), None, None
     origin = adapter_of(call)
     return _agreed(registry.adapter(origin).parse(layer, in_channels), in_channels, call.name), origin, call

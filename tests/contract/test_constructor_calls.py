@@ -73,7 +73,7 @@ REFUSED = [
     ("torch", "nn.Conv2d(3, 16, 3, 2, 'same')", "PyTorch refuses it"),
     ("torch", "nn.Conv2d(3, 16, 3, padding='SAME')", "must be 'valid', 'same'"),
     ("torch", "nn.Conv2d(3, 16, 3, padding=((0, 1), (0, 1)))", "one int per axis, in PyTorch"),
-    ("torch", "nn.LazyConv2d(16, 3)", "has no in_channels: give it as well (--in-channels N)"),
+    ("torch", "nn.LazyConv2d(16, 3)", "infer their input channels: give in_channels as well (--in-channels N)"),
     ("torch", "__import__('os').system('true')", "must be a plain name"),
     ("torch", "(lambda: 0)()", "must be a plain name"),
     ("torch", "nn.Conv2d(3, 16, __import__('os').getpid())", "kernel_size must be a literal"),

@@ -10,9 +10,9 @@ from convspec.contract.network_words import Arguments, Meaning, Meanings, NotKno
 from convspec.errors import ShapeError
 from convspec.spec import steps
 from convspec.spec.steps import Step
+from convspec_keras.arguments import spec_of
 from convspec_keras.network.activations import ACTIVATIONS, activation, leaky, relu
 from convspec_keras.network.opaque import OPAQUE
-from convspec_keras.parse import spec_of
 
 _BASE = (
     "name=None, dtype=None, trainable=True, autocast=True, input_shape=None, batch_input_shape=None, batch_size=None, "
@@ -63,16 +63,23 @@ _BETWEEN = "strides=1, padding='valid'"
 
 def _convolution(signature: str, ndim: int, transposed: bool = False, depthwise: bool = False) -> Word:
     def build(a: Arguments) -> Meanings:
-        spec = spec_of(vars(a), ndim, channels(a), transposed=transposed, depthwise=depthwise)
+        spec = spec_of(vars(a), ndim, _input_channels(a, ndim), transposed=transposed, depthwise=depthwise)
         return [*placed(a, spec), *activation(a, a.activation)]
 
     return layer(signature, build, _KERNELS)
 
 
+def _input_channels(a: Arguments, ndim: int) -> int:
+    """Return the channels of the input, or of an ``input_shape``, as the first layer of older models has it."""
+    given = a.input_shape if not a.tensors and isinstance(a.input_shape, tuple | list) else ()
+    found = given[0 if layout_of(a) == "NCHW" else -1] if len(given) == ndim + 1 else None
+    return found if isinstance(found, int) else channels(a)
+
+
 def _separable(ndim: int) -> Word:
     def build(a: Arguments) -> Meanings:
         given = vars(a)
-        one = spec_of({**given, "use_bias": False}, ndim, channels(a), transposed=False, depthwise=True)
+        one = spec_of({**given, "use_bias": False}, ndim, _input_channels(a, ndim), transposed=False, depthwise=True)
         pointwise = {"filters": a.filters, "kernel_size": 1, "use_bias": a.use_bias}
         two = spec_of(pointwise, ndim, one.out_channels, transposed=False, depthwise=False)
         return [*placed(a, one, two), *activation(a, a.activation)]

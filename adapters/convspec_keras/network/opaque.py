@@ -8,7 +8,7 @@ from math import prod
 from convspec.contract.matrix_products import attention_macs, einsum, projected_attention_macs
 from convspec.contract.network_words import Arguments, NotKnown, Placed, Shape, repeated
 from convspec.spec.steps import Other
-from convspec_keras.parse import spec_of
+from convspec_keras.arguments import spec_of
 
 
 def stated(shapes: Sequence[Shape | None], parameters: int | None, name: str, macs: int | None = None) -> Placed:

@@ -18,7 +18,7 @@ from convspec.spec import steps
 from convspec.spec.shapes import same_pads
 from convspec.spec.steps import Step
 from convspec_keras import weights
-from convspec_keras.parse import spec_of
+from convspec_keras.arguments import spec_of
 from convspec_keras.steps.tensors import Builder, Call, Traced, axes_of
 
 SAME = frozenset(("ConvertToTensor", "Cast", "StopGradient", "Copy", "Array"))

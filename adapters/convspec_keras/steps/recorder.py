@@ -197,8 +197,8 @@ class Recorder:
         if not made:
             own = weights_of(call.op).items() if isinstance(call.op, keras.layers.Layer) else ()
             weights = {p.removeprefix(f"{call.op.name}/"): Learnt(read._array(t), self.sources(t)) for p, t in own}
-            reads = traced_in((call.args, call.kwargs))
-            made = [Link(Other(name), reads, call.results, weights, note=note, macs=layers.macs_of(call))]
+            macs = layers.macs_of(call)
+            made = [Link(Other(name), traced_in((call.args, call.kwargs)), call.results, weights, note=note, macs=macs)]
         parts = ("depthwise", "pointwise") if name.startswith("SeparableConv") and len(made) == 2 else ()
         paths = [f"{path}/{part}" for part in parts] or paths_of_links(path, made, "/")
         for inner, link in zip(paths, made, strict=True):

@@ -12,7 +12,7 @@ from convspec.contract.network_words import Arguments, Meanings, NotKnown, Place
 from convspec.errors import ShapeError
 from convspec.spec import steps
 from convspec.spec.steps import Step
-from convspec_torch.parse import spec_of
+from convspec_torch.arguments import spec_of
 
 LINEAR = ("linear", "bilinear", "trilinear")
 

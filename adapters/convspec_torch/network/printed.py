@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from convspec.contract import as_written
 from convspec.contract.network_words import Printed, PrintedLayer
 
 _ITEM = re.compile(r"\s*(?:\((?P<name>[\w.\- ]+)\): )?(?:\d+ x )?(?P<kind>\w+)\((?P<rest>.*)")
 _CHILD = re.compile(r"^\s*\([\w.\-]+\): (\d+ x )?\w+\(", re.MULTILINE)
 _WORD = re.compile(r"=(same|valid|reflect|replicate|circular)(?=[,)])")  # words are printed without quotes
-_LAZY = re.compile(r"(?<=^)(Lazy\w+)\((in_features=)?0(, |(?=\)))")  # a lazy layer prints the 0 that it does not know
 _SEQUENCES = ("Sequential", "Conv2dNormActivation", "Conv3dNormActivation", "ConvNormActivation")
 
 
@@ -83,9 +83,9 @@ def _layers(items: Sequence[Sequence[str]]) -> list[PrintedLayer]:
             continue
         kind = found["kind"]
         if not body:
-            inner = [PrintedLayer("", _call(f"{kind}({found['rest']}"))]
+            inner = [PrintedLayer("", as_written(f"{kind}({found['rest']}"))]
         elif kind.startswith("Parametrized"):  # its first line has the settings of the layer
-            call = _call(f"{kind.removeprefix('Parametrized')}({body[0].strip()})")
+            call = as_written(f"{kind.removeprefix('Parametrized')}({body[0].strip()})")
             norm = any("_WeightNorm" in line for line in body)
             inner = [PrintedLayer("", f"weight_norm({call})" if norm else call)]
         elif kind in ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"):
@@ -103,7 +103,3 @@ def _names(name: str) -> list[str]:
     if dash and first.isdecimal() and last.isdecimal() and int(last) - int(first) < 10_000:
         return [str(n) for n in range(int(first), int(last) + 1)]
     return [name]
-
-
-def _call(text: str) -> str:
-    return _LAZY.sub(r"\1(", _WORD.sub(r"='\1'", text))

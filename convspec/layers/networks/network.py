@@ -17,7 +17,7 @@ from convspec.layers.networks.live import trace_live
 from convspec.layers.networks.models import ModelReading
 from convspec.layers.networks.printed import apply_printed
 from convspec.layers.networks.reading import NO_EDITS, Edits, LayerError, Reading
-from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs
+from convspec.layers.networks.rows import NetworkError, Row, Trace, possible_outputs, total
 from convspec.layers.networks.source_text import plain
 from convspec.layers.networks.values import (
     Class,
@@ -189,17 +189,15 @@ class Network:
     def _row(self, node: Node, again: bool) -> Row:
         parameters: int | None = sum(map(self._parameters, node.steps))
         parameters = 0 if again else None if node.layer and node.problem and not node.steps else parameters
-        macs: int | None = 0
+        macs: list[int | None] = []
         shapes: Sequence[Any] = [t.shape for t in node.reads]
         for placed in node.steps:
-            if placed.macs is None and (any(s is None for s in shapes) or isinstance(placed.step, Other)):
-                macs = None
-                break
-            macs += _macs(placed, shapes) if placed.macs is None else placed.macs
+            known = all(s is not None for s in shapes) and not isinstance(placed.step, Other)
+            macs.append(_macs(placed, shapes) if known and placed.macs is None else placed.macs)
             shapes = _shapes(placed, shapes)
         shape = node.writes[0].shape if node.writes else None
         return Row(
-            node.path, node.kind, shape, parameters, None if node.problem else macs, node.text, node.place[0],
+            node.path, node.kind, shape, parameters, None if node.problem else total(macs), node.text, node.place[0],
             node.specs, tuple(p.layout for p in node.steps), tuple(t.shape for t in node.reads),
             tuple(t.number for t in node.reads), tuple(t.number for t in node.writes), node.problem,
             node.layer is not None, again,

@@ -96,6 +96,12 @@ class Trace:
         return replace(self, rows=tuple(rows))
 
 
+def total(numbers: Sequence[int | None]) -> int | None:
+    """Return the sum of numbers; None where one is not known."""
+    known = [n for n in numbers if n is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
 def outputs(placed: Placed, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     """Return the shapes of a step's results; a step of one input takes the first of several.
 

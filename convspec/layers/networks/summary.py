@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convspec.layers.networks.mends import find_mends
-from convspec.layers.networks.rows import NetworkError, Row
+from convspec.layers.networks.rows import NetworkError, Row, total
 from convspec.layers.sentences import times
 from convspec.spec import ConvSpec, steps
 from convspec.spec.steps import equal_times
@@ -88,16 +88,11 @@ def _totals(rows: Sequence[Row]) -> dict[str, Any]:
     parameters = [row.parameters for row in rows]
     macs = [row.macs for row in rows]
     sizes = [None if row.shape is None else prod(row.shape) for row in rows]
-    activations = _sum(sizes)
+    activations = total(sizes)
     return {
-        "parameters": _sum(parameters), "macs": _sum(macs), "activations": activations,
+        "parameters": total(parameters), "macs": total(macs), "activations": activations,
         "activation bytes": None if activations is None else activations * _BYTES,
     }  # fmt: skip
-
-
-def _sum(numbers: Sequence[int | None]) -> int | None:
-    known = [n for n in numbers if n is not None]
-    return sum(known) if len(known) == len(numbers) else None
 
 
 def _warnings(rows: Sequence[Row]) -> list[str]:

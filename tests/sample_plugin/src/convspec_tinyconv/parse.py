@@ -5,7 +5,7 @@ from __future__ import annotations
 from convspec.contract import ConvSpec, parse_call
 from convspec.errors import CallError
 
-NAMES = ("in_channels", "filters", "kernel_size", "stride", "padding", "dilation", "groups", "use_bias")
+SIGNATURE = "in_channels, filters, kernel_size, stride, padding, dilation, groups=1, use_bias=True"
 
 
 def parse(text: str, in_channels: int | None = None) -> ConvSpec:
@@ -18,7 +18,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
     call = parse_call(text)
     if call.function != "Conv":
         raise CallError(text, f"tinyconv has no layer {call.function!r}; it has Conv")
-    given = call.bind(NAMES, required=6)
+    given = call.bind(SIGNATURE)
     return ConvSpec(
         given["in_channels"],
         given["filters"],
@@ -26,7 +26,7 @@ def parse(text: str, in_channels: int | None = None) -> ConvSpec:
         stride=given["stride"],
         padding=given["padding"],
         dilation=given["dilation"],
-        groups=given.get("groups", 1),
-        bias=given.get("use_bias", True),
+        groups=given["groups"],
+        bias=given["use_bias"],
         ndim=len(given["kernel_size"]),
     )

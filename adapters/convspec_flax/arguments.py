@@ -1,55 +1,12 @@
-"""Flax' constructors, nnx and linen → ConvSpec. The meaning of the arguments is shared with ``read``."""
+"""The arguments of Flax' convolutions as a spec, of nnx and linen: of constructors and layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import ConstructorCall, ConvSpec, parse_call
-from convspec.errors import CallError, SpecError
-
-_LINEN = (
-    *("features", "kernel_size", "strides", "padding"),
-    *("input_dilation", "kernel_dilation", "feature_group_count", "use_bias"),
-)
-_NNX = ("in_features", "out_features", *_LINEN[1:])
-_IGNORED = (
-    "mask", "dtype", "param_dtype", "precision", "kernel_init", "bias_init", "rngs", "promote_dtype", "name", "parent",
-    "conv_general_dilated", "conv_general_dilated_cls", "preferred_element_type", "transpose_kernel",
-    "kernel_metadata", "bias_metadata",
-)  # fmt: skip
-
-
-def parse(text: str, in_channels: int | None = None) -> ConvSpec:
-    """The spec of ``nnx.Conv(3, 16, (3, 3), strides=2, rngs=rngs)`` or linen's ``nn.Conv(16, (3, 3))``.
-
-    linen's constructors have no ``in_channels``: they are recognised by their ``features``, or by the lack of
-    a second channel count, and need ``in_channels`` given apart.
-
-    Raises:
-        CallError: where the text is no such constructor, with the position.
-        SpecError: where the layer that it describes breaks a rule.
-    """
-    call = parse_call(text)
-    if call.function not in ("Conv", "ConvTranspose"):
-        raise CallError(text, f"Flax has no convolution {call.function!r}; it has Conv and ConvTranspose")
-    linen = _is_linen(call, in_channels)
-    names = tuple(n for n in (_LINEN if linen else _NNX) if call.function == "Conv" or n not in _LINEN[4:7:2])
-    arguments = call.bind((*names, *_IGNORED), required=2 if linen else 3, ignored=_IGNORED)
-    if linen:
-        if in_channels is None:
-            raise CallError(text, "linen layers infer their input channels: give in_channels as well (--in-channels N)")
-        arguments |= {"in_features": in_channels, "out_features": arguments.pop("features")}
-    return spec_of(arguments, transposed=call.function == "ConvTranspose")
-
-
-def _is_linen(call: ConstructorCall, in_channels: int | None) -> bool:
-    if "nnx" in call.name:
-        return False
-    if "linen" in call.name or "features" in call.kwargs or in_channels is not None:
-        return True
-    positional = [*call.args, *([call.kwargs["kernel_size"]] if "kernel_size" in call.kwargs else [])]
-    return len(positional) == 2 and isinstance(positional[1], tuple)
+from convspec.contract import ConvSpec
+from convspec.errors import SpecError
 
 
 def spec_of(arguments: Mapping[str, Any], *, transposed: bool) -> ConvSpec:

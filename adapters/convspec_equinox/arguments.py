@@ -1,41 +1,12 @@
-"""Equinox's constructors → ConvSpec. The meaning of the arguments is shared with ``read``."""
+"""The arguments of Equinox's convolutions as a spec: of constructors and layers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from convspec.contract import ConvSpec, parse_call
-from convspec.errors import CallError, SpecError
-
-_NAME = re.compile(r"Conv(Transpose)?([123]d)?")
-_FIRST = ("in_channels", "out_channels", "kernel_size", "stride")
-_LAST = ("dilation", "groups", "use_bias", "padding_mode", "dtype", "key")
-# ConvTranspose1d … 3d take output_padding before padding, ConvTranspose itself after it
-_PADS = {
-    (False, False): ("padding",), (False, True): ("padding",),
-    (True, False): ("padding", "output_padding"), (True, True): ("output_padding", "padding"),
-}  # fmt: skip
-_IGNORED = ("dtype", "key")
-
-
-def parse(text: str, in_channels: int | None = None) -> ConvSpec:  # noqa: ARG001 – Equinox always has it
-    """The spec of ``eqx.nn.Conv2d(3, 16, 3, stride=2)`` and its kin.
-
-    Raises:
-        CallError: where the text is no such constructor, with the position.
-        SpecError: where the layer that it describes breaks a rule.
-    """
-    call = parse_call(text)
-    match = _NAME.fullmatch(call.function)
-    if match is None:
-        raise CallError(text, f"Equinox has no convolution {call.function!r}; it has Conv1d … ConvTranspose3d and Conv")
-    transposed, named = bool(match[1]), bool(match[2])
-    names = (*(() if named else ("num_spatial_dims",)), *_FIRST, *_PADS[transposed, named], *_LAST)
-    arguments = call.bind(names, required=3 if named else 4, ignored=_IGNORED)
-    ndim = int(match[2][0]) if named else arguments.pop("num_spatial_dims")
-    return spec_of(arguments, ndim, transposed=transposed)
+from convspec.contract import ConvSpec
+from convspec.errors import SpecError
 
 
 def spec_of(arguments: Mapping[str, Any], ndim: int, *, transposed: bool) -> ConvSpec:
