@@ -165,15 +165,17 @@ def _resize(step: Any, reads: Reads) -> Code:
     outs = step.output_spatial(sizes)
     whole = all(out % n == 0 for n, out in zip(sizes, outs, strict=True))
     nearest = step.mode == "nearest" and (step.coordinates in ("half_pixel", "asymmetric"))
-    smooth = step.mode in ("linear", "cubic") and step.coordinates == "half_pixel" and not step.antialias
+    alias = step.antialias and any(out < n for n, out in zip(sizes, outs, strict=True))
+    smooth = step.mode == "linear" and step.coordinates == "half_pixel" and (step.exclude_outside or not alias)
     factors = [out // n for n, out in zip(sizes, outs, strict=True)]
-    if whole and (nearest or (smooth and step.mode == "linear" and len(sizes) == 2)):
+    if whole and (nearest or (smooth and len(sizes) == 2)):
         if nearest and len(sizes) != 2:
             return Code(layer=f"layers.UpSampling{len(sizes)}D({one(factors)!r})")
         return Code(layer=call(f"layers.UpSampling{len(sizes)}D", one(factors),
                                 interpolation=("nearest" if nearest else "bilinear", "nearest")))  # fmt: skip
-    if len(sizes) == 2 and smooth and step.mode == "linear":
-        return Code(layer=f"layers.Resizing({outs[0]}, {outs[1]}, interpolation='bilinear')")
+    if len(sizes) == 2 and smooth:
+        more = ", antialias=True" * alias
+        return Code(layer=f"layers.Resizing({outs[0]}, {outs[1]}, interpolation='bilinear'{more})")
     raise NotKnown(f"Keras has no {step}")
 
 

@@ -7,8 +7,10 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from convspec import Network, port_weights
+from convspec.models import translate_model
 from tests.adapters.keras.network_texts import Writer
 from tests.adapters.keras.test_network import made_of
 from tests.pairs.translate import judge_translation
@@ -22,6 +24,26 @@ pytestmark = [pytest.mark.keras, pytest.mark.torch]
 )
 def test_random_networks_are_proved(source, target, seed):
     assert judge_translation(seed, source, target) == ("proved", "")
+
+
+class Shrinking(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.conv, self.size = torch.nn.Conv2d(3, 4, 3), size
+
+    def forward(self, x):
+        return F.interpolate(self.conv(x), size=self.size, mode="bilinear", antialias=True)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (20, 6), (22, 24)])
+def test_an_antialiased_resize_is_antialiased_where_it_shrinks(size):
+    source = Shrinking(size).eval()
+    made = translate_model(source, "keras", (2, 3, 13, 14))
+    assert made.agrees
+    x = np.random.default_rng(0).standard_normal((2, 3, 13, 14)).astype("float32")
+    found = np.moveaxis(np.asarray(made.model(np.moveaxis(x, 1, -1))), -1, 1)
+    np.testing.assert_allclose(found, source(torch.tensor(x)).detach().numpy(), atol=1e-5)
+    assert ("antialias" in made.code.source) == (size != (22, 24))
 
 
 def random_weights(model, rng):
