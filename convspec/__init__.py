@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from convspec.spec import Chain as Chain
     from convspec.spec import ConvParams as ConvParams
     from convspec.spec import ConvSpec as ConvSpec
+    from convspec.spec import QuantSpec as QuantSpec
 
 __version__ = "0.2.0"
 
@@ -63,7 +64,7 @@ _FACES = {
     ),
     "layers": ("Network", "explain", "translate"),
     "models": ("ModelFile", "compare", "convs", "judge", "match_weights", "port", "port_weights", "verify"),
-    "spec": ("Chain", "ConvParams", "ConvSpec"),
+    "spec": ("Chain", "ConvParams", "ConvSpec", "QuantSpec"),
 }
 _HOME = {name: face for face, names in _FACES.items() for name in names}
 

@@ -106,11 +106,12 @@ _KINDS = ("native", "composed", "unsupported")
 
 def mistake_list() -> str:
     """Every mistake that the diagnosis knows, by theme."""
-    from convspec.diagnosis import THEMES, catalogue
+    from convspec.diagnosis import INTEGER_THEMES, THEMES, catalogue
 
     parts = []
-    for theme in THEMES:
-        kinds = [kind for kind in catalogue() if kind.theme == theme]
+    known = (*catalogue(), *catalogue(integers=True))
+    for theme in (*THEMES, *INTEGER_THEMES):
+        kinds = [kind for kind in known if kind.theme == theme]
         intro = sys.modules[kinds[0].module].__doc__
         parts.append(f"## {theme.capitalize()}\n\n{intro}\n")
         for kind in kinds:

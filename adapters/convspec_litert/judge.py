@@ -11,16 +11,20 @@ import numpy as np
 from convspec import reference
 from convspec.contract import ConvParams, ConvSpec, LayerRequest
 from convspec.contract.tracing import Array
+from convspec.diagnosis import judge_integers
 from convspec.errors import UnsupportedError
 from convspec.models import rounding
 from convspec.reference import Verdict
+from convspec.reference.quantized import QuantizedLayer, along_outputs
+from convspec.spec import ACTIVATIONS as ENDS
+from convspec.spec import QuantSpec
 from convspec_litert import ADAPTER
 from convspec_litert.flatbuffer import Graph, Operator
+from convspec_litert.quantized import ACTIVATIONS
 from convspec_litert.read import bias_input, data_input, spec_of
 from convspec_litert.weights import from_litert
 
 Values = Mapping[int, Array]
-_CLAMPS: dict[int, tuple[float, float]] = {1: (0, np.inf), 2: (-1, 1), 3: (0, 6)}  # of the activations in an operator
 _STEPS = 255.0  # of the grid that a float input is brought to
 _ROUNDINGS = 8  # of scales, the sum's scaling and the bias
 _TIE = 2.0**-20  # relative distance from a tie within which a number may be rounded either way
@@ -36,9 +40,9 @@ def spec_at(conv: Operator, values: Values) -> ConvSpec:
 def ends_of(conv: Operator) -> tuple[float, float]:
     """Return the ends of an operator's own activation. Raises UnsupportedError for one that is no clamp."""
     activation = int(conv.options.fusedActivationFunction)
-    if activation and activation not in _CLAMPS:
+    if activation >= len(ACTIVATIONS):
         raise UnsupportedError(f"convspec does not judge a convolution with activation {activation}")
-    return _CLAMPS.get(activation, (-np.inf, np.inf))
+    return ENDS[ACTIVATIONS[activation]]
 
 
 def judge_conv(graph: Graph, conv: Operator, values: Values, level: str) -> Verdict:
@@ -58,18 +62,15 @@ def judge_conv(graph: Graph, conv: Operator, values: Values, level: str) -> Verd
     grid = grid_of(graph, conv.inputs[1])
     scales, zeros = np.atleast_1d(grid.scale, grid.zero)
     if kinds[0] == kinds[2] == "f" and not zeros.any():
-        return _judge_hybrid(spec, x, weight.astype(float) * along(scales, spec), bias, y, ends)
+        return _judge_hybrid(spec, x, weight.astype(float) * along_outputs(scales, spec), bias, y, ends)
     if kinds[0] in "iu" and kinds[2] in "iu":
         own, to = (grid_of(graph, n) for n in (data_input(conv), conv.outputs[0]))
-        x_scale, y_scale, zero = float(own.scale), float(to.scale), float(to.zero)
-        low, high = (np.rint(end / y_scale) + zero for end in ends)
-        layer = reference.quantized.QuantizedLayer(
-            spec, x, weight, np.atleast_1d(own.zero), zeros if zeros.any() else None, bias,
-            x_scale * scales / y_scale, zero,
-            max(to.low, low), min(to.high, high),
-            np.float32(x_scale) * scales.astype(np.float32) / np.float32(y_scale),
+        quant = QuantSpec(
+            x.dtype.name, weight.dtype.name, y.dtype.name, float(own.scale), _each(scales), float(to.scale),
+            int(own.zero), _each(zeros.astype(int)), int(to.zero), "int32" if bias is None else bias.dtype.name,
+            ACTIVATIONS[int(conv.options.fusedActivationFunction)],
         )  # fmt: skip
-        return reference.quantized.judge_quantized(layer, y)
+        return judge_integers(QuantizedLayer(spec, quant.check(spec), x, weight, bias), y)
     raise UnsupportedError(f"convspec does not judge a convolution of {x.dtype} by {weight.dtype} to {y.dtype}")
 
 
@@ -82,10 +83,9 @@ def grid_of(graph: Graph, tensor: int) -> rounding.Grid:
     return rounding.Grid.of(scale, zero, np.dtype(dtype))
 
 
-def along(numbers: Array, spec: ConvSpec) -> Array:
-    """Return numbers of the output channels, to be broadcast over a canonical kernel."""
-    shape = (1, -1) if spec.transposed else (-1, 1)
-    return numbers.reshape(*shape, *(1,) * spec.ndim)
+def _each(numbers: Array) -> Any:
+    """Return one number, or a tuple of several."""
+    return numbers.item() if numbers.size == 1 else tuple(numbers.tolist())
 
 
 def _judge_hybrid(

@@ -34,6 +34,11 @@ def apply(layer: Any, x: Array, layout: str, device: str, variant: str) -> Array
     graph = Graph(layer)
     own = graph.signature(graph.inputs[0])
     check_layout(x, own[-1], layout, len(own) - 2)
+    return run(graph, x, variant)
+
+
+def run(graph: Graph, x: Array, variant: str) -> Array:
+    """The output of a model as it is."""
     return graph.run([x], variant, _threads[0] if _threads else None)[0]
 
 

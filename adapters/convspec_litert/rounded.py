@@ -30,8 +30,9 @@ from convspec.models import (
     read_run,
     rounding,
 )  # fmt: skip
+from convspec.reference.quantized import along_outputs
 from convspec_litert.flatbuffer import Graph, Operator
-from convspec_litert.judge import along, ends_of, grid_of, spec_at
+from convspec_litert.judge import ends_of, grid_of, spec_at
 from convspec_litert.read import bias_input, data_input
 from convspec_litert.weights import ORDERS, from_litert
 
@@ -85,7 +86,7 @@ class _Comparison:
         x, y = (_activation_grid(graph, n) for n in (data_input(conv), conv.outputs[0]))
         if stored.dtype.kind in "iu":
             grid = grid_of(graph, conv.inputs[1])
-            grid = replace(grid, scale=along(grid.scale, spec), zero=along(grid.zero, spec))
+            grid = replace(grid, scale=along_outputs(grid.scale, spec), zero=along_outputs(grid.zero, spec))
             own = None
             if number is not None and bias is not None and bias.dtype.kind in "iu":
                 own = bias, np.broadcast_to(grid_of(graph, number).scale, bias.shape)

@@ -38,6 +38,12 @@ def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: 
     raise UnsupportedError("onnx's evaluator has no gradients: it runs forward only")
 
 
+def run(model: onnx.ModelProto, x: Array) -> Array:
+    """Return a model's output for ``x`` as it is."""
+    y: Array = _evaluator(model.SerializeToString()).run(None, {"x": x})[0]
+    return y
+
+
 @functools.lru_cache(maxsize=4)
 def _evaluator(model: bytes) -> ReferenceEvaluator:
     return ReferenceEvaluator(model)

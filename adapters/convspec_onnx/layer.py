@@ -55,6 +55,13 @@ def gradients(layer: onnx.ModelProto, x: Array, dy: Array, layout: str, device: 
     raise UnsupportedError("ONNX Runtime has no gradients: an inference session runs forward only")
 
 
+def run(model: onnx.ModelProto, x: Array, variant: str) -> Array:
+    """Return a model's output for ``x`` as it is, on the CPU."""
+    switches = _switches["threads"], _switches["precision"]
+    y: Array = _session(model.SerializeToString(), "cpu", variant, *switches).run(None, {"x": x})[0]
+    return y
+
+
 @functools.lru_cache(maxsize=4)
 def _session(model: bytes, device: str, variant: str, threads: int, precision: str) -> ort.InferenceSession:
     kind, _, index = device.partition(":")

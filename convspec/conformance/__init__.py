@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convspec.conformance.records.array_files import journal_path
     from convspec.conformance.remote.dask_cluster import Cluster
     from convspec.conformance.results import SCHEMA, Report, Result, report_rules, reproduction, sort_results
+    from convspec.conformance.roundings import count_roundings, rounding_lines
     from convspec.conformance.runner import Progress, check, replay, resume
     from convspec.conformance.saved_verdicts import SavedVerdicts
     from convspec.conformance.summary import conclusion, count_rows, table_lines
@@ -35,6 +36,7 @@ _HOMES = {
     "records.array_files": ("journal_path",),
     "remote.dask_cluster": ("Cluster",),
     "results": ("SCHEMA", "Report", "Result", "report_rules", "reproduction", "sort_results"),
+    "roundings": ("count_roundings", "rounding_lines"),
     "runner": ("Progress", "check", "replay", "resume"),
     "saved_verdicts": ("SavedVerdicts",),
     "summary": ("conclusion", "count_rows", "table_lines"),
@@ -44,9 +46,9 @@ _HOMES = {
 }  # fmt: skip
 __all__ = [
     "ASKED", "KINDS", "PRECISIONS", "RELATIONS", "SCHEMA", "Cluster", "CompressedList", "JsonRules", "Progress",
-    "Report", "Result", "SavedVerdicts", "Selection", "Tally", "check", "conclusion", "count_rows", "gap_ledger",
-    "journal", "journal_path", "replay", "report_rules", "reproduction", "resume", "resume_command", "sort_results",
-    "table_lines", "validate",
+    "Report", "Result", "SavedVerdicts", "Selection", "Tally", "check", "conclusion", "count_roundings",
+    "count_rows", "gap_ledger", "journal", "journal_path", "replay", "report_rules", "reproduction", "resume",
+    "resume_command", "rounding_lines", "sort_results", "table_lines", "validate",
 ]  # fmt: skip
 
 

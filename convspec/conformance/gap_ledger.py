@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from convspec.contract import Gap
-from convspec.corpora import Case
+from convspec.corpora import QUANTIZED_KINDS, Case
 from convspec.errors import ShapeError
 from convspec.spec import layouts, shapes
 
@@ -20,6 +21,11 @@ def features(case: Case, *, support: str, adapter: str, variant: str, direction:
         "dtype": case.dtype, "device": case.device, "data": case.data, "direction": direction, "support": support,
         "adapter": adapter, "variant": variant,
     }  # fmt: skip
+
+
+def _is_about(gap: Gap, case: Case) -> bool:
+    """Return whether a gap is about such a layer: about a quantised one where it names its data."""
+    return case.data not in QUANTIZED_KINDS or case.data in re.findall(r"\w+", gap.when.text)
 
 
 @lru_cache(maxsize=1024)
@@ -123,7 +129,7 @@ class Ledger:
         covering = facts = None
         for tally in self.tallies.get(adapter, ()):
             facts = facts or features(case, support=support, adapter=adapter, variant=variant, direction=direction)
-            if not tally.gap.when(facts):
+            if not (_is_about(tally.gap, case) and tally.gap.when(facts)):
                 continue
             if verdict == "agree":
                 tally.passed += 1

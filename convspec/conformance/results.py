@@ -17,8 +17,8 @@ from convspec.conformance import summary
 from convspec.conformance.compressed_list import CompressedList
 from convspec.conformance.gap_ledger import Ledger, Tally
 from convspec.conformance.json_rules import JsonRules
-from convspec.conformance.trials.metamorphic import RELATIONS
-from convspec.conformance.trials.work_plan import KINDS, PRECISIONS, Key
+from convspec.conformance.trials.metamorphic import METAMORPHIC, RELATIONS
+from convspec.conformance.trials.work_plan import ASKED, PRECISIONS, Key
 from convspec.corpora import Case
 from convspec.errors import printable
 from convspec.reference import VERDICTS
@@ -172,7 +172,7 @@ class Result:
 _VALUES = attrgetter(*(entry.name for entry in fields(Result)))
 _SAME_NAME = ("adapter", "request", "variant", "precision", "support", "support_reason", "verdict", "reason", "gap",
               "direction", "index")  # fmt: skip
-_DATA = (*KINDS, *RELATIONS)
+_DATA = tuple(kind for kind in ASKED if kind != METAMORPHIC)
 
 
 @lru_cache(maxsize=4096)
@@ -195,7 +195,7 @@ def sort_results(results: CompressedList[Result], requests: Sequence[str]) -> Co
         return (
             result.index, adapters.get(result.request, len(adapters)), _position(DTYPES, case.dtype), case.device,
             _position(PRECISIONS, result.precision), _position(LAYOUTS, case.layout), direction > 0,
-            _position((*KINDS, *RELATIONS), case.data), direction,
+            _position(_DATA, case.data), direction,
         )  # fmt: skip
 
     return results.sorted(key)

@@ -26,7 +26,15 @@ from convspec.contract.known_gaps import SCALARS, VECTORS, Gap, applying
 from convspec.contract.model_parts import KINDS, Call, ModelModule, ModelTrace, Part, StepTrace, TracedStep
 from convspec.contract.plan import Plan, Support, call_text
 from convspec.contract.plan_adapter import LayerModule, PlanAdapter
-from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading, kernel_axes, xla_precision
+from convspec.contract.protocol import (
+    Adapter,
+    FoundConv,
+    LayerRequest,
+    QuantizedForm,
+    Reading,
+    kernel_axes,
+    xla_precision,
+)
 from convspec.contract.refusals import check_layout, known_dtype, no_convolutions, refuse_inputs, refuse_shape
 from convspec.contract.registry import adapter, adapters
 from convspec.contract.scaffold import create
@@ -39,6 +47,7 @@ from convspec.spec import (
     ConvSpec,
     Gradients,
     Pads,
+    QuantSpec,
     column_roundings,
     copies,
     family,
@@ -56,11 +65,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANNELS_FIRST", "CHANNELS_LAST", "DTYPES", "FOREIGN", "KINDS", "SCALARS", "VECTORS", "Adapter", "Array", "Call",
     "ComputePrecision", "ConstructorCall", "ConvParams", "ConvSpec", "FoundConv", "Gap", "Gradients", "LayerModule",
-    "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "Reading",
-    "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters", "applying", "as_written",
-    "call_text", "check_layout", "column_roundings", "copies", "create", "family", "format_of", "imported_modules",
-    "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions", "overlap", "parse_call", "read_layer",
-    "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded", "same_pads", "xla_precision",
+    "LayerRequest", "ModelModule", "ModelTrace", "Pads", "Part", "Plan", "PlanAdapter", "Predicate", "QuantSpec",
+    "QuantizedForm", "Reading", "StepTrace", "Support", "TracedStep", "Unread", "adapter", "adapter_of", "adapters",
+    "applying", "as_written", "call_text", "check_layout", "column_roundings", "copies", "create", "family",
+    "format_of", "imported_modules", "kernel_axes", "known_dtype", "known_gaps", "layouts", "no_convolutions",
+    "overlap", "parse_call", "read_layer", "refuse_inputs", "refuse_shape", "registry", "resolve_padding", "rounded",
+    "same_pads", "xla_precision",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from convspec.contract.constructor_calls import read_layer
 from convspec.contract.model_parts import ModelModule
 from convspec.contract.plan import Plan
-from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, Reading
+from convspec.contract.protocol import Adapter, FoundConv, LayerRequest, QuantizedForm, Reading
 from convspec.contract.registry import sentence
 from convspec.errors import FrameworkAbsent, SpecError, UnsupportedError
 from convspec.spec import ComputePrecision, Gradients, layouts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convspec.contract.network_code import Target
     from convspec.contract.network_words import Vocabulary
     from convspec.contract.tracing.pad_folding import Before
-    from convspec.spec import Array, ConvParams, ConvSpec
+    from convspec.spec import Array, ConvParams, ConvSpec, QuantSpec
 
 T = TypeVar("T")
 
@@ -59,6 +59,8 @@ class PlanAdapter(Adapter):
     ``plan.py``           ``plan(spec, layout, dtype) -> Plan``;
                           ``compute_precision(spec, request) -> ComputePrecision``, where ``request.layout`` is given
     ``layer.py``          the functions of :class:`LayerModule`
+    ``quantized.py``      ``quantized(plan, quant, params) -> tuple[QuantizedForm, ...]``; it takes ``variant`` too
+                          where the adapter has several
     ``read.py``           ``read(layer, input_shape) -> Reading``; ``convs(model, input_shape) -> list[FoundConv]``
     ``pads.py``           ``before(model, input_shape)``: the pads before each convolution, by its path
     ``network.py``        ``VOCABULARY``: the words in which its users write layers and networks
@@ -134,6 +136,17 @@ class PlanAdapter(Adapter):
 
     def gradients(self, layer: Any, x: Array, dy: Array, layout: str | None = None, device: str = "cpu") -> Gradients:
         return self._layer().gradients(layer, x, dy, layout or self.native_layout, device, **self._variant())
+
+    def quantized(
+        self, spec: ConvSpec, quant: QuantSpec, params: ConvParams, layout: str | None = None
+    ) -> tuple[QuantizedForm, ...]:
+        module = self._optional("quantized")
+        if module is None:
+            return super().quantized(spec, quant, params, layout)
+        params.check(spec)
+        plan = self.plan(spec, layout or self.native_layout)
+        forms: tuple[QuantizedForm, ...] = module.quantized(plan, quant.check(spec), params, **self._variant())
+        return forms
 
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
         layout = layouts.family(request.layout or self.native_layout, spec.ndim)

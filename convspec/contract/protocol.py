@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convspec.contract.model_parts import ModelModule
     from convspec.contract.network_code import Target
     from convspec.contract.network_words import Vocabulary
-    from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads
+    from convspec.spec import Array, ConvParams, ConvSpec, Gradients, Pads, QuantSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,24 @@ class LayerRequest:
     precision: str = "shipped"
     direction: str = "forward"
     input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedForm:
+    """One way in which a framework writes a quantised layer.
+
+    Attributes:
+        name: the framework's word: an operator, an engine.
+        layer: the framework's own object.
+        run: returns the layer's integers for an array of integers, in the layout that the layer was built for.
+        integer_sums: whether the products are added as integers; where not, the framework may dequantise the numbers
+            and convolve them in float32.
+    """
+
+    name: str
+    layer: Any
+    run: Callable[[Array], Array]
+    integer_sums: bool = True
 
 
 class Adapter(ABC):
@@ -191,6 +209,16 @@ class Adapter(ABC):
             UnsupportedError: with the reason, where the framework has no gradients.
         """
         raise UnsupportedError(f"{self.name} has no gradients: it runs forward only")
+
+    def quantized(
+        self, spec: ConvSpec, quant: QuantSpec, params: ConvParams, layout: str | None = None
+    ) -> tuple[QuantizedForm, ...]:
+        """Return a quantised layer in every form that the framework has, for the CPU; ``params`` are integers.
+
+        Raises:
+            UnsupportedError: with the reason, where it has none.
+        """
+        raise UnsupportedError(f"adapter {self.name!r} builds no quantised layers")
 
     @abstractmethod
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:

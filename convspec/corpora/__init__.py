@@ -7,6 +7,7 @@
 ``threewise``             every triple of values of the same factors
 ``regressions``           layers with a public bug, each with its link
 ``architectures``         every distinct convolution of ten well-known networks, at its real size
+``quantised``             quantised layers: types, groups, scales of tensors and channels
 ``timm``                  the 5,432 distinct convolutions of the models in timm, at their real sizes
 a path, or ``-``          JSON Lines, plain or gzipped: ``{"spec": {…}, "input_shape": […], …}``
 ========================= ============================================================================
@@ -15,11 +16,12 @@ Input: a name or a path; output: :class:`Case` objects, and the arrays that the 
 """
 
 from convspec.corpora import test_data
-from convspec.corpora.cases import DATA_KINDS, Case, arrays, gradient_arrays, uncompared
+from convspec.corpora.cases import DATA_KINDS, Case, arrays, gradient_arrays, quantized_arrays, uncompared
 from convspec.corpora.features import case_traits, traits
 from convspec.corpora.library import dump, load, names, sample
+from convspec.corpora.quantized import QUANTIZED_KINDS
 
 __all__ = [
-    "DATA_KINDS", "Case", "arrays", "case_traits", "dump", "gradient_arrays", "load", "names", "sample", "test_data",
-    "traits", "uncompared",
+    "DATA_KINDS", "QUANTIZED_KINDS", "Case", "arrays", "case_traits", "dump", "gradient_arrays", "load", "names",
+    "quantized_arrays", "sample", "test_data", "traits", "uncompared",
 ]  # fmt: skip

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.corpora import test_data
-from convspec.errors import ShapeError, SpecError
-from convspec.spec import DTYPES, SIZE_RULE, Array, ConvParams, ConvSpec, layouts, product, too_large
+from convspec.corpora import quantized, test_data
+from convspec.corpora.quantized import QUANTIZED_KINDS
+from convspec.errors import ShapeError, SpecError, UnknownName
+from convspec.spec import DTYPES, SIZE_RULE, Array, ConvParams, ConvSpec, QuantSpec, layouts, product, too_large
 
 _MOST_ELEMENTS = 2**60  # of 8 bytes each
 DATA_KINDS = ("exact", "random", "cancellation", "wide", "one_sign", "nonfinite", "nonfinite_kernel")
@@ -31,7 +32,7 @@ _OPTIONAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "layout": ("be a string", _is_text),
     "dtype": (f"be one of {', '.join(DTYPES)}", DTYPES.__contains__),
     "device": ("be a string", _is_text),
-    "data": (f"be one of {', '.join(DATA_KINDS)}", DATA_KINDS.__contains__),
+    "data": (f"be one of {', '.join((*DATA_KINDS, *QUANTIZED_KINDS))}", (*DATA_KINDS, *QUANTIZED_KINDS).__contains__),
     "seed": ("be an int, at least 0", lambda value: type(value) is int and value >= 0),
     "name": ("be a string", _is_text),
 }
@@ -48,9 +49,10 @@ class Case:
         spec: the layer.
         input_shape: canonical, ``(N, C, *spatial)``, whatever the layout.
         layout: ``"NCHW"`` or ``"NHWC"``: the layout of the tensors that the adapter gets.
-        dtype: of input, weights and output.
+        dtype: of input, weights and output; of a quantised layer, of the numbers that its integers stand for.
         device: ``"cpu"``, ``"cuda"``, ….
-        data: kind of data, one of :data:`DATA_KINDS`; see :mod:`convspec.corpora.test_data`.
+        data: kind of data, one of :data:`DATA_KINDS`, see :mod:`convspec.corpora.test_data`; or one of
+            :data:`QUANTIZED_KINDS`, see :mod:`convspec.corpora.quantized`: the layer is a quantised one.
         seed: of the arrays.
         name: free text for readers; not part of the case's identity.
     """
@@ -157,6 +159,17 @@ def gradient_arrays(case: Case) -> tuple[ConvParams, Array, Array]:
         ShapeError: if the layer has no output.
     """
     return test_data.gradient(case.spec, case.input_shape, case.data, case.dtype, case.seed)
+
+
+def quantized_arrays(case: Case) -> tuple[QuantSpec, ConvParams, Array]:
+    """What the integers of a quantised case stand for, its weights and its input.
+
+    Raises:
+        UnknownName: if the case's kind of data is none of :data:`QUANTIZED_KINDS`.
+    """
+    if case.data not in QUANTIZED_KINDS:
+        raise UnknownName("kind of quantised data", case.data, QUANTIZED_KINDS)
+    return quantized.draw_quantized(case.spec, case.input_shape, case.data, case.seed)
 
 
 def uncompared(case: Case, params: ConvParams) -> NDArray[np.bool_] | None:

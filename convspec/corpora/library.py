@@ -21,14 +21,14 @@ from convspec.spec import SIZE_RULE, ConvSpec
 _FOLDER = Path(__file__).parent
 LONGEST_LINE = 1 << 16
 _FILES = {
-    **{name: f"{name}.jsonl" for name in ("features", "regressions", "pairwise")},
+    **{name: f"{name}.jsonl" for name in ("features", "regressions", "pairwise", "quantised")},
     **{name: f"{name}.jsonl.gz" for name in ("threewise", "timm")},
 }
 
 
 def names() -> tuple[str, ...]:
     """The names of the corpora."""
-    return ("tutorial", "features", "pairwise", "threewise", "regressions", "architectures", "timm")
+    return ("tutorial", "features", "pairwise", "threewise", "regressions", "architectures", "quantised", "timm")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> list[Case]:

@@ -6,9 +6,11 @@ findings name the mistake, the evidence and the fix. The mistakes are in ``mista
 
 from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Layer, right_layer
 from convspec.diagnosis.findings import Diagnosis, Finding, lines
-from convspec.diagnosis.mistakes.catalogue import THEMES, Mistake, catalogue
+from convspec.diagnosis.integers import judge_integers
+from convspec.diagnosis.mistakes.catalogue import INTEGER_THEMES, THEMES, Mistake, catalogue
 from convspec.diagnosis.search import diagnose
 
 __all__ = [
-    "IMPOSSIBLE", "THEMES", "Diagnosis", "Finding", "Layer", "Mistake", "catalogue", "diagnose", "lines", "right_layer",
+    "IMPOSSIBLE", "INTEGER_THEMES", "THEMES", "Diagnosis", "Finding", "Layer", "Mistake", "catalogue", "diagnose",
+    "judge_integers", "lines", "right_layer",
 ]  # fmt: skip

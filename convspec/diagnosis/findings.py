@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, overload
 
 from convspec.diagnosis.error_location import Location
 from convspec.diagnosis.evidence import Distance
-from convspec.diagnosis.faulty_layer import Layer
 from convspec.diagnosis.mistakes.catalogue import Mistake
 
 Lines: TypeAlias = Iterator[tuple[str, str]]
@@ -28,13 +27,13 @@ class Finding:
         mistakes: one mistake, or two made at once.
         what: what exactly is wrong, one phrase per mistake.
         measured: distance of the simulated numbers from the actual ones.
-        layer: the wrong layer; ``layer.output()`` simulates it.
+        layer: the wrong :class:`Layer`, whose ``output()`` simulates it; of a quantised layer an ``Integers``.
     """
 
     mistakes: tuple[Mistake, ...]
     what: str
     measured: Distance
-    layer: Layer = field(repr=False, compare=False)
+    layer: Any = field(repr=False, compare=False)
 
     @property
     def id(self) -> str:

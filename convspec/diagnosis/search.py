@@ -16,9 +16,11 @@ from convspec.diagnosis.error_location import locate
 from convspec.diagnosis.evidence import Evidence
 from convspec.diagnosis.faulty_layer import Array, Layer, Variants, clear_caches, right_layer
 from convspec.diagnosis.findings import Diagnosis, Finding
+from convspec.diagnosis.integers import diagnose_integers
 from convspec.diagnosis.mistakes.catalogue import Mistake, catalogue, theme_order
 from convspec.errors import ShapeError
-from convspec.spec import ConvParams, ConvSpec, layouts, representable
+from convspec.reference.quantized import QuantizedLayer
+from convspec.spec import ConvParams, ConvSpec, QuantSpec, layouts, representable
 
 NEAREST = 5
 SECONDS = 20.0
@@ -43,6 +45,7 @@ def diagnose(
     layout: str = "NCHW",
     dtype: str | None = None,
     seconds: float = SECONDS,
+    quant: QuantSpec | None = None,
 ) -> Diagnosis:
     """Find the known mistakes that turn this layer and input into the numbers ``actual``.
 
@@ -56,12 +59,16 @@ def diagnose(
         layout: layout of ``x`` and ``actual``.
         dtype: format of the computation, which decides what counts as rounding; by default that of ``actual``.
         seconds: time limit for the search among pairs of mistakes; single mistakes are always tried.
+        quant: of a quantised layer, whose parameters, input and output are integers; pairs are not tried.
 
     Raises:
         ShapeError, ParamsError: if the right layer itself cannot be computed from ``params`` and ``x``.
     """
     spec.output_shape(np.shape(x), layout)
     canonical = layouts.move_axes(np.asarray(x), layout, "NC*")
+    if quant is not None:
+        integers = QuantizedLayer(spec, quant.check(spec), canonical, params.check(spec).kernel, params.bias)
+        return diagnose_integers(integers, _reorder(np.asarray(actual), spec.ndim, layout))
     actual, named = _to_numpy_format(actual)
     flat = actual.ndim == 2
     layer = right_layer(spec, params, canonical, flat=flat)

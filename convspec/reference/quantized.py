@@ -1,30 +1,34 @@
-"""Judge convolutions of integers: the exact sum, the integers that a legal rounding may give, and what is wrong.
+"""Judge convolutions of integers: the exact sum, and the integers that a legal rounding may give.
 
-An output is v = (x_scale·w_scale / y_scale)·Σ(x - x_zero)(w - w_zero) + y_zero, rounded, and clipped to
-the range of its type. A rounding is legal if the result is within half a step of v and the rounding errors of scaling
-in float32, or if it is that of a multiplication in fixed point, which rounds twice (gemmlowp, TensorFlow Lite).
+An output is v = (x_scale·w_scale / y_scale)·Σ(x - x_zero)(w - w_zero) + y_zero, rounded, and clipped to the range of
+its type or of an activation. A rounding is legal if the result is within half a step of v and the rounding errors of
+scaling in float32, or if it is that of a multiplication in fixed point, which rounds twice (gemmlowp, LiteRT). Where a
+runtime sums in float32, the errors of its sums are bounded too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convspec.reference.convolution import conv
-from convspec.reference.error_bounds import gamma
+from convspec.reference.convolution import conv, magnitude
+from convspec.reference.error_bounds import gamma, products
 from convspec.reference.verdict import Verdict
-from convspec.spec import ConvParams, ConvSpec
+from convspec.spec import INTEGERS, ConvParams, ConvSpec, QuantSpec
 
 Array: TypeAlias = NDArray[Any]
 
 _ROUNDINGS = 5  # of the scaling in float32: the sum, two for the factor, the product, and the zero point
-_SHOWN = 4  # channels in a reason
+_DEQUANTIZED = 3  # more roundings in float32 of each term of a sum: of x, w and the output's scale
+_FROM_THE_END = 8  # roundings of (x - low) / (high - low) · levels, of numbers up to the width of the range
 _HALF_PAIR = 64  # two products of numbers up to 255 with weights of at most this size fit into 16 bits
-_OTHER_SIGN = {"uint8": np.int8, "int8": np.uint8}
 
 
 @dataclass(frozen=True)
@@ -32,101 +36,166 @@ class QuantizedLayer:
     """A convolution of integers with its input, all in canonical order.
 
     Attributes:
-        x_zero, w_zero: zero points; None: 0. Those of the weight are one, or one for each index of its first axis.
         bias: at the scale of the sums.
-        scale: of one sum in steps of the output, one or one for each output channel; None: the output is the sum.
-        zero: the output's zero point.
-        low, high: the ends of the outputs, those of the type or of an activation.
-        single: the scale as float32 arithmetic gives it, which may differ from the rounded one in the last place.
+        clip: the ends of the outputs, where they are not those of ``quant``.
     """
 
     spec: ConvSpec
+    quant: QuantSpec
     x: Array
     weight: Array
-    x_zero: Array | None
-    w_zero: Array | None
-    bias: Array | None
-    scale: Array | None
-    zero: float
-    low: float
-    high: float
-    single: Array | None = None
+    bias: Array | None = None
+    clip: tuple[float, float] | None = None
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether the output is the sum itself."""
+        return self.quant.output == "int32"
+
+    @cached_property
+    def scale(self) -> Array:
+        """One sum in steps of the output; one number, or one for each output channel."""
+        quant, weight = self.quant, np.atleast_1d(self.quant.weight_scale)
+        return np.ones(1) if self.exact else quant.input_scale * weight / quant.output_scale
+
+    @cached_property
+    def single(self) -> Array:
+        """The scale as float32 arithmetic gives it, which may differ from the rounded one in the last place."""
+        weight = np.atleast_1d(self.quant.weight_scale).astype(np.float32)
+        return np.float32(self.quant.input_scale) * weight / np.float32(self.quant.output_scale)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest output."""
+        low, high = self.quant.limits if self.clip is None else self.clip
+        return float(low), float(high)
+
+    @property
+    def zero(self) -> int:
+        """The output's zero point."""
+        return 0 if self.exact else self.quant.output_zero
 
     def sums(self, pad: float = 0.0) -> Array:
         """Return the exact sums; the pads hold ``pad`` beyond the zero point."""
-        return self._sum(_center(self.x, self.x_zero), _center(self.weight, self.w_zero), self.bias, pad)
+        return self._sum(self.x.astype(float) - self.quant.input_zero, self.kernel, self.bias, pad)
+
+    @property
+    def kernel(self) -> Array:
+        """The weight less its zero point, which is exact."""
+        return np.asarray(self.weight.astype(float) - along_outputs(self.quant.weight_zero, self.spec))
+
+    def size(self) -> Array:
+        """Return the sums of the magnitudes of all terms."""
+        bias = None if self.bias is None else self.bias.astype(float)
+        return magnitude(self.spec, ConvParams(self.kernel, bias), self.x.astype(float) - self.quant.input_zero)
 
     def saturated(self) -> tuple[Array, Array]:
         """Return how much may be lost of each sum, and added to it, where two products are added in 16 bits.
 
         The sum of products x·w of a pair exceeds 2¹⁵ - 1 by at most Σ x·(|w| - 64), as x ≤ 255.
         """
-        x, w = self.x.astype(float), self.weight.astype(float)
-        pad = 0.0 if self.x_zero is None else float(self.x_zero.reshape(-1)[0])
+        x, w, pad = self.x.astype(float), self.weight.astype(float), float(self.quant.input_zero)
         lost, added = (self._sum(x, np.maximum(side * w - _HALF_PAIR, 0), None, pad) for side in (1, -1))
         return lost, added
 
     def _sum(self, x: Array, kernel: Array, bias: Array | None, pad: float) -> Array:
         spec = replace(self.spec.explicit(x.shape), bias=bias is not None)
-        if pad and not spec.transposed:  # whose pads crop
+        if pad and not spec.transposed and spec.padding_mode == "zeros":  # transposed: the pads crop
             x = np.pad(x, ((0, 0), (0, 0), *spec.padding), constant_values=pad)
             spec = replace(spec, padding=((0, 0),) * spec.ndim)
         return conv(spec, ConvParams(kernel, None if bias is None else bias.astype(float)), x)
 
     def values(self, sums: Array) -> Array:
         """Return the outputs before rounding and clipping."""
-        return sums if self.scale is None else sums * _by_channel(self.scale, sums) + self.zero
+        return sums * _by_channel(self.scale, sums) + self.zero
 
     def fits(self, y: Array, sums: Array, lost: Array | float = 0.0, added: Array | float = 0.0) -> Array:
         """Return for each output whether a legal rounding gives it, of the sum or one between sum ± these."""
         ends = self.values(sums - lost), self.values(sums + added)
-        if self.scale is None:
+        if self.exact:
             return np.asarray((y >= ends[0]) & (y <= ends[1]))
         error = gamma(_ROUNDINGS, 2.0**-24)
-        low, high = (np.clip(v + side * (0.5 + error * (np.abs(v - self.zero) + abs(self.zero))), self.low, self.high)
+        low, high = (np.clip(v + side * (0.5 + error * (np.abs(v - self.zero) + abs(self.zero))), *self.ends)
                      for v, side in zip(ends, (-1, 1), strict=True))  # fmt: skip
         return np.asarray((y >= np.ceil(low)) & (y <= np.floor(high)))  # the clip keeps both ends on the grid
 
-    def legal(self, y: Array, sums: Array) -> Array:
-        """Return for each output whether a legal rounding of the sum gives it, that of fixed point included."""
-        right = self.fits(y, sums)
-        for name in _FIXED_POINT if self.scale is not None else ():
+    def legal(self, y: Array, sums: Array, spread: Array | float = 0.0) -> Array:
+        """Return for each output whether a legal rounding of the sum ± ``spread`` gives it, in fixed point or not."""
+        right = self.fits(y, sums, spread, spread)
+        for name in () if self.exact else _FIXED_POINT:
             right = right | (self.rounded(name, sums) == y)
         return right
 
+    def float_spread(self) -> Array:
+        """Return the largest error of each sum where a runtime convolves dequantised numbers in float32.
+
+        It may then quantise by the distance from the lower end of the range, as a FakeQuantize does.
+        """
+        low, high = INTEGERS[self.quant.output]
+        size = self.size()
+        from_end = gamma(_FROM_THE_END, 2.0**-24) * (high - low) / _by_channel(self.scale, size)
+        return np.asarray(gamma(products(self.spec) + 1 + _DEQUANTIZED, 2.0**-24) * size + from_end)
+
     def rounded(self, name: str, sums: Array) -> Array:
         """Return the outputs by one of the rules."""
-        scale = self.scale if self.single is None or "fixed point" in name else self.single
-        assert scale is not None
-        return np.clip(RULES[name](sums, _by_channel(scale, sums)) + self.zero, self.low, self.high)
+        scale = self.scale if "fixed point" in name else self.single
+        rounded: Array = RULES[name](sums, _by_channel(scale, sums), self.zero) + self.zero
+        return np.clip(rounded, *self.ends)
+
+    def rules(self, y: Array, sums: Array) -> tuple[str, ...]:
+        """Return the rules of rounding of which each explains every output."""
+        return () if self.exact else tuple(name for name in RULES if np.array_equal(self.rounded(name, sums), y))
 
 
-def judge_quantized(layer: QuantizedLayer, y: Array) -> Verdict:
-    """Judge the outputs of a layer; the reason says what explains wrong ones, a note in the evidence the rounding."""
-    evidence: dict[str, Any] = {"total": int(y.size), "unit": "steps", "bound": 0.0 if layer.scale is None else 0.5}
+def judge_quantized(layer: QuantizedLayer, y: Array, *, integer_sums: bool = True) -> Verdict:
+    """Judge the outputs of a layer by the exact sum; a note in the evidence names the rounding.
+
+    Where ``integer_sums`` is false, the runtime may have dequantised the numbers and convolved them in float32.
+    """
+    evidence: dict[str, Any] = {"total": int(y.size), "unit": "steps", "bound": 0.0 if layer.exact else 0.5}
     if y.shape != (shape := layer.spec.output_shape(layer.x.shape)):
         return Verdict("disagree", f"shape: expected {shape}, got {y.shape}", evidence=evidence)
     sums = layer.sums()
-    values = np.clip(layer.values(sums), layer.low, layer.high)
-    right = layer.legal(y, sums)
-    rules = {name: layer.rounded(name, sums) for name in RULES} if layer.scale is not None else {}
+    values = np.clip(layer.values(sums), *layer.ends)
+    right = layer.legal(y, sums, 0.0 if integer_sums else layer.float_spread())
     off = np.where(right, -1, 0) + np.abs(y - values)  # wrong ones first
-    at = np.unravel_index(int(np.argmax(np.where(right, off, off + layer.high))), y.shape) if y.size else ()
+    at = np.unravel_index(int(np.argmax(np.where(right, off, off + layer.ends[1]))), y.shape) if y.size else ()
     evidence |= {"wrong": int(y.size - right.sum()), "worst_q": float(abs(y[at] - values[at])) if y.size else 0.0}
     if right.all():
-        return Verdict("agree", evidence=evidence | {"notes": _rounding_note(rules, y)})
+        names = layer.rules(y, sums)
+        notes = [] if layer.exact else [{"id": "rounding", "title": rounding_sentence(names), "level": "info"}]
+        return Verdict("agree", evidence=evidence | {"notes": notes, "rules": list(names)})
     evidence |= {"index": [int(i) for i in at], "got": float(y[at]), "expected": float(values[at])}
-    cause = next(_causes(layer, sums, y, right), "")
-    what = "no legal rounding of the exact result" if layer.scale is not None else "not the exact sum"
+    what = "not the exact sum" if layer.exact else "no legal rounding of the exact result"
     reason = (f"value: {evidence['wrong']} of {y.size} elements are {what}; at {tuple(evidence['index'])} got "
               f"{evidence['got']:.0f} where {evidence['expected']:.6g} is right")  # fmt: skip
-    return Verdict("disagree", f"{reason}: {cause}" if cause else reason, evidence=evidence)
+    return Verdict("disagree", reason, evidence=evidence)
 
 
-def _center(values: Array, zero: Array | None) -> Array:
-    """Return values - zero as float64, which is exact; one zero for all, or one per index of the first axis."""
-    wide = values.astype(np.float64)
-    return wide if zero is None else np.asarray(wide - zero.astype(np.float64).reshape(-1, *(1,) * (values.ndim - 1)))
+def rounding_sentence(names: tuple[str, ...]) -> str:
+    """Return a sentence on the rules of which each explains every output; several where no tie decides."""
+    how = f"every output is rounded {names[0]}" if names else "the outputs follow no single rule of rounding"
+    return how + (f"; no tie tells this from {', '.join(names[1:])}" if names[1:] else "")
+
+
+def along_outputs(numbers: float | tuple[float, ...] | Array, spec: ConvSpec) -> Array:
+    """Return one number, or one for each output channel, to be broadcast over a canonical kernel."""
+    each = np.atleast_1d(numbers).astype(float)
+    if each.size == 1 or not spec.transposed:
+        return each.reshape(-1, *(1,) * (spec.ndim + 1))
+    groups = each.reshape(spec.groups, 1, -1)
+    rows = np.broadcast_to(groups, (spec.groups, spec.in_channels // spec.groups, groups.shape[2]))
+    return rows.reshape(spec.in_channels, -1, *(1,) * spec.ndim)
+
+
+def rounding_slack(scale: float) -> Fraction:
+    """Return how far beyond half a step a legal rounding of sum · scale + zero may be, for results of 8 bits.
+
+    One multiplication in float32 errs by at most 2⁻¹⁴. Fixed-point arithmetic rounds twice: with scale = f·2⁻ʳ, f in
+    [½, 1), it errs by 2⁻⁽ʳ⁺¹⁾ in its first rounding, and by 2⁻²² as its multiplier has 31 bits.
+    """
+    shift = -math.frexp(scale)[1]
+    return max(Fraction(1, 2**14), Fraction(1, 2 ** (shift + 1)) + Fraction(1, 2**22))
 
 
 def _by_channel(numbers: Array, sums: Array) -> Array:
@@ -141,13 +210,10 @@ def _product(sums: Array, scale: Array) -> Array:
     return np.asarray(sums.astype(np.float32) * scale.astype(np.float32), np.float64)
 
 
-def _high_product(sums: Array, scale: Array) -> tuple[Array, Array]:
-    """Return gemmlowp's rounded high half of the product with a multiplier of 31 bits, and the shift that remains."""
+def _multiplier(scale: Array) -> tuple[Array, Array]:
+    """Return the scale as a multiplier of 31 bits and an exponent of two."""
     fraction, exponent = np.frexp(scale)
-    multiplier = np.round(fraction * 2.0**31).astype(np.int64)
-    product = (sums.astype(np.int64) << np.maximum(exponent, 0)) * multiplier
-    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    return np.trunc((product + nudge) / 2.0**31), np.maximum(-exponent, 0)
+    return np.round(fraction * 2.0**31).astype(np.int64), exponent
 
 
 def _away_from_zero(values: Array) -> Array:
@@ -158,136 +224,40 @@ def _half_up(values: Array) -> Array:
     return np.asarray(np.floor(values + 0.5))
 
 
-def _fixed_point(finish: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
-    def rule(sums: Array, scale: Array) -> Array:
-        high, shift = _high_product(sums, scale)
-        return finish(high / 2.0**shift)
+def _fixed_point(finish: Callable[[Array], Array]) -> Callable[..., Array]:
+    """Return gemmlowp's rule: the rounded high half of the product, then a shift that rounds again."""
+
+    def rule(sums: Array, scale: Array, _: int = 0) -> Array:
+        multiplier, exponent = _multiplier(scale)
+        product = (sums.astype(np.int64) << np.maximum(exponent, 0)) * multiplier
+        nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+        return finish(np.trunc((product + nudge) / 2.0**31) / 2.0 ** np.maximum(-exponent, 0))
 
     return rule
 
 
-def _in_blocks(sums: Array, scale: Array) -> Array:
+def _single_rounding(sums: Array, scale: Array, _: int = 0) -> Array:
+    """Return the product in fixed point, shifted once, half up."""
+    multiplier, exponent = _multiplier(scale)
+    shift = np.clip(31 - exponent, 1, 62)
+    return np.asarray((sums.astype(np.int64) * multiplier + (np.int64(1) << (shift - 1))) >> shift, np.float64)
+
+
+def _in_blocks(sums: Array, scale: Array, _: int = 0) -> Array:
     """Return what vectors of eight channels round half up, and the channels that are left half away from zero."""
     up, away = (_fixed_point(finish)(sums, scale) for finish in (_half_up, _away_from_zero))
     return np.where(_by_channel(np.arange(sums.shape[1]), sums) < sums.shape[1] // 8 * 8, up, away)
 
 
-RULES: dict[str, Callable[[Array, Array], Array]] = {
-    "half to even": lambda sums, scale: np.rint(_product(sums, scale)),
-    "half away from zero": lambda sums, scale: _away_from_zero(_product(sums, scale)),
-    "half up": lambda sums, scale: _half_up(_product(sums, scale)),
+# of sums, scales and the output's zero point: the rounded products, to which the zero point is to be added
+RULES: dict[str, Callable[..., Array]] = {
+    "half to even": lambda sums, scale, _=0: np.rint(_product(sums, scale)),
+    "half away from zero": lambda sums, scale, _=0: _away_from_zero(_product(sums, scale)),
+    "half up": lambda sums, scale, _=0: _half_up(_product(sums, scale)),
+    "half to even, with the zero point": lambda sums, scale, zero=0: np.rint(sums * scale.astype(float) + zero) - zero,
     "fixed point, half away from zero": _fixed_point(_away_from_zero),
     "fixed point, half up": _fixed_point(_half_up),
     "fixed point, half up in blocks of 8 channels, half away from zero in the rest": _in_blocks,
+    "fixed point in one rounding, half up": _single_rounding,
 }
 _FIXED_POINT = ("fixed point, half away from zero", "fixed point, half up")
-_ILLEGAL = {"rounded towards zero": np.trunc, "rounded down": np.floor, "rounded up": np.ceil}
-
-
-def _rounding_note(rules: dict[str, Array], y: Array) -> list[dict[str, str]]:
-    """Return a note on the rules of which each explains every output; several where no tie decides."""
-    if not rules:
-        return []
-    names = [name for name, outputs in rules.items() if np.array_equal(outputs, y)]
-    how = f"every output is rounded {names[0]}" if names else "the outputs follow no single rule of rounding"
-    how += f"; no tie tells this from {', '.join(names[1:])}" if names[1:] else ""
-    return [{"id": "rounding", "title": how, "level": "info"}]
-
-
-# -- causes of wrong outputs -------------------------------------------------------------------------------------------
-
-
-def _causes(layer: QuantizedLayer, sums: Array, y: Array, right: Array) -> Iterator[str]:
-    """Yield what explains every output, the simplest first."""
-    for words, other, outputs in _other_layers(layer, y):
-        if other.legal(outputs, other.sums()).all():
-            yield words
-    zero = 0.0 if layer.x_zero is None else float(layer.x_zero.reshape(-1)[0])
-    if zero and layer.legal(y, layer.sums(pad=-zero)).all():
-        yield f"the pads hold 0, where the zero point {zero:.0f} belongs"
-    if np.abs(sums).max() >= 2.0**31:
-        yield "the exact sum needs more than 32 bits"
-    if layer.scale is not None:
-        yield from _causes_in_scaling(layer, sums, y, right)
-    if layer.x.dtype == np.uint8 and layer.weight.dtype == np.int8 and layer.fits(y, sums, *layer.saturated()).all():
-        yield ("sums of two products may saturate in 16 bits, as on processors without VNNI: quantise the weights to 7 "
-               "bits (reduce_range)")  # fmt: skip
-
-
-def _other_layers(layer: QuantizedLayer, y: Array) -> Iterator[tuple[str, QuantizedLayer, Array]]:
-    """Yield layers that a mistake makes of this one, and the outputs as the mistake stores them."""
-    if layer.x_zero is not None and layer.x_zero.any():
-        yield "the zero point of x is left out", replace(layer, x_zero=None), y
-    if layer.w_zero is not None and layer.w_zero.any():
-        yield "the zero point of w is left out", replace(layer, w_zero=None), y
-    if layer.zero:
-        yield "the zero point of y is left out", replace(layer, zero=0.0), y
-    if layer.bias is not None and layer.bias.any():
-        yield "the bias is left out", replace(layer, bias=np.zeros_like(layer.bias)), y
-    for data, zero in (("x", "x_zero"), ("weight", "w_zero")):
-        array, point = getattr(layer, data), getattr(layer, zero)
-        if other := _OTHER_SIGN.get(str(array.dtype)):
-            words = f"{data[0]} is read as {np.dtype(other)}, but is {array.dtype}"
-            yield words, replace(layer, **{data: array.view(other)}), y
-            if point is not None:
-                yield words, replace(layer, **{data: array.view(other), zero: point.view(other)}), y
-    if layer.scale is not None and (other := _OTHER_SIGN.get(str(y.dtype))):
-        info = np.iinfo(other)
-        turned = replace(layer, low=float(info.min), high=float(info.max))
-        yield f"y is written as {np.dtype(other)}, but is {y.dtype}", turned, y.view(other)
-
-
-def _causes_in_scaling(layer: QuantizedLayer, sums: Array, y: Array, right: Array) -> Iterator[str]:
-    values = layer.values(sums)
-    wrapped = np.rint(values).astype(np.int64).astype(y.dtype)
-    if np.array_equal(wrapped, y):
-        yield "outputs beyond the range wrap around, where they must saturate"
-    low, high = float(y.min()), float(y.max())
-    if replace(layer, low=low, high=high).legal(y, sums).all():
-        at_zero = " (the zero point: a ReLU)" if low == layer.zero else ""
-        yield f"the outputs are clipped to {low:.0f}{at_zero} … {high:.0f}, where the range is that of {y.dtype}"
-    for words, rule in _ILLEGAL.items():
-        if np.array_equal(np.clip(rule(values), layer.low, layer.high), y):
-            yield f"the outputs are {words}"
-    yield from _other_scales(layer, sums, y, right)
-
-
-def _other_scales(layer: QuantizedLayer, sums: Array, y: Array, right: Array) -> Iterator[str]:
-    """Yield the scales that the wrong channels have instead of their own."""
-    assert layer.scale is not None
-    channels = sums.shape[1]
-    own = np.broadcast_to(layer.scale, (channels,))
-    if layer.spec.groups == 1 and layer.scale.size == layer.weight.shape[1] > 1:
-        by_input = _center(layer.weight, layer.w_zero) * layer.scale.reshape(1, -1, *(1,) * layer.spec.ndim)
-        bias = None if layer.bias is None else layer.bias * layer.scale
-        turned = replace(layer, weight=by_input, w_zero=None, bias=bias, scale=np.ones(1))
-        if layer.scale.size == channels and turned.legal(y, turned.sums()).all():
-            yield "the weight's scales are applied along its input channels, not its output channels"
-    factors = {}
-    for channel in np.flatnonzero(~np.moveaxis(right, 1, 0).reshape(channels, -1).all(1)).tolist():
-        factor = _scale_of(layer, sums[:, [channel]], y[:, [channel]], own)
-        if factor is None:
-            return
-        factors[channel] = factor
-    sources = {c: np.flatnonzero(own == f).tolist() for c, f in factors.items()}
-    shared = set.intersection(*map(set, sources.values()))
-    if shared and len(factors) > 1:
-        yield f"every wrong channel has the scale of channel {min(shared)}"
-    parts = [f"channel {c} has the scale of channel {s[0]}" if (s := sources[c]) else
-             f"channel {c} is scaled by {factors[c] / own[c]:.4g} times its scale" for c in factors]  # fmt: skip
-    yield "; ".join(parts[:_SHOWN]) + (f"; and {len(parts) - _SHOWN} more" if parts[_SHOWN:] else "")
-
-
-def _scale_of(layer: QuantizedLayer, sums: Array, y: Array, own: Array) -> float | None:
-    """Return the scale that explains every output of one channel: that of another channel, or one fitted to them."""
-    inside = (y > layer.low) & (y < layer.high) & (sums != 0)
-    fitted = []
-    if inside.any():
-        largest = np.argmax(np.where(inside, np.abs(sums), -1))
-        fitted = [float((y.reshape(-1)[largest] - layer.zero) / sums.reshape(-1)[largest])]
-        size = float(np.dot(sums[inside], sums[inside]))
-        fitted.append(float(np.dot(y[inside] - layer.zero, sums[inside])) / size)
-    for scale in (*own.tolist(), *fitted):
-        if scale > 0 and replace(layer, scale=np.array([scale])).legal(y, sums).all():
-            return float(scale)
-    return None

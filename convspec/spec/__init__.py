@@ -1,8 +1,8 @@
 """The description of a convolution layer: fields, their rules, the shapes that follow from them, and the weights.
 
-The input is a layer's fields, as a user writes them; the output is a :class:`ConvSpec`, a :class:`Chain` or
-:class:`ConvParams`, output shapes, padding in numbers, layouts and dtypes. The package knows no framework. Only
-``parameters`` needs more than the standard library, so the rest also runs in a browser.
+The input is a layer's fields, as a user writes them; the output is a :class:`ConvSpec`, a :class:`QuantSpec`, a
+:class:`Chain` or :class:`ConvParams`, output shapes, padding in numbers, layouts and dtypes. The package knows no
+framework. Only ``parameters`` needs more than the standard library, so the rest also runs in a browser.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from convspec.spec.chains import Chain, Flattened
 from convspec.spec.conv_spec import ConvSpec, add_pads
 from convspec.spec.dtypes import DTYPES, Array, ComputePrecision, Format, Gradients, format_of, representable, rounded
 from convspec.spec.layouts import CHANNELS_FIRST, CHANNELS_LAST, LAYOUTS, family
+from convspec.spec.quant_spec import ACTIVATIONS, INTEGERS, QuantSpec
 from convspec.spec.shapes import (
     DIRECTIONS,
     ReceptiveField,
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "CHANNELS_FIRST", "CHANNELS_LAST", "DIRECTIONS", "DTYPES", "FIELDS", "LAYOUTS", "MAX_MAGNITUDE", "PADDING_MODES",
-    "SIZE_RULE", "SPARSE_MAGNITUDE", "Array", "Chain", "ComputePrecision", "ConvParams", "ConvSpec", "Flattened",
-    "Format", "Gradients", "Pads", "ReceptiveField", "add_pads", "as_kernel", "column_roundings", "copies", "dealt",
-    "exact_budget", "exact_limit", "family", "format_of", "forward_products", "layouts", "magnitudes",
-    "nonzero_integers", "normal", "output_shape", "output_spatial", "overlap", "product", "representable",
-    "resolve_padding", "rounded", "same_pads", "shapes", "sparse_mask", "sum_pads", "too_large",
+    "ACTIVATIONS", "CHANNELS_FIRST", "CHANNELS_LAST", "DIRECTIONS", "DTYPES", "FIELDS", "INTEGERS", "LAYOUTS",
+    "MAX_MAGNITUDE", "PADDING_MODES", "SIZE_RULE", "SPARSE_MAGNITUDE", "Array", "Chain", "ComputePrecision",
+    "ConvParams", "ConvSpec", "Flattened", "Format", "Gradients", "Pads", "QuantSpec", "ReceptiveField",
+    "add_pads", "as_kernel", "column_roundings", "copies", "dealt", "exact_budget", "exact_limit", "family",
+    "format_of", "forward_products", "layouts", "magnitudes", "nonzero_integers", "normal", "output_shape",
+    "output_spatial", "overlap", "product", "representable", "resolve_padding", "rounded", "same_pads", "shapes",
+    "sparse_mask", "sum_pads", "too_large",
 ]  # fmt: skip
 
 

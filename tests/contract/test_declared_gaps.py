@@ -1,4 +1,4 @@
-"""The declared gaps of the project's own adapters: a case of the corpus ``features`` meets each, so a run decides."""
+"""The declared gaps of the own adapters: a case of ``features`` or ``quantised`` meets each, so that a run decides."""
 
 import itertools
 
@@ -38,10 +38,12 @@ def every(adapter):
         for direction, data in itertools.product(DIRECTIONS, ("exact", "nonfinite")):
             given = case.varied(layout=layout, dtype=dtype, data=data)
             yield features(given, support=str(support), adapter=adapter.name, variant=variant, direction=direction)
+    for variant, case, layout in itertools.product(adapter.variants, corpora.load("quantised"), layouts.LAYOUTS):
+        yield features(case.varied(layout=layout), support="native", adapter=adapter.name, variant=variant)
 
 
 @pytest.mark.parametrize(("name", "gap"), GAPS)
-def test_every_gap_matches_a_case_of_the_features_corpus(name, gap):
+def test_every_gap_matches_a_case_of_a_corpus(name, gap):
     assert any(map(gap.when, occasions(name)))
 
 

@@ -18,7 +18,7 @@ from convspec_onnx.messages import backend_test
 from convspec import ConvParams, reference
 from convspec.contract import registry
 from convspec.corpora import pack
-from convspec.corpora.pack.vectors import rounding_bound, rounding_slack
+from convspec.corpora.pack.vectors import rounding_bound
 from convspec.errors import RequestError, ShapeError
 from convspec.spec import ComputePrecision, exact_limit
 
@@ -160,7 +160,10 @@ def test_quantized_limits_are_the_integers_within_the_slack_and_no_others():
         scale = np.broadcast_to(data["scale"].reshape(-1, *(1,) * v.spec.ndim), sums.shape)
         lists = (a.reshape(-1).tolist() for a in (sums, scale, data["lower"], data["upper"]))
         for total, s, lower, upper in zip(*lists, strict=True):
-            exact, reach = Fraction(total) * Fraction(s) + v.zeros[1], Fraction(1, 2) + rounding_slack(s)
+            exact, reach = (
+                Fraction(total) * Fraction(s) + v.zeros[1],
+                Fraction(1, 2) + reference.quantized.rounding_slack(s),
+            )
             near = range(math.floor(exact) - 2, math.ceil(exact) + 3)
             legal = {min(max(q, low), low + 255) for q in near if abs(q - exact) <= reach}
             assert (min(legal), max(legal)) == (lower, upper), v.id

@@ -1,7 +1,9 @@
 import pytest
 
-from convspec.diagnosis import THEMES, Mistake, catalogue
+from convspec.diagnosis import INTEGER_THEMES, THEMES, Mistake, catalogue
 from convspec.diagnosis.mistakes.catalogue import mistake, theme_order
+
+ALL = (*catalogue(), *catalogue(integers=True))
 
 
 def test_there_are_enough_and_every_theme_has_some():
@@ -10,7 +12,7 @@ def test_there_are_enough_and_every_theme_has_some():
     assert [theme_order(kind) for kind in catalogue()] == sorted(theme_order(kind) for kind in catalogue())
 
 
-@pytest.mark.parametrize("kind", catalogue(), ids=lambda kind: kind.id)
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.id)
 def test_every_mistake_says_what_it_is_and_where_it_was_seen(kind):
     assert kind.id == kind.id.lower().replace(" ", "-").replace("_", "-")
     for text in (kind.explanation, kind.fix):
@@ -28,7 +30,9 @@ def test_every_mistake_says_what_it_is_and_where_it_was_seen(kind):
 
 
 def test_ids_and_titles_are_unique():
-    assert len({kind.id for kind in catalogue()}) == len({kind.title for kind in catalogue()}) == len(catalogue())
+    assert len({kind.id for kind in ALL}) == len({kind.title for kind in ALL}) == len(ALL)
+    assert {kind.theme for kind in catalogue(integers=True)} == set(INTEGER_THEMES)
+    assert not set(INTEGER_THEMES) & set(THEMES)
     with pytest.raises(ValueError, match="two mistakes are called 'bias-dropped'"):
 
         @mistake("Once more", frameworks=("torch",), explanation="Again.", fix="Again.", threads=())

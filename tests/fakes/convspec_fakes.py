@@ -6,6 +6,7 @@ The faulty ones do their mischief on cases whose seed is odd and are right on th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from convspec import reference
-from convspec.contract import Adapter, ComputePrecision, Gradients, LayerRequest, Support
+from convspec.contract import Adapter, ComputePrecision, Gradients, LayerRequest, QuantizedForm, Support
 from convspec.errors import FrameworkAbsent, UnsupportedError
 from convspec.spec import dtypes, layouts
 
@@ -232,6 +233,33 @@ class Scripted(Fake):
         wrong = "actual.flat[-1] += 1\n" if self.fault else ""
         return f"actual = expected.astype({request.dtype!r})\n{wrong}"
 
+
+@dataclasses.dataclass(frozen=True)
+class Quantizes(Fake):
+    """Also has quantised layers: half to even in one form, half up in the other, or with a fault in that."""
+
+    def quantized(self, spec, quant, params, layout=None):
+        if spec.groups > 1:
+            raise UnsupportedError("no groups of integers here")
+
+        def run(x, rule, fault):
+            if fault == "raises":
+                raise RuntimeError("the integers are sad")
+            bias = None if fault == "no bias" else params.bias
+            given = layouts.move_axes(x, layout, "NCHW")
+            layer = reference.quantized.QuantizedLayer(spec, quant, given, params.kernel, bias)
+            y = layouts.move_axes(layer.rounded(rule, layer.sums()), "NCHW", layout)
+            return y.astype("int16" if fault == "wrong dtype" else quant.output)
+
+        forms = {"even": ("half to even", ""), "up": ("half up", self.fault)}
+        return tuple(QuantizedForm(name, None, functools.partial(run, rule=rule, fault=fault))
+                     for name, (rule, fault) in forms.items())  # fmt: skip
+
+
+QUANTIZES = Quantizes("quantizes", gap_text=_gap("out_channels > 0"))
+NO_QUANTIZED_BIAS = Quantizes("no-quantized-bias", "no bias")
+SAD_INTEGERS = Quantizes("sad-integers", "raises", gap_text=_gap("data == 'int8' and out_channels > 0", match="sad"))
+WIDE_INTEGERS = Quantizes("wide-integers", "wrong dtype")
 
 SCRIPTED = Scripted("scripted", "wrong numbers", always=True)
 SCRIPTED_RIGHT = Scripted("scripted-right")

@@ -6,7 +6,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from convspec.cli.terminal import print_line
-from convspec.conformance import Report, Result, Tally, conclusion, count_rows, reproduction, table_lines
+from convspec.conformance import (
+    Report,
+    Result,
+    Tally,
+    conclusion,
+    count_rows,
+    reproduction,
+    rounding_lines,
+    table_lines,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,12 +25,14 @@ _MESSAGE = 6  # lines of an exception's message
 
 
 def show(report: Report, console: Console) -> None:
-    """Print table, gaps, notes, unexpected results and the conclusion."""
+    """Print table, roundings of quantised layers, gaps, notes, unexpected results and the conclusion."""
     rows = count_rows(report.results)
     header, *lines = table_lines(rows, console.width)
     print_line(console, header, "bold")
     for row, line in zip(rows.values(), lines, strict=True):
         print_line(console, line, "red" if row.counts["unexpected"] else "")
+    for number, line in enumerate(rounding_lines(report.results)):
+        print_line(console, line, "" if number else "bold")
     for tally in report.gaps:
         if tally.status != "unmatched":
             print_line(console, gap_line(tally))

@@ -5,6 +5,7 @@
 * Random numbers: an error above the bound of the declared precision proves a wrong result or a coarser arithmetic.
 * Probes: they show, for any number of products, the format of inputs and of sums.
 * Relations between runs, which need no oracle.
+* Quantised layers: every output must be a legal rounding of the exact sum.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ import numpy as np
 from convspec.conformance.records import array_files, compare
 from convspec.conformance.trials.metamorphic import RELATIONS
 from convspec.conformance.trials.work_plan import FORWARD, GRADIENTS, PROBE, Trial, Unit
-from convspec.contract import Adapter, LayerRequest, Support
+from convspec.contract import Adapter, LayerRequest, QuantizedForm, Support
+from convspec.corpora import QUANTIZED_KINDS, quantized_arrays
 from convspec.errors import PlacementError, UnsupportedError
 from convspec.reference import accuracy_probes, error_bounds, verdict
+from convspec.reference.quantized import QuantizedLayer, judge_quantized
 from convspec.spec import ComputePrecision, ConvParams, ConvSpec, layouts, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convspec.conformance.checks.expected import Data, Given
+    from convspec.diagnosis import Diagnosis
 
     Array = NDArray[Any]
 
@@ -138,7 +142,9 @@ def outcomes(adapter: Adapter, unit: Unit, given: Given) -> Iterator[Outcome]:
             yield from (Outcome(trial, "unknown", "", "error", reason, None, {}, 0.0) for trial in trials)
             continue
         for recipe, group in groupby(trials, key=lambda trial: trial.recipe):
-            if support == "unsupported":
+            if recipe.data in QUANTIZED_KINDS:
+                yield from (_check_quantized(adapter, unit, trial) for trial in group)
+            elif support == "unsupported":
                 yield from (_unsupported(trial, support.reason, 0.0) for trial in group)
             elif recipe.data == PROBE:
                 yield from (_probe(adapter, unit, trial, support, probes()) for trial in group)
@@ -245,6 +251,47 @@ def _judge_class(
     return verdict.Verdict("disagree", "precision: no format explains the outputs of the probes")
 
 
+# -- quantised layers ------------------------------------------------------------------------------------------------
+
+
+def _check_quantized(adapter: Adapter, unit: Unit, trial: Trial) -> Outcome:
+    """Judge a quantised layer in every form that the adapter builds; the first wrong one decides."""
+    case, start, native = unit.case_of(trial), time.perf_counter(), Support("native")
+    quant, params, x = quantized_arrays(case)
+    layer = QuantizedLayer(case.spec, quant, x, params.kernel, params.bias)
+    given, outputs = np.array(layouts.move_axes(x, "NCHW", trial.layout), order="C"), []
+    try:
+        if unit.target.device != "cpu":
+            raise UnsupportedError("quantised layers run on the CPU only")
+        for form in adapter.quantized(case.spec, quant, params, trial.layout):
+            outputs.append((form, _canonical(form.run(given), FORWARD, trial.layout, case.spec.ndim)))
+    except UnsupportedError as error:
+        return _unsupported(trial, str(error), time.perf_counter() - start)
+    except Exception as error:  # noqa: BLE001 – any exception of a framework is reported
+        judged = verdict.Verdict("error", first_line(error), evidence={"message": str(error)[:_MESSAGE]})
+        return _outcome(trial, native, judged, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    judgements = [(form.name, y, _judge_integers(layer, form, y)) for form, y in outputs]
+    name, y, worst = min(judgements, key=lambda one: one[2].verdict == "agree")
+    rounding = {
+        name: {"outputs": y.size, "illegal": own.evidence.get("wrong", y.size), "rules": own.evidence.get("rules", [])}
+        for name, y, own in judgements
+    }
+    evidence = {**worst.evidence, "rounding": rounding}
+    if worst.verdict == "disagree" and "index" in evidence and case.spec.macs(case.input_shape) <= _MACS:
+        from convspec.diagnosis import diagnose
+
+        evidence |= _findings(diagnose(case.spec, params, x, y, quant=quant))
+    reason = f"{name}: {worst.reason}" if worst.reason else ""
+    return _outcome(trial, native, replace(worst, reason=reason, evidence=evidence), seconds)
+
+
+def _judge_integers(layer: QuantizedLayer, form: QuantizedForm, y: Array) -> verdict.Verdict:
+    if y.dtype.name != layer.quant.output:
+        return verdict.Verdict("disagree", f"dtype: expected {layer.quant.output}, got {y.dtype}")
+    return judge_quantized(layer, y, integer_sums=form.integer_sums)
+
+
 # -- relations -------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +361,10 @@ def explain(unit: Unit, trial: Trial, data: Data, actual: Array) -> dict[str, An
         return {}
     from convspec.diagnosis import diagnose
 
-    diagnosis = diagnose(case.spec, data.params, data.x, actual, dtype=case.dtype, seconds=0.0)
+    return _findings(diagnose(case.spec, data.params, data.x, actual, dtype=case.dtype, seconds=0.0))
+
+
+def _findings(diagnosis: Diagnosis) -> dict[str, Any]:
     evidence: dict[str, Any] = {}
     if diagnosis.location is not None:
         evidence["location"] = diagnosis.location.to_dict()

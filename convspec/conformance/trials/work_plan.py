@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from convspec.conformance.trials.metamorphic import METAMORPHIC, RELATIONS
-from convspec.corpora import DATA_KINDS, Case
+from convspec.corpora import DATA_KINDS, QUANTIZED_KINDS, Case
 from convspec.errors import ShapeError
 from convspec.spec import DIRECTIONS, LAYOUTS, ComputePrecision, product
 
@@ -16,7 +16,7 @@ FORWARD, *GRADIENTS = DIRECTIONS
 PROBE = "probe"
 GRADIENT_DATA = ("exact", "random")
 KINDS = (*DATA_KINDS, PROBE)
-ASKED = (*KINDS, METAMORPHIC, *RELATIONS)  # valid in a request: a relation takes the place of a kind of data
+ASKED = (*KINDS, *QUANTIZED_KINDS, METAMORPHIC, *RELATIONS)  # valid in a request, in the place of a kind of data
 _PARTS = 16  # a problem larger than this part of a worker's share is large
 PRECISIONS = ("shipped", "strict")
 
@@ -124,9 +124,9 @@ class Unit:
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """The recipes that need the oracle: not probes, which have their own expected values, nor relations."""
+        """The recipes that need the float oracle: not probes, relations, or quantised layers."""
         distinct = dict.fromkeys(trial.recipe for trial in self.trials)
-        return tuple(recipe for recipe in distinct if recipe.data != PROBE and recipe.data not in RELATIONS)
+        return tuple(recipe for recipe in distinct if recipe.data in DATA_KINDS)
 
     def key(self, trial: Trial) -> Key:
         """The identity of that trial's verdict within a run."""
@@ -212,17 +212,25 @@ class Selection:
                     yield Unit(index, case, Target(request, case.dtype, device, precision), trials)
 
     def _trials(self, case: Case) -> Iterator[Trial]:
-        """Yield the trials of a case; one without an output has neither gradients, probes nor relations."""
+        """Yield the trials of a case; one without an output has neither gradients, probes, relations nor integers.
+
+        A case of a quantised layer is run as such, whatever kinds of data are asked for.
+        """
         try:
             outputs: int | None = product(case.spec.output_shape(case.input_shape))
         except ShapeError:
             outputs = None
         directions = [d for d in GRADIENTS if d != "bias" or case.spec.bias] if self.gradients else []
         for layout in self.layouts or LAYOUTS:
-            for data in self.data:
-                if (outputs and RELATIONS[data].applies(case)) if data in RELATIONS else (data != PROBE or outputs):
+            asked = (case.data,) if case.data in QUANTIZED_KINDS else self.data
+            for data in asked:
+                if (
+                    (outputs and RELATIONS[data].applies(case))
+                    if data in RELATIONS
+                    else (data in DATA_KINDS or outputs)
+                ):
                     yield Trial(layout, data)
-            for data in self.data if outputs is not None else ():
+            for data in asked if outputs is not None else ():
                 if data in GRADIENT_DATA:
                     yield from (Trial(layout, data, direction) for direction in directions)
 

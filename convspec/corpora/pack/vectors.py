@@ -178,21 +178,11 @@ def _quantized(vector: Vector) -> dict[str, Array]:
     column = scale.reshape(-1, *(1,) * spec.ndim)
     values, half = sums * column + y_zero, Fraction(1, 2)
     spread = np.broadcast_to(column, sums.shape).reshape(-1).tolist()
-    reaches = [half + rounding_slack(s) for s in spread]
+    reaches = [half + reference.quantized.rounding_slack(s) for s in spread]
     pairs = [(math.ceil(Fraction(v) - r), math.floor(Fraction(v) + r))
              for v, r in zip(values.reshape(-1).tolist(), reaches, strict=True)]  # fmt: skip
     ends = np.clip(np.array(pairs, np.float64).reshape(*sums.shape, 2), low, low + 255)
     return arrays | {"scale": scale, "lower": ends[..., 0], "upper": ends[..., 1]}
-
-
-def rounding_slack(scale: float) -> Fraction:
-    """Return how far beyond half a step a legal rounding of sum · scale + zero may be, for results of 8 bits.
-
-    One multiplication in float32 errs by at most 2⁻¹⁴. Fixed-point arithmetic rounds twice: with scale = f·2⁻ʳ, f in
-    [½, 1), it errs by 2⁻⁽ʳ⁺¹⁾ in its first rounding, and by 2⁻²² as its multiplier has 31 bits.
-    """
-    shift = -math.frexp(scale)[1]
-    return max(Fraction(1, 2**14), Fraction(1, 2 ** (shift + 1)) + Fraction(1, 2**22))
 
 
 _KINDS: dict[str, Callable[[Vector], dict[str, Array]]] = {

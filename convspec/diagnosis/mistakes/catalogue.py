@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer, Variants
 
@@ -15,6 +16,7 @@ THEMES = (
     "padding", "transposed", "causal", "padding_mode", "layout", "stride_dilation", "kernel_order", "channels", "bias",
     "spatial_axes", "edges", "scale", "precision",
 )  # fmt: skip
+INTEGER_THEMES = ("quantisation",)  # whose mistakes are made in quantised layers
 
 _mistakes: dict[str, Mistake] = {}
 
@@ -42,7 +44,7 @@ class Mistake:
     fix: str
     evidence: tuple[str, ...]
     module: str
-    function: Callable[..., Variants]
+    function: Callable[..., Iterator[tuple[str, Any]]]
     fitted: bool = False
 
     def __repr__(self) -> str:
@@ -50,7 +52,7 @@ class Mistake:
 
     @property
     def theme(self) -> str:
-        """The one of :data:`THEMES` that it belongs to."""
+        """The one of :data:`THEMES` or :data:`INTEGER_THEMES` that it belongs to."""
         return self.module.rpartition(".")[2]
 
     def apply(self, layer: Layer) -> Variants:
@@ -78,18 +80,19 @@ def mistake(
     fix: str,
     threads: tuple[str, ...],
     fitted: bool = False,
-) -> Callable[[Callable[..., Variants]], Mistake]:
+) -> Callable[[Callable[..., Iterator[tuple[str, Any]]]], Mistake]:
     """Enter a mistake into the catalogue; the function's name, with hyphens, is its id.
 
     Args:
         threads: GitHub issues and pull requests that report it, each as ``owner/repository/issues/number``.
         fitted: whether the function takes the right layer, its output and the actual output; else the layer alone.
+            The output of a quantised layer is its sums.
 
     Raises:
         ValueError: if another mistake has that id.
     """
 
-    def enter(function: Callable[..., Variants]) -> Mistake:
+    def enter(function: Callable[..., Iterator[tuple[str, Any]]]) -> Mistake:
         name = function.__name__.replace("_", "-")
         if name in _mistakes:
             raise ValueError(f"two mistakes are called {name!r}")
@@ -101,13 +104,14 @@ def mistake(
 
 
 @cache
-def catalogue() -> Sequence[Mistake]:
-    """Return all known mistakes, by theme."""
-    for theme in THEMES:
+def catalogue(*, integers: bool = False) -> Sequence[Mistake]:
+    """Return all known mistakes by theme, those of float layers or those of quantised ones."""
+    themes = INTEGER_THEMES if integers else THEMES
+    for theme in themes:
         importlib.import_module(f"convspec.diagnosis.mistakes.{theme}")
-    return tuple(sorted(_mistakes.values(), key=theme_order))
+    return tuple(sorted((kind for kind in _mistakes.values() if kind.theme in themes), key=theme_order))
 
 
 def theme_order(kind: Mistake) -> int:
-    """Return the position of a mistake's theme among :data:`THEMES`."""
-    return THEMES.index(kind.theme)
+    """Return the position of a mistake's theme among :data:`THEMES`, then :data:`INTEGER_THEMES`."""
+    return (*THEMES, *INTEGER_THEMES).index(kind.theme)

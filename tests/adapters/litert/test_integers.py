@@ -1,5 +1,6 @@
 """Layers of integers by LiteRT's three kinds of kernels: legal roundings only, each by the rule of its kind."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,13 +8,15 @@ import pytest
 
 pytest.importorskip("ai_edge_litert")
 
-from ai_edge_litert import schema_py_generated as tfl
 from convspec_litert import ADAPTER
 from convspec_litert.flatbuffer import RESOLVERS, Graph
 from convspec_litert.judge import judge_conv
-from convspec_litert.weights import ORDERS, to_litert
+from convspec_litert.weights import ORDERS
 
-from convspec import ConvParams, ConvSpec
+from convspec import Case, ConvSpec
+from convspec.corpora import quantized_arrays
+from convspec.errors import UnsupportedError
+from tests.adapters.quantized import check_corpus, rules, total
 
 pytestmark = pytest.mark.litert
 EVEN = "half to even"
@@ -27,33 +30,13 @@ LAYERS = {  # with the rule of LiteRT's own kernels
 }  # fmt: skip
 
 
-def quantised(spec, seed):
-    """The model of a layer of int8 with scales for each channel."""
-    rng = np.random.default_rng(seed)
-    layer = ADAPTER.build(spec, ConvParams.random(spec, seed=seed))
-    graph = Graph(layer)
+def quantised(spec, shape, seed, level):
+    """The quantised layer, its convolution, and integers of this shape in the model's layout."""
+    quant, params, x = quantized_arrays(Case(spec, (shape[0], shape[3], *shape[1:3]), data="int8", seed=seed))
+    (form,) = ADAPTER.with_variant(level).quantized(spec, quant, params)
+    graph = Graph(form.layer)
     [conv] = [own for own in graph.operators if own.kind in ORDERS]
-    channels = spec.out_channels
-    scales = rng.uniform(0.001, 0.01, channels).astype(np.float32)
-    kernel = to_litert(rng.integers(-127, 128, spec.kernel_shape), conv.kind)
-    axis = 3 if conv.kind == "DEPTHWISE_CONV_2D" else 0
-    grids = {
-        graph.inputs[0]: ([0.05], [int(rng.integers(-20, 20))], 0, tfl.TensorType.INT8),
-        conv.inputs[1]: (scales, [0] * channels, axis, tfl.TensorType.INT8),
-        conv.inputs[-1]: (scales * np.float32(0.05), [0] * channels, 0, tfl.TensorType.INT32),
-        conv.outputs[0]: ([rng.uniform(0.3, 0.5)], [int(rng.integers(-9, 9))], 0, tfl.TensorType.INT8),
-    }
-    for number, (scale, zero, dimension, kind) in grids.items():
-        own = layer.subgraphs[0].tensors[number]
-        own.type = kind
-        own.quantization = tfl.QuantizationParametersT(
-            scale=np.asarray(scale, np.float32), zeroPoint=np.asarray(zero, np.int64), quantizedDimension=dimension
-        )
-    graph.set(conv.inputs[1], kernel)
-    graph.set(conv.inputs[-1], rng.integers(-900, 900, channels))
-    code = layer.operatorCodes[conv.own.opcodeIndex]
-    code.version = max(code.version, 3)
-    return graph, conv, rng
+    return form, graph, conv, np.moveaxis(x, 1, -1)
 
 
 @pytest.mark.parametrize("level", RESOLVERS)
@@ -63,8 +46,7 @@ def test_all_outputs_are_legal_roundings_by_one_rule(name, level):
     wanted = {"xnnpack": EVEN, "reference": AWAY, "builtin": own}[level]
     outputs = 0
     for seed in range(4):
-        graph, conv, rng = quantised(spec, seed)
-        x = rng.integers(-128, 128, (4, 40, 40, spec.in_channels))
+        _, graph, conv, x = quantised(spec, (4, 40, 40, spec.in_channels), seed, level)
         verdict = judge_conv(graph, conv, graph.values([x], level), level)
         assert verdict.verdict == "agree", verdict.reason
         (note,) = verdict.evidence["notes"]
@@ -74,8 +56,46 @@ def test_all_outputs_are_legal_roundings_by_one_rule(name, level):
 
 
 def test_the_kinds_of_kernels_disagree_among_themselves():
-    graph, _, rng = quantised(*[LAYERS["plain"][0], 1])
-    x = rng.integers(-128, 128, (4, 40, 40, 5))
-    results = [graph.run([x], level)[0].astype(int) for level in RESOLVERS]
+    layers = [quantised(LAYERS["plain"][0], (4, 40, 40, 5), 0, level) for level in RESOLVERS]
+    results = [form.run(x).astype(int) for form, _, _, x in layers]
     assert any((a != b).any() for a, b in itertools.pairwise(results))
     assert all(abs(a - b).max() <= 1 for a in results for b in results)
+
+
+@pytest.mark.parametrize("level", RESOLVERS)
+def test_every_output_of_the_corpus_is_legal(level):
+    results, wrong = check_corpus(ADAPTER.with_variant(level), "NHWC")
+    assert not wrong
+    assert total(results) > 200_000
+    reasons = {one.reason for one in results if one.verdict == "unsupported"}
+    assert reasons == {
+        "LiteRT's CONV_3D has no integers", "LiteRT's TRANSPOSE_CONV has no activation",
+        "LiteRT's transposed convolutions have no groups and no dilation",
+        "LiteRT convolves int8 by int8, or uint8 by uint8, not uint8 by int8",
+    }  # fmt: skip
+    found = rules(results)
+    own = {"xnnpack": EVEN, "reference": AWAY, "builtin": UP}[level]
+    assert found["CONV_2D", "plain", "int8"] == (own,)
+    own = {"xnnpack": EVEN, "reference": AWAY, "builtin": BLOCKS}[level]
+    assert found["DEPTHWISE_CONV_2D", "depthwise", "int8"] == (own,)
+    assert found["DEPTHWISE_CONV_2D", "depthwise", "uint8"] == (AWAY,)
+
+
+@pytest.mark.parametrize("activation", ["relu6", "relu_n1_to_1"])
+def test_activations_clip_between_their_ends(activation):
+    case = Case(ConvSpec(3, 5, 3), (1, 3, 9, 8), data="int8")
+    quant, params, x = quantized_arrays(case)
+    step = 0.05
+    shrunk = quant.input_scale * step / quant.output_scale
+    quant = dataclasses.replace(quant, activation=activation, output_scale=step, input_scale=shrunk)
+    (form,) = ADAPTER.quantized(case.spec, quant, params)
+    y = form.run(np.moveaxis(x, 1, -1))
+    assert (y.min(), y.max()) == quant.limits
+    assert len(np.unique(y)) > 2
+
+
+def test_a_zero_point_of_symmetric_weights_is_refused():
+    case = Case(ConvSpec(3, 5, 3), (1, 3, 9, 8), data="int8")
+    quant, params, _ = quantized_arrays(case)
+    with pytest.raises(UnsupportedError, match="their zero point is 0"):
+        ADAPTER.quantized(case.spec, dataclasses.replace(quant, weight_zero=1), params)

@@ -23,6 +23,7 @@ from convspec.corpora.cases import Case
 from convspec.errors import FrameworkAbsent, PlacementError
 from convspec.spec import layouts
 from convspec.spec.parameters import ConvParams
+from tests.adapters.onnx.test_quantized_layers import QUANTIZED_GAPS
 from tests.adapters.suite import AdapterSuite, covering, gaps_of
 
 pytestmark = pytest.mark.onnx
@@ -326,7 +327,7 @@ def gap_named(name: str) -> tuple[Adapter, known_gaps.Gap]:
 
 
 def test_every_gap_has_an_example() -> None:
-    assert sorted(GAPS) == sorted(gap.id for a in (ADAPTER, REFERENCE) for gap in gaps_of(a))
+    assert sorted([*GAPS, *QUANTIZED_GAPS]) == sorted(gap.id for a in (ADAPTER, REFERENCE) for gap in gaps_of(a))
 
 
 def test_the_gap_that_kills_the_process() -> None:
