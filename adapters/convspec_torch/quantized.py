@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 
-from convspec.contract import Array, ConvParams, ConvSpec, Pads, Plan, QuantizedForm, QuantSpec, resolve_padding
+from convspec.contract import Array, ConvParams, ConvSpec, Plan, QuantizedForm, QuantSpec
 from convspec.errors import UnsupportedError
 
 with warnings.catch_warnings():
@@ -27,34 +27,24 @@ def quantized(plan: Plan, quant: QuantSpec, params: ConvParams, variant: str) ->
     spec = plan.spec
     if variant != "default":
         raise UnsupportedError("PyTorch's quantised modules are run in the variant default")
-    same = isinstance(spec.padding, str)  # whose pads depend on the input
-    if same or plan.reasons or spec.padding_mode != "zeros" or any(lo != hi for lo, hi in _pads(spec)):
+    pads = () if isinstance(spec.padding, str) else spec.padding  # a word: they depend on the input
+    if not pads or plan.reasons or spec.padding_mode != "zeros" or any(lo != hi for lo, hi in pads):
         raise UnsupportedError("PyTorch's quantised modules are channels first and pad both sides alike, with zeros")
     if (quant.input, quant.weight, quant.output) != _TYPES or not quant.symmetric or quant.activation != "none":
         raise UnsupportedError("PyTorch's quantised modules take uint8 data and symmetric int8 weights")
-    forms, problems = [], []
+    forms = []
     for engine in torch.backends.quantized.supported_engines:
-        if engine != "none":
-            try:
-                with _engine(engine):
-                    layer = _pack(spec, quant, params)
-            except RuntimeError as error:
-                problems.append(f"{engine}: {str(error).splitlines()[0]}")
-                continue
+        with suppress(RuntimeError), _engine(engine):  # of an engine that lacks the layer
+            layer = _pack(spec, [lo for lo, _ in pads], quant, params)
             run = partial(_run, layer, quant, engine)
             forms.append(QuantizedForm(engine, layer, run, integer_sums=engine not in _FLOAT_BIAS))
     if not forms:
-        raise UnsupportedError("no engine has the layer: " + "; ".join(problems))
+        raise UnsupportedError("no engine of this PyTorch has the quantised layer")
     return tuple(forms)
 
 
-def _pads(spec: ConvSpec) -> Pads:
-    return resolve_padding(spec, (1,) * spec.ndim)[0]
-
-
-def _pack(spec: ConvSpec, quant: QuantSpec, params: ConvParams) -> torch.nn.Module:
+def _pack(spec: ConvSpec, pads: list[int], quant: QuantSpec, params: ConvParams) -> torch.nn.Module:
     kind = getattr(modules, f"Conv{'Transpose' if spec.transposed else ''}{spec.ndim}d")
-    pads = tuple(lo for lo, _ in _pads(spec))
     more = {"output_padding": spec.output_padding} if spec.transposed else {}
     layer: Any = kind(spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, pads, dilation=spec.dilation,
                       groups=spec.groups, bias=spec.bias, **more)  # fmt: skip

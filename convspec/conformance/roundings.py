@@ -47,9 +47,8 @@ def count_roundings(results: Iterable[Result]) -> dict[tuple[str, str, str, str]
 
 
 def _kind(spec: ConvSpec) -> str:
-    if spec.transposed:
-        return "transposed"
-    return "depthwise" if spec.depthwise else "grouped" if spec.groups > 1 else "plain"
+    kinds = {"transposed": spec.transposed, "depthwise": spec.depthwise, "grouped": spec.groups > 1, "plain": True}
+    return next(kind for kind, true in kinds.items() if true)
 
 
 def rounding_lines(results: Iterable[Result]) -> list[str]:

@@ -80,18 +80,14 @@ def find_mistakes(layer: QuantizedLayer, y: Array) -> Iterator[Finding]:
     if y.shape == layer.spec.output_shape(layer.x.shape):
         right = sums.of(Integers(layer))
         for kind in catalogue(integers=True):
-            for phrase, wrong in _variants(kind, *((layer, right, y) if kind.fitted else (layer,))):
-                if wrong.explains(y, sums.of(wrong)):
-                    found = True
-                    yield _finding(kind, phrase, wrong)
-                    break
+            with suppress(*IMPOSSIBLE):
+                for phrase, wrong in kind.function(*((layer, right, y) if kind.fitted else (layer,))):
+                    if wrong.explains(y, sums.of(wrong)):
+                        found = True
+                        yield _finding(kind, phrase, wrong)
+                        break
     if not found:
         yield from _float_mistakes(layer, y)
-
-
-def _variants(kind: Mistake, *arguments: Any) -> IntegerVariants:
-    with suppress(*IMPOSSIBLE):
-        yield from kind.function(*arguments)
 
 
 def _float_mistakes(layer: QuantizedLayer, y: Array) -> Iterator[Finding]:
@@ -115,11 +111,11 @@ def _finding(kind: Mistake, phrase: str, wrong: Integers) -> Finding:
 
 def diagnose_integers(layer: QuantizedLayer, y: Array) -> Diagnosis:
     """Find the known mistakes that turn a quantised layer into the integers ``y``, in canonical order."""
-    if y.shape == layer.spec.output_shape(layer.x.shape) and layer.legal(y, layer.sums()).all():
-        return Diagnosis(agrees=True)
-    kinds = (*catalogue(integers=True), *catalogue())
     shapes = layer.spec.output_shape(layer.x.shape), y.shape
-    return Diagnosis(agrees=False, findings=tuple(find_mistakes(layer, y)), tried=len(kinds), shapes=shapes)
+    if shapes[0] == y.shape and layer.legal(y, layer.sums()).all():
+        return Diagnosis(agrees=True)
+    tried = len(catalogue(integers=True)) + len(catalogue())
+    return Diagnosis(agrees=False, findings=tuple(find_mistakes(layer, y)), tried=tried, shapes=shapes)
 
 
 def judge_integers(layer: QuantizedLayer, y: Array) -> Verdict:

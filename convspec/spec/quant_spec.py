@@ -55,61 +55,51 @@ class QuantSpec:
     activation: str = "none"
 
     def __post_init__(self) -> None:
-        problems = [*self._type_problems(), *self._number_problems()]
+        types = tuple(INTEGERS)
+        allowed = {"input": types[:3], "weight": types[:3], "output": types, "bias": ("int32", "int64"),
+                   "activation": tuple(ACTIVATIONS)}  # fmt: skip
+        problems = [f"{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, names))}"
+                    for name, names in allowed.items() if getattr(self, name) not in names]  # fmt: skip
+        for entry in fields(self):
+            what, _, kind = entry.name.partition("_")
+            if kind and (problem := self._number_problem(entry.name, INTEGERS.get(getattr(self, what), (0, 0)))):
+                problems.append(problem)
         if problems:
             raise SpecError(problems)
 
-    def _type_problems(self) -> list[str]:
-        allowed = dict.fromkeys(("input", "weight"), tuple(INTEGERS)[:3]) | {"output": tuple(INTEGERS)}
-        allowed |= {"bias": ("int32", "int64"), "activation": tuple(ACTIVATIONS)}
-        return [f"{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, names))}"
-                for name, names in allowed.items() if getattr(self, name) not in names]  # fmt: skip
-
-    def _number_problems(self) -> list[str]:
-        problems = []
-        for entry in fields(self):
-            what, _, kind = entry.name.partition("_")
-            if not kind:
-                continue
-            given, several = getattr(self, entry.name), " or one per output channel" * (what == "weight")
-            numbers = as_sequence(given) if what == "weight" else None
-            converted = [
-                (_scale if kind == "scale" else as_integer)(n) for n in ([given] if numbers is None else numbers)
-            ]
-            low, high = INTEGERS.get(getattr(self, what), INTEGERS["int32"])
-            rule = "a number above 0 in float32" if kind == "scale" else f"an int from {low} to {high}"
-            if not converted or not all(n is not None and (kind == "scale" or low <= n <= high) for n in converted):
-                problems.append(f"{entry.name}={given!r} must be {rule}{several}")
-            else:
-                object.__setattr__(self, entry.name, converted[0] if numbers is None else tuple(converted))
-        return problems
+    def _number_problem(self, name: str, ends: tuple[int, int]) -> str:
+        """Store a field of numbers in canonical form, or return the rule that it breaks."""
+        given, scale, of_weight = getattr(self, name), name.endswith("scale"), name.startswith("weight")
+        numbers = as_sequence(given) if of_weight else None
+        converted = [(_scale if scale else as_integer)(n) for n in ([given] if numbers is None else numbers)]
+        if converted and all(n is not None and (scale or ends[0] <= n <= ends[1]) for n in converted):
+            object.__setattr__(self, name, converted[0] if numbers is None else tuple(converted))
+            return ""
+        rule = "a number above 0 in float32" if scale else "an int from {} to {}".format(*ends)
+        return f"{name}={given!r} must be {rule}" + " or one per output channel" * of_weight
 
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and the largest output: those of its type, or of the activation."""
         low, high = INTEGERS[self.output]
         step = 1.0 if self.output == "int32" else self.output_scale
-        first, last = (end / step + self.output_zero for end in ACTIVATIONS[self.activation])
-        return max(low, low if first == -math.inf else round(first)), min(
-            high, high if last == math.inf else round(last)
-        )
+        ends = (min(max(end / step + self.output_zero, low), high) for end in ACTIVATIONS[self.activation])
+        first, last = map(round, ends)
+        return first, last
 
     def check(self, spec: ConvSpec) -> QuantSpec:
         """Return this spec if its numbers of the weight fit the layer. Raises SpecError."""
-        problems = [
-            f"{name} must be one number, or one for each of {spec.out_channels} output channels, not {len(numbers)}"
-            for name in ("weight_scale", "weight_zero")
-            if isinstance(numbers := getattr(self, name), tuple) and len(numbers) != spec.out_channels
-        ]  # fmt: skip
-        if problems:
+        own = {name: getattr(self, name) for name in ("weight_scale", "weight_zero")}
+        rule = f"must be one number, or one for each of {spec.out_channels} output channels, not"
+        counts = {name: len(numbers) for name, numbers in own.items() if isinstance(numbers, tuple)}
+        if problems := [f"{name} {rule} {n}" for name, n in counts.items() if n != spec.out_channels]:
             raise SpecError(problems)
         return self
 
     @property
     def symmetric(self) -> bool:
         """Whether the zero points of the weight are 0."""
-        zeros = self.weight_zero
-        return not (any(zeros) if isinstance(zeros, tuple) else zeros)
+        return self.weight_zero in (0, (0,) * len(as_sequence(self.weight_zero) or ()))
 
 
 def _scale(value: Any) -> float | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from convspec.diagnosis.faulty_layer import IMPOSSIBLE, Array, Layer, Variants
@@ -99,6 +101,19 @@ def mistake(
         links = tuple(f"https://github.com/{thread}" for thread in threads)
         kind = Mistake(name, title, frameworks, explanation, fix, links, function.__module__, function, fitted)
         return _mistakes.setdefault(name, kind)
+
+    return enter
+
+
+def described(*, fitted: bool = False) -> Callable[[Callable[..., Iterator[tuple[str, Any]]]], Mistake]:
+    """Enter a mistake, as :func:`mistake` does, whose texts are in the ``.toml`` file beside its module."""
+
+    def enter(function: Callable[..., Iterator[tuple[str, Any]]]) -> Mistake:
+        package, _, theme = function.__module__.rpartition(".")
+        texts = tomllib.loads(files(package).joinpath(f"{theme}.toml").read_text("utf-8"))
+        own = texts[function.__name__.replace("_", "-")]
+        lists = {key: tuple(own.pop(key)) for key in ("frameworks", "threads")}
+        return mistake(own.pop("title"), **own, **lists, fitted=fitted)(function)
 
     return enter
 
