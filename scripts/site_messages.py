@@ -17,7 +17,7 @@ from convspec.layers import messages
 
 EXPLAINED = {
     "torch": "PyTorch", "flax": "Flax (nnx)", "keras": "Keras", "onnx": "ONNX", "equinox": "Equinox",
-    "openvino": "OpenVINO",
+    "openvino": "OpenVINO", "mlx": "MLX", "litert": "LiteRT", "ncnn": "ncnn",
 }  # fmt: skip
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%", ast.Eq: "==", ast.NotEq: "!=",
