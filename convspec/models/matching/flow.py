@@ -8,6 +8,7 @@ rounds tell branches apart; few leave a step that only one model has without an 
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
@@ -23,21 +24,26 @@ class Flow:
     """The layers of a graph and what stands between them, to be matched with those of another.
 
     Attributes:
-        layers: the positions of the nodes of each layer, by its path, in the order of execution.
+        layers: the positions of the nodes of each layer, by its path, in the order of execution. A layer that calls a
+            function with its arrays has the node of that function.
     """
 
-    def __init__(self, graph: Graph, paths: Iterable[str]) -> None:
+    def __init__(self, graph: Graph, parts: Sequence[str]) -> None:
         self.graph = graph
-        self.layers: dict[str, list[int]] = {path: [] for path in paths}
+        own = list(dict.fromkeys(step.path for step in graph.trace.steps if step.arrays))
+        inner = {path: [one for one in own if re.match(rf"{re.escape(path)}\W", one)]
+                 for path in parts if path not in own}  # fmt: skip
+        owner = {path: path for path in own} | {one[0]: path for path, one in inner.items() if len(one) == 1}
+        self.layers: dict[str, list[int]] = {path: [] for path in [*parts, *owner.values()]}
         self._paths: dict[int, str] = {}
         used = {read.value for reads in (*(node.reads for node in graph.nodes), *graph.results) for read in reads}
         last = {node.place: number for number, node in enumerate(graph.nodes)}  # a layer that is cropped has two nodes
         for number, node in enumerate(graph.nodes):
             step = graph.trace.steps[node.place]
             cropped = number != last[node.place] and used.isdisjoint(node.writes)
-            if step.path in self.layers and step.arrays and not cropped:
-                self.layers[step.path].append(number)
-                self._paths[number] = step.path
+            if step.arrays and not cropped:
+                self.layers[owner[step.path]].append(number)
+                self._paths[number] = owner[step.path]
 
     def colours(self, seeds: Seeds, rounds: int, *, fine: bool) -> list[int]:
         """Return the colour of each node; ``fine``: of all steps and settings, else of layers and joins and shapes."""

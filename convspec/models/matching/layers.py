@@ -82,7 +82,7 @@ def flow_of(model: Model) -> Flow | None:
     graph = model.graph
     if graph is None or not model.followed:
         return None
-    return Flow(graph, [part.path for part in model.parts] + [step.path for step in graph.trace.steps if step.arrays])
+    return Flow(graph, [part.path for part in model.parts])
 
 
 def pairs_by_flow(a: Model, b: Model, known: Mapping[str, str]) -> dict[str, str]:
