@@ -109,13 +109,17 @@ def described(*, fitted: bool = False) -> Callable[[Callable[..., Iterator[tuple
     """Enter a mistake, as :func:`mistake` does, whose texts are in the ``.toml`` file beside its module."""
 
     def enter(function: Callable[..., Iterator[tuple[str, Any]]]) -> Mistake:
-        package, _, theme = function.__module__.rpartition(".")
-        texts = tomllib.loads(files(package).joinpath(f"{theme}.toml").read_text("utf-8"))
-        own = texts[function.__name__.replace("_", "-")]
-        lists = {key: tuple(own.pop(key)) for key in ("frameworks", "threads")}
-        return mistake(own.pop("title"), **own, **lists, fitted=fitted)(function)
+        own = _texts(function.__module__)[function.__name__.replace("_", "-")]
+        lists = {key: tuple(own[key]) for key in ("frameworks", "threads")}
+        return mistake(**{**own, **lists}, fitted=fitted)(function)
 
     return enter
+
+
+@cache
+def _texts(module: str) -> dict[str, dict[str, Any]]:
+    package, _, theme = module.rpartition(".")
+    return tomllib.loads(files(package).joinpath(f"{theme}.toml").read_text("utf-8"))
 
 
 @cache

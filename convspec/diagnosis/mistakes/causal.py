@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec.diagnosis.faulty_layer import Layer, Variants
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 
 
 def causal_total(layer: Layer) -> int | None:
@@ -16,12 +16,7 @@ def causal_total(layer: Layer) -> int | None:
     return None
 
 
-@mistake(
-    "A causal layer sees the future: its padding is on both sides", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="All (k - 1)·d elements go before the sequence; with half on each side, outputs read future inputs.",
-    fix="Pad ((k - 1)·d, 0) before an unpadded convolution.",
-    threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751", "locuslab/TCN/issues/12"),
-)  # fmt: skip
+@described()
 def causal_as_symmetric(layer: Layer) -> Variants:
     total = causal_total(layer)
     if total:
@@ -29,24 +24,14 @@ def causal_as_symmetric(layer: Layer) -> Variants:
             yield f"padded ({lo}, {total - lo})", layer.explicit(padding=((lo, total - lo),))
 
 
-@mistake(
-    "A causal layer runs backwards: its padding is after the sequence", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="Padding both sides and cropping the wrong end leaves outputs that read future inputs only.",
-    fix="Pad before the sequence, or crop the last (k - 1)·d outputs, not the first.",
-    threads=("pytorch/pytorch/issues/1333", "locuslab/TCN/issues/12"),
-)  # fmt: skip
+@described()
 def causal_reversed(layer: Layer) -> Variants:
     total = causal_total(layer)
     if total:
         yield f"padded (0, {total})", layer.explicit(padding=((0, total),))
 
 
-@mistake(
-    "Causal padding is computed without the dilation", frameworks=("torch", "keras", "flax"),
-    explanation="Causal padding needs (k - 1)·d elements; k - 1 are too few, and cropping k - 1 shifts the outputs.",
-    fix="Use (k - 1)·d for both the padding and the crop.",
-    threads=("locuslab/TCN/issues/12", "pytorch/pytorch/issues/1333"),
-)  # fmt: skip
+@described()
 def causal_without_dilation(layer: Layer) -> Variants:
     total, short = causal_total(layer), layer.spec.kernel_size[0] - 1
     if total and total != short:
@@ -54,12 +39,7 @@ def causal_without_dilation(layer: Layer) -> Variants:
             yield f"padded {pads}", layer.explicit(padding=(pads,))
 
 
-@mistake(
-    "A layer that should look both ways is causal", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="All padding is before the sequence, so every output is late by half a kernel.",
-    fix="Pad both sides ('same').",
-    threads=("pytorch/pytorch/issues/1333", "keras-team/keras/issues/8751"),
-)  # fmt: skip
+@described()
 def symmetric_as_causal(layer: Layer) -> Variants:
     spec = layer.spec
     if spec.ndim == 1 and not spec.transposed and causal_total(layer) is None and any(layer.pads[0]):

@@ -7,18 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive, take
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 
 _MANY = 16
 
 
-@mistake(
-    "The groups are ignored", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="Every output reads all input channels, or only those of the first group.",
-    fix="Pass groups (Flax: feature_group_count, ONNX: group).",
-    threads=("onnx/tensorflow-onnx/issues/1868", "alibaba/TinyNeuralNetwork/issues/197",
-             "onnx/tensorflow-onnx/issues/1100"),
-)  # fmt: skip
+@described()
 def groups_ignored(layer: Layer) -> Variants:
     spec, kernel = layer.spec, layer.params.kernel
     if spec.groups == 1:
@@ -34,12 +28,7 @@ def groups_ignored(layer: Layer) -> Variants:
     yield "every group reads the first group's channels", replace(layer, x=first)
 
 
-@mistake(
-    "The kernel's groups are in another order", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="Each block of the kernel is applied to another group of the input than its own.",
-    fix="Keep the blocks in the order of the groups when splitting or concatenating.",
-    threads=("pytorch/pytorch/pull/18463", "modular/modular/issues/6129"),
-)  # fmt: skip
+@described()
 def groups_permuted(layer: Layer) -> Variants:
     spec, kernel = layer.spec, layer.params.kernel
     if spec.groups == 1:
@@ -52,13 +41,7 @@ def groups_permuted(layer: Layer) -> Variants:
         yield "the kernel's groups reversed", layer.with_kernel(blocks[::-1].reshape(kernel.shape))
 
 
-@mistake(
-    "The channels of the groups are interleaved, or should have been", frameworks=("torch", "onnx", "keras"),
-    explanation="A channel shuffle (reshape to (g, C/g), transpose) is missing or was applied twice: neighbouring "
-                "channels come from different groups.",
-    fix="Add the missing shuffle: reshape the channels to (g, C/g), transpose, and reshape back.",
-    threads=("alibaba/TinyNeuralNetwork/issues/197", "modular/modular/issues/6248"),
-)  # fmt: skip
+@described()
 def channels_shuffled(layer: Layer) -> Variants:
     g = layer.spec.groups
     if g == 1:
@@ -70,13 +53,7 @@ def channels_shuffled(layer: Layer) -> Variants:
             yield f"the {side}'s channels {what}", wrong
 
 
-@mistake(
-    "The kernel of a grouped layer has in and out the wrong way round", frameworks=("onnx", "torch", "keras"),
-    explanation="PyTorch and ONNX: a grouped transposed kernel is (in, out/groups, …), a regular one (out, in/groups, "
-                "…). Reading one as the other moves numbers between the channels of a group.",
-    fix="Split the kernel by groups first, transpose each block, then concatenate.",
-    threads=("apache/tvm/issues/10223", "apache/tvm/pull/9443", "apache/tvm/pull/9465"),
-)  # fmt: skip
+@described()
 def grouped_kernel_layout(layer: Layer) -> Variants:
     spec, kernel = layer.spec, layer.params.kernel
     if spec.groups == 1:
@@ -97,12 +74,7 @@ def _keep_channels(x: Array, per_in: int, ends: tuple[int, int | None]) -> Array
     return x * np.tile(within, x.shape[1] // per_in).reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
-@mistake(
-    "Some input channels take no part in the sum", frameworks=("onnx", "torch"),
-    explanation="An implementation with too large or late blocks of channels skips the first or last ones.",
-    fix="The implementation is wrong for this number of channels: try another number, or another device.",
-    threads=("microsoft/onnxruntime/issues/29651", "modular/modular/issues/6129", "pytorch/pytorch/issues/60535"),
-)  # fmt: skip
+@described()
 def input_channels_left_out(layer: Layer) -> Variants:
     per_in = layer.spec.in_channels // layer.spec.groups
     if per_in == 1:

@@ -8,16 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from convspec.diagnosis.faulty_layer import FILL, Array, Layer, Variants, pad, take
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 from convspec.spec import layouts, product
 
 
-@mistake(
-    "The first or last row or column of the output is missing", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="A crop removes one element too many on one side.",
-    fix="Compare the crop with the output's shape; crop the other end, or do not crop.",
-    threads=("onnx/tensorflow-onnx/issues/945", "microsoft/onnxruntime/issues/23403", "google/flax/pull/2578"),
-)  # fmt: skip
+@described()
 def row_dropped(layer: Layer) -> Variants:
     ends = (("first", slice(1, None)), ("last", slice(None, -1)))
     for axis, letter in enumerate(layouts.spatial_letters(layer.spec.ndim), start=2):
@@ -27,12 +22,7 @@ def row_dropped(layer: Layer) -> Variants:
         yield f"the {what} position along every axis dropped", layer.then(take(..., *(kept,) * layer.spec.ndim))
 
 
-@mistake(
-    "The windows start one element too early or too late", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="The amount of padding and the output size are right, but every window is off by one element.",
-    fix="Compare pads as numbers; with a stride, check where the first window begins.",
-    threads=("taehoonlee/tensornets/issues/25", "vtjeng/MIPVerify.jl/pull/23", "gmalivenko/onnx2keras/pull/52"),
-)  # fmt: skip
+@described()
 def window_shifted(layer: Layer) -> Variants:
     if layer.spec.transposed:
         return
@@ -60,12 +50,7 @@ def _shift(layer: Layer, axes: tuple[int, ...], by: int) -> Layer | None:
     return replace(layer.explicit(padding=tuple(pads)), x=layer.x[tuple(cut)])
 
 
-@mistake(
-    "The border of the output is filled instead of computed", frameworks=("torch", "onnx"),
-    explanation="The convolution is computed without padding, and its output is padded to the right shape.",
-    fix="Pad the input, not the output.",
-    threads=("pytorch/pytorch/issues/20981", "chaiNNer-org/chaiNNer/issues/3106"),
-)  # fmt: skip
+@described()
 def border_not_computed(layer: Layer) -> Variants:
     if layer.spec.transposed or not any(map(any, layer.pads)):
         return
@@ -82,12 +67,7 @@ def _leaky(slope: float) -> Callable[[Array], Array]:
     return lambda y: np.where(y < 0, slope * y, y)
 
 
-@mistake(
-    "An activation is applied to the output", frameworks=("keras", "onnx", "torch"),
-    explanation="Keras layers can have an activation, and optimisers fuse one into the layer: values are clipped.",
-    fix="Compare before the activation, or apply it on both sides.",
-    threads=("microsoft/onnxruntime/issues/20321", "majianjia/nnom/issues/73"),
-)  # fmt: skip
+@described()
 def activation_fused(layer: Layer) -> Variants:
     yield "ReLU of the output", replace(layer, finish=lambda y: np.maximum(y, 0.0))
     yield "ReLU6 of the output", replace(layer, finish=lambda y: np.clip(y, 0.0, 6.0))
@@ -95,12 +75,7 @@ def activation_fused(layer: Layer) -> Variants:
         yield f"leaky ReLU ({slope}) of the output", replace(layer, finish=_leaky(slope))
 
 
-@mistake(
-    "Nothing was computed: the output is zero, or the bias alone", frameworks=("onnx", "torch", "keras"),
-    explanation="Weights were never loaded, a buffer was never written, or the input was zero.",
-    fix="Check that the weights arrived (print their sum) and that the input is the intended one.",
-    threads=("pytorch/pytorch/issues/99519", "pytorch/pytorch/issues/163539"),
-)  # fmt: skip
+@described()
 def nothing_computed(layer: Layer) -> Variants:
     filled = layer.then(lambda y: np.full_like(y, FILL))
     yield "zeros", filled

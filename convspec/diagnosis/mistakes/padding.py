@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convspec.diagnosis.faulty_layer import Layer, Variants, take
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 from convspec.diagnosis.mistakes.causal import causal_total
 from convspec.spec import same_pads
 
@@ -14,15 +14,7 @@ def _unequal(layer: Layer) -> bool:
     return not layer.spec.transposed and differences <= {0, 1} and 1 in differences
 
 
-@mistake(
-    "'same' padding ported as equal padding on both sides", frameworks=("keras", "flax", "torch", "onnx"),
-    explanation="'same' pads only as much as the output needs: with a stride or an even kernel that is often an odd "
-                "number, and the extra element goes after the input. padding=k//2 pads both sides equally, so every "
-                "window starts one element earlier, usually with no change of shape.",
-    fix="Pad explicitly with the resolved numbers (spec.explicit(input_shape).padding), then convolve unpadded.",
-    threads=("pytorch/pytorch/issues/3867", "google/flax/issues/2993", "taehoonlee/tensornets/issues/25",
-             "keras-team/keras/issues/19291"),
-)  # fmt: skip
+@described()
 def same_as_symmetric(layer: Layer) -> Variants:
     if not _unequal(layer):
         return
@@ -36,13 +28,7 @@ def same_as_symmetric(layer: Layer) -> Variants:
         yield f"padded {what}: {tuple(halves)}", layer.explicit(padding=tuple((p, p) for p in halves))
 
 
-@mistake(
-    "Equal padding ported as 'same'", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="padding=1 with a stride of 2 pads both sides; 'same' gives the same shape but pads (0, 1) if the "
-                "size is even. Every window starts one element later.",
-    fix="Use a padding layer (ZeroPadding2D, jnp.pad, explicit pads) with the numbers, then convolve with 'valid'.",
-    threads=("keras-team/keras/pull/16363", "gmalivenko/pytorch2keras/issues/1", "google/flax/issues/2993"),
-)  # fmt: skip
+@described()
 def symmetric_as_same(layer: Layer) -> Variants:
     if layer.spec.transposed or isinstance(layer.spec.padding, str) or any(lo != hi for lo, hi in layer.pads):
         return
@@ -50,14 +36,7 @@ def symmetric_as_same(layer: Layer) -> Variants:
     yield "padded as 'same_lower' does, the odd element before", layer.respec(padding="same_lower")
 
 
-@mistake(
-    "The odd element of the padding is on the wrong side (SAME_UPPER against SAME_LOWER)",
-    frameworks=("onnx", "keras", "flax", "torch"),
-    explanation="If the padding has an odd number of elements, TensorFlow, JAX and ONNX's SAME_UPPER put the extra "
-                "one after the input; SAME_LOWER and some hand-written ports put it before.",
-    fix="Write the pads as numbers, (before, after) for each axis.",
-    threads=("onnx/onnx/issues/3534", "FluxML/Flux.jl/issues/1605", "NVlabs/MambaVision/issues/112"),
-)  # fmt: skip
+@described()
 def odd_cell_on_the_wrong_side(layer: Layer) -> Variants:
     if not _unequal(layer):
         return
@@ -69,25 +48,14 @@ def odd_cell_on_the_wrong_side(layer: Layer) -> Variants:
             yield f"before and after exchanged on spatial axis {axis}", layer.explicit(padding=changed)
 
 
-@mistake(
-    "Pads before and after are exchanged", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="A pad written for one end of an axis is applied to the other end.",
-    fix="Check the order in which the tool lists pads: all begins and then all ends, or pairs.",
-    threads=("onnx/tensorflow-onnx/issues/1028", "onnx/onnx/issues/261"),
-)  # fmt: skip
+@described()
 def pads_mirrored(layer: Layer) -> Variants:
     if layer.spec.transposed or _unequal(layer) or all(lo == hi for lo, hi in layer.pads):
         return
     yield "before and after exchanged on every axis", layer.explicit(padding=tuple(p[::-1] for p in layer.pads))
 
 
-@mistake(
-    "Unequal pads are made equal", frameworks=("onnx", "torch"),
-    explanation="cuDNN and PyTorch's layers take one number per axis; a backend that gets (0, 2) uses the mean, the "
-                "larger or the first number on both sides.",
-    fix="Pad explicitly before an unpadded convolution.",
-    threads=("microsoft/onnxruntime/pull/4627", "microsoft/onnxruntime/issues/11312", "pytorch/pytorch/issues/17150"),
-)  # fmt: skip
+@described()
 def unequal_pads_made_equal(layer: Layer) -> Variants:
     if layer.spec.transposed or _unequal(layer) or causal_total(layer) or all(lo == hi for lo, hi in layer.pads):
         return  # causal padding has mistakes of its own
@@ -101,13 +69,7 @@ def unequal_pads_made_equal(layer: Layer) -> Variants:
         yield f"{what} on both sides: {tuple(numbers)}", layer.explicit(padding=numbers)
 
 
-@mistake(
-    "'same' padding computed without the size of the input", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="PyTorch: 'same' pads d·(k - 1) elements for every input; TensorFlow and JAX: the total depends on "
-                "the input size modulo the stride.",
-    fix="Resolve the padding for each input size, or fix the size and write numbers.",
-    threads=("pytorch/pytorch/pull/45667", "pytorch/pytorch/issues/67551"),
-)  # fmt: skip
+@described()
 def same_without_the_input_size(layer: Layer) -> Variants:
     if layer.spec.transposed or not isinstance(layer.spec.padding, str):
         return
@@ -116,13 +78,7 @@ def same_without_the_input_size(layer: Layer) -> Variants:
     yield f"padded {pads}, as for stride 1", layer.explicit(padding=pads)
 
 
-@mistake(
-    "A flat list of pads is read in another order", frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="ONNX lists all begins, then all ends; TensorFlow and JAX list pairs, axis by axis; PyTorch's F.pad "
-                "lists pairs from the last axis to the first. The same numbers in another order pad other sides.",
-    fix="Convert the list: ONNX [b0, b1, e0, e1] is ((b0, e0), (b1, e1)), and F.pad needs [b1, e1, b0, e0].",
-    threads=("onnx/onnx/issues/261", "microsoft/onnxruntime/pull/17325", "onnx/tensorflow-onnx/issues/66"),
-)  # fmt: skip
+@described()
 def pads_in_another_order(layer: Layer) -> Variants:
     n, pads = layer.spec.ndim, layer.pads
     if n < 2 or layer.spec.transposed:
@@ -138,48 +94,28 @@ def pads_in_another_order(layer: Layer) -> Variants:
         yield f"{what}: {order}", layer.explicit(padding=order)
 
 
-@mistake(
-    "The pads of the spatial axes are exchanged", frameworks=("torch", "onnx", "keras", "flax"),
-    explanation="F.pad begins with the last axis; pads meant for (H, W) are then applied to (W, H).",
-    fix="Reverse the order of the axes when converting to or from F.pad.",
-    threads=("pytorch/pytorch/issues/37844", "pytorch/executorch/pull/18783"),
-)  # fmt: skip
+@described()
 def pads_of_another_axis(layer: Layer) -> Variants:
     pads = layer.pads
     if len(set(pads)) > 1:
         yield f"the pads from last axis to first: {pads[::-1]}", layer.explicit(padding=pads[::-1])
 
 
-@mistake(
-    "The padding is not applied", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="The layer computes with 'valid' padding; a transposed layer crops nothing.",
-    fix="Pass the padding; check that auto_pad, or a padding layer before the convolution, was not lost.",
-    threads=("microsoft/onnxruntime/issues/4086", "onnx/optimizer/pull/251"),
-)  # fmt: skip
+@described()
 def padding_dropped(layer: Layer) -> Variants:
     if any(map(any, layer.pads)):
         extra = layer.explicit().spec.output_padding
         yield "no padding at all", layer.explicit(padding=0, output_padding=extra)
 
 
-@mistake(
-    "The padding is applied twice", frameworks=("onnx", "keras", "torch"),
-    explanation="A padding layer precedes the convolution, and the convolution pads as well.",
-    fix="Remove one of them: after an explicit Pad, the convolution must not pad (auto_pad unset).",
-    threads=("onnx/optimizer/pull/251", "onnx/tensorflow-onnx/pull/850"),
-)  # fmt: skip
+@described()
 def padding_applied_twice(layer: Layer) -> Variants:
     doubled = tuple((2 * lo, 2 * hi) for lo, hi in layer.pads)
     if any(map(any, doubled)):
         yield f"padded {doubled}", layer.explicit(padding=doubled)
 
 
-@mistake(
-    "The padding is computed from the kernel without its dilation", frameworks=("onnx", "torch", "keras"),
-    explanation="A kernel of k taps with dilation d spans (k - 1)·d + 1 elements; padding for k elements is too small.",
-    fix="Use the effective kernel, spec.effective_kernel, in the formula.",
-    threads=("microsoft/onnxscript/pull/3037", "onnx/onnx/pull/2043"),
-)  # fmt: skip
+@described()
 def pads_without_dilation(layer: Layer) -> Variants:
     spec = layer.spec
     if spec.transposed or all(d == 1 for d in spec.dilation) or not any(map(any, layer.pads)):
@@ -191,14 +127,7 @@ def pads_without_dilation(layer: Layer) -> Variants:
     yield f"padded {half}, half the undilated kernel", layer.explicit(padding=half)
 
 
-@mistake(
-    "The output's size is rounded up where it should be down, or down where it should be up",
-    frameworks=("onnx", "torch", "keras", "flax"),
-    explanation="A window that does not fit completely is dropped, so the size is a floor; 'same' has ⌈L/s⌉ outputs, "
-                "a ceiling. Confusing the two adds or drops the last output.",
-    fix="Use ⌊(L + lo + hi - ke) / s⌋ + 1, for 'same' ⌈L / s⌉.",
-    threads=("daa233/learning-notes/issues/16", "onnx/onnx/issues/7721"),
-)  # fmt: skip
+@described()
 def output_size_rounded_otherwise(layer: Layer) -> Variants:
     spec, sizes = layer.spec, layer.x.shape[2:]
     if spec.transposed or all(s == 1 for s in spec.stride):

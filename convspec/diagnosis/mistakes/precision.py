@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 from convspec.reference import STATISTICAL_MINIMUM
 from convspec.spec import ComputePrecision, ConvParams, format_of, rounded
 
@@ -41,43 +41,22 @@ def _coarse_inputs(layer: Layer, name: str) -> Variants:
         yield f"input, kernel and bias rounded to {name}", replace(coarse, params=params)
 
 
-@mistake(
-    "The products are computed in TF32", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="NVIDIA's tensor cores round float32 inputs to 11 significant bits; cuDNN convolutions do so by "
-                "default in PyTorch, TensorFlow, JAX and ONNX Runtime.",
-    fix="Disable it to compare: torch.backends.cudnn.allow_tf32 = False, jax_default_matmul_precision='highest'.",
-    threads=("pytorch/pytorch/issues/107514", "pytorch/pytorch/issues/129649", "IBM/aihwkit/issues/766"),
-)  # fmt: skip
+@described()
 def tf32_inputs(layer: Layer) -> Variants:
     yield from _coarse_inputs(layer, "tf32")
 
 
-@mistake(
-    "The products are computed in bfloat16", frameworks=("flax", "torch", "keras"),
-    explanation="TPUs round float32 inputs to 8 significant bits by default; CPUs with AMX do so on request.",
-    fix="Set precision='highest' (JAX), or torch.backends.mkldnn.conv.fp32_precision = 'ieee'.",
-    threads=("jax-ml/jax/issues/7010", "jax-ml/jax/issues/9973", "pytorch/pytorch/issues/148973"),
-)  # fmt: skip
+@described()
 def bfloat16_inputs(layer: Layer) -> Variants:
     yield from _coarse_inputs(layer, "bfloat16")
 
 
-@mistake(
-    "The products are computed in float16", frameworks=("onnx", "torch"),
-    explanation="Core ML, TensorRT and mobile runtimes convert float32 networks to float16 by default.",
-    fix="Request float32 (compute_precision=FLOAT32), or compare with a float16 layer.",
-    threads=("apple/coremltools/issues/2110", "apple/coremltools/issues/1671", "NVIDIA/TensorRT/issues/1761"),
-)  # fmt: skip
+@described()
 def float16_inputs(layer: Layer) -> Variants:
     yield from _coarse_inputs(layer, "float16")
 
 
-@mistake(
-    "The weights were stored in a coarser format", frameworks=("torch", "onnx", "keras", "flax"),
-    explanation="A half-precision checkpoint was loaded into a float32 layer: the input is exact, the kernel is not.",
-    fix="Load the float32 checkpoint, or compare with the rounded weights.",
-    threads=("apple/coremltools/issues/2603", "vladmandic/sdnext/issues/1978"),
-)  # fmt: skip
+@described()
 def weights_rounded(layer: Layer) -> Variants:
     kernel, bias = layer.params.kernel, layer.params.bias
     for name in ("float16", "bfloat16", "tf32"):
@@ -87,12 +66,7 @@ def weights_rounded(layer: Layer) -> Variants:
             yield f"kernel and bias rounded to {name}", coarse.with_bias(_round(bias, name))
 
 
-@mistake(
-    "The weights are quantised to eight bits", frameworks=("onnx", "torch", "keras"),
-    explanation="Symmetric quantisation has 255 levels, with one scale for all weights or one per channel.",
-    fix="Compare with the dequantised weights.",
-    threads=("microsoft/onnxruntime/issues/24711", "microsoft/onnxruntime/issues/19694"),
-)  # fmt: skip
+@described()
 def weights_quantised(layer: Layer) -> Variants:
     kernel = layer.params.kernel
     for what, axes in (
@@ -105,23 +79,13 @@ def weights_quantised(layer: Layer) -> Variants:
         yield f"the kernel in int8, {what}", layer.with_kernel(np.rint(kernel / safe) * safe)
 
 
-@mistake(
-    "The output was stored in a coarser format", frameworks=("torch", "onnx", "flax", "keras"),
-    explanation="The layer is right, but its output passed through a 16-bit tensor (mixed precision, autocast).",
-    fix="Keep the output in float32 for the comparison.",
-    threads=("apple/coremltools/issues/2110", "jax-ml/jax/issues/25873"),
-)  # fmt: skip
+@described()
 def output_rounded(layer: Layer) -> Variants:
     for name in ("float16", "bfloat16"):
         yield f"the output rounded to {name}", replace(layer, finish=partial(_round, name=name))
 
 
-@mistake(
-    "Numbers below the smallest normal one are taken for zero", frameworks=("flax", "keras", "torch", "onnx"),
-    explanation="Processors that flush subnormals lose the smallest inputs and weights; in float16, those below 6e-5.",
-    fix="Scale the data, or disable flushing.",
-    threads=("pytorch/pytorch/issues/58123", "apple/coremltools/issues/2110"),
-)  # fmt: skip
+@described()
 def subnormals_flushed(layer: Layer) -> Variants:
     for name in ("float32", "float16"):
         least = format_of(name).smallest_normal
@@ -130,14 +94,7 @@ def subnormals_flushed(layer: Layer) -> Variants:
         yield f"numbers below {least:.2g}, subnormal in {name}, flushed to zero", wrong
 
 
-@mistake(
-    "The sums are accumulated in 16 bits", frameworks=("torch", "onnx", "flax"),
-    explanation="Each addition rounds, so errors grow with the number of products. The order of the additions is "
-                "unknown: the format and the size of the errors identify the mistake, not the single numbers.",
-    fix="Request float32 accumulation.",
-    threads=("pytorch/pytorch/issues/163347", "jax-ml/jax/issues/25873", "ROCm/rocm-libraries/issues/3508"),
-    fitted=True,
-)  # fmt: skip
+@described(fitted=True)
 def coarse_accumulation(layer: Layer, output: Array, actual: Array) -> Variants:
     # the bound is so wide that much would fit it: the statistics have to decide, and the format of the numbers
     if output.size >= STATISTICAL_MINIMUM and np.isfinite(actual).all():

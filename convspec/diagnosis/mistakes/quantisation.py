@@ -187,7 +187,8 @@ def read_with_the_other_sign(layer: QuantizedLayer) -> IntegerVariants:
             yield words, _wrong(layer, **read)
             yield words, Integers(replace(layer, quant=replace(quant, **{what: other, f"{what}_zero": zero}), **read))
     if not layer.exact and (other := _OTHER_SIGN.get(quant.output)):
-        turned = replace(layer, clip=tuple(map(float, INTEGERS[other])))
+        low, high = INTEGERS[other]
+        turned = replace(layer, clip=(low, high))
         read_y = partial(_reinterpret, own=quant.output, other=other)
         yield f"y is written as {other}, but is {quant.output}", Integers(turned, read=read_y)
 
@@ -210,7 +211,8 @@ def _finish(
     values: Array, rule: Callable[[Array], Array], layer: QuantizedLayer, before: int = 0, shift: int = 0
 ) -> Array:
     """Return the outputs of a rule of rounding, applied to the values less ``before``; then they are shifted."""
-    return np.clip(rule(values - before) + before + shift, *layer.ends)
+    rounded: Array = rule(values - before) + before + shift
+    return np.clip(rounded, *layer.ends)
 
 
 @described()

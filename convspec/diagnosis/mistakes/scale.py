@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from convspec.diagnosis.faulty_layer import Array, Layer, Variants, derive
-from convspec.diagnosis.mistakes.catalogue import mistake
+from convspec.diagnosis.mistakes.catalogue import described
 from convspec.reference import products
 from convspec.spec import ConvParams
 
@@ -22,12 +22,7 @@ _RANGES: dict[str, Callable[[Array], Array]] = {
 }  # fmt: skip
 
 
-@mistake(
-    "The input has another range", frameworks=("keras", "torch", "onnx"),
-    explanation="Pixels are in 0…255, 0…1 or -1…1; a preprocessing step is missing or applied twice.",
-    fix="Convert the input to the range that the layer was trained with.",
-    threads=("chaiNNer-org/chaiNNer/issues/3106", "microsoft/MMdnn/issues/595"),
-)  # fmt: skip
+@described()
 def input_scaled(layer: Layer) -> Variants:
     for what, change in _RANGES.items():
         yield f"the input {what}", replace(layer, x=derive(layer.x, change))
@@ -45,12 +40,7 @@ def _rescale(layer: Layer, scale: Array, shift: Array) -> Layer:
     return replace(layer.respec(bias=True), params=ConvParams(scaled, bias * scale + shift))
 
 
-@mistake(
-    "All that the kernel contributes is multiplied by one number", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="Input or kernel has another scale: a range of pixels, a spectral norm, a gain that was not folded.",
-    fix="Look for a constant of that size in the preprocessing, or in a reparametrisation of the weights.",
-    threads=("chaiNNer-org/chaiNNer/issues/3106", "gzuidhof/nn-transfer/pull/3"), fitted=True,
-)  # fmt: skip
+@described(fitted=True)
 def convolution_scaled(layer: Layer, output: Array, actual: Array) -> Variants:
     bias = layer.params.bias
     shift = 0.0 if bias is None else bias.reshape(-1, *(1,) * layer.spec.ndim)
@@ -65,12 +55,7 @@ def convolution_scaled(layer: Layer, output: Array, actual: Array) -> Variants:
         yield f"the output times {b:.6g}", layer.with_kernel(layer.params.kernel * b).with_bias(bias * b)
 
 
-@mistake(
-    "Each channel is off by a constant: another bias", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="The kernel is right. The bias comes from another checkpoint or layer, or has a mean folded into it.",
-    fix="Compare the biases; look for a folded batch norm or mean subtraction.",
-    threads=("onnx/optimizer/issues/255", "majianjia/nnom/issues/73"), fitted=True,
-)  # fmt: skip
+@described(fitted=True)
 def bias_of_another_value(layer: Layer, output: Array, actual: Array) -> Variants:
     if output[:, 0].size >= _ENOUGH and np.isfinite(actual).all():
         axes = (0, *range(2, output.ndim))
@@ -79,14 +64,7 @@ def bias_of_another_value(layer: Layer, output: Array, actual: Array) -> Variant
         yield words, _rescale(layer, np.ones_like(shift), shift)
 
 
-@mistake(
-    "Each channel is scaled and shifted: a batch norm on one side only", frameworks=("torch", "keras", "flax", "onnx"),
-    explanation="A batch norm (or weight norm) was folded into the convolution on one side only, or folded twice. "
-                "Scales close to 1 suggest another epsilon: Keras: 1e-3; PyTorch, Flax and ONNX: 1e-5.",
-    fix="Compare before folding, or fold once: w·γ/√(σ² + ε), (b - μ)·γ/√(σ² + ε) + β, the same ε on both sides.",
-    threads=("onnx/onnx/issues/3460", "onnxsim/onnxsim/issues/50", "lukemelas/EfficientNet-PyTorch/issues/3"),
-    fitted=True,
-)  # fmt: skip
+@described(fitted=True)
 def batch_norm_on_one_side(layer: Layer, output: Array, actual: Array) -> Variants:
     if products(layer.spec) == 1:
         return  # one weight per output: a factor is any other weight
