@@ -1,6 +1,7 @@
 """The messages of a verification: verdicts, the first divergence, unexpected problems; no framework is needed."""
 
 import json
+from dataclasses import replace
 from textwrap import dedent, indent
 from types import SimpleNamespace
 
@@ -249,6 +250,16 @@ def test_what_was_done_to_a_kernel_is_named():
     for name, (k, b) in cases.items():
         assert [d.id for d in layer_differences(Layer("c", spec, ConvParams(k, b)), source, [other])] == [name]
     assert layer_differences(source, source, [other]) == []
+
+
+def test_weights_stored_in_float16_are_right_within_their_rounding():
+    source = layer("c", 1, ConvSpec(4, 4, (3, 3)))
+    kernel, bias = (array.astype(np.float16) for array in (source.params.kernel, source.params.bias))
+    assert layer_differences(replace(source, params=ConvParams(kernel, bias)), source) == []
+    kernel[1, 2, 0, 1] *= np.float16(1.002)
+    half = replace(source, params=ConvParams(kernel, bias))
+    assert [d.id for d in layer_differences(half, source)] == ["kernel-differs"]
+    assert layer_differences(half, replace(source, params=ConvParams(kernel, bias * np.float16(2))))
 
 
 def test_pads_of_a_node_of_their_own_count():

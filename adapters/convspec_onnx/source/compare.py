@@ -31,7 +31,14 @@ from convspec_onnx.graph import Conv, Scope, as_float
 from convspec_onnx.loading import Array, Arrays, DetachedModel, tensors_read
 from convspec_onnx.source.factors import Factors, find_factors, output_stages
 from convspec_onnx.source.match_nodes import MISPLACED, Matches, epilogue_of, layer_of
-from convspec_onnx.source.quantized import dequantize, grid_of, mismatch, producer_of, read_quantized
+from convspec_onnx.source.quantized import (
+    dequantize,
+    grid_of,
+    has_norm_later,
+    mismatch,
+    producer_of,
+    read_quantized,
+)
 from convspec_onnx.source.repair import Edit, plan_edit, write_repaired
 from convspec_onnx.source.run_source import Ask, GraphSource, RemoteSource, match_results
 from convspec_onnx.verify import Report, open_model
@@ -159,7 +166,7 @@ class SourceComparison:
         settled, read = self._settle(conv, form, x)
         differences = self._compare_fields(conv, form, settled, x)
         if node is not None:
-            differences += rounding.weight_differences(node, form.ours, form.theirs)
+            differences += rounding.weight_differences(node, form.ours, form.theirs, norm_later=has_norm_later(conv))
             if node.x and (other := mismatch(conv.scope, conv, node.x)):
                 own = {"x_scale": np.float32(other[1].scale), "x_zero": other[1].zero.astype(other[1].dtype)}
                 fix = "give both the same scale and zero point"

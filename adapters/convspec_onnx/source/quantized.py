@@ -101,6 +101,14 @@ def rescaled_output(conv: Conv) -> str:
     return name
 
 
+def has_norm_later(conv: Conv) -> bool:
+    """Return whether a batch normalisation reads the node's output after it was quantised."""
+    reader = conv.scope.only_reader(str(conv.node.output[0]))
+    while reader is not None and reader.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        reader = conv.scope.only_reader(str(reader.output[0]))
+    return reader is not None and reader.op_type == "BatchNormalization"
+
+
 def _of_float(conv: Conv) -> rounding.Quantized | None:
     """Read a Conv or ConvTranspose whose weight is dequantised."""
     node = conv.scope.producer(conv.weight)

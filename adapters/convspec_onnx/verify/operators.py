@@ -19,7 +19,7 @@ from convspec import reference
 from convspec.errors import ConvspecError
 from convspec.reference import Verdict, gamma
 from convspec.spec import ConvSpec, format_of
-from convspec.spec.steps import Other
+from convspec.spec.steps import Other, Resize
 from convspec_onnx.graph import Scope, along_axis
 from convspec_onnx.loading import Array, Arrays, DetachedModel, subgraphs
 from convspec_onnx.steps import Operation, fixed_tensors, opset_of, opsets_of, word_of
@@ -87,6 +87,8 @@ def judge_operation(call: Operation) -> tuple[str, Verdict]:
         outputs = call.results[:1] if "positions" in word.note else call.results
         xs = [call.value(number) for number in word.reads]
         return str(word.step), reference.steps.judge_step(word.step, xs, outputs, word.arrays)
+    if isinstance(word.step, Resize) and word.step.mode != "nearest" and call.y.dtype.kind in "iu":
+        return str(word.step), _judge_interpolated(call, word.step)
     if name in _MOVES or not isinstance(word.step, Other) or all(y.dtype.kind in "iub" for y in call.results):
         return name, _judge_exact(call)
     return name, Verdict("unsupported", f"{word.step.name}: there is no reference for it")
@@ -109,6 +111,17 @@ def _judge_exact(call: Operation) -> Verdict:
             at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
             return reference.steps.wrong_elements(y, expected, wrong, at, "and nothing is rounded here")
     return Verdict("agree")
+
+
+def _judge_interpolated(call: Operation, step: Resize) -> Verdict:
+    """Judge integers between integers: the standard leaves open which of the two next to a number it becomes."""
+    info = np.iinfo(call.y.dtype)
+    (ideal,) = (np.clip(y, info.min, info.max) for y in reference.steps.evaluate(step, [call.x.astype(np.float64)]))
+    wrong = np.abs(call.y - ideal) >= 1
+    at = np.unravel_index(int(np.argmax(np.abs(call.y - ideal))), ideal.shape)
+    if not wrong.any():
+        return Verdict("agree")
+    return reference.steps.wrong_elements(call.y, ideal, wrong, at, "which no rounding to an integer gives")
 
 
 def _evaluate(call: Operation) -> list[Array]:

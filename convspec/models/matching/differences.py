@@ -16,6 +16,7 @@ from convspec.spec import Array, ConvSpec, rounded
 _FOLD_ROUNDINGS = 8  # of the scale, the shift and their products, when a normalisation is folded in float32
 _COMPUTED_ROUNDINGS = 32  # of a kernel that the source computes from its weights, relative to a channel's largest
 _SINGLE = 2.0**-24
+_HALF, _HALF_STEP = 2.0**-11, 2.0**-25  # of float16: relative, and where numbers are too small for that
 _BLOCK = 1 << 15  # numbers compared at a time: their intermediate results fit in the processor's cache
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 0.0)
 _FIELDS = ("transposed", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
@@ -179,17 +180,20 @@ def weight_differences(ours: Layer, theirs: Layer, others: Sequence[Layer] = ())
     if mistake := _name_norm_mistake(stage, ours, theirs):
         return [mistake]
     differences = []
-    if not _within(stage.kernel, target.kernel, np.abs(target.kernel)):
+    if not _within(stage.kernel, target.kernel, np.abs(target.kernel), _rounded_to(stage, target)):
         named = _name_rounding(stage.kernel, target.kernel, 1 if ours.spec.transposed else 0)
         differences.append(named or _name_kernel_difference(stage.kernel, target.kernel, others, ours.spec))
-    if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size)):
+    if not _within(stage.bias, target.bias, np.maximum(stage.size, target.size), _rounded_to(stage, target)):
         differences.append(_name_bias_difference(stage.bias, target.bias, others))
     return differences
 
 
-def nearest_stages(ours: Layer, theirs: Layer) -> tuple[_Stage, _Stage]:
-    """Return both layers with as many of the operations after each folded in as make them most alike."""
-    return _nearest(list(_stages(ours, bare=theirs.norm is None)), list(_stages(theirs, bare=False)))
+def nearest_stages(ours: Layer, theirs: Layer, *, norm_later: bool = False) -> tuple[_Stage, _Stage]:
+    """Return both layers with as many of the operations after each folded in as make them most alike.
+
+    ``norm_later``: whether ours is followed by the normalisation, but not directly.
+    """
+    return _nearest(list(_stages(ours, bare=theirs.norm is None)), list(_stages(theirs, bare=norm_later)))
 
 
 def _nearest(stages: Sequence[_Stage], targets: Sequence[_Stage]) -> tuple[_Stage, _Stage]:
@@ -236,14 +240,23 @@ def _stages(layer: Layer, *, bare: bool) -> Iterator[_Stage]:
 
 
 def _same(a: _Stage, b: _Stage) -> bool:
-    near = all(_within(mine, other, np.abs(other)) for mine, other in zip(a.blocks(), b.blocks(), strict=True))
-    return near and _within(a.bias, b.bias, np.maximum(a.size, b.size))
+    blocks = zip(a.blocks(), b.blocks(), strict=True)
+    near = all(_within(mine, other, np.abs(other), _rounded_to(a, b)) for mine, other in blocks)
+    return near and _within(a.bias, b.bias, np.maximum(a.size, b.size), _rounded_to(a, b))
 
 
-def _within(a: Array, b: Array, size: Array) -> bool:
-    """Whether folding in float32 explains the difference."""
+def _rounded_to(a: _Stage, b: _Stage) -> Any:
+    """Return the type that the first one's numbers were rounded to where they are stored in another one."""
+    return np.float32 if a.stored.dtype == b.stored.dtype else a.stored.dtype
+
+
+def _within(a: Array, b: Array, size: Array, stored: Any = np.float32) -> bool:
+    """Whether folding in float32 explains the difference, and rounding to the type that ``a`` is stored in."""
+    rounding = gamma(_FOLD_ROUNDINGS, _SINGLE) * size
+    if stored == np.float16:
+        rounding = rounding + np.maximum(_HALF * np.abs(b), _HALF_STEP)
     with np.errstate(invalid="ignore"):
-        near = np.abs(a - b) <= gamma(_FOLD_ROUNDINGS, _SINGLE) * size
+        near = np.abs(a - b) <= rounding
     return bool(near.all()) or bool((near | (np.isnan(a) & np.isnan(b)) | (a == b)).all())
 
 

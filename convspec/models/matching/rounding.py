@@ -96,12 +96,15 @@ class Quantized:
 # -- weights ---
 
 
-def weight_differences(node: Quantized, ours: Layer, theirs: Layer) -> list[Difference]:
-    """Return the difference of the dequantised weights that rounding to their grid does not explain."""
+def weight_differences(node: Quantized, ours: Layer, theirs: Layer, *, norm_later: bool = False) -> list[Difference]:
+    """Return the difference of the dequantised weights that rounding to their grid does not explain.
+
+    ``norm_later``: whether the normalisation follows after the output is quantised.
+    """
     if ours.params.kernel.shape != theirs.params.kernel.shape:
         shapes = f"{ours.params.kernel.shape} where the source has {theirs.params.kernel.shape}"
         return [Difference("kernel-shape-differs", f"the kernel's shape is {shapes}", fix=_FIX)]
-    mine, right = nearest_stages(ours, theirs)
+    mine, right = nearest_stages(ours, theirs, norm_later=norm_later)
     gain = np.ones(mine.kernel.shape)
     for factor in mine.factors:
         gain = gain * factor

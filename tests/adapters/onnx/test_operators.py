@@ -90,6 +90,14 @@ def test_moves_integers_and_quantisation(name):
     assert judge_operation(spoiled(call, change))[1].verdict == "disagree"
 
 
+def test_a_number_between_two_integers_may_become_either():
+    x = np.random.default_rng(0).integers(0, 255, (1, 2, 3, 4), np.uint8)
+    call = exact("Resize", x, np.float32([]), np.float32([1, 1, 2, 2]), mode="linear")
+    call = Operation(call.node, 21, call.values, [False, True, True], call.results)
+    assert judge_operation(call)[1].verdict == "agree"
+    assert judge_operation(spoiled(call, lambda y: y - np.uint8(2)))[1].verdict == "disagree"
+
+
 def test_dynamic_quantisation():
     call = exact("DynamicQuantizeLinear", X, outputs=3)
     assert judge_operation(call)[1].verdict == "agree"
