@@ -30,6 +30,7 @@ NEEDED = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.z
 PACKED = ("pyodide.asm.mjs", "pyodide.asm.wasm")  # the page asks for them compressed: a third of the bytes
 ARCHIVE = ROOT / "docs" / "_build" / f"pyodide-{VERSION}.tgz"
 SECONDS = 180
+PACKING = 600  # seconds; ten on an idle core
 
 
 def main(site: Path) -> str | None:
@@ -45,16 +46,24 @@ def main(site: Path) -> str | None:
 
 
 def bundle(folder: Path) -> None:
-    """Write the modules that the page needs, compiled by the page's own Python."""
-    command = ["node", str(ROOT / "scripts" / "site_bundle.mjs"), str(folder)]
-    subprocess.run(command, input=json.dumps(requests()), text=True, check=True, timeout=SECONDS)
+    """Write the modules that the page needs, compiled by the page's own Python, unless nothing has changed."""
+    scripts = [ROOT / "scripts" / f"site_bundle.{kind}" for kind in ("mjs", "py")]
+    made = folder / "python.zip"  # the last file that is written
+    if made.exists() and all(
+        file.stat().st_mtime < made.stat().st_mtime for file in (folder / "convspec.whl", ARCHIVE, *scripts)
+    ):
+        return
+    command = ["node", str(scripts[0]), str(folder)]
+    subprocess.run(command, input=json.dumps(requests()), text=True, check=True, timeout=PACKING)
 
 
 def wheel(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=SECONDS)
-        shutil.copyfile(next(Path(folder).glob("*.whl")), target)
+        made = next(Path(folder).glob("*.whl")).read_bytes()
+    if not target.exists() or target.read_bytes() != made:
+        target.write_bytes(made)
 
 
 def fetch() -> str | None:
