@@ -31,7 +31,7 @@ SHOTS = {
     **{
         f"screenshots/{name}-{width}": (*page, (width, height))
         for name, page in PAGES.items()
-        for width, height in ((1280, 900), (360, 740))
+        for width, height in ((1280, 640), (360, 740))
     },
 }
 
