@@ -26,7 +26,6 @@ from convspec.layers.remarks.port import NAMES, framework
 from convspec.spec import ConvSpec, layouts, shapes
 
 MAX_PROGRAM = 20_000  # characters of a text with several layers
-_CHANNELS_LAST = ("flax", "keras", "mlx")
 _WIDTH = 100
 _SPEC = "in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, " \
         "padding_mode='zeros', transposed=False, output_padding=0, ndim=None"  # fmt: skip
@@ -234,22 +233,13 @@ def _layout_of(origin: str | None, arguments: dict[str, Any]) -> str:
     """Return the layout of the source's tensors."""
     if "data_format" in arguments:
         return layouts.CHANNELS_FIRST if arguments["data_format"] == "channels_first" else layouts.CHANNELS_LAST
-    channels_last = origin is not None and framework(origin) in _CHANNELS_LAST
-    return layouts.CHANNELS_LAST if channels_last else layouts.CHANNELS_FIRST
+    return layouts.CHANNELS_FIRST if origin is None else registry.adapter(origin).native_layout
 
 
 def _arguments(call: ConstructorCall, origin: str) -> dict[str, Any]:
-    """Return the arguments by name, as far as remarks use them."""
-    arguments = dict(call.kwargs)
-    if framework(origin) == "flax":
-        names = ("in_features", "out_features", "kernel_size", "strides", "padding")
-        arguments |= dict(zip(names[origin == "flax-linen" :], call.args, strict=False))
-    if framework(origin) == "keras":  # each word has its own values; padding is the first
-        words = [value for value in call.args if isinstance(value, str)]
-        for word in words:
-            if word.startswith("channels_"):
-                arguments["data_format"] = word
-            elif word != words[0]:
-                arguments["activation"] = word
+    """Return the arguments by name, as they are given."""
+    words = registry.adapter(origin).vocabulary()
+    names = words.layers[call.function].parameters[0] if words is not None and call.function in words.layers else ()
+    arguments = dict(zip(names, call.args, strict=False)) | dict(call.kwargs)
     none = {name: None for name, value in arguments.items() if isinstance(value, Unread) and value.text == "None"}
     return arguments | none
