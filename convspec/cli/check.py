@@ -50,9 +50,8 @@ def check(
     dtypes: options.Dtypes = None,
     devices: Annotated[str | None, how("Devices. Default: the device of each case.", "cpu,cuda")] = None,
     data: Annotated[str, how(
-        "Kinds of data, or `all` (of floats); `probe`: the accuracy class; `metamorphic`: no oracle; `int8`, …: integers.",
-        "KIND,…",
-        several="data")] = "exact,random",
+        "Kinds of data, or `all` of floats; `probe`: accuracy class; `metamorphic`: no oracle; `int8`, …: integers.",
+        "KIND,…", several="data")] = "exact,random",
     precision: Annotated[str, how("`shipped`: the framework's defaults; `strict`: full precision, no TF32.", "P,…",
         several="precision")] = "shipped",
     gradients: options.Gradients = False,
