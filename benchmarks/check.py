@@ -28,7 +28,7 @@ import processes
 from convspec.conformance import Progress
 from convspec.contract import LayerRequest
 
-ADAPTERS = "torch,flax,flax-linen,keras,keras-jax,keras-torch,onnx,onnx-reference,equinox,openvino"
+ADAPTERS = "torch,flax,flax-linen,keras,keras-jax,keras-torch,onnx,onnx-reference,equinox,openvino,mlx,litert,ncnn"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 LAYOUTS, KINDS = ("NCHW", "NHWC"), ("exact", "random")
 SMALL, TIMES, SECONDS = 30, (5, 40), 4.0  # layers of `features`, how often each is met, and what the loop should take

@@ -25,7 +25,7 @@ BENCHMARKS = {
 }  # fmt: skip
 PACKAGES = (
     *("torch", "jax", "flax", "keras", "tensorflow", "onnx", "onnxruntime", "equinox", "openvino"),
-    *("numpy", "polygraphy"),
+    *("mlx", "ai-edge-litert", "ncnn", "numpy", "polygraphy"),
 )
 
 

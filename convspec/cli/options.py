@@ -51,8 +51,7 @@ Gradients = Annotated[bool, how("Also check the gradients of input, kernel and b
 Jobs = Annotated[int | None, how("Number of workers. Default: number of cores.", "N", "--jobs", "-j", min=1)]
 Timeout = Annotated[float, how("Time limit of one build and run, in seconds.", "SECONDS")]
 StartTimeout = Annotated[float | None, how(
-    "Time limit for the start of a worker, in seconds. Default: --timeout, at least 60; costly variants: 600.",
-    "SECONDS")]
+    "Time limit for the start of a worker, in seconds. Default: --timeout, at least 60.", "SECONDS")]
 Memory = Annotated[str | None, how("Memory limit per worker, e.g. 4GiB; exceeding it counts as a crash.", "SIZE")]
 Journal = Annotated[str | None, long("Write each verdict to this new file immediately.", "FILE")]
 JsonOption = Annotated[str | None, _output("Write the result as JSON (`-`: standard output).", "FILE", "--json")]

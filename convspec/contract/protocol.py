@@ -113,7 +113,8 @@ class Adapter(ABC):
         dtypes: formats that some layer of the framework has.
         layouts: layouts that some layer of the framework takes.
         variants: names of ways to run the same layer, for example memory formats; ``variant`` is this adapter's.
-        costly: those variants that take too long for ``all`` and ``name:*``: they run only where they are named.
+        costly: those variants that take too long for ``all`` and ``name:*``: they run only where they are named, with
+            longer time limits.
         files: model files that are programs, loaded in a child process by :meth:`load`: how a name ends
             (``".keras"``), or what a folder contains (``"saved_model.pb"``).
         graph_files: how names of graph files end that are data, no programs: such a path is a model to :meth:`convs`

@@ -474,10 +474,16 @@ def test_a_worker_is_replaced_at_three_quarters_of_its_limit_at_most(run_of, mem
 def test_a_worker_has_the_start_timeout_to_start(run_of):
     costly = "convspec_fakes:GOOD:costly"
     for request, limits, patience in (
-        ("convspec_fakes:GOOD", {}, worker_pool.START), (costly, {}, worker_pool.COSTLY_START),
+        ("convspec_fakes:GOOD", {}, worker_pool.START), (costly, {}, 5 * worker_pool.START),
         ("convspec_fakes:GOOD", {"start_timeout": 3.5}, 3.5), (costly, {"start_timeout": 3.5}, 3.5),
     ):  # fmt: skip
         assert run_of(1, **limits).scheduler._pool.patience(request) == patience
+
+
+def test_a_costly_variant_has_five_times_as_long_for_a_layer(run_of):
+    for request, times in (("convspec_fakes:GOOD", 1), ("convspec_fakes:GOOD:costly", 5)):
+        scheduler = run_of(1).scheduler
+        assert scheduler._limit(StillWorker(Target(request))) == times * scheduler._timeout
 
 
 def test_nobody_is_occupied_with_a_suspect_before_its_worker_has_started(run_of):

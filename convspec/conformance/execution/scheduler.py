@@ -17,7 +17,7 @@ from convspec.conformance.checks.checks import Outcome, unreached
 from convspec.conformance.environment import cores
 from convspec.conformance.execution import messages
 from convspec.conformance.execution.shared_arrays import Lease, OraclePrefetch
-from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool
+from convspec.conformance.execution.worker_pool import Job, Lane, Worker, WorkerPool, slowness
 from convspec.conformance.trials.work_plan import Problem, Target, Unit, large_first
 from convspec.contract.isolation import format_size, out_of_memory, resident
 
@@ -186,8 +186,11 @@ class Scheduler:
     def _hand(self, worker: Worker, job: Job) -> None:
         if not worker.jobs:
             worker.began = time.monotonic()
-            worker.allow(self._timeout + job.grace)
+            worker.allow(self._limit(worker) + job.grace)
         worker.give(job)
+
+    def _limit(self, worker: Worker) -> float:
+        return self._timeout * slowness(worker.target.request)
 
     def _worth_starting(self, lane: Lane) -> bool:
         workers = len(lane.workers) + 1
@@ -221,7 +224,7 @@ class Scheduler:
     def _on_outcome(self, lane: Lane, worker: Worker, message: Any) -> None:
         """Take the next outcome of the worker's first job."""
         job = worker.jobs[0]
-        worker.allow(self._timeout)
+        worker.allow(self._limit(worker))
         if message == messages.ARRAYS_COMPUTED:
             worker.has_arrays = True
             return
@@ -230,7 +233,7 @@ class Scheduler:
         worker.served += 1
         if worker.done == len(job.unit.trials):
             worker.finish()
-            worker.allow(self._timeout + (worker.jobs[0].grace if worker.jobs else 0.0))
+            worker.allow(self._limit(worker) + (worker.jobs[0].grace if worker.jobs else 0.0))
             self._release(lane, job.lease)
             if worker.exceeds(self._replaced_at):
                 lane.waiting.extendleft(reversed(worker.jobs))

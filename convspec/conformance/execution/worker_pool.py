@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
 import time
@@ -18,13 +19,14 @@ from convspec.conformance.execution.shared_arrays import Lease
 from convspec.conformance.trials.work_plan import Problem, Target, Unit
 from convspec.contract import registry
 from convspec.contract.isolation import ChildProcess, resident
+from convspec.errors import ConvspecError
 
 _ROOM = 1 << 15  # bytes, of the 65,536 that a pipe holds
 _LOOK = 0.1  # seconds between looks at its memory
 _ORACLE = 10.0, 600.0  # seconds for the arrays of one unit: at least, at most
 _SLOWEST = 10**6  # products and bytes that the oracle computes in a second, at least
 START = 60.0  # seconds that a worker may take to start if the timeout is shorter
-COSTLY_START = 600.0  # the same for a costly variant, which may start a compiler
+COSTLY = 5  # times as long as others may costly variants take, which may start a compiler
 _BRIEF = 0.02  # seconds
 _AHEAD = 0.1  # seconds of brief units that a worker is sent at a time, at most _MOST of them
 _MOST = 64
@@ -47,6 +49,16 @@ class Job:
             return 0.0
         work = Problem(self.unit.case, (self.unit,)).work() + expected_bytes(self.unit.case, self.unit.recipes)
         return min(_ORACLE[0] + work // _SLOWEST, _ORACLE[1])
+
+
+@functools.cache
+def slowness(request: str) -> int:
+    """Return by what the time limits of an adapter are multiplied."""
+    try:
+        adapter = registry.adapter(request)
+    except ConvspecError:  # its worker says why
+        return 1
+    return COSTLY if adapter.variant in adapter.costly else 1
 
 
 class Worker(ChildProcess):
@@ -204,8 +216,7 @@ class WorkerPool:
     Args:
         jobs: how many workers may be busy at a time.
         threads: of each worker.
-        timeout: seconds that a worker may take to start if ``start_timeout`` is None, but at least :data:`START`, or
-            :data:`COSTLY_START`.
+        timeout: seconds that a worker may take to start if ``start_timeout`` is None, but at least :data:`START`.
         memory: bytes that each worker may allocate.
     """
 
@@ -246,10 +257,7 @@ class WorkerPool:
 
     def patience(self, request: str) -> float:
         """Return how many seconds a worker of an adapter may take to start."""
-        if self._start_timeout is not None:
-            return self._start_timeout
-        adapter = registry.adapter(request)
-        return max(self._timeout, COSTLY_START if adapter.variant in adapter.costly else START)
+        return max(self._timeout, START) * slowness(request) if self._start_timeout is None else self._start_timeout
 
     def _cores(self, lane: Lane) -> tuple[int, ...]:
         """Return the cores reserved for the lane's next worker; empty if several lanes share them.
