@@ -42,7 +42,8 @@ PReLU.
 
 Which answer is right is decided by the models' own results on three inputs: right pairs differ by at most 2e-5 of the
 largest result, planted pairs by at least 1e-4. Other pairs are not judged (skipped). *Place right* and *named first*
-are shares of all planted pairs. A pair that showed a fault which was mended is counted as after the mend.
+are shares of all planted pairs. A pair that showed a fault which was mended is counted as after the mend;
+some pairs were judged on earlier commits.
 
 ```
 {command}
