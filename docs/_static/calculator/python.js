@@ -4,11 +4,17 @@ const PATIENCE = 15_000; // ms for one answer, after Python has started
 let worker, running, last = 0, tell = () => {}, broken = () => {};
 const waiting = new Map();
 
+/** The first answer is shown before anything is loaded; a page in the background is never painted. */
+const painted = () => new Promise((resolve) => {
+  requestAnimationFrame(() => setTimeout(resolve));
+  setTimeout(resolve, 300);
+});
+
 /** Start Python; `told` is called with the state in words, `failed` with the error if it cannot be loaded. */
 export function start(told, failed) {
   [tell, broken] = [told, failed];
   tell("Python is loading …");
-  running = new Promise((resolve, reject) => {
+  running = painted().then(() => new Promise((resolve, reject) => {
     worker = new Worker(new URL("../calculator-worker.js", import.meta.url), { type: "module" });
     worker.onerror = () => reject(new Error("the worker cannot be started"));
     worker.onmessage = ({ data }) => {
@@ -16,7 +22,7 @@ export function start(told, failed) {
       else if (data.broken) reject(new Error(data.broken));
       else settle(data);
     };
-  });
+  }));
   running = running.then(() => tell("ready"), (error) => {
     tell("");
     throw new Error("Python could not be loaded: the page must be served over http, and the site must be built with " +
