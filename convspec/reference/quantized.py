@@ -183,9 +183,9 @@ def along_outputs(numbers: float | tuple[float, ...] | Array, spec: ConvSpec) ->
     each = np.atleast_1d(numbers).astype(float)
     if each.size == 1 or not spec.transposed:
         return each.reshape(-1, *(1,) * (spec.ndim + 1))
-    groups = each.reshape(spec.groups, 1, -1)
-    rows = np.broadcast_to(groups, (spec.groups, spec.in_channels // spec.groups, groups.shape[2]))
-    return rows.reshape(spec.in_channels, -1, *(1,) * spec.ndim)
+    rows = each.reshape(spec.groups, -1)
+    rows = rows if spec.groups == 1 else rows.repeat(spec.in_channels // spec.groups, axis=0)
+    return rows.reshape(*rows.shape, *(1,) * spec.ndim)
 
 
 def rounding_slack(scale: float) -> Fraction:
