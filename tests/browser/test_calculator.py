@@ -192,7 +192,8 @@ def random_network(rng):
         }[kind])  # fmt: skip
         shape = shape if kind not in ("conv", "up") else (1, outs, *size)
     if rng.random() < 0.5:
-        layers += ["nn.Flatten()", f"nn.Linear({rng.randint(1, 900)}, {rng.randint(1, 9)})"]
+        features = rng.choice([str(rng.randint(1, 900)), f"{rng.randint(1, 9)} * {rng.randint(1, 7)} * 7"])
+        layers += ["nn.Flatten()", f"nn.Linear({features}, {rng.randint(1, 9)})"]
     return f"model = nn.Sequential(\n  {', '.join(layers)})", ", ".join(map(str, size))
 
 

@@ -1,7 +1,7 @@
 // Reads the constructors that people type most, as literals: those of PyTorch, Keras, Flax' nnx, and ConvSpec. Whatever else
 // a text may hold – other layers, networks, mistakes – is left to Python: the answer here is then null.
 
-const TOKEN = /\s*(?:(?<number>-?(?:0|[1-9]\d*)(?:\.\d+)?(?![\w.]))|(?<text>"[^"\\\n]*"|'[^'\\\n]*')|(?<name>[A-Za-z_][\w.]*)|(?<mark>[()[\],=]))/y;
+const TOKEN = /\s*(?:(?<number>-?(?:0|[1-9]\d*)(?:\.\d+)?(?![\w.]))|(?<text>"[^"\\\n]*"|'[^'\\\n]*')|(?<name>[A-Za-z_][\w.]*)|(?<mark>[()[\],=*]))/y;
 const WORDS = { True: true, False: false, None: null };
 
 function tokens(text) {
@@ -16,14 +16,14 @@ function tokens(text) {
   return found;
 }
 
-/** A call as { name, args, kwargs }; null if it is not one call with literal arguments – or, if `nested`, calls. */
+/** A call as { name, args, kwargs }; null if it is not one call with literal arguments – or, if `nested`, calls and products. */
 export function parseCall(text, nested = false) {
   const left = tokens(text.replace(/^\s*(?:self\.)?\w+\s*=(?!=)/, ""));
   if (!left) return null;
   const take = (mark) => left[0]?.mark === mark && left.shift();
   function literal() {
     const token = left.shift();
-    if (token?.number) return Number(token.number);
+    if (token?.number) return multiplied(Number(token.number));
     if (token?.text) return token.text.slice(1, -1);
     if (token?.name in WORDS) return WORDS[token.name];
     if (nested && token?.name && take("(")) return called(token.name);
@@ -37,6 +37,14 @@ export function parseCall(text, nested = false) {
       else if (left[0]?.mark !== close) throw new SyntaxError();
     }
     return close === ")" && items.length === 1 && !commas ? items[0] : items;
+  }
+  function multiplied(number) {
+    while (nested && take("*")) {
+      const by = left.shift();
+      if (!by?.number) throw new SyntaxError();
+      number *= Number(by.number);
+    }
+    return number;
   }
   function called(name) {
     const args = [], kwargs = {};
