@@ -86,7 +86,9 @@ class _Comparison:
         x, y = (_activation_grid(graph, n) for n in (data_input(conv), conv.outputs[0]))
         if stored.dtype.kind in "iu":
             grid = grid_of(graph, conv.inputs[1])
-            grid = replace(grid, scale=along_outputs(grid.scale, spec), zero=along_outputs(grid.zero, spec))
+            rows = 1 if spec.transposed else None  # all alike, as there are no groups
+            scale, zero = (along_outputs(numbers, spec)[:rows] for numbers in (grid.scale, grid.zero))
+            grid = replace(grid, scale=scale, zero=zero)
             own = None
             if number is not None and bias is not None and bias.dtype.kind in "iu":
                 own = bias, np.broadcast_to(grid_of(graph, number).scale, bias.shape)
