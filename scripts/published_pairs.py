@@ -48,7 +48,7 @@ own; `convspec.port_weights` moves the source's, runs both models on one input, 
 * *Layers*: how many were moved. *Parameters*: of the source, in millions.
 * *Verdict*: **proved** says that every step of both models lies within its own rounding bound, on its own inputs;
   **measured** that rounding, measured by perturbed runs, explains the difference ([Bounds](../explanation/bounds.md)).
-* *Difference*: the largest one of the results, relative to the largest result.
+* *Difference*: the largest one between two elements of the results.
 * *Once*: processor seconds to run both models once, each for the second time. *Port and proof*: to move the weights and
   to compare, all inputs included. *Memory*: the most that the process took, in GiB, frameworks included.
 
@@ -56,7 +56,7 @@ own; `convspec.port_weights` moves the source's, runs both models on one input, 
 python scripts/published_pairs.py
 ```
 
-{versions}. One thread for each framework.
+{versions}. One thread for each framework, on a machine with other work.
 
 """
 
