@@ -451,7 +451,9 @@ def test_a_run_leaves_no_files_behind():
 
 def test_the_start_timeout_reaches_the_workers_of_every_kind_of_run(monkeypatch, tmp_path):
     seen, start = [], WorkerPool.start
-    monkeypatch.setattr(WorkerPool, "start", lambda pool, lane: (seen.append(pool._patience), start(pool, lane))[1])
+    monkeypatch.setattr(
+        WorkerPool, "start", lambda pool, lane: (seen.append(pool.patience(lane.target.request)), start(pool, lane))[1]
+    )
     journal = tmp_path / "run.jsonl"
     few = {"layouts": ["NCHW"], "data": ["exact"], "jobs": 1}
     report = check("GOOD", ODD, **few, journal=journal, start_timeout=71)

@@ -182,7 +182,8 @@ def test_workers_that_are_stopped_while_they_start_cost_the_start_timeout_whatev
 def test_a_worker_may_take_a_minute_to_start_however_short_the_timeout():
     limits = ((2.0, None), (300.0, None), (300.0, 7.0), (2.0, 600.0))
     pools = [WorkerPool(1, 1, timeout, start_timeout=start) for timeout, start in limits]
-    assert [pool._patience for pool in pools] == [60.0, 300.0, 7.0, 600.0]
+    assert [pool.patience("torch") for pool in pools] == [60.0, 300.0, 7.0, 600.0]
+    assert [pool.patience("torch:compile") for pool in pools] == [300.0, 1500.0, 7.0, 600.0]  # a costly variant
     for pool in pools:
         pool.close()
 

@@ -71,7 +71,7 @@ def test_the_checkerboard_is_one_and_the_other_is_not(figures):
         counts[k] = {*np.unique(inside)}
     assert counts == {3: {1, 2, 4}, 4: {4}}
     text = PAGES[ROOT / "docs" / "reference" / "parameters" / "transposed.md"]
-    assert "with 3 and 2 one, two or four" in text
+    assert "With a kernel of 3 and a\nstride of 2, these are one, two or four products." in text
 
 
 def test_doubling_every_width_costs_four_times():

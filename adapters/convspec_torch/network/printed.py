@@ -40,7 +40,7 @@ def read_summary(text: str) -> Printed | None:
     rows = [row for row in rows if "[" in row[0] or "─" in row[0]]
     depths = [len(row["indent"]) if "─" in row["indent"] else 0 for row in rows]
     layers, names = [], dict[int, str]()
-    for row, depth, below in zip(rows, depths, [*depths[1:], 0], strict=True):
+    for row, depth, below in zip(rows, depths, [*depths, 0][1:], strict=True):
         names = {n: name for n, name in names.items() if n < depth} | (
             {depth: row["name"]} if row["name"] and depth else {}
         )
