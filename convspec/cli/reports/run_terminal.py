@@ -32,6 +32,8 @@ def show(report: Report, console: Console) -> None:
     for row, line in zip(rows.values(), lines, strict=True):
         print_line(console, line, "red" if row.counts["unexpected"] else "")
     for number, line in enumerate(rounding_lines(report.results)):
+        if not number:
+            console.print()
         print_line(console, line, "" if number else "bold")
     for tally in report.gaps:
         if tally.status != "unmatched":
