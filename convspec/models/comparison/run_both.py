@@ -89,7 +89,7 @@ def compare_open(
     explained, proved = runs.explain(seconds)
     result.rows, result.notes = explained.rows, [*explained.notes, *result.notes]
     differing = [one for one in result.outcomes if one.verdict == "differ"]
-    if proved and len(differing) <= 1 and all(one.ratio < _NEAR for one in differing):
+    if proved and all(one.ratio < _NEAR for one in differing) and runs.are_others_proved():
         result.verdict, result.evidence = "agree", "proved"
         result.outcomes = [replace(one, verdict="agree", reason="") for one in result.outcomes]
     elif proved:  # by bounds that the measurement contradicts
@@ -126,14 +126,15 @@ class _Runs:
     """The runs of both models on all inputs.
 
     Attributes:
-        decisive: the further inputs of both models on which their results differ, None: the given ones.
+        differing: the further inputs of both models on which their results differ. The first of them are explained;
+            without any, the given ones are.
         proved: whether rounding explains what the results on the given inputs differ by.
     """
 
     def __init__(self, a: Model, b: Model, result: Comparison) -> None:
         self.models, self.result = (a, b), result
         self.layouts = (a.layout, b.layout)
-        self.decisive: tuple[Given, Given] | None = None
+        self.differing: list[tuple[Given, Given]] = []
         self.proved = False
         self._explained: LayerRows | None = None
         self._seed = 0
@@ -185,9 +186,8 @@ class _Runs:
             spreads.append(self._spreads(results))
         if not names:
             return
-        for outcome, both in zip(self._judge(names, inputs, spreads), inputs, strict=True):
-            if outcome.verdict == "differ" and self.decisive is None:
-                self.decisive = both
+        outcomes = self._judge(names, inputs, spreads)
+        self.differing += [both for one, both in zip(outcomes, inputs, strict=True) if one.verdict == "differ"]
 
     def _judge(self, names: list[str], inputs: list[tuple[Given, Given]], spreads: list[Any]) -> list[Outcome]:
         """Add an outcome for each input, after one perturbed run of each model where the results are not equal."""
@@ -225,11 +225,16 @@ class _Runs:
         """Return the layers on the inputs that decide, and whether the results are proved there."""
         if self._explained is not None and self.result.agrees:
             return self._explained, self.proved
-        models = self.models
-        if self.decisive is not None:
-            models = models[0].on(self.decisive[0]), models[1].on(self.decisive[1])
+        models = self._on(*self.differing[0]) if self.differing else self.models
         explained = LayerRows(*models, None if self.result.agrees else seconds)
         return explained, _is_proved(self.result, explained)
+
+    def are_others_proved(self) -> bool:
+        """Whether rounding explains the results on all inputs where they differ beside the explained ones."""
+        return all(_is_proved(self.result, LayerRows(*self._on(*both), None)) for both in self.differing[1:])
+
+    def _on(self, x: Given, y: Given) -> tuple[Model, Model]:
+        return self.models[0].on(x), self.models[1].on(y)
 
     def _without_foreign(self, outcome: Outcome) -> Outcome:
         """Let further inputs without a finite result, which may be outside of the models' domain, decide nothing."""
