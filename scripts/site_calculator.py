@@ -108,7 +108,7 @@ def requests() -> list[dict[str, str]]:
 
 
 def built_answers() -> tuple[str, str]:
-    """Return the answers to the page's examples: the first as a script for the page, the others as JSON."""
+    """Return the answers to the page's examples: the first with the page's script, the others as JSON."""
     answers = [
         {
             "request": request,
@@ -119,7 +119,9 @@ def built_answers() -> tuple[str, str]:
         for request in requests()
     ]
     text = json.dumps(answers[:1], ensure_ascii=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="built">{text}</script>\n', json.dumps(answers[1:], ensure_ascii=False)
+    first = f'<script type="application/json" id="built">{text}</script>\n'  # the page's script reads it, and waits for
+    first += '<script type="module" async src="_static/calculator.js"></script>\n'  # nothing that comes after
+    return first, json.dumps(answers[1:], ensure_ascii=False)
 
 
 if __name__ == "__main__":
