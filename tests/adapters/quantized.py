@@ -1,12 +1,16 @@
 """Quantised layers on an adapter: the verdicts of a corpus, without worker processes."""
 
-from convspec import corpora
+import dataclasses
+
+import numpy as np
+
+from convspec import Case, ConvSpec, corpora
 from convspec.conformance.checks.checks import outcomes
 from convspec.conformance.checks.expected import Given
 from convspec.conformance.results import Result
 from convspec.conformance.roundings import count_roundings
 from convspec.conformance.trials.work_plan import Target, Trial, Unit
-from convspec.corpora import QUANTIZED_KINDS
+from convspec.corpora import QUANTIZED_KINDS, quantized_arrays
 
 
 def check(adapter, cases, layout):
@@ -19,6 +23,19 @@ def check(adapter, cases, layout):
         name = f"{adapter.name}:{adapter.variant}"
         found.append(Result(unit.case_of(one.trial), adapter.name, name, adapter.variant, "shipped", *parts))
     return found
+
+
+def assert_clipped(adapter, activation, layout):
+    """An activation clips between its ends: inputs of large steps reach both, and what lies between."""
+    case = Case(ConvSpec(3, 5, 3), (1, 3, 9, 8), data="int8")
+    quant, params, x = quantized_arrays(case)
+    step = 0.05
+    shrunk = quant.input_scale * step / quant.output_scale
+    quant = dataclasses.replace(quant, activation=activation, output_scale=step, input_scale=shrunk)
+    (form,) = adapter.quantized(case.spec, quant, params, layout)
+    y = form.run(x if layout == "NCHW" else np.moveaxis(x, 1, -1))
+    assert (y.min(), y.max()) == quant.limits
+    assert len(np.unique(y)) > 2
 
 
 def check_corpus(adapter, layout, seeds=(0,)):

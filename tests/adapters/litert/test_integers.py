@@ -16,7 +16,7 @@ from convspec_litert.weights import ORDERS
 from convspec import Case, ConvSpec
 from convspec.corpora import quantized_arrays
 from convspec.errors import UnsupportedError
-from tests.adapters.quantized import check_corpus, rules, total
+from tests.adapters.quantized import assert_clipped, check_corpus, rules, total
 
 pytestmark = pytest.mark.litert
 EVEN = "half to even"
@@ -83,15 +83,7 @@ def test_every_output_of_the_corpus_is_legal(level):
 
 @pytest.mark.parametrize("activation", ["relu6", "relu_n1_to_1"])
 def test_activations_clip_between_their_ends(activation):
-    case = Case(ConvSpec(3, 5, 3), (1, 3, 9, 8), data="int8")
-    quant, params, x = quantized_arrays(case)
-    step = 0.05
-    shrunk = quant.input_scale * step / quant.output_scale
-    quant = dataclasses.replace(quant, activation=activation, output_scale=step, input_scale=shrunk)
-    (form,) = ADAPTER.quantized(case.spec, quant, params)
-    y = form.run(np.moveaxis(x, 1, -1))
-    assert (y.min(), y.max()) == quant.limits
-    assert len(np.unique(y)) > 2
+    assert_clipped(ADAPTER, activation, "NHWC")
 
 
 def test_a_zero_point_of_symmetric_weights_is_refused():

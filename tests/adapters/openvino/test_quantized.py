@@ -1,8 +1,5 @@
 """Quantised layers on OpenVINO: legal roundings only, by the rule of its FakeQuantize."""
 
-import dataclasses
-
-import numpy as np
 import pytest
 
 pytest.importorskip("openvino")
@@ -12,7 +9,7 @@ from convspec_openvino import ADAPTER
 from convspec import Case, ConvSpec, QuantSpec
 from convspec.corpora import quantized_arrays
 from convspec.errors import UnsupportedError
-from tests.adapters.quantized import check_corpus, rules, total
+from tests.adapters.quantized import assert_clipped, check_corpus, rules, total
 
 pytestmark = pytest.mark.openvino
 
@@ -30,15 +27,7 @@ def test_every_output_is_legal(layout):
 
 @pytest.mark.parametrize("activation", ["relu6", "relu_n1_to_1"])
 def test_activations_clip_between_their_ends(activation):
-    case = Case(ConvSpec(3, 5, 3), (1, 3, 9, 8), data="int8")
-    quant, params, x = quantized_arrays(case)
-    step = 0.05
-    shrunk = quant.input_scale * step / quant.output_scale
-    quant = dataclasses.replace(quant, activation=activation, output_scale=step, input_scale=shrunk)
-    (form,) = ADAPTER.quantized(case.spec, quant, params)
-    y = form.run(x)
-    assert (y.min(), y.max()) == quant.limits
-    assert len(np.unique(y)) > 2
+    assert_clipped(ADAPTER, activation, "NCHW")
 
 
 def test_sums_are_no_output_of_a_fake_quantize():
