@@ -22,6 +22,8 @@ from _pytest.mark.expression import Expression
 
 # JAX's default way to draw random numbers takes seconds to compile, for every shape of weights anew
 os.environ.setdefault("JAX_THREEFRY_PARTITIONABLE", "false")
+# without oneDNN, which is off by default on some processors, TensorFlow has fewer convolutions on the CPU
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 hypothesis.settings.register_profile("convspec", deadline=None)  # a busy machine is slow, and fails nothing
 hypothesis.settings.load_profile("convspec")
