@@ -19,14 +19,18 @@ from convspec.spec import DTYPES, column_roundings, layouts
 
 __all__ = ["ADAPTER", "JAX", "TORCH"]
 
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # unset, it depends on the processor
+
 
 @dataclass(frozen=True)
 class _Keras(PlanAdapter):
     backend: str = "tensorflow"
 
     def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
-        tensorflow = self.backend == "tensorflow" and device == "cpu"
-        return str(self._module("plan").missing_on_tensorflow_cpu(spec, dtype)) if tensorflow else ""
+        if self.backend != "tensorflow" or device != "cpu":
+            return ""
+        onednn = os.environ.get(_ONEDNN, "1").lower() not in ("0", "false")
+        return str(self._module("plan").missing_on_tensorflow_cpu(spec, layout, dtype, onednn=onednn))
 
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
         found = dataclasses.replace(
@@ -50,6 +54,8 @@ class _Keras(PlanAdapter):
     def configure(
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
     ) -> None:
+        if self.backend == "tensorflow":
+            os.environ.setdefault(_ONEDNN, "1")  # read when TensorFlow is imported
         with _without_chatter():
             super().configure(dtype=dtype, device=device, precision=precision, threads=threads)
 

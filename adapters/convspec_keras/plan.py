@@ -247,13 +247,17 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
     )
 
 
-def missing_on_tensorflow_cpu(spec: ConvSpec, dtype: str) -> str:
-    """Why TensorFlow on the CPU cannot run the plan; empty where it can."""
-    if spec.transposed and max(spec.dilation) > 1 and dtype in _CHANNELS_LAST_ONLY:
+def missing_on_tensorflow_cpu(spec: ConvSpec, layout: str, dtype: str, *, onednn: bool) -> str:
+    """Why TensorFlow on the CPU, with or without oneDNN, cannot run the plan; empty where it can."""
+    kernels = dtype if onednn else "any dtype without oneDNN, which TF_ENABLE_ONEDNN_OPTS=0 turns off,"
+    if spec.transposed and max(spec.dilation) > 1 and (dtype in _CHANNELS_LAST_ONLY or not onednn):
         return (
-            f"TensorFlow has no dilated transposed convolution in {dtype} on the CPU (Current CPU implementations do "
+            f"TensorFlow has no dilated transposed convolution in {kernels} on the CPU (Current CPU implementations do "
             f"not yet support dilation rates larger than 1)"
         )
+    moved = dtype in _CHANNELS_LAST_ONLY  # to channels_last
+    if layout == layouts.CHANNELS_FIRST and _needs_channels_last(spec) and not (onednn or moved):
+        return f"TensorFlow has no channels_first convolution in {kernels} on the CPU"
     return ""
 
 

@@ -9,9 +9,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from convspec.contract import Array, ConvParams, Gradients, Plan, check_layout, layouts
-from convspec.errors import PlacementError, ShapeError
+from convspec.errors import PlacementError, ShapeError, UnsupportedError
 from convspec_torch import weights
 
+_OVERRUN = "on this processor, PyTorch's oneDNN writes beyond its buffer in the kernel's gradient of such a layer"
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -44,15 +45,32 @@ def apply(layer: torch.nn.Module, x: Array, layout: str, device: str, variant: s
 def gradients(
     layer: torch.nn.Module, x: Array, dy: Array, layout: str, device: str, variant: str = "default"
 ) -> Gradients:
-    """Gradients of ⟨layer(x), dy⟩ by autograd; the layer's own ``.grad`` stay as they are."""
+    """Gradients of ⟨layer(x), dy⟩ by autograd; the layer's own ``.grad`` stay as they are.
+
+    Raises:
+        UnsupportedError: where computing them would damage the process.
+    """
     conv = weights.convolution(layer)
     inputs = _input(layer, x, layout, device, variant).requires_grad_()
     wanted = [inputs, conv.weight] + ([] if conv.bias is None else [conv.bias])
     y = _run(layer, inputs)
     if y.shape != dy.shape:
         raise ShapeError(f"dy has shape {dy.shape}, but the output has {tuple(y.shape)}")
+    moved = variant != "default" or layouts.family(layout, y.ndim - 2) == layouts.CHANNELS_LAST
+    if moved and _overruns(conv, inputs):
+        raise UnsupportedError(_OVERRUN)
     found = [weights.array(g) for g in torch.autograd.grad(y, wanted, weights.tensor(dy, y.dtype, device))]
     return Gradients(found[0], found[1], found[2] if len(found) == 3 else None)
+
+
+def _overruns(conv: Any, x: torch.Tensor) -> bool:
+    """Whether oneDNN writes beyond its buffer in the gradient of the kernel of a channels-last layer."""
+    channels = conv.out_channels if conv.transposed else conv.in_channels
+    return bool(
+        x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        and x.ndim == 4 and len(x) > 1 and 1 < channels < 8 and conv.groups == 1
+        and max(conv.kernel_size) == 1 and max(conv.stride) > 1
+    )  # fmt: skip
 
 
 def devices() -> tuple[str, ...]:

@@ -10,18 +10,23 @@
     match = "numbers"                  # optional: text in the reason, message or last words; "a.*b|c": a, then b; or c
     adapters = ["keras"]               # optional: all adapters of the package
     versions = "keras>=3.7, <4"        # optional: the gap exists only with these
+    processor = "avx512f, !avx512_vnni"  # optional: only on processors with the first, and without the second
     reason = "the bias is added along the width where the output is as wide as it has channels"
     link = "https://github.com/keras-team/keras/pull/20386"
 
-``when`` is an expression over the features of a case; see :mod:`convspec.contract.gap_expressions`.
+``when`` is an expression over the features of a case; see :mod:`convspec.contract.gap_expressions`. ``processor`` has
+the Linux kernel's names; where they cannot be read, the processor counts as one without any. It is the processor of the
+machine that starts a run, on a cluster too.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convspec.contract.gap_expressions import Predicate
@@ -44,7 +49,7 @@ SCALARS = (
     "layout", "dtype", "device", "data", "direction", "support", "adapter", "variant",
 )  # fmt: skip
 _REQUIRED = ("id", "kind", "when", "fails", "reason")
-_OPTIONAL = ("match", "adapters", "versions", "link")
+_OPTIONAL = ("match", "adapters", "versions", "processor", "link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Gap:
     match: str = ""
     adapters: tuple[str, ...] = ()
     versions: str = ""
+    processor: str = ""
     link: str = ""
 
     def covers(self, verdict: str, reason: str) -> bool:
@@ -124,9 +130,12 @@ def _gap(table: Mapping[str, Any], where: str) -> Gap:
         when = Predicate.parse(table["when"], SCALARS, VECTORS)
         _alternatives(table.get("match", ""))
         _requirement(table.get("versions", ""))
+        _processor(table.get("processor", ""))
     except GapError as error:
         raise GapError(f"{where}: {error}") from None
-    words = {key: table[key] for key in ("id", "kind", "reason", "match", "versions", "link") if key in table}
+    words = {
+        key: table[key] for key in ("id", "kind", "reason", "match", "versions", "processor", "link") if key in table
+    }
     return Gap(when=when, fails=tuple(table["fails"]), adapters=tuple(table.get("adapters", ())), **words)
 
 
@@ -182,13 +191,43 @@ def declared(adapter: Adapter) -> tuple[Gap, ...]:
     return tuple(gap for gap in gaps if not gap.adapters or adapter.name in gap.adapters)
 
 
-def applying(adapter: Adapter, versions: Mapping[str, str]) -> tuple[Gap, ...]:
-    """Return the declared gaps that exist with these versions (distribution → version).
+def applying(
+    adapter: Adapter, versions: Mapping[str, str], processor: Collection[str] | None = None
+) -> tuple[Gap, ...]:
+    """Return the declared gaps that exist with these versions (distribution → version) on this processor.
+
+    Args:
+        adapter: whose gaps.
+        versions: those that the adapter reports.
+        processor: names of what the processor can do; default: of this machine's.
 
     Raises:
         GapError: as :func:`declared`, and if a gap names a distribution that the adapter does not report.
     """
-    return tuple(gap for gap in declared(adapter) if _applies(gap, versions))
+    found = processor_features() if processor is None else processor
+    return tuple(gap for gap in declared(adapter) if _applies(gap, versions) and _has(found, gap.processor))
+
+
+@functools.cache
+def processor_features() -> frozenset[str]:
+    """Return what this machine's processor can do, by the Linux kernel's names; empty where they cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    return frozenset(name for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.M) for name in line.split())
+
+
+def _has(features: Collection[str], wanted: str) -> bool:
+    return all((name.removeprefix("!") in features) is not name.startswith("!") for name in _processor(wanted))
+
+
+def _processor(text: str) -> list[str]:
+    """Return the names in ``"avx512f, !avx512_vnni"``. Raises GapError where the text cannot be read."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    if not all(re.fullmatch(r"!?[a-z0-9_]+", name) for name in names):
+        raise GapError(f"processor={text!r} must read like 'avx512f, !avx512_vnni'")
+    return names
 
 
 def _applies(gap: Gap, versions: Mapping[str, str]) -> bool:

@@ -174,7 +174,7 @@ def test_what_is_unexpected(verdict, support, declared, unexpected):
 def test_a_gap_is_what_its_table_says_and_gives_it_back():
     full = gap(match="a|b", link="https://x.y", versions="torch>=2")
     (again,) = from_tables([full.to_dict()], "x")
-    names = ("id", "kind", "fails", "reason", "match", "adapters", "versions", "link")
+    names = ("id", "kind", "fails", "reason", "match", "adapters", "versions", "processor", "link")
     assert [getattr(again, name) for name in names] == [getattr(full, name) for name in names]
     assert again.when.text == "bias"
     assert "adapters" not in full.to_dict()

@@ -282,6 +282,36 @@ def test_a_gap_is_there_with_its_versions_only(requirement, version, there):
     assert bool(known_gaps.applying(adapter, {"keras": version})) is there
 
 
+@pytest.mark.parametrize(
+    ("processor", "features", "there"),
+    [
+        ("", [], True),
+        ("avx512f", ["avx2", "avx512f"], True),
+        ("avx512f", ["avx2"], False),
+        ("!avx512f", ["avx2"], True),
+        ("!avx512f", ["avx2", "avx512f"], False),
+        ("avx2, !avx512f", ["avx2"], True),
+        ("avx2, !avx512f", [], False),
+        ("avx2,!avx512f", ["avx2", "avx512f"], False),
+        ("avx512", ["avx512f"], False),
+    ],
+)
+def test_a_gap_is_there_on_its_processors_only(processor, features, there):
+    assert bool(known_gaps.applying(Adapter(table(processor=processor)), {}, features)) is there
+
+
+def test_the_features_of_this_processor_are_read_once():
+    found = known_gaps.processor_features()
+    assert found is known_gaps.processor_features()
+    assert not found or any(name in found for name in ("sse2", "asimd"))  # what every 64-bit x86 and ARM has
+
+
+@pytest.mark.parametrize("text", ["avx512f avx2", "AVX2", "not avx2", "avx2,", "!", "!!avx2"])
+def test_a_processor_that_cannot_be_read_is_refused(text):
+    with pytest.raises(GapError, match=r"processor=.* must read like 'avx512f, !avx512_vnni'"):
+        parse(table(processor=text), "here")
+
+
 def test_a_gap_of_a_distribution_that_nobody_reports_is_refused():
     with pytest.raises(GapError, match="names 'kreas', but the adapter reports keras"):
         known_gaps.applying(Adapter(table(versions="kreas>=3")), {"keras": "3"})
