@@ -19,8 +19,6 @@ from convspec.spec import DTYPES, column_roundings, layouts
 
 __all__ = ["ADAPTER", "JAX", "TORCH"]
 
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # unset, it depends on the processor
-
 
 @dataclass(frozen=True)
 class _Keras(PlanAdapter):
@@ -29,8 +27,7 @@ class _Keras(PlanAdapter):
     def _refusal(self, spec: ConvSpec, layout: str, dtype: str, device: str, shape: Sequence[int] | None) -> str:
         if self.backend != "tensorflow" or device != "cpu":
             return ""
-        onednn = os.environ.get(_ONEDNN, "1").lower() not in ("0", "false")
-        return str(self._module("plan").missing_on_tensorflow_cpu(spec, layout, dtype, onednn=onednn))
+        return str(self._module("plan").missing_on_tensorflow_cpu(spec, layout, dtype))
 
     def compute_precision(self, spec: ConvSpec, request: LayerRequest = LayerRequest()) -> ComputePrecision:
         found = dataclasses.replace(
@@ -55,7 +52,7 @@ class _Keras(PlanAdapter):
         self, *, dtype: str = "float32", device: str = "cpu", precision: str = "shipped", threads: int | None = None
     ) -> None:
         if self.backend == "tensorflow":
-            os.environ.setdefault(_ONEDNN, "1")  # read when TensorFlow is imported
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # unset, it depends on the processor
         with _without_chatter():
             super().configure(dtype=dtype, device=device, precision=precision, threads=threads)
 

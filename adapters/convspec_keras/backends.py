@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import keras
 
+from convspec_keras.plan import runs_in_onednn
+
 
 class Backend(Protocol):
     """One of the libraries that Keras runs on."""
@@ -58,7 +60,7 @@ class TensorFlow(Backend):
 
     def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int]) -> str:
         depthwise = hasattr(conv, "depth_multiplier")
-        if shape[0] == 0 and depthwise and dtype in ("float16", "float64"):
+        if shape[0] == 0 and depthwise and dtype != "float32" and not runs_in_onednn(dtype):
             return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
         if type(conv).__name__.endswith("Transpose") and 0 in shape[1:]:
             return "TensorFlow ends the process, or leaves the kernel's gradient uninitialised, where x is empty"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
-from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Plan, call_text
+from convspec.contract import ComputePrecision, ConvSpec, LayerRequest, Plan, call_text, known_gaps
 from convspec.spec import copies, layouts, resolve_padding, same_pads
 from convspec_keras import text
 
 _CHANNELS_LAST_ONLY = ("float16", "float64")
+_WITHOUT = {  # why oneDNN does not compute it
+    "float32": ", which TF_ENABLE_ONEDNN_OPTS=0 turns off",
+    "bfloat16": ", which computes it on processors with AVX-512 only",
+}
 
 _ORDER = (  # of the arguments in Keras's signatures
     *("filters", "kernel_size", "strides", "padding", "output_padding", "depth_multiplier"),
@@ -247,29 +252,39 @@ def compute_precision(spec: ConvSpec, request: LayerRequest) -> ComputePrecision
     )
 
 
-def missing_on_tensorflow_cpu(spec: ConvSpec, layout: str, dtype: str, *, onednn: bool) -> str:
-    """Why TensorFlow on the CPU, with or without oneDNN, cannot run the plan; empty where it can."""
-    kernels = dtype if onednn else "any dtype without oneDNN, which TF_ENABLE_ONEDNN_OPTS=0 turns off,"
-    if spec.transposed and max(spec.dilation) > 1 and (dtype in _CHANNELS_LAST_ONLY or not onednn):
+def runs_in_onednn(dtype: str) -> bool:
+    """Whether oneDNN computes TensorFlow's convolutions of this dtype on this machine's processor."""
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() in ("0", "false"):
+        return False
+    return dtype == "float32" or (dtype == "bfloat16" and "avx512f" in known_gaps.processor_features())
+
+
+def missing_on_tensorflow_cpu(spec: ConvSpec, layout: str, dtype: str) -> str:
+    """Why TensorFlow on the CPU cannot run the plan; empty where it can."""
+    if runs_in_onednn(dtype):
+        return ""
+    moved = dtype in _CHANNELS_LAST_ONLY  # to channels_last, by the plan
+    where = f"in {dtype} on the CPU" + ("" if moved else f" without oneDNN{_WITHOUT[dtype]}")
+    if spec.transposed and max(spec.dilation) > 1:
         return (
-            f"TensorFlow has no dilated transposed convolution in {kernels} on the CPU (Current CPU implementations do "
-            f"not yet support dilation rates larger than 1)"
+            f"TensorFlow has no dilated transposed convolution {where} (Current CPU implementations do not yet support "
+            f"dilation rates larger than 1)"
         )
-    moved = dtype in _CHANNELS_LAST_ONLY  # to channels_last
-    if layout == layouts.CHANNELS_FIRST and _needs_channels_last(spec) and not (onednn or moved):
-        return f"TensorFlow has no channels_first convolution in {kernels} on the CPU"
+    if layout == layouts.CHANNELS_FIRST and _needs_channels_last(spec) and not moved:
+        return f"TensorFlow has no channels_first convolution {where}"
     return ""
 
 
 def sums_halves_on_tensorflow_cpu(spec: ConvSpec, dtype: str, direction: str, layout: str) -> bool:
     """Whether TensorFlow on the CPU sums half-precision products in half precision.
 
-    Measured: 2048 + 1 + 1 + … stays 2048 in float16, 256 + 1 + 1 + … stays 256 in bfloat16. Layers that XLA compiles
-    – grouped ones, and 3-D ones in channels_first – keep their sums in float32, except for the bias.
+    Measured: 2048 + 1 + 1 + … stays 2048 in float16, and 256 + 1 + 1 + … stays 256 in bfloat16 where oneDNN does not
+    compute it. Layers that XLA compiles – grouped ones, and 3-D ones in channels_first – keep their sums in float32,
+    except for the bias.
     """
     if direction == "bias":
         return dtype == "bfloat16" or (layout == layouts.CHANNELS_FIRST and not _needs_channels_last(spec))
-    if dtype != "float16":
+    if dtype != "float16" and (dtype != "bfloat16" or runs_in_onednn(dtype)):
         return False
     own = depthwise_layer(spec) or (spec.groups == 1 and not (spec.ndim == 3 and layout == layouts.CHANNELS_FIRST))
     if spec.transposed:

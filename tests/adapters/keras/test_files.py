@@ -105,13 +105,18 @@ def test_a_saved_model_is_read_and_watched_like_the_model_that_was_exported(fold
         for name, array in theirs.weights.items():
             assert np.array_equal(ours.weights[name], array), (ours.path, name)
     calls, (y,), _ = model.trace_model(program, [inputs()])
-    assert np.array_equal(y, expected)
+    assert is_rounding(y, expected)
     assert len(calls) == len(own) == 6
     with pytest.raises(UnsupportedError, match="a SavedModel's graph is not written: port to a Keras model"):
         model.write(program, {})
     for ours, theirs in zip(calls, own, strict=True):
-        assert np.array_equal(ours.x, theirs.x)
-        assert np.array_equal(ours.y, theirs.y)
+        assert is_rounding(ours.x, theirs.x)
+        assert is_rounding(ours.y, theirs.y)
+
+
+def is_rounding(y, expected):
+    """A graph fuses what runs apart otherwise, and some processors round that in another place."""
+    return y.shape == expected.shape and np.abs(y - expected).max() <= 2**-22 * np.abs(expected).max()
 
 
 def test_graphs_that_were_written_by_hand(folder):

@@ -18,12 +18,12 @@ from convspec_keras import ADAPTER, JAX, TORCH
 from convspec_keras.plan import compute_precision, sums_halves_on_tensorflow_cpu
 
 from convspec import ConvSpec, reference
-from convspec.contract import LayerRequest
+from convspec.contract import LayerRequest, known_gaps
 from convspec.corpora.cases import Case, arrays
 from convspec.errors import RequestError, ShapeError, UnsupportedError
 from convspec.spec import layouts
 from convspec.spec.parameters import ConvParams
-from tests.adapters.suite import UNSUPPORTED, AdapterSuite, assert_exact, run_python, to_canonical, to_layout
+from tests.adapters.suite import UNSUPPORTED, AdapterSuite, assert_exact, run, run_python, to_canonical, to_layout
 
 pytestmark = pytest.mark.keras
 
@@ -157,13 +157,17 @@ class TestLayers(AdapterSuite):
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 @pytest.mark.parametrize("dtype", OTHER_DTYPES)
 @pytest.mark.parametrize("name", [name for name, (spec, _, _) in LAYERS.items() if spec.ndim < 3])
-def test_a_dtype_is_unsupported_only_where_tensorflow_lacks_dilation(name: str, dtype: str, layout: str) -> None:
-    spec, _, _ = LAYERS[name]
+def test_a_dtype_is_unsupported_only_where_tensorflow_lacks_kernels(name: str, dtype: str, layout: str) -> None:
+    """TensorFlow's own kernels compute what oneDNN does not: bfloat16 on processors without AVX-512."""
+    spec, shape, _ = LAYERS[name]
     support = ADAPTER.support(spec, layout, dtype)
     if support == UNSUPPORTED:
-        assert "dilation rates larger than 1" in support.reason
-        assert spec.transposed
-        assert dtype != "bfloat16"
+        dilated = "dilation rates larger than 1" in support.reason
+        assert dilated or "no channels_first convolution in bfloat16" in support.reason
+        assert spec.transposed or not dilated
+        assert dtype != "bfloat16" or "avx512f" not in known_gaps.processor_features()
+        with pytest.raises(Exception, match="dilation rates larger than 1|only supports (the )?NHWC"):
+            run(ADAPTER, Case(spec, shape, layout, dtype))
 
 
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
@@ -367,6 +371,33 @@ def test_the_input_gradient_of_a_padded_element_is_rounded_once_for_each_of_its_
 ])  # fmt: skip
 def test_where_tensorflow_sums_a_biass_gradient_in_half_precision(dtype, layout, spec, halves):
     assert sums_halves_on_tensorflow_cpu(spec, dtype, "bias", layout) is halves
+
+
+ONEDNN = """
+import numpy as np
+from convspec_keras import ADAPTER
+from convspec import ConvSpec
+
+from convspec.spec.parameters import ConvParams
+spec = ConvSpec(2, 3, 2)
+print(ADAPTER.support(spec, "NCHW").reason)
+ADAPTER.configure(device="cpu")
+layer = ADAPTER.build(spec, ConvParams.random(spec, seed=0), "NCHW")
+print(ADAPTER.apply(layer, np.ones((1, 2, 4, 5), "float32"), "NCHW").shape)
+"""
+
+
+@pytest.mark.parametrize("switch", [None, "0"])
+def test_tensorflow_uses_onednn_unless_the_user_switches_it_off(monkeypatch, switch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if switch is None:
+        assert run_python(ONEDNN).splitlines() == ["", "(1, 3, 3, 4)"]
+        return
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
+    done = subprocess.run([sys.executable, "-c", ONEDNN], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "in float32 on the CPU without oneDNN, which TF_ENABLE_ONEDNN_OPTS=0 turns off" in done.stdout
+    assert "only supports the NHWC" in done.stderr
 
 
 # -- the declared gaps are there ----------------------------------------------------------------------------------
