@@ -166,7 +166,7 @@ def test_a_dtype_is_unsupported_only_where_tensorflow_lacks_kernels(name: str, d
         assert dilated or "no channels_first convolution in bfloat16" in support.reason
         assert spec.transposed or not dilated
         assert dtype != "bfloat16" or "avx512f" not in known_gaps.processor_features()
-        with pytest.raises(Exception, match="dilation rates larger than 1|only supports (the )?NHWC"):
+        with pytest.raises(Exception, match=r"dilation rates larger than 1|only supports (the )?NHWC"):
             run(ADAPTER, Case(spec, shape, layout, dtype))
 
 
