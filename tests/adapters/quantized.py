@@ -10,7 +10,12 @@ from convspec.conformance.checks.expected import Given
 from convspec.conformance.results import Result
 from convspec.conformance.roundings import count_roundings
 from convspec.conformance.trials.work_plan import Target, Trial, Unit
+from convspec.contract import known_gaps
 from convspec.corpora import QUANTIZED_KINDS, quantized_arrays
+
+VNNI = bool({"avx512_vnni", "avx_vnni"} & known_gaps.processor_features())
+PAIRS_SATURATE = "avx2" in known_gaps.processor_features() and not VNNI
+"""Whether ONNX Runtime adds two products of uint8 data and int8 weights in 16 bits."""
 
 
 def check(adapter, cases, layout):
@@ -55,4 +60,4 @@ def total(results):
     return sum(row.outputs for row in count_roundings(results).values())
 
 
-__all__ = ["QUANTIZED_KINDS", "check", "check_corpus", "rules", "total"]
+__all__ = ["PAIRS_SATURATE", "QUANTIZED_KINDS", "check", "check_corpus", "rules", "total"]

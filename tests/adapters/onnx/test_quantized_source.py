@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from convspec.cli.app import app
 from convspec.models.verification.report import VerifyReport
 from tests.adapters.onnx.verifying import audited, conv, saved, weights
+from tests.adapters.quantized import PAIRS_SATURATE
 
 pytestmark = pytest.mark.onnx
 SHAPE = (2, 3, 20, 18)
@@ -67,17 +68,17 @@ class Data(quantization.CalibrationDataReader):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The float graph, and what ONNX Runtime's quantiser makes of it."""
+    """The float graph, and what ONNX Runtime's quantiser makes of it: weights of 7 bits, which are right everywhere."""
     folder = tmp_path_factory.mktemp("quantised")
     source = saved(network(), folder / "source.onnx")
     logging.disable(logging.WARNING)
-    for name, form, per_channel, activation in (
-        ("qdq", "QDQ", True, "QUInt8"), ("qdq signed", "QDQ", False, "QInt8"),
-        ("operators", "QOperator", True, "QUInt8"),
+    for name, form, per_channel, activation, reduced in (
+        ("qdq", "QDQ", True, "QUInt8", True), ("qdq signed", "QDQ", False, "QInt8", True),
+        ("operators", "QOperator", True, "QUInt8", True), ("eight bits", "QOperator", True, "QUInt8", False),
     ):  # fmt: skip
         quantization.quantize_static(
             str(source), str(folder / f"{name}.onnx"), Data(), quant_format=quantization.QuantFormat[form],
-            per_channel=per_channel, activation_type=quantization.QuantType[activation],
+            per_channel=per_channel, activation_type=quantization.QuantType[activation], reduce_range=reduced,
             weight_type=quantization.QuantType.QInt8,
         )  # fmt: skip
     quantization.quantize_dynamic(str(source), str(folder / "dynamic.onnx"))
@@ -91,6 +92,13 @@ def test_rounding_is_no_difference(files, name):
     assert not report.unexpected, report.unexpected
     assert [node.matched for node in report.nodes] == ["stem", "depthwise", "point", "branch", "strided", "head"]
     assert all(25 < node.snr_db < 70 for node in report.nodes), [node.snr_db for node in report.nodes]
+
+
+def test_weights_of_eight_bits_saturate_without_vnni(files):
+    report = audited(files / "eight bits.onnx", against=str(files / "source.onnx"), levels=["off", "all"])
+    wrong = [node for node in report.nodes if node.verdict != "agree"]
+    assert bool(report.unexpected) == bool(wrong) == PAIRS_SATURATE, report.unexpected
+    assert all("sums of two products may saturate in 16 bits" in node.reason for node in wrong)
 
 
 def test_the_ratio_is_that_of_the_errors(files, tmp_path):
@@ -227,11 +235,13 @@ def test_every_report_has_the_table_worst_first(files, tmp_path):
     done = CliRunner().invoke(app, written)
     assert done.exit_code == 0, done.output
     document = json.loads((tmp_path / "r.json").read_text())
-    ratios = sorted(node["snr_db"] for node in document["nodes"])
+    ratios = {node["name"]: node["snr_db"] for node in sorted(document["nodes"], key=lambda node: node["snr_db"])}
     for text, unit in ((done.output, " dB"), ((tmp_path / "r.md").read_text("utf-8"), "")):
         _, _, table = text.partition("signal over noise")
-        places = [table.index(f"{ratio:.1f}{unit}") for ratio in ratios]
+        places = [table.index(name) for name in ratios]
         assert places == sorted(places)
+        for ratio in ratios.values():  # the document has two decimals, and the table one
+            assert any(f"{ratio + half:.1f}{unit}" in table for half in (-0.005, 0.005))
     from importlib.resources import files as resources
 
     schema = json.loads((resources("convspec.models.verification") / "verify.schema.json").read_text())

@@ -10,13 +10,15 @@ import torch
 from convspec_torch import ADAPTER
 
 from convspec import Case, ConvSpec
+from convspec.contract import known_gaps
 from convspec.corpora import quantized_arrays
 from convspec.errors import UnsupportedError
 from tests.adapters.quantized import check_corpus, rules, total
 
 pytestmark = pytest.mark.torch
-RULES = {"fbgemm": "half to even", "qnnpack": "half to even", "onednn": "half to even, with the zero point",
-         "x86": "half to even, with the zero point"}  # fmt: skip
+RULES = {"fbgemm": "half to even", "qnnpack": "half to even", "onednn": "half to even, with the zero point"}
+RULES["x86"] = RULES["onednn" if "avx512_vnni" in known_gaps.processor_features() else "fbgemm"]
+"""The engine x86 is oneDNN where the processor has AVX-512 VNNI, and FBGEMM elsewhere."""
 
 
 def test_every_output_is_legal_and_each_engine_has_its_rule():
