@@ -81,10 +81,11 @@ def gaps_of(adapter: Adapter) -> tuple[known_gaps.Gap, ...]:
     return known_gaps.applying(adapter, adapter.versions())
 
 
-def covering(adapter: Adapter, case: Case) -> list[known_gaps.Gap]:
+def covering(adapter: Adapter, case: Case, direction: str = "forward") -> list[known_gaps.Gap]:
     """The declared gaps that match the case."""
     support = adapter.support(case.spec, case.layout, case.dtype)
-    features = gap_ledger.features(case, support=str(support), adapter=adapter.name, variant=adapter.variant)
+    about = {"support": str(support), "adapter": adapter.name, "variant": adapter.variant, "direction": direction}
+    features = gap_ledger.features(case, **about)
     return [gap for gap in gaps_of(adapter) if gap.when(features)]
 
 
@@ -204,14 +205,21 @@ class AdapterSuite:
 
     def test_gradients(self, runner: str, gradient_layer: str, layout: str) -> None:
         adapter, (spec, shape, _) = self.runners[runner], self.layers[gradient_layer]
-        params, x, dy = gradient_arrays(Case(spec, shape, layout, seed=7))
+        case = Case(spec, shape, layout, seed=7)
+        params, x, dy = gradient_arrays(case)
         layer = adapter.build(spec, params, layout)
         tensors = to_layout(x, layout), to_layout(dy, layout)
         if not self.differentiable:
             with pytest.raises(UnsupportedError, match="forward only"):
                 adapter.gradients(layer, *tensors, layout)
             return
-        gradients, expected = adapter.gradients(layer, *tensors, layout), reference.gradients(spec, params, x, dy)
+        try:
+            gradients = adapter.gradients(layer, *tensors, layout)
+        except UnsupportedError as error:  # on some processors
+            if any(gap.covers("unsupported", str(error)) for gap in covering(adapter, case, "kernel")):
+                return
+            raise
+        expected = reference.gradients(spec, params, x, dy)
         np.testing.assert_array_equal(to_canonical(gradients.input, layout), expected.input)
         np.testing.assert_array_equal(gradients.kernel, expected.kernel)
         assert (gradients.bias is None) == (expected.bias is None) == (not spec.bias)

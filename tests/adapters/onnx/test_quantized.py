@@ -88,7 +88,12 @@ class Quantised:
         return node
 
 
-KINDS = [(np.uint8, np.int8, None), (np.uint8, np.int8, SEVEN_BITS), (np.uint8, np.uint8, None), (np.int8, np.int8, None)]
+KINDS = [
+    (np.uint8, np.int8, None),
+    (np.uint8, np.int8, SEVEN_BITS),
+    (np.uint8, np.uint8, None),
+    (np.int8, np.int8, None),
+]
 
 
 @pytest.mark.parametrize("level", ["off", "all", "evaluator"])
