@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import keras
 
+from convspec.contract import known_gaps
 from convspec_keras.plan import runs_in_onednn
 
 
@@ -64,6 +65,8 @@ class TensorFlow(Backend):
             return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
         if type(conv).__name__.endswith("Transpose") and 0 in shape[1:]:
             return "TensorFlow ends the process, or leaves the kernel's gradient uninitialised, where x is empty"
+        if not depthwise and dtype == "float32" and overruns_in_onednn(conv, shape):
+            return "on this processor, oneDNN writes beyond its buffer in the kernel's gradient of such a layer"
         return ""
 
     def configure(self, dtype: str, device: str, precision: str, threads: int | None) -> None:
@@ -78,6 +81,18 @@ class TensorFlow(Backend):
         if device == "cpu" and gpus:
             tf.config.set_visible_devices([], "GPU")
         tf.config.experimental.enable_tensor_float_32_execution(precision != "strict")
+
+
+def overruns_in_onednn(conv: Any, shape: Sequence[int]) -> bool:
+    """Whether oneDNN, without AVX-512, writes beyond its buffer in the kernel's gradient of a channels-last layer."""
+    transposed = type(conv).__name__.endswith("Transpose")
+    channels = conv.filters if transposed else shape[-1]
+    return (
+        "avx2" in known_gaps.processor_features() and "avx512f" not in known_gaps.processor_features()
+        and runs_in_onednn("float32") and conv.data_format == "channels_last" and len(shape) < 5 and shape[0] > 0
+        and (transposed or conv.groups == 1) and channels < 8
+        and max(conv.kernel_size) == 1 and max(conv.strides) > 1 and max(conv.dilation_rate) == 1
+    )  # fmt: skip
 
 
 class Jax(Backend):
