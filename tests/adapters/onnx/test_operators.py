@@ -121,15 +121,15 @@ def save(path, nodes, arrays, shape, out):
 
 
 def quantised(path, axis):
-    """A convolution between quantised tensors, whose weights have one scale per output or input channel."""
+    """A convolution between quantised tensors, whose weights, of 7 bits, have one scale per output or input channel."""
     node, rng = helper.make_node, np.random.default_rng(0)
     nodes = [
         node("QuantizeLinear", ["x", "xs", "xz"], ["a"]), node("DequantizeLinear", ["a", "xs", "xz"], ["b"]),
         node("DequantizeLinear", ["wq", "ws", "wz"], ["w"], axis=axis), node("Conv", ["b", "w"], ["c"], name="conv"),
         node("QuantizeLinear", ["c", "ys", "yz"], ["d"]), node("DequantizeLinear", ["d", "ys", "yz"], ["y"]),
     ]  # fmt: skip
-    arrays = {"xs": np.float32(0.02), "xz": np.uint8(128), "wq": rng.integers(-127, 128, (6, 6, 3, 3)).astype(np.int8),
-              "ws": np.linspace(0.001, 0.05, 6).astype(np.float32), "wz": np.zeros(6, np.int8),
+    arrays = {"xs": np.float32(0.02), "xz": np.uint8(128), "wq": rng.integers(-63, 64, (6, 6, 3, 3)).astype(np.int8),
+              "ws": np.linspace(0.002, 0.1, 6).astype(np.float32), "wz": np.zeros(6, np.int8),
               "ys": np.float32(0.3), "yz": np.uint8(120)}  # fmt: skip
     return save(path, nodes, arrays, [1, 6, 10, 10], [1, 6, 8, 8])
 
