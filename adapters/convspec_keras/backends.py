@@ -33,7 +33,7 @@ class Backend(Protocol):
         """Gradients of ⟨layer(x), dy⟩ in x and in each of the variables."""
         ...
 
-    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int]) -> str:
+    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int], device: str) -> str:
         """Why the gradients of such a layer cannot be relied upon; empty where they can."""
         return ""
 
@@ -59,13 +59,13 @@ class TensorFlow(Backend):
         found: list[Any] = tape.gradient(y, sources, output_gradients=dy)
         return found
 
-    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int]) -> str:
+    def no_gradients(self, conv: Any, dtype: str, shape: Sequence[int], device: str) -> str:
         depthwise = hasattr(conv, "depth_multiplier")
         if shape[0] == 0 and depthwise and dtype != "float32" and not runs_in_onednn(dtype):
             return f"TensorFlow leaves the {dtype} kernel's gradient of a depthwise layer of no samples uninitialised"
         if type(conv).__name__.endswith("Transpose") and 0 in shape[1:]:
             return "TensorFlow ends the process, or leaves the kernel's gradient uninitialised, where x is empty"
-        if not depthwise and dtype == "float32" and overruns_in_onednn(conv, shape):
+        if not depthwise and dtype == "float32" and device == "cpu" and overruns_in_onednn(conv, shape):
             return "on this processor, oneDNN writes beyond its buffer in the kernel's gradient of such a layer"
         return ""
 
@@ -87,8 +87,9 @@ def overruns_in_onednn(conv: Any, shape: Sequence[int]) -> bool:
     """Whether oneDNN, without AVX-512, writes beyond its buffer in the kernel's gradient of a channels-last layer."""
     transposed = type(conv).__name__.endswith("Transpose")
     channels = conv.filters if transposed else shape[-1]
+    features = known_gaps.processor_features()
     return (
-        "avx2" in known_gaps.processor_features() and "avx512f" not in known_gaps.processor_features()
+        "avx2" in features and "avx512f" not in features
         and runs_in_onednn("float32") and conv.data_format == "channels_last" and len(shape) < 5 and shape[0] > 0
         and (transposed or conv.groups == 1) and channels < 8
         and max(conv.kernel_size) == 1 and max(conv.strides) > 1 and max(conv.dilation_rate) == 1

@@ -56,7 +56,7 @@ def gradients(layer: Any, x: Array, dy: Array, layout: str, device: str) -> Grad
     """Gradients of ⟨layer(x), dy⟩: the input's in ``layout``, the others in the canonical order."""
     _check_input(layer, x, layout)
     convs = _convolutions(layer)
-    if reason := running().no_gradients(convs[0], layer.compute_dtype, x.shape):
+    if reason := running().no_gradients(convs[0], layer.compute_dtype, x.shape, device.partition(":")[0]):
         raise UnsupportedError(reason)
     biased = [layer] if getattr(layer, "bias", None) is not None else [conv for conv in convs if conv.use_bias]
     variables = [*(conv.kernel for conv in convs), *(owner.bias for owner in biased)]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from convspec.contract import known_gaps
+
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "divergences").glob("*.md"))
 FRONT = re.compile(r"\A---\nframework: (\w+)\nexit: (-?\d+)\n(?:cpu: (\w+)\n)?(?:not-cpu: (\w+(?:, \w+)*)\n)?---\n")
-CPUINFO = Path("/proc/cpuinfo")
-CPU = set(CPUINFO.read_text("utf-8").split()) if CPUINFO.exists() else set()
+CPU = known_gaps.processor_features()
 FRAMEWORKS = ("torch", "flax", "keras", "onnx", "equinox", "openvino", "mlx", "litert", "ncnn")
 MARKS = {name: getattr(pytest.mark, name) for name in FRAMEWORKS}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +14,12 @@ pytest.importorskip("tensorflow")
 
 import keras
 from convspec_keras import ADAPTER, JAX, TORCH
+from convspec_keras.backends import running
 from convspec_keras.plan import compute_precision, sums_halves_on_tensorflow_cpu
 
 from convspec import ConvSpec, reference
 from convspec.contract import LayerRequest, known_gaps
-from convspec.corpora.cases import Case, arrays
+from convspec.corpora.cases import Case, arrays, gradient_arrays
 from convspec.errors import RequestError, ShapeError, UnsupportedError
 from convspec.spec import layouts
 from convspec.spec.parameters import ConvParams
@@ -242,8 +242,7 @@ def test_sums_of_halves_are_what_is_declared(spec: ConvSpec, accumulator: str) -
     x[(0, 0 if spec.groups == 1 else slice(None)) + (0,) * spec.ndim] = 2048
     layer = ADAPTER.build(spec, params, "NHWC", "float16")
     y = ADAPTER.apply(layer, to_layout(x, "NHWC"), "NHWC")
-    cpuinfo = Path("/proc/cpuinfo")
-    in_onednn = cpuinfo.exists() and "avx512_fp16" in cpuinfo.read_text("utf-8")
+    in_onednn = "avx512_fp16" in known_gaps.processor_features()
     assert np.all(y == 2148) == (accumulator == "float32" or in_onednn)
 
 
@@ -398,6 +397,31 @@ def test_tensorflow_uses_onednn_unless_the_user_switches_it_off(monkeypatch, swi
     assert done.returncode == 1
     assert "in float32 on the CPU without oneDNN, which TF_ENABLE_ONEDNN_OPTS=0 turns off" in done.stdout
     assert "only supports the NHWC" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "damages"),
+    [
+        (ConvSpec(3, 5, 1, 2), (1, 3, 8, 6), True),
+        (ConvSpec(9, 7, 1, (1, 2), "same", transposed=True), (2, 9, 4, 3), True),
+        (ConvSpec(8, 5, 1, 2), (2, 8, 8, 6), False),
+        (ConvSpec(3, 5, (1, 2), 2), (2, 3, 8, 6), False),
+        (ConvSpec(3, 5, 1), (2, 3, 8, 6), False),
+    ],
+)
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_a_kernels_gradient_that_would_damage_the_process_is_not_computed(spec, shape, damages, layout):
+    """Where oneDNN has no AVX-512, channels-last; all other gradients are right."""
+    params, x, dy = gradient_arrays(Case(spec, shape, layout, seed=3))
+    tensors = to_layout(x, layout), to_layout(dy, layout)
+    layer, features = ADAPTER.build(spec, params, layout), known_gaps.processor_features()
+    if damages and layout == "NHWC" and "avx2" in features and "avx512f" not in features:
+        with pytest.raises(UnsupportedError, match="writes beyond its buffer"):
+            ADAPTER.gradients(layer, *tensors, layout)
+        assert running().no_gradients(layer, "float32", x.shape, "cuda") == ""
+        return
+    expected = reference.gradients(spec, params, x, dy)
+    np.testing.assert_array_equal(ADAPTER.gradients(layer, *tensors, layout).kernel, expected.kernel)
 
 
 # -- the declared gaps are there ----------------------------------------------------------------------------------
